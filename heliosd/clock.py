@@ -1,0 +1,40 @@
+"""Moments and durations: how time reaches the rules, and how it is written for people.
+
+Rules never read a clock. They are handed an `Instant`, which carries the wall time for what is shown and the
+monotonic time for what is measured, so that a wall clock that jumps neither ends a session nor makes an
+uptime negative.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+
+class Instant(NamedTuple):
+    """One moment on both clocks."""
+
+    wall: float
+    """Unix time in seconds. May jump in either direction between two instants."""
+    mono: float
+    """Seconds from an arbitrary start in this process. Never goes back."""
+
+
+def rfc3339(wall: float) -> str:
+    """Unix seconds as RFC 3339 in UTC with microseconds, e.g. `2026-11-23T05:19:10.000000Z`."""
+    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def duration_text(seconds: float) -> str:
+    """Whole seconds as `2h15m30s`, `5m3s` or `0s`: Go's form, which Helios' clients parse.
+
+    Fractions are cut, and a negative duration (which no caller should have) reads `0s`.
+    """
+    whole = max(0, int(seconds))
+    hours, rest = divmod(whole, 3600)
+    minutes, secs = divmod(rest, 60)
+    if hours:
+        return f"{hours}h{minutes}m{secs}s"
+    if minutes:
+        return f"{minutes}m{secs}s"
+    return f"{secs}s"

@@ -1,0 +1,114 @@
+"""Every failure that a caller can decide about, as a class with fields to read.
+
+HeliosError
+├── ConfigError          the configuration file has mistakes (all of them, with key paths)
+├── StoreError           the data directory cannot be used
+│   ├── StoreBusy        another daemon holds it
+│   ├── StoreDamaged     what is in it cannot be read
+│   └── StoreFull        a write did not reach the disk (no space, I/O error)
+├── AuthError            who is asking is not known, or may not
+│   ├── Unauthenticated  401
+│   └── Forbidden        403
+└── RequestRefused       a request to the cluster that was answered with no
+    ├── Invalid          400: the request itself is wrong
+    ├── NotFound         404
+    ├── Conflict         409
+    ├── NoLeader         503: nothing was written
+    └── OutcomeUnknown   504: it may or may not have been written
+
+Anything else that rises is a bug.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+class HeliosError(Exception):
+    """The root of all errors that heliosd raises on purpose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One mistake in a configuration file: `key` is its path such as `websocket.send_buffer`."""
+
+    key: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.message}" if self.key else self.message
+
+
+class ConfigError(HeliosError):
+    """A configuration that cannot be used; `problems` holds every mistake found, never just the first."""
+
+    def __init__(self, problems: tuple[Problem, ...]) -> None:
+        super().__init__("; ".join(map(str, problems)))
+        self.problems = problems
+
+
+class StoreError(HeliosError):
+    """The data directory cannot be used; the text says why and what to do."""
+
+
+class StoreBusy(StoreError):
+    """Another heliosd has this data directory open."""
+
+
+class StoreDamaged(StoreError):
+    """The database is not one that this version can read; nothing in it was changed."""
+
+
+class StoreFull(StoreError):
+    """A write did not reach the disk. Nothing of its transaction is stored."""
+
+
+class AuthError(HeliosError):
+    """The text is the public one: it never says which part of a secret was wrong."""
+
+
+class Unauthenticated(AuthError):
+    """No token, or one that does not hold (HTTP 401)."""
+
+
+class Forbidden(AuthError):
+    """A valid token without the right that is needed (HTTP 403)."""
+
+    def __init__(self, permission: str) -> None:
+        super().__init__(f"Permission required: {permission}")
+        self.permission = permission
+
+
+class RequestRefused(HeliosError):
+    """A request that the cluster answered with no. `field` names the wrong part, where one is wrong."""
+
+    def __init__(self, message: str, *, field: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.field = field
+
+
+class Invalid(RequestRefused):
+    """The request itself is wrong (HTTP 400)."""
+
+
+class NotFound(RequestRefused):
+    """What the request names does not exist (HTTP 404)."""
+
+
+class Conflict(RequestRefused):
+    """What the request would make exists already, or a limit is reached (HTTP 409)."""
+
+
+class NoLeader(RequestRefused):
+    """Refused for want of a leader: nothing was written (HTTP 503, Retry-After)."""
+
+    def __init__(self, message: str = "No leader") -> None:
+        super().__init__(message)
+
+
+class OutcomeUnknown(RequestRefused):
+    """The write was handed over and its fate is not known: it may yet be committed (HTTP 504)."""
+
+    def __init__(self, message: str = "Outcome unknown") -> None:
+        super().__init__(message)

@@ -1,0 +1,72 @@
+"""The words: everything that heliosd can tell.
+
+Events happened once, are numbered, and are never merged. Values describe how things stand: a newer one makes
+an older one worthless. Both travel from the backend to the hub through one channel, so their order is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from .cluster.custom_metrics import MetricView
+from .cluster.snapshots import SnapshotEvent
+from .raft.roles import Role
+
+PeerEvent = Literal["added", "removed", "healthy", "unhealthy", "promoted", "renamed"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateChanged:
+    """A member's Raft state or the known leader changed. `leader` "" = none is known."""
+
+    old_state: Role
+    new_state: Role
+    term: int
+    leader: str
+    member: str
+    """Whose states these are: this node; with etcd the member that won or was lost."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerChanged:
+    """A peer came, went, or its health changed."""
+
+    event_type: PeerEvent
+    peer_id: str
+    peer_address: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotTaken:
+    """A snapshot was created, received or restored."""
+
+    snapshot: SnapshotEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsDefined:
+    """Metrics were registered or deleted: name -> the new metric, or None for a deleted one."""
+
+    metrics: Mapping[str, MetricView | None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsMoved:
+    """Values of metrics changed. A value, not an event: the hub gathers these for `metrics_interval`."""
+
+    metrics: Mapping[str, MetricView]
+
+
+Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined
+Value = MetricsMoved
+
+
+@dataclass(frozen=True, slots=True)
+class Stamped:
+    """An event in its place: `seq` counts from 1 without a hole, `at` is Unix seconds."""
+
+    seq: int
+    at: float
+    event: Event
