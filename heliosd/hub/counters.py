@@ -1,0 +1,26 @@
+"""What the hub counts for `/metrics`: plain numbers that only grow, added to on the hot path."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from ..histogram import Histogram
+
+BROADCAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+
+
+@dataclass(slots=True)
+class HubCounters:
+    """Totals since the daemon's start."""
+
+    connections: Counter[str] = field(default_factory=Counter)
+    """Upgrade requests by how they ended: `accepted`, `unauthenticated`, `forbidden`, `full`, `malformed`."""
+    messages: Counter[str] = field(default_factory=Counter)
+    """Deliveries (message × client) by message type, counted when handed to the socket or a queue."""
+    bytes: int = 0
+    """Bytes of frames written to sockets."""
+    dropped: Counter[str] = field(default_factory=Counter)
+    """Messages that a client did not get, by reason: `slow`, `write_timeout`, …"""
+    broadcast: Histogram = field(default_factory=lambda: Histogram(BROADCAST_BUCKETS))
+    """Seconds from the start of a fan-out until the last client had the message written or queued."""
