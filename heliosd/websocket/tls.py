@@ -1,0 +1,197 @@
+"""TLS as a Trio stream with one synchronous way to write.
+
+An `ssl.SSLObject` between two memory BIOs: what it encrypts is bytes in our hands, so a frame can be
+encrypted and given to the socket between two checkpoints, which `trio.SSLStream` cannot do. Ciphertext that
+the socket did not take goes before anything else.
+"""
+
+from __future__ import annotations
+
+import os
+import socket as stdlib
+import ssl
+from contextlib import suppress
+from pathlib import Path
+from typing import TypeAlias
+
+import trio
+
+from .plain import PlainStream, cut, wait_until_writable
+
+PIECE_BYTES = 64 * 1024
+
+
+def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
+    """TLS 1.2 or newer, HTTP/1.1 only, no session tickets (they cost a third of a handshake and this daemon's
+    clients stay connected), no renegotiation.
+
+    Raises OSError (`ssl.SSLError` is one) when the PEM files cannot be read or do not belong together; a key
+    that needs a passphrase is such a case.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.options |= ssl.OP_NO_RENEGOTIATION
+    context.set_alpn_protocols(["http/1.1"])
+    context.num_tickets = 0
+    # Without a password OpenSSL would ask for one on the terminal, and the start would hang.
+    context.load_cert_chain(certificate, key, password=b"")
+    return context
+
+
+class TLSStream(trio.abc.HalfCloseableStream):
+    """The server's side of a TLS connection over TCP; also an `Outlet`.
+
+    `do_handshake` comes first. As with `PlainStream`, `send_all` is for what precedes a WebSocket and
+    `write_now` for what follows. An end without `close_notify` reads as an end: HTTP and WebSocket carry
+    their own lengths.
+    """
+
+    __slots__ = ("_incoming", "_outgoing", "_sending", "_ssl", "_stream", "_unsent", "socket")
+
+    direct = False
+
+    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
+        self._stream = stream
+        self.socket = stream.socket
+        self._incoming = ssl.MemoryBIO()
+        self._outgoing = ssl.MemoryBIO()
+        self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._unsent = b""
+        self._sending = False
+
+    async def do_handshake(self) -> None:
+        """Raises `trio.BrokenResourceError` when the peer speaks no TLS that we accept, or left."""
+        while True:
+            try:
+                self._ssl.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._drain()
+                await self._feed()
+            except ssl.SSLError as error:
+                self._flush_quietly()  # the alert that says why
+                raise trio.BrokenResourceError("TLS handshake failed") from error
+            else:
+                await self._drain()
+                return
+
+    def selected_alpn_protocol(self) -> str | None:
+        return self._ssl.selected_alpn_protocol()
+
+    @property
+    def pending(self) -> bool:
+        return bool(self._unsent) or self._outgoing.pending > 0
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this connection")
+        self._sending = True
+        try:
+            with memoryview(data) as view:
+                for start in range(0, len(view), PIECE_BYTES):
+                    try:
+                        self._ssl.write(view[start : start + PIECE_BYTES])
+                    except ssl.SSLError as error:
+                        raise trio.BrokenResourceError("TLS connection is over") from error
+                    await self._drain()
+        finally:
+            self._sending = False
+        await trio.lowlevel.checkpoint()
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self.wait_writable()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        await trio.lowlevel.checkpoint_if_cancelled()
+        while True:
+            try:
+                data = self._ssl.read(PIECE_BYTES if max_bytes is None else max_bytes)
+            except ssl.SSLWantReadError:
+                self._flush_quietly()  # an answer of TLS itself, such as a key update's
+                await self._feed()
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
+            except ssl.SSLError as error:
+                self._flush_quietly()
+                raise trio.BrokenResourceError("TLS connection is broken") from error
+            else:
+                # Not cancellable: these bytes are out of the BIO and would be lost.
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                return data
+
+    async def send_eof(self) -> None:
+        await self._drain()
+        with suppress(OSError):
+            self.half_close()
+        await trio.lowlevel.checkpoint()
+
+    def half_close(self) -> None:
+        """Says `close_notify` and ends our direction without a checkpoint. Raises OSError when the connection
+        is gone."""
+        # unwrap() asks for the peer's close_notify, too; ours has been written by then.
+        with suppress(ssl.SSLError):
+            self._ssl.unwrap()
+        self._flush()
+        self.socket.shutdown(stdlib.SHUT_WR)
+
+    async def aclose(self) -> None:
+        if self.socket.fileno() >= 0:
+            with suppress(ssl.SSLError):
+                self._ssl.unwrap()
+            self._flush_quietly()
+        await self._stream.aclose()
+
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        if not self._flush():
+            return 0
+        taken = self._ssl.write(data)
+        self._flush()
+        return taken
+
+    async def wait_writable(self) -> None:
+        await wait_until_writable(self.socket)
+        await self._drain()
+
+    def abort(self) -> None:
+        cut(self.socket)
+
+    def _flush(self) -> bool:
+        """Gives the socket what ciphertext it takes now; True when none is left. Raises OSError."""
+        while True:
+            if not self._unsent:
+                if not self._outgoing.pending:
+                    return True
+                self._unsent = self._outgoing.read()
+            try:
+                written = os.write(self.socket.fileno(), self._unsent)
+            except BlockingIOError:
+                return False
+            self._unsent = self._unsent[written:]
+
+    def _flush_quietly(self) -> None:
+        with suppress(OSError):
+            self._flush()
+
+    async def _drain(self) -> None:
+        while True:
+            try:
+                if self._flush():
+                    return
+            except OSError as error:
+                if self.socket.fileno() < 0:
+                    raise trio.ClosedResourceError("this connection was closed") from None
+                raise trio.BrokenResourceError("the peer is gone") from error
+            await wait_until_writable(self.socket)
+
+    async def _feed(self) -> None:
+        data = await self._stream.receive_some(PIECE_BYTES)
+        if data:
+            self._incoming.write(data)
+        else:
+            self._incoming.write_eof()
+
+
+ClientStream: TypeAlias = PlainStream | TLSStream
+"""What a connection to this daemon is, encrypted or not: a Trio stream and an `Outlet`."""
