@@ -1,0 +1,131 @@
+"""The receiving half of one WebSocket: bytes in, messages and verdicts out, on wsproto.
+
+Sending is not here: frames are made once for everyone (`frames.py`) and written by the hub.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from wsproto.connection import Connection, ConnectionState, ConnectionType
+from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
+from wsproto.frame_protocol import CloseReason
+
+from .deflate import InboundBounds
+
+_GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+
+
+@dataclass(frozen=True, slots=True)
+class TextReceived:
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class PingReceived:
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PongReceived:
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class CloseReceived:
+    """The client said goodbye. `code` is the one to answer with (RFC 6455 section 5.5.1 echoes it)."""
+
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """The client broke the protocol or a limit: close with `code` and read no further."""
+
+    code: int
+    reason: str
+
+
+Received = TextReceived | PingReceived | PongReceived | CloseReceived | Violation
+
+_VIOLATIONS: dict[int, str] = {
+    CloseReason.PROTOCOL_ERROR: "protocol error",
+    CloseReason.INVALID_FRAME_PAYLOAD_DATA: "not valid UTF-8 or not valid deflate",
+    CloseReason.MESSAGE_TOO_BIG: "message too big",
+}
+
+
+def accept_response(key: bytes, *, subprotocol: str | None, extensions: str | None) -> bytes:
+    """The 101 answer to an upgrade request whose head has been checked (RFC 6455 section 4.2.2)."""
+    accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
+    lines = [
+        b"HTTP/1.1 101 Switching Protocols",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Accept: " + accept,
+    ]
+    if subprotocol is not None:
+        lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"))
+    if extensions is not None:
+        lines.append(b"Sec-WebSocket-Extensions: " + extensions.encode("ascii"))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+class Inbound:
+    """Turns received bytes into whole messages.
+
+    After a `CloseReceived` or a `Violation` it yields nothing more: what follows is to be discarded.
+    """
+
+    __slots__ = ("_ended", "_parts", "_wire")
+
+    def __init__(self, max_message_size: int, *, deflate_agreed: bool = False) -> None:
+        bounds = InboundBounds(max_message_size, deflate_agreed=deflate_agreed)
+        self._wire = Connection(ConnectionType.SERVER, [bounds])
+        self._parts: list[str] = []
+        self._ended = False
+
+    def receive(self, data: bytes) -> Iterator[Received]:
+        """Everything that `data` completes, in order."""
+        if self._ended:
+            return
+        self._wire.receive_data(data)
+        for event in self._wire.events():
+            received = self._received(event)
+            if received is None:
+                continue
+            self._ended = isinstance(received, CloseReceived | Violation)
+            yield received
+            if self._ended:
+                return
+
+    def _received(self, event: object) -> Received | None:
+        match event:
+            case TextMessage():
+                self._parts.append(event.data)
+                if not event.message_finished:
+                    return None
+                text = "".join(self._parts)
+                self._parts.clear()
+                return TextReceived(text)
+            case Ping():
+                return PingReceived(bytes(event.payload))
+            case Pong():
+                return PongReceived()
+            case CloseConnection() if self._wire.state is ConnectionState.OPEN:
+                # wsproto reports its own verdict as a close event, without having received a close frame.
+                return Violation(
+                    int(event.code), _VIOLATIONS.get(event.code, event.reason or "protocol error")
+                )
+            case CloseConnection():
+                # 1005 stands for "no code given" and must never be sent: answered with a plain 1000.
+                code = 1000 if event.code == CloseReason.NO_STATUS_RCVD else int(event.code)
+                return CloseReceived(code, event.reason or "")
+            case BytesMessage() | Message():
+                return Violation(1003, "text frames only")
+            case _:
+                raise AssertionError(f"wsproto has no such event on a server: {event!r}")
