@@ -1,0 +1,412 @@
+"""How fast and how well every peer answers, as measured from this node.
+
+Statistics cover the last 100 answered calls of each kind. A percentile is the nearest rank: the smallest sample
+that at least that share of the samples does not exceed, so it is always one that was measured. Milliseconds
+are rounded to microseconds. Error counts and rates run from the start of the daemon or the last reset.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple, get_args
+
+from msgspec import UNSET, Struct, UnsetType, structs
+
+from ..clock import Instant, rfc3339
+from ..errors import NotFound
+from ..histogram import Histogram
+
+RpcKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
+KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
+
+SAMPLES_KEPT = 100
+ERRORS_UNTIL_UNHEALTHY = 3
+SILENCE_UNTIL_UNHEALTHY_SECONDS = 30.0
+LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Seconds, upper bounds of `raft_peer_latency_seconds`."""
+
+
+class HealthTurned(NamedTuple):
+    """A peer's health changed to `healthy`."""
+
+    peer_id: str
+    healthy: bool
+
+
+class Stats(Struct, frozen=True, kw_only=True):
+    """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
+
+    count: int
+    """Samples that the values are made of: at most 100 a kind and peer."""
+    last_value_ms: float
+    min_value_ms: float
+    max_value_ms: float
+    avg_value_ms: float
+    p50_value_ms: float
+    p90_value_ms: float
+    p99_value_ms: float
+    std_dev_ms: float
+    """Of the samples as a whole population."""
+    error_count: int
+    """Failed calls since the start or the last reset."""
+    last_error_unix: int | UnsetType = UNSET
+
+
+class KindStats(Stats, frozen=True, kw_only=True):
+    """The outer `aggregated`: all peers and kinds together, and each kind under its name."""
+
+    append_entries: Stats
+    request_vote: Stats
+    install_snapshot: Stats
+    probe: Stats
+
+
+class PeerReport(Struct, frozen=True, kw_only=True):
+    """One peer in `GET …/latency`."""
+
+    peer_id: str
+    address: str
+    append_entries: Stats
+    request_vote: Stats
+    install_snapshot: Stats
+    probe: Stats
+    aggregated: Stats
+    last_contact: str | None
+    """RFC 3339; None before the first answer."""
+    last_contact_unix: int
+    """Unix seconds; 0 before the first answer."""
+    reachable: bool
+    consecutive_errors: int
+    connection_healthy: bool
+
+
+class HealthSummary(Struct, frozen=True):
+    healthy: int
+    unhealthy: int
+    total: int
+
+
+class LatencyReport(Struct, frozen=True):
+    """`GET …/latency`."""
+
+    peers: dict[str, PeerReport]
+    aggregated: KindStats
+    health_summary: HealthSummary
+
+
+class PeerLatency(Struct, frozen=True, kw_only=True):
+    """The `latency` of a peer in `GET …/status`, over all kinds of calls."""
+
+    avg_latency_ms: float
+    min_latency_ms: float
+    max_latency_ms: float
+    p50_latency_ms: float
+    p90_latency_ms: float
+    p99_latency_ms: float
+    last_latency_ms: float
+    sample_count: int
+    error_count: int
+    error_rate: float
+    """Share of the calls since the start or the last reset that failed, 0..1."""
+    last_contact_unix: int
+    reachable: bool
+    """The last call was answered, and that within 30 s."""
+    connection_healthy: bool
+    """Fewer than 3 failed calls in a row and no silence of 30 s."""
+    consecutive_errors: int
+
+
+class ClusterHealth(Struct, frozen=True, kw_only=True):
+    """`cluster_health` of `GET …/status`, over all peers."""
+
+    healthy_peers: int
+    unhealthy_peers: int
+    total_peers: int
+    avg_cluster_latency_ms: float
+    max_cluster_latency_ms: float
+    cluster_error_rate: float
+    """As `PeerLatency.error_rate`."""
+
+
+class _Calls:
+    """Calls of one kind to one peer."""
+
+    __slots__ = (
+        "errors",
+        "errors_before_reset",
+        "last_answer",
+        "last_error",
+        "ok_before_reset",
+        "samples",
+        "seconds",
+    )
+
+    def __init__(self) -> None:
+        self.samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
+        self.seconds = Histogram(LATENCY_BUCKETS)
+        self.last_answer = -math.inf
+        """Monotonic seconds."""
+        self.errors = 0
+        self.last_error: float | None = None
+        # What /metrics counts never goes back, so a reset only remembers where it stood.
+        self.ok_before_reset = 0
+        self.errors_before_reset = 0
+
+    @property
+    def ok_since_reset(self) -> int:
+        return self.seconds.count - self.ok_before_reset
+
+    @property
+    def errors_since_reset(self) -> int:
+        return self.errors - self.errors_before_reset
+
+    def reset(self) -> None:
+        self.samples.clear()
+        self.last_error = None
+        self.ok_before_reset = self.seconds.count
+        self.errors_before_reset = self.errors
+
+
+class _Peer:
+    """What is known of one peer. `heard` starts as the moment it was added, so that it has 30 s to answer."""
+
+    __slots__ = ("address", "calls", "errors_in_row", "healthy", "heard", "last_contact")
+
+    def __init__(self, address: str, now: Instant) -> None:
+        self.address = address
+        self.calls: dict[RpcKind, _Calls] = {kind: _Calls() for kind in KINDS}
+        self.heard = now.mono
+        self.last_contact: float | None = None
+        self.errors_in_row = 0
+        self.healthy = True
+
+    def silent(self, now: Instant) -> bool:
+        return now.mono - self.heard >= SILENCE_UNTIL_UNHEALTHY_SECONDS
+
+    def healthy_at(self, now: Instant) -> bool:
+        return self.errors_in_row < ERRORS_UNTIL_UNHEALTHY and not self.silent(now)
+
+    def reachable_at(self, now: Instant) -> bool:
+        return self.last_contact is not None and self.errors_in_row == 0 and not self.silent(now)
+
+
+class CallTotals(NamedTuple):
+    """Calls of one kind to one peer since it was added; never reset."""
+
+    peer_id: str
+    kind: RpcKind
+    seconds: Histogram
+    """Of the answered ones."""
+    errors: int
+
+
+class PeerHealth(NamedTuple):
+    """A peer's health as `/metrics` shows it."""
+
+    peer_id: str
+    healthy: bool
+    silent_seconds: float
+    """Since the last answer, or since the peer was added."""
+    consecutive_errors: int
+
+
+class LatencyTracker:
+    """Latency and health of every peer.
+
+    A peer is unhealthy after 3 failed calls in a row or 30 s without an answer, and healthy again on the next
+    answer. Silence is measured on `now.mono`, so a wall clock that jumps makes no one unhealthy.
+    """
+
+    def __init__(self) -> None:
+        self._peers: dict[str, _Peer] = {}
+
+    def add_peer(self, peer_id: str, address: str, now: Instant) -> None:
+        """Measure this peer from now on; it starts as healthy. A known one only takes the new address."""
+        known = self._peers.get(peer_id)
+        if known is None:
+            self._peers[peer_id] = _Peer(address, now)
+        else:
+            known.address = address
+
+    def remove_peer(self, peer_id: str) -> None:
+        """Forget this peer and all that was measured; an unknown one is none to forget."""
+        self._peers.pop(peer_id, None)
+
+    def succeeded(self, peer_id: str, kind: RpcKind, seconds: float, now: Instant) -> HealthTurned | None:
+        """A call was answered after `seconds`. An unknown peer is ignored: it may just have been removed."""
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return None
+        calls = peer.calls[kind]
+        calls.samples.append(seconds)
+        calls.seconds.observe(seconds)
+        calls.last_answer = now.mono
+        peer.heard, peer.last_contact = now.mono, now.wall
+        peer.errors_in_row = 0
+        if peer.healthy:
+            return None
+        peer.healthy = True
+        return HealthTurned(peer_id, healthy=True)
+
+    def failed(self, peer_id: str, kind: RpcKind, now: Instant) -> HealthTurned | None:
+        """A call was not answered. An unknown peer is ignored."""
+        peer = self._peers.get(peer_id)
+        if peer is None:
+            return None
+        calls = peer.calls[kind]
+        calls.errors += 1
+        calls.last_error = now.wall
+        peer.errors_in_row += 1
+        return self._turned(peer_id, peer, now)
+
+    def check(self, now: Instant) -> list[HealthTurned]:
+        """Find the peers that have become silent; call it about once a second."""
+        turned = (self._turned(peer_id, peer, now) for peer_id, peer in self._peers.items())
+        return [turn for turn in turned if turn is not None]
+
+    def _turned(self, peer_id: str, peer: _Peer, now: Instant) -> HealthTurned | None:
+        if not peer.healthy or peer.healthy_at(now):
+            return None
+        peer.healthy = False
+        return HealthTurned(peer_id, healthy=False)
+
+    def peer_latency(self, peer_id: str, now: Instant) -> PeerLatency:
+        """One peer as `status` shows it. Raises `NotFound` (field `peer_id`)."""
+        peer = self._known(peer_id)
+        stats = _stats(list(peer.calls.values()))
+        return PeerLatency(
+            avg_latency_ms=stats.avg_value_ms,
+            min_latency_ms=stats.min_value_ms,
+            max_latency_ms=stats.max_value_ms,
+            p50_latency_ms=stats.p50_value_ms,
+            p90_latency_ms=stats.p90_value_ms,
+            p99_latency_ms=stats.p99_value_ms,
+            last_latency_ms=stats.last_value_ms,
+            sample_count=stats.count,
+            error_count=stats.error_count,
+            error_rate=_error_rate(list(peer.calls.values())),
+            last_contact_unix=int(peer.last_contact or 0),
+            reachable=peer.reachable_at(now),
+            connection_healthy=peer.healthy_at(now),
+            consecutive_errors=peer.errors_in_row,
+        )
+
+    def cluster_health(self, now: Instant) -> ClusterHealth:
+        peers = list(self._peers.values())
+        summary = _summary(peers, now)
+        stats = _stats(_all_calls(peers))
+        return ClusterHealth(
+            healthy_peers=summary.healthy,
+            unhealthy_peers=summary.unhealthy,
+            total_peers=summary.total,
+            avg_cluster_latency_ms=stats.avg_value_ms,
+            max_cluster_latency_ms=stats.max_value_ms,
+            cluster_error_rate=_error_rate(_all_calls(peers)),
+        )
+
+    def report(self, now: Instant, peer_id: str | None = None) -> LatencyReport:
+        """`GET …/latency`; with `peer_id` of that peer alone, its sums too. Raises `NotFound` (field `peer_id`)."""
+        shown = self._peers if peer_id is None else {peer_id: self._known(peer_id)}
+        return LatencyReport(
+            peers={name: _peer_report(name, peer, now) for name, peer in shown.items()},
+            aggregated=_kind_stats(list(shown.values())),
+            health_summary=_summary(list(shown.values()), now),
+        )
+
+    def reset(self) -> None:
+        """Forget samples and error counts. Health stays as it is, and so do the totals for `/metrics`."""
+        for peer in self._peers.values():
+            for calls in peer.calls.values():
+                calls.reset()
+
+    def call_totals(self) -> list[CallTotals]:
+        """Every peer and kind since the peer was added, for `/metrics`. The histograms are to be read only."""
+        return [
+            CallTotals(peer_id, kind, calls.seconds, calls.errors)
+            for peer_id, peer in self._peers.items()
+            for kind, calls in peer.calls.items()
+        ]
+
+    def peer_health(self, now: Instant) -> list[PeerHealth]:
+        return [
+            PeerHealth(peer_id, peer.healthy_at(now), max(0.0, now.mono - peer.heard), peer.errors_in_row)
+            for peer_id, peer in self._peers.items()
+        ]
+
+    def _known(self, peer_id: str) -> _Peer:
+        try:
+            return self._peers[peer_id]
+        except KeyError:
+            raise NotFound("Unknown peer", field="peer_id") from None
+
+
+def percentile(ascending: Sequence[float], percent: int) -> float:
+    """The nearest-rank percentile of ascending samples, at least one of them; `percent` is 1..100."""
+    # In whole numbers: 0.9 * 10 as floats may round up to the next rank.
+    return ascending[-(-len(ascending) * percent // 100) - 1]
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _stats(calls: Sequence[_Calls]) -> Stats:
+    ascending = sorted(sample for each in calls for sample in each.samples)
+    count = len(ascending)
+    answered = [each for each in calls if each.samples]
+    last = max(answered, key=lambda each: each.last_answer).samples[-1] if answered else 0.0
+    errors_at = [each.last_error for each in calls if each.last_error is not None]
+    if not ascending:
+        ascending = [0.0]
+    mean = math.fsum(ascending) / len(ascending)
+    variance = math.fsum((sample - mean) ** 2 for sample in ascending) / len(ascending)
+    return Stats(
+        count=count,
+        last_value_ms=_milliseconds(last),
+        min_value_ms=_milliseconds(ascending[0]),
+        max_value_ms=_milliseconds(ascending[-1]),
+        avg_value_ms=_milliseconds(mean),
+        p50_value_ms=_milliseconds(percentile(ascending, 50)),
+        p90_value_ms=_milliseconds(percentile(ascending, 90)),
+        p99_value_ms=_milliseconds(percentile(ascending, 99)),
+        std_dev_ms=_milliseconds(math.sqrt(variance)),
+        error_count=sum(each.errors_since_reset for each in calls),
+        last_error_unix=int(max(errors_at)) if errors_at else UNSET,
+    )
+
+
+def _all_calls(peers: Iterable[_Peer]) -> list[_Calls]:
+    return [calls for peer in peers for calls in peer.calls.values()]
+
+
+def _kind_stats(peers: Sequence[_Peer]) -> KindStats:
+    kinds = {kind: _stats([peer.calls[kind] for peer in peers]) for kind in KINDS}
+    return KindStats(**structs.asdict(_stats(_all_calls(peers))), **kinds)
+
+
+def _peer_report(peer_id: str, peer: _Peer, now: Instant) -> PeerReport:
+    kinds = {kind: _stats([calls]) for kind, calls in peer.calls.items()}
+    return PeerReport(
+        peer_id=peer_id,
+        address=peer.address,
+        **kinds,
+        aggregated=_stats(list(peer.calls.values())),
+        last_contact=None if peer.last_contact is None else rfc3339(peer.last_contact),
+        last_contact_unix=int(peer.last_contact or 0),
+        reachable=peer.reachable_at(now),
+        consecutive_errors=peer.errors_in_row,
+        connection_healthy=peer.healthy_at(now),
+    )
+
+
+def _summary(peers: Sequence[_Peer], now: Instant) -> HealthSummary:
+    healthy = sum(peer.healthy_at(now) for peer in peers)
+    return HealthSummary(healthy=healthy, unhealthy=len(peers) - healthy, total=len(peers))
+
+
+def _error_rate(calls: Sequence[_Calls]) -> float:
+    errors = sum(each.errors_since_reset for each in calls)
+    total = errors + sum(each.ok_since_reset for each in calls)
+    return round(errors / total, 6) if total else 0.0
