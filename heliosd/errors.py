@@ -2,6 +2,7 @@
 
 HeliosError
 ├── ConfigError          the configuration file has mistakes (all of them, with key paths)
+├── KeyUnusable          the key that signs tokens is missing, cannot be read, or is too weak
 ├── StoreError           the data directory cannot be used
 │   ├── StoreBusy        another daemon holds it
 │   ├── StoreDamaged     what is in it cannot be read
@@ -45,6 +46,10 @@ class ConfigError(HeliosError):
     def __init__(self, problems: tuple[Problem, ...]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
+
+
+class KeyUnusable(HeliosError):
+    """The key that signs tokens is missing, cannot be read, or is too weak; the text says which, and where."""
 
 
 class StoreError(HeliosError):
