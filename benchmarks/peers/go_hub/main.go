@@ -1,0 +1,204 @@
+// A WebSocket hub as Helios had it, and as gorilla's chat example teaches it: one goroutine owns the set of clients,
+// each client has a channel of 256 messages, a goroutine that encodes and writes what comes out of it with
+// conn.WriteJSON, and a goroutine that reads. With -prepared the frame is made once and shared (PreparedMessage).
+//
+// It binds a free port of the loopback and tells it on standard error, as heliosd does.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"log"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/gorilla/websocket"
+)
+
+const (
+	bufferSize   = 256
+	writeTimeout = 10 * time.Second
+	readTimeout  = 60 * time.Second
+	pingInterval = 30 * time.Second
+)
+
+// Status has the flat fields that Helios sent. Padding brings the message to the size asked for: one string is the
+// cheapest thing to encode, so a comparison at equal size favours this hub.
+type Status struct {
+	NodeID      string   `json:"node_id"`
+	State       string   `json:"state"`
+	Term        uint64   `json:"term"`
+	CommitIndex uint64   `json:"commit_index"`
+	LastApplied uint64   `json:"last_applied"`
+	Leader      string   `json:"leader"`
+	Peers       []string `json:"peers"`
+	Padding     string   `json:"padding"`
+}
+
+type Message struct {
+	Type      string      `json:"type"`
+	Timestamp time.Time   `json:"timestamp"`
+	Data      interface{} `json:"data"`
+
+	prepared *websocket.PreparedMessage // only with -prepared
+}
+
+type Client struct {
+	hub  *Hub
+	conn *websocket.Conn
+	send chan *Message
+}
+
+type Hub struct {
+	clients    map[*Client]bool
+	register   chan *Client
+	unregister chan *Client
+	broadcast  chan *Message
+}
+
+func (h *Hub) run() {
+	for {
+		select {
+		case client := <-h.register:
+			h.clients[client] = true
+		case client := <-h.unregister:
+			h.leave(client)
+		case message := <-h.broadcast:
+			for client := range h.clients {
+				select {
+				case client.send <- message:
+				default:
+					h.leave(client)
+				}
+			}
+		}
+	}
+}
+
+func (h *Hub) leave(client *Client) {
+	if h.clients[client] {
+		delete(h.clients, client)
+		close(client.send)
+	}
+}
+
+func (c *Client) readPump() {
+	defer func() {
+		c.hub.unregister <- c
+		c.conn.Close()
+	}()
+	c.conn.SetReadLimit(65536)
+	c.conn.SetReadDeadline(time.Now().Add(readTimeout))
+	c.conn.SetPongHandler(func(string) error {
+		return c.conn.SetReadDeadline(time.Now().Add(readTimeout))
+	})
+	for {
+		if _, _, err := c.conn.ReadMessage(); err != nil {
+			return
+		}
+	}
+}
+
+func (c *Client) writePump() {
+	ticker := time.NewTicker(pingInterval)
+	defer func() {
+		ticker.Stop()
+		c.conn.Close()
+	}()
+	for {
+		select {
+		case message, open := <-c.send:
+			c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if !open {
+				c.conn.WriteMessage(websocket.CloseMessage, nil)
+				return
+			}
+			if c.write(message) != nil {
+				return
+			}
+		case <-ticker.C:
+			c.conn.SetWriteDeadline(time.Now().Add(writeTimeout))
+			if c.conn.WriteMessage(websocket.PingMessage, nil) != nil {
+				return
+			}
+		}
+	}
+}
+
+func (c *Client) write(message *Message) error {
+	if message.prepared != nil {
+		return c.conn.WritePreparedMessage(message.prepared)
+	}
+	return c.conn.WriteJSON(message)
+}
+
+// statusOfSize returns a status whose message is `size` bytes of JSON, give or take the digits of its timestamp.
+func statusOfSize(size int) *Status {
+	status := &Status{
+		NodeID: "node-1", State: "Leader", Term: 7, CommitIndex: 1042, LastApplied: 1042,
+		Leader: "node-1", Peers: []string{"node-2", "node-3"},
+	}
+	bare, err := json.Marshal(Message{Type: "status_update", Timestamp: time.Unix(0, 123456789).UTC(), Data: status})
+	if err != nil {
+		log.Fatal(err)
+	}
+	if len(bare) < size {
+		status.Padding = strings.Repeat("x", size-len(bare))
+	}
+	return status
+}
+
+func (h *Hub) beat(interval time.Duration, status *Status, prepare bool) {
+	for range time.Tick(interval) {
+		message := &Message{Type: "status_update", Timestamp: time.Now().UTC(), Data: status}
+		if prepare {
+			text, err := json.Marshal(message)
+			if err != nil {
+				log.Fatal(err)
+			}
+			if message.prepared, err = websocket.NewPreparedMessage(websocket.TextMessage, text); err != nil {
+				log.Fatal(err)
+			}
+		}
+		h.broadcast <- message
+	}
+}
+
+func main() {
+	interval := flag.Duration("interval", 100*time.Millisecond, "between two messages")
+	size := flag.Int("size", 600, "bytes of a message")
+	prepared := flag.Bool("prepared", false, "encode once and share the frame (PreparedMessage)")
+	flag.Parse()
+
+	hub := &Hub{
+		clients:    make(map[*Client]bool),
+		register:   make(chan *Client, bufferSize),
+		unregister: make(chan *Client, bufferSize),
+		broadcast:  make(chan *Message, bufferSize),
+	}
+	go hub.run()
+	go hub.beat(*interval, statusOfSize(*size), *prepared)
+
+	// The write buffer holds a whole message: a smaller one would cut it into fragments, with a system call for each.
+	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 4096}
+	http.HandleFunc("/ws/cluster", func(w http.ResponseWriter, r *http.Request) {
+		conn, err := upgrader.Upgrade(w, r, nil)
+		if err != nil {
+			return // Upgrade has answered already
+		}
+		client := &Client{hub: hub, conn: conn, send: make(chan *Message, bufferSize)}
+		hub.register <- client
+		go client.writePump()
+		go client.readPump()
+	})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		log.Fatal(err)
+	}
+	fmt.Fprintf(os.Stderr, "{\"event\":\"ready\",\"address\":\"%s\"}\n", listener.Addr())
+	log.Fatal(http.Serve(listener, nil))
+}
