@@ -21,7 +21,7 @@ class Sample:
     """What one server did in one round."""
 
     cpu_us: float
-    """The server's CPU time a delivery, user and system, in microseconds; what it costs with no client is off."""
+    """The server's CPU time a delivery in microseconds, user and system, without what it costs when idle."""
     p50_ms: float
     p99_ms: float
     rss_kib: float

@@ -1,7 +1,8 @@
 """The servers compared: what each needs of the machine, how it is built, and how it is started.
 
 Every server binds a free port of the loopback and writes one JSON line to standard error, as heliosd does:
-`{"event":"ready","address":"HOST:PORT"}`. A new one is a class with the members of `Server` and a line in `SERVERS`.
+`{"event":"ready","address":"HOST:PORT"}`. A new one is a class with the members of
+`Server` and a line in `SERVERS`.
 """
 
 from __future__ import annotations
