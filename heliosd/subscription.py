@@ -67,3 +67,7 @@ class Subscription:
             if value:
                 topics |= topic
         return cls(topics)
+
+
+TO_EVERYTHING = Subscription()
+"""What a client has from the start, until it says otherwise."""

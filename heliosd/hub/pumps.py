@@ -1,0 +1,49 @@
+"""A client's write pump: runs only while the client is behind, and ends when it has caught up."""
+
+from __future__ import annotations
+
+import trio
+
+from ..config import Settings
+from .client import Client
+from .counters import HubCounters
+from .goodbye import TOO_SLOW
+
+BATCH_BYTES = 64 * 1024
+"""How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
+trickle of bytes does not pass for a client that keeps up."""
+
+
+async def write_pump(client: Client, settings: Settings, counters: HubCounters) -> None:
+    """Empty the client's queue into its socket.
+
+    A client that does not take a batch within `websocket.write_timeout` is cut; the connection's own task then
+    ends and leaves the hub. Nothing is raised.
+    """
+    outlet = client.outlet
+    try:
+        while client.rest or client.mailbox or outlet.pending:
+            with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
+                await _write_batch(client, counters)
+            if patience.cancelled_caught:
+                counters.dropped["write_timeout"] += len(client.mailbox) + 1
+                client.cut(TOO_SLOW)
+                return
+        client.behind = False
+        if client.goodbye is not None:
+            client.linger()
+    except (OSError, ValueError, trio.BrokenResourceError, trio.ClosedResourceError):
+        client.scope.cancel()
+
+
+async def _write_batch(client: Client, counters: HubCounters) -> None:
+    """One batch, whole: frames joined, behind the rest of the one that is half written."""
+    outlet = client.outlet
+    if not client.rest:
+        client.rest = client.mailbox.take(BATCH_BYTES)
+    while client.rest or outlet.pending:
+        await outlet.wait_writable()
+        if client.rest:
+            taken = outlet.write_now(client.rest)
+            counters.bytes += taken
+            client.rest = memoryview(client.rest)[taken:]

@@ -1,0 +1,232 @@
+"""The wire, outwards: what happened or how things stand -> JSON bytes, encoded once for every client.
+
+Only this module and `commands.py` (the wire, inwards) know the format: text frames of one JSON object each,
+`{"type","timestamp","seq"?,"id"?,"data"?}`. Keys and types are only ever added, because clients ignore what
+they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from .clock import duration_text, rfc3339
+from .cluster.custom_metrics import MetricView
+from .cluster.latency import ClusterHealth, LatencyReport
+from .cluster.status import ClusterStatus, PeerView
+from .cluster.uptime import UptimeReport
+from .events import MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
+from .raft.roles import Role
+from .subscription import NOTHING, Subscription, Topic
+
+ClientId = str | int
+
+
+class Kind(Enum):
+    """How a message may be treated on its way to a slow client."""
+
+    EVENT = auto()
+    """Happened once; queued in order, never merged."""
+    VALUE = auto()
+    """How something stands; a newer one of its type replaces it."""
+    SNAPSHOT = auto()
+    """Replaces all that the client knew; queued like an event."""
+    CONTROL = auto()
+    """Belongs to one client's conversation."""
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """One message, ready to be framed."""
+
+    type: str
+    kind: Kind
+    topic: Topic
+    """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
+    payload: bytes
+    seq: int | None = None
+
+
+class _Envelope(Struct, frozen=True, omit_defaults=True):
+    type: str
+    timestamp: str
+    seq: int | UnsetType = UNSET
+    id: ClientId | UnsetType = UNSET
+    data: object = UNSET
+
+
+class _Status(Struct, frozen=True, kw_only=True):
+    node_id: str
+    state: Role
+    term: int
+    commit_index: int
+    last_applied: int
+    leader: str
+    peers: list[str]
+    snapshot_last: int
+    uptime: str
+    clients: int
+    peer_details: tuple[PeerView, ...]
+    cluster_health: ClusterHealth
+    custom_metrics: Mapping[str, MetricView] | UnsetType = UNSET
+    as_of_seq: int | UnsetType = UNSET
+    observed_by: str
+    observed_at: str
+    stale: bool
+
+
+class _Error(Struct, frozen=True):
+    error: str
+    code: str
+    field: str | UnsetType = UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def of_event(stamped: Stamped) -> Message:
+    """An event as everybody gets it, live and in a replay."""
+    event = stamped.event
+    data: object
+    match event:
+        case StateChanged():
+            name, topic = "state_change", Topic.STATE_CHANGES
+            data = {
+                "old_state": event.old_state,
+                "new_state": event.new_state,
+                "term": event.term,
+                "leader": event.leader,
+                "member": event.member,
+            }
+        case PeerChanged():
+            name, topic = "peer_change", Topic.PEER_CHANGES
+            data = {
+                "event_type": event.event_type,
+                "peer_id": event.peer_id,
+                "peer_address": event.peer_address,
+            }
+        case SnapshotTaken():
+            name, topic = "snapshot", Topic.SNAPSHOT
+            entry = msgspec.to_builtins(event.snapshot)
+            data = {**entry, "size_bytes": entry["size"]}
+        case MetricsDefined():
+            name, topic = "custom_metrics", Topic.CUSTOM_METRICS
+            data = event.metrics
+        case _:
+            assert_never(event)
+    payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, UNSET, data))
+    return Message(name, Kind.EVENT, topic, payload, stamped.seq)
+
+
+def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> Message:
+    """Metrics whose values changed, and only those."""
+    return _value("custom_metrics", Topic.CUSTOM_METRICS, metrics, at)
+
+
+def of_latency(report: LatencyReport, at: float) -> Message:
+    return _value("latency", Topic.LATENCY, report, at)
+
+
+def of_uptime(report: UptimeReport, at: float) -> Message:
+    """All of GET …/uptime, behind Helios' own names `current_uptime`, `total_uptime`, `total_sessions`."""
+    data = {
+        "current_uptime": report.current_session.uptime_formatted,
+        "total_uptime": duration_text(report.historical.total_uptime_seconds),
+        "total_sessions": report.historical.total_sessions,
+        **msgspec.to_builtins(report),
+    }
+    return _value("uptime", Topic.UPTIME, data, at)
+
+
+def of_status_update(
+    status: ClusterStatus, *, snapshot_last: int, uptime: str, clients: int, at: float
+) -> Message:
+    """How the cluster stands, without the custom metrics."""
+    data = _status(status, snapshot_last, uptime, clients)
+    return _value("status_update", Topic.STATUS, data, at)
+
+
+def of_status(
+    status: ClusterStatus,
+    metrics: Mapping[str, MetricView],
+    *,
+    as_of_seq: int,
+    snapshot_last: int,
+    uptime: str,
+    clients: int,
+    at: float,
+    client_id: ClientId | UnsetType = UNSET,
+) -> Message:
+    """Everything a client needs to start from: the effects of every event up to `as_of_seq` are in it."""
+    data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
+    payload = _encode(_Envelope("status", rfc3339(at), UNSET, client_id, data))
+    return Message("status", Kind.SNAPSHOT, NOTHING, payload)
+
+
+def of_pong(at: float, data: object = UNSET, client_id: ClientId | UnsetType = UNSET) -> Message:
+    """The answer to `{"type":"ping"}`, with the ping's data."""
+    return _control("pong", at, data, client_id)
+
+
+def of_subscription(
+    subscription: Subscription, at: float, client_id: ClientId | UnsetType = UNSET
+) -> Message:
+    """The answer to subscribe and unsubscribe: what is in force now."""
+    return _control("subscribed", at, {"active": subscription.active()}, client_id)
+
+
+def of_error(
+    error: str,
+    code: str,
+    at: float,
+    *,
+    field: str | None = None,
+    client_id: ClientId | UnsetType = UNSET,
+) -> Message:
+    """A client's message could not be served; `code` is for programs, `error` for people."""
+    data = _Error(error, code, UNSET if field is None else field)
+    return _control("error", at, data, client_id)
+
+
+def _value(name: str, topic: Topic, data: object, at: float) -> Message:
+    payload = _encode(_Envelope(name, rfc3339(at), UNSET, UNSET, data))
+    return Message(name, Kind.VALUE, topic, payload)
+
+
+def _control(name: str, at: float, data: object, client_id: ClientId | UnsetType) -> Message:
+    payload = _encode(_Envelope(name, rfc3339(at), UNSET, client_id, data))
+    return Message(name, Kind.CONTROL, NOTHING, payload)
+
+
+def _status(
+    status: ClusterStatus,
+    snapshot_last: int,
+    uptime: str,
+    clients: int,
+    metrics: Mapping[str, MetricView] | UnsetType = UNSET,
+    as_of_seq: int | UnsetType = UNSET,
+) -> _Status:
+    return _Status(
+        node_id=status.node.id,
+        state=status.node.state,
+        term=status.node.term,
+        commit_index=status.indices.commit_index,
+        last_applied=status.indices.applied_index,
+        leader=status.leader.id,
+        peers=[peer.id for peer in status.peers],
+        snapshot_last=snapshot_last,
+        uptime=uptime,
+        clients=clients,
+        peer_details=status.peers,
+        cluster_health=status.cluster_health,
+        custom_metrics=metrics,
+        as_of_seq=as_of_seq,
+        observed_by=status.observed_by,
+        observed_at=rfc3339(status.observed_at),
+        stale=status.stale,
+    )
