@@ -1,31 +1,26 @@
-"""How fast and how well every peer answers, as measured from this node.
+"""How fast and how well every peer answers, as measured from this node: statistics and health.
 
-Statistics cover the last 100 answered calls of each kind. A percentile is the nearest rank: the smallest sample
-that at least that share of the samples does not exceed, so it is always one that was measured. Milliseconds
-are rounded to microseconds. Error counts and rates run from the start of the daemon or the last reset.
+Samples, percentiles and units are those of `call_stats`. Error counts and rates run from the start of the
+daemon or the last reset.
 """
 
 from __future__ import annotations
 
-import math
-from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from msgspec import UNSET, Struct, UnsetType, structs
+from msgspec import Struct, structs
 
 from ..clock import Instant, rfc3339
 from ..errors import NotFound
 from ..histogram import Histogram
+from .call_stats import Calls, Stats, error_rate, stats_of
 
 RpcKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
 KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
 
-SAMPLES_KEPT = 100
 ERRORS_UNTIL_UNHEALTHY = 3
 SILENCE_UNTIL_UNHEALTHY_SECONDS = 30.0
-LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Seconds, upper bounds of `raft_peer_latency_seconds`."""
 
 
 class HealthTurned(NamedTuple):
@@ -33,25 +28,6 @@ class HealthTurned(NamedTuple):
 
     peer_id: str
     healthy: bool
-
-
-class Stats(Struct, frozen=True, kw_only=True):
-    """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
-
-    count: int
-    """Samples that the values are made of: at most 100 a kind and peer."""
-    last_value_ms: float
-    min_value_ms: float
-    max_value_ms: float
-    avg_value_ms: float
-    p50_value_ms: float
-    p90_value_ms: float
-    p99_value_ms: float
-    std_dev_ms: float
-    """Of the samples as a whole population."""
-    error_count: int
-    """Failed calls since the start or the last reset."""
-    last_error_unix: int | UnsetType = UNSET
 
 
 class KindStats(Stats, frozen=True, kw_only=True):
@@ -130,45 +106,6 @@ class ClusterHealth(Struct, frozen=True, kw_only=True):
     """As `PeerLatency.error_rate`."""
 
 
-class _Calls:
-    """Calls of one kind to one peer."""
-
-    __slots__ = (
-        "errors",
-        "errors_before_reset",
-        "last_answer",
-        "last_error",
-        "ok_before_reset",
-        "samples",
-        "seconds",
-    )
-
-    def __init__(self) -> None:
-        self.samples: deque[float] = deque(maxlen=SAMPLES_KEPT)
-        self.seconds = Histogram(LATENCY_BUCKETS)
-        self.last_answer = -math.inf
-        """Monotonic seconds."""
-        self.errors = 0
-        self.last_error: float | None = None
-        # What /metrics counts never goes back, so a reset only remembers where it stood.
-        self.ok_before_reset = 0
-        self.errors_before_reset = 0
-
-    @property
-    def ok_since_reset(self) -> int:
-        return self.seconds.count - self.ok_before_reset
-
-    @property
-    def errors_since_reset(self) -> int:
-        return self.errors - self.errors_before_reset
-
-    def reset(self) -> None:
-        self.samples.clear()
-        self.last_error = None
-        self.ok_before_reset = self.seconds.count
-        self.errors_before_reset = self.errors
-
-
 class _Peer:
     """What is known of one peer. `heard` starts as the moment it was added, so that it has 30 s to answer."""
 
@@ -176,7 +113,7 @@ class _Peer:
 
     def __init__(self, address: str, now: Instant) -> None:
         self.address = address
-        self.calls: dict[RpcKind, _Calls] = {kind: _Calls() for kind in KINDS}
+        self.calls: dict[RpcKind, Calls] = {kind: Calls() for kind in KINDS}
         self.heard = now.mono
         self.last_contact: float | None = None
         self.errors_in_row = 0
@@ -275,7 +212,7 @@ class LatencyTracker:
     def peer_latency(self, peer_id: str, now: Instant) -> PeerLatency:
         """One peer as `status` shows it. Raises `NotFound` (field `peer_id`)."""
         peer = self._known(peer_id)
-        stats = _stats(list(peer.calls.values()))
+        stats = stats_of(list(peer.calls.values()))
         return PeerLatency(
             avg_latency_ms=stats.avg_value_ms,
             min_latency_ms=stats.min_value_ms,
@@ -286,7 +223,7 @@ class LatencyTracker:
             last_latency_ms=stats.last_value_ms,
             sample_count=stats.count,
             error_count=stats.error_count,
-            error_rate=_error_rate(list(peer.calls.values())),
+            error_rate=error_rate(list(peer.calls.values())),
             last_contact_unix=int(peer.last_contact or 0),
             reachable=peer.reachable_at(now),
             connection_healthy=peer.healthy_at(now),
@@ -296,18 +233,21 @@ class LatencyTracker:
     def cluster_health(self, now: Instant) -> ClusterHealth:
         peers = list(self._peers.values())
         summary = _summary(peers, now)
-        stats = _stats(_all_calls(peers))
+        stats = stats_of(_all_calls(peers))
         return ClusterHealth(
             healthy_peers=summary.healthy,
             unhealthy_peers=summary.unhealthy,
             total_peers=summary.total,
             avg_cluster_latency_ms=stats.avg_value_ms,
             max_cluster_latency_ms=stats.max_value_ms,
-            cluster_error_rate=_error_rate(_all_calls(peers)),
+            cluster_error_rate=error_rate(_all_calls(peers)),
         )
 
     def report(self, now: Instant, peer_id: str | None = None) -> LatencyReport:
-        """`GET …/latency`; with `peer_id` of that peer alone, its sums too. Raises `NotFound` (field `peer_id`)."""
+        """`GET …/latency`; with `peer_id` of that peer alone, in the sums too.
+
+        Raises `NotFound` (field `peer_id`).
+        """
         shown = self._peers if peer_id is None else {peer_id: self._known(peer_id)}
         return LatencyReport(
             peers={name: _peer_report(name, peer, now) for name, peer in shown.items()},
@@ -322,7 +262,7 @@ class LatencyTracker:
                 calls.reset()
 
     def call_totals(self) -> list[CallTotals]:
-        """Every peer and kind since the peer was added, for `/metrics`. The histograms are to be read only."""
+        """Every peer and kind since the peer was added. The histograms are to be read only."""
         return [
             CallTotals(peer_id, kind, calls.seconds, calls.errors)
             for peer_id, peer in self._peers.items()
@@ -342,57 +282,32 @@ class LatencyTracker:
             raise NotFound("Unknown peer", field="peer_id") from None
 
 
-def percentile(ascending: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile of ascending samples, at least one of them; `percent` is 1..100."""
-    # In whole numbers: 0.9 * 10 as floats may round up to the next rank.
-    return ascending[-(-len(ascending) * percent // 100) - 1]
-
-
-def _milliseconds(seconds: float) -> float:
-    return round(seconds * 1000, 3)
-
-
-def _stats(calls: Sequence[_Calls]) -> Stats:
-    ascending = sorted(sample for each in calls for sample in each.samples)
-    count = len(ascending)
-    answered = [each for each in calls if each.samples]
-    last = max(answered, key=lambda each: each.last_answer).samples[-1] if answered else 0.0
-    errors_at = [each.last_error for each in calls if each.last_error is not None]
-    if not ascending:
-        ascending = [0.0]
-    mean = math.fsum(ascending) / len(ascending)
-    variance = math.fsum((sample - mean) ** 2 for sample in ascending) / len(ascending)
-    return Stats(
-        count=count,
-        last_value_ms=_milliseconds(last),
-        min_value_ms=_milliseconds(ascending[0]),
-        max_value_ms=_milliseconds(ascending[-1]),
-        avg_value_ms=_milliseconds(mean),
-        p50_value_ms=_milliseconds(percentile(ascending, 50)),
-        p90_value_ms=_milliseconds(percentile(ascending, 90)),
-        p99_value_ms=_milliseconds(percentile(ascending, 99)),
-        std_dev_ms=_milliseconds(math.sqrt(variance)),
-        error_count=sum(each.errors_since_reset for each in calls),
-        last_error_unix=int(max(errors_at)) if errors_at else UNSET,
-    )
-
-
-def _all_calls(peers: Iterable[_Peer]) -> list[_Calls]:
+def _all_calls(peers: Iterable[_Peer]) -> list[Calls]:
     return [calls for peer in peers for calls in peer.calls.values()]
 
 
 def _kind_stats(peers: Sequence[_Peer]) -> KindStats:
-    kinds = {kind: _stats([peer.calls[kind] for peer in peers]) for kind in KINDS}
-    return KindStats(**structs.asdict(_stats(_all_calls(peers))), **kinds)
+    def of(kind: RpcKind) -> Stats:
+        return stats_of([peer.calls[kind] for peer in peers])
+
+    return KindStats(
+        **structs.asdict(stats_of(_all_calls(peers))),
+        append_entries=of("append_entries"),
+        request_vote=of("request_vote"),
+        install_snapshot=of("install_snapshot"),
+        probe=of("probe"),
+    )
 
 
 def _peer_report(peer_id: str, peer: _Peer, now: Instant) -> PeerReport:
-    kinds = {kind: _stats([calls]) for kind, calls in peer.calls.items()}
     return PeerReport(
         peer_id=peer_id,
         address=peer.address,
-        **kinds,
-        aggregated=_stats(list(peer.calls.values())),
+        append_entries=stats_of([peer.calls["append_entries"]]),
+        request_vote=stats_of([peer.calls["request_vote"]]),
+        install_snapshot=stats_of([peer.calls["install_snapshot"]]),
+        probe=stats_of([peer.calls["probe"]]),
+        aggregated=stats_of(list(peer.calls.values())),
         last_contact=None if peer.last_contact is None else rfc3339(peer.last_contact),
         last_contact_unix=int(peer.last_contact or 0),
         reachable=peer.reachable_at(now),
@@ -404,9 +319,3 @@ def _peer_report(peer_id: str, peer: _Peer, now: Instant) -> PeerReport:
 def _summary(peers: Sequence[_Peer], now: Instant) -> HealthSummary:
     healthy = sum(peer.healthy_at(now) for peer in peers)
     return HealthSummary(healthy=healthy, unhealthy=len(peers) - healthy, total=len(peers))
-
-
-def _error_rate(calls: Sequence[_Calls]) -> float:
-    errors = sum(each.errors_since_reset for each in calls)
-    total = errors + sum(each.ok_since_reset for each in calls)
-    return round(errors / total, 6) if total else 0.0

@@ -47,7 +47,7 @@ class ResetMetrics(Struct, frozen=True, kw_only=True, tag="reset"):
 
 MetricCommand = RegisterMetric | UpdateMetric | DeleteMetric | ResetMetrics
 
-_decoder = msgspec.json.Decoder(MetricCommand)
+_decoder: msgspec.json.Decoder[MetricCommand] = msgspec.json.Decoder(MetricCommand)
 
 
 def encode_command(command: MetricCommand) -> bytes:

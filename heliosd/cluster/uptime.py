@@ -1,12 +1,38 @@
-"""How long this node has been up, in which states, and how often it came and went."""
+"""How long this node has been up, in which states, and how often it came and went.
+
+Every figure counts from `first_seen`: the first start with this data directory, or the last reset. A start after
+the first is a restart; one that finds the session before it without an end is a crash as well.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from itertools import islice
+
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..clock import Instant
-from ..durable import Change, Saved
+from ..clock import Instant, duration_text, rfc3339
+from ..durable import Change, RecordAdded, RecordsCleared, Saved
 from ..raft.roles import Role
+from .uptime_record import (
+    EVENT_KIND,
+    EVENTS_KEPT,
+    SESSION_KIND,
+    SESSIONS_KEPT,
+    EventType,
+    Session,
+    SessionView,
+    Totals,
+    UptimeEvent,
+    load_events,
+    load_sessions,
+    load_totals,
+    percentage,
+    uptime_percentage,
+)
+
+DAY_SECONDS = 86_400.0
 
 
 class CurrentSession(Struct, frozen=True, kw_only=True):
@@ -28,9 +54,12 @@ class Historical(Struct, frozen=True, kw_only=True):
     restarts: int
     crashes: int
     mtbf_seconds: float
+    """Total uptime by crashes; the total uptime itself while there was none."""
 
 
 class StateTime(Struct, frozen=True, kw_only=True):
+    """Over all sessions. The ratio is led time by time in any of the three roles."""
+
     leader_seconds: float
     follower_seconds: float
     candidate_seconds: float
@@ -39,8 +68,10 @@ class StateTime(Struct, frozen=True, kw_only=True):
 
 class Leadership(Struct, frozen=True, kw_only=True):
     elections_participated: int
+    """Elections that this node stood in, over all sessions."""
     terms_as_leader: int
     current_term: int
+    """The last one that a change of state or leader told."""
 
 
 class UptimeReport(Struct, frozen=True, kw_only=True):
@@ -55,30 +86,8 @@ class UptimeReport(Struct, frozen=True, kw_only=True):
     last_event: str
 
 
-class UptimeEvent(Struct, frozen=True, kw_only=True):
-    type: str
-    timestamp: str
-    state: Role
-    previous_state: Role | UnsetType = UNSET
-    term: int
-    leader_id: str | UnsetType = UNSET
-    reason: str | UnsetType = UNSET
-    uptime_at_event: float
-
-
-class SessionView(Struct, frozen=True, kw_only=True):
-    session_id: str
-    start_time: str
-    end_time: str | None
-    duration_seconds: float
-    end_reason: str | None
-    states_visited: tuple[Role, ...]
-    terms_seen: tuple[int, ...]
-    is_current: bool
-
-
 class UptimeHistory(Struct, frozen=True, kw_only=True):
-    """`GET …/uptime/history`, newest first."""
+    """`GET …/uptime/history`, newest first. The totals count trimmed entries too."""
 
     node_id: str
     recent_events: tuple[UptimeEvent, ...]
@@ -106,34 +115,248 @@ class UptimeStats(Struct, frozen=True, kw_only=True):
 
 
 class UptimeTracker:
-    """Call `start` before anything else."""
+    """The uptime of one node. Call `start` once before anything else.
+
+    Every method that returns changes has happened in memory already; its caller makes the changes durable. The
+    readers may be called at any time, also after `stop`.
+    """
 
     def __init__(self, node_id: str, saved: Saved) -> None:
-        raise NotImplementedError
+        self._node_id = node_id
+        self._totals = load_totals(saved)
+        self._past = deque(load_sessions(saved), maxlen=SESSIONS_KEPT)
+        self._events = deque(load_events(saved), maxlen=EVENTS_KEPT)
+        self._session: Session | None = None
+        self._started_mono = 0.0
+        self._counted_mono = 0.0
+        """Up to here the time is in the totals of its role."""
+        self._state_since = 0.0
+        self._last_event_at = 0.0
 
     def start(self, state: Role, now: Instant) -> list[Change]:
-        raise NotImplementedError
+        """Begin a session. A last one without an end crashed, and ended with its last sign of life."""
+        changes: list[Change] = []
+        totals = self._totals
+        if totals is None:
+            totals = self._totals = Totals(first_seen=now.wall)
+        else:
+            totals.restarts += 1
+        down_before, reason = 0.0, "first start"
+        if self._past:
+            last, reason = self._past[-1], "restart"
+            if last.end is None:
+                reason = "restart after a crash"
+                changes += self._bury(last, totals)
+            assert last.end is not None
+            down_before = max(0.0, now.wall - last.end)
+        totals.downtime += down_before
+        totals.sessions += 1
+        totals.last_session_key += 1
+        self._session = Session(
+            key=totals.last_session_key,
+            id=f"{self._node_id}-{int(now.wall * 1000)}-{totals.last_session_key}",
+            start=now.wall,
+            down_before=down_before,
+            last_alive=now.wall,
+            state=state,
+            states=[],
+            terms=[],
+        )
+        self._session.visit(state, totals.term)
+        self._past.append(self._session)
+        self._started_mono = self._counted_mono = now.mono
+        self._state_since = now.wall
+        changes += self._tell("start", now.wall, reason=reason)
+        return [*changes, *self._standing()]
+
+    def _bury(self, crashed: Session, totals: Totals) -> list[Change]:
+        crashed.end, crashed.end_reason = crashed.last_alive, "crash"
+        totals.crashes += 1
+        totals.ended_uptime += crashed.duration
+        self._session = crashed
+        return [*self._tell("crash", crashed.end, reason="crash: unclean shutdown"), crashed.saved()]
 
     def state_changed(self, old: Role, new: Role, term: int, leader: str, now: Instant) -> list[Change]:
-        raise NotImplementedError
+        """This node's state became `new`, or (`old` == `new`) the known leader or the term changed."""
+        totals, session = self._advance(now)
+        stood = new == "Candidate" and (old != "Candidate" or term > totals.term)
+        # A node that is alone, or is told to take over, may lead without having been seen as a candidate.
+        if stood or (new == "Leader" and old in {"Follower", "Learner"}):
+            totals.elections += 1
+        if new == "Leader" and term != totals.last_term_led:
+            totals.terms_as_leader += 1
+            totals.last_term_led = term
+        totals.term = term
+        session.visit(new, term)
+        changed = old != new
+        if changed:
+            self._state_since = now.wall
+        event = self._tell(
+            "state_change" if changed else "leader_change",
+            now.wall,
+            previous=old if changed else UNSET,
+            leader=leader or UNSET,
+        )
+        return [*event, *self._standing()]
 
     def alive(self, now: Instant) -> list[Change]:
-        raise NotImplementedError
+        """A sign of life; called every 10 s, it dates a crash to within those."""
+        self._advance(now)
+        return self._standing()
 
     def stop(self, reason: str, now: Instant) -> list[Change]:
-        raise NotImplementedError
+        """End the session in good order."""
+        totals, session = self._advance(now)
+        event = self._tell("stop", now.wall, reason=reason)
+        session.end, session.end_reason = now.wall, reason
+        totals.ended_uptime += session.duration
+        return [*event, *self._standing()]
 
     def reset(self, now: Instant) -> list[Change]:
-        raise NotImplementedError
+        """Forget all but the current session, which keeps its start, its length and its id.
+
+        Counting begins anew: `first_seen` is that start, times in states and elections are 0.
+        """
+        totals, session = self._advance(now)
+        self._totals = Totals(
+            first_seen=session.start,
+            last_session_key=totals.last_session_key,
+            sessions=1,
+            last_term_led=totals.last_term_led,
+            term=totals.term,
+        )
+        session.down_before = 0.0
+        session.states, session.terms = [], []
+        session.visit(session.state, totals.term)
+        self._past.clear()
+        self._past.append(session)
+        self._events.clear()
+        cleared: list[Change] = [RecordsCleared(EVENT_KIND), RecordsCleared(SESSION_KIND)]
+        return [*cleared, *self._tell("reset", now.wall), *self._standing()]
 
     def report(self, now: Instant) -> UptimeReport:
-        raise NotImplementedError
+        totals, session = self._advance(now)
+        total_uptime = self._total_uptime()
+        day, week, month = (self._percentage(days * DAY_SECONDS) for days in (1, 7, 30))
+        return UptimeReport(
+            node_id=self._node_id,
+            current_session=CurrentSession(
+                start_time=rfc3339(session.start),
+                uptime_seconds=round(session.duration, 3),
+                uptime_formatted=duration_text(session.duration),
+                current_state=session.state,
+                state_since=rfc3339(self._state_since),
+            ),
+            historical=Historical(
+                total_sessions=totals.sessions,
+                total_uptime_seconds=round(total_uptime, 3),
+                total_downtime_seconds=round(totals.downtime, 3),
+                uptime_percentage_24h=day,
+                uptime_percentage_7d=week,
+                uptime_percentage_30d=month,
+                uptime_percentage_all=percentage(total_uptime, totals.downtime),
+                restarts=totals.restarts,
+                crashes=totals.crashes,
+                mtbf_seconds=round(total_uptime / max(1, totals.crashes), 3),
+            ),
+            state_time=StateTime(
+                leader_seconds=round(totals.leader_seconds, 3),
+                follower_seconds=round(totals.follower_seconds, 3),
+                candidate_seconds=round(totals.candidate_seconds, 3),
+                leadership_ratio=totals.leadership_ratio(),
+            ),
+            leadership=Leadership(
+                elections_participated=totals.elections,
+                terms_as_leader=totals.terms_as_leader,
+                current_term=totals.term,
+            ),
+            first_seen=rfc3339(totals.first_seen),
+            last_event=rfc3339(self._last_event_at),
+        )
 
     def history(self, now: Instant, events: int = 100, sessions: int = 10) -> UptimeHistory:
-        raise NotImplementedError
+        """The newest `events` and `sessions`, newest first."""
+        totals, _ = self._advance(now)
+        return UptimeHistory(
+            node_id=self._node_id,
+            recent_events=tuple(islice(reversed(self._events), events)),
+            recent_sessions=tuple(session.view() for session in islice(reversed(self._past), sessions)),
+            total_events=totals.events,
+            total_sessions=totals.sessions,
+        )
 
     def stats(self, now: Instant) -> UptimeStats:
-        raise NotImplementedError
+        totals, session = self._advance(now)
+        total_uptime = self._total_uptime()
+        return UptimeStats(
+            current_uptime_ms=int(session.duration * 1000),
+            current_uptime_str=duration_text(session.duration),
+            total_uptime_ms=int(total_uptime * 1000),
+            total_uptime_str=duration_text(total_uptime),
+            total_sessions=totals.sessions,
+            uptime_percentage_24h=self._percentage(DAY_SECONDS),
+            uptime_percentage_7d=self._percentage(7 * DAY_SECONDS),
+            uptime_percentage_all=percentage(total_uptime, totals.downtime),
+            total_restarts=totals.restarts,
+            total_crashes=totals.crashes,
+            leadership_ratio=totals.leadership_ratio(),
+            total_elections=totals.elections,
+            first_tracked_time=rfc3339(totals.first_seen),
+        )
 
     def text(self, now: Instant) -> str:
-        raise NotImplementedError
+        """The current session's length, e.g. `2h15m30s`."""
+        return duration_text(self._advance(now)[1].duration)
+
+    def _advance(self, now: Instant) -> tuple[Totals, Session]:
+        """Count the time up to now, unless the session has ended."""
+        totals, session = self._totals, self._session
+        assert totals is not None, "start comes first"
+        assert session is not None, "start comes first"
+        if session.end is None and now.mono >= self._counted_mono:
+            totals.spent(session.state, now.mono - self._counted_mono)
+            self._counted_mono = now.mono
+            session.duration = now.mono - self._started_mono
+            session.last_alive = now.wall
+        return totals, session
+
+    def _total_uptime(self) -> float:
+        assert self._totals is not None
+        assert self._session is not None
+        lasting = self._session.duration if self._session.end is None else 0.0
+        return self._totals.ended_uptime + lasting
+
+    def _percentage(self, window: float) -> float:
+        return uptime_percentage(reversed(self._past), window)
+
+    def _standing(self) -> list[Change]:
+        assert self._totals is not None
+        assert self._session is not None
+        return [self._session.saved(), self._totals.saved()]
+
+    def _tell(
+        self,
+        kind: EventType,
+        at: float,
+        *,
+        previous: Role | UnsetType = UNSET,
+        leader: str | UnsetType = UNSET,
+        reason: str | UnsetType = UNSET,
+    ) -> list[Change]:
+        """Record an event of `self._session`; its number is in the totals, which are to be saved after it."""
+        assert self._totals is not None
+        assert self._session is not None
+        event = UptimeEvent(
+            type=kind,
+            timestamp=rfc3339(at),
+            state=self._session.state,
+            previous_state=previous,
+            term=self._totals.term,
+            leader_id=leader,
+            reason=reason,
+            uptime_at_event=round(self._session.duration, 3),
+        )
+        self._totals.events += 1
+        self._events.append(event)
+        self._last_event_at = at
+        return [RecordAdded(EVENT_KIND, self._totals.events, msgspec.json.encode(event), EVENTS_KEPT)]

@@ -1,0 +1,179 @@
+"""What is kept of this node's uptime across restarts: sessions, events and totals.
+
+A session is one run of the daemon. How long it lasted is measured on the monotonic clock; only the time between
+two sessions has to be taken from wall clocks, and a negative one counts as none. All figures are made of these
+two lengths, never of the distance between two wall times, so no jump of a clock makes one negative.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+from msgspec import Struct, UnsetType
+
+from ..clock import rfc3339
+from ..durable import Change, RecordAdded, Saved, ValueSet
+from ..raft.roles import Role
+
+EVENT_KIND = "uptime_event"
+EVENTS_KEPT = 10_000
+SESSION_KIND = "uptime_session"
+SESSIONS_KEPT = 1_000
+TOTALS = "uptime_totals"
+TERMS_KEPT = 100
+"""The newest terms of a session: a session that flaps for weeks must not grow a record without bound."""
+
+EventType = Literal["start", "stop", "crash", "state_change", "leader_change", "reset"]
+
+
+class UptimeEvent(Struct, frozen=True, kw_only=True):
+    """An entry of the history's `recent_events`, and the stored row."""
+
+    type: EventType
+    timestamp: str
+    state: Role
+    previous_state: Role | UnsetType = msgspec.UNSET
+    term: int
+    leader_id: str | UnsetType = msgspec.UNSET
+    reason: str | UnsetType = msgspec.UNSET
+    uptime_at_event: float
+    """Seconds that the session had lasted."""
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """An entry of the history's `recent_sessions`."""
+
+    session_id: str
+    start_time: str
+    end_time: str | None
+    """None while it lasts. A crashed session ends with its last sign of life."""
+    duration_seconds: float
+    end_reason: str | None
+    states_visited: tuple[Role, ...]
+    """Each once, in the order of the first visit."""
+    terms_seen: tuple[int, ...]
+    """Ascending, the newest 100."""
+    is_current: bool
+
+
+class Session(Struct, kw_only=True):
+    """One run of the daemon, as stored."""
+
+    key: int
+    id: str
+    start: float
+    """Unix seconds."""
+    down_before: float
+    """Seconds between the session before and this one, never negative."""
+    duration: float = 0.0
+    """Seconds, measured monotonically up to the last sign of life."""
+    last_alive: float
+    """Unix seconds."""
+    end: float | None = None
+    end_reason: str | None = None
+    state: Role
+    states: list[Role]
+    terms: list[int]
+
+    def visit(self, state: Role, term: int) -> None:
+        self.state = state
+        if state not in self.states:
+            self.states.append(state)
+        if term > 0 and (not self.terms or term > self.terms[-1]):
+            self.terms.append(term)
+            del self.terms[:-TERMS_KEPT]
+
+    def saved(self) -> Change:
+        return RecordAdded(SESSION_KIND, self.key, msgspec.json.encode(self), SESSIONS_KEPT)
+
+    def view(self) -> SessionView:
+        return SessionView(
+            session_id=self.id,
+            start_time=rfc3339(self.start),
+            end_time=None if self.end is None else rfc3339(self.end),
+            duration_seconds=round(self.duration, 3),
+            end_reason=self.end_reason,
+            states_visited=tuple(self.states),
+            terms_seen=tuple(self.terms),
+            is_current=self.end is None,
+        )
+
+
+class Totals(Struct, kw_only=True):
+    """Counted since `first_seen`, whatever the histories have trimmed since."""
+
+    first_seen: float
+    """Unix seconds."""
+    last_session_key: int = 0
+    """Not reset with the rest, so that no session id occurs twice."""
+    sessions: int = 0
+    restarts: int = 0
+    crashes: int = 0
+    ended_uptime: float = 0.0
+    """Seconds of all sessions but the one that lasts."""
+    downtime: float = 0.0
+    leader_seconds: float = 0.0
+    follower_seconds: float = 0.0
+    candidate_seconds: float = 0.0
+    elections: int = 0
+    terms_as_leader: int = 0
+    last_term_led: int = 0
+    events: int = 0
+    term: int = 0
+
+    def spent(self, state: Role, seconds: float) -> None:
+        """A learner follows; who is down, observes or is unknown has no role."""
+        match state:
+            case "Leader":
+                self.leader_seconds += seconds
+            case "Follower" | "Learner":
+                self.follower_seconds += seconds
+            case "Candidate":
+                self.candidate_seconds += seconds
+            case _:
+                pass
+
+    def leadership_ratio(self) -> float:
+        """Share of the time in a role that was led, 0..1."""
+        in_a_role = self.leader_seconds + self.follower_seconds + self.candidate_seconds
+        return round(self.leader_seconds / in_a_role, 6) if in_a_role else 0.0
+
+    def saved(self) -> Change:
+        return ValueSet(TOTALS, msgspec.json.encode(self))
+
+
+def load_totals(saved: Saved) -> Totals | None:
+    body = saved.values.get(TOTALS)
+    return None if body is None else msgspec.json.decode(body, type=Totals)
+
+
+def load_sessions(saved: Saved) -> list[Session]:
+    return [msgspec.json.decode(body, type=Session) for body in saved.records.get(SESSION_KIND, ())]
+
+
+def load_events(saved: Saved) -> list[UptimeEvent]:
+    return [msgspec.json.decode(body, type=UptimeEvent) for body in saved.records.get(EVENT_KIND, ())]
+
+
+def uptime_percentage(newest_first: Iterable[Session], window: float) -> float:
+    """How much of the last `window` seconds these sessions cover, 0..100.
+
+    Walks back from now over sessions and the gaps before them; a history shorter than the window counts from its
+    beginning.
+    """
+    left, up = window, 0.0
+    for session in newest_first:
+        lasted = min(session.duration, left)
+        up += lasted
+        left -= lasted
+        left -= min(session.down_before, left)
+        if left <= 0:
+            break
+    return percentage(up, window - left - up)
+
+
+def percentage(up: float, down: float) -> float:
+    """100 when there was neither: what has only just begun has not failed."""
+    return round(100 * up / (up + down), 4) if up + down > 0 else 100.0
