@@ -1,18 +1,36 @@
-"""Which snapshots this node made, received and restored, and how long that took."""
+"""Which snapshots this node made, received and restored, and how long that took.
+
+The store keeps one snapshot a member, the newest, which is why `retention_count` is 1 and no `deleted` event is
+ever told: a new snapshot replaces the old one in the same transaction.
+"""
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..clock import Instant
-from ..durable import Change, Saved
+from ..clock import Instant, duration_text, rfc3339
+from ..durable import Change, RecordAdded, RecordsCleared, Saved, ValueSet
+
+EVENT_KIND = "snapshot_event"
+EVENTS_KEPT = 1_000
+SNAPSHOT_KIND = "snapshot"
+SNAPSHOTS_KEPT = 100
+TOTALS = "snapshot_totals"
+RETAINED = 1
+"""Snapshots that the store keeps for a member."""
 
 
 class SnapshotEvent(Struct, frozen=True, kw_only=True):
-    """An entry of the history's `events`."""
+    """An entry of the history's `events`.
+
+    An `error` tells no snapshot: its id is "" and its numbers are 0.
+    """
 
     timestamp: str
     type: Literal["created", "received", "restored", "deleted", "error"]
@@ -31,22 +49,28 @@ class SnapshotRecord(Struct, frozen=True, kw_only=True):
     """An entry of the history's `snapshots`."""
 
     id: str
+    """`TERM-INDEX` of the last entry that it covers."""
     index: int
     term: int
     size: int
     created_at: str
     creation_duration: int
+    """Nanoseconds, as a Go duration; for a received snapshot the time of its transfer."""
     node_id: str
     leader_id: str
     is_from_peer: bool
     peer_count: int
     entries_compacted: int
     previous_index: int
+    """Of the snapshot before; 0 for the first."""
     version: int = 1
 
 
 class SnapshotReport(Struct, frozen=True, kw_only=True):
-    """`GET …/snapshot`."""
+    """`GET …/snapshot`. Without a snapshot its time is null, its id "", and its numbers are 0.
+
+    Averages are over all snapshots and restores since the last reset of the counters.
+    """
 
     has_snapshot: bool
     latest_snapshot_id: str
@@ -81,7 +105,7 @@ class SnapshotReport(Struct, frozen=True, kw_only=True):
 
 
 class SnapshotHistory(Struct, frozen=True, kw_only=True):
-    """`GET …/snapshot/history`, newest first."""
+    """`GET …/snapshot/history`, newest first. The totals count trimmed entries too."""
 
     node_id: str
     events: tuple[SnapshotEvent, ...]
@@ -99,13 +123,59 @@ class SnapshotOutcome:
     changes: list[Change]
 
 
+class _Totals(Struct, kw_only=True):
+    """Counted since the first start or the last reset, whatever the histories have trimmed."""
+
+    events: int = 0
+    created: int = 0
+    received: int = 0
+    restores: int = 0
+    failed_creations: int = 0
+    failed_restores: int = 0
+    bytes_written: int = 0
+    entries_compacted: int = 0
+    largest: int = 0
+    creation_seconds: float = 0.0
+    longest_creation: float = 0.0
+    last_creation: float = 0.0
+    restore_seconds: float = 0.0
+    last_restore: float = 0.0
+    latest: SnapshotRecord | None = None
+    """What is on disk, so a reset leaves it."""
+    latest_at: float = 0.0
+    """Unix seconds."""
+
+    @property
+    def snapshots(self) -> int:
+        return self.created + self.received
+
+
 class SnapshotTracker:
+    """The snapshots of one node. `interval` is in seconds, `threshold` in log entries; both are only reported.
+
+    Every method that returns changes has happened in memory already; its caller makes the changes durable.
+    Durations are seconds, sizes bytes.
+    """
+
     def __init__(self, node_id: str, saved: Saved, *, interval: float, threshold: int) -> None:
-        raise NotImplementedError
+        self._node_id = node_id
+        self._interval = interval
+        self._threshold = threshold
+        events = (msgspec.json.decode(body, type=SnapshotEvent) for body in saved.records.get(EVENT_KIND, ()))
+        self._events = deque(events, maxlen=EVENTS_KEPT)
+        records = (
+            msgspec.json.decode(body, type=SnapshotRecord) for body in saved.records.get(SNAPSHOT_KIND, ())
+        )
+        self._records = deque(records, maxlen=SNAPSHOTS_KEPT)
+        totals = saved.values.get(TOTALS)
+        self._totals = _Totals() if totals is None else msgspec.json.decode(totals, type=_Totals)
+        self._latest_mono: float | None = None
+        """When the latest came to be, if that was in this process."""
 
     @property
     def latest(self) -> SnapshotRecord | None:
-        raise NotImplementedError
+        """The newest snapshot, which is the one on disk."""
+        return self._totals.latest
 
     def created(
         self,
@@ -120,7 +190,29 @@ class SnapshotTracker:
         previous_index: int,
         now: Instant,
     ) -> SnapshotOutcome:
-        raise NotImplementedError
+        """This node made a snapshot of its own state, up to and with `index`."""
+        record = SnapshotRecord(
+            id=f"{term}-{index}",
+            index=index,
+            term=term,
+            size=size,
+            created_at=rfc3339(now.wall),
+            creation_duration=_nanoseconds(duration),
+            node_id=self._node_id,
+            leader_id=leader_id,
+            is_from_peer=False,
+            peer_count=peer_count,
+            entries_compacted=entries_compacted,
+            previous_index=previous_index,
+        )
+        event = _succeeded("created", record, duration, now, entries_compacted=entries_compacted)
+        totals = self._totals
+        totals.created += 1
+        totals.entries_compacted += entries_compacted
+        totals.creation_seconds += duration
+        totals.longest_creation = max(totals.longest_creation, duration)
+        totals.last_creation = duration
+        return self._stored(event, record, now)
 
     def received(
         self,
@@ -134,19 +226,169 @@ class SnapshotTracker:
         peer_count: int,
         now: Instant,
     ) -> SnapshotOutcome:
-        raise NotImplementedError
+        """A peer sent its snapshot, and it is this node's now."""
+        record = SnapshotRecord(
+            id=f"{term}-{index}",
+            index=index,
+            term=term,
+            size=size,
+            created_at=rfc3339(now.wall),
+            creation_duration=_nanoseconds(duration),
+            node_id=from_peer,
+            leader_id=leader_id,
+            is_from_peer=True,
+            peer_count=peer_count,
+            entries_compacted=0,
+            previous_index=self._totals.latest.index if self._totals.latest else 0,
+        )
+        event = _succeeded("received", record, duration, now, from_peer=from_peer)
+        self._totals.received += 1
+        return self._stored(event, record, now)
+
+    def _stored(self, event: SnapshotEvent, record: SnapshotRecord, now: Instant) -> SnapshotOutcome:
+        totals = self._totals
+        totals.bytes_written += record.size
+        totals.largest = max(totals.largest, record.size)
+        totals.latest, totals.latest_at = record, now.wall
+        self._latest_mono = now.mono
+        self._records.append(record)
+        added = RecordAdded(SNAPSHOT_KIND, totals.snapshots, msgspec.json.encode(record), SNAPSHOTS_KEPT)
+        return self._outcome(event, record, added)
 
     def restored(self, *, index: int, term: int, size: int, duration: float, now: Instant) -> SnapshotOutcome:
-        raise NotImplementedError
+        """The state machine was set to a snapshot, after a start or after receiving it."""
+        self._totals.restores += 1
+        self._totals.restore_seconds += duration
+        self._totals.last_restore = duration
+        event = SnapshotEvent(
+            timestamp=rfc3339(now.wall),
+            type="restored",
+            snapshot_id=f"{term}-{index}",
+            index=index,
+            term=term,
+            size=size,
+            duration_ms=_milliseconds(duration),
+            success=True,
+        )
+        return self._outcome(event)
 
     def failed(self, *, kind: Literal["created", "restored"], message: str, now: Instant) -> SnapshotOutcome:
-        raise NotImplementedError
+        """A snapshot could not be made, or not be restored; what is on disk is unchanged."""
+        if kind == "created":
+            self._totals.failed_creations += 1
+        else:
+            self._totals.failed_restores += 1
+        event = SnapshotEvent(
+            timestamp=rfc3339(now.wall),
+            type="error",
+            snapshot_id="",
+            index=0,
+            term=0,
+            size=0,
+            duration_ms=0.0,
+            success=False,
+            error_message=message,
+        )
+        return self._outcome(event)
+
+    def _outcome(
+        self, event: SnapshotEvent, record: SnapshotRecord | None = None, *added: Change
+    ) -> SnapshotOutcome:
+        self._totals.events += 1
+        self._events.append(event)
+        told = RecordAdded(EVENT_KIND, self._totals.events, msgspec.json.encode(event), EVENTS_KEPT)
+        return SnapshotOutcome(event, record, [told, *added, self._saved_totals()])
+
+    def _saved_totals(self) -> Change:
+        return ValueSet(TOTALS, msgspec.json.encode(self._totals))
 
     def report(self, now: Instant) -> SnapshotReport:
-        raise NotImplementedError
+        totals, latest = self._totals, self._totals.latest
+        age = self._age(now)
+        return SnapshotReport(
+            has_snapshot=latest is not None,
+            latest_snapshot_id=latest.id if latest else "",
+            latest_snapshot_index=latest.index if latest else 0,
+            latest_snapshot_term=latest.term if latest else 0,
+            latest_snapshot_size=latest.size if latest else 0,
+            latest_snapshot_time=latest.created_at if latest else None,
+            latest_snapshot_age_ms=int(age * 1000),
+            latest_snapshot_age=duration_text(age),
+            total_snapshots=totals.snapshots,
+            total_snapshots_created=totals.created,
+            total_snapshots_received=totals.received,
+            total_restores=totals.restores,
+            failed_creations=totals.failed_creations,
+            failed_restores=totals.failed_restores,
+            total_bytes_written=totals.bytes_written,
+            total_entries_compacted=totals.entries_compacted,
+            avg_snapshot_size=totals.bytes_written // max(1, totals.snapshots),
+            largest_snapshot_size=totals.largest,
+            avg_creation_time_ms=_milliseconds(totals.creation_seconds / max(1, totals.created)),
+            max_creation_time_ms=_milliseconds(totals.longest_creation),
+            last_creation_time_ms=_milliseconds(totals.last_creation),
+            avg_restore_time_ms=_milliseconds(totals.restore_seconds / max(1, totals.restores)),
+            last_restore_time_ms=_milliseconds(totals.last_restore),
+            snapshot_interval_ms=int(self._interval * 1000),
+            snapshot_interval=duration_text(self._interval),
+            snapshot_threshold=self._threshold,
+            retention_count=RETAINED,
+            time_since_last_snapshot_ms=int(age * 1000),
+            time_since_last_snapshot=duration_text(age),
+            snapshots_on_disk=1 if latest else 0,
+        )
+
+    def _age(self, now: Instant) -> float:
+        """Seconds since the latest came to be, never negative: only one of an earlier process is as old as the
+        wall clock says."""
+        if self._latest_mono is not None:
+            return max(0.0, now.mono - self._latest_mono)
+        return max(0.0, now.wall - self._totals.latest_at) if self._totals.latest else 0.0
 
     def history(self, events: int = 100, snapshots: int = 10) -> SnapshotHistory:
-        raise NotImplementedError
+        """The newest `events` and `snapshots`, newest first."""
+        return SnapshotHistory(
+            node_id=self._node_id,
+            events=tuple(islice(reversed(self._events), events)),
+            snapshots=tuple(islice(reversed(self._records), snapshots)),
+            total_events=self._totals.events,
+            total_snapshots=self._totals.snapshots,
+        )
 
     def reset(self) -> list[Change]:
-        raise NotImplementedError
+        """Forget counters and history. The latest snapshot stays known, for it stays on disk."""
+        self._totals = _Totals(latest=self._totals.latest, latest_at=self._totals.latest_at)
+        self._events.clear()
+        self._records.clear()
+        return [RecordsCleared(EVENT_KIND), RecordsCleared(SNAPSHOT_KIND), self._saved_totals()]
+
+
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 3)
+
+
+def _nanoseconds(seconds: float) -> int:
+    return round(seconds * 1_000_000_000)
+
+
+def _succeeded(
+    kind: Literal["created", "received"],
+    record: SnapshotRecord,
+    duration: float,
+    now: Instant,
+    *,
+    from_peer: str | UnsetType = UNSET,
+    entries_compacted: int | UnsetType = UNSET,
+) -> SnapshotEvent:
+    return SnapshotEvent(
+        timestamp=rfc3339(now.wall),
+        type=kind,
+        snapshot_id=record.id,
+        index=record.index,
+        term=record.term,
+        size=record.size,
+        duration_ms=_milliseconds(duration),
+        success=True,
+        from_peer=from_peer,
+        entries_compacted=entries_compacted,
+    )

@@ -163,15 +163,14 @@ def uptime_percentage(newest_first: Iterable[Session], window: float) -> float:
     Walks back from now over sessions and the gaps before them; a history shorter than the window counts from its
     beginning.
     """
-    left, up = window, 0.0
+    left, up, down = window, 0.0, 0.0
     for session in newest_first:
         lasted = min(session.duration, left)
-        up += lasted
-        left -= lasted
-        left -= min(session.down_before, left)
+        gap = min(session.down_before, left - lasted)
+        up, down, left = up + lasted, down + gap, left - lasted - gap
         if left <= 0:
             break
-    return percentage(up, window - left - up)
+    return percentage(up, down)
 
 
 def percentage(up: float, down: float) -> float:
