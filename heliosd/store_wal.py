@@ -1,0 +1,56 @@
+"""Whether a write-ahead log lost a commit in its middle.
+
+SQLite reads its log up to the first frame that does not match its checksum and takes the rest for the torn end of
+a crash. That is right for a torn end, but a flipped bit further up would silently undo every answered write after
+it. The two can be told apart: a commit is on disk before the next transaction's first frame is written, so a whole
+commit frame that is followed by a frame chained to it can only stand behind a bad one if the disk has lied.
+
+The format is https://sqlite.org/fileformat2.html#the_write_ahead_log.
+"""
+
+from __future__ import annotations
+
+import struct
+
+HEADER_BYTES = 32
+FRAME_HEADER_BYTES = 24
+MAGIC = 0x377F0682  # plus 1: the checksums read their words big-endian
+
+Sum = tuple[int, int]
+
+
+def lost_commits(wal: bytes) -> bool:
+    """True if commits that were once on disk can no longer be read from this log.
+
+    The last transaction is beyond this check: when it is bad, it looks the same as one torn by a crash.
+    """
+    if len(wal) <= HEADER_BYTES:
+        return False  # the header is synced before the first frame: no frame was ever written
+    magic, _, page_bytes, _, salt1, salt2, sum1, sum2 = struct.unpack_from(">8I", wal)
+    order = ">" if magic & 1 else "<"
+    if magic & ~1 != MAGIC or _checksum(wal[:24], (0, 0), order) != (sum1, sum2):
+        return True
+    stored: Sum = (sum1, sum2)
+    follows_commit = bad_seen = False
+    frame_bytes = FRAME_HEADER_BYTES + page_bytes
+    for start in range(HEADER_BYTES, len(wal) - frame_bytes + 1, frame_bytes):
+        _, commit_pages, frame_salt1, frame_salt2, sum1, sum2 = struct.unpack_from(">6I", wal, start)
+        if (frame_salt1, frame_salt2) != (salt1, salt2):
+            bad_seen, follows_commit = True, False  # left over from before the log was last restarted
+            continue
+        page = wal[start + FRAME_HEADER_BYTES : start + frame_bytes]
+        good = _checksum(page, _checksum(wal[start : start + 8], stored, order), order) == (sum1, sum2)
+        if good and bad_seen and follows_commit:
+            return True
+        bad_seen = bad_seen or not good
+        follows_commit = commit_pages != 0
+        stored = (sum1, sum2)
+    return False
+
+
+def _checksum(data: bytes, start: Sum, order: str) -> Sum:
+    one, two = start
+    for even, odd in struct.iter_unpack(f"{order}2I", data):
+        one = (one + even + two) & 0xFFFFFFFF
+        two = (two + odd + one) & 0xFFFFFFFF
+    return one, two
