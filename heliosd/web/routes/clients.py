@@ -1,0 +1,35 @@
+"""Who is connected, and sending one away."""
+
+from __future__ import annotations
+
+from msgspec import Struct
+
+from ...errors import NotFound
+from ...hub.roster import ClientView
+from ..route import Answer, Call, Nothing
+
+
+class ClientList(Struct, frozen=True):
+    clients: list[ClientView]
+    total: int
+
+
+class OneClient(Struct, frozen=True):
+    id: str
+
+
+class ClientGone(Struct, frozen=True):
+    message: str
+    client_id: str
+
+
+async def list_clients(call: Call[Nothing, Nothing]) -> Answer:
+    clients = call.parts.roster.views()
+    return Answer(body=ClientList(clients, len(clients)))
+
+
+async def disconnect_client(call: Call[OneClient, Nothing]) -> Answer:
+    client_id = call.query.id
+    if not call.parts.roster.disconnect(client_id):
+        raise NotFound("Unknown client", field="id")
+    return Answer(body=ClientGone("Client disconnected successfully", client_id))

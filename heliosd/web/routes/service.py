@@ -1,0 +1,76 @@
+"""What watches the daemon itself: health, readiness, Prometheus, and the dashboard's files."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from ... import prometheus
+from ...config import Config
+from ...errors import NotFound
+from ..pages import INDEX, Page, content_security_policy, etag_matches
+from ..problems import LEADER_RETRY_SECONDS
+from ..route import Answer, Call, Nothing
+
+
+class Health(Struct, frozen=True):
+    status: str = "ok"
+
+
+class Readiness(Struct, frozen=True):
+    ready: bool
+    reason: str | UnsetType = UNSET
+
+
+async def show_health(_: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=Health())
+
+
+async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
+    reason = call.parts.backend.not_ready()
+    if reason is None:
+        return Answer(body=Readiness(ready=True))
+    return Answer(
+        status=503,
+        body=Readiness(ready=False, reason=reason),
+        headers={"Retry-After": str(LEADER_RETRY_SECONDS)},
+    )
+
+
+def metrics_need_token(config: Config) -> bool:
+    """Where `/metrics` is off, it is off for everyone alike."""
+    return config.metrics.enabled and not config.metrics.public
+
+
+async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
+    if not call.parts.settings.current.metrics.enabled:
+        raise NotFound("Not found")
+    roster = call.parts.roster
+    text = prometheus.exposition(
+        backend=call.parts.backend,
+        hub_counters=roster.counters,
+        ws_clients=roster.count(),
+        queue_depth=roster.queue_depth(),
+        now=call.now,
+    )
+    return Answer(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+
+
+async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, call.pages.get(INDEX))
+
+
+async def show_static(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, call.pages.get(call.name))
+
+
+def _served(call: Call[Nothing, Nothing], page: Page | None) -> Answer:
+    if page is None:
+        raise NotFound("Not found")
+    headers = {
+        "Cache-Control": "no-cache",
+        "ETag": page.etag,
+        "Content-Security-Policy": content_security_policy(call.host),
+    }
+    if etag_matches(call.if_none_match, page.etag):
+        return Answer(status=304, body=b"", headers=headers)
+    return Answer(body=page.content, headers={**headers, "Content-Type": page.media_type})
