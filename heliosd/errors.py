@@ -49,7 +49,7 @@ class ConfigError(HeliosError):
 
 
 class KeyUnusable(HeliosError):
-    """The key that signs tokens is missing, cannot be read, or is too weak; the text says which, and where."""
+    """The key that signs tokens is missing, cannot be read, or is too weak; the text says which and where."""
 
 
 class StoreError(HeliosError):

@@ -12,9 +12,10 @@ from ..config import Settings, UserConfig
 from ..durable import TokenRevoked
 from ..errors import Forbidden, Unauthenticated
 from . import passwords, rbac, tokens
-from .identity import Identity as Identity
-from .identity import Issued as Issued
+from .identity import Identity, Issued
 from .tokens import Claims, SigningKey
+
+__all__ = ["Access", "Identity", "Issued"]
 
 _REVOKED_KEPT = 1024
 _EXPIRED_KEPT = 4096
@@ -23,8 +24,8 @@ _EXPIRED_KEPT = 4096
 class Access:
     """Answers who a token stands for and whether a password is right. Wall times are Unix seconds.
 
-    `revoked` (`jti` -> expiry) is used as it is handed in and changed in place. `admin` is the user made by the
-    first start; it counts only while the configuration has no users. Both may be replaced at any time.
+    `revoked` (`jti` -> expiry) is used as it is handed in and changed in place. `admin` is the user made by
+    the first start; it counts only while the configuration has no users. Both may be replaced at any time.
     """
 
     def __init__(
@@ -100,7 +101,7 @@ class Access:
         return right and user is not None
 
     def revoke(self, jti: str, expires_at: float, now: float) -> TokenRevoked:
-        """From this moment the token with this `jti` does not hold. The caller saves the change that is returned."""
+        """From now on the token with this `jti` does not hold. The caller saves the change that is returned."""
         if len(self.revoked) >= _REVOKED_KEPT:
             # Not sooner: a wall clock that leaps ahead and back would bring revoked tokens to life again.
             for old in [old for old, expiry in self.revoked.items() if expiry <= now]:
@@ -110,8 +111,15 @@ class Access:
 
     def _verified(self, token: str, now: float) -> Claims:
         auth = self._settings.current.auth
-        claims = tokens.verify(token, self._key, issuer=auth.issuer, now=now, audience=auth.audience)
-        if claims.jti in self.revoked:
+        try:
+            claims = tokens.verify(token, self._key, issuer=auth.issuer, now=now, audience=auth.audience)
+        except tokens.Expired as expired:
+            # Remembered, so that a clock set back does not bring it to life again.
+            self._expired[expired.jti] = None
+            if len(self._expired) > _EXPIRED_KEPT:
+                del self._expired[next(iter(self._expired))]
+            raise
+        if claims.jti in self.revoked or claims.jti in self._expired:
             raise Unauthenticated("Invalid token")
         return claims
 

@@ -27,7 +27,7 @@ _MAX_FILE_BYTES = 65_536
 
 
 def load_signing_key(config: Config, data_dir: Path, *, make: bool) -> SigningKey:
-    """The key: `auth.jwt_secret_file`, else the systemd credential `jwt_secret`, else the data directory's own.
+    """The key: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
 
     Only the last is made, and only with `make`. Raises `KeyUnusable` saying which file is missing or wrong.
     """
@@ -51,7 +51,7 @@ def load_signing_key(config: Config, data_dir: Path, *, make: bool) -> SigningKe
 
 
 def read_key(path: Path) -> SigningKey:
-    """The key in that file. White space around a key that is text does not belong to it; raises `KeyUnusable`."""
+    """The key in that file; white space around a key that is text is left out. Raises `KeyUnusable`."""
     try:
         secret = _read(path)
         mode = path.stat().st_mode

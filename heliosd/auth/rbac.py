@@ -1,4 +1,4 @@
-"""What a role may do. A right is a name, a role is a set of names, and nobody has a right that no role gives."""
+"""What a role may do: a right is a name, a role a set of names, and nobody has a right that no role gives."""
 
 from __future__ import annotations
 

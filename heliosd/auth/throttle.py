@@ -74,7 +74,7 @@ class Throttle:
 
 
 def network_of(address: str) -> str:
-    """What one client can hold many of, as one: an IPv6 /64; an IPv4 address stays itself, also when mapped."""
+    """An IPv6 address as its /64, all of which one client may hold; an IPv4 address (mapped, too) as it is."""
     try:
         found = ipaddress.ip_address(address.partition("%")[0])
     except ValueError:

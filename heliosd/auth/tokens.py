@@ -28,7 +28,7 @@ MAX_TIME = 253_402_300_799.0
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _MAX_NAME = 256
-# We know no critical extension, and a token that brings its own key or says where to find one is no token of ours.
+# We know no critical extension, and a token that brings its key or says where to find one is none of ours.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc"})
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 
@@ -46,7 +46,7 @@ class SigningKey:
         if len(set(secret)) == 1:
             raise KeyUnusable("the signing key is one byte repeated; it needs to be random")
         try:
-            # PyJWT knows public keys and certificates in all their forms; whoever has one of those could sign.
+            # PyJWT knows public keys and certificates in all their forms. Anyone may have one of those.
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
         except jwt.InvalidKeyError:
             raise KeyUnusable(
@@ -62,6 +62,14 @@ class SigningKey:
         """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
         payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]
         return payload
+
+
+class Expired(Unauthenticated):
+    """A token of ours that held once."""
+
+    def __init__(self, jti: str) -> None:
+        super().__init__("Invalid token")
+        self.jti = jti
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,7 +116,8 @@ def verify(token: str, key: SigningKey, *, issuer: str, now: float, audience: st
     """What `token` says, if `key` signed it and it holds at `now`.
 
     Raises `Unauthenticated` with the same text for every reason. A token that names an audience is refused
-    unless it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway: who issues is who verifies.
+    unless it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway.
+    One that is sound but has expired is `Expired`, which tells the `jti`.
     """
     if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
         _refuse()
@@ -129,8 +138,10 @@ def verify(token: str, key: SigningKey, *, issuer: str, now: float, audience: st
     )
     if body.get("iss") != issuer or body.get("aud", "") != audience:
         _refuse()
-    if claims.expires_at <= now or _time(body.get("nbf", 0)) > now:
+    if _time(body.get("nbf", 0)) > now:
         _refuse()
+    if claims.expires_at <= now:
+        raise Expired(claims.jti)
     # An `iat` in the future is let pass: a clock set back must not log everyone out.
     return claims
 
