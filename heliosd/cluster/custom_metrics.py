@@ -1,12 +1,26 @@
-"""The custom metrics as a state machine: commands of the replicated log in, values out."""
+"""The custom metrics as a state machine: commands of the replicated log in, values out.
+
+Applying is deterministic: members that apply the same commands to the same set hold the same set after each one,
+and refuse the same ones, whatever their clocks say.
+"""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import accumulate
 
+import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from ..clock import rfc3339
+from ..errors import Conflict, Invalid, NotFound
 from .metric_commands import (
+    DEFAULT_BUCKETS,
+    HISTOGRAM_SUFFIXES,
     DeleteMetric,
     MetricCommand,
     MetricType,
@@ -16,6 +30,7 @@ from .metric_commands import (
     check_command,
     decode_command,
     encode_command,
+    exposed_names,
 )
 
 __all__ = [
@@ -33,6 +48,8 @@ __all__ = [
     "decode_command",
     "encode_command",
 ]
+
+MAX_METRICS = 1_000
 
 
 class MetricView(Struct, frozen=True, kw_only=True):
@@ -70,29 +87,215 @@ class Applied:
     moved: dict[str, MetricView] = field(default_factory=dict)
 
 
+class _Metric(Struct, kw_only=True):
+    """One metric as it is stored in a snapshot."""
+
+    name: str
+    type: MetricType
+    help: str
+    labels: dict[str, str]
+    value: float = 0.0
+    """Of a counter or a gauge."""
+    bounds: tuple[float, ...] = ()
+    counts: list[int] = []
+    """Of a histogram: observations per bucket, not cumulative; the last one is beyond every bound."""
+    sum: float = 0.0
+    created_at: float
+    updated_at: float
+
+    def observe(self, value: float) -> None:
+        """An observation equal to a bound belongs to it."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def view(self) -> MetricView:
+        if self.type != "histogram":
+            return self._view(value=self.value)
+        upto = list(accumulate(self.counts))
+        return self._view(
+            value=float(upto[-1]),
+            buckets={bound_text(le): count for le, count in zip((*self.bounds, math.inf), upto, strict=True)},
+            count=upto[-1],
+            sum=self.sum,
+        )
+
+    def _view(
+        self,
+        *,
+        value: float,
+        buckets: dict[str, int] | UnsetType = UNSET,
+        count: int | UnsetType = UNSET,
+        sum: float | UnsetType = UNSET,  # noqa: A002
+    ) -> MetricView:
+        return MetricView(
+            name=self.name,
+            type=self.type,
+            help=self.help,
+            labels=dict(self.labels),
+            value=value,
+            buckets=buckets,
+            count=count,
+            sum=sum,
+            created_at=rfc3339(self.created_at),
+            updated_at=rfc3339(self.updated_at),
+        )
+
+
+_metrics_decoder: msgspec.json.Decoder[list[_Metric]] = msgspec.json.Decoder(list[_Metric])
+
+
 class MetricSet:
+    """All custom metrics, at most 1,000, in the order of their registration."""
+
+    def __init__(self) -> None:
+        self._metrics: dict[str, _Metric] = {}
+
+    def __len__(self) -> int:
+        return len(self._metrics)
+
     def apply(self, command: MetricCommand) -> Applied:
-        raise NotImplementedError
+        """Carry out one committed command.
+
+        Raises `Invalid` (its field says which part), `NotFound` (field `name`) or `Conflict` (the name exists, or
+        1,000 metrics do); then nothing has changed.
+        """
+        self.check(command)
+        match command:
+            case RegisterMetric():
+                metric = self._metrics[command.name] = _new(command)
+                return Applied(defined={command.name: metric.view()})
+            case UpdateMetric():
+                metric = self._metrics[command.name]
+                _update(metric, command)
+                return Applied(moved={command.name: metric.view()})
+            case DeleteMetric():
+                del self._metrics[command.name]
+                return Applied(defined={command.name: None})
+            case ResetMetrics():
+                gone = dict.fromkeys(self._metrics)
+                self._metrics.clear()
+                return Applied(defined=dict(gone))
 
     def check(self, command: MetricCommand) -> None:
         """Raise what `apply` would raise now; changes nothing."""
-        raise NotImplementedError
+        check_command(command)
+        match command:
+            case RegisterMetric():
+                self._check_new(command)
+            case UpdateMetric():
+                _check_update(self._known(command.name), command)
+            case DeleteMetric():
+                self._known(command.name)
+            case ResetMetrics():
+                pass
 
     def encode(self) -> bytes:
-        raise NotImplementedError
+        """All of it, for a snapshot: the same bytes for the same set."""
+        return msgspec.json.encode(list(self._metrics.values()))
 
     def restore(self, data: bytes) -> None:
-        raise NotImplementedError
+        """Become the set that `encode` made these bytes of; b"" is the empty one.
+
+        Raises `msgspec.DecodeError` on anything else, and then nothing has changed.
+        """
+        metrics = _metrics_decoder.decode(data) if data else []
+        self._metrics = {metric.name: metric for metric in metrics}
 
     def view(self, name: str) -> MetricView:
         """Raises `NotFound` (field `name`)."""
-        raise NotImplementedError
+        return self._known(name).view()
 
     def views(self) -> dict[str, MetricView]:
-        raise NotImplementedError
+        return {name: metric.view() for name, metric in self._metrics.items()}
 
     def report(self, name: str | None = None) -> CustomMetricsReport | MetricView:
-        raise NotImplementedError
+        """`GET …/custom-metrics`, or one metric by name. Raises `NotFound` (field `name`)."""
+        if name is not None:
+            return self.view(name)
+        types = Counter(metric.type for metric in self._metrics.values())
+        return CustomMetricsReport(
+            total_metrics=len(self._metrics),
+            counter_metrics=types["counter"],
+            gauge_metrics=types["gauge"],
+            histogram_metrics=types["histogram"],
+            metrics=self.views(),
+        )
 
-    def __len__(self) -> int:
-        raise NotImplementedError
+    def _known(self, name: str) -> _Metric:
+        try:
+            return self._metrics[name]
+        except KeyError:
+            raise NotFound("Unknown metric", field="name") from None
+
+    def _check_new(self, command: RegisterMetric) -> None:
+        if command.name in self._metrics:
+            raise Conflict("A metric of this name exists", field="name")
+        for other in self._colliding(command):
+            raise Invalid(f"In /metrics the name would collide with that of {other}", field="name")
+        if len(self._metrics) >= MAX_METRICS:
+            raise Conflict(f"There are {MAX_METRICS} metrics, which is the limit", field="name")
+
+    def _colliding(self, command: RegisterMetric) -> Iterator[str]:
+        """Metrics with another name that show a line under a name of this one's, or the other way round.
+
+        Only histograms show other names than their own, so those are all the ways in which two can meet.
+        """
+        for shown in exposed_names(command.name, command.type):
+            if shown in self._metrics:
+                yield shown
+        for suffix in HISTOGRAM_SUFFIXES:
+            base = self._metrics.get(command.name.removesuffix(suffix))
+            if base is not None and base.type == "histogram" and base.name != command.name:
+                yield base.name
+
+
+def bound_text(bound: float) -> str:
+    """A bucket's upper bound without loss and without needless digits: `0.005`, `1`, `+Inf`."""
+    if math.isinf(bound):
+        return "+Inf"
+    return repr(float(bound)).removesuffix(".0")
+
+
+def _new(command: RegisterMetric) -> _Metric:
+    bounds = (command.buckets or DEFAULT_BUCKETS) if command.type == "histogram" else ()
+    return _Metric(
+        name=command.name,
+        type=command.type,
+        help=command.help,
+        labels=dict(command.labels),
+        bounds=bounds,
+        counts=[0] * (len(bounds) + 1) if bounds else [],
+        created_at=command.at,
+        updated_at=command.at,
+    )
+
+
+def _check_update(metric: _Metric, command: UpdateMetric) -> None:
+    if metric.type == "counter":
+        if command.value is not None:
+            raise Invalid("A counter takes delta", field="value")
+        if not math.isfinite(metric.value + _delta(command)):
+            raise Invalid("The counter would overflow", field="delta")
+        return
+    if command.delta is not None:
+        raise Invalid(f"A {metric.type} takes value", field="delta")
+    if command.value is None:
+        raise Invalid(f"A {metric.type} needs value", field="value")
+    if metric.type == "histogram" and not math.isfinite(metric.sum + command.value):
+        raise Invalid("The histogram's sum would overflow", field="value")
+
+
+def _delta(command: UpdateMetric) -> float:
+    return 1.0 if command.delta is None else command.delta
+
+
+def _update(metric: _Metric, command: UpdateMetric) -> None:
+    """`_check_update` has passed."""
+    match metric.type:
+        case "counter":
+            metric.value += _delta(command)
+        case "gauge":
+            metric.value = command.value or 0.0
+        case "histogram":
+            metric.observe(command.value or 0.0)
+    metric.updated_at = command.at

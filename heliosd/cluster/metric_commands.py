@@ -5,12 +5,32 @@ A command carries the proposer's wall time, so that every member that applies it
 
 from __future__ import annotations
 
+import math
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
+from ..errors import Invalid
+
 MetricType = Literal["counter", "gauge", "histogram"]
+
+DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+MAX_NAME = 200
+"""Characters of a metric's or a label's name."""
+MAX_HELP = 4_096
+MAX_LABEL_VALUE = 1_024
+MAX_LABELS = 16
+MAX_BUCKETS = 100
+RESERVED_PREFIXES = ("__", "raft_", "heliosd_", "process_", "python_")
+HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
+
+# Prometheus' data model, in its ASCII form.
+_METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
+_LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
 class RegisterMetric(Struct, frozen=True, kw_only=True, tag="register"):
@@ -61,4 +81,78 @@ def decode_command(data: bytes) -> MetricCommand:
 
 def check_command(command: MetricCommand) -> None:
     """Raise `Invalid` with its field if the command can never succeed, whatever metrics there are."""
-    raise NotImplementedError
+    match command:
+        case RegisterMetric():
+            _check_name(command.name, command.type)
+            _check_text("help", command.help, MAX_HELP)
+            _check_labels(command.labels, command.type)
+            _check_buckets(command.buckets, command.type)
+        case UpdateMetric():
+            _check_text("name", command.name, MAX_NAME)
+            _check_number("value", command.value)
+            _check_number("delta", command.delta)
+            if command.delta is not None and command.delta < 0:
+                raise Invalid("A counter only grows", field="delta")
+        case DeleteMetric():
+            _check_text("name", command.name, MAX_NAME)
+        case ResetMetrics():
+            pass
+
+
+def exposed_names(name: str, kind: MetricType) -> tuple[str, ...]:
+    """Every name that `/metrics` shows for this metric."""
+    if kind == "histogram":
+        return (name, *(name + suffix for suffix in HISTOGRAM_SUFFIXES))
+    return (name,)
+
+
+def _check_name(name: str, kind: MetricType) -> None:
+    if not _METRIC_NAME.fullmatch(name):
+        raise Invalid("A metric's name must match [a-zA-Z_:][a-zA-Z0-9_:]*", field="name")
+    if len(name) > MAX_NAME:
+        raise Invalid(f"A metric's name has at most {MAX_NAME} characters", field="name")
+    # A histogram called `raft` would show as `raft_sum`.
+    if any(shown.startswith(RESERVED_PREFIXES) for shown in exposed_names(name, kind)):
+        raise Invalid(f"Names in {', '.join(RESERVED_PREFIXES)} are reserved", field="name")
+
+
+def _check_text(field: str, text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise Invalid(f"{field} has at most {limit} characters", field=field)
+    if "\0" in text:
+        raise Invalid(f"{field} must not contain NUL", field=field)
+    # A lone surrogate is no character, and no UTF-8 can carry it.
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise Invalid(f"{field} must be Unicode text without lone surrogates", field=field)
+
+
+def _check_labels(labels: Mapping[str, str], kind: MetricType) -> None:
+    if len(labels) > MAX_LABELS:
+        raise Invalid(f"A metric has at most {MAX_LABELS} labels", field="labels")
+    for name, value in labels.items():
+        if not _LABEL_NAME.fullmatch(name) or len(name) > MAX_NAME:
+            raise Invalid(
+                f"A label's name must match [a-zA-Z_][a-zA-Z0-9_]* with at most {MAX_NAME} characters",
+                field="labels",
+            )
+        if name.startswith("__"):
+            raise Invalid("Label names in __ are reserved", field="labels")
+        if name == "le" and kind == "histogram":
+            raise Invalid("The label le of a histogram names its buckets", field="labels")
+        _check_text(f"labels.{name}", value, MAX_LABEL_VALUE)
+
+
+def _check_buckets(buckets: Sequence[float] | None, kind: MetricType) -> None:
+    if buckets is None:
+        return
+    if kind != "histogram":
+        raise Invalid("Only a histogram has buckets", field="buckets")
+    if not 1 <= len(buckets) <= MAX_BUCKETS:
+        raise Invalid(f"A histogram has 1 to {MAX_BUCKETS} buckets", field="buckets")
+    if not all(map(math.isfinite, buckets)) or any(low >= high for low, high in pairwise(buckets)):
+        raise Invalid("Buckets must be finite, ascending and distinct", field="buckets")
+
+
+def _check_number(field: str, number: float | None) -> None:
+    if number is not None and not math.isfinite(number):
+        raise Invalid(f"{field} must be a finite number", field=field)
