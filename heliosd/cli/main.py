@@ -1,0 +1,93 @@
+"""The command line: which command was meant, and how its failure is told.
+
+Exit codes: 0 it worked, 1 it failed while running, 2 the usage or the configuration is wrong. A failure is told
+in lines on standard error, never by a traceback; a traceback means a bug.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from .. import __version__
+from ..config_values import MAX_SECONDS, Wrong, duration
+from ..errors import ConfigError, HeliosError
+from . import check_config, hash_password, serve, token
+from .exits import FAILED, INTERRUPTED, WRONG, Usage, complain
+
+Command = Callable[[argparse.Namespace], int]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code. Raises SystemExit for `--help`, `--version` and wrong usage."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    if given and given[0].partition("=")[0] == "--config":
+        given.insert(0, "serve")
+    options = _parser().parse_args(given)
+    command: Command = options.command
+    try:
+        return command(options)
+    except ConfigError as error:
+        for problem in error.problems:
+            complain(f"{options.config}: {problem}")
+        return WRONG
+    except Usage as error:
+        complain(str(error))
+        return WRONG
+    except HeliosError as error:
+        complain(str(error))
+        return FAILED
+    except BrokenPipeError:
+        # Whoever read our output has left. Python would complain again when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="heliosd",
+        description="Tells people and programs, the moment it happens, what a Raft cluster is doing.",
+        epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage or configuration.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"heliosd {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def add(name: str, command: Command, summary: str, *, config: bool = True) -> argparse.ArgumentParser:
+        made = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
+        made.set_defaults(command=command)
+        if config:
+            made.add_argument(
+                "--config", type=Path, required=True, metavar="FILE", help="the configuration (TOML)"
+            )
+        return made
+
+    add("serve", serve.run, "Run the daemon; `heliosd --config FILE` is the same.")
+    add("check-config", check_config.run, "Check a configuration file and print every problem with its key.")
+    add(
+        "hash-password",
+        hash_password.run,
+        "Read a password from standard input, or ask for it; print its hash for the configuration file.",
+        config=False,
+    )
+    issue = add("token", token.run, "Print a signed token for a configured user.")
+    issue.add_argument("--user", required=True, metavar="NAME")
+    issue.add_argument(
+        "--ttl", type=_ttl, metavar="DURATION", help='such as "15m" or "365d"; default: auth.token_ttl'
+    )
+    return parser
+
+
+def _ttl(text: str) -> float:
+    try:
+        seconds = float(text) if text.isascii() and text.isdecimal() else duration(text)
+    except Wrong as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+    if not 1 <= seconds <= MAX_SECONDS:
+        raise argparse.ArgumentTypeError("must be from 1 second to 100 years")
+    return seconds

@@ -1,0 +1,23 @@
+"""`heliosd token`: a signed token for a configured user, for programs that have no password."""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+from ..auth.access import Access
+from ..auth.accounts import kept_admin, load_signing_key
+from ..config import Settings
+from ..config_file import data_directory, load
+from .exits import OK, Usage
+
+
+def run(options: argparse.Namespace) -> int:
+    config = load(options.config)
+    data_dir = data_directory(config)
+    key = load_signing_key(config, data_dir, make=False)
+    access = Access(Settings(config), key, {}, None if config.auth.users else kept_admin(data_dir))
+    if access.user(options.user) is None:
+        raise Usage(f"there is no user {options.user!r} in {options.config}")
+    print(access.issue(options.user, time.time(), options.ttl).token, flush=True)
+    return OK

@@ -1,0 +1,160 @@
+"""Log lines: one event a line, for people on a terminal and as JSON otherwise, and never a secret in them.
+
+Everything goes through the standard library's root logger, so that heliosd's own lines (structlog or
+`logging.getLogger`), Hypercorn's and Quart's are formatted, cleaned and levelled alike.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import sys
+from collections.abc import Mapping
+from typing import Literal, TextIO
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+HIDDEN = "[hidden]"
+
+_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+    # A JWT's first part is base64url of `{"`, and a cut one is as good a secret as a whole one.
+    (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_=-]*){0,4}"), HIDDEN),
+    (re.compile(r"(?i)\b((?:token|ticket|password|secret)(?:=|%3D))[^\s&;,\"'#)\]}]+"), rf"\1{HIDDEN}"),
+    (re.compile(r"(?i)(\bbearer\.)[^\s,;\"')\]}]+"), rf"\1{HIDDEN}"),
+    (
+        re.compile(r"(?i)\b((?:proxy-)?authorization\b[\"']?\s*[:=,]\s*b?[\"']?)[^\r\n\"',)\]}]+"),
+        rf"\1{HIDDEN}",
+    ),
+    (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
+)
+_SECRET_NAMES = frozenset(
+    {"password", "password_hash", "token", "ticket", "secret", "authorization", "cookie", "jwt", "jwt_secret"}
+)
+_MAX_DEPTH = 6
+_QUIET = ("hypercorn", "quart", "httpx", "httpcore", "h2", "hpack", "asyncio")
+
+
+def configure(
+    level: Literal["debug", "info", "warning", "error"],
+    format: Literal["auto", "console", "json"],  # noqa: A002
+    stream: TextIO | None = None,
+) -> None:
+    """Log to `stream` (None: standard error) from `level` on; "auto" is console on a terminal, else JSON.
+
+    May be called again at any time, and then holds for the loggers that are there already.
+    """
+    target = sys.stderr if stream is None else stream
+    terminal = target.isatty()
+    console = format == "console" or (format == "auto" and terminal)
+    renderer: Processor
+    if console:
+        renderer = structlog.dev.ConsoleRenderer(colors=terminal, pad_event_to=0, pad_level=False)
+    else:
+        renderer = structlog.processors.JSONRenderer()
+    handler = _Lines(target)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*_COMMON, structlog.stdlib.ExtraAdder()],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                hide_secrets,
+                *([on_one_line] if console else []),
+                renderer,
+            ],
+        )
+    )
+    root = logging.getLogger()
+    for old in [old for old in root.handlers if isinstance(old, _Lines)]:
+        root.removeHandler(old)
+    root.addHandler(handler)
+    threshold = logging.getLevelNamesMapping()[level.upper()]
+    root.setLevel(threshold)
+    for name in _QUIET:
+        # Their information is about themselves; ours says what happened.
+        logging.getLogger(name).setLevel(
+            logging.DEBUG if level == "debug" else max(threshold, logging.WARNING)
+        )
+    structlog.configure(
+        processors=[
+            structlog.stdlib.filter_by_level,
+            *_COMMON,
+            structlog.stdlib.PositionalArgumentsFormatter(),
+            structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
+        ],
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        wrapper_class=structlog.stdlib.BoundLogger,
+        cache_logger_on_first_use=True,
+    )
+
+
+def hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Replace whatever looks like a token, a ticket or a password, in texts at any depth."""
+    return {str(name): _hidden(name, value, _MAX_DEPTH) for name, value in event.items()}
+
+
+def on_one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Write control, invisible and direction characters as escapes. A traceback keeps its lines, indented."""
+    cleaned = {_escaped(name): _escaped_deep(value) for name, value in event.items() if name != "exception"}
+    if "exception" in event:
+        lines = str(event["exception"]).split("\n")
+        cleaned["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
+    return cleaned
+
+
+class _Lines(logging.StreamHandler[TextIO]):
+    """The one handler that is ours, so that it can be found again."""
+
+
+_COMMON: tuple[Processor, ...] = (
+    structlog.contextvars.merge_contextvars,
+    structlog.stdlib.add_log_level,
+    structlog.stdlib.add_logger_name,
+    structlog.processors.TimeStamper(fmt="iso", utc=True),
+)
+
+
+def _hidden(name: object, value: object, depth: int) -> object:
+    if isinstance(name, str) and name.lower() in _SECRET_NAMES and value:
+        return HIDDEN
+    match value:
+        case None | bool() | int() | float():
+            return value
+        case str():
+            for pattern, shown in _SECRETS:
+                value = pattern.sub(shown, value)
+            return value
+        case Mapping() if depth:
+            return {
+                _hidden(None, str(key), depth): _hidden(key, inner, depth - 1) for key, inner in value.items()
+            }
+        case list() | tuple() | set() | frozenset() if depth:
+            return [_hidden(None, inner, depth - 1) for inner in value]
+        case _:
+            # Bytes, exceptions and everything else show themselves by their text, which is cleaned as well.
+            return _hidden(None, _text(value), depth)
+
+
+def _text(value: object) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _escaped_deep(value: object) -> object:
+    match value:
+        case str():
+            return _escaped(value)
+        case dict():
+            return {_escaped(str(key)): _escaped_deep(inner) for key, inner in value.items()}
+        case list():
+            return [_escaped_deep(inner) for inner in value]
+        case _:
+            return value
+
+
+def _escaped(line: str) -> str:
+    if line.isprintable():
+        return line
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line
+    )
