@@ -6,13 +6,19 @@ are, milliseconds included. A custom metric stands under exactly its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Final
 
 from msgspec import UNSET, structs
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    Sample,
+)
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
@@ -179,19 +185,26 @@ def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: 
 
 
 def _custom(view: MetricView) -> bytes:
-    names, values = list(view.labels), list(view.labels.values())
-    if view.type == "histogram":
-        assert view.buckets is not UNSET
-        assert view.sum is not UNSET
-        histogram = HistogramMetricFamily(view.name, view.help, labels=names)
-        histogram.add_metric(values, list(view.buckets.items()), view.sum)
-        return _text([histogram])
-    gauge = GaugeMetricFamily(view.name, view.help, labels=names)
-    gauge.add_metric(values, view.value)
-    text = _text([gauge])
-    if view.type == "gauge":
+    # A counter is rendered as a gauge first: prometheus_client would show it as NAME_total.
+    metric = Metric(view.name, view.help, "histogram" if view.type == "histogram" else "gauge")
+    metric.samples = list(_samples(view))
+    text = _text([metric])
+    if view.type != "counter":
         return text
-    # CounterMetricFamily would call a counter NAME_total. So it is rendered as a gauge, and the second line, which
-    # is its TYPE (a line break in the help is escaped), says what it is.
+    # The second line is its TYPE: a line break in the help is escaped.
     helped, _, sample = text.split(b"\n", 2)
     return b"\n".join((helped, f"# TYPE {view.name} counter".encode(), sample))
+
+
+def _samples(view: MetricView) -> Iterator[Sample]:
+    if view.type != "histogram":
+        yield Sample(view.name, view.labels, view.value)
+        return
+    # Not HistogramMetricFamily: it leaves out sum and count where a bound is negative.
+    assert view.buckets is not UNSET
+    assert view.count is not UNSET
+    assert view.sum is not UNSET
+    for le, count in view.buckets.items():
+        yield Sample(f"{view.name}_bucket", {**view.labels, "le": le}, count)
+    yield Sample(f"{view.name}_count", view.labels, view.count)
+    yield Sample(f"{view.name}_sum", view.labels, view.sum)

@@ -9,12 +9,26 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from msgspec import Struct, structs
+from msgspec import structs
 
 from ..clock import Instant, rfc3339
 from ..errors import NotFound
 from ..histogram import Histogram
 from .call_stats import Calls, Stats, error_rate, stats_of
+from .latency_views import ClusterHealth, HealthSummary, KindStats, LatencyReport, PeerLatency, PeerReport
+
+__all__ = [
+    "KINDS",
+    "CallTotals",
+    "ClusterHealth",
+    "HealthTurned",
+    "LatencyReport",
+    "LatencyTracker",
+    "PeerHealth",
+    "PeerLatency",
+    "RpcKind",
+    "Stats",
+]
 
 RpcKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
 KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
@@ -28,82 +42,6 @@ class HealthTurned(NamedTuple):
 
     peer_id: str
     healthy: bool
-
-
-class KindStats(Stats, frozen=True, kw_only=True):
-    """The outer `aggregated`: all peers and kinds together, and each kind under its name."""
-
-    append_entries: Stats
-    request_vote: Stats
-    install_snapshot: Stats
-    probe: Stats
-
-
-class PeerReport(Struct, frozen=True, kw_only=True):
-    """One peer in `GET …/latency`."""
-
-    peer_id: str
-    address: str
-    append_entries: Stats
-    request_vote: Stats
-    install_snapshot: Stats
-    probe: Stats
-    aggregated: Stats
-    last_contact: str | None
-    """RFC 3339; None before the first answer."""
-    last_contact_unix: int
-    """Unix seconds; 0 before the first answer."""
-    reachable: bool
-    consecutive_errors: int
-    connection_healthy: bool
-
-
-class HealthSummary(Struct, frozen=True):
-    healthy: int
-    unhealthy: int
-    total: int
-
-
-class LatencyReport(Struct, frozen=True):
-    """`GET …/latency`."""
-
-    peers: dict[str, PeerReport]
-    aggregated: KindStats
-    health_summary: HealthSummary
-
-
-class PeerLatency(Struct, frozen=True, kw_only=True):
-    """The `latency` of a peer in `GET …/status`, over all kinds of calls."""
-
-    avg_latency_ms: float
-    min_latency_ms: float
-    max_latency_ms: float
-    p50_latency_ms: float
-    p90_latency_ms: float
-    p99_latency_ms: float
-    last_latency_ms: float
-    sample_count: int
-    error_count: int
-    error_rate: float
-    """Share of the calls since the start or the last reset that failed, 0..1."""
-    last_contact_unix: int
-    reachable: bool
-    """The last call was answered, and that within 30 s."""
-    connection_healthy: bool
-    """Fewer than 3 failed calls in a row and no silence of 30 s."""
-    consecutive_errors: int
-
-
-class ClusterHealth(Struct, frozen=True, kw_only=True):
-    """`cluster_health` of `GET …/status`, over all peers."""
-
-    healthy_peers: int
-    unhealthy_peers: int
-    total_peers: int
-    avg_cluster_latency_ms: float
-    max_cluster_latency_ms: float
-    cluster_error_rate: float
-    """As `PeerLatency.error_rate`."""
 
 
 class _Peer:

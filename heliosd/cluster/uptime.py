@@ -10,7 +10,7 @@ from collections import deque
 from itertools import islice
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, UnsetType
 
 from ..clock import Instant, duration_text, rfc3339
 from ..durable import Change, RecordAdded, RecordsCleared, Saved
@@ -20,98 +20,29 @@ from .uptime_record import (
     EVENTS_KEPT,
     SESSION_KIND,
     SESSIONS_KEPT,
-    EventType,
     Session,
-    SessionView,
     Totals,
-    UptimeEvent,
     load_events,
     load_sessions,
     load_totals,
     percentage,
     uptime_percentage,
 )
+from .uptime_views import (
+    CurrentSession,
+    EventType,
+    Historical,
+    Leadership,
+    StateTime,
+    UptimeEvent,
+    UptimeHistory,
+    UptimeReport,
+    UptimeStats,
+)
+
+__all__ = ["UptimeHistory", "UptimeReport", "UptimeStats", "UptimeTracker"]
 
 DAY_SECONDS = 86_400.0
-
-
-class CurrentSession(Struct, frozen=True, kw_only=True):
-    start_time: str
-    uptime_seconds: float
-    uptime_formatted: str
-    current_state: Role
-    state_since: str
-
-
-class Historical(Struct, frozen=True, kw_only=True):
-    total_sessions: int
-    total_uptime_seconds: float
-    total_downtime_seconds: float
-    uptime_percentage_24h: float
-    uptime_percentage_7d: float
-    uptime_percentage_30d: float
-    uptime_percentage_all: float
-    restarts: int
-    crashes: int
-    mtbf_seconds: float
-    """Total uptime by crashes; the total uptime itself while there was none."""
-
-
-class StateTime(Struct, frozen=True, kw_only=True):
-    """Over all sessions. The ratio is led time by time in any of the three roles."""
-
-    leader_seconds: float
-    follower_seconds: float
-    candidate_seconds: float
-    leadership_ratio: float
-
-
-class Leadership(Struct, frozen=True, kw_only=True):
-    elections_participated: int
-    """Elections that this node stood in, over all sessions."""
-    terms_as_leader: int
-    current_term: int
-    """The last one that a change of state or leader told."""
-
-
-class UptimeReport(Struct, frozen=True, kw_only=True):
-    """`GET …/uptime`."""
-
-    node_id: str
-    current_session: CurrentSession
-    historical: Historical
-    state_time: StateTime
-    leadership: Leadership
-    first_seen: str
-    last_event: str
-
-
-class UptimeHistory(Struct, frozen=True, kw_only=True):
-    """`GET …/uptime/history`, newest first. The totals count trimmed entries too."""
-
-    node_id: str
-    recent_events: tuple[UptimeEvent, ...]
-    recent_sessions: tuple[SessionView, ...]
-    total_events: int
-    total_sessions: int
-
-
-class UptimeStats(Struct, frozen=True, kw_only=True):
-    """`uptime_stats` of `GET …/status`."""
-
-    current_uptime_ms: int
-    current_uptime_str: str
-    total_uptime_ms: int
-    total_uptime_str: str
-    total_sessions: int
-    uptime_percentage_24h: float
-    uptime_percentage_7d: float
-    uptime_percentage_all: float
-    total_restarts: int
-    total_crashes: int
-    leadership_ratio: float
-    total_elections: int
-    first_tracked_time: str
 
 
 class UptimeTracker:

@@ -8,14 +8,14 @@ two lengths, never of the distance between two wall times, so no jump of a clock
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Literal
 
 import msgspec
-from msgspec import Struct, UnsetType
+from msgspec import Struct
 
 from ..clock import rfc3339
 from ..durable import Change, RecordAdded, Saved, ValueSet
 from ..raft.roles import Role
+from .uptime_views import SessionView, UptimeEvent
 
 EVENT_KIND = "uptime_event"
 EVENTS_KEPT = 10_000
@@ -24,38 +24,6 @@ SESSIONS_KEPT = 1_000
 TOTALS = "uptime_totals"
 TERMS_KEPT = 100
 """The newest terms of a session: a session that flaps for weeks must not grow a record without bound."""
-
-EventType = Literal["start", "stop", "crash", "state_change", "leader_change", "reset"]
-
-
-class UptimeEvent(Struct, frozen=True, kw_only=True):
-    """An entry of the history's `recent_events`, and the stored row."""
-
-    type: EventType
-    timestamp: str
-    state: Role
-    previous_state: Role | UnsetType = msgspec.UNSET
-    term: int
-    leader_id: str | UnsetType = msgspec.UNSET
-    reason: str | UnsetType = msgspec.UNSET
-    uptime_at_event: float
-    """Seconds that the session had lasted."""
-
-
-class SessionView(Struct, frozen=True, kw_only=True):
-    """An entry of the history's `recent_sessions`."""
-
-    session_id: str
-    start_time: str
-    end_time: str | None
-    """None while it lasts. A crashed session ends with its last sign of life."""
-    duration_seconds: float
-    end_reason: str | None
-    states_visited: tuple[Role, ...]
-    """Each once, in the order of the first visit."""
-    terms_seen: tuple[int, ...]
-    """Ascending, the newest 100."""
-    is_current: bool
 
 
 class Session(Struct, kw_only=True):
