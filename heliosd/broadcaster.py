@@ -19,7 +19,7 @@ INTERVALS: dict[Beat, Callable[[WebSocketConfig], float]] = {
 async def broadcast(settings: Settings, hub: trio.MemorySendChannel[Item]) -> None:
     """Send each beat into `hub` on its interval, until cancelled. A changed interval holds from the next beat."""
     async with trio.open_nursery() as nursery:
-        for beat in Beat:
+        for beat in INTERVALS:
             nursery.start_soon(_keep, beat, settings, hub.clone())
 
 

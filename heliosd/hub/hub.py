@@ -49,6 +49,8 @@ class Beat(Enum):
     STATUS = auto()
     LATENCY = auto()
     UPTIME = auto()
+    WATCHDOG = auto()
+    """Nothing is told: it only makes the loop turn."""
 
 
 Item = Event | Value | Beat
@@ -74,7 +76,7 @@ class Hub:
         pumps: trio.Nursery,
     ) -> None:
         self.counters = HubCounters()
-        self.beats = 0
+        self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
         self._settings = settings
         self._history = history
@@ -112,7 +114,7 @@ class Hub:
                     batch.append(inbox.receive_nowait())
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
-            self.beats += 1
+            self.turns += 1
             await self._tell(batch, reports)
 
     async def _tell(self, batch: Sequence[Item], reports: Reports) -> None:
@@ -134,6 +136,8 @@ class Hub:
                     await self.publish(reports.latency())
                 case Beat.UPTIME:
                     await self.publish(reports.uptime())
+                case Beat.WATCHDOG:
+                    pass
                 case _:
                     await self._publish_event(item)
         if state_changed or peers_changed:
@@ -288,6 +292,10 @@ class Hub:
 
     def count(self) -> int:
         return len(self._clients)
+
+    def count_connection(self, outcome: str) -> None:
+        """An upgrade request ended so (see `HubCounters.connections`)."""
+        self.counters.connections[outcome] += 1
 
     def count_of(self, user_id: str) -> int:
         """How many connections a user has."""

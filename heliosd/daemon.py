@@ -1,0 +1,293 @@
+"""The daemon: one nursery tree, the order in which it starts, and the order in which it stops.
+
+house                                cancelled last: what lives here outlives the server
+├─ signals      SIGTERM, SIGINT: stop; a second one: now. SIGHUP: reload
+├─ store        the one writer
+├─ raft node    the simulated cluster (a real etcd in time)
+├─ relay        backend events -> the hub's inbox
+├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
+├─ broadcaster  status, latency and uptime on their beats
+├─ watchdog     only if systemd asked; beats only while the hub loop turns
+└─ front        drains first: one task a connection
+"""
+
+from __future__ import annotations
+
+import secrets
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from . import logs
+from .auth.access import Access
+from .auth.accounts import ensure_admin, hand_over, load_signing_key
+from .broadcaster import broadcast
+from .clock import Instant
+from .cluster.backend import Backend
+from .cluster.latency import LatencyTracker
+from .cluster.simulated import SimulatedBackend
+from .cluster.snapshots import SnapshotTracker
+from .cluster.uptime import UptimeTracker
+from .config import Config, Settings
+from .config_file import data_directory, ensure_data_directory
+from .durable import Saved
+from .errors import ConfigError, HeliosError, Problem
+from .history import History
+from .hub.goodbye import GOING_AWAY
+from .hub.hub import Beat, Hub, Item
+from .hub.reports import Reports
+from .reload import reload
+from .store import Store
+from .systemd import Notifier, watchdog_interval
+from .web import front
+from .web.app import Parts, create_app
+from .web.head import Head
+from .web.listeners import Address, open_listeners
+from .web.live import Live
+from .web.wall import HypercornParts, hypercorn_parts, serve_request
+from .websocket.tls import ClientStream, server_context
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+
+log = structlog.get_logger("heliosd")
+
+
+def serve(config_path: Path, config: Config) -> int:
+    """Run the daemon until it is told to stop. Returns the process's exit code; what went wrong is in the log."""
+    logs.configure(config.log.level, config.log.format)
+    try:
+        prepared = _prepare(config_path, config)
+    except HeliosError as error:
+        log.error("cannot start", reason=str(error))
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    code = EXIT_OK
+    try:
+        trio.run(prepared.run)
+    except* HeliosError as failed:
+        code = EXIT_FAILED
+        for reason in _leaves(failed):
+            log.error("stopped by an error", reason=str(reason))
+    except* Exception as bug:
+        code = EXIT_FAILED
+        log.error("stopped by a bug", exc_info=bug)
+    finally:
+        prepared.store.close()
+    log.info("stopped", exit_code=code)
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _prepare(config_path: Path, config: Config) -> Daemon:
+    """All that can be refused before anything runs. Raises `HeliosError`."""
+    if config.cluster.backend != "simulated":
+        problem = Problem("cluster.backend", f"{config.cluster.backend} is not supported by this version")
+        raise ConfigError((problem,))
+    directory = data_directory(config)
+    ensure_data_directory(directory)
+    store = Store.open(directory)
+    try:
+        key = load_signing_key(config, directory, make=True)
+        admin, password = ensure_admin(config, directory)
+        if admin is not None and password is not None:
+            terminal = sys.stderr if sys.stderr.isatty() else None
+            written = hand_over(admin, password, directory, terminal)
+            if written is not None:
+                log.info("made the user admin; its password is in a file", user=admin.name, path=str(written))
+        tls = None
+        if config.server.tls_cert is not None and config.server.tls_key is not None:
+            tls = _tls(config.server.tls_cert, config.server.tls_key)
+        saved = store.load()
+        settings = Settings(config)
+        access = Access(settings, key, dict(saved.revoked), admin)
+    except BaseException:
+        store.close()
+        raise
+    return Daemon(config_path, settings, store, saved, access, tls)
+
+
+def _tls(cert: Path, key: Path) -> ssl.SSLContext:
+    try:
+        return server_context(cert, key)
+    except OSError as error:
+        raise ConfigError((Problem("server.tls_cert", f"cannot use {cert} with {key}: {error}"),)) from error
+
+
+def _now() -> Instant:
+    return Instant(time.time(), trio.current_time())
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Everything that was opened before the first task; `run` is the tree."""
+
+    config_path: Path
+    settings: Settings
+    store: Store
+    saved: Saved
+    access: Access
+    tls: ssl.SSLContext | None
+
+    async def run(self) -> None:
+        """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
+        config = self.settings.current
+        notifier = Notifier()
+        stop = trio.Event()
+        listeners = await open_listeners(config.server.listen)
+        with trio.CancelScope() as everything:
+            async with _house() as house:
+                house.start_soon(self._heed_signals, stop, everything, notifier)
+                await house.start(self.store.run)
+                backend = self._backend()
+                inbox, outbox = trio.open_memory_channel[Item](config.websocket.broadcast_buffer)
+                await house.start(_relay, backend, inbox)
+                await house.start(backend.run)
+                hub = Hub(
+                    settings=self.settings,
+                    history=History(secrets.token_urlsafe(12), config.history.max_events),
+                    now=_now,
+                    pumps=house,
+                )
+                await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
+                house.start_soon(hub.ping_all)
+                house.start_soon(broadcast, self.settings, inbox)
+                house.start_soon(_watch, notifier, inbox, hub)
+                await self._serve(listeners, backend, hub, notifier, stop)
+                with trio.move_on_after(config.server.shutdown_grace, shield=True):
+                    await backend.close()
+        if everything.cancelled_caught:
+            log.warning("stopped at once by a second signal")
+
+    def _backend(self) -> SimulatedBackend:
+        config = self.settings.current
+        simulated = config.cluster.simulated
+        return SimulatedBackend(
+            node_id=config.node.id,
+            config=simulated,
+            saved=self.saved,
+            save=self.store.save,
+            latency=LatencyTracker(),
+            uptime=UptimeTracker(config.node.id, self.saved),
+            snapshots=SnapshotTracker(
+                config.node.id,
+                self.saved,
+                interval=simulated.snapshot_interval,
+                threshold=simulated.snapshot_threshold,
+            ),
+            now=_now,
+            buffer=config.websocket.broadcast_buffer,
+        )
+
+    async def _serve(
+        self,
+        listeners: list[trio.SocketListener],
+        backend: Backend,
+        hub: Hub,
+        notifier: Notifier,
+        stop: trio.Event,
+    ) -> None:
+        """The server, from ready to drained. It returns when every connection has ended, within the grace."""
+        live = Live(settings=self.settings, access=self.access, hub=hub, now=_now)
+        parts = Parts(
+            settings=self.settings,
+            backend=backend,
+            access=self.access,
+            roster=hub,
+            save=self.store.save,
+            now=_now,
+        )
+        async with hypercorn_parts(create_app(parts)) as hypercorn, trio.open_nursery() as server:
+            await server.start(
+                partial(
+                    front.serve,
+                    listeners,
+                    rest=partial(_rest, hypercorn),
+                    live=live.serve,
+                    stop=stop,
+                    tls=self.tls,
+                    count_malformed=partial(hub.count_connection, "malformed"),
+                )
+            )
+            address = _bound_address(listeners[0])
+            log.info("ready", address=address, node=self.settings.current.node.id, tls=self.tls is not None)
+            notifier.ready()
+            await stop.wait()
+            notifier.stopping()
+            log.info("stopping", clients=hub.count())
+            live.stopping = True
+            server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
+            hub.end_all(GOING_AWAY)
+
+    async def _heed_signals(self, stop: trio.Event, everything: trio.CancelScope, notifier: Notifier) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    notifier.reloading()
+                    await trio.to_thread.run_sync(reload, self.config_path, self.settings, self.access)
+                    notifier.ready()
+                elif stop.is_set():
+                    everything.cancel()
+                else:
+                    stop.set()
+
+
+@asynccontextmanager
+async def _house() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks end when the block does."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _rest(
+    hypercorn: HypercornParts, head: Head, trailing: bytes, stream: ClientStream, peer: Address
+) -> None:
+    del peer
+    await serve_request(hypercorn, head, trailing, stream)
+
+
+async def _relay(
+    backend: Backend,
+    inbox: trio.MemorySendChannel[Item],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Carry what happens to the hub. Where the hub's inbox is full this waits, and so does the backend."""
+    async with backend.events() as events:
+        task_status.started()
+        async for event in events:
+            await inbox.send(event)
+
+
+async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[Item], hub: Hub) -> None:
+    """Tell systemd that the daemon lives, as long as the hub's loop turns; a lifeless loop gets it restarted."""
+    interval = watchdog_interval()
+    if interval is None:
+        return
+    while True:
+        turns = hub.turns
+        with suppress(trio.WouldBlock):
+            inbox.send_nowait(Beat.WATCHDOG)  # so that a quiet loop turns
+        await trio.sleep(interval)
+        if hub.turns != turns:
+            notifier.watchdog()
+
+
+def _bound_address(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,96 @@
+"""A client's text becomes a command, or an error that names what is wrong."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from msgspec import UNSET
+
+from heliosd.commands import AskStatus, BadCommand, Ping, Subscribe, parse
+from heliosd.subscription import EVERYTHING, NOTHING, Topic
+
+
+def test_helios_messages_are_understood_with_their_timestamp() -> None:
+    text = '{"type":"subscribe","timestamp":"2024-01-15T10:30:00Z","data":{"status":true,"peer_changes":true}}'
+    command = parse(text)
+    assert isinstance(command, Subscribe)
+    assert command.subscription.topics == Topic.STATUS | Topic.PEER_CHANGES
+
+
+def test_unsubscribe_is_a_subscription_to_nothing() -> None:
+    command = parse('{"type":"unsubscribe"}')
+    assert isinstance(command, Subscribe)
+    assert command.subscription.topics == NOTHING
+
+
+def test_all_seven_are_everything() -> None:
+    keys = "status latency uptime snapshot custom_metrics state_changes peer_changes".split()
+    text = msgspec.json.encode({"type": "subscribe", "data": dict.fromkeys(keys, True)}).decode()
+    command = parse(text)
+    assert isinstance(command, Subscribe)
+    assert command.subscription.topics == EVERYTHING
+
+
+def test_a_pings_data_is_kept_to_the_letter() -> None:
+    command = parse('{"type":"ping","data":{"n": 1.50, "s":"\\u00e9"},"id":"a"}')
+    assert isinstance(command, Ping)
+    assert bytes(command.data) == b'{"n": 1.50, "s":"\\u00e9"}'  # type: ignore[arg-type]
+    assert command.id == "a"
+
+
+def test_an_id_may_be_a_whole_number() -> None:
+    assert parse('{"type":"status","id":7}') == AskStatus(7)
+    assert parse('{"type":"status"}') == AskStatus(UNSET)
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "field"),
+    [
+        ("", "bad_json", None),
+        ("{", "bad_json", None),
+        ("[]", "bad_json", None),
+        ('"ping"', "bad_json", None),
+        ("NaN", "bad_json", None),
+        ('{"type":"ping"} x', "bad_json", None),
+        ("\ufeff{}", "bad_json", None),
+        ("{}", "bad_field", "type"),
+        ('{"type":7}', "bad_field", "type"),
+        ('{"type":null}', "bad_field", "type"),
+        ('{"type":"subscribed"}', "unknown_type", "type"),
+        ('{"type":"subscribe"}', "bad_field", "data"),
+        ('{"type":"subscribe","data":{"statuses":true}}', "bad_field", "data.statuses"),
+        ('{"type":"subscribe","data":{"status":"yes"}}', "bad_field", "data.status"),
+        ('{"type":"subscribe","data":null}', "bad_field", "data"),
+        ('{"type":"ping","id":true}', "bad_field", "id"),
+        ('{"type":"ping","id":1.5}', "bad_field", "id"),
+        ('{"type":"ping","id":9007199254740992}', "bad_field", "id"),
+        ('{"type":"ping","id":"' + "x" * 65 + '"}', "bad_field", "id"),
+    ],
+)
+def test_what_cannot_be_served_is_named(text: str, code: str, field: str | None) -> None:
+    with pytest.raises(BadCommand) as refused:
+        parse(text)
+    assert (refused.value.code, refused.value.field) == (code, field)
+
+
+def test_an_error_repeats_the_id_of_the_message_that_caused_it() -> None:
+    with pytest.raises(BadCommand) as refused:
+        parse('{"type":"subscribe","id":"q7","data":{"x":true}}')
+    assert refused.value.client_id == "q7"
+
+
+@given(st.text() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(repr))
+def test_no_text_does_more_than_be_refused(text: str) -> None:
+    try:
+        parse(text)
+    except BadCommand as refused:
+        assert refused.code in {"bad_json", "bad_field", "unknown_type"}
+
+
+@pytest.mark.parametrize("depth", [100_000])
+def test_a_deep_nest_is_refused_and_not_followed(depth: int) -> None:
+    for text in ('{"type":"subscribe","data":' + "[" * depth, '{"type":"ping","data":' + "[" * depth + "]" * depth + "}"):
+        with pytest.raises(BadCommand):
+            parse(text)

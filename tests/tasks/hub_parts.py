@@ -1,0 +1,195 @@
+"""A hub with its loop running, and sockets that a test opens and blocks by hand."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import trio
+from msgspec import UNSET, UnsetType
+from trio.testing import wait_all_tasks_blocked
+from wsproto.connection import Connection, ConnectionType
+from wsproto.events import CloseConnection, Ping, Pong, TextMessage
+
+from heliosd.auth.identity import Identity
+from heliosd.clock import Instant
+from heliosd.cluster.custom_metrics import MetricView
+from heliosd.config import Config, Settings
+from heliosd.events import PeerChanged, StateChanged
+from heliosd.history import History
+from heliosd.hub.client import Client
+from heliosd.hub.hub import Hub, Item
+from heliosd.hub.reports import Reports
+from heliosd.messages import ClientId, Kind, Message
+from heliosd.subscription import NOTHING, Topic
+
+ELECTED = StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")
+ADDED = PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003")
+FOREVER = 10**9
+
+
+class Socket:
+    """An outlet whose room the test sets; what was written is read back by wsproto's client."""
+
+    direct = (
+        False  # so that the hub writes through `write_now`; the direct path has its tests on real sockets
+    )
+    pending = False
+
+    def __init__(self) -> None:
+        self.room = FOREVER
+        self.written = bytearray()
+        self.frames: list[bytes] = []
+        self.aborted = self.broken = False
+        self._writable = trio.Event()
+
+    def fileno(self) -> int:
+        raise AssertionError("only for direct outlets")
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        if self.broken or self.aborted:
+            raise BrokenPipeError
+        taken = min(len(data), self.room)
+        self.room -= taken
+        self.written += data[:taken]
+        if isinstance(data, bytes):
+            self.frames.append(data)
+        return taken
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+        while not self.room:
+            if self.aborted:
+                raise trio.ClosedResourceError
+            self._writable = trio.Event()
+            await self._writable.wait()
+
+    def open(self) -> None:
+        self.room = FOREVER
+        self._writable.set()
+
+    def take_one_byte(self) -> None:
+        self.room += 1
+        self._writable.set()
+
+    def abort(self) -> None:
+        self.aborted = True
+        self._writable.set()
+
+    def events(self) -> list[object]:
+        client = Connection(ConnectionType.CLIENT)
+        client.receive_data(bytes(self.written))
+        return list(client.events())
+
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(event.data) for event in self.events() if isinstance(event, TextMessage)]
+
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.messages()]
+
+    @property
+    def pings(self) -> int:
+        return sum(isinstance(event, Ping) for event in self.events())
+
+    @property
+    def pongs(self) -> list[bytes]:
+        return [bytes(event.payload) for event in self.events() if isinstance(event, Pong)]
+
+    def close_code(self) -> int | None:
+        return next((int(e.code) for e in self.events() if isinstance(e, CloseConnection)), None)
+
+    @property
+    def closed_last(self) -> bool:
+        return isinstance(self.events()[-1], CloseConnection)
+
+
+class FixedReports(Reports):
+    """Reports without a backend: the hub is what is tested."""
+
+    def __init__(self) -> None: ...
+
+    def status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> Message:
+        data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
+        if client_id is not UNSET:
+            data["id"] = client_id
+        return Message("status", Kind.SNAPSHOT, NOTHING, json.dumps(data).encode())
+
+    def status_update(self) -> Message:
+        return self._value("status_update", Topic.STATUS)
+
+    def latency(self) -> Message:
+        return self._value("latency", Topic.LATENCY)
+
+    def uptime(self) -> Message:
+        return self._value("uptime", Topic.UPTIME)
+
+    def _value(self, name: str, topic: Topic) -> Message:
+        return Message(name, Kind.VALUE, topic, json.dumps({"type": name, "fill": "x" * 300}).encode())
+
+
+@dataclass
+class House:
+    hub: Hub
+    inbox: trio.MemorySendChannel[Item]
+    nursery: trio.Nursery
+    settings: Settings
+    ended: trio.Event = field(default_factory=trio.Event)
+    serials: count[int] = field(default_factory=count)
+
+    def join(self, jti: str = "jti") -> tuple[Client, Socket]:
+        serial, socket = next(self.serials), Socket()
+        identity = Identity(
+            user_id="admin",
+            roles=("admin",),
+            permissions=frozenset({"admin:*"}),
+            jti=jti,
+            issued_at=0.0,
+            expires_at=1e12,
+        )
+        client = Client(
+            serial=serial,
+            client_id=f"c{serial}",
+            identity=identity,
+            address="127.0.0.1:1",
+            since=0.0,
+            outlet=socket,
+            send_buffer=self.settings.current.websocket.send_buffer,
+        )
+        self.hub.join(client)
+        return client, socket
+
+    async def tell(self, *items: Item) -> None:
+        for item in items:
+            await self.inbox.send(item)
+        await wait_all_tasks_blocked()
+
+    def metric(self, name: str, value: float) -> MetricView:
+        return MetricView(
+            name=name, type="gauge", help="", labels={}, value=value, created_at="", updated_at=""
+        )
+
+
+@asynccontextmanager
+async def open_house() -> AsyncIterator[House]:
+    settings = Settings(Config())
+    inbox, outbox = trio.open_memory_channel[Item](256)
+    async with trio.open_nursery() as nursery:
+        hub = Hub(
+            settings=settings,
+            history=History("test", 100),
+            now=lambda: Instant(1_700_000_000 + trio.current_time(), trio.current_time()),
+            pumps=nursery,
+        )
+        house = House(hub, inbox, nursery, settings)
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            await hub.run(outbox, FixedReports(), task_status=task_status)
+            house.ended.set()
+
+        await nursery.start(run)
+        yield house
+        nursery.cancel_scope.cancel()

@@ -1,0 +1,359 @@
+"""The hub: who is connected, and who gets what, on a clock that jumps."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from dataclasses import replace
+
+import pytest
+import trio
+from hub_parts import ADDED, ELECTED, House, Socket, open_house
+from msgspec import UNSET
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.commands import AskStatus, BadCommand, Ping, Subscribe
+from heliosd.events import MetricsDefined, MetricsMoved
+from heliosd.hub.goodbye import GOING_AWAY, SILENT
+from heliosd.hub.hub import Beat
+from heliosd.subscription import NOTHING, Subscription, Topic
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house() as opened:
+        yield opened
+
+
+# -- lifecycle, registration ---------------------------------------------------------------------------------------
+
+
+async def test_the_hub_ends_when_nothing_can_come_any_more(autojump_clock: MockClock, house: House) -> None:
+    await house.inbox.aclose()
+    await house.ended.wait()
+
+
+async def test_a_client_that_joins_is_counted_and_gets_status_first(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    assert house.hub.count() == 1
+    assert [view.id for view in house.hub.views()] == [client.id]
+    assert socket.types() == ["status"]
+
+
+async def test_a_client_that_leaves_gets_nothing_more(autojump_clock: MockClock, house: House) -> None:
+    client, socket = house.join()
+    house.hub.leave(client)
+    await house.tell(ELECTED)
+    assert house.hub.count() == 0
+    assert socket.types() == ["status"]
+    house.hub.leave(client)  # twice is once
+
+
+async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(200):
+        house.join()
+    await house.inbox.send(ELECTED)
+    while not house.hub._fanning_out:
+        await trio.lowlevel.checkpoint()
+    _, socket = house.join()
+    assert socket.types() == []  # not in the middle of a message
+    await wait_all_tasks_blocked()
+    await house.tell(ADDED)
+    first, *rest = socket.messages()
+    assert first["type"] == "status"
+    assert first["data"]["as_of_seq"] == 1
+    assert [message["seq"] for message in rest if "seq" in message] == [2]
+
+
+async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registered(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(200):
+        house.join()
+    await house.inbox.send(ELECTED)
+    while not house.hub._fanning_out:
+        await trio.lowlevel.checkpoint()
+    client, socket = house.join()
+    house.hub.leave(client)
+    await wait_all_tasks_blocked()
+    assert socket.types() == []
+    assert client.id not in {view.id for view in house.hub.views()}
+
+
+# -- broadcasting --------------------------------------------------------------------------------------------------
+
+
+async def test_every_client_hears_every_event_in_one_order_with_rising_seq(
+    autojump_clock: MockClock, house: House
+) -> None:
+    sockets = [house.join()[1] for _ in range(130)]
+    for _ in range(3):
+        await house.inbox.send(ELECTED)
+        await house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    for socket in sockets:
+        events = [(m["type"], m["seq"]) for m in socket.messages() if "seq" in m]
+        assert events == [("state_change", 1), ("peer_change", 2), ("state_change", 3), ("peer_change", 4),
+                          ("state_change", 5), ("peer_change", 6)]  # fmt: skip
+
+
+async def test_a_state_change_brings_a_fresh_status_and_uptime_at_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    await house.tell(ELECTED)
+    assert socket.types() == ["status", "state_change", "status_update", "uptime"]
+
+
+async def test_a_peer_change_brings_a_fresh_status_at_once(autojump_clock: MockClock, house: House) -> None:
+    _, socket = house.join()
+    await house.tell(ADDED)
+    assert socket.types() == ["status", "peer_change", "status_update"]
+
+
+async def test_each_beat_tells_its_value(autojump_clock: MockClock, house: House) -> None:
+    _, socket = house.join()
+    await house.tell(Beat.STATUS, Beat.LATENCY, Beat.UPTIME, Beat.WATCHDOG)
+    assert socket.types() == ["status", "status_update", "latency", "uptime"]
+
+
+async def test_one_frame_is_shared_by_all_clients(autojump_clock: MockClock, house: House) -> None:
+    sockets = [house.join()[1] for _ in range(3)]
+    await house.tell(Beat.LATENCY)
+    assert len({id(socket.frames[-1]) for socket in sockets}) == 1
+
+
+async def test_metric_values_are_gathered_into_one_message(autojump_clock: MockClock, house: House) -> None:
+    _, socket = house.join()
+    for value in range(10):
+        await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", value)}))
+    await house.inbox.send(MetricsMoved(metrics={"b": house.metric("b", 7)}))
+    await wait_all_tasks_blocked()
+    assert socket.types() == ["status"]
+    await trio.sleep(0.11)
+    (message,) = socket.messages()[1:]
+    assert message["type"] == "custom_metrics"
+    assert {name: view["value"] for name, view in message["data"].items()} == {"a": 9, "b": 7}
+    assert "seq" not in message
+
+
+async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", 1)}))
+    await house.inbox.send(MetricsDefined(metrics={"a": None}))
+    await trio.sleep(0.2)
+    (message,) = socket.messages()[1:]
+    assert (message["data"], message["seq"]) == ({"a": None}, 1)
+
+
+# -- subscription, ping and pong ------------------------------------------------------------------------------------
+
+
+async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
+    client, socket = house.join()
+    house.hub.obey(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
+    await house.tell(ELECTED, ADDED, Beat.STATUS)
+    _, answer, *rest = socket.messages()
+    assert (answer["type"], answer["id"]) == ("subscribed", "s1")
+    assert answer["data"]["active"]["peer_changes"] is True
+    assert answer["data"]["active"]["status"] is False
+    assert [message["type"] for message in rest] == ["peer_change"]
+
+
+async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
+    client, socket = house.join()
+    house.hub.obey(client, Subscribe(UNSET, Subscription(NOTHING)))
+    await house.tell(ELECTED, ADDED, Beat.STATUS, Beat.LATENCY, Beat.UPTIME)
+    house.hub.obey(client, AskStatus(5))
+    assert socket.types() == ["status", "subscribed", "status"]
+    assert socket.messages()[-1]["id"] == 5
+
+
+async def test_a_ping_is_answered_with_its_data_and_id(autojump_clock: MockClock, house: House) -> None:
+    client, socket = house.join()
+    house.hub.obey(client, Ping(9, UNSET))
+    pong = socket.messages()[-1]
+    assert (pong["type"], pong["id"], "data" in pong) == ("pong", 9, False)
+
+
+async def test_a_message_that_cannot_be_served_gets_an_error_and_changes_nothing(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    house.hub.obey(client, BadCommand("no such", "bad_field", field="data.x", client_id="q"))
+    error = socket.messages()[-1]
+    assert (error["type"], error["id"]) == ("error", "q")
+    assert error["data"] == {"error": "no such", "code": "bad_field", "field": "data.x"}
+    await house.tell(ADDED)
+    assert "peer_change" in socket.types()
+
+
+async def test_every_client_is_pinged_once_an_interval_and_not_all_at_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    sockets = [house.join()[1] for _ in range(128)]
+    house.nursery.start_soon(house.hub.ping_all)
+    most_at_once = 0
+    for _ in range(64):
+        before = sum(socket.pings for socket in sockets)
+        await trio.sleep(30 / 64)
+        most_at_once = max(most_at_once, sum(socket.pings for socket in sockets) - before)
+    assert [socket.pings for socket in sockets] == [1] * 128
+    assert most_at_once <= 4
+
+
+# -- clients that are behind ----------------------------------------------------------------------------------------
+
+
+async def test_a_blocked_client_gets_everything_in_order_once_it_reads(
+    autojump_clock: MockClock, house: House
+) -> None:
+    slow, fast = house.join(), house.join()
+    slow[1].room = 10
+    await house.tell(ELECTED, ADDED)
+    assert [m["seq"] for m in fast[1].messages() if "seq" in m] == [1, 2]
+    assert slow[0].behind
+    slow[1].open()
+    await wait_all_tasks_blocked()
+    assert slow[1].types() == fast[1].types()
+    assert not slow[0].behind
+
+
+async def test_while_a_client_is_behind_a_newer_value_replaces_the_one_that_waits(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    socket.room = 0
+    await house.tell(*[Beat.LATENCY] * 5, ADDED)
+    socket.open()
+    await wait_all_tasks_blocked()
+    # The first is on its way already when the second comes; the others replace each other.
+    assert socket.types() == ["status", "latency", "latency", "peer_change", "status_update"]
+
+
+async def test_a_client_whose_queue_is_full_is_closed_with_4408_and_no_other_is(
+    autojump_clock: MockClock, house: House
+) -> None:
+    house.settings.current = replace(
+        house.settings.current, websocket=replace(house.settings.current.websocket, send_buffer=8)
+    )
+    (slow, slow_socket), (_, fast_socket) = house.join(), house.join()
+    slow_socket.room = 0
+    await house.tell(*[ADDED] * 20)
+    slow_socket.open()
+    await wait_all_tasks_blocked()
+    assert slow_socket.close_code() == 4408
+    assert slow.dropped > 0
+    assert house.hub.counters.dropped["slow"] == 1
+    assert [m["seq"] for m in fast_socket.messages() if "seq" in m] == list(range(1, 21))
+
+
+async def test_a_client_that_takes_nothing_for_the_write_timeout_is_cut(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    socket.room = 0
+    await house.tell(ELECTED)
+    await trio.sleep(9.9)
+    assert not socket.aborted
+    await trio.sleep(0.2)
+    assert socket.aborted
+    assert client.scope.cancel_called
+
+
+async def test_a_trickle_does_not_evade_the_cut(autojump_clock: MockClock, house: House) -> None:
+    _, socket = house.join()
+    socket.room = 0
+    for _ in range(200):
+        await house.inbox.send(ADDED)
+    for _ in range(12):
+        await trio.sleep(1)
+        socket.take_one_byte()
+    assert socket.aborted
+
+
+async def test_a_connection_that_is_gone_ends_its_client_only(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (gone, gone_socket), (_, other) = house.join(), house.join()
+    gone_socket.broken = True
+    await house.tell(ADDED)
+    assert gone.scope.cancel_called
+    assert other.types() == ["status", "peer_change", "status_update"]
+
+
+async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    socket.room = 0
+    await house.tell(Beat.LATENCY)
+    for number in range(10_000):
+        house.hub.pong(client, b"%d" % number)
+    assert len(client.mailbox) <= 2
+    socket.open()
+    await wait_all_tasks_blocked()
+    assert socket.pongs[-1] == b"9999"
+
+
+# -- endings --------------------------------------------------------------------------------------------------------
+
+
+async def test_a_goodbye_follows_the_last_event(autojump_clock: MockClock, house: House) -> None:
+    _, ready = house.join()
+    _, behind = house.join()
+    behind.room = 0
+    await house.tell(ADDED)
+    house.hub.end_all(GOING_AWAY)
+    await house.tell(ADDED)
+    behind.open()
+    await wait_all_tasks_blocked()
+    for socket in (ready, behind):
+        assert socket.types() == ["status", "peer_change", "status_update"]
+        assert socket.close_code() == 1001
+        assert socket.closed_last
+
+
+async def test_after_the_close_frame_a_client_has_a_second(autojump_clock: MockClock, house: House) -> None:
+    client, _ = house.join()
+    house.hub.end(client, SILENT)
+    assert client.scope.deadline == trio.current_time() + 1
+
+
+async def test_an_admin_disconnects_one_client_by_its_id(autojump_clock: MockClock, house: House) -> None:
+    (client, socket), (_, other) = house.join(), house.join()
+    assert house.hub.disconnect(client.id)
+    assert not house.hub.disconnect("no-such")
+    assert (socket.close_code(), other.close_code()) == (4000, None)
+
+
+async def test_a_revoked_token_closes_every_connection_that_stands_on_it(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (_, first), (_, second), (_, other) = house.join(jti="t1"), house.join(jti="t1"), house.join(jti="t2")
+    house.hub.token_revoked("t1")
+    assert [socket.close_code() for socket in (first, second, other)] == [4401, 4401, None]
+
+
+async def test_wait_empty_returns_when_the_last_client_has_left(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, _ = house.join()
+    with trio.move_on_after(1) as patience:
+        await house.hub.wait_empty()
+    assert patience.cancelled_caught
+    house.hub.leave(client)
+    await house.hub.wait_empty()
+
+
+def test_a_socket_of_the_tests_reads_back_what_a_client_would() -> None:
+    socket = Socket()
+    socket.write_now(b'\x81\x0f{"type":"pong"}\x89\x00')
+    assert (socket.types(), socket.pings) == (["pong"], 1)
+    assert json.dumps(socket.messages()) == '[{"type": "pong"}]'
