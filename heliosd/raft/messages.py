@@ -32,3 +32,129 @@ class Snapshot:
     membership: Mapping[str, str] = field(default_factory=dict)
     """Voting members: id -> address."""
     data: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class PreVote:
+    """Would you vote for me in `term`? Changes nothing at the receiver (thesis 9.6)."""
+
+    term: int
+    """The term that the sender would campaign in: its own plus one."""
+    last_index: int
+    last_term: int
+    sent: int
+    """The sender's tick, in every request; the answer repeats it, so that the sender knows how old it is."""
+
+
+@dataclass(frozen=True, slots=True)
+class PreVoteAnswer:
+    term: int
+    """If granted the term asked for, else the receiver's own."""
+    granted: bool
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class RequestVote:
+    term: int
+    last_index: int
+    last_term: int
+    transfer: bool
+    """The leader itself told the sender to campaign (thesis 3.10), so its own lease is no reason to refuse."""
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class VoteAnswer:
+    term: int
+    granted: bool
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendEntries:
+    """From the leader of `term`, who is the envelope's sender. Without entries it is a heartbeat."""
+
+    term: int
+    prev_index: int
+    prev_term: int
+    entries: tuple[Entry, ...]
+    commit: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class AppendAnswer:
+    """`accepted`: the sender's log is, on its disk, the leader's up to `match_index`.
+
+    Otherwise `prev_index` repeats what did not fit, and the log has `conflict_term` there, beginning at
+    `conflict_index`; or it ends before, with `conflict_term` 0 and `conflict_index` one past its end.
+    """
+
+    term: int
+    accepted: bool
+    match_index: int
+    prev_index: int
+    conflict_index: int
+    conflict_term: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallSnapshot:
+    """Figure 13, in one piece."""
+
+    term: int
+    snapshot: Snapshot
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstallAnswer:
+    """The sender's log is, on its disk, the leader's up to `match_index`."""
+
+    term: int
+    match_index: int
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutNow:
+    """Campaign at once: the leader hands over to you (thesis 3.10)."""
+
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Are you there? No part of Raft: it measures the network between any two members."""
+
+    sent: int
+
+
+@dataclass(frozen=True, slots=True)
+class ProbeAnswer:
+    sent: int
+
+
+Message = (
+    PreVote
+    | PreVoteAnswer
+    | RequestVote
+    | VoteAnswer
+    | AppendEntries
+    | AppendAnswer
+    | InstallSnapshot
+    | InstallAnswer
+    | TimeoutNow
+)
+"""What `machine.Raft.step` takes. Probes are answered by the member's surroundings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Envelope:
+    """A message with its way."""
+
+    sender: str
+    recipient: str
+    message: Message

@@ -1,0 +1,119 @@
+"""How a leader is found: PreVote (thesis 9.6), votes (paper 5.2, 5.4.1), and the hand-over (thesis 3.10)."""
+
+from __future__ import annotations
+
+from . import quorum, replication
+from .log import is_up_to_date
+from .messages import PreVote, PreVoteAnswer, RequestVote, TimeoutNow, VoteAnswer
+from .node import IllegalTransition, Node
+
+
+def start_prevote(node: Node, now: int) -> None:
+    """The election timeout has passed: ask whether an election could be won, changing nothing yet.
+
+    So a member that was cut off comes back with the term that it left with, and disturbs nobody.
+    """
+    node.follow(now, node.term, "")
+    node.restart_election_timer(now)
+    node.prevoting = True
+    node.granted = {node.id}
+    for member in node.others():
+        node.promise(member, PreVote(node.term + 1, node.log.last_index, node.log.last_term, now))
+    if quorum.has_majority(node.granted, node.membership):
+        campaign(node, now, transfer=False)
+
+
+def campaign(node: Node, now: int, *, transfer: bool) -> None:
+    """Ask for votes in the next term (paper 5.2). The own one counts once it is on disk, see `own_vote_durable`."""
+    if node.role == "Leader" or not node.is_voter:
+        raise IllegalTransition(f"{node.id}: a {node.role} outside or at the head of the cluster campaigns")
+    node.role = "Candidate"
+    node.leader = ""
+    node.prevoting = False
+    node.granted = set()
+    node.enter_term(node.term + 1, vote=node.id)
+    node.restart_election_timer(now)
+    for member in node.others():
+        request = RequestVote(node.term, node.log.last_index, node.log.last_term, transfer, now)
+        node.promise(member, request)
+
+
+def own_vote_durable(node: Node, now: int) -> None:
+    if node.role == "Candidate" and node.all_durable:
+        node.granted.add(node.id)
+        win_if_elected(node, now)
+
+
+def win_if_elected(node: Node, now: int) -> None:
+    if node.id in node.granted and quorum.has_majority(node.granted, node.membership):
+        replication.lead(node, now)
+
+
+def must_keep_faith(node: Node, now: int) -> bool:
+    """Whether a leader may count on this node still, so that no other may be helped (thesis 4.2.3)."""
+    return node.role == "Leader" or now < node.faithful_until
+
+
+def may_vote(node: Node, candidate: str, term: int) -> bool:
+    """One vote a term (paper 5.2): free in a term to come, and in this one if not given to another."""
+    return term > node.term or (term == node.term and node.vote in {"", candidate})
+
+
+def on_prevote(node: Node, now: int, candidate: str, asked: PreVote) -> None:
+    granted = (
+        not must_keep_faith(node, now)
+        and may_vote(node, candidate, asked.term)
+        and is_up_to_date(
+            asked.last_term,
+            asked.last_index,
+            than_term=node.log.last_term,
+            than_index=node.log.last_index,
+        )
+    )
+    node.promise(candidate, PreVoteAnswer(asked.term if granted else node.term, granted, asked.sent))
+
+
+def on_prevote_answer(node: Node, now: int, voter: str, answer: PreVoteAnswer) -> None:
+    if not answer.granted:
+        if answer.term > node.term:
+            node.follow(now, answer.term, "")
+    elif node.prevoting and answer.term == node.term + 1:
+        node.granted.add(voter)
+        if quorum.has_majority(node.granted, node.membership):
+            campaign(node, now, transfer=False)
+
+
+def on_request_vote(node: Node, now: int, candidate: str, request: RequestVote) -> None:
+    if request.term > node.term and (request.transfer or not must_keep_faith(node, now)):
+        node.follow(now, request.term, "")
+    granted = (
+        request.term == node.term
+        and node.role == "Follower"
+        and may_vote(node, candidate, request.term)
+        and is_up_to_date(
+            request.last_term,
+            request.last_index,
+            than_term=node.log.last_term,
+            than_index=node.log.last_index,
+        )
+    )
+    if granted:
+        if node.vote == "":
+            node.enter_term(node.term, vote=candidate)
+        node.prevoting = False
+        node.restart_election_timer(now)
+    node.promise(candidate, VoteAnswer(node.term, granted, request.sent))
+
+
+def on_vote_answer(node: Node, now: int, voter: str, answer: VoteAnswer) -> None:
+    if answer.term > node.term:
+        node.follow(now, answer.term, "")
+    elif node.role == "Candidate" and answer.term == node.term and answer.granted:
+        node.granted.add(voter)
+        win_if_elected(node, now)
+
+
+def on_timeout_now(node: Node, now: int, leader: str, order: TimeoutNow) -> None:
+    """Campaign without asking first: the leader itself gives up its place."""
+    if order.term == node.term and node.leader == leader and node.role == "Follower" and node.is_voter:
+        campaign(node, now, transfer=True)

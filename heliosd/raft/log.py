@@ -1,0 +1,141 @@
+"""One member's log: a snapshot and the entries after it."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from .messages import Entry, Snapshot
+
+
+def is_up_to_date(last_term: int, last_index: int, *, than_term: int, than_index: int) -> bool:
+    """Whether a log that ends in (last_term, last_index) is at least as up to date as another (paper 5.4.1)."""
+    return (last_term, last_index) >= (than_term, than_index)
+
+
+def encode_membership(membership: Mapping[str, str]) -> bytes:
+    """The data of a `membership` entry: all voters as they are from this entry on."""
+    return msgspec.json.encode(dict(membership))
+
+
+def decode_membership(data: bytes) -> dict[str, str]:
+    return msgspec.json.decode(data, type=dict[str, str])
+
+
+class Log:
+    """Entries in order, without a hole, from `snapshot.index + 1` on.
+
+    The latest membership in it holds from the moment it is appended, committed or not (thesis 4.1), and
+    truncating its entry brings back the one before.
+    """
+
+    __slots__ = ("_entries", "_memberships", "snapshot")
+
+    def __init__(self, snapshot: Snapshot, entries: Sequence[Entry]) -> None:
+        self.snapshot = snapshot
+        self._entries: list[Entry] = []
+        self._memberships: list[tuple[int, Mapping[str, str]]] = [(snapshot.index, snapshot.membership)]
+        self.extend(entries)
+
+    @property
+    def first_index(self) -> int:
+        """Of the first entry that is still there, were there one."""
+        return self.snapshot.index + 1
+
+    @property
+    def last_index(self) -> int:
+        return self.snapshot.index + len(self._entries)
+
+    @property
+    def last_term(self) -> int:
+        return self._entries[-1].term if self._entries else self.snapshot.term
+
+    @property
+    def membership(self) -> Mapping[str, str]:
+        """The voters in force: id -> address."""
+        return self._memberships[-1][1]
+
+    @property
+    def membership_index(self) -> int:
+        """Where the membership in force was appended."""
+        return self._memberships[-1][0]
+
+    def membership_at(self, index: int) -> Mapping[str, str]:
+        """The voters as of `index`, which is not before the snapshot."""
+        place = bisect_right(self._memberships, index, key=lambda change: change[0])
+        return self._memberships[place - 1][1]
+
+    def term(self, index: int) -> int:
+        """The term of the entry at `index`; the snapshot's at its own. IndexError anywhere else."""
+        place = index - self.snapshot.index
+        if place == 0:
+            return self.snapshot.term
+        if place < 0:
+            raise IndexError(f"entry {index} is in the snapshot at {self.snapshot.index}")
+        return self._entries[place - 1].term
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether an entry of this index and term is here, so that all before it are the same too (paper 5.3)."""
+        return self.snapshot.index <= index <= self.last_index and self.term(index) == term
+
+    def slice(self, first: int, last: int) -> tuple[Entry, ...]:
+        """The entries `first` to `last`, both included, as far as they exist."""
+        if first < self.first_index:
+            raise IndexError(f"entry {first} is in the snapshot at {self.snapshot.index}")
+        return tuple(self._entries[first - self.first_index : last - self.snapshot.index])
+
+    def conflict(self, index: int) -> tuple[int, int]:
+        """What to tell a leader whose `index` does not fit: (conflict_index, conflict_term), see AppendAnswer."""
+        if index > self.last_index:
+            return self.last_index + 1, 0
+        term = self.term(index)
+        while index > self.first_index and self.term(index - 1) == term:
+            index -= 1
+        return index, term
+
+    def last_of_term(self, term: int, *, at_most: int) -> int:
+        """The last index up to `at_most` whose entry is of `term`; 0 if there is none."""
+        index = min(at_most, self.last_index)
+        while index >= self.snapshot.index:
+            found = self.term(index)
+            if found == term:
+                return index
+            if found < term:  # terms never fall along a log
+                break
+            index -= 1
+        return 0
+
+    def news(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The part of `entries` that is not here yet: from the first conflict, or the first beyond the end."""
+        for place, entry in enumerate(entries):
+            if entry.index > self.last_index or (
+                entry.index > self.snapshot.index and self.term(entry.index) != entry.term
+            ):
+                return entries[place:]
+        return ()
+
+    def extend(self, entries: Sequence[Entry]) -> None:
+        """Append; the first index is one past the end."""
+        if entries and entries[0].index != self.last_index + 1:
+            raise IndexError(f"entry {entries[0].index} cannot follow {self.last_index}")
+        self._entries.extend(entries)
+        for entry in entries:
+            if entry.kind == "membership":
+                self._memberships.append((entry.index, decode_membership(entry.data)))
+
+    def truncate(self, index: int) -> None:
+        """Drop everything from `index` on."""
+        del self._entries[index - self.first_index :]
+        while len(self._memberships) > 1 and self._memberships[-1][0] >= index:
+            self._memberships.pop()
+
+    def compact(self, snapshot: Snapshot) -> None:
+        """Put a snapshot in the place of the entries up to its index, which must be here."""
+        if not self.first_index <= snapshot.index <= self.last_index:
+            raise IndexError(f"no entry {snapshot.index} to compact up to")
+        del self._entries[: snapshot.index - self.snapshot.index]
+        later = [change for change in self._memberships if change[0] > snapshot.index]
+        self._memberships = [(snapshot.index, snapshot.membership), *later]
+        self.snapshot = snapshot

@@ -1,0 +1,61 @@
+"""When a cluster may change its members: one at a time (thesis 4.1, and its correction of 2015)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from .node import Node
+
+Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "taken", "storage"]
+
+
+class Refused(Exception):
+    """A request that a member answers with no: nothing was appended.
+
+    `busy`: a change of members is under way, or none is allowed before the term's first commit; ask again.
+    `taken`: the id or the address belongs to a member. `storage`: it could not be written down.
+    """
+
+    def __init__(self, reason: Reason) -> None:
+        super().__init__(reason)
+        self.reason: Reason = reason
+
+
+def check_change(node: Node, voters: Mapping[str, str]) -> None:
+    """Raise `Refused` unless this leader may append `voters` now."""
+    if change_pending(node) or not committed_in_term(node):
+        raise Refused("busy")
+    if len(voters) == 0 or not differs_by_one(node.membership, voters):
+        raise ValueError("a membership changes by one member at a time")
+
+
+def change_pending(node: Node) -> bool:
+    """A membership holds from its appending, so there may be one uncommitted change, never two."""
+    return node.log.membership_index > node.commit
+
+
+def committed_in_term(node: Node) -> bool:
+    """Before that, a change that an earlier leader left behind may come back (the correction)."""
+    return node.log.term(node.commit) == node.term
+
+
+def differs_by_one(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
+    """One member more or one less, and the others as they were: then majorities of both overlap."""
+    return len(old.keys() ^ new.keys()) == 1 and all(
+        new[member] == old[member] for member in old.keys() & new.keys()
+    )
+
+
+def with_member(voters: Mapping[str, str], member: str, address: str) -> dict[str, str]:
+    """The voters and a new one. Raises `Refused("taken")`."""
+    if member in voters or address in voters.values():
+        raise Refused("taken")
+    return {**voters, member: address}
+
+
+def without_member(voters: Mapping[str, str], member: str) -> dict[str, str]:
+    """The voters but one. Raises `Refused("unknown_member")`."""
+    if member not in voters:
+        raise Refused("unknown_member")
+    return {other: address for other, address in voters.items() if other != member}
