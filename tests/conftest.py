@@ -1,0 +1,26 @@
+"""What every test may rely on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+
+import pytest
+
+IN_CI = bool(os.environ.get("CI"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "needs(*programs): programs that must be installed; missing ones skip, and in CI fail"
+    )
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for marker in item.iter_markers("needs"):
+        for program in marker.args:
+            if shutil.which(program) is None:
+                told = f"{program} is not installed (make test installs it where it may)"
+                if IN_CI:
+                    pytest.fail(told)
+                pytest.skip(told)
