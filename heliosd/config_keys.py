@@ -90,7 +90,8 @@ def read_config(root: Place) -> Config:
         ids.add(found.id)
         return found
 
-    found = root.table(
+    # Read even where the file leaves it out: its defaults are held against this node's id.
+    found = replace(root, value={"cluster": {}} | root.given()).table(
         {
             "node": node,
             "server": _server,
@@ -156,8 +157,10 @@ def _auth(here: Place) -> AuthConfig:
 
 
 def _cluster(here: Place, ids: set[str]) -> ClusterConfig:
+    if here.given().get("backend") == "etcd":
+        ids = set()  # whoever the simulated peers are, they are not there
     return ClusterConfig(
-        **here.table(
+        **replace(here, value={"simulated": {}} | here.given()).table(
             {
                 "backend": plain(value.one_of("simulated", "etcd")),
                 "simulated": lambda place: _simulated(place, ids),
@@ -168,7 +171,7 @@ def _cluster(here: Place, ids: set[str]) -> ClusterConfig:
 
 
 def _simulated(here: Place, ids: set[str]) -> SimulatedConfig:
-    # The defaults are read as if they stood in the file, so that they too are held against this node's id.
+    # The defaults are read as if they stood in the file.
     usual = SimulatedConfig()
     whole: dict[str, object] = {
         "address": usual.address,
