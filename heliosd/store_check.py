@@ -103,7 +103,7 @@ def _judge(path: Path) -> None:
             _judge_content(path, database)
         finally:
             database.close()
-    except sqlite3.Error as error:
+    except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorname", "").startswith(_NOT_DAMAGE):
             raise StoreError(f"cannot read {path}: {error}") from error
         raise _damaged(path, str(error)) from error

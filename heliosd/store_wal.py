@@ -22,7 +22,7 @@ Sum = tuple[int, int]
 def lost_commits(wal: bytes) -> bool:
     """True if commits that were once on disk can no longer be read from this log.
 
-    The last transaction is beyond this check: when it is bad, it looks the same as one torn by a crash.
+    The very end is beyond this check: a bad frame with nothing chained behind it looks as if a crash tore it.
     """
     if len(wal) <= HEADER_BYTES:
         return False  # the header is synced before the first frame: no frame was ever written
@@ -30,21 +30,25 @@ def lost_commits(wal: bytes) -> bool:
     order = ">" if magic & 1 else "<"
     if magic & ~1 != MAGIC or _checksum(wal[:24], (0, 0), order) != (sum1, sum2):
         return True
-    stored: Sum = (sum1, sum2)
+    # What the next frame's checksum may start from: the sum that the frame before it bears and, where that frame is
+    # bad, the sum that its content has, for the flipped bit may be in either.
+    seeds = {(sum1, sum2)}
     follows_commit = bad_seen = False
     frame_bytes = FRAME_HEADER_BYTES + page_bytes
     for start in range(HEADER_BYTES, len(wal) - frame_bytes + 1, frame_bytes):
         _, commit_pages, frame_salt1, frame_salt2, sum1, sum2 = struct.unpack_from(">6I", wal, start)
-        if (frame_salt1, frame_salt2) != (salt1, salt2):
-            bad_seen, follows_commit = True, False  # left over from before the log was last restarted
-            continue
         page = wal[start + FRAME_HEADER_BYTES : start + frame_bytes]
-        good = _checksum(page, _checksum(wal[start : start + 8], stored, order), order) == (sum1, sum2)
-        if good and bad_seen and follows_commit:
+        sums = {_checksum(page, _checksum(wal[start : start + 8], seed, order), order) for seed in seeds}
+        chained = (sum1, sum2) in sums
+        if chained and bad_seen and follows_commit:
             return True
-        bad_seen = bad_seen or not good
+        salted = (frame_salt1, frame_salt2) == (salt1, salt2)
+        if not (chained or salted):  # left over from before the log was last restarted
+            seeds, follows_commit, bad_seen = set(), False, True
+            continue
+        bad_seen = bad_seen or not (chained and salted)
         follows_commit = commit_pages != 0
-        stored = (sum1, sum2)
+        seeds = {(sum1, sum2)} if chained else {(sum1, sum2), *sums}
     return False
 
 

@@ -230,7 +230,7 @@ async def test_a_quiet_moment_empties_the_log_into_the_database(store: Store, tm
             await nursery.start(store.run)
             await store.save([LogSuffix("n1", entries(1, 1000))])
             assert database.stat().st_size == before
-            while database.stat().st_size == before:  # noqa: ASYNC110: a file has no event to wait for
+            while database.stat().st_size == before:  # noqa: ASYNC110
                 await trio.sleep(0.01)
             nursery.cancel_scope.cancel()
 
