@@ -1,0 +1,159 @@
+"""What the tests of the front share: a front on loopback, a raw client, a certificate."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket as stdlib
+import ssl
+import struct
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from heliosd.config import Listen
+from heliosd.web.front import Serve, serve
+from heliosd.web.head import Head
+from heliosd.web.listeners import Address, open_listeners
+from heliosd.websocket.tls import ClientStream, server_context
+
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
+KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
+
+
+def upgrade(target: bytes = b"/ws/cluster", *lines: bytes) -> bytes:
+    """A valid WebSocket upgrade."""
+    fields = (
+        b"GET " + target + b" HTTP/1.1",
+        b"Host: a",
+        b"Upgrade: websocket",
+        b"Connection: Upgrade",
+        b"Sec-WebSocket-Version: 13",
+        b"Sec-WebSocket-Key: " + KEY,
+        *lines,
+    )
+    return b"\r\n".join((*fields, b"", b""))
+
+
+async def nobody(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    raise AssertionError(f"nobody was expected to ask for {head.target!r}")
+
+
+class Front:
+    """A front that serves on 127.0.0.1, and its stop."""
+
+    def __init__(self, port: int, stop: trio.Event) -> None:
+        self.port = port
+        self.stop = stop
+        self.ended = trio.Event()
+
+    async def connect(self, receive_buffer: int | None = None) -> trio.SocketStream:
+        socket = trio.socket.socket()
+        if receive_buffer is not None:
+            socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, receive_buffer)
+        try:
+            await socket.connect(("127.0.0.1", self.port))
+        except BaseException:
+            socket.close()
+            raise
+        return trio.SocketStream(socket)
+
+    async def ask(self, request: bytes) -> bytes:
+        """Sends and reads until the other side ends; closes."""
+        async with await self.connect() as stream:
+            await stream.send_all(request)
+            return await read_all(stream)
+
+
+@asynccontextmanager
+async def open_front(
+    *,
+    rest: Serve = nobody,
+    live: Serve = nobody,
+    tls: ssl.SSLContext | None = None,
+    head_seconds: float = 5.0,
+    count_malformed: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Front]:
+    listeners = await open_listeners(Listen("127.0.0.1", 0))
+    front = Front(listeners[0].socket.getsockname()[1], trio.Event())
+
+    async def run(*, task_status: trio.TaskStatus[None]) -> None:
+        await serve(
+            listeners,
+            rest=rest,
+            live=live,
+            stop=front.stop,
+            tls=tls,
+            head_seconds=head_seconds,
+            count_malformed=count_malformed,
+            task_status=task_status,
+        )
+        front.ended.set()
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(run)
+        yield front
+        nursery.cancel_scope.cancel()
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    """All bytes until the other side ends."""
+    answer = bytearray()
+    while data := await stream.receive_some(65536):
+        answer += data
+    return bytes(answer)
+
+
+async def becomes(condition: Callable[[], bool]) -> None:
+    """Returns once `condition` holds; the caller dates it."""
+    while not condition():  # noqa: ASYNC110, what is watched is outside of this process's tasks
+        await trio.sleep(0.005)
+
+
+def reset(stream: trio.SocketStream) -> None:
+    """Closes a connection with a reset."""
+    stream.socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, struct.pack("ii", 1, 0))
+    stream.socket.close()
+
+
+@cache
+def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """A server's context with a certificate for 127.0.0.1, and a client's that trusts it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "heliosd test")])
+    now = datetime.datetime.now(datetime.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
+        )
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    pem = certificate.public_bytes(serialization.Encoding.PEM)
+    with TemporaryDirectory() as folder:
+        Path(folder, "cert.pem").write_bytes(pem)
+        Path(folder, "key.pem").write_bytes(
+            key.private_bytes(
+                serialization.Encoding.PEM,
+                serialization.PrivateFormat.PKCS8,
+                serialization.NoEncryption(),
+            )
+        )
+        server = server_context(Path(folder, "cert.pem"), Path(folder, "key.pem"))
+    client = ssl.create_default_context(cadata=pem.decode("ascii"))
+    return server, client

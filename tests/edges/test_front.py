@@ -1,0 +1,312 @@
+"""The front over real sockets: who gets a connection, what is answered here, and what ends one."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket as stdlib
+from contextlib import suppress
+
+import pytest
+import structlog
+import trio
+from front_parts import GET, Front, open_front, read_all, tls_contexts, upgrade
+
+from heliosd.config import Listen
+from heliosd.web.front import Serve
+from heliosd.web.head import Head
+from heliosd.web.listeners import Address, ListenError, open_listeners
+from heliosd.websocket.tls import ClientStream
+
+LIMIT_SECONDS = 10
+
+
+def answering(text: bytes) -> Serve:
+    async def answer(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        await stream.send_all(b" ".join((text, head.target, trailing, peer.host.encode())))
+
+    return answer
+
+
+def status_and_error(answer: bytes) -> tuple[int, str]:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"\r\nContent-Type: application/json\r\n" in head
+    assert f"\r\nContent-Length: {len(body)}\r\n".encode() in head
+    assert b"\r\nConnection: close" in head
+    return int(head.split(b" ")[1]), json.loads(body)["error"]
+
+
+async def test_an_ordinary_request_goes_to_the_rest_with_the_bytes_behind_it() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=answering(b"rest")) as front:
+            answer = await front.ask(b"POST /a?b HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody")
+    assert answer == b"rest /a?b body 127.0.0.1"
+
+
+async def test_an_upgrade_of_the_websocket_path_goes_live_with_the_bytes_behind_it() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(live=answering(b"live")) as front:
+            answer = await front.ask(upgrade(b"/ws/cluster?token=t") + b"early frame")
+    assert answer == b"live /ws/cluster?token=t early frame 127.0.0.1"
+
+
+@pytest.mark.parametrize(
+    "target", [b"//ws/cluster", b"/ws%2fcluster", b"/ws/cluster/", b"/", b"/api/cluster/status"]
+)
+async def test_any_other_upgrade_is_answered_404_also_with_a_trailing_byte(target: bytes) -> None:
+    malformed: list[None] = []
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(count_malformed=lambda: malformed.append(None)) as front:
+            assert status_and_error(await front.ask(upgrade(target) + b"x")) == (404, "Not found")
+    assert malformed == [None]
+
+
+async def test_the_websocket_path_without_an_upgrade_says_what_it_speaks() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front() as front:
+            answer = await front.ask(b"GET /ws/cluster HTTP/1.1\r\nHost: a\r\n\r\n")
+            empty = await front.ask(b"HEAD /ws/cluster HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert status_and_error(answer)[0] == 426
+    assert b"\r\nUpgrade: websocket\r\n" in answer
+    assert b"\r\nConnection: close, Upgrade\r\n" in answer
+    assert empty == answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
+
+
+async def test_an_unknown_websocket_version_is_told_ours() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front() as front:
+            answer = await front.ask(upgrade().replace(b"Version: 13", b"Version: 8"))
+    assert status_and_error(answer)[0] == 426
+    assert b"\r\nSec-WebSocket-Version: 13\r\n" in answer
+
+
+@pytest.mark.parametrize(
+    ("sent", "status"),
+    [
+        (b"GET / HTTP/1.1\n\n", 400),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 411),
+        (b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999\r\n\r\n", 413),
+        (b"GET /" + b"a" * 65536 + b" HTTP/1.1\r\n", 414),
+        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 1500 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"A: " + b"b" * 20000, 431),
+    ],
+)
+async def test_a_refusal_arrives_although_much_more_was_sent(sent: bytes, status: int) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front() as front:
+            answer = await front.ask(sent + b"x" * 300_000)
+    assert status_and_error(answer)[0] == status
+
+
+async def test_a_refused_peer_that_never_closes_is_left_after_a_second() -> None:
+    async def send_for_ever(stream: trio.SocketStream) -> None:
+        while True:
+            await stream.send_all(b"x")
+            await trio.sleep(0.02)
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front() as front, await front.connect() as stream:
+            await stream.send_all(upgrade(b"/elsewhere"))
+            await read_all(stream)
+            began = trio.current_time()
+            with pytest.raises(trio.BrokenResourceError):  # a reset, once nobody reads there any more
+                await send_for_ever(stream)
+    assert 0.5 < trio.current_time() - began < 2
+
+
+async def test_a_head_that_is_not_whole_in_time_is_closed_however_it_drips() -> None:
+    async def drip(stream: trio.SocketStream) -> None:
+        with suppress(trio.BrokenResourceError):
+            while True:
+                await stream.send_all(b"a")
+                await trio.sleep(0.02)
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(head_seconds=0.3) as front:
+            for opening in (b"", b"GET /", upgrade()[:-4] + b"\r\nX: "):
+                async with await front.connect() as stream, trio.open_nursery() as nursery:
+                    await stream.send_all(opening)
+                    began = trio.current_time()
+                    if opening:
+                        nursery.start_soon(drip, stream)
+                    with suppress(trio.BrokenResourceError):  # a reset, where a drop came unread
+                        assert await stream.receive_some() == b""
+                    assert 0.2 < trio.current_time() - began < 2
+                    nursery.cancel_scope.cancel()
+
+
+async def test_the_deadline_holds_for_a_tls_handshake_that_never_begins() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(tls=tls_contexts()[0], head_seconds=0.3) as front:
+            assert await front.ask(b"") == b""
+
+
+async def test_over_tls_the_same_request_is_served() -> None:
+    server, client = tls_contexts()
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_front(rest=answering(b"rest"), tls=server) as front,
+            trio.SSLStream(await front.connect(), client, server_hostname="127.0.0.1") as stream,
+        ):
+            await stream.send_all(GET)
+            assert await read_all(stream) == b"rest /  127.0.0.1"
+
+
+async def test_an_exception_ends_its_own_connection_only() -> None:
+    async def fails(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        raise ZeroDivisionError
+
+    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
+        async with open_front(rest=fails, live=answering(b"live")) as front:
+            assert await front.ask(GET) == b""
+            assert (await front.ask(upgrade())).startswith(b"live")
+    assert [line["event"] for line in logged if line["log_level"] == "error"] == ["connection failed"]
+
+
+async def test_small_answers_leave_at_once() -> None:
+    async def tell(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        await stream.send_all(b"%d" % stream.socket.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY))
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=tell) as front:
+            assert await front.ask(GET) == b"1"
+
+
+async def test_without_descriptors_it_waits_complains_once_a_second_and_goes_on() -> None:
+    go_on = trio.Event()
+
+    async def greet(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        await stream.send_all(b"hello")
+        await go_on.wait()
+        await stream.send_all(b" and goodbye")
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
+        async with open_front(rest=greet) as front, await front.connect() as early:
+            await early.send_all(GET)
+            assert await early.receive_some() == b"hello"
+            late = [trio.socket.socket() for _ in range(3)]
+            free = os.dup(0)
+            os.close(free)
+            try:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+                for socket in late:
+                    await socket.connect(("127.0.0.1", front.port))
+                await trio.sleep(1.3)
+                go_on.set()
+                assert await read_all(early) == b" and goodbye"
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for socket in late:
+                async with trio.SocketStream(socket) as stream:
+                    await stream.send_all(GET)
+                    assert await read_all(stream) == b"hello and goodbye"
+    complaints = [line for line in logged if line["event"] == "cannot accept connections"]
+    assert 1 <= len(complaints) <= 2
+
+
+async def test_the_stop_closes_the_door_first_and_waits_for_those_inside() -> None:
+    finish = trio.Event()
+    entered = trio.Event()
+
+    async def slow(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        entered.set()
+        await finish.wait()
+        await stream.send_all(b"served")
+
+    async def refused(front: Front) -> bool:
+        try:
+            await (await front.connect()).aclose()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_front(rest=slow) as front,
+            await front.connect() as silent,
+            await front.connect() as inside,
+        ):
+            await inside.send_all(GET)
+            await entered.wait()
+            front.stop.set()
+            assert await silent.receive_some() == b""
+            assert await refused(front)
+            assert not front.ended.is_set()
+            finish.set()
+            assert await read_all(inside) == b"served"
+            await front.ended.wait()
+
+
+async def test_cancelling_cuts_those_inside() -> None:
+    entered = trio.Event()
+
+    async def stuck(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        entered.set()
+        await trio.sleep_forever()
+
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=stuck) as front:
+            inside = await front.connect()
+            await inside.send_all(GET)
+            await entered.wait()
+        assert await read_all(inside) == b""
+        await inside.aclose()
+
+
+async def test_port_0_binds_a_free_port_and_a_taken_one_is_a_clear_error() -> None:
+    (listener,) = await open_listeners(Listen("127.0.0.1", 0))
+    port = listener.socket.getsockname()[1]
+    assert port > 0
+    with pytest.raises(ListenError, match=rf"127.0.0.1:{port}: Address already in use"):
+        await open_listeners(Listen("127.0.0.1", port))
+    await listener.aclose()
+    (again,) = await open_listeners(Listen("127.0.0.1", port))
+    await again.aclose()
+
+
+@pytest.mark.skipif(not os.path.exists("/proc/net/if_inet6"), reason="this machine has no IPv6")  # noqa: PTH110
+async def test_an_ipv6_address_is_listened_on_and_the_unspecified_one_takes_ipv4_too() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        for host, dial in (("::1", "::1"), ("::", "::1"), ("::", "127.0.0.1")):
+            (listener,) = await open_listeners(Listen(host, 0))
+            stream = await trio.open_tcp_stream(dial, listener.socket.getsockname()[1])
+            socket, address = await listener.socket.accept()
+            assert Address.of(address).host == dial
+            socket.close()
+            await stream.aclose()
+            await listener.aclose()
+
+
+def test_an_address_is_written_as_one_dials_it() -> None:
+    assert str(Address.of(("::1", 80, 0, 0))) == "[::1]:80"
+    assert str(Address.of(("::ffff:192.0.2.1", 80, 0, 0))) == "192.0.2.1:80"
+    assert str(Address.of(("192.0.2.1", 80))) == "192.0.2.1:80"
+
+
+async def test_an_inherited_socket_is_served() -> None:
+    with stdlib.socket() as theirs:
+        theirs.bind(("127.0.0.1", 0))
+        theirs.listen()
+        (listener,) = await open_listeners(Listen(fd=os.dup(theirs.fileno())))
+        stream = await trio.open_tcp_stream(*theirs.getsockname())
+        accepted = await listener.accept()
+        for each in (stream, accepted, listener):
+            await each.aclose()
+
+
+async def test_an_inherited_descriptor_that_is_no_listening_tcp_socket_is_a_clear_error() -> None:
+    with (
+        stdlib.socket() as idle,
+        stdlib.socket(type=stdlib.SOCK_DGRAM) as datagram,
+        stdlib.socket(stdlib.AF_UNIX) as local,
+        open(os.devnull) as no_socket,  # noqa: PTH123
+    ):
+        for descriptor in (idle, datagram, local, no_socket):
+            fd = descriptor.fileno()
+            with pytest.raises(ListenError, match=f"fd:{fd}: "):
+                await open_listeners(Listen(fd=fd))
+            os.fstat(fd)  # still open: it was not ours
+    with pytest.raises(ListenError, match="no socket was passed"):
+        await open_listeners(Listen(fd=12345))
