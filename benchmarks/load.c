@@ -26,7 +26,8 @@
 #include <unistd.h>
 
 enum {
-    START_BYTES = 192,     /* of a payload, kept: enough for "timestamp", and for the 125 bytes of a ping */
+    START_BYTES = 192,     /* of a message, kept: enough for "timestamp" */
+    CONTROL_BYTES = 125,   /* the longest payload of a ping or close */
     READ_BYTES = 1 << 18,  /* one buffer for all connections */
     CONNECTING = 256,      /* handshakes under way at once */
     AGE_SLOTS = 2000000,   /* one for each microsecond; the last one holds what is older */
@@ -38,10 +39,12 @@ typedef struct {
     bool upgraded;
     uint8_t header[14];
     unsigned header_have;
-    unsigned payload_have; /* of this frame, in `start` */
     uint64_t payload_left;
     uint64_t message_bytes; /* of the fragments so far */
+    unsigned start_have;
+    unsigned control_have; /* apart from `start`, for a ping may come between two fragments */
     char start[START_BYTES];
+    char control[CONTROL_BYTES];
 } Connection;
 
 static struct {
@@ -63,14 +66,14 @@ static double seconds_on(clockid_t clock) {
 
 /* Microseconds since 1970 of the first RFC 3339 "timestamp" in UTC, or -1. */
 static int64_t stamp_of(const char *text, size_t length) {
-    static const char KEY[] = "\"timestamp\":\"";
+    static const char KEY[] = "\"timestamp\":";
     const char *at = memmem(text, length, KEY, sizeof KEY - 1);
     struct tm utc = {0};
     if (!at) return -1;
-    char field[40] = {0};
+    char field[48] = {0};
     size_t left = length - (size_t)(at + sizeof KEY - 1 - text);
     memcpy(field, at + sizeof KEY - 1, left < sizeof field - 1 ? left : sizeof field - 1);
-    const char *rest = strptime(field, "%Y-%m-%dT%H:%M:%S", &utc);
+    const char *rest = strptime(field, " \"%Y-%m-%dT%H:%M:%S", &utc);
     if (!rest) return -1;
     int64_t micros = 0, unit = 100000;
     if (*rest == '.')
@@ -88,12 +91,10 @@ static int64_t stamp_of(const char *text, size_t length) {
 }
 
 static void message_complete(Connection *c) {
-    uint64_t bytes = c->message_bytes;
-    c->message_bytes = 0;
     if (!counting) return;
     seen.messages++;
-    seen.payload_bytes += bytes;
-    int64_t sent = stamp_of(c->start, c->payload_have);
+    seen.payload_bytes += c->message_bytes;
+    int64_t sent = stamp_of(c->start, c->start_have);
     if (sent < 0) {
         seen.stampless++;
         return;
@@ -104,10 +105,10 @@ static void message_complete(Connection *c) {
 
 /* A masked pong with the ping's payload; a mask of zeros is a mask (RFC 6455 section 5.3 leaves it to the client). */
 static void pong(Connection *c) {
-    uint8_t frame[6 + 125] = {0x8a, (uint8_t)(0x80 | c->payload_have)};
-    memcpy(frame + 6, c->start, c->payload_have);
+    uint8_t frame[6 + CONTROL_BYTES] = {0x8a, (uint8_t)(0x80 | c->control_have)};
+    memcpy(frame + 6, c->control, c->control_have);
     seen.pings++;
-    if (send(c->fd, frame, 6 + c->payload_have, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) fail("pong");
+    if (send(c->fd, frame, 6 + c->control_have, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) fail("pong");
 }
 
 static void frame_complete(Connection *c) {
@@ -115,7 +116,10 @@ static void frame_complete(Connection *c) {
     bool last = c->header[0] & 0x80;
     if (opcode == 8) fail("the server closed a connection");
     if (opcode == 9) pong(c);
-    if (opcode <= 1 && last) message_complete(c);
+    if (opcode <= 1 && last) {
+        message_complete(c);
+        c->message_bytes = c->start_have = 0;
+    }
     c->header_have = 0;
 }
 
@@ -136,16 +140,18 @@ static void parse(Connection *c, const uint8_t *data, size_t n) {
             if (need > 2)
                 for (unsigned i = c->payload_left = 0; i < need - 2; i++)
                     c->payload_left = c->payload_left << 8 | c->header[2 + i];
-            if ((c->header[0] & 0x0f) != 0) c->payload_have = 0; /* a fragment goes on where the last one ended */
+            c->control_have = 0;
             if ((c->header[0] & 0x08) == 0) c->message_bytes += c->payload_left;
             if (!c->payload_left) frame_complete(c);
             continue;
         }
+        bool control = c->header[0] & 0x08;
+        unsigned *have = control ? &c->control_have : &c->start_have;
         size_t take = n < c->payload_left ? n : c->payload_left;
-        size_t room = START_BYTES - c->payload_have;
+        size_t room = (control ? CONTROL_BYTES : START_BYTES) - *have;
         size_t keep = take < room ? take : room;
-        memcpy(c->start + c->payload_have, data, keep);
-        c->payload_have += (unsigned)keep;
+        memcpy((control ? c->control : c->start) + *have, data, keep);
+        *have += (unsigned)keep;
         c->payload_left -= take;
         data += take;
         n -= take;
