@@ -39,8 +39,8 @@ def verify(password_hash: str, password: str) -> bool:
         return False
     try:
         return _HASHER.verify(password_hash, password.encode("utf-8", "surrogatepass"))
-    except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHash):
-        return False
+    except (argon2.exceptions.VerificationError, ValueError):
+        return False  # a broken hash is a ValueError
 
 
 def is_argon2id(text: str) -> bool:

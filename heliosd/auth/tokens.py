@@ -52,6 +52,8 @@ class SigningKey:
             raise KeyUnusable(
                 "the signing key is a public or private key or a certificate; HS256 needs a random secret"
             ) from None
+        if secret.startswith(b"-----BEGIN"):
+            raise KeyUnusable("the signing key is a part of a PEM file; HS256 needs a random secret")
         self._secret = secret
 
     def sign(self, payload: bytes) -> str:

@@ -70,7 +70,7 @@ def test_the_roles_of_the_present_configuration_hold_not_the_tokens(house: House
 def test_a_token_of_a_user_who_is_gone_is_refused(house: House) -> None:
     token = house.access.issue("eva", NOW).token
     house.reload(ADAM)
-    with pytest.raises(Unauthenticated, match="^Invalid token$"):
+    with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
         house.access.identify(token, NOW)
 
 
@@ -90,7 +90,7 @@ def test_a_revoked_token_is_refused_and_the_change_says_what_to_save(house: Hous
     assert house.access.revoke(who.jti, who.expires_at, NOW) == TokenRevoked(who.jti, who.expires_at)
     assert house.revoked == {who.jti: who.expires_at}
     for token in (issued.token, issued.token + "=", issued.token + "=="):
-        with pytest.raises(Unauthenticated, match="^Invalid token$"):
+        with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
             house.access.identify(token, NOW)
     assert house.access.identify(other.token, NOW) == other.identity
 

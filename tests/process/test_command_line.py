@@ -1,0 +1,269 @@
+"""The command line, from the outside: what it prints where, and with which exit code."""
+
+from __future__ import annotations
+
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jwt
+import pytest
+
+from heliosd import __version__
+from heliosd.auth.passwords import DECOY, verify
+
+EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
+SECRET = b"0123456789abcdef0123456789abcdef"
+COMMAND = [sys.executable, "-m", "heliosd"]
+
+
+def heliosd(*arguments: str | Path, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+    """Run one command to its end, with an environment that names no directories but those given."""
+    kept = {
+        name: value for name, value in os.environ.items() if name not in {"STATE_DIRECTORY", "XDG_STATE_HOME"}
+    }
+    done = subprocess.run(
+        [*COMMAND, *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        timeout=30,
+        check=False,
+        env=kept | env,
+    )
+    assert b"Traceback" not in done.stderr
+    return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    """A file with the user eva, its own data directory, and a key."""
+    (tmp_path / "data").mkdir(mode=0o700)
+    key = tmp_path / "data" / "jwt_secret"
+    key.write_bytes(SECRET)
+    key.chmod(0o600)
+    file = tmp_path / "heliosd.toml"
+    file.write_text(f"""
+        [node]
+        data_dir = "data"
+        [[auth.users]]
+        name = "eva"
+        password_hash = "{DECOY}"
+        roles = ["viewer"]
+    """)
+    return file
+
+
+def test_version_and_help_are_told_on_standard_output() -> None:
+    assert heliosd("--version").stdout == f"heliosd {__version__}\n"
+    told = heliosd("--help")
+    assert told.returncode == 0
+    for command in ("serve", "check-config", "hash-password", "token"):
+        assert command in told.stdout
+        assert heliosd(command, "--help").returncode == 0
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["serve"],
+        ["--config"],
+        ["--conf", "x"],
+        ["check-config"],
+        ["token", "--config", "x"],
+        ["token", "--config", "x", "--user", "eva", "--ttl", "soon"],
+        ["token", "--config", "x", "--user", "eva", "--ttl", "0"],
+        ["token", "--config", "x", "--user", "eva", "--ttl", "101000d"],
+        ["hash-password", "secret"],
+    ],
+)
+def test_wrong_usage_is_told_on_standard_error(arguments: list[str]) -> None:
+    told = heliosd(*arguments)
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert "usage: heliosd" in told.stderr
+
+
+def test_the_example_is_a_good_configuration() -> None:
+    told = heliosd("check-config", "--config", EXAMPLE)
+    assert (told.returncode, told.stdout, told.stderr) == (0, f"{EXAMPLE}: ok\n", "")
+
+
+def test_every_problem_is_printed_with_its_key(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text('[websocket]\nsend_buffer = 0\nping_intervall = 1\n[log]\nlevel = "loud"\n')
+    told = heliosd("check-config", "--config", file)
+    assert told.returncode == 2
+    assert sorted(line.partition(":")[0] for line in told.stdout.splitlines()) == [
+        "log.level",
+        "websocket.ping_intervall",
+        "websocket.send_buffer",
+    ]
+
+
+def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
+    told = heliosd("check-config", "--config", tmp_path / "absent.toml")
+    assert told.returncode == 2
+    assert "absent.toml" in told.stdout
+
+
+def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) -> None:
+    (tmp_path / "short").write_text("short")
+    (tmp_path / "cert.pem").write_text("no certificate")
+    file = tmp_path / "bad.toml"
+    file.write_text("""
+        [server]
+        tls_cert = "cert.pem"
+        tls_key = "cert.pem"
+        [auth]
+        jwt_secret_file = "short"
+        [cluster]
+        backend = "etcd"
+        [cluster.etcd]
+        ca_cert = "absent.pem"
+    """)
+    told = heliosd("check-config", "--config", file)
+    assert told.returncode == 2
+    assert [line.partition(":")[0] for line in told.stdout.splitlines()] == [
+        "server.tls_cert",
+        "auth.jwt_secret_file",
+        "cluster.etcd.ca_cert",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [["serve", "--config"], ["--config"]])
+def test_the_daemon_does_not_start_on_a_bad_configuration(arguments: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("[websocket]\nsend_buffer = 0\nread_timeout = true\n")
+    told = heliosd(*arguments, file)
+    assert told.returncode == 2
+    assert told.stdout == ""
+    assert [line.split(": ")[:3] for line in told.stderr.splitlines()] == [
+        ["heliosd", str(file), "websocket.send_buffer"],
+        ["heliosd", str(file), "websocket.read_timeout"],
+    ]
+
+
+@pytest.mark.parametrize("given", [b"correct horse", b"correct horse\n", b"correct horse\r\n"])
+def test_a_password_from_standard_input_becomes_a_hash_on_the_last_line(given: bytes) -> None:
+    told = heliosd("hash-password", stdin=given)
+    assert told.returncode == 0
+    assert verify(told.stdout.splitlines()[-1], "correct horse")
+    assert "correct" not in told.stdout + told.stderr
+
+
+@pytest.mark.parametrize("given", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", b"x" * 1025, b"x" * 1_000_000])
+def test_what_cannot_be_a_password_is_refused(given: bytes) -> None:
+    told = heliosd("hash-password", stdin=given)
+    assert (told.returncode, told.stdout) == (2, "")
+    assert told.stderr.startswith("heliosd: the password ")
+
+
+def on_a_terminal(*answers: str) -> tuple[int, str]:
+    """Run hash-password on a terminal of its own, answering each prompt; its exit code and all that was seen."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*COMMAND, "hash-password"],
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+        close_fds=True,
+    )
+    os.close(theirs)
+    waiting, seen, deadline = list(answers), "", time.monotonic() + 30
+    try:
+        while time.monotonic() < deadline and select.select([ours], [], [], 30)[0]:
+            try:
+                seen += os.read(ours, 4096).decode()
+            except OSError:  # Linux says so when the other end is closed
+                break
+            if waiting and seen.count(": ") > len(answers) - len(waiting):
+                os.write(ours, f"{waiting.pop(0)}\n".encode())
+        return process.wait(timeout=30), seen
+    finally:
+        process.kill()
+        process.wait()
+        os.close(ours)
+
+
+def test_on_a_terminal_the_password_is_asked_for_twice_and_not_shown() -> None:
+    code, seen = on_a_terminal("correct horse", "correct horse")
+    assert code == 0
+    assert "correct" not in seen
+    assert verify(seen.splitlines()[-1], "correct horse")
+
+
+def test_on_a_terminal_two_different_passwords_are_refused() -> None:
+    code, seen = on_a_terminal("one", "other")
+    assert code == 2
+    assert "differ" in seen
+    assert "$argon2id$" not in seen
+
+
+def test_a_token_is_all_that_is_printed(config: Path) -> None:
+    before = time.time()
+    told = heliosd("token", "--config", config, "--user", "eva", "--ttl", "15m")
+    assert (told.returncode, told.stderr) == (0, "")
+    assert told.stdout.count("\n") == 1
+    claims = jwt.decode(told.stdout.strip(), SECRET, algorithms=["HS256"])
+    assert (claims["sub"], claims["iss"], claims["roles"]) == ("eva", "heliosd", ["viewer"])
+    assert 900 <= claims["exp"] - before <= 931
+
+
+def test_a_token_holds_for_the_configured_time_unless_told_otherwise(config: Path) -> None:
+    config.write_text('[auth]\ntoken_ttl = "2h"\n' + config.read_text())
+    token = heliosd("token", "--config", config, "--user", "eva").stdout.strip()
+    claims = jwt.decode(token, SECRET, algorithms=["HS256"])
+    assert 7200 <= claims["exp"] - claims["iat"] <= 7201
+
+
+def test_a_token_for_an_unknown_user_is_wrong_usage(config: Path) -> None:
+    told = heliosd("token", "--config", config, "--user", "adam")
+    assert (told.returncode, told.stdout) == (2, "")
+    assert "adam" in told.stderr
+
+
+def test_a_token_without_a_key_makes_none_and_says_what_is_missing(config: Path) -> None:
+    key = config.parent / "data" / "jwt_secret"
+    key.unlink()
+    told = heliosd("token", "--config", config, "--user", "eva")
+    assert (told.returncode, told.stdout) == (1, "")
+    assert str(key) in told.stderr
+    assert not key.exists()
+
+
+def test_a_token_without_a_data_directory_makes_none(tmp_path: Path) -> None:
+    told = heliosd("token", "--config", EXAMPLE, "--user", "admin", XDG_STATE_HOME=str(tmp_path))
+    assert told.returncode == 1
+    assert "jwt_secret" in told.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_user_of_the_first_start_can_have_a_token(config: Path) -> None:
+    config.write_text('[node]\ndata_dir = "data"\n')
+    assert heliosd("token", "--config", config, "--user", "admin").returncode == 2
+    (config.parent / "data" / "admin_password_hash").write_text(DECOY + "\n")
+    told = heliosd("token", "--config", config, "--user", "admin")
+    assert jwt.decode(told.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
+
+
+def test_a_reader_who_leaves_causes_no_traceback(config: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [*COMMAND, "token", "--config", str(config), "--user", "eva"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=30,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"")
