@@ -85,6 +85,10 @@ async def hypercorn_parts(
     async with trio.open_nursery() as nursery:
         await nursery.start(lifespan.handle_lifespan)
         await lifespan.wait_for_startup()
+        if not lifespan.supported:
+            raise RuntimeError("the app did not start")
+        if lifespan.shutdown.is_set():  # it failed, and its error is on the way to this nursery
+            await trio.sleep_forever()
         try:
             yield HypercornParts(wrapped, config, context, state, patience or Patience())
         finally:

@@ -1,0 +1,486 @@
+"""The wall around Hypercorn: the six things its stream does, each shown to be needed and kept, and what follows."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+import pytest
+import structlog
+import trio
+import trio.testing
+from front_parts import GET, Front, becomes, nobody, open_front, read_all, reset, tls_contexts, upgrade
+from hypercorn.utils import LifespanFailureError
+from quart import Response, request
+from quart_trio import QuartTrio
+
+from heliosd.web.head import Head, parse
+from heliosd.web.listeners import Address
+from heliosd.web.wall import MAX_SWALLOWED_BYTES, Patience, WalledStream, hypercorn_parts, serve_request
+from heliosd.websocket.tls import ClientStream
+
+LIMIT_SECONDS = 20
+SHORT = Patience(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
+BIG_BYTES = 30_000_000
+POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
+
+
+def get(path: bytes) -> bytes:
+    return GET.replace(b"/ ", path + b" ", 1)
+
+
+@dataclass
+class Seen:
+    """What the app saw."""
+
+    started: int = 0
+    left: int = 0
+    shut_down: bool = False
+
+
+def make_app(seen: Seen) -> QuartTrio:
+    app = QuartTrio(__name__)
+
+    @app.get("/")
+    async def index() -> str:
+        return f"{request.scheme} {request.remote_addr}"
+
+    @app.post("/echo")
+    async def echo() -> bytes:
+        return cast(bytes, await request.get_data())
+
+    @app.post("/deaf")
+    async def deaf() -> tuple[str, int]:
+        return "I do not read that", 401
+
+    @app.get("/big")
+    async def big() -> Response:
+        async def generate() -> AsyncIterator[bytes]:
+            seen.started += 1
+            try:
+                yield bytes(BIG_BYTES)
+            finally:
+                seen.left += 1
+
+        return Response(generate())
+
+    @app.get("/events")
+    async def events() -> Response:
+        async def generate() -> AsyncIterator[bytes]:
+            seen.started += 1
+            try:
+                yield b"data: hello\n\n"
+                await trio.sleep_forever()
+            finally:
+                seen.left += 1
+
+        response = Response(generate(), content_type="text/event-stream")
+        response.timeout = None
+        return response
+
+    @app.post("/wait")
+    async def wait() -> str:
+        seen.started += 1
+        try:
+            await request.get_data()
+        finally:
+            seen.left += 1
+        return "all there"
+
+    @app.get("/bug")
+    async def bug() -> str:
+        raise ZeroDivisionError
+
+    @app.after_serving
+    async def shut_down() -> None:
+        seen.shut_down = True
+
+    return app
+
+
+@dataclass
+class Walled:
+    front: Front
+    seen: Seen
+    running: int = 0
+    """Requests that are being served."""
+
+
+@asynccontextmanager
+async def open_walled(*, patience: Patience | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
+    seen = Seen()
+    walled: Walled | None = None
+    async with hypercorn_parts(make_app(seen), patience) as parts:
+
+        async def rest(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+            assert walled is not None
+            walled.running += 1
+            try:
+                await serve_request(parts, head, trailing, stream)
+            finally:
+                walled.running -= 1
+
+        async with open_front(rest=rest, live=nobody, tls=tls_contexts()[0] if over_tls else None) as front:
+            walled = Walled(front, seen)
+            yield walled
+    assert seen.shut_down
+
+
+@pytest.fixture(autouse=True)
+def no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Weather of one connection is no news; a test that provokes an error clears the log."""
+    with structlog.testing.capture_logs() as ours:
+        yield
+    theirs = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
+    assert (theirs, [line for line in ours if line["log_level"] == "error"]) == ([], [])
+
+
+def open_descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+@dataclass
+class FakeConnection:
+    """A client's connection in Trio's time."""
+
+    seconds_a_piece: float = 0.0
+    comes: list[bytes] = field(default_factory=list)
+    sent: list[int] = field(default_factory=list)
+    done: list[str] = field(default_factory=list)
+    socket: object = None
+
+    async def send_all(self, data: memoryview) -> None:
+        await trio.sleep(self.seconds_a_piece)
+        self.sent.append(len(data))
+
+    async def receive_some(self, max_bytes: int) -> bytes:
+        if not self.comes:
+            await trio.sleep_forever()
+        await trio.lowlevel.checkpoint()
+        return self.comes.pop(0)
+
+    def half_close(self) -> None:
+        self.done.append("half-closed")
+
+    def abort(self) -> None:
+        self.done.append("aborted")
+
+
+def walled_stream(
+    connection: FakeConnection,
+    request: bytes = GET,
+    trailing: bytes = b"",
+    scope: trio.CancelScope | None = None,
+) -> WalledStream:
+    stream = cast(ClientStream, connection)
+    return WalledStream(stream, parse(request), trailing, Patience(), scope or trio.CancelScope())
+
+
+# 1: sends in pieces, each with a deadline of its own
+
+
+async def test_an_honest_slow_reader_gets_a_response_longer_than_any_one_deadline(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    connection = FakeConnection(seconds_a_piece=9)
+    with trio.CancelScope(shield=True):  # as Hypercorn does
+        await walled_stream(connection).send_all(bytes(1_000_000))
+    assert connection.sent == [65536] * 15 + [1_000_000 - 15 * 65536]
+    assert trio.current_time() == pytest.approx(16 * 9)
+
+
+async def test_a_peer_that_takes_no_piece_is_cut_also_inside_a_shield(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    connection = FakeConnection(seconds_a_piece=float("inf"))
+    with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
+        await walled_stream(connection).send_all(bytes(100))
+    assert trio.current_time() == pytest.approx(10)
+    assert connection.done == ["aborted"]
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_a_peer_that_never_reads_ends_its_request_without_a_traceback(over_tls: bool) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled(patience=SHORT, over_tls=over_tls) as walled:
+            stream: trio.abc.Stream = await walled.front.connect(receive_buffer=4096)
+            if over_tls:
+                stream = trio.SSLStream(stream, tls_contexts()[1], server_hostname="127.0.0.1")
+            await stream.send_all(get(b"/big"))
+            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
+            await trio.aclose_forcefully(stream)
+
+
+async def test_a_slow_reader_gets_all_of_a_big_response() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled(patience=SHORT) as walled:
+            answer = await walled.front.ask(get(b"/big"))
+    assert len(answer.partition(b"\r\n\r\n")[2]) > BIG_BYTES
+
+
+# 2: the head and the body, nothing else
+
+
+async def test_it_delivers_the_head_and_the_body_and_swallows_the_rest(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    request = POST % (b"/", 10)
+    connection = FakeConnection(comes=[b"def", b"ghijGET / HTTP/1.1\r\n", b"more", b""])
+    wall = walled_stream(connection, request, b"abc")
+    read = b""
+    while data := await wall.receive_some(65536):
+        read += data
+    assert read == request + b"abcdefghij"
+    assert connection.comes == []
+
+
+async def test_a_body_that_came_with_the_head_is_cut_at_its_length(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    request = POST % (b"/", 2)
+    wall = walled_stream(FakeConnection(comes=[b""]), request, b"abcdef")
+    assert await wall.receive_some(65536) == request + b"ab"
+    assert await wall.receive_some(65536) == b""
+
+
+async def test_a_flood_behind_a_request_counts_as_its_end(autojump_clock: trio.testing.MockClock) -> None:
+    connection = FakeConnection(comes=[bytes(65536)] * 100)
+    wall = walled_stream(connection)
+    assert await wall.receive_some(65536) == GET
+    assert await wall.receive_some(65536) == b""
+    assert len(connection.comes) == 100 - MAX_SWALLOWED_BYTES // 65536 - 1
+
+
+async def test_two_hundred_event_streams_with_bytes_behind_them_leave_nothing() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            await walled.front.ask(GET)
+            await becomes(lambda: walled.running == 0)
+            tasks = trio.lowlevel.current_statistics().tasks_living
+            descriptors = open_descriptors()
+            streams = [await walled.front.connect() for _ in range(200)]
+            for stream in streams:
+                await stream.send_all(get(b"/events") + get(b"/events") + b"x")
+            await becomes(lambda: walled.seen.started == 200)
+            for number, stream in enumerate(streams):
+                if number % 2:
+                    reset(stream)
+                else:
+                    await stream.aclose()
+            await becomes(lambda: walled.seen.left == 200)
+            await becomes(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
+            await becomes(lambda: open_descriptors() <= descriptors)
+
+
+# 3: a body that is due
+
+
+async def test_a_body_that_does_not_come_in_time_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
+    wall = walled_stream(connection := FakeConnection(), POST % (b"/", 5), b"abc")
+    await wall.receive_some(65536)
+    with pytest.raises(trio.BrokenResourceError):
+        await wall.receive_some(65536)
+    assert trio.current_time() == pytest.approx(30)
+    assert connection.done == ["aborted"]
+
+
+@pytest.mark.parametrize("sent", [b"", b"a"])
+async def test_a_stalled_body_ends_its_request_and_connection(sent: bytes) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled(patience=SHORT) as walled, await walled.front.connect() as stream:
+            await stream.send_all(POST % (b"/wait", 1000) + sent)
+            with pytest.raises(trio.BrokenResourceError):
+                await read_all(stream)
+            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
+
+
+async def test_a_body_that_takes_its_time_is_served() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled, await walled.front.connect() as stream:
+            await stream.send_all(POST % (b"/echo", 300_000))
+            for _ in range(3):
+                await stream.send_all(b"x" * 100_000)
+                await trio.sleep(0.05)
+            assert (await read_all(stream)).endswith(b"\r\n\r\n" + b"x" * 300_000)
+
+
+async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled, await walled.front.connect() as stream:
+            await stream.send_all((POST % (b"/echo", 5))[:-2] + b"Expect: 100-continue\r\n\r\n")
+            assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
+            await stream.send_all(b"hello")
+            assert (await read_all(stream)).endswith(b"\r\n\r\nhello")
+
+
+# 4: half-closes without a checkpoint
+
+
+async def test_closing_does_not_depend_on_a_checkpoint(autojump_clock: trio.testing.MockClock) -> None:
+    wall = walled_stream(connection := FakeConnection())
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await wall.send_eof()
+        await wall.aclose()
+    assert connection.done == ["half-closed"]
+    assert not scope.cancelled_caught
+    with pytest.raises(trio.ClosedResourceError):
+        await wall.send_all(b"too late")
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_a_response_ends_at_once_although_the_client_keeps_its_side_open(over_tls: bool) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled(over_tls=over_tls) as walled:
+            transport = await walled.front.connect()
+            stream: trio.abc.Stream = transport
+            if over_tls:
+                stream = trio.SSLStream(
+                    transport, tls_contexts()[1], server_hostname="127.0.0.1", https_compatible=True
+                )
+            await stream.send_all(GET)
+            began = trio.current_time()
+            answer = await read_all(stream)
+            assert trio.current_time() - began < 0.7
+            assert b"\r\nconnection: close\r\n" in answer
+            assert b"\r\nserver:" not in answer
+            await trio.aclose_forcefully(stream)
+
+
+# 5: once closed, the task has one more second
+
+
+async def test_a_closed_stream_cancels_its_task_a_second_later(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    scope = trio.CancelScope()
+    wall = walled_stream(FakeConnection(), scope=scope)
+    with scope:
+        await wall.receive_some(65536)
+        await trio.sleep(5)
+        await wall.aclose()
+        await wall.receive_some(65536)
+    assert scope.cancelled_caught
+    assert trio.current_time() == pytest.approx(6)
+
+
+async def test_closing_dates_a_send_that_hangs_behind_a_shield(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    wall = walled_stream(FakeConnection(seconds_a_piece=float("inf")))
+
+    async def send() -> None:
+        with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
+            await wall.send_all(b"x")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(send)
+        await trio.sleep(2)
+        await wall.aclose()
+    assert trio.current_time() == pytest.approx(3)
+
+
+@pytest.mark.parametrize(
+    "request_bytes", [GET, POST % (b"/deaf", 1_000_000) + b"x" * 1_000_000, POST % (b"/deaf", 10)]
+)
+async def test_a_client_that_never_closes_is_left_after_its_answer(request_bytes: bytes) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled(patience=SHORT) as walled, await walled.front.connect() as stream:
+            await stream.send_all(request_bytes)
+            answer = await read_all(stream)
+            assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 401 "))
+            await becomes(lambda: walled.running == 0)
+
+
+# 6: TLS
+
+
+async def test_over_tls_the_app_sees_https() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_walled(over_tls=True) as walled,
+            trio.SSLStream(
+                await walled.front.connect(), tls_contexts()[1], server_hostname="127.0.0.1"
+            ) as stream,
+        ):
+            await stream.send_all(GET)
+            assert (await read_all(stream)).endswith(b"\r\n\r\nhttps 127.0.0.1")
+
+
+# and what follows
+
+
+async def test_an_ordinary_request_is_answered_in_http_1_1_and_1_0_and_for_head() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            full = await walled.front.ask(GET)
+            old = await walled.front.ask(b"GET / HTTP/1.0\r\n\r\n")
+            headers_only = await walled.front.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+    assert full.endswith(b"\r\n\r\nhttp 127.0.0.1")
+    assert old.endswith(b"\r\n\r\nhttp 127.0.0.1")
+    assert headers_only.startswith(b"HTTP/1.1 200 ")
+    assert headers_only.endswith(b"\r\n\r\n")
+    assert b"content-length: 14\r\n" in headers_only
+
+
+async def test_a_peer_that_leaves_an_event_stream_is_noticed_at_once() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            async with await walled.front.connect() as stream:
+                await stream.send_all(get(b"/events"))
+                await becomes(lambda: walled.seen.started == 1)
+            began = trio.current_time()
+            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
+            assert trio.current_time() - began < 0.5
+
+
+async def test_cancelling_reaches_a_send_that_hangs_behind_hypercorns_shield() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            stream = await walled.front.connect(receive_buffer=4096)
+            await stream.send_all(get(b"/big"))
+            await becomes(lambda: walled.seen.started == 1)
+            await trio.sleep(0.1)
+            began = trio.current_time()
+        assert trio.current_time() - began < 2
+        reset(stream)
+
+
+async def test_an_error_of_the_app_is_a_500_and_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            assert (await walled.front.ask(get(b"/bug"))).startswith(b"HTTP/1.1 500 ")
+            assert (await walled.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
+    assert [line.levelname for line in caplog.records] == ["ERROR"]
+    caplog.clear()
+
+
+@pytest.mark.parametrize("path", [b"/", b"/ws/clusters", b"/nowhere", b"//ws/cluster", b"/events"])
+async def test_the_upgrades_that_end_a_bare_hypercorn_are_refused_and_the_process_lives(path: bytes) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_walled() as walled:
+            for _ in range(10):
+                assert (await walled.front.ask(upgrade(path) + b"x")).startswith(b"HTTP/1.1 404 ")
+            for _ in range(10):
+                answer = await walled.front.ask(GET + upgrade(path) + b"x")
+                assert answer.startswith(b"HTTP/1.1 200 ")
+                assert answer.count(b"HTTP/1.1 ") == 1
+            assert (await walled.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_an_app_that_cannot_start_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:
+    app = QuartTrio(__name__)
+
+    @app.before_serving
+    async def fail() -> None:
+        raise ZeroDivisionError("no store")
+
+    failure = pytest.RaisesExc(LifespanFailureError, match="no store")
+    with trio.fail_after(LIMIT_SECONDS), pytest.RaisesGroup(failure, flatten_subgroups=True):
+        async with hypercorn_parts(app):
+            raise AssertionError("it started")
+    caplog.clear()
