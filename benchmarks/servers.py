@@ -187,6 +187,10 @@ def launched(command: Sequence[str], task: Task) -> Iterator[tuple[int, str]]:
         process = subprocess.Popen(["taskset", "-c", str(task.cpu), *command], stdout=stderr, stderr=stderr)
     try:
         yield process.pid, _address_from(log, process)
+    except Exception as failure:
+        if process.poll() is None:
+            raise
+        raise ServerFailed(_last_words(process, log)) from failure
     finally:
         process.terminate()
         try:
@@ -205,7 +209,11 @@ def _address_from(log: Path, process: subprocess.Popen[bytes]) -> str:
                 if record.get("event") == "ready":
                     return str(record["address"])
         time.sleep(0.02)
-    raise ServerFailed(f"{process.args!r} did not become ready:\n{log.read_text(errors='replace')[-2000:]}")
+    raise ServerFailed(f"not ready: {_last_words(process, log)}")
+
+
+def _last_words(process: subprocess.Popen[bytes], log: Path) -> str:
+    return f"{process.args!r} (exit code {process.returncode}):\n{log.read_text(errors='replace')[-2000:]}"
 
 
 def _wait_until_ready(url: str) -> None:
