@@ -33,6 +33,7 @@ async def wait_until_writable(socket: trio.socket.SocketType) -> None:
     """As `trio.lowlevel.wait_writable`, but a socket that was closed before raises
     `trio.ClosedResourceError`."""
     if socket.fileno() < 0:
+        await trio.lowlevel.checkpoint()
         raise trio.ClosedResourceError("this connection was closed")
     await trio.lowlevel.wait_writable(socket)
 

@@ -46,7 +46,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
     their own lengths.
     """
 
-    __slots__ = ("_incoming", "_outgoing", "_sending", "_ssl", "_stream", "_unsent", "socket")
+    __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_stream", "_unsent", "socket")
 
     direct = False
 
@@ -58,6 +58,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
         self._unsent = b""
         self._sending = False
+        self._ended = False
 
     async def do_handshake(self) -> None:
         """Raises `trio.BrokenResourceError` when the peer speaks no TLS that we accept, or left."""
@@ -82,8 +83,11 @@ class TLSStream(trio.abc.HalfCloseableStream):
         return bool(self._unsent) or self._outgoing.pending > 0
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        await trio.lowlevel.checkpoint()
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this connection")
+        if self._ended:
+            raise trio.ClosedResourceError("this direction was closed")
         self._sending = True
         try:
             with memoryview(data) as view:
@@ -95,16 +99,26 @@ class TLSStream(trio.abc.HalfCloseableStream):
                     await self._drain()
         finally:
             self._sending = False
-        await trio.lowlevel.checkpoint()
 
     async def wait_send_all_might_not_block(self) -> None:
         await self.wait_writable()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if max_bytes is not None and max_bytes < 1:
+            raise ValueError("max_bytes must be at least 1")
         await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            if self.socket.fileno() < 0:
+                raise trio.ClosedResourceError("this connection was closed")
+            return await self._receive(PIECE_BYTES if max_bytes is None else max_bytes)
+        finally:
+            # Not cancellable: what was read is out of the BIO and would be lost.
+            await trio.lowlevel.cancel_shielded_checkpoint()
+
+    async def _receive(self, max_bytes: int) -> bytes:
         while True:
             try:
-                data = self._ssl.read(PIECE_BYTES if max_bytes is None else max_bytes)
+                return self._ssl.read(max_bytes)
             except ssl.SSLWantReadError:
                 self._flush_quietly()  # an answer of TLS itself, such as a key update's
                 await self._feed()
@@ -113,31 +127,23 @@ class TLSStream(trio.abc.HalfCloseableStream):
             except ssl.SSLError as error:
                 self._flush_quietly()
                 raise trio.BrokenResourceError("TLS connection is broken") from error
-            else:
-                # Not cancellable: these bytes are out of the BIO and would be lost.
-                await trio.lowlevel.cancel_shielded_checkpoint()
-                return data
 
     async def send_eof(self) -> None:
+        await trio.lowlevel.checkpoint()
         await self._drain()
         with suppress(OSError):
             self.half_close()
-        await trio.lowlevel.checkpoint()
 
     def half_close(self) -> None:
         """Says `close_notify` and ends our direction without a checkpoint. Raises OSError when the connection
         is gone."""
-        # unwrap() asks for the peer's close_notify, too; ours has been written by then.
-        with suppress(ssl.SSLError):
-            self._ssl.unwrap()
+        self._say_goodbye()
         self._flush()
         self.socket.shutdown(stdlib.SHUT_WR)
 
     async def aclose(self) -> None:
-        if self.socket.fileno() >= 0:
-            with suppress(ssl.SSLError):
-                self._ssl.unwrap()
-            self._flush_quietly()
+        self._say_goodbye()
+        self._flush_quietly()
         await self._stream.aclose()
 
     def fileno(self) -> int:
@@ -156,6 +162,13 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     def abort(self) -> None:
         cut(self.socket)
+
+    def _say_goodbye(self) -> None:
+        if not self._ended:
+            self._ended = True
+            # unwrap() asks for the peer's close_notify, too; ours has been written by then.
+            with suppress(ssl.SSLError):
+                self._ssl.unwrap()
 
     def _flush(self) -> bool:
         """Gives the socket what ciphertext it takes now; True when none is left. Raises OSError."""

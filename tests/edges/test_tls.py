@@ -1,0 +1,313 @@
+"""A client's connection, plain and over TLS: as a Trio stream, and as the hub's way out."""
+
+from __future__ import annotations
+
+import os
+import socket as stdlib
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import pytest
+import trio
+import trio.testing
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from front_parts import read_all, tls_contexts
+
+from heliosd.hub.outlet import Outlet
+from heliosd.websocket.plain import PlainStream, prepare
+from heliosd.websocket.tls import ClientStream, TLSStream, server_context
+
+LIMIT_SECONDS = 10
+BOTH = pytest.mark.parametrize("over_tls", [False, True])
+
+
+async def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+    """Two ends of a TCP connection on loopback, the far one with a small receive buffer."""
+    with trio.socket.socket() as listener:
+        await listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        far = trio.socket.socket()
+        far.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 8192)
+        await far.connect(listener.getsockname())
+        near, _ = await listener.accept()
+    return trio.SocketStream(near), trio.SocketStream(far)
+
+
+@asynccontextmanager
+async def connected(over_tls: bool) -> AsyncIterator[tuple[ClientStream, trio.abc.Stream]]:
+    """Our end and the peer's, after the handshake."""
+    near, far = await sockets()
+    with trio.fail_after(LIMIT_SECONDS):
+        if not over_tls:
+            plain = PlainStream(near)
+            yield plain, far
+            await plain.aclose()
+        else:
+            server, client = tls_contexts()
+            ours = TLSStream(near, server)
+            theirs = trio.SSLStream(far, client, server_hostname="127.0.0.1", https_compatible=True)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.do_handshake)
+                nursery.start_soon(theirs.do_handshake)
+            yield ours, theirs
+            await ours.aclose()
+    far.socket.close()
+
+
+async def read_exactly(stream: trio.abc.ReceiveStream, size: int) -> bytes:
+    data = bytearray()
+    while len(data) < size:
+        more = await stream.receive_some(size - len(data))
+        assert more
+        data += more
+    return bytes(data)
+
+
+def stuff(stream: ClientStream, piece: bytes) -> bytes:
+    """Writes until nothing more is taken; returns what was."""
+    taken = b""
+    while count := stream.write_now(piece):
+        taken += piece[:count]
+    return taken
+
+
+@BOTH
+async def test_bytes_go_both_ways(over_tls: bool) -> None:
+    big = os.urandom(1_000_000)
+    async with connected(over_tls) as (ours, theirs):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.send_all, big)
+            assert await read_exactly(theirs, len(big)) == big
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(theirs.send_all, big)
+            assert await read_exactly(ours, len(big)) == big
+
+
+@BOTH
+async def test_a_write_that_fits_arrives_without_waiting(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        outlet: Outlet = ours
+        assert outlet.direct is not over_tls
+        assert outlet.write_now(b"first ") == 6
+        assert outlet.write_now(memoryview(b"second")) == 6
+        assert not outlet.pending
+        assert await read_exactly(theirs, 12) == b"first second"
+        if outlet.direct:
+            os.write(outlet.fileno(), b"direct")
+            assert await read_exactly(theirs, 6) == b"direct"
+
+
+@BOTH
+async def test_writes_into_a_full_socket_neither_wait_nor_lose_nor_reorder(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        prepare(ours.socket)
+        piece = os.urandom(50_000)
+        taken = stuff(ours, piece)
+        assert ours.write_now(b"no room") == 0
+        assert ours.pending is over_tls
+        if over_tls:
+            assert len(taken) % len(piece) == 0  # all or nothing
+
+        received = bytearray()
+
+        async def read() -> None:
+            received.extend(await read_exactly(theirs, len(taken) + 5))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await ours.wait_writable()
+            assert not ours.pending
+            while ours.write_now(b"after") != 5:
+                await ours.wait_writable()
+        assert received == taken + b"after"
+
+
+@BOTH
+async def test_a_prepared_socket_lets_little_wait_in_the_kernel(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, _):
+        prepare(ours.socket)
+        assert ours.socket.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT) == 131072
+        assert len(stuff(ours, bytes(4096))) < 500_000
+
+
+@BOTH
+async def test_sending_goes_on_behind_what_a_direct_write_left(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        taken = stuff(ours, os.urandom(30_000))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.send_all, b"the end")
+            assert await read_exactly(theirs, len(taken) + 7) == taken + b"the end"
+
+
+@BOTH
+async def test_aborting_wakes_those_who_wait_and_may_be_repeated(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        stuff(ours, bytes(50_000))
+
+        async def reads() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await ours.receive_some()
+
+        async def writes() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await ours.wait_writable()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reads)
+            nursery.start_soon(writes)
+            await trio.testing.wait_all_tasks_blocked()
+            ours.abort()
+            ours.abort()
+        assert ours.fileno() == -1
+        with pytest.raises(OSError, match="Bad file descriptor"):
+            ours.write_now(b"x")
+        with pytest.raises(trio.ClosedResourceError):
+            await ours.wait_writable()
+        with pytest.raises(trio.ClosedResourceError):
+            await ours.send_all(b"x")
+        with pytest.raises(trio.ClosedResourceError):
+            await ours.receive_some()
+        with pytest.raises(trio.BrokenResourceError):  # a reset: what was queued is not delivered
+            await read_all(theirs)
+
+
+@BOTH
+async def test_writing_to_a_peer_that_is_gone_raises_oserror(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        transport = theirs.transport_stream if isinstance(theirs, trio.SSLStream) else theirs
+        assert isinstance(transport, trio.SocketStream)
+        PlainStream(transport).abort()
+
+        def write_on() -> None:
+            while True:
+                ours.write_now(b"x")
+
+        with pytest.raises(OSError, match=r"reset|Broken pipe"):
+            write_on()
+
+
+@BOTH
+async def test_half_closing_ends_one_direction_only(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs):
+        await ours.send_all(b"bye")
+        ours.half_close()
+        assert await read_all(theirs) == b"bye"
+        await theirs.send_all(b"still here")
+        assert await ours.receive_some() == b"still here"
+
+
+@BOTH
+async def test_the_end_of_the_peer_is_an_end_with_or_without_a_goodbye(over_tls: bool) -> None:
+    for goodbye in (True, False):
+        async with connected(over_tls) as (ours, theirs):
+            await theirs.send_all(b"bye")
+            if goodbye or not isinstance(theirs, trio.SSLStream):
+                await theirs.aclose()
+            else:
+                await theirs.transport_stream.aclose()
+            assert await read_all(ours) == b"bye"
+            assert await ours.receive_some() == b""
+
+
+async def test_a_tls_goodbye_is_said_at_closing() -> None:
+    async with connected(True) as (ours, theirs):
+        assert isinstance(theirs, trio.SSLStream)
+        strict = theirs
+        strict._https_compatible = False
+        await ours.aclose()
+        assert await strict.receive_some() == b""
+
+
+async def test_bytes_read_are_not_lost_when_the_reader_is_cancelled() -> None:
+    async with connected(True) as (ours, theirs):
+        await theirs.send_all(b"abcdef")
+        assert await ours.receive_some(1) == b"a"
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            await ours.receive_some(1)
+        assert scope.cancelled_caught
+        assert await read_exactly(ours, 5) == b"bcdef"
+
+
+async def test_two_tasks_sending_at_once_is_an_error_of_the_caller() -> None:
+    async with connected(True) as (ours, _), trio.open_nursery() as nursery:
+        nursery.start_soon(ours.send_all, bytes(10_000_000))
+        await trio.testing.wait_all_tasks_blocked()
+        with pytest.raises(trio.BusyResourceError):
+            await ours.send_all(b"x")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_handshake_in_plain_text_or_an_old_version_is_refused() -> None:
+    server, trusting = tls_contexts()
+    with trio.fail_after(LIMIT_SECONDS):
+        near, far = await sockets()
+        async with TLSStream(near, server) as ours, far:
+            await far.send_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            with pytest.raises(trio.BrokenResourceError):
+                await ours.do_handshake()
+
+        near, far = await sockets()
+        async with TLSStream(near, server) as ours, far:
+            await far.send_eof()
+            with pytest.raises(trio.BrokenResourceError):
+                await ours.do_handshake()
+    assert server.minimum_version == ssl.TLSVersion.TLSv1_2
+    assert trusting.check_hostname
+
+
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+async def test_http_1_1_is_the_only_protocol_in_either_version_of_tls(version: ssl.TLSVersion) -> None:
+    server, trusting = tls_contexts()
+    client = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    client.load_verify_locations(cadata="".join(map(ssl.DER_cert_to_PEM_cert, trusting.get_ca_certs(True))))
+    client.minimum_version = client.maximum_version = version
+    client.set_alpn_protocols(["h2", "http/1.1"])
+    with trio.fail_after(LIMIT_SECONDS):
+        near, far = await sockets()
+        ours, theirs = TLSStream(near, server), trio.SSLStream(far, client, server_hostname="127.0.0.1")
+        async with ours, theirs:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.do_handshake)
+                nursery.start_soon(theirs.do_handshake)
+            assert ours.selected_alpn_protocol() == "http/1.1"
+            assert theirs.selected_alpn_protocol() == "http/1.1"
+            ours.write_now(b"hello")
+            assert await theirs.receive_some() == b"hello"
+            ours.half_close()
+
+
+def test_a_key_that_cannot_be_used_is_an_error_not_a_question(tmp_path: Path) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"secret"),
+    )
+    (tmp_path / "key.pem").write_bytes(locked)
+    (tmp_path / "cert.pem").write_text(ssl.DER_cert_to_PEM_cert(tls_contexts()[1].get_ca_certs(True)[0]))
+    with pytest.raises(OSError, match=r"\S"):
+        server_context(tmp_path / "cert.pem", tmp_path / "key.pem")
+    with pytest.raises(FileNotFoundError):
+        server_context(tmp_path / "absent.pem", tmp_path / "key.pem")
+
+
+@BOTH
+async def test_trios_own_rules_for_streams_hold(over_tls: bool) -> None:
+    async def pair() -> tuple[ClientStream, trio.abc.Stream]:
+        near, far = await sockets()
+        if not over_tls:
+            return PlainStream(near), PlainStream(far)
+        server, client = tls_contexts()
+        ours = TLSStream(near, server)
+        theirs = trio.SSLStream(far, client, server_hostname="127.0.0.1", https_compatible=True)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ours.do_handshake)
+            nursery.start_soon(theirs.do_handshake)
+        return ours, theirs
+
+    with trio.fail_after(60):
+        await trio.testing.check_two_way_stream(pair, None)
