@@ -33,7 +33,8 @@ _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-class RegisterMetric(Struct, frozen=True, kw_only=True, tag="register"):
+# The tag stands under `op`: msgspec's default, `type`, is the metric's own.
+class RegisterMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="register"):
     """Make a metric. `buckets` are a histogram's upper bounds; None stands for `DEFAULT_BUCKETS`."""
 
     name: str
@@ -45,7 +46,7 @@ class RegisterMetric(Struct, frozen=True, kw_only=True, tag="register"):
     """Unix seconds."""
 
 
-class UpdateMetric(Struct, frozen=True, kw_only=True, tag="update"):
+class UpdateMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="update"):
     """`value` sets a gauge or is observed by a histogram; `delta` is added to a counter (None = 1)."""
 
     name: str
@@ -54,12 +55,12 @@ class UpdateMetric(Struct, frozen=True, kw_only=True, tag="update"):
     at: float
 
 
-class DeleteMetric(Struct, frozen=True, kw_only=True, tag="delete"):
+class DeleteMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="delete"):
     name: str
     at: float
 
 
-class ResetMetrics(Struct, frozen=True, kw_only=True, tag="reset"):
+class ResetMetrics(Struct, frozen=True, kw_only=True, tag_field="op", tag="reset"):
     """Delete all metrics."""
 
     at: float
