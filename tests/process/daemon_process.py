@@ -1,0 +1,211 @@
+"""A heliosd as its users run it: a process of its own, a config file, a data directory, real sockets."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import httpx
+from websockets.sync.client import ClientConnection, connect
+
+from heliosd.auth.passwords import hash_password
+
+SECONDS = 15.0
+"""How long anything may take that is expected to happen at once; a busy machine is no failure."""
+PASSWORD = "correct horse"
+_HASH = hash_password(PASSWORD)
+
+CONFIG = """
+[node]
+id = "node-1"
+[server]
+listen = "127.0.0.1:0"
+{server}
+[websocket]
+{websocket}
+[log]
+format = "json"
+[cluster.simulated]
+election_timeout = 0.15
+heartbeat_interval = 0.03
+{simulated}
+[auth]
+login_attempts_per_minute = 1000
+[[auth.users]]
+name = "admin"
+password_hash = "{hash}"
+roles = ["admin"]
+[[auth.users]]
+name = "viewer"
+password_hash = "{hash}"
+roles = ["viewer"]
+[[auth.users]]
+name = "nobody"
+password_hash = "{hash}"
+roles = []
+"""
+
+
+def write_config(folder: Path, *, server: str = "", websocket: str = "", simulated: str = "") -> Path:
+    path = folder / "config.toml"
+    path.write_text(
+        CONFIG.format(server=server, websocket=websocket, simulated=simulated, hash=_HASH), encoding="utf-8"
+    )
+    return path
+
+
+@dataclass
+class Daemon:
+    """One running process. `lines` are its log, parsed."""
+
+    process: subprocess.Popen[bytes]
+    config: Path
+    lines: list[dict[str, Any]] = field(default_factory=list)
+    raw: list[str] = field(default_factory=list)
+    address: str = ""
+    tls: bool = False
+    _news: queue.Queue[None] = field(default_factory=queue.Queue)
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.address}"
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    def read_log(self) -> None:
+        assert self.process.stderr is not None
+        for raw in self.process.stderr:
+            text = raw.decode()
+            self.raw.append(text)
+            try:
+                self.lines.append(json.loads(text))
+            except ValueError:
+                self.lines.append({"event": text.strip()})
+            self._news.put(None)
+        self._news.put(None)
+
+    def wait_logged(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
+        """The first log line that fits, waiting for it if need be."""
+        deadline = time.monotonic() + SECONDS
+        seen = 0
+        while True:
+            while seen < len(self.lines):
+                if wanted(self.lines[seen]):
+                    return self.lines[seen]
+                seen += 1
+            if time.monotonic() > deadline or (self.process.poll() is not None and self._news.empty()):
+                raise AssertionError(f"not in the log:\n{''.join(self.raw[-30:])}")
+            try:
+                self._news.get(timeout=0.2)
+            except queue.Empty:
+                continue
+
+    def token(self, user: str = "admin") -> str:
+        answer = httpx.post(
+            f"{self.url}/api/auth/login",
+            json={"username": user, "password": PASSWORD},
+            timeout=SECONDS,
+            verify=False,
+        )
+        assert answer.status_code == 200, answer.text
+        return str(answer.json()["token"])
+
+    def client(self, user: str = "admin") -> httpx.Client:
+        return httpx.Client(
+            base_url=self.url,
+            headers={"Authorization": f"Bearer {self.token(user)}"},
+            timeout=SECONDS,
+            verify=False,
+        )
+
+    def connect(self, token: str, **options: Any) -> ClientConnection:
+        url = f"ws://{self.address}/ws/cluster?token={quote(token)}"
+        return connect(url, open_timeout=SECONDS, **{"compression": None, **options})
+
+    def wait_ready(self) -> None:
+        """Until a leader is known here."""
+        wait_until(lambda: httpx.get(f"{self.url}/readyz", timeout=SECONDS, verify=False).status_code == 200)
+
+    def rss_bytes(self) -> int:
+        status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")
+        found = re.search(r"VmRSS:\s+(\d+) kB", status)
+        assert found is not None
+        return int(found[1]) * 1024
+
+    def descriptors(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        """Signal it and return its exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self.process.wait(SECONDS)
+
+
+def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
+    """Return once `holds()`; fail after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, "did not come to hold in time"
+        time.sleep(0.02)
+
+
+def receive(socket: ClientConnection, wanted: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """The next message of that type; others are passed over."""
+    deadline = time.monotonic() + seconds
+    while True:
+        message = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
+        if message["type"] == wanted:
+            return dict(message)
+
+
+@contextmanager
+def running(
+    folder: Path,
+    config: Path | None = None,
+    *,
+    ready: bool = True,
+    env: dict[str, str] | None = None,
+    **sections: str,
+) -> Iterator[Daemon]:
+    """A daemon with its data under `folder`; ended by its id when the block ends."""
+    config = config or write_config(folder, **sections)
+    state = folder / "state"
+    state.mkdir(mode=0o700, exist_ok=True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "serve", "--config", str(config)],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, "STATE_DIRECTORY": str(state), **(env or {})},
+    )
+    daemon = Daemon(process, config)
+    reader = threading.Thread(target=daemon.read_log)
+    reader.start()
+    try:
+        line = daemon.wait_logged(lambda entry: entry.get("event") == "ready")
+        daemon.address, daemon.tls = line["address"], bool(line["tls"])
+        if ready:
+            daemon.wait_ready()
+        yield daemon
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(SECONDS)
+        reader.join(SECONDS)
+        assert process.stderr is not None
+        process.stderr.close()

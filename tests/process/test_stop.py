@@ -1,0 +1,179 @@
+"""SIGTERM, SIGHUP and a second signal, from the outside.
+
+The short form runs in `make test`, the long one in `make prove-stop`.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket as stdlib
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from daemon_process import SECONDS, Daemon, receive, running, wait_until
+from websockets.exceptions import ConnectionClosed
+from websockets.sync.client import ClientConnection
+
+
+def open_many(daemon: Daemon, count: int) -> list[ClientConnection]:
+    token = daemon.token()
+    return [daemon.connect(token, max_queue=None, ping_interval=None) for _ in range(count)]
+
+
+def never_reading(daemon: Daemon, token: str) -> stdlib.socket:
+    """A client that asks for the upgrade and then never reads a byte."""
+    host, port = daemon.address.rsplit(":", 1)
+    socket = stdlib.socket()
+    socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 4096)
+    socket.connect((host, int(port)))
+    socket.sendall(
+        f"GET /ws/cluster?token={token} HTTP/1.1\r\nHost: {daemon.address}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n".encode()
+    )
+    return socket
+
+
+def heard_until_the_end(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
+    """Every message up to the close, and the close code that was received."""
+    messages = []
+    try:
+        while True:
+            messages.append(json.loads(socket.recv(SECONDS)))
+    except ConnectionClosed as closed:
+        return messages, closed.rcvd.code if closed.rcvd is not None else None
+
+
+def stop_once(folder: Path, clients: int, mute: int) -> None:
+    with running(folder, websocket="status_interval = 0.01") as daemon:
+        token = daemon.token()
+        mutes = [never_reading(daemon, token) for _ in range(mute)]
+        healthy = open_many(daemon, clients - mute)
+        with daemon.client() as http:
+            wait_until(lambda: len(http.get("/api/cluster/clients").json()["clients"]) == clients)
+            # Those who never read have to be behind, or there would be nothing to wait for.
+            filler = {"name": "filler", "type": "gauge", "help": "x" * 4000}
+            assert http.post("/api/cluster/custom-metrics", json=filler).status_code == 201
+            for value in range(12):
+                assert (
+                    http.put(
+                        "/api/cluster/custom-metrics", json={"name": "filler", "value": value}
+                    ).status_code
+                    == 200
+                )
+            assert (
+                http.post("/api/cluster/custom-metrics", json={"name": "last", "type": "gauge"}).status_code
+                == 201
+            )
+        heard: dict[int, tuple[list[dict[str, Any]], int | None]] = {}
+
+        def listen(number: int, socket: ClientConnection) -> None:
+            heard[number] = heard_until_the_end(socket)
+
+        listeners = [
+            threading.Thread(target=listen, args=(number, socket)) for number, socket in enumerate(healthy)
+        ]
+        for listener in listeners:
+            listener.start()
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        assert time.monotonic() - began < 6
+        for listener in listeners:
+            listener.join(SECONDS)
+        assert len(heard) == clients - mute
+        for messages, code in heard.values():
+            assert code == 1001
+            assert any("last" in m["data"] for m in messages if m["type"] == "custom_metrics" and "seq" in m)
+        for socket in mutes:
+            socket.close()
+        assert [line for line in daemon.lines if line.get("level") == "error"] == []
+
+
+def test_on_sigterm_each_healthy_client_gets_its_queue_and_1001_and_the_exit_code_is_0(
+    tmp_path: Path,
+) -> None:
+    stop_once(tmp_path, clients=60, mute=6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("attempt", range(20))
+def test_on_sigterm_with_200_clients_of_which_20_never_read(tmp_path: Path, attempt: int) -> None:
+    stop_once(tmp_path, clients=200, mute=20)
+
+
+def test_with_no_client_the_daemon_stops_at_once(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        began = time.monotonic()
+        assert daemon.stop(signal.SIGINT) == 0
+        assert time.monotonic() - began < 2
+
+
+def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
+    with running(tmp_path, server="shutdown_grace = 30.0") as daemon:
+        # A request whose body never comes keeps the first stop waiting.
+        host, port = daemon.address.rsplit(":", 1)
+        with stdlib.create_connection((host, int(port)), SECONDS) as socket:
+            socket.sendall(
+                f"POST /api/auth/login HTTP/1.1\r\nHost: {daemon.address}\r\nContent-Length: 10\r\n\r\n".encode()
+            )
+            wait_until(lambda: httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200)
+            daemon.process.send_signal(signal.SIGTERM)
+            daemon.wait_logged(lambda line: line["event"] == "stopping")
+            daemon.process.send_signal(signal.SIGTERM)
+            assert daemon.process.wait(5) == 0
+        daemon.wait_logged(lambda line: "second signal" in line["event"])
+
+
+def test_a_stopped_daemon_refuses_new_connections_while_it_drains(tmp_path: Path) -> None:
+    with running(tmp_path, websocket="status_interval = 0.01") as daemon:
+        token = daemon.token()
+        mute = never_reading(daemon, token)
+        with daemon.client() as http:
+            wait_until(
+                lambda: any(c["queue"] > 0 for c in http.get("/api/cluster/clients").json()["clients"])
+            )
+        daemon.process.send_signal(signal.SIGTERM)
+        daemon.wait_logged(lambda line: line["event"] == "stopping")
+        host, port = daemon.address.rsplit(":", 1)
+        with pytest.raises(OSError, match="refused"):
+            stdlib.create_connection((host, int(port)), 1)
+        assert daemon.process.wait(7) == 0
+        mute.close()
+
+
+def test_sighup_puts_a_changed_file_in_force_for_open_sockets_too(tmp_path: Path) -> None:
+    with (
+        running(tmp_path, websocket="status_interval = 60.0") as daemon,
+        daemon.connect(daemon.token()) as socket,
+    ):
+        receive(socket, "status")
+        daemon.config.write_text(
+            daemon.config.read_text(encoding="utf-8").replace(
+                "status_interval = 60.0", "status_interval = 0.05"
+            ),
+            encoding="utf-8",
+        )
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_logged(lambda line: line["event"] == "configuration reloaded")
+        receive(socket, "status_update")
+
+
+@pytest.mark.parametrize("broken", ["[node", '[node]\nidd = "x"', "[websocket]\nsend_buffer = -1", None])
+def test_sighup_with_a_broken_file_changes_nothing_and_says_why(tmp_path: Path, broken: str | None) -> None:
+    with running(tmp_path) as daemon, daemon.connect(daemon.token()) as socket:
+        if broken is None:
+            daemon.config.unlink()
+        else:
+            daemon.config.write_text(broken, encoding="utf-8")
+        for _ in range(5):
+            daemon.process.send_signal(signal.SIGHUP)
+        told = daemon.wait_logged(lambda line: "not reloaded" in line["event"])
+        assert told["reason"]
+        assert daemon.token()  # the users of the old file
+        socket.send('{"type":"ping"}')
+        receive(socket, "pong")
