@@ -28,7 +28,7 @@ format: $(VENV)/.for-test
 # CPU-µs a delivery beside a C send() loop and a Go hub; see benchmarks/README.md.
 bench: $(VENV)/.for-run
 	@scripts/debian-packages gcc libc6-dev golang-go golang-github-gorilla-websocket-dev
-	$(PYTHON) benchmarks/run.py $(BENCH_ARGS)
+	$(PYTHON) -m benchmarks.run $(BENCH_ARGS)
 
 clean:
 	rm -rf $(VENV) .run build benchmarks/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
