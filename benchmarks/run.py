@@ -1,6 +1,6 @@
 """What a delivery costs: heliosd beside a C `send()` loop and a Go hub, in turn, in one run. See README.md.
 
-    python -m benchmarks.run [--clients 1000] [--seconds 6] [--rounds 3] [--server NAME]... [--check]
+    python -m benchmarks.run [--clients 1000] [--seconds 5] [--rounds 3] [--server NAME]... [--check]
 
 Exit code: 0 when every server was measured, 1 when one failed, or with `--check` when a target is missed.
 """
@@ -63,7 +63,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__.splitlines()[0])
     parser.add_argument("--clients", type=int, default=1000, help="connections to each server (default 1000)")
-    parser.add_argument("--seconds", type=float, default=6.0, help="each window lasts (default 6)")
+    parser.add_argument("--seconds", type=float, default=5.0, help="each window lasts (default 5)")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default 3)")
     parser.add_argument(
         "--server",
