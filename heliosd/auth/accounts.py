@@ -31,8 +31,12 @@ def load_signing_key(config: Config, data_dir: Path, *, make: bool) -> SigningKe
 
     Only the last is made, and only with `make`. Raises `KeyUnusable` saying which file is missing or wrong.
     """
-    if config.auth.jwt_secret_file is not None:
-        return read_key(config.auth.jwt_secret_file)
+    configured = config.auth.jwt_secret_file
+    if configured is not None:
+        key = read_key(configured)
+        if configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _log.warning("others than the owner may read the signing key %s; chmod 600 it", configured)
+        return key
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     if credentials and (credential := Path(credentials) / KEY_FILE).exists():
         return read_key(credential)
@@ -54,13 +58,8 @@ def read_key(path: Path) -> SigningKey:
     """The key in that file; white space around a key that is text is left out. Raises `KeyUnusable`."""
     try:
         secret = _read(path)
-        mode = path.stat().st_mode
     except OSError as error:
         raise KeyUnusable(f"cannot read the signing key {path}: {error.strerror}") from error
-    if mode & (stat.S_IRWXG | stat.S_IRWXO):
-        _log.warning(
-            "others than the owner may read the signing key; chmod 600 it", extra={"path": str(path)}
-        )
     text = secret.strip()
     try:
         return SigningKey(text if text.isascii() and text.decode().isprintable() else secret)
