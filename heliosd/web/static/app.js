@@ -1,0 +1,106 @@
+/** The page: joins the session, the feed and the model to what is drawn. */
+
+import { showCluster } from "./cluster_view.js";
+import { askLogin, showAccount, showConnection } from "./connection_view.js";
+import { byId } from "./dom.js";
+import { showEvents } from "./events_view.js";
+import { Feed } from "./feed.js";
+import { showMetrics } from "./metrics_view.js";
+import { Model } from "./model.js";
+import { Refused, Session, Unreachable } from "./session.js";
+
+const DRAW_MILLISECONDS = 50;
+
+const session = new Session();
+let model = new Model();
+let drawing = false;
+
+const feed = new Feed(
+  session,
+  (message) => {
+    model.take(message);
+    drawSoon();
+  },
+  ({ name, reason }) => {
+    if (name === "signed-out" || name === "not-allowed") leave(reason);
+    drawConnection();
+  },
+);
+
+/** Draw a burst of messages once. A timer, since a hidden tab gets no animation frames but still has a title to keep. */
+function drawSoon() {
+  if (drawing) return;
+  drawing = true;
+  setTimeout(() => {
+    drawing = false;
+    draw();
+  }, DRAW_MILLISECONDS);
+}
+
+function draw() {
+  showCluster(model);
+  showMetrics(model);
+  showEvents(model);
+  drawConnection();
+}
+
+function drawConnection() {
+  showConnection(feed, model.status !== null);
+  document.title = title();
+}
+
+/** What a narrow browser tab can tell. */
+function title() {
+  if (!session.signedIn) return "heliosd";
+  if (feed.state.name !== "live" || !model.status) return `… ${feed.state.name} · heliosd`;
+  return `${model.status.leader ? `${model.status.leader} leads` : "NO LEADER"} · heliosd`;
+}
+
+/**
+ * Be signed out on this page, with nothing of the cluster left to read.
+ *
+ * @param {string} reason
+ */
+function leave(reason) {
+  session.forget();
+  model = new Model();
+  draw();
+  showAccount(session);
+  askLogin(reason);
+}
+
+byId("login").addEventListener("submit", async (event) => {
+  event.preventDefault();
+  const form = new FormData(/** @type {HTMLFormElement} */ (event.target));
+  const submit = /** @type {HTMLButtonElement} */ (byId("login-submit"));
+  submit.disabled = true;
+  try {
+    await session.login(String(form.get("username")), String(form.get("password")));
+  } catch (error) {
+    if (!(error instanceof Refused || error instanceof Unreachable)) throw error;
+    askLogin(error.message);
+    return;
+  } finally {
+    submit.disabled = false;
+  }
+  askLogin("");
+  showAccount(session);
+  feed.connect();
+});
+
+byId("logout").addEventListener("click", async () => {
+  const { expiresAt } = session;
+  const told = session.logout();
+  feed.disconnect("");
+  if (!(await told) && !session.signedIn) {
+    const until = new Date(expiresAt).toLocaleString();
+    askLogin(`You are signed out here, but the daemon could not be told: your token lives until ${until}.`);
+  }
+});
+
+byId("reconnect").addEventListener("click", () => feed.connect());
+byId("metrics-filter").addEventListener("input", drawSoon);
+
+setInterval(drawConnection, 1000);
+showAccount(session);
+askLogin("");

@@ -1,0 +1,185 @@
+/** The live connection: keeps one WebSocket open, and says at every moment how that stands. */
+
+import { delaySeconds } from "./backoff.js";
+
+/** @typedef {import("./session.js").Session} Session */
+/** @typedef {{type: string, timestamp?: string, seq?: number, data?: any}} Message */
+/** @typedef {"connecting" | "live" | "reconnecting" | "signed-out" | "not-allowed" | "disconnected"} StateName */
+/**
+ * @typedef {object} FeedState
+ * @property {StateName} name
+ * @property {string} reason a sentence for people, or ""
+ * @property {number} retryAt when the next attempt is due, on the clock of `performance.now()`; 0 for none
+ */
+/**
+ * @typedef {object} Goodbye what a close code means
+ * @property {StateName} then
+ * @property {string} reason
+ * @property {number} [waitSeconds] at least so long before the next attempt
+ */
+
+const SETTLED_SECONDS = 10;
+const QUIET_SECONDS = 20;
+const PONG_SECONDS = 15;
+
+/** @type {Record<number, Goodbye>} */
+const GOODBYES = {
+  1001: { then: "reconnecting", reason: "The daemon is stopping." },
+  1011: { then: "reconnecting", reason: "The daemon had an internal error." },
+  4000: { then: "disconnected", reason: "An administrator disconnected this page." },
+  4401: { then: "signed-out", reason: "Your session has ended. Log in again." },
+  4403: { then: "not-allowed", reason: "Your account is no longer allowed to watch this cluster." },
+  4408: { then: "reconnecting", reason: "This page was too slow to keep up." },
+  4429: { then: "reconnecting", reason: "This page sent too many messages.", waitSeconds: 30 },
+};
+/** @type {Goodbye} */
+const LOST = { then: "reconnecting", reason: "The connection was lost." };
+
+/** @type {Record<"expired" | "forbidden" | "allowed" | "unreachable", Goodbye>} */
+const REFUSALS = {
+  expired: GOODBYES[4401],
+  forbidden: {
+    then: "not-allowed",
+    reason: "This account may not watch the cluster: it lacks cluster:watch.",
+  },
+  allowed: {
+    then: "reconnecting",
+    reason:
+      "The daemon is up but refuses the live connection: it is full, or server.allowed_origins lacks this address.",
+  },
+  unreachable: { then: "reconnecting", reason: "The daemon does not answer." },
+};
+
+export class Feed {
+  /** @type {WebSocket | null} */
+  #socket = null;
+  #failures = 0;
+  #liveSince = 0;
+  #pingedAt = 0;
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  #retry;
+  /** @type {FeedState} */
+  state = { name: "signed-out", reason: "", retryAt: 0 };
+  /** When the last message came, on the clock of `performance.now()`. */
+  heardAt = 0;
+
+  /**
+   * @param {Session} session
+   * @param {(message: Message) => void} onMessage
+   * @param {(state: FeedState) => void} onState
+   */
+  constructor(session, onMessage, onState) {
+    this.session = session;
+    this.onMessage = onMessage;
+    this.onState = onState;
+    setInterval(() => this.#checkPulse(), 5000);
+    addEventListener("online", () => this.state.name === "reconnecting" && this.connect());
+  }
+
+  /** Connect now, as a person asked: whatever was planned, and as if nothing had failed before. */
+  connect() {
+    this.#failures = 0;
+    this.#open();
+  }
+
+  #open() {
+    this.#drop();
+    this.#enter({ then: "connecting", reason: this.state.name === "reconnecting" ? this.state.reason : "" });
+    const socket = (this.#socket = this.session.openSocket());
+    let opened = false;
+    socket.onopen = () => {
+      opened = true;
+      this.heardAt = performance.now();
+    };
+    socket.onmessage = (event) => this.#hear(event.data);
+    socket.onclose = (event) => this.#closed(socket, opened, event.code);
+  }
+
+  /**
+   * Stay away, until `connect` is called again.
+   *
+   * @param {string} reason
+   */
+  disconnect(reason) {
+    this.#drop();
+    this.#enter({ then: "signed-out", reason });
+  }
+
+  /** @param {unknown} text */
+  #hear(text) {
+    this.heardAt = performance.now();
+    /** @type {Message} */
+    let message;
+    try {
+      message = JSON.parse(String(text));
+    } catch {
+      return;
+    }
+    if (message.type === "status" && this.state.name !== "live") {
+      this.#liveSince = this.heardAt;
+      this.#enter({ then: "live", reason: "" });
+    }
+    this.onMessage(message);
+  }
+
+  /**
+   * @param {WebSocket} socket
+   * @param {boolean} opened
+   * @param {number} code
+   */
+  async #closed(socket, opened, code) {
+    const goodbye = opened ? (GOODBYES[code] ?? LOST) : REFUSALS[await this.session.standing()];
+    if (socket !== this.#socket) return; // given up, or replaced, while we asked
+    this.#lose(goodbye);
+  }
+
+  /** @param {Goodbye} goodbye */
+  #lose(goodbye) {
+    // A connection that broke at once does not prove that the daemon is well again.
+    const settled =
+      this.state.name === "live" && performance.now() - this.#liveSince > SETTLED_SECONDS * 1000;
+    this.#drop();
+    if (goodbye.then === "reconnecting") {
+      this.#failures = settled ? 0 : this.#failures + 1;
+      const wait = 1000 * Math.max(goodbye.waitSeconds ?? 0, delaySeconds(this.#failures, Math.random()));
+      this.#retry = setTimeout(() => this.#open(), wait);
+      this.#enter(goodbye, performance.now() + wait);
+    } else {
+      this.#failures = 0;
+      this.#enter(goodbye);
+    }
+  }
+
+  /** Forget the socket; what it may still say is not heard. */
+  #drop() {
+    clearTimeout(this.#retry);
+    const socket = this.#socket;
+    this.#socket = null;
+    this.#pingedAt = 0;
+    if (!socket) return;
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+  }
+
+  /** A dead link sends no close: after a silence ask, and when no word comes back, give up. */
+  #checkPulse() {
+    const now = performance.now();
+    if (this.#socket?.readyState !== WebSocket.OPEN) return;
+    if (this.#pingedAt > this.heardAt) {
+      if (now - this.#pingedAt > PONG_SECONDS * 1000)
+        this.#lose({ ...LOST, reason: "The daemon fell silent." });
+    } else if (now - this.heardAt > QUIET_SECONDS * 1000) {
+      this.#pingedAt = now;
+      this.#socket.send('{"type":"ping"}');
+    }
+  }
+
+  /**
+   * @param {Goodbye} goodbye
+   * @param {number} retryAt
+   */
+  #enter({ then, reason }, retryAt = 0) {
+    this.state = { name: then, reason, retryAt };
+    this.onState(this.state);
+  }
+}

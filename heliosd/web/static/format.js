@@ -1,0 +1,59 @@
+/** Numbers and times as people read them. */
+
+const NOTHING = "–";
+const whole = new Intl.NumberFormat("en");
+const clock = new Intl.DateTimeFormat("en-GB", {
+  hour: "2-digit",
+  minute: "2-digit",
+  second: "2-digit",
+  hour12: false,
+});
+
+/** @param {unknown} value */
+export function integer(value) {
+  return typeof value === "number" ? whole.format(value) : NOTHING;
+}
+
+/** A measured value: four significant digits at most, never in exponents within sight. @param {unknown} value */
+export function measure(value) {
+  if (typeof value !== "number") return NOTHING;
+  if (Number.isInteger(value) && Math.abs(value) < 1e15) return whole.format(value);
+  const size = Math.abs(value);
+  if (size !== 0 && (size >= 1e15 || size < 1e-4)) return value.toExponential(3);
+  return value.toLocaleString(
+    "en",
+    size >= 1000 ? { maximumFractionDigits: 1 } : { maximumSignificantDigits: 4 },
+  );
+}
+
+/** Milliseconds with digits that line up in a column. @param {unknown} value */
+export function milliseconds(value) {
+  if (typeof value !== "number") return NOTHING;
+  return value.toLocaleString("en", { minimumFractionDigits: 1, maximumFractionDigits: value < 0.1 ? 2 : 1 });
+}
+
+/** @param {unknown} value */
+export function bytes(value) {
+  if (typeof value !== "number") return NOTHING;
+  if (value < 1024) return `${value} B`;
+  const power = Math.min(4, Math.floor(Math.log2(value) / 10));
+  return `${(value / 1024 ** power).toFixed(1)} ${["", "KiB", "MiB", "GiB", "TiB"][power]}`;
+}
+
+/** The local time of day. @param {string} timestamp RFC 3339 */
+export function timeOfDay(timestamp) {
+  const date = new Date(timestamp);
+  return Number.isNaN(date.getTime()) ? NOTHING : clock.format(date);
+}
+
+/** @param {number} seconds */
+export function age(seconds) {
+  if (seconds < 2) return "now";
+  if (seconds < 120) return `${Math.floor(seconds)} s ago`;
+  return seconds < 7200 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
+}
+
+/** @param {unknown} value */
+export function text(value) {
+  return value === undefined || value === null || value === "" ? NOTHING : String(value);
+}

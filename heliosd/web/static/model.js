@@ -1,0 +1,145 @@
+/** What the page knows of the cluster, from the messages it has heard. Touches neither page nor network. */
+
+/** @typedef {import("./feed.js").Message} Message */
+/**
+ * @typedef {object} Metric
+ * @property {string} [type]
+ * @property {string} [help]
+ * @property {Record<string, string>} [labels]
+ * @property {number} [value]
+ * @property {number} [count]
+ * @property {number} [sum]
+ * @property {string} [created_at]
+ */
+/**
+ * @typedef {object} Entry one line of the event list
+ * @property {number} id unique on this page, later ones larger
+ * @property {string} type the message's type, or "note" for a remark of the page itself
+ * @property {string} timestamp RFC 3339
+ * @property {number} [seq]
+ * @property {any} data the message's data; of a note, its text
+ */
+
+export const EVENTS_KEPT = 50;
+const SAMPLES_KEPT = 60;
+
+const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
+
+/** The last values of something, oldest first. */
+class Trace {
+  /** @type {number[]} */
+  values = [];
+
+  /** @param {unknown} value */
+  add(value) {
+    if (typeof value !== "number" || !Number.isFinite(value)) return;
+    this.values.push(value);
+    if (this.values.length > SAMPLES_KEPT) this.values.shift();
+  }
+}
+
+/**
+ * The trace under a name, made if missing.
+ *
+ * @param {Map<string, Trace>} traces
+ * @param {string} name
+ */
+function trace(traces, name) {
+  let found = traces.get(name);
+  if (!found) traces.set(name, (found = new Trace()));
+  return found;
+}
+
+export class Model {
+  /** The data of the last status or status_update; null before the first. @type {any} */
+  status = null;
+  /** @type {Map<string, Metric>} */
+  metrics = new Map();
+  /** Newest first. @type {Entry[]} */
+  events = [];
+  /** Average latencies by peer id. @type {Map<string, Trace>} */
+  latencies = new Map();
+  /** Values by metric name. @type {Map<string, Trace>} */
+  values = new Map();
+  /** The seq of the newest event that is known of; null before any. @type {number | null} */
+  seq = null;
+  #lastId = 0;
+
+  /** @param {Message} message */
+  take(message) {
+    const data = message.data ?? {};
+    if (message.type === "status") {
+      this.#expect(data.as_of_seq, 0, message.timestamp);
+      this.metrics = new Map();
+      this.#mergeMetrics(data.custom_metrics ?? {});
+      for (const name of this.values.keys()) if (!this.metrics.has(name)) this.values.delete(name);
+      this.#standing(data);
+    } else if (message.type === "status_update") {
+      this.#standing(data);
+    } else if (message.type === "custom_metrics") {
+      this.#mergeMetrics(data);
+      // The values among these messages carry no seq; a registration or a deletion does.
+      if (message.seq !== undefined) this.#event(message);
+    } else if (EVENT_TYPES.has(message.type)) {
+      this.#event(message);
+    }
+  }
+
+  /** @param {any} data */
+  #standing(data) {
+    this.status = data;
+    const peers = data.peer_details ?? [];
+    for (const peer of peers) trace(this.latencies, peer.id).add(peer.latency?.avg_latency_ms);
+    const present = new Set(peers.map((/** @type {any} */ peer) => peer.id));
+    for (const id of this.latencies.keys()) if (!present.has(id)) this.latencies.delete(id);
+  }
+
+  /** @param {Record<string, Metric | null>} changed */
+  #mergeMetrics(changed) {
+    for (const [name, metric] of Object.entries(changed)) {
+      if (metric === null) {
+        this.metrics.delete(name);
+        this.values.delete(name);
+      } else if (typeof metric === "object") {
+        this.metrics.set(name, metric);
+        trace(this.values, name).add(metric.value);
+      }
+    }
+  }
+
+  /** @param {Message} message */
+  #event(message) {
+    this.#expect(message.seq, 1, message.timestamp);
+    this.#list(message.type, message.timestamp, message.data, message.seq);
+  }
+
+  /**
+   * Hold a seq against the last one: a hole is said, never passed over.
+   *
+   * @param {number | undefined} seq as told
+   * @param {number} step by how much it should lie beyond the last one
+   * @param {string} [timestamp]
+   */
+  #expect(seq, step, timestamp) {
+    if (typeof seq !== "number") return;
+    if (this.seq !== null && seq < this.seq + step) {
+      this.#list("note", timestamp, "The daemon began a new order of events: some may be missing here.");
+    } else if (this.seq !== null && seq > this.seq + step) {
+      const [first, last] = [this.seq + 1, seq - step];
+      const which = first === last ? `Event #${first} was` : `Events #${first} to #${last} were`;
+      this.#list("note", timestamp, `${which} not heard by this page.`);
+    }
+    this.seq = seq;
+  }
+
+  /**
+   * @param {string} type
+   * @param {string | undefined} timestamp
+   * @param {any} data
+   * @param {number} [seq]
+   */
+  #list(type, timestamp, data, seq) {
+    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data });
+    this.events.length = Math.min(this.events.length, EVENTS_KEPT);
+  }
+}

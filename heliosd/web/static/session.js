@@ -1,0 +1,145 @@
+/**
+ * Who is signed in. The token lives in this object alone: never in storage, a cookie or a URL, so that it is gone
+ * with the page.
+ */
+
+const ANSWER_SECONDS = 10;
+
+/** The daemon answered with a refusal; `message` is fit to be shown. */
+export class Refused extends Error {
+  /**
+   * @param {number} status the HTTP status
+   * @param {string} message
+   */
+  constructor(status, message) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/** No answer came: the daemon is down, out of reach, or too slow. */
+export class Unreachable extends Error {}
+
+/**
+ * @param {string} path
+ * @param {RequestInit} options
+ * @returns {Promise<Response>}
+ */
+async function ask(path, options) {
+  try {
+    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    return await fetch(path, { credentials: "omit", cache: "no-store", signal, ...options });
+  } catch {
+    throw new Unreachable("The daemon does not answer.");
+  }
+}
+
+/**
+ * What a failed login means for the person who tried.
+ *
+ * @param {Response} answer
+ * @returns {string}
+ */
+function explain(answer) {
+  const wait = Number(answer.headers.get("Retry-After"));
+  const when = wait > 0 ? ` Try again in ${wait} s.` : " Try again in a moment.";
+  switch (answer.status) {
+    case 400:
+      return "The daemon does not take this name or password.";
+    case 401:
+      return "Wrong name or password.";
+    case 429:
+      return `Too many attempts.${when}`;
+    case 503:
+      return `The daemon is busy.${when}`;
+    default:
+      return `The daemon answered with status ${answer.status}.`;
+  }
+}
+
+export class Session {
+  #token = "";
+  /** The signed-in user's name, "" for nobody. */
+  user = "";
+  /** When the token ends (RFC 3339), "" for nobody. */
+  expiresAt = "";
+
+  get signedIn() {
+    return this.#token !== "";
+  }
+
+  /**
+   * @param {string} username
+   * @param {string} password
+   * @throws {Refused | Unreachable} and then nothing about the session has changed
+   */
+  async login(username, password) {
+    const answer = await ask("/api/auth/login", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ username, password }),
+    });
+    if (!answer.ok) throw new Refused(answer.status, explain(answer));
+    const { token, user_id, expires_at } = await answer.json().catch(() => ({}));
+    if (typeof token !== "string" || !token)
+      throw new Refused(answer.status, "The daemon's answer makes no sense.");
+    this.#token = token;
+    this.user = String(user_id);
+    this.expiresAt = String(expires_at);
+  }
+
+  /**
+   * Revoke the token and forget it. It is forgotten whatever happens.
+   *
+   * @returns {Promise<boolean>} false when the daemon could not be told, so that the token lives until it ends
+   */
+  async logout() {
+    const headers = this.#headers();
+    this.forget();
+    try {
+      const answer = await ask("/api/auth/logout", { method: "POST", headers });
+      return answer.ok || answer.status === 401;
+    } catch {
+      return false;
+    }
+  }
+
+  /** Be nobody, without telling the daemon. */
+  forget() {
+    this.#token = "";
+    this.user = "";
+    this.expiresAt = "";
+  }
+
+  /**
+   * Why a WebSocket did not open: a browser tells no page what the daemon answered to the upgrade, so ask by HTTP.
+   *
+   * @returns {Promise<"expired" | "forbidden" | "allowed" | "unreachable">}
+   */
+  async standing() {
+    try {
+      const answer = await ask("/api/auth/me", { headers: this.#headers() });
+      if (answer.status === 401) return "expired";
+      if (answer.status === 403) return "forbidden";
+      if (!answer.ok) return "unreachable";
+      /** @type {{permissions?: string[]}} */
+      const { permissions = [] } = await answer.json();
+      return permissions.some((name) => name === "cluster:watch" || name === "admin:*")
+        ? "allowed"
+        : "forbidden";
+    } catch {
+      return "unreachable";
+    }
+  }
+
+  /** Open the cluster's WebSocket. The token travels as a subprotocol, the one header that a page can set. */
+  openSocket() {
+    const url = new URL("/ws/cluster", location.href);
+    url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
+    return new WebSocket(url.href, ["heliosd.v1", `bearer.${this.#token}`]);
+  }
+
+  #headers() {
+    return { Authorization: `Bearer ${this.#token}` };
+  }
+}
