@@ -1,7 +1,7 @@
 /** Draws the list of what happened, newest first. */
 
 import { byId, foreign, make, rows } from "./dom.js";
-import { bytes, integer, timeOfDay } from "./format.js";
+import { bytes, integer, milliseconds, timeOfDay } from "./format.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./model.js").Entry} Entry */
@@ -63,7 +63,7 @@ function describe({ type, data }) {
     case "snapshot": {
       const failed = data.success === false;
       const how = failed ? `failed: ${data.error_message ?? "no reason told"}` : data.type || "taken";
-      const size = `${bytes(data.size_bytes)}, ${integer(data.duration_ms)} ms`;
+      const size = `${bytes(data.size_bytes)}, ${milliseconds(data.duration_ms)} ms`;
       return {
         kind: "snapshot",
         level: failed ? "bad" : "unknown",
