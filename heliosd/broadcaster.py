@@ -16,18 +16,37 @@ INTERVALS: dict[Beat, Callable[[WebSocketConfig], float]] = {
 }
 
 
+class _Change:
+    """Wakes whoever sleeps on a value of the configuration."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def tell(self) -> None:
+        self._event.set()
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
 async def broadcast(settings: Settings, hub: trio.MemorySendChannel[Item]) -> None:
-    """Send each beat into `hub` on its interval, until cancelled. A changed interval holds from the next beat."""
+    """Send each beat into `hub` on its interval, until cancelled. A changed interval holds at once."""
+    change = _Change()
+    settings.on_change(change.tell)
     async with trio.open_nursery() as nursery:
         for beat in INTERVALS:
-            nursery.start_soon(_keep, beat, settings, hub.clone())
+            nursery.start_soon(_keep, beat, settings, change, hub.clone())
 
 
-async def _keep(beat: Beat, settings: Settings, hub: trio.MemorySendChannel[Item]) -> None:
+async def _keep(beat: Beat, settings: Settings, change: _Change, hub: trio.MemorySendChannel[Item]) -> None:
     async with hub:
-        due = trio.current_time()
+        last = trio.current_time()
         while True:
             # From the last due time, so that beats do not drift; after a pause (SIGSTOP) none is made up for.
-            due = max(due + INTERVALS[beat](settings.current.websocket), trio.current_time())
-            await trio.sleep_until(due)
-            await hub.send(beat)
+            due = max(last + INTERVALS[beat](settings.current.websocket), trio.current_time())
+            with trio.move_on_at(due) as patience:
+                await change.wait()
+            if patience.cancelled_caught:
+                last = due
+                await hub.send(beat)

@@ -6,7 +6,7 @@ exists is valid, so nothing after it checks again. Durations are seconds.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -164,9 +164,20 @@ class Config:
 
 class Settings:
     """The configuration in force. Whoever needs a value reads `settings.current` at the moment of use, so that
-    a reload reaches everyone at once; nobody keeps a copy."""
+    a reload reaches everyone at once; nobody keeps a copy. Whoever sleeps on a value asks to be told."""
 
-    __slots__ = ("current",)
+    __slots__ = ("_listeners", "current")
 
     def __init__(self, config: Config) -> None:
         self.current = config
+        self._listeners: list[Callable[[], None]] = []
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each change, for as long as this lives."""
+        self._listeners.append(listener)
+
+    def replace(self, config: Config) -> None:
+        """Put `config` in force."""
+        self.current = config
+        for listener in self._listeners:
+            listener()

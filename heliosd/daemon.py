@@ -238,7 +238,7 @@ class Daemon:
             async for number in signals:
                 if number == signal.SIGHUP:
                     notifier.reloading()
-                    await trio.to_thread.run_sync(reload, self.config_path, self.settings, self.access)
+                    await reload(self.config_path, self.settings, self.access)
                     notifier.ready()
                 elif stop.is_set():
                     everything.cancel()

@@ -5,13 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import structlog
+import trio
 
 from . import config_file, logs
 from .auth.access import Access
 from .auth.accounts import kept_admin
-from .config import Config, Settings
+from .config import Config, Settings, UserConfig
 from .config_file import data_directory
-from .errors import HeliosError
+from .errors import ConfigError, HeliosError, Problem
+from .referenced_files import problems_with_files
 
 log = structlog.get_logger("heliosd")
 
@@ -28,20 +30,35 @@ NEEDS_RESTART = (
 """Keys that are read at the start only; a change of one is reported and takes effect with the next start."""
 
 
-def reload(path: Path, settings: Settings, access: Access) -> bool:
+async def reload(path: Path, settings: Settings, access: Access) -> bool:
     """Put the file's configuration in force. False: it cannot be used, nothing changed, and the log says why."""
     try:
-        config = config_file.load(path)
-        admin = None if config.auth.users else kept_admin(data_directory(settings.current))
+        config, admin = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
     except HeliosError as error:
         log.error("configuration not reloaded; the old one stays in force", path=str(path), reason=str(error))
         return False
     later = [key for key in NEEDS_RESTART if _value(config, key) != _value(settings.current, key)]
     access.admin = admin
-    settings.current = config
+    settings.replace(config)
     logs.configure(config.log.level, config.log.format)
     log.info("configuration reloaded", path=str(path), needs_restart=later)
     return True
+
+
+def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None]:
+    """The file's configuration, found usable as a whole, and the user of the first start if it has no other."""
+    config = config_file.load(path)
+    problems = problems_with_files(config)
+    if config.auth.users:
+        admin = None
+    else:
+        admin = kept_admin(data_dir)
+        if admin is None:
+            # Making one is for a start, where somebody sees the password.
+            problems = (*problems, Problem("auth.users", "no user is left, and the first start made none"))
+    if problems:
+        raise ConfigError(problems)
+    return config, admin
 
 
 def _value(config: Config, key: str) -> object:

@@ -94,7 +94,9 @@ async def hypercorn_parts(
         finally:
             with trio.CancelScope(shield=True):  # dated by shutdown_timeout
                 await context.terminated.set()
-                await lifespan.wait_for_shutdown()
+                # Where the whole house was cancelled, the lifespan's own task is gone already.
+                with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                    await lifespan.wait_for_shutdown()
 
 
 class WalledStream:

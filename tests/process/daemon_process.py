@@ -12,13 +12,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
+from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
 from heliosd.auth.passwords import hash_password
@@ -133,9 +134,10 @@ class Daemon:
             verify=False,
         )
 
-    def connect(self, token: str, **options: Any) -> ClientConnection:
+    def connect(self, token: str, **options: Any) -> AbstractContextManager[ClientConnection]:
+        """A client on `/ws/cluster` for as long as a `with` lasts."""
         url = f"ws://{self.address}/ws/cluster?token={quote(token)}"
-        return connect(url, open_timeout=SECONDS, **{"compression": None, **options})
+        return closing_connection(url, {"compression": None, **options})
 
     def wait_ready(self) -> None:
         """Until a leader is known here."""
@@ -157,6 +159,12 @@ class Daemon:
         return self.process.wait(SECONDS)
 
 
+@contextmanager
+def closing_connection(url: str, options: dict[str, Any]) -> Iterator[ClientConnection]:
+    with connect(url, open_timeout=SECONDS, **options) as connection:
+        yield connection
+
+
 def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
     """Return once `holds()`; fail after `seconds`."""
     deadline = time.monotonic() + seconds
@@ -172,6 +180,21 @@ def receive(socket: ClientConnection, wanted: str, seconds: float = SECONDS) -> 
         message = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
         if message["type"] == wanted:
             return dict(message)
+
+
+def messages_until_closed(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
+    """Every message up to the close, and the code in the close frame (None: there was none)."""
+    messages = []
+    try:
+        while True:
+            messages.append(json.loads(socket.recv(SECONDS)))
+    except ConnectionClosed as closed:
+        return messages, None if closed.rcvd is None else int(closed.rcvd.code)
+
+
+def close_code(socket: ClientConnection) -> int | None:
+    """The code that the daemon closes with; messages before it are passed over."""
+    return messages_until_closed(socket)[1]
 
 
 @contextmanager

@@ -5,24 +5,26 @@ The short form runs in `make test`, the long one in `make prove-stop`.
 
 from __future__ import annotations
 
-import json
 import signal
 import socket as stdlib
 import threading
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, receive, running, wait_until
-from websockets.exceptions import ConnectionClosed
+from daemon_process import SECONDS, Daemon, messages_until_closed, receive, running, wait_until
 from websockets.sync.client import ClientConnection
 
 
-def open_many(daemon: Daemon, count: int) -> list[ClientConnection]:
+def open_many(daemon: Daemon, count: int, until_closed: ExitStack) -> list[ClientConnection]:
     token = daemon.token()
-    return [daemon.connect(token, max_queue=None, ping_interval=None) for _ in range(count)]
+    return [
+        until_closed.enter_context(daemon.connect(token, max_queue=None, ping_interval=None))
+        for _ in range(count)
+    ]
 
 
 def never_reading(daemon: Daemon, token: str) -> stdlib.socket:
@@ -39,21 +41,11 @@ def never_reading(daemon: Daemon, token: str) -> stdlib.socket:
     return socket
 
 
-def heard_until_the_end(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:
-    """Every message up to the close, and the close code that was received."""
-    messages = []
-    try:
-        while True:
-            messages.append(json.loads(socket.recv(SECONDS)))
-    except ConnectionClosed as closed:
-        return messages, closed.rcvd.code if closed.rcvd is not None else None
-
-
 def stop_once(folder: Path, clients: int, mute: int) -> None:
-    with running(folder, websocket="status_interval = 0.01") as daemon:
+    with running(folder, websocket="status_interval = 0.01") as daemon, ExitStack() as until_closed:
         token = daemon.token()
         mutes = [never_reading(daemon, token) for _ in range(mute)]
-        healthy = open_many(daemon, clients - mute)
+        healthy = open_many(daemon, clients - mute, until_closed)
         with daemon.client() as http:
             wait_until(lambda: len(http.get("/api/cluster/clients").json()["clients"]) == clients)
             # Those who never read have to be behind, or there would be nothing to wait for.
@@ -73,7 +65,7 @@ def stop_once(folder: Path, clients: int, mute: int) -> None:
         heard: dict[int, tuple[list[dict[str, Any]], int | None]] = {}
 
         def listen(number: int, socket: ClientConnection) -> None:
-            heard[number] = heard_until_the_end(socket)
+            heard[number] = messages_until_closed(socket)
 
         listeners = [
             threading.Thread(target=listen, args=(number, socket)) for number, socket in enumerate(healthy)
