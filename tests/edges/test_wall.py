@@ -25,6 +25,7 @@ from heliosd.websocket.tls import ClientStream
 
 LIMIT_SECONDS = 20
 SHORT = Patience(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
+FOR_EVER_SECONDS = 10_000.0
 BIG_BYTES = 30_000_000
 POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
@@ -159,7 +160,8 @@ class FakeConnection:
 
     async def receive_some(self, max_bytes: int) -> bytes:
         if not self.comes:
-            await trio.sleep_forever()
+            await trio.sleep(FOR_EVER_SECONDS)
+            return b""
         await trio.lowlevel.checkpoint()
         return self.comes.pop(0)
 
@@ -196,7 +198,7 @@ async def test_an_honest_slow_reader_gets_a_response_longer_than_any_one_deadlin
 async def test_a_peer_that_takes_no_piece_is_cut_also_inside_a_shield(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    connection = FakeConnection(seconds_a_piece=float("inf"))
+    connection = FakeConnection(seconds_a_piece=FOR_EVER_SECONDS)
     with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
         await walled_stream(connection).send_all(bytes(100))
     assert trio.current_time() == pytest.approx(10)
@@ -371,7 +373,7 @@ async def test_a_closed_stream_cancels_its_task_a_second_later(
 async def test_closing_dates_a_send_that_hangs_behind_a_shield(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    wall = walled_stream(FakeConnection(seconds_a_piece=float("inf")))
+    wall = walled_stream(FakeConnection(seconds_a_piece=FOR_EVER_SECONDS))
 
     async def send() -> None:
         with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
