@@ -17,7 +17,17 @@ from ..durable import MemberForgotten, MemberState
 from .batch import Batch, Pending, gather
 from .calls import Calls
 from .disk import Disk
-from .happenings import Answered, Applied, Changed, Crashed, Forgotten, Happening, Installed, Restarted
+from .happenings import (
+    Answered,
+    Applied,
+    Changed,
+    Crashed,
+    Forgotten,
+    Happening,
+    Installed,
+    Restarted,
+    Unwritten,
+)
 from .machine import Raft
 from .member import Member, Options, StateMachine
 from .messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
@@ -208,6 +218,7 @@ class Cluster:
             if member is not None and member.alive and member.life == life:
                 self.crash(name)
                 self.restart(name)
+                self._happenings.append(Unwritten(name, member.standing, member.disk.last_index))
         for parcel in back:
             if isinstance(parcel.content, Reply):
                 refusal = Reply(parcel.content.serial, Declined("storage"))
@@ -291,8 +302,8 @@ class Cluster:
             raise RuntimeError("whether this member's last writes reach its disk is not known yet")
         old = self.members[name]
         if not old.alive:
-            member = self.members[name] = self._start(name, old.disk)
-            self._happenings.append(Restarted(name, old.standing, member.raft.log.last_index))
+            self.members[name] = self._start(name, old.disk)
+            self._happenings.append(Restarted(name))
             self._review_members()
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:

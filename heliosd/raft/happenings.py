@@ -67,7 +67,14 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A member began anew from its disk: what it held in `was` beyond `last_index` is gone for good."""
+    """A member began anew from its disk."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A member's writes were refused: what it, standing as `was`, had appended after `last_index` never was."""
 
     member: str
     was: Standing
@@ -89,5 +96,14 @@ class Forgotten:
 
 
 Happening = (
-    Changed | Applied | Installed | RoundTrip | Unanswered | Answered | Restarted | Crashed | Forgotten
+    Changed
+    | Applied
+    | Installed
+    | RoundTrip
+    | Unanswered
+    | Answered
+    | Restarted
+    | Unwritten
+    | Crashed
+    | Forgotten
 )

@@ -1,0 +1,41 @@
+"""Events on their way from the backend to one listener."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import trio
+
+from ..events import Event, MetricsMoved, Value
+
+
+class Outbox:
+    """In order, and nothing is dropped: while the listener is slow, what it has not taken waits here.
+
+    Events pile up as fast as the cluster makes them. Values do not: as a newer one makes an older one worthless,
+    those that wait behind one another become one.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[Event | Value] = deque()
+        self._filled = trio.Event()
+
+    def put(self, item: Event | Value) -> None:
+        if isinstance(item, MetricsMoved) and self._waiting:
+            last = self._waiting[-1]
+            if isinstance(last, MetricsMoved):
+                self._waiting[-1] = MetricsMoved(metrics={**last.metrics, **item.metrics})
+                return
+        self._waiting.append(item)
+        self._filled.set()
+
+    async def relay(self, listener: trio.MemorySendChannel[Event | Value]) -> None:
+        """Carry everything to the listener, for ever. A listener that left takes nothing more."""
+        try:
+            while True:
+                await self._filled.wait()
+                while self._waiting:
+                    await listener.send(self._waiting.popleft())
+                self._filled = trio.Event()
+        except trio.BrokenResourceError:
+            return

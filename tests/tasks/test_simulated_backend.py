@@ -1,0 +1,281 @@
+"""The simulated backend on a clock that jumps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+from simulated_parts import ALONE, CONFIG, MemoryStore, count, follow, living, ready, register
+
+from heliosd.cluster.backend import Peer
+from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics, UpdateMetric
+from heliosd.errors import Conflict, Invalid, NotFound, StoreError
+from heliosd.events import Event, MetricsDefined, MetricsMoved, PeerChanged, SnapshotTaken, StateChanged, Value
+
+pytestmark = pytest.mark.usefixtures("autojump_clock")
+
+
+async def test_a_leader_is_elected_within_seconds_and_told_with_its_term() -> None:
+    seen: list[Event | Value] = []
+    async with living() as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        assert backend.not_ready() == "no leader"
+        await ready(backend)
+        status = backend.status()
+        nursery.cancel_scope.cancel()
+    last = [event for event in seen if isinstance(event, StateChanged)][-1]
+    assert (last.new_state, last.term, last.leader) == (status.node.state, status.node.term, status.leader.id)
+    assert last.member == "node-1"
+    assert status.leader.id
+    assert not status.stale
+    assert status.indices.applied_index == status.indices.last_log == 2
+
+
+async def test_an_alone_node_leads_itself() -> None:
+    async with living(config=ALONE) as backend:
+        await ready(backend)
+        assert backend.status().leader.is_leader
+        assert (await backend.propose(register())).index == 3
+
+
+async def test_a_write_is_on_disk_and_readable_when_it_is_answered() -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        committed = await backend.propose(register())
+        stored = [member.log[-1].index for member in store.load().members.values() if member.log]
+        assert sum(last >= committed.index for last in stored) >= 2
+        assert backend.metrics.view("app_requests").value == 0
+        await backend.propose(count(delta=2))
+        assert backend.metrics.view("app_requests").value == 2
+
+
+async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked() -> None:
+    async with living() as backend:
+        await backend.propose(register())
+        with pytest.raises(Conflict):
+            await backend.propose(register())
+        with pytest.raises(NotFound):
+            await backend.propose(count("app_other"))
+        with pytest.raises(Invalid):
+            await backend.propose(UpdateMetric(name="app_requests", delta=-1, at=1.0))
+        assert backend.metrics.view("app_requests").value == 0
+
+
+async def test_every_answered_write_is_there_after_a_kill() -> None:
+    store = MemoryStore()
+    answered = 0
+    for life in range(5):
+        async with living(store, replace(CONFIG, seed=life + 1)) as backend:
+            if life == 0:
+                await backend.propose(register())
+            await ready(backend)
+            assert backend.metrics.view("app_requests").value >= answered
+            with trio.move_on_after(0.5 + life / 10):
+                while True:
+                    await backend.propose(count())
+                    answered += 1
+    async with living(store) as backend:
+        await ready(backend)
+        assert backend.metrics.view("app_requests").value >= answered > 100
+
+
+async def test_many_writes_at_once_share_their_saves() -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.propose(register())
+        before, started = len(store.saves), trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for _ in range(500):
+                nursery.start_soon(backend.propose, count())
+        assert trio.current_time() - started < 0.1
+        assert len(store.saves) - before < 10
+        assert backend.metrics.view("app_requests").value == 500
+
+
+async def test_an_idle_cluster_writes_nothing_but_signs_of_life() -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await ready(backend)
+        await trio.sleep(1)
+        before = len(store.saves)
+        await trio.sleep(60)
+        assert len(store.saves) - before <= 7
+
+
+async def test_metrics_are_told_as_events_and_their_values_as_values() -> None:
+    seen: list[Event | Value] = []
+    async with living() as backend, trio.open_nursery() as nursery:
+        await ready(backend)
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.propose(register("app_a"))
+        await backend.propose(register("app_b"))
+        await backend.propose(count("app_a"))
+        await backend.propose(DeleteMetric(name="app_a", at=1.0))
+        await backend.propose(ResetMetrics(at=1.0))
+        await backend.propose(ResetMetrics(at=1.0))
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    defined = [event.metrics for event in seen if isinstance(event, MetricsDefined)]
+    assert [list(metrics) for metrics in defined] == [["app_a"], ["app_b"], ["app_a"], ["app_b"]]
+    assert [metrics[name] is None for metrics in defined for name in metrics] == [False, False, True, True]
+    moved = [event.metrics["app_a"].value for event in seen if isinstance(event, MetricsMoved)]
+    assert moved == [1.0]
+
+
+async def test_what_was_told_before_a_restart_is_not_told_again() -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.propose(register())
+        await backend.add_peer(Peer("node-4", "127.0.0.1:7003"))
+        await trio.sleep(15)
+        await backend.close()
+    seen: list[Event | Value] = []
+    async with living(store) as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await ready(backend)
+        assert backend.metrics.view("app_requests").value == 0
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    assert {type(event) for event in seen} == {StateChanged}
+
+
+async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgotten() -> None:
+    store = MemoryStore()
+    seen: list[Event | Value] = []
+    async with living(store) as backend, trio.open_nursery() as nursery:
+        await ready(backend)
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.add_peer(Peer("node-4", "127.0.0.1:7003"))
+        assert [peer.id for peer in backend.status().peers] == ["node-2", "node-3", "node-4"]
+        await trio.sleep(3)
+        assert "node-4" in store.load().members
+        assert backend.status().peers[2].latency.sample_count > 0
+        for wrong in [Peer("node-4", "127.0.0.1:7009"), Peer("node-5", "127.0.0.1:7003")]:
+            with pytest.raises(Conflict):
+                await backend.add_peer(wrong)
+        assert await backend.remove_peer("node-4") == Peer("node-4", "127.0.0.1:7003")
+        assert [peer.id for peer in backend.status().peers] == ["node-2", "node-3"]
+        await trio.sleep(1)
+        assert "node-4" not in store.load().members
+        with pytest.raises(NotFound):
+            await backend.remove_peer("node-4")
+        with pytest.raises(Conflict):
+            await backend.remove_peer("node-1")
+        nursery.cancel_scope.cancel()
+    changes = [
+        (event.event_type, event.peer_id, event.peer_address) for event in seen if isinstance(event, PeerChanged)
+    ]
+    assert changes == [("added", "node-4", "127.0.0.1:7003"), ("removed", "node-4", "127.0.0.1:7003")]
+
+
+async def test_members_change_in_quick_succession_from_one_to_five_and_back() -> None:
+    store = MemoryStore()
+    async with living(store, ALONE) as backend:
+        for number in range(2, 6):
+            await backend.add_peer(Peer(f"node-{number}", f"127.0.0.1:70{number:02}"))
+        await backend.propose(register())
+        for number in range(2, 6):
+            await backend.remove_peer(f"node-{number}")
+        await backend.propose(count())
+        assert backend.status().peers == ()
+        await trio.sleep(1)
+        assert list(store.load().members) == ["node-1"]
+
+
+async def test_leadership_goes_where_it_is_sent_and_comes_back() -> None:
+    async with living() as backend:
+        await ready(backend)
+        for target in ["node-2", "node-1", "node-3", "node-3"]:
+            assert await backend.transfer_leadership(target) == target
+            assert backend.status().leader.id == target
+            await backend.propose(register(f"app_{target[-1]}_{backend.status().node.term}"[:12])) if (
+                target != "node-3"
+            ) else None
+        before = backend.status().leader.id
+        assert await backend.transfer_leadership(None) != before
+        with pytest.raises(NotFound):
+            await backend.transfer_leadership("node-9")
+
+
+async def test_a_follower_shows_no_indices_of_others_and_a_leader_does() -> None:
+    async with living() as backend:
+        await ready(backend)
+        await backend.transfer_leadership("node-1")
+        await trio.sleep(1)
+        status = backend.status()
+        assert [peer.match_index for peer in status.peers] == [status.indices.last_log] * 2
+        await backend.transfer_leadership("node-2")
+        assert not isinstance(backend.status().peers[0].match_index, int)
+
+
+async def test_latencies_come_from_messages_that_travelled() -> None:
+    async with living(config=replace(CONFIG, latency_ms=20.0)) as backend:
+        await ready(backend)
+        await trio.sleep(30)
+        for peer in backend.status().peers:
+            assert 20 < peer.latency.min_latency_ms < peer.latency.avg_latency_ms < 100
+            assert peer.latency.sample_count > 20
+        assert backend.status().cluster_health.healthy_peers == 2
+
+
+async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart() -> None:
+    store = MemoryStore()
+    seen: list[Event | Value] = []
+    async with living(store) as backend, trio.open_nursery() as nursery:
+        await backend.propose(register())
+        committed = await backend.propose(count(delta=5))
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        record = await backend.take_snapshot()
+        assert (record.index, record.term) == (committed.index, committed.term)
+        assert await backend.take_snapshot() == record
+        assert store.load().members["node-1"].snapshot.index == committed.index
+        await trio.sleep(1)
+        nursery.cancel_scope.cancel()
+    async with living(store) as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await ready(backend)
+        assert backend.metrics.view("app_requests").value == 5
+        assert backend.snapshots.latest == record
+        nursery.cancel_scope.cancel()
+    assert [event.snapshot.type for event in seen if isinstance(event, SnapshotTaken)] == ["created"]
+
+
+async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed() -> None:
+    store = MemoryStore()
+    config = replace(CONFIG, snapshot_threshold=50, snapshot_interval=100.0)
+    async with living(store, config) as backend:
+        await backend.propose(register())
+        for _ in range(60):
+            await backend.propose(count())
+        await trio.sleep(1)
+        states = store.load().members
+        assert {len(state.log) < 50 and state.snapshot.index >= 50 for state in states.values()} == {True}
+        committed = await backend.propose(count())
+        await trio.sleep(110)
+        assert {state.snapshot.index for state in store.load().members.values()} == {committed.index}
+        await trio.sleep(200)
+        assert {state.snapshot.index for state in store.load().members.values()} == {committed.index}
+
+
+async def test_another_nodes_data_is_refused_and_untouched() -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.propose(register())
+    before = store.load()
+    with pytest.raises(StoreError, match="node-1"):
+        async with living(store, node="other"):
+            pass
+    assert store.load() == before
+
+
+async def test_the_stored_members_hold_over_the_configured_ones(caplog: pytest.LogCaptureFixture) -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.remove_peer("node-3")
+        await trio.sleep(1)
+    async with living(store) as backend:
+        await ready(backend)
+        assert [peer.id for peer in backend.status().peers] == ["node-2"]
+    assert "node-3" in caplog.text
+    assert "configured" in caplog.text
