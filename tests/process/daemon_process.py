@@ -7,6 +7,7 @@ import os
 import queue
 import re
 import signal
+import socket as stdlib
 import subprocess
 import sys
 import threading
@@ -15,10 +16,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 
 import httpx
+import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
@@ -33,7 +35,7 @@ CONFIG = """
 [node]
 id = "node-1"
 [server]
-listen = "127.0.0.1:0"
+listen = "{listen}"
 {server}
 [websocket]
 {websocket}
@@ -60,12 +62,26 @@ roles = []
 """
 
 
-def write_config(folder: Path, *, server: str = "", websocket: str = "", simulated: str = "") -> Path:
+def write_config(
+    folder: Path, *, listen: str = "127.0.0.1:0", server: str = "", websocket: str = "", simulated: str = ""
+) -> Path:
     path = folder / "config.toml"
-    path.write_text(
-        CONFIG.format(server=server, websocket=websocket, simulated=simulated, hash=_HASH), encoding="utf-8"
-    )
+    text = CONFIG.format(listen=listen, server=server, websocket=websocket, simulated=simulated, hash=_HASH)
+    path.write_text(text, encoding="utf-8")
     return path
+
+
+def lacking(told: str) -> NoReturn:
+    """This machine cannot run the test: it is skipped, and in CI it fails."""
+    if os.environ.get("CI"):
+        pytest.fail(told)
+    pytest.skip(told)
+
+
+def free_port() -> int:
+    """A TCP port of the loopback that nobody listens on at the moment."""
+    with stdlib.create_server(("127.0.0.1", 0)) as socket:
+        return int(socket.getsockname()[1])
 
 
 @dataclass
@@ -136,8 +152,13 @@ class Daemon:
 
     def connect(self, token: str, **options: Any) -> AbstractContextManager[ClientConnection]:
         """A client on `/ws/cluster` for as long as a `with` lasts."""
-        url = f"ws://{self.address}/ws/cluster?token={quote(token)}"
+        url = f"{'wss' if self.tls else 'ws'}://{self.address}/ws/cluster?token={quote(token)}"
         return closing_connection(url, {"compression": None, **options})
+
+    def wait_listening(self) -> None:
+        """Until the log says that it is, and where."""
+        line = self.wait_logged(lambda entry: entry.get("event") == "ready")
+        self.address, self.tls = line["address"], bool(line["tls"])
 
     def wait_ready(self) -> None:
         """Until a leader is known here."""
@@ -210,20 +231,27 @@ def running(
     config = config or write_config(folder, **sections)
     state = folder / "state"
     state.mkdir(mode=0o700, exist_ok=True)
-    process = subprocess.Popen(
+    with logging_process(
         [sys.executable, "-m", "heliosd", "serve", "--config", str(config)],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "STATE_DIRECTORY": str(state), **(env or {})},
+        config,
+        {"STATE_DIRECTORY": str(state), **(env or {})},
+    ) as daemon:
+        daemon.wait_listening()
+        if ready:
+            daemon.wait_ready()
+        yield daemon
+
+
+@contextmanager
+def logging_process(command: list[str], config: Path, env: dict[str, str]) -> Iterator[Daemon]:
+    """A process that is, or becomes, a daemon. It need not listen yet."""
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, **env}
     )
     daemon = Daemon(process, config)
     reader = threading.Thread(target=daemon.read_log)
     reader.start()
     try:
-        line = daemon.wait_logged(lambda entry: entry.get("event") == "ready")
-        daemon.address, daemon.tls = line["address"], bool(line["tls"])
-        if ready:
-            daemon.wait_ready()
         yield daemon
     finally:
         if process.poll() is None:

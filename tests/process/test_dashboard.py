@@ -1,0 +1,206 @@
+"""The dashboard in a real browser, from the login to the logout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+from browser_page import Tab, browser_running
+from daemon_process import PASSWORD, Daemon, running, wait_until
+from playwright.sync_api import Browser, expect
+
+pytestmark = pytest.mark.needs("chromium")
+
+METRICS = "/api/cluster/custom-metrics"
+QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
+"""So that what appears was pushed when it happened, and did not come with the next beat."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browser_running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("dashboard"), websocket=QUIET) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with daemon.client() as client:
+        yield client
+
+
+def log_in(tab: Tab, daemon: Daemon, password: str = PASSWORD) -> None:
+    tab.page.goto(f"{daemon.url}/")
+    tab.page.fill("#login-username", "admin")
+    tab.page.fill("#login-password", password)
+    tab.page.click("#login-submit")
+
+
+@contextmanager
+def watching(browser: Browser, daemon: Daemon, color_scheme: str = "light") -> Iterator[Tab]:
+    """A tab that is logged in and live, and in which nothing but the expected went wrong."""
+    with ExitStack() as until_closed:
+        tab = Tab(browser, color_scheme=color_scheme)
+        until_closed.callback(tab.page.close)
+        log_in(tab, daemon)
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+        yield tab
+        assert tab.complaints == []
+
+
+def test_a_wrong_password_is_told_and_nothing_is_shown(browser: Browser, daemon: Daemon) -> None:
+    tab = Tab(browser)
+    log_in(tab, daemon, "wrong")
+    expect(tab.page.locator("#login-message")).to_be_visible()
+    expect(tab.page.locator("#login-message")).not_to_be_empty()
+    expect(tab.page.locator("#dashboard")).to_be_hidden()
+    expect(tab.page.locator("#connection")).to_have_attribute("data-state", "signed-out")
+    assert tab.complaints_but("401") == []  # the browser's own remark about the answer
+    tab.page.close()
+
+
+def test_after_the_login_the_cluster_is_shown_and_live(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    with watching(browser, daemon) as tab:
+        expect(tab.page.locator("#login")).to_be_hidden()
+        expect(tab.page.locator("#user")).to_have_text("admin")
+        leader = http.get("/api/cluster/status").json()["leader"]["id"]
+        expect(tab.page.locator("#leader")).to_have_text(leader)
+        expect(tab.page.locator('[data-field="observed_by"]')).to_have_text("node-1")
+        expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
+        for peer in ("node-2", "node-3"):
+            expect(tab.page.locator(f'#peers tr[data-peer="{peer}"]')).to_contain_text("127.0.0.1:700")
+
+
+def test_the_token_stands_in_no_address_and_nowhere_on_the_page(browser: Browser, daemon: Daemon) -> None:
+    tab = Tab(browser)
+    with tab.page.expect_websocket() as opened, tab.page.expect_response("**/api/auth/login") as answer:
+        log_in(tab, daemon)
+    token = answer.value.json()["token"]
+    expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+    assert opened.value.url == f"ws://{daemon.address}/ws/cluster"
+    assert tab.page.url == f"{daemon.url}/"
+    assert token not in tab.page.content()
+    assert tab.page.evaluate(
+        "[document.cookie, ...Object.values(localStorage), ...Object.values(sessionStorage)]"
+    ) == [""]
+    tab.page.close()
+
+
+def test_a_peer_and_a_metric_appear_when_they_come_change_and_go(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    with watching(browser, daemon) as tab:
+        peer = tab.page.locator('#peers tr[data-peer="node-7"]')
+        answer = http.post("/api/cluster/peers", json={"id": "node-7", "address": "127.0.0.1:7006"})
+        assert answer.status_code == 201, answer.text
+        expect(peer).to_be_visible()
+        expect(tab.page.locator("#events li").filter(has_text="node-7").first).to_contain_text("added")
+        assert (
+            http.post(METRICS, json={"name": "jobs", "type": "gauge", "help": "waiting"}).status_code == 201
+        )
+        assert http.put(METRICS, json={"name": "jobs", "value": 41.5}).status_code == 200
+        value = tab.page.locator('#metrics tr[data-metric="jobs"] [data-field="value"]')
+        expect(value).to_have_text("41.5")
+        assert http.put(METRICS, json={"name": "jobs", "value": 43}).status_code == 200
+        expect(value).to_have_text("43")
+        assert http.delete(METRICS, params={"name": "jobs"}).status_code == 200
+        assert http.delete("/api/cluster/peers", params={"id": "node-7"}).status_code == 200
+        expect(value).to_have_count(0)
+        expect(peer).to_have_count(0)
+
+
+def test_the_list_of_events_keeps_the_newest_fifty(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    with watching(browser, daemon) as tab:
+        for number in range(55):
+            register = {"name": f"event_{number}", "type": "counter"}
+            assert http.post(METRICS, json=register).status_code == 201
+        lines = tab.page.locator("#events li")
+        expect(lines.first).to_contain_text("event_54")
+        expect(lines).to_have_count(50)
+        shown = [int(str(line.get_attribute("data-seq"))) for line in lines.all()]
+        assert shown == list(range(shown[0], shown[0] - 50, -1))
+        assert http.post(f"{METRICS}/reset").status_code == 200
+        expect(tab.page.locator("#metrics tbody tr")).to_have_count(0)
+
+
+def test_what_a_metric_is_called_cannot_become_markup(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    evil = '"><img src=x onerror="window.hacked=1"><script>window.hacked=1</script>'
+    with watching(browser, daemon) as tab:
+        register = {"name": "evil", "type": "gauge", "help": evil, "labels": {"env": evil}}
+        answer = http.post(METRICS, json=register)
+        assert answer.status_code == 201, answer.text
+        row = tab.page.locator('#metrics tr[data-metric="evil"]')
+        expect(row).to_contain_text(f"env={evil}")
+        expect(row.locator(".under").first).to_have_text(evil)
+        expect(tab.page.locator("#dashboard img, #dashboard script")).to_have_count(0)
+        assert tab.page.evaluate("window.hacked") is None
+    with watching(browser, daemon) as later:  # and neither where it comes with the first status
+        expect(later.page.locator('#metrics tr[data-metric="evil"]')).to_contain_text(evil)
+        assert later.page.evaluate("window.hacked") is None
+    assert http.delete(METRICS, params={"name": "evil"}).status_code == 200
+
+
+def test_light_and_dark_follow_the_system(browser: Browser, daemon: Daemon) -> None:
+    seen = set()
+    for scheme in ("light", "dark"):
+        with watching(browser, daemon, scheme) as tab:
+            expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
+            seen.add(
+                tab.page.evaluate(
+                    "(() => { const s = getComputedStyle(document.documentElement), b = getComputedStyle(document.body);"
+                    " return [s.backgroundColor, b.backgroundColor, b.color].join() })()"
+                )
+            )
+    assert len(seen) == 2
+
+
+def test_logging_out_ends_the_token_and_leaves_nothing_to_read(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    with watching(browser, daemon) as tab:
+        with tab.page.expect_response("**/api/auth/logout") as answer:
+            tab.page.click("#logout")
+        assert answer.value.status == 200
+        expect(tab.page.locator("#login")).to_be_visible()
+        expect(tab.page.locator("#dashboard")).to_be_hidden()
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "signed-out")
+        expect(tab.page.locator("#peers tbody tr")).to_have_count(0)
+        wait_until(lambda: http.get("/api/cluster/clients").json()["total"] == 0)
+
+
+def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tmp_path: Path) -> None:
+    with ExitStack() as until_closed:
+        with running(tmp_path, websocket=QUIET) as first:
+            tab = Tab(browser)
+            until_closed.callback(tab.page.close)
+            log_in(tab, first)
+            connection = tab.page.locator("#connection")
+            expect(connection).to_have_attribute("data-state", "live")
+            assert tab.complaints == []
+            assert first.stop() == 0
+            expect(connection).to_have_attribute("data-state", "reconnecting")
+            expect(tab.page.locator("#connection-reason")).to_be_visible()
+            expect(tab.page.locator("#dashboard")).to_have_attribute("data-fresh", "no")
+        config = first.config.read_text(encoding="utf-8").replace("127.0.0.1:0", first.address)
+        first.config.write_text(config, encoding="utf-8")
+        with running(tmp_path, first.config) as again, again.client() as http:
+            # Its token holds, since the key is in the data directory: nobody has to log in.
+            expect(connection).to_have_attribute("data-state", "live")
+            expect(tab.page.locator("#dashboard")).to_have_attribute("data-fresh", "yes")
+            assert http.post(METRICS, json={"name": "back", "type": "gauge"}).status_code == 201
+            expect(tab.page.locator('#metrics tr[data-metric="back"]')).to_be_visible()
+            assert tab.complaints_but("ERR_CONNECTION_REFUSED") == []  # the browser's own remarks
