@@ -104,7 +104,7 @@ class MemberState:
 
     term: int = 0
     vote: str = ""
-    snapshot: Snapshot = Snapshot()
+    snapshot: Snapshot = field(default_factory=Snapshot)
     log: tuple[Entry, ...] = ()
     """Contiguous, from `snapshot.index + 1` on."""
 

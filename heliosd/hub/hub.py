@@ -14,7 +14,6 @@ from functools import partial
 from math import inf
 from typing import assert_never
 
-import structlog
 import trio
 
 from .. import messages
@@ -39,8 +38,6 @@ BATCH = 50
 
 PING_SLOTS = 64
 """Clients are pinged in so many groups over a ping interval, never all in one tick."""
-
-log = structlog.get_logger(__name__)
 
 
 class Beat(Enum):
