@@ -74,7 +74,7 @@ ROUTES: tuple[Route, ...] = (
     Route(paths=_CLIENTS, method="GET", view=clients.list_clients, permission=READ,
           summary="Who is connected"),
     Route(paths=_CLIENTS, method="DELETE", view=clients.disconnect_client, permission=ADMIN,
-          query=clients.OneClient, summary="Disconnect a client"),
+          query=peers.ById, body=peers.ById, summary="Disconnect a client"),
 
     Route(paths=("/healthz",), method="GET", view=service.show_health, needs_token=never,
           summary="The process lives"),

@@ -6,16 +6,14 @@ from msgspec import Struct
 
 from ...errors import NotFound
 from ...hub.roster import ClientView
+from ..arguments import one_of
 from ..route import Answer, Call, Nothing
+from .peers import ById
 
 
 class ClientList(Struct, frozen=True):
     clients: list[ClientView]
     total: int
-
-
-class OneClient(Struct, frozen=True):
-    id: str
 
 
 class ClientGone(Struct, frozen=True):
@@ -28,8 +26,8 @@ async def list_clients(call: Call[Nothing, Nothing]) -> Answer:
     return Answer(body=ClientList(clients, len(clients)))
 
 
-async def disconnect_client(call: Call[OneClient, Nothing]) -> Answer:
-    client_id = call.query.id
+async def disconnect_client(call: Call[ById, ById]) -> Answer:
+    client_id = one_of(call.query.id, call.body.id, "id")
     if not call.parts.roster.disconnect(client_id):
         raise NotFound("Unknown client", field="id")
     return Answer(body=ClientGone("Client disconnected successfully", client_id))

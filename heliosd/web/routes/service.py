@@ -52,7 +52,7 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
         queue_depth=roster.queue_depth(),
         now=call.now,
     )
-    return Answer(body=text, headers={"Content-Type": "text/plain; version=0.0.4; charset=utf-8"})
+    return Answer(body=text, headers={"Content-Type": prometheus.CONTENT_TYPE})
 
 
 async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:

@@ -1,0 +1,292 @@
+"""The REST app over a cluster of one: real trackers and metrics, and a log whose answers a test decides."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import argon2
+import trio
+from quart import Response
+from trio.testing import wait_all_tasks_blocked
+
+from heliosd.auth.access import Access
+from heliosd.auth.tokens import SigningKey
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Committed, Peer
+from heliosd.cluster.custom_metrics import MetricCommand, MetricSet
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.cluster.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.config import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
+from heliosd.durable import Change, Saved
+from heliosd.errors import Conflict, NotFound
+from heliosd.events import Event, Value
+from heliosd.hub.counters import HubCounters
+from heliosd.hub.roster import ClientView
+from heliosd.web.app import Parts, create_app
+
+PASSWORD = "correct horse battery staple"
+# As weak as argon2 can be made, so that tests spend no time on it.
+PASSWORD_HASH = argon2.PasswordHasher(time_cost=1, memory_cost=8, parallelism=1).hash(PASSWORD)
+ROLES = {
+    **DEFAULT_ROLES,
+    "watcher": frozenset({"cluster:watch"}),
+    "writer": frozenset({"cluster:write"}),
+    "operator": frozenset({"cluster:admin"}),
+    "nobody": frozenset[str](),
+}
+START = 1_800_000_000.0
+
+
+def now() -> Instant:
+    return Instant(START + trio.current_time(), trio.current_time())
+
+
+class LoneBackend:
+    """A cluster of this node and of peers that are only names. `trouble` is raised by every write; while `stuck`,
+    writes never return."""
+
+    def __init__(self) -> None:
+        self.trouble: Exception | None = None
+        self.stuck = False
+        self.reason: str | None = None
+        self.index = 0
+        self.peers: dict[str, Peer] = {}
+        self.metrics = MetricSet()
+        self.latency = LatencyTracker()
+        self.uptime = UptimeTracker("node-1", Saved())
+        self.uptime.start("Leader", now())
+        self.snapshots = SnapshotTracker("node-1", Saved(), interval=300.0, threshold=10_000)
+        for serial in (2, 3):
+            self._join(Peer(f"node-{serial}", f"127.0.0.1:{6999 + serial}"))
+            self.latency.succeeded(f"node-{serial}", "append_entries", 0.002, now())
+
+    def status(self) -> ClusterStatus:
+        return ClusterStatus(
+            node=NodeView("node-1", "Leader", 5),
+            leader=LeaderView("node-1", "127.0.0.1:7000", is_leader=True),
+            indices=Indices(self.index, 5, self.index, self.index),
+            peers=tuple(
+                PeerView(
+                    id=peer.id,
+                    address=peer.address,
+                    match_index=self.index,
+                    next_index=self.index + 1,
+                    latency=self.latency.peer_latency(peer.id, now()),
+                )
+                for peer in self.peers.values()
+            ),
+            peer_states=tuple(PeerState(peer.id, peer.address, "Follower") for peer in self.peers.values()),
+            cluster_health=self.latency.cluster_health(now()),
+            observed_by="node-1",
+            observed_at=now().wall,
+            stale=False,
+        )
+
+    def not_ready(self) -> str | None:
+        return self.reason
+
+    async def propose(self, command: MetricCommand) -> Committed:
+        await self._commit()
+        self.metrics.apply(command)
+        return Committed(self.index, 5)
+
+    async def add_peer(self, peer: Peer) -> None:
+        await self._commit()
+        if peer.id == "node-1" or peer.id in self.peers:
+            raise Conflict("A member of this id exists", field="id")
+        self._join(peer)
+
+    async def remove_peer(self, peer_id: str) -> Peer:
+        await self._commit()
+        if peer_id == "node-1":
+            raise Conflict("This node cannot remove itself", field="id")
+        if peer_id not in self.peers:
+            raise NotFound("Unknown peer", field="id")
+        self.latency.remove_peer(peer_id)
+        return self.peers.pop(peer_id)
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        await self._commit()
+        if target is not None and target not in self.peers:
+            raise NotFound("Unknown peer", field="target")
+        return target or next(iter(self.peers))
+
+    async def take_snapshot(self) -> SnapshotRecord:
+        await self._commit()
+        if self.snapshots.latest is None or self.snapshots.latest.index < self.index:
+            self.snapshots.created(
+                index=self.index,
+                term=5,
+                size=100,
+                duration=0.001,
+                entries_compacted=1,
+                leader_id="node-1",
+                peer_count=len(self.peers),
+                previous_index=0,
+                now=now(),
+            )
+        assert self.snapshots.latest is not None
+        return self.snapshots.latest
+
+    async def reset_uptime(self) -> None:
+        await self._commit()
+        self.uptime.reset(now())
+
+    async def reset_snapshots(self) -> None:
+        await self._commit()
+        self.snapshots.reset()
+
+    @asynccontextmanager
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event | Value]]:
+        send, receive = trio.open_memory_channel[Event | Value](1)
+        async with send, receive:
+            yield receive
+
+    def _join(self, peer: Peer) -> None:
+        self.peers[peer.id] = peer
+        self.latency.add_peer(peer.id, peer.address, now())
+
+    async def _commit(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.stuck:
+            await trio.sleep_forever()
+        if self.trouble is not None:
+            raise self.trouble
+        self.index += 1
+
+
+@dataclass
+class FakeRoster:
+    counters: HubCounters = field(default_factory=HubCounters)
+    clients: dict[str, ClientView] = field(default_factory=dict)
+    revoked: list[str] = field(default_factory=list)
+
+    def connect(self, client_id: str) -> None:
+        self.clients[client_id] = ClientView(
+            id=client_id,
+            user="admin",
+            address="127.0.0.1:50000",
+            since="2027-01-15T08:00:00.000000Z",
+            transport="websocket",
+            queue=0,
+            sent=3,
+            dropped=0,
+        )
+
+    def views(self) -> list[ClientView]:
+        return list(self.clients.values())
+
+    def count(self) -> int:
+        return len(self.clients)
+
+    def queue_depth(self) -> int:
+        return 0
+
+    def disconnect(self, client_id: str) -> bool:
+        return self.clients.pop(client_id, None) is not None
+
+    def token_revoked(self, jti: str) -> None:
+        self.revoked.append(jti)
+
+
+class Rest:
+    """The app and what stands behind it. A user is called like the only role he has."""
+
+    def __init__(self) -> None:
+        users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
+        self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
+        self.access = Access(self.settings, SigningKey(bytes(range(32))), {})
+        self.backend = LoneBackend()
+        self.roster = FakeRoster()
+        self.saved: list[Change] = []
+        self.disk_trouble: Exception | None = None
+        self.app = create_app(
+            Parts(
+                settings=self.settings,
+                backend=self.backend,
+                access=self.access,
+                roster=self.roster,
+                save=self._save,
+                now=now,
+            )
+        )
+        self.client = self.app.test_client(use_cookies=False)
+
+    async def _save(self, changes: Sequence[Change]) -> None:
+        await trio.sleep(0.01)
+        if self.disk_trouble is not None:
+            raise self.disk_trouble
+        self.saved.extend(changes)
+
+    def configure(self, **sections: Any) -> None:
+        """Replace fields of sections: `configure(metrics={"public": True})`."""
+        config = self.settings.current
+        changed = {name: replace(getattr(config, name), **fields) for name, fields in sections.items()}
+        self.settings.current = replace(config, **changed)
+
+    def token(self, user: str = "admin", ttl: float | None = None) -> str:
+        return self.access.issue(user, now().wall, ttl).token
+
+    async def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        user: str | None = "admin",
+        token: str | None = None,
+        headers: dict[str, str] | None = None,
+        address: str = "127.0.0.1",
+    ) -> Response:
+        """`body` is sent as it is if it is bytes, else as JSON. `user` None: without a token."""
+        if token is None and user is not None:
+            token = self.token(user)
+        sent = {} if token is None else {"Authorization": f"Bearer {token}"}
+        data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.client.open(
+            path,
+            method=method,
+            headers={**sent, **(headers or {})},
+            data=data,
+            scope_base={"client": (address, 50_000)},
+        )
+
+    async def told(self, method: str, path: str, body: object = None, **options: Any) -> tuple[int, Any]:
+        """Status and decoded JSON."""
+        response = await self.ask(method, path, body, **options)
+        return response.status_code, json.loads(await response.get_data())
+
+    async def ask_and_leave(self, method: str, path: str, token: str) -> None:
+        """Send a whole request, and hang up while it is being served. Returns once the app is done with it."""
+        scope = {
+            "type": "http",
+            "asgi": {"spec_version": "2.1"},
+            "http_version": "1.1",
+            "method": method,
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())],
+            "client": ("127.0.0.1", 50_000),
+            "extensions": {},
+        }
+        received = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+
+        async def receive() -> dict[str, object]:
+            message = next(received)
+            if message["type"] == "http.disconnect":
+                await wait_all_tasks_blocked()
+            return message
+
+        async def send(message: dict[str, object]) -> None:
+            await trio.lowlevel.checkpoint()
+
+        await self.app(scope, receive, send)  # type: ignore[arg-type]

@@ -1,0 +1,274 @@
+"""Coming in and going out over REST."""
+
+from __future__ import annotations
+
+import json
+import logging
+import threading
+
+import pytest
+import trio
+from rest_parts import PASSWORD, START, Rest, now
+from rest_shapes import SESSION, check
+from trio.testing import MockClock
+
+from heliosd.auth.tokens import MAX_TIME
+from heliosd.clock import rfc3339
+from heliosd.durable import TokenRevoked
+from heliosd.errors import Invalid, StoreFull, Unauthenticated
+from heliosd.web.guard import authenticate, tokens_carried
+from heliosd.web.login import HASHES_AT_ONCE, QUEUE_LENGTH
+
+GOOD = {"username": "viewer", "password": PASSWORD}
+LOGIN = "/api/auth/login"
+
+
+@pytest.fixture
+async def rest() -> Rest:
+    """On the real clock: passwords are hashed in threads."""
+    return Rest()
+
+
+@pytest.fixture
+async def still() -> Rest:
+    """On a clock that jumps."""
+    return Rest()
+
+
+# -- login -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", [LOGIN, "/api/v1/auth/login"])
+async def test_a_login_answers_with_a_token_that_works(rest: Rest, path: str) -> None:
+    status, session = await rest.told("POST", path, GOOD, user=None)
+    assert status == 200
+    check(SESSION, session)
+    assert (session["user_id"], session["roles"]) == ("viewer", ["viewer"])
+    assert rfc3339(now().wall + 28_780) <= session["expires_at"] <= rfc3339(now().wall + 28_801)
+    status, me = await rest.told("GET", "/api/auth/me", token=session["token"])
+    assert (status, me["user_id"], me["expires_at"]) == (200, "viewer", session["expires_at"])
+    assert me["permissions"] == ["cluster:read", "cluster:watch"]
+
+
+async def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(rest: Rest) -> None:
+    wrong_name = await rest.ask("POST", LOGIN, {**GOOD, "username": "mallory"}, user=None)
+    wrong_password = await rest.ask("POST", LOGIN, {**GOOD, "password": "guess"}, user=None)
+    assert wrong_name.status_code == wrong_password.status_code == 401
+    assert (
+        await wrong_name.get_data() == await wrong_password.get_data() == b'{"error":"Invalid credentials"}'
+    )
+    assert list(wrong_name.headers) == list(wrong_password.headers)
+
+
+async def test_a_megabyte_of_password_is_refused_before_it_costs_a_hash(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest.access, "check_password", None)
+    status, body = await rest.told("POST", LOGIN, {**GOOD, "password": "x" * 1_000_000}, user=None)
+    assert (status, body["field"]) == (400, "password")
+
+
+async def test_guessing_is_429_for_that_address_and_name_only(rest: Rest) -> None:
+    wrong = {**GOOD, "password": "guess"}
+    for _ in range(10):
+        assert (await rest.ask("POST", LOGIN, wrong, user=None)).status_code == 401
+    late = await rest.ask("POST", LOGIN, GOOD, user=None)
+    assert (late.status_code, await late.get_json()) == (429, {"error": "Too many failed logins"})
+    assert 1 <= int(late.headers["Retry-After"]) <= 60
+    forwarded = {"X-Forwarded-For": "10.9.9.9", "Forwarded": "for=10.9.9.9", "X-Real-IP": "10.9.9.9"}
+    assert (await rest.ask("POST", LOGIN, GOOD, user=None, headers=forwarded)).status_code == 429
+    assert (await rest.ask("POST", LOGIN, GOOD, user=None, address="10.0.0.1")).status_code == 200
+    assert (await rest.ask("POST", LOGIN, {**GOOD, "username": "admin"}, user=None)).status_code == 200
+
+
+async def test_right_passwords_are_never_throttled(rest: Rest) -> None:
+    for _ in range(30):
+        assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
+
+
+async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_sent_away(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, lock, most, running = threading.Event(), threading.Lock(), 0, 0
+
+    def slow(name: str, password: str) -> bool:
+        nonlocal most, running
+        with lock:
+            running += 1
+            most = max(most, running)
+        assert gate.wait(20)
+        with lock:
+            running -= 1
+        return True
+
+    monkeypatch.setattr(rest.access, "check_password", slow)
+    statuses: list[int] = []
+
+    async def log_in(number: int) -> None:
+        answer = await rest.ask("POST", LOGIN, GOOD, user=None, address=f"10.0.0.{number}")
+        statuses.append(answer.status_code)
+        if answer.status_code == 503:
+            assert answer.headers["Retry-After"] == "1"
+        if len(statuses) == 40 - HASHES_AT_ONCE - QUEUE_LENGTH:
+            gate.set()  # all that are sent away were, while nobody's hash was done
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(40):
+                nursery.start_soon(log_in, number)
+    assert statuses.count(503) == 40 - HASHES_AT_ONCE - QUEUE_LENGTH
+    assert statuses.count(200) == HASHES_AT_ONCE + QUEUE_LENGTH
+    assert most == HASHES_AT_ONCE
+
+
+async def test_a_page_of_a_foreign_origin_cannot_log_in(rest: Rest) -> None:
+    for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
+        answer = await rest.ask("POST", LOGIN, GOOD, user=None, headers={"Origin": origin})
+        assert (answer.status_code, await answer.get_json()) == (403, {"error": "Origin not allowed"})
+    own = await rest.ask("POST", LOGIN, GOOD, user=None, headers={"Origin": "http://localhost"})
+    assert own.status_code == 200
+
+
+async def test_no_secret_reaches_a_log_line_or_another_answer(
+    rest: Rest, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    canary = "canary-5f3a"
+    _, session = await rest.told("POST", LOGIN, GOOD, user=None)
+    answers = [
+        await rest.told("POST", LOGIN, {"username": "viewer", "password": canary}, user=None),
+        await rest.told("POST", LOGIN, {"username": "viewer", "password": canary, "x": 1}, user=None),
+        await rest.told("GET", "/api/cluster/status", token=f"{canary}.{canary}.{canary}"),
+        await rest.told("GET", "/api/auth/me", token=session["token"]),
+    ]
+    rest.backend.trouble = RuntimeError("bug")
+    answers.append(await rest.told("POST", "/api/cluster/snapshot"))
+    told = json.dumps(answers) + caplog.text + "".join(capsys.readouterr())
+    assert canary not in told
+    assert session["token"] not in told
+
+
+# -- refresh, me -----------------------------------------------------------------------------------------------
+
+
+async def test_refresh_gives_a_new_token_and_leaves_the_old_one(autojump_clock: MockClock, still: Rest) -> None:
+    old = still.token("viewer", ttl=60)
+    await trio.sleep(30)
+    status, session = await still.told("POST", "/api/auth/refresh", token=old)
+    assert status == 200
+    check(SESSION, session)
+    assert session["token"] != old
+    assert session["expires_at"] == rfc3339(START + 30 + 28_800)
+    for token in (old, session["token"]):
+        assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 200
+
+
+async def test_an_expired_token_holds_nowhere_and_cannot_be_refreshed(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer", ttl=60)
+    await trio.sleep(60)
+    for method, path in (("POST", "/api/auth/refresh"), ("GET", "/api/auth/me")):
+        status, body = await still.told(method, path, token=token)
+        assert (status, body) == (401, {"error": "Invalid token"})
+
+
+async def test_rights_are_those_of_the_config_in_force(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer")
+    still.configure(auth={"roles": {"viewer": frozenset({"cluster:watch"})}})
+    status, body = await still.told("GET", "/api/cluster/status", token=token)
+    assert (status, body) == (403, {"error": "Permission required: cluster:read"})
+    still.configure(auth={"users": still.settings.current.auth.users[:1]})
+    assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
+
+
+# -- logout ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("path", ["/api/auth/logout", "/api/v1/auth/logout"])
+async def test_after_logout_the_token_is_dead_on_disk_and_for_open_sockets(autojump_clock: MockClock, still: Rest, path: str) -> None:
+    token = still.token("viewer")
+    who = still.access.identify(token, now().wall)
+    assert await still.told("POST", path, token=token) == (200, {"ok": True})
+    assert still.saved == [TokenRevoked(who.jti, who.expires_at)]
+    assert still.roster.revoked == [who.jti]
+    status, body = await still.told("GET", "/api/auth/me", token=token)
+    assert (status, body) == (401, {"error": "Invalid token"})
+    assert (await still.ask("GET", "/api/auth/me", token=still.token("viewer"))).status_code == 200
+
+
+async def test_only_an_admin_revokes_anothers_token(autojump_clock: MockClock, still: Rest) -> None:
+    victim = still.token("viewer")
+    jti = still.access.identify(victim, now().wall).jti
+    for role in ("viewer", "operator"):
+        status, body = await still.told("POST", "/api/auth/logout", {"jti": jti}, user=role)
+        assert (status, body) == (403, {"error": "Permission required: admin:*"})
+    assert (await still.ask("GET", "/api/auth/me", token=victim)).status_code == 200
+    admin = still.token("admin")
+    assert await still.told("POST", "/api/auth/logout", {"jti": jti}, token=admin) == (200, {"ok": True})
+    assert (await still.ask("GET", "/api/auth/me", token=victim)).status_code == 401
+    assert (await still.ask("GET", "/api/auth/me", token=admin)).status_code == 200
+    assert still.saved == [TokenRevoked(jti, MAX_TIME)]
+
+
+async def test_ones_own_jti_may_be_named(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer")
+    who = still.access.identify(token, now().wall)
+    assert (await still.told("POST", "/api/auth/logout", {"jti": who.jti}, token=token))[0] == 200
+    assert still.saved == [TokenRevoked(who.jti, who.expires_at)]
+
+
+async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer")
+    still.disk_trouble = StoreFull("disk full")
+    status, body = await still.told("POST", "/api/auth/logout", token=token)
+    assert (status, body) == (507, {"error": "The change could not be stored"})
+    assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
+
+
+async def test_a_browser_that_leaves_after_its_logout_has_logged_out(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer")
+    with trio.fail_after(60):
+        await still.ask_and_leave("POST", "/api/auth/logout", token)
+    assert len(still.saved) == 1
+
+
+# -- the guard -------------------------------------------------------------------------------------------------
+
+
+async def test_two_different_tokens_in_one_request_are_400(autojump_clock: MockClock, still: Rest) -> None:
+    one, other = still.token("viewer"), still.token("admin")
+    for authorization in ([f"Bearer {one}", f"Bearer {other}"],):
+        with pytest.raises(Invalid, match="Two different tokens"):
+            authenticate(still.access, START, authorization=authorization)
+    with pytest.raises(Invalid):
+        authenticate(still.access, START, authorization=[f"Bearer {one}"], query_tokens=[other])
+    with pytest.raises(Invalid):
+        authenticate(still.access, START, authorization=[], query_tokens=[one, other])
+    with pytest.raises(Invalid):
+        authenticate(still.access, START, authorization=[f"Bearer {one}"], subprotocols=[f"bearer.{other}"])
+
+
+async def test_the_same_token_twice_is_one_token(autojump_clock: MockClock, still: Rest) -> None:
+    token = still.token("viewer")
+    who = authenticate(
+        still.access,
+        START,
+        authorization=[f"bearer  {token} "],
+        query_tokens=[token],
+        subprotocols=["heliosd.v1", f"bearer.{token}"],
+    )
+    assert who.user_id == "viewer"
+
+
+async def test_without_a_bearer_token_authentication_is_required(autojump_clock: MockClock, still: Rest) -> None:
+    for authorization in ([], [""], ["Basic YTpi"], ["Bearer"], ["Bearer "], ["Bearerx y"], ["Token x"]):
+        with pytest.raises(Unauthenticated, match="Authentication required"):
+            authenticate(still.access, START, authorization=authorization)
+
+
+async def test_rest_takes_no_token_from_the_url(autojump_clock: MockClock, still: Rest) -> None:
+    status, body = await still.told("GET", f"/api/cluster/status?token={still.token()}", user=None)
+    assert (status, body) == (401, {"error": "Authentication required"})
+
+
+def test_tokens_are_found_wherever_they_may_stand() -> None:
+    assert tokens_carried(["Bearer a"], ["b"], ["bearer.c", "heliosd.v1", "Bearer.d"]) == {"a", "b", "c"}

@@ -1,0 +1,254 @@
+"""Writes over REST: what they answer when all goes well, and what when it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+import trio
+from rest_parts import Rest
+from rest_shapes import SNAPSHOT_RECORD, check
+from structlog.testing import capture_logs
+from structlog.typing import EventDict
+from trio.testing import MockClock
+
+from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
+
+PEERS = "/api/cluster/peers"
+METRICS = "/api/cluster/custom-metrics"
+
+
+@pytest.fixture
+async def rest() -> Rest:
+    return Rest()
+
+
+@pytest.fixture
+def logged() -> Iterator[list[EventDict]]:
+    with capture_logs() as lines:
+        yield lines
+    structlog.reset_defaults()
+
+
+# -- peers -----------------------------------------------------------------------------------------------------
+
+
+async def test_a_peer_is_added_listed_and_removed(autojump_clock: MockClock, rest: Rest) -> None:
+    peer = {"id": "node-4", "address": "127.0.0.1:7003"}
+    assert await rest.told("POST", PEERS, peer) == (
+        201,
+        {"message": "Peer added successfully", "peer": peer},
+    )
+    _, listed = await rest.told("GET", PEERS)
+    assert listed["peers"][-1] == {**peer, "state": "Follower"}
+    gone = {"message": "Peer removed successfully", "peer_id": "node-4"}
+    assert await rest.told("DELETE", PEERS, {"id": "node-4"}) == (200, gone)
+    assert await rest.told("DELETE", f"{PEERS}?id=node-3") == (200, {**gone, "peer_id": "node-3"})
+    _, listed = await rest.told("GET", PEERS)
+    assert [peer["id"] for peer in listed["peers"]] == ["node-2"]
+
+
+async def test_a_known_peer_and_this_node_itself_are_409_and_an_unknown_one_404(autojump_clock: MockClock, rest: Rest) -> None:
+    for name in ("node-2", "node-1"):
+        status, body = await rest.told("POST", PEERS, {"id": name, "address": "127.0.0.1:7009"})
+        assert (status, body["field"]) == (409, "id")
+    assert (await rest.told("DELETE", f"{PEERS}?id=node-1"))[0] == 409
+    assert (await rest.told("DELETE", f"{PEERS}?id=node-9"))[0] == 404
+
+
+async def test_a_delete_needs_one_name_and_only_one(autojump_clock: MockClock, rest: Rest) -> None:
+    for path, field in ((PEERS, "id"), (METRICS, "name"), ("/api/cluster/clients", "id")):
+        assert await rest.told("DELETE", path) == (400, {"error": "Missing field", "field": field})
+        status, body = await rest.told("DELETE", f"{path}?{field}=node-2", {field: "node-3"})
+        assert (status, body["field"]) == (400, field)
+    assert (await rest.told("DELETE", f"{PEERS}?id=node-2", {"id": "node-2"}))[0] == 200
+
+
+async def test_leadership_goes_where_it_is_asked_to_go(autojump_clock: MockClock, rest: Rest) -> None:
+    path = "/api/cluster/leadership/transfer"
+    assert await rest.told("POST", path, {"target": "node-3"}) == (200, {"leader": "node-3"})
+    assert await rest.told("POST", path) == (200, {"leader": "node-2"})
+    assert (await rest.told("POST", path, {"target": "node-9"}))[0] == 404
+
+
+# -- custom metrics --------------------------------------------------------------------------------------------
+
+
+async def put(rest: Rest, **change: Any) -> int:
+    return (await rest.told("PUT", METRICS, change))[0]
+
+
+async def test_a_counter_lives_from_registration_to_deletion(autojump_clock: MockClock, rest: Rest) -> None:
+    body = {"name": "hits", "type": "counter", "help": "all", "labels": {"env": "prod"}}
+    made = {"message": "Custom metric registered successfully", "name": "hits"}
+    assert await rest.told("POST", METRICS, body) == (201, made)
+    assert (await rest.told("POST", METRICS, body))[0] == 409
+    updated = {"message": "Metric updated successfully", "name": "hits"}
+    assert await rest.told("PUT", METRICS, {"name": "hits"}) == (200, updated)
+    assert await put(rest, name="hits", delta=2.5) == 200
+    assert await put(rest, name="hits", delta=-1) == 400
+    assert await put(rest, name="hits", value=1) == 400
+    _, metric = await rest.told("GET", f"{METRICS}?name=hits")
+    assert (metric["value"], metric["labels"], metric["help"]) == (3.5, {"env": "prod"}, "all")
+    gone = {"message": "Custom metric deleted successfully", "name": "hits"}
+    assert await rest.told("DELETE", f"{METRICS}?name=hits") == (200, gone)
+    for status in (
+        await put(rest, name="hits"),
+        (await rest.told("DELETE", METRICS, {"name": "hits"}))[0],
+        (await rest.told("GET", f"{METRICS}?name=hits"))[0],
+    ):
+        assert status == 404
+
+
+async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, rest: Rest) -> None:
+    await rest.ask("POST", METRICS, {"name": "temp", "type": "gauge"})
+    await rest.ask("POST", METRICS, {"name": "took", "type": "histogram", "buckets": [1, 2]})
+    for value in (1, 1.5, 9):
+        assert await put(rest, name="took", value=value) == 200
+    assert await put(rest, name="temp", value=-3) == 200
+    assert await put(rest, name="temp", delta=1) == 400
+    assert await put(rest, name="temp") == 400
+    _, report = await rest.told("GET", METRICS)
+    assert (report["total_metrics"], report["gauge_metrics"], report["histogram_metrics"]) == (2, 1, 1)
+    assert report["metrics"]["temp"]["value"] == -3
+    took = report["metrics"]["took"]
+    assert (took["value"], took["count"], took["sum"]) == (3, 3, 11.5)
+    assert took["buckets"] == {"1": 1, "2": 2, "+Inf": 3}
+
+
+async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, rest: Rest) -> None:
+    for number in range(1_000):
+        assert (await rest.ask("POST", METRICS, {"name": f"m{number}", "type": "gauge"})).status_code == 201
+    assert (await rest.told("POST", METRICS, {"name": "one_more", "type": "gauge"}))[0] == 409
+
+
+async def test_of_fifty_creations_of_one_name_at_once_one_succeeds(autojump_clock: MockClock, rest: Rest) -> None:
+    statuses: list[int] = []
+
+    async def create() -> None:
+        answer = await rest.ask("POST", METRICS, {"name": "only", "type": "gauge"})
+        statuses.append(answer.status_code)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(50):
+            nursery.start_soon(create)
+    assert sorted(statuses) == [201, *[409] * 49]
+
+
+# -- resets, snapshot, clients ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("what", ["latency", "uptime", "snapshot", "custom-metrics", "metrics"])
+async def test_a_reset_answers_with_a_message_and_is_seen_at_once(autojump_clock: MockClock, rest: Rest, what: str) -> None:
+    await rest.ask("POST", METRICS, {"name": "m", "type": "gauge"})
+    await rest.ask("POST", "/api/cluster/snapshot")
+    status, body = await rest.told("POST", f"/api/cluster/{what}/reset")
+    assert (status, list(body)) == (200, ["message"])
+    _, after = await rest.told("GET", f"/api/cluster/{what}")
+    match what:
+        case "latency":
+            assert after["aggregated"]["count"] == 0
+        case "uptime":
+            assert after["historical"]["total_sessions"] == 1
+        case "snapshot":
+            assert after["total_snapshots_created"] == 0
+            assert after["has_snapshot"]
+        case _:
+            assert after["total_metrics"] == 0
+
+
+async def test_a_snapshot_taken_twice_without_a_change_is_the_same(autojump_clock: MockClock, rest: Rest) -> None:
+    answers = [await rest.told("POST", "/api/cluster/snapshot") for _ in range(2)]
+    assert [status for status, _ in answers] == [201, 201]
+    for _, body in answers:
+        check({"message": None, "snapshot": SNAPSHOT_RECORD}, body)
+
+
+async def test_a_client_is_sent_away_once(autojump_clock: MockClock, rest: Rest) -> None:
+    rest.roster.connect("c1")
+    gone = {"message": "Client disconnected successfully", "client_id": "c1"}
+    assert await rest.told("DELETE", "/api/cluster/clients?id=c1") == (200, gone)
+    status, body = await rest.told("DELETE", "/api/cluster/clients?id=c1")
+    assert (status, body["field"]) == (404, "id")
+
+
+# -- when it does not go well ----------------------------------------------------------------------------------
+
+WRITES = [
+    ("POST", PEERS, {"id": "node-9", "address": "127.0.0.1:7009"}),
+    ("DELETE", PEERS, {"id": "node-2"}),
+    ("POST", METRICS, {"name": "m", "type": "gauge"}),
+    ("PUT", METRICS, {"name": "m", "value": 1}),
+    ("DELETE", METRICS, {"name": "m"}),
+    ("POST", f"{METRICS}/reset", None),
+    ("POST", "/api/cluster/uptime/reset", None),
+    ("POST", "/api/cluster/snapshot", None),
+    ("POST", "/api/cluster/snapshot/reset", None),
+    ("POST", "/api/cluster/leadership/transfer", None),
+]
+writes = pytest.mark.parametrize(("method", "path", "body"), WRITES)
+
+
+@writes
+async def test_a_write_without_a_leader_is_503_with_a_time_to_come_back(
+    autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
+) -> None:
+    rest.backend.trouble = NoLeader()
+    answer = await rest.ask(method, path, body)
+    assert (answer.status_code, await answer.get_json()) == (503, {"error": "No leader"})
+    assert answer.headers["Retry-After"] == "1"
+
+
+@writes
+async def test_a_write_of_unknown_outcome_is_504(autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object) -> None:
+    rest.backend.trouble = OutcomeUnknown()
+    assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
+
+
+@writes
+async def test_a_write_that_never_ends_is_answered_within_five_seconds(
+    autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
+) -> None:
+    rest.backend.stuck = True
+    started = trio.current_time()
+    assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
+    assert trio.current_time() - started < 5
+
+
+@writes
+async def test_a_write_that_the_disk_refuses_is_507(
+    autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
+) -> None:
+    rest.backend.trouble = StoreFull("/var/lib/heliosd: no space")
+    assert await rest.told(method, path, body) == (507, {"error": "The change could not be stored"})
+
+
+@writes
+async def test_a_bug_is_500_with_an_id_that_is_in_the_log_and_nothing_else(
+    autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
+) -> None:
+    rest.backend.trouble = KeyError("secret detail")
+    status, answer = await rest.told(method, path, body)
+    assert status == 500
+    assert answer == {"error": "Internal error", "request_id": answer["request_id"]}
+    (line,) = logged
+    assert (line["log_level"], line["request_id"]) == ("error", answer["request_id"])
+    assert line["route"] == f"{method} {path}"
+    rest.backend.trouble = None
+    assert (await rest.ask("GET", "/healthz")).status_code == 200
+
+
+async def test_a_group_of_errors_is_a_bug_too(autojump_clock: MockClock, rest: Rest, logged: list[EventDict]) -> None:
+    rest.backend.trouble = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("in", [KeyError("b")])])
+    status, answer = await rest.told("POST", "/api/cluster/snapshot")
+    assert (status, answer["error"]) == (500, "Internal error")
+
+
+async def test_a_client_that_leaves_ends_its_request_at_once(autojump_clock: MockClock, rest: Rest) -> None:
+    rest.backend.stuck = True
+    started = trio.current_time()
+    with trio.fail_after(60):
+        await rest.ask_and_leave("POST", "/api/cluster/snapshot", rest.token())
+    assert trio.current_time() == started
