@@ -1,9 +1,10 @@
-"""The REST app over a cluster of one: real trackers and metrics, and a log whose answers a test decides."""
+"""The REST app over the simulated cluster, or over a cluster of one: real trackers and metrics, and writes that
+end as a test decides."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import argon2
 import trio
 from quart import Response
+from simulated_parts import living, ready
 from trio.testing import wait_all_tasks_blocked
 
 from heliosd.auth.access import Access
 from heliosd.auth.tokens import SigningKey
 from heliosd.clock import Instant
-from heliosd.cluster.backend import Committed, Peer
+from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricCommand, MetricSet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
@@ -198,11 +200,13 @@ class FakeRoster:
 class Rest:
     """The app and what stands behind it. A user is called like the only role he has."""
 
-    def __init__(self) -> None:
+    def __init__(self, backend: Backend | None = None) -> None:
         users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
         self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
         self.access = Access(self.settings, SigningKey(bytes(range(32))), {})
-        self.backend = LoneBackend()
+        self.lone = LoneBackend()
+        """The backend, unless another one was given."""
+        self.backend: Backend = backend or self.lone
         self.roster = FakeRoster()
         self.saved: list[Change] = []
         self.disk_trouble: Exception | None = None
@@ -216,7 +220,6 @@ class Rest:
                 now=now,
             )
         )
-        self.client = self.app.test_client(use_cookies=False)
 
     async def _save(self, changes: Sequence[Change]) -> None:
         await trio.sleep(0.01)
@@ -249,7 +252,7 @@ class Rest:
             token = self.token(user)
         sent = {} if token is None else {"Authorization": f"Bearer {token}"}
         data = b"" if body is None else body if isinstance(body, bytes) else json.dumps(body).encode()
-        return await self.client.open(
+        return await self.app.test_client(use_cookies=False).open(  # type: ignore[call-arg]
             path,
             method=method,
             headers={**sent, **(headers or {})},
@@ -278,9 +281,11 @@ class Rest:
             "client": ("127.0.0.1", 50_000),
             "extensions": {},
         }
-        received = iter([{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}])
+        received: Iterator[dict[str, Any]] = iter(
+            [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
+        )
 
-        async def receive() -> dict[str, object]:
+        async def receive() -> dict[str, Any]:
             message = next(received)
             if message["type"] == "http.disconnect":
                 await wait_all_tasks_blocked()
@@ -290,3 +295,11 @@ class Rest:
             await trio.lowlevel.checkpoint()
 
         await self.app(scope, receive, send)  # type: ignore[arg-type]
+
+
+@asynccontextmanager
+async def simulated_rest() -> AsyncIterator[Rest]:
+    """REST over three simulated members that have a leader."""
+    async with living() as backend:
+        await ready(backend)
+        yield Rest(backend)

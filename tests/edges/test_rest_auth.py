@@ -141,7 +141,7 @@ async def test_no_secret_reaches_a_log_line_or_another_answer(
         await rest.told("GET", "/api/cluster/status", token=f"{canary}.{canary}.{canary}"),
         await rest.told("GET", "/api/auth/me", token=session["token"]),
     ]
-    rest.backend.trouble = RuntimeError("bug")
+    rest.lone.trouble = RuntimeError("bug")
     answers.append(await rest.told("POST", "/api/cluster/snapshot"))
     told = json.dumps(answers) + caplog.text + "".join(capsys.readouterr())
     assert canary not in told
@@ -151,7 +151,9 @@ async def test_no_secret_reaches_a_log_line_or_another_answer(
 # -- refresh, me -----------------------------------------------------------------------------------------------
 
 
-async def test_refresh_gives_a_new_token_and_leaves_the_old_one(autojump_clock: MockClock, still: Rest) -> None:
+async def test_refresh_gives_a_new_token_and_leaves_the_old_one(
+    autojump_clock: MockClock, still: Rest
+) -> None:
     old = still.token("viewer", ttl=60)
     await trio.sleep(30)
     status, session = await still.told("POST", "/api/auth/refresh", token=old)
@@ -163,7 +165,9 @@ async def test_refresh_gives_a_new_token_and_leaves_the_old_one(autojump_clock: 
         assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 200
 
 
-async def test_an_expired_token_holds_nowhere_and_cannot_be_refreshed(autojump_clock: MockClock, still: Rest) -> None:
+async def test_an_expired_token_holds_nowhere_and_cannot_be_refreshed(
+    autojump_clock: MockClock, still: Rest
+) -> None:
     token = still.token("viewer", ttl=60)
     await trio.sleep(60)
     for method, path in (("POST", "/api/auth/refresh"), ("GET", "/api/auth/me")):
@@ -184,7 +188,9 @@ async def test_rights_are_those_of_the_config_in_force(autojump_clock: MockClock
 
 
 @pytest.mark.parametrize("path", ["/api/auth/logout", "/api/v1/auth/logout"])
-async def test_after_logout_the_token_is_dead_on_disk_and_for_open_sockets(autojump_clock: MockClock, still: Rest, path: str) -> None:
+async def test_after_logout_the_token_is_dead_on_disk_and_for_open_sockets(
+    autojump_clock: MockClock, still: Rest, path: str
+) -> None:
     token = still.token("viewer")
     who = still.access.identify(token, now().wall)
     assert await still.told("POST", path, token=token) == (200, {"ok": True})
@@ -216,7 +222,9 @@ async def test_ones_own_jti_may_be_named(autojump_clock: MockClock, still: Rest)
     assert still.saved == [TokenRevoked(who.jti, who.expires_at)]
 
 
-async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(autojump_clock: MockClock, still: Rest) -> None:
+async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(
+    autojump_clock: MockClock, still: Rest
+) -> None:
     token = still.token("viewer")
     still.disk_trouble = StoreFull("disk full")
     status, body = await still.told("POST", "/api/auth/logout", token=token)
@@ -224,7 +232,9 @@ async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(autoju
     assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
 
 
-async def test_a_browser_that_leaves_after_its_logout_has_logged_out(autojump_clock: MockClock, still: Rest) -> None:
+async def test_a_browser_that_leaves_after_its_logout_has_logged_out(
+    autojump_clock: MockClock, still: Rest
+) -> None:
     token = still.token("viewer")
     with trio.fail_after(60):
         await still.ask_and_leave("POST", "/api/auth/logout", token)
@@ -259,7 +269,9 @@ async def test_the_same_token_twice_is_one_token(autojump_clock: MockClock, stil
     assert who.user_id == "viewer"
 
 
-async def test_without_a_bearer_token_authentication_is_required(autojump_clock: MockClock, still: Rest) -> None:
+async def test_without_a_bearer_token_authentication_is_required(
+    autojump_clock: MockClock, still: Rest
+) -> None:
     for authorization in ([], [""], ["Basic YTpi"], ["Bearer"], ["Bearer "], ["Bearerx y"], ["Token x"]):
         with pytest.raises(Unauthenticated, match="Authentication required"):
             authenticate(still.access, START, authorization=authorization)

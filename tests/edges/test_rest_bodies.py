@@ -44,79 +44,82 @@ readers = pytest.mark.parametrize("route", READERS, ids=key)
 
 
 async def refused(rest: Rest, route: Route, body: bytes) -> dict[str, Any]:
-    before = rest.backend.index
+    before = rest.lone.index
     status, answer = await rest.told(route.method, route.paths[0], body)
     assert status == 400, (body[:60], answer)
     assert set(answer) <= {"error", "field"}
-    assert rest.backend.index == before, "nothing was written"
+    assert rest.lone.index == before, "nothing was written"
     return dict(answer)
 
 
-@readers
-@pytest.mark.parametrize(
-    "body",
-    [
-        b"{",
-        b"nope",
-        b"{'a':1}",
-        b'{"a":1,}',
-        b"{} {}",
-        b"{}x",
-        b"[]",
-        b"1",
-        b"null",
-        b"true",
-        b'"text"',
-        b"NaN",
-        b"-Infinity",
-        b"\x00",
-        b"username=admin&password=x",
-        b"\xef\xbb\xbf{}",
-        "{}".encode("utf-16"),
-        "{}".encode("utf-32-le"),
-        b'{"\xff":1}',
-        b'{"a":"\xed\xa0\x80"}',
-        b'{"\\ud800":1}',
-        b"[" * 100_000,
-        b'{"a":' * 100_000,
-        b"[" * 100_000 + b"]" * 100_000,
-        b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-        b"9" * 5_000,
-        b"1e999",
-    ],
-    ids=lambda body: repr(body[:12]),
-)
-async def test_what_is_no_json_object_is_refused(autojump_clock: MockClock, rest: Rest, route: Route, body: bytes) -> None:
-    await refused(rest, route, body)
+NO_OBJECTS = [
+    b"{",
+    b"nope",
+    b"{'a':1}",
+    b'{"a":1,}',
+    b"{} {}",
+    b"{}x",
+    b"[]",
+    b"1",
+    b"null",
+    b"true",
+    b'"text"',
+    b"NaN",
+    b"-Infinity",
+    b"\x00",
+    b"username=admin&password=x",
+    b"\xef\xbb\xbf{}",
+    "{}".encode("utf-16"),
+    "{}".encode("utf-32-le"),
+    b'{"\xff":1}',
+    b'{"a":"\xed\xa0\x80"}',
+    b'{"\\ud800":1}',
+    b"[" * 100_000,
+    b'{"a":' * 100_000,
+    b"[" * 100_000 + b"]" * 100_000,
+    b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
+    b"9" * 5_000,
+    b"1e999",
+]
 
 
 @readers
-async def test_an_unknown_field_is_refused_and_named(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_what_is_no_json_object_is_refused(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+    for body in NO_OBJECTS:
+        await refused(rest, route, body)
+
+
+@readers
+async def test_an_unknown_field_is_refused_and_named(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     body = {**VALID[route.body.__name__], "surplus": 1}
     answer = await refused(rest, route, json.dumps(body).encode())
     assert answer == {"error": "Unknown field", "field": "surplus"}
 
 
 @readers
-@pytest.mark.parametrize(
-    "number", ["NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "[[NaN]]"]
-)
 async def test_a_number_that_no_one_can_store_is_refused_and_named(
-    autojump_clock: MockClock, rest: Rest, route: Route, number: str
+    autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
-    answer = await refused(rest, route, f'{{"somewhere":{number}}}'.encode())
-    assert answer == {"error": "Number out of range", "field": "somewhere"}
+    for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "[[NaN]]"):
+        answer = await refused(rest, route, f'{{"somewhere":{number}}}'.encode())
+        assert answer == {"error": "Number out of range", "field": "somewhere"}
 
 
 @readers
-async def test_a_key_given_twice_is_refused_and_named(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_a_key_given_twice_is_refused_and_named(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     for name in (field.encode_name for field in structs.fields(route.body)):
         answer = await refused(rest, route, f'{{"{name}":"a","{name}":"a"}}'.encode())
         assert answer == {"error": "Duplicate key", "field": name}
 
 
 @readers
-async def test_half_a_surrogate_pair_is_refused_and_named(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_half_a_surrogate_pair_is_refused_and_named(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     answer = await refused(rest, route, b'{"deep":["\\udfff"]}')
     assert answer == {"error": "Half a surrogate pair", "field": "deep"}
 
@@ -138,7 +141,9 @@ FIELDS = {
 
 
 @readers
-async def test_a_wrong_type_is_refused_and_its_field_named(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_a_wrong_type_is_refused_and_its_field_named(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     for name in (field.encode_name for field in structs.fields(route.body)):
         for value in WRONG[FIELDS[name]]:
             body = {**VALID[route.body.__name__], name: value}
@@ -147,7 +152,9 @@ async def test_a_wrong_type_is_refused_and_its_field_named(autojump_clock: MockC
 
 
 @readers
-async def test_a_missing_field_is_refused_and_named(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_a_missing_field_is_refused_and_named(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     for field in structs.fields(route.body):
         if field.required:
             body = {k: v for k, v in VALID[route.body.__name__].items() if k != field.encode_name}
@@ -156,7 +163,9 @@ async def test_a_missing_field_is_refused_and_named(autojump_clock: MockClock, r
 
 
 @readers
-async def test_an_empty_body_does_where_every_field_is_optional(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_an_empty_body_does_where_every_field_is_optional(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     if any(field.required for field in structs.fields(route.body)):
         await refused(rest, route, b"")
     elif route.method == "POST":
@@ -166,14 +175,18 @@ async def test_an_empty_body_does_where_every_field_is_optional(autojump_clock: 
 
 
 @readers
-async def test_a_body_over_one_mebibyte_is_413_and_one_of_that_size_is_read(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_a_body_over_one_mebibyte_is_413_and_one_of_that_size_is_read(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     status, answer = await rest.told(route.method, route.paths[0], b" " * (MAX_BODY_BYTES + 1))
     assert (status, answer) == (413, {"error": "The body is larger than 1 MiB"})
     await refused(rest, route, b" " * (MAX_BODY_BYTES - 1) + b"x")
 
 
 @readers
-async def test_multipart_and_compressed_bodies_are_415(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_multipart_and_compressed_bodies_are_415(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     for headers in ({"Content-Type": "multipart/form-data; boundary=x"}, {"Content-Encoding": "gzip"}):
         answer = await rest.ask(route.method, route.paths[0], b"{}", headers=headers)
         assert answer.status_code == 415
@@ -182,14 +195,18 @@ async def test_multipart_and_compressed_bodies_are_415(autojump_clock: MockClock
 @pytest.mark.parametrize(
     "media_type", ["", "application/json", "application/x-www-form-urlencoded", "text/plain", "nonsense"]
 )
-async def test_json_is_read_whatever_it_calls_itself(autojump_clock: MockClock, rest: Rest, media_type: str) -> None:
+async def test_json_is_read_whatever_it_calls_itself(
+    autojump_clock: MockClock, rest: Rest, media_type: str
+) -> None:
     body = json.dumps({"name": "fresh", "type": "gauge"}).encode()
     answer = await rest.ask("POST", "/api/cluster/metrics", body, headers={"Content-Type": media_type})
     assert answer.status_code == 201
 
 
 @pytest.mark.parametrize("route", READERS, ids=key)
-async def test_a_body_is_not_read_before_the_token(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_a_body_is_not_read_before_the_token(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     if route.paths[0] != "/api/auth/login":
         answer = await rest.ask(route.method, route.paths[0], b" " * (MAX_BODY_BYTES + 1), user=None)
         assert answer.status_code == 401
@@ -245,7 +262,9 @@ async def test_a_peers_address_is_host_and_port(autojump_clock: MockClock, rest:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:7009", "[::1]:7009", "db-1.example.com:65535", "localhost:1"])
-async def test_an_address_may_be_a_name_or_either_kind_of_ip(autojump_clock: MockClock, rest: Rest, address: str) -> None:
+async def test_an_address_may_be_a_name_or_either_kind_of_ip(
+    autojump_clock: MockClock, rest: Rest, address: str
+) -> None:
     status, _ = await rest.told("POST", "/api/cluster/peers", {"id": "node-9", "address": address})
     assert status == 201
 

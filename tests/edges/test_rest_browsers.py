@@ -25,7 +25,9 @@ async def test_the_dashboard_is_served_without_a_token(autojump_clock: MockClock
     assert await answer.get_data() == (STATIC_DIRECTORY / "index.html").read_bytes()
 
 
-async def test_every_file_of_the_dashboard_is_served_as_what_it_is(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_every_file_of_the_dashboard_is_served_as_what_it_is(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
     kinds = {".js": "text/javascript", ".css": "text/css", ".html": "text/html", ".svg": "image/svg+xml"}
     for path in STATIC_DIRECTORY.iterdir():
         answer = await rest.ask("GET", f"/static/{path.name}", user=None)
@@ -55,7 +57,9 @@ async def test_every_file_of_the_dashboard_is_served_as_what_it_is(autojump_cloc
         "%c0%ae%c0%ae/app.py",
     ],
 )
-async def test_nothing_but_the_dashboards_files_is_served(autojump_clock: MockClock, rest: Rest, name: str) -> None:
+async def test_nothing_but_the_dashboards_files_is_served(
+    autojump_clock: MockClock, rest: Rest, name: str
+) -> None:
     answer = await rest.ask("GET", f"/static/{name}", user=None)
     assert (answer.status_code, await answer.get_json()) == (404, {"error": "Not found"})
 
@@ -108,17 +112,21 @@ async def test_a_listed_origin_reads_answers_and_may_write(autojump_clock: MockC
     assert (refused.status_code, refused.headers["Access-Control-Allow-Origin"]) == (401, DASH)
 
 
-async def test_a_foreign_origin_reads_no_answer_and_writes_nothing(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_foreign_origin_reads_no_answer_and_writes_nothing(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
     rest.configure(server={"allowed_origins": (DASH,)})
     for origin in (EVIL, "null", f"{DASH}.evil.example", f"{DASH}, {EVIL}"):
         answer = await rest.ask("GET", "/api/cluster/status", headers={"Origin": origin})
         assert "Access-Control-Allow-Origin" not in answer.headers
         answer = await rest.ask("POST", "/api/cluster/snapshot", headers={"Origin": origin})
         assert (answer.status_code, await answer.get_json()) == (403, {"error": "Origin not allowed"})
-    assert rest.backend.index == 0
+    assert rest.lone.index == 0
 
 
-async def test_a_forged_host_does_not_make_a_foreign_origin_ours(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_forged_host_does_not_make_a_foreign_origin_ours(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
     for forged in (
         {"Host": "evil.example"},
         {"X-Forwarded-Host": "evil.example"},

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import typing
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import rest_shapes as shapes
-from rest_parts import ROLES, Rest
+from rest_parts import ROLES, Rest, simulated_rest
 from trio.testing import MockClock
 
 from heliosd.web.route import Call, Route
@@ -74,7 +74,15 @@ def every_path(*methods: str) -> Iterator[tuple[Route, str]]:
 
 @pytest.fixture
 async def rest() -> Rest:
+    """Over a backend that answers at once."""
     return Rest()
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Rest]:
+    """Over the simulated cluster."""
+    async with simulated_rest() as rest:
+        yield rest
 
 
 def test_the_table_holds_exactly_the_documented_routes() -> None:
@@ -115,12 +123,12 @@ async def fill(rest: Rest) -> None:
 
 @pytest.mark.parametrize(("path", "shape"), GETS.items())
 async def test_a_get_answers_exactly_the_documented_fields(
-    autojump_clock: MockClock, rest: Rest, path: str, shape: shapes.Shape
+    autojump_clock: MockClock, cluster: Rest, path: str, shape: shapes.Shape
 ) -> None:
-    await fill(rest)
+    await fill(cluster)
     (route,) = (route for route in ROUTES if route.method == "GET" and route.paths[0] == path)
     for alias in route.paths:
-        response = await rest.ask("GET", alias)
+        response = await cluster.ask("GET", alias)
         assert (response.status_code, response.content_type) == (200, "application/json")
         shapes.check(shape, json.loads(await response.get_data()))
 
@@ -129,10 +137,12 @@ def test_every_get_that_answers_json_is_among_the_shapes() -> None:
     assert {route.paths[0] for route in ROUTES if route.method == "GET"} == GETS.keys() | NOT_JSON
 
 
-async def test_one_metric_by_name_has_the_shape_of_one_metric(autojump_clock: MockClock, rest: Rest) -> None:
-    await fill(rest)
+async def test_one_metric_by_name_has_the_shape_of_one_metric(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    await fill(cluster)
     for name in ("hits", "took"):
-        status, body = await rest.told("GET", f"/api/cluster/custom-metrics?name={name}")
+        status, body = await cluster.told("GET", f"/api/cluster/custom-metrics?name={name}")
         assert (status, body["name"]) == (200, name)
         shapes.check(shapes.METRIC, body)
     assert {"buckets", "count", "sum"} <= body.keys()
@@ -143,11 +153,13 @@ def allowed(needed: str, role: str) -> bool:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=key)
-async def test_every_route_asks_for_its_permission_of_every_role(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_every_route_asks_for_its_permission_of_every_role(
+    autojump_clock: MockClock, cluster: Rest, route: Route
+) -> None:
     needed = NEEDS[key(route)]
     for path in (path.replace("{name}", "app.js") for path in route.paths):
-        bare = await rest.ask(route.method, path, user=None)
-        forged = await rest.ask(route.method, path, token=rest.token()[:-8] + "AAAAAAAA")
+        bare = await cluster.ask(route.method, path, user=None)
+        forged = await cluster.ask(route.method, path, token=cluster.token()[:-8] + "AAAAAAAA")
         if needed == "nothing":
             assert bare.status_code == forged.status_code != 401
             continue
@@ -155,7 +167,7 @@ async def test_every_route_asks_for_its_permission_of_every_role(autojump_clock:
         assert (forged.status_code, await forged.get_json()) == (401, {"error": "Invalid token"})
         assert bare.headers["WWW-Authenticate"] == forged.headers["WWW-Authenticate"] == "Bearer"
         for role in ROLES:
-            answer = await rest.ask(route.method, path, b"{}", user=role)
+            answer = await cluster.ask(route.method, path, b"{}", user=role)
             if allowed(needed, role):
                 assert answer.status_code in {200, 201, 400, 503}, (path, role)
             else:
@@ -164,7 +176,9 @@ async def test_every_route_asks_for_its_permission_of_every_role(autojump_clock:
 
 
 @pytest.mark.parametrize("path", sorted({path for _, path in every_path()}))
-async def test_a_wrong_method_is_405_and_says_which_are_right(autojump_clock: MockClock, rest: Rest, path: str) -> None:
+async def test_a_wrong_method_is_405_and_says_which_are_right(
+    autojump_clock: MockClock, rest: Rest, path: str
+) -> None:
     right = {route.method for route, other in every_path() if other == path}
     allow = ", ".join(sorted(right | {"OPTIONS"} | ({"HEAD"} if "GET" in right else set())))
     path = path.replace("{name}", "app.js")
@@ -207,7 +221,9 @@ async def test_head_answers_like_get(autojump_clock: MockClock, rest: Rest) -> N
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=key)
-async def test_every_answer_forbids_sniffing_framing_and_referring(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
+async def test_every_answer_forbids_sniffing_framing_and_referring(
+    autojump_clock: MockClock, rest: Rest, route: Route
+) -> None:
     for user in (None, "admin"):
         path = route.paths[0].replace("{name}", "app.js")
         headers = (await rest.ask(route.method, path, user=user)).headers
@@ -235,33 +251,41 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(autojump_cloc
         ("snapshot/history?events=1e999", "events"),
     ],
 )
-async def test_a_query_parameter_out_of_range_is_named(autojump_clock: MockClock, rest: Rest, query: str, field: str) -> None:
+async def test_a_query_parameter_out_of_range_is_named(
+    autojump_clock: MockClock, rest: Rest, query: str, field: str
+) -> None:
     status, body = await rest.told("GET", f"/api/cluster/{query}")
     assert (status, body["field"]) == (400, field)
 
 
 @pytest.mark.parametrize("query", ["%ff=1", "events=%ff", "&".join(f"a{n}=1" for n in range(100))])
-async def test_a_query_string_that_cannot_be_read_is_400(autojump_clock: MockClock, rest: Rest, query: str) -> None:
+async def test_a_query_string_that_cannot_be_read_is_400(
+    autojump_clock: MockClock, rest: Rest, query: str
+) -> None:
     status, body = await rest.told("GET", f"/api/cluster/uptime/history?{query}")
     assert (status, body) == (400, {"error": "Malformed query string"})
 
 
-async def test_query_parameters_in_range_are_obeyed_and_unknown_ones_ignored(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_query_parameters_in_range_are_obeyed_and_unknown_ones_ignored(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
     for _ in range(3):
-        await rest.ask("PUT", "/api/cluster/metrics", {"name": "x"})
-        await rest.ask("POST", "/api/cluster/snapshot")
-    _, body = await rest.told("GET", "/api/cluster/snapshot/history?events=1&snapshots=2&utm_source=mail")
+        await cluster.ask("PUT", "/api/cluster/metrics", {"name": "x"})
+        await cluster.ask("POST", "/api/cluster/snapshot")
+    _, body = await cluster.told("GET", "/api/cluster/snapshot/history?events=1&snapshots=2&utm_source=mail")
     assert (len(body["events"]), len(body["snapshots"])) == (1, 2)
 
 
-async def test_latency_of_one_peer_is_that_peers_alone(autojump_clock: MockClock, rest: Rest) -> None:
-    _, body = await rest.told("GET", "/api/cluster/latency?peer_id=node-2")
+async def test_latency_of_one_peer_is_that_peers_alone(autojump_clock: MockClock, cluster: Rest) -> None:
+    _, body = await cluster.told("GET", "/api/cluster/latency?peer_id=node-2")
     assert list(body["peers"]) == ["node-2"]
-    status, body = await rest.told("GET", "/api/cluster/latency?peer_id=node-9")
+    status, body = await cluster.told("GET", "/api/cluster/latency?peer_id=node-9")
     assert (status, body["field"]) == (404, "peer_id")
 
 
-async def test_status_names_at_most_ten_sessions_and_counts_all(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_status_names_at_most_ten_sessions_and_counts_all(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
     for number in range(12):
         rest.roster.connect(f"c{number}")
     _, body = await rest.told("GET", "/api/cluster/status")
@@ -269,21 +293,23 @@ async def test_status_names_at_most_ten_sessions_and_counts_all(autojump_clock: 
 
 
 async def test_readiness_says_why_not(autojump_clock: MockClock, rest: Rest) -> None:
-    rest.backend.reason = "no leader"
+    rest.lone.reason = "no leader"
     answer = await rest.ask("GET", "/readyz", user=None)
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert await answer.get_json() == {"ready": False, "reason": "no leader"}
     assert (await rest.ask("GET", "/healthz", user=None)).status_code == 200
 
 
-async def test_metrics_are_prometheus_text_for_readers_for_everyone_or_for_no_one(autojump_clock: MockClock, rest: Rest) -> None:
-    answer = await rest.ask("GET", "/metrics", user="viewer")
+async def test_metrics_are_prometheus_text_for_readers_for_everyone_or_for_no_one(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    answer = await cluster.ask("GET", "/metrics", user="viewer")
     assert answer.content_type.startswith("text/plain; version=0.0.4")
     assert b"heliosd_ws_clients 0" in await answer.get_data()
-    rest.configure(metrics={"public": True})
-    assert (await rest.ask("GET", "/metrics", user=None)).status_code == 200
-    rest.configure(metrics={"enabled": False})
-    assert (await rest.ask("GET", "/metrics", user=None)).status_code == 404
-    rest.configure(metrics={"enabled": False, "public": False})
-    assert (await rest.ask("GET", "/metrics", user="admin")).status_code == 404
-    assert (await rest.ask("GET", "/metrics", user=None)).status_code == 404
+    cluster.configure(metrics={"public": True})
+    assert (await cluster.ask("GET", "/metrics", user=None)).status_code == 200
+    cluster.configure(metrics={"enabled": False})
+    assert (await cluster.ask("GET", "/metrics", user=None)).status_code == 404
+    cluster.configure(metrics={"enabled": False, "public": False})
+    assert (await cluster.ask("GET", "/metrics", user="admin")).status_code == 404
+    assert (await cluster.ask("GET", "/metrics", user=None)).status_code == 404

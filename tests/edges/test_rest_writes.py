@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import pytest
 import structlog
 import trio
-from rest_parts import Rest
+from rest_parts import Rest, simulated_rest
 from rest_shapes import SNAPSHOT_RECORD, check
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -21,7 +21,15 @@ METRICS = "/api/cluster/custom-metrics"
 
 
 @pytest.fixture
+async def cluster() -> AsyncIterator[Rest]:
+    """Over the simulated cluster."""
+    async with simulated_rest() as rest:
+        yield rest
+
+
+@pytest.fixture
 async def rest() -> Rest:
+    """Over a backend whose answers a test decides."""
     return Rest()
 
 
@@ -35,82 +43,90 @@ def logged() -> Iterator[list[EventDict]]:
 # -- peers -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_peer_is_added_listed_and_removed(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_peer_is_added_listed_and_removed(autojump_clock: MockClock, cluster: Rest) -> None:
     peer = {"id": "node-4", "address": "127.0.0.1:7003"}
-    assert await rest.told("POST", PEERS, peer) == (
+    assert await cluster.told("POST", PEERS, peer) == (
         201,
         {"message": "Peer added successfully", "peer": peer},
     )
-    _, listed = await rest.told("GET", PEERS)
+    _, listed = await cluster.told("GET", PEERS)
     assert listed["peers"][-1] == {**peer, "state": "Follower"}
     gone = {"message": "Peer removed successfully", "peer_id": "node-4"}
-    assert await rest.told("DELETE", PEERS, {"id": "node-4"}) == (200, gone)
-    assert await rest.told("DELETE", f"{PEERS}?id=node-3") == (200, {**gone, "peer_id": "node-3"})
-    _, listed = await rest.told("GET", PEERS)
+    assert await cluster.told("DELETE", PEERS, {"id": "node-4"}) == (200, gone)
+    assert await cluster.told("DELETE", f"{PEERS}?id=node-3") == (200, {**gone, "peer_id": "node-3"})
+    _, listed = await cluster.told("GET", PEERS)
     assert [peer["id"] for peer in listed["peers"]] == ["node-2"]
 
 
-async def test_a_known_peer_and_this_node_itself_are_409_and_an_unknown_one_404(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_known_peer_and_this_node_itself_are_409_and_an_unknown_one_404(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
     for name in ("node-2", "node-1"):
-        status, body = await rest.told("POST", PEERS, {"id": name, "address": "127.0.0.1:7009"})
+        status, body = await cluster.told("POST", PEERS, {"id": name, "address": "127.0.0.1:7009"})
         assert (status, body["field"]) == (409, "id")
-    assert (await rest.told("DELETE", f"{PEERS}?id=node-1"))[0] == 409
-    assert (await rest.told("DELETE", f"{PEERS}?id=node-9"))[0] == 404
+    assert (await cluster.told("DELETE", f"{PEERS}?id=node-1"))[0] == 409
+    assert (await cluster.told("DELETE", f"{PEERS}?id=node-9"))[0] == 404
 
 
-async def test_a_delete_needs_one_name_and_only_one(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_delete_needs_one_name_and_only_one(autojump_clock: MockClock, cluster: Rest) -> None:
     for path, field in ((PEERS, "id"), (METRICS, "name"), ("/api/cluster/clients", "id")):
-        assert await rest.told("DELETE", path) == (400, {"error": "Missing field", "field": field})
-        status, body = await rest.told("DELETE", f"{path}?{field}=node-2", {field: "node-3"})
+        assert await cluster.told("DELETE", path) == (400, {"error": "Missing field", "field": field})
+        status, body = await cluster.told("DELETE", f"{path}?{field}=node-2", {field: "node-3"})
         assert (status, body["field"]) == (400, field)
-    assert (await rest.told("DELETE", f"{PEERS}?id=node-2", {"id": "node-2"}))[0] == 200
+    assert (await cluster.told("DELETE", f"{PEERS}?id=node-2", {"id": "node-2"}))[0] == 200
 
 
-async def test_leadership_goes_where_it_is_asked_to_go(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_leadership_goes_where_it_is_asked_to_go(autojump_clock: MockClock, cluster: Rest) -> None:
     path = "/api/cluster/leadership/transfer"
-    assert await rest.told("POST", path, {"target": "node-3"}) == (200, {"leader": "node-3"})
-    assert await rest.told("POST", path) == (200, {"leader": "node-2"})
-    assert (await rest.told("POST", path, {"target": "node-9"}))[0] == 404
+    for target in ("node-3", "node-1", "node-2"):
+        assert await cluster.told("POST", path, {"target": target}) == (200, {"leader": target})
+        _, status = await cluster.told("GET", "/api/cluster/status")
+        assert status["leader"]["id"] == target
+    status, body = await cluster.told("POST", path)
+    assert (status, body["leader"] in {"node-1", "node-3"}) == (200, True)
+    assert (await cluster.told("POST", path, {"target": "node-9"}))[0] == 404
 
 
 # -- custom metrics --------------------------------------------------------------------------------------------
 
 
-async def put(rest: Rest, **change: Any) -> int:
-    return (await rest.told("PUT", METRICS, change))[0]
+async def put(cluster: Rest, **change: Any) -> int:
+    return (await cluster.told("PUT", METRICS, change))[0]
 
 
-async def test_a_counter_lives_from_registration_to_deletion(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_counter_lives_from_registration_to_deletion(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
     body = {"name": "hits", "type": "counter", "help": "all", "labels": {"env": "prod"}}
     made = {"message": "Custom metric registered successfully", "name": "hits"}
-    assert await rest.told("POST", METRICS, body) == (201, made)
-    assert (await rest.told("POST", METRICS, body))[0] == 409
+    assert await cluster.told("POST", METRICS, body) == (201, made)
+    assert (await cluster.told("POST", METRICS, body))[0] == 409
     updated = {"message": "Metric updated successfully", "name": "hits"}
-    assert await rest.told("PUT", METRICS, {"name": "hits"}) == (200, updated)
-    assert await put(rest, name="hits", delta=2.5) == 200
-    assert await put(rest, name="hits", delta=-1) == 400
-    assert await put(rest, name="hits", value=1) == 400
-    _, metric = await rest.told("GET", f"{METRICS}?name=hits")
+    assert await cluster.told("PUT", METRICS, {"name": "hits"}) == (200, updated)
+    assert await put(cluster, name="hits", delta=2.5) == 200
+    assert await put(cluster, name="hits", delta=-1) == 400
+    assert await put(cluster, name="hits", value=1) == 400
+    _, metric = await cluster.told("GET", f"{METRICS}?name=hits")
     assert (metric["value"], metric["labels"], metric["help"]) == (3.5, {"env": "prod"}, "all")
     gone = {"message": "Custom metric deleted successfully", "name": "hits"}
-    assert await rest.told("DELETE", f"{METRICS}?name=hits") == (200, gone)
+    assert await cluster.told("DELETE", f"{METRICS}?name=hits") == (200, gone)
     for status in (
-        await put(rest, name="hits"),
-        (await rest.told("DELETE", METRICS, {"name": "hits"}))[0],
-        (await rest.told("GET", f"{METRICS}?name=hits"))[0],
+        await put(cluster, name="hits"),
+        (await cluster.told("DELETE", METRICS, {"name": "hits"}))[0],
+        (await cluster.told("GET", f"{METRICS}?name=hits"))[0],
     ):
         assert status == 404
 
 
-async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, rest: Rest) -> None:
-    await rest.ask("POST", METRICS, {"name": "temp", "type": "gauge"})
-    await rest.ask("POST", METRICS, {"name": "took", "type": "histogram", "buckets": [1, 2]})
+async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, cluster: Rest) -> None:
+    await cluster.ask("POST", METRICS, {"name": "temp", "type": "gauge"})
+    await cluster.ask("POST", METRICS, {"name": "took", "type": "histogram", "buckets": [1, 2]})
     for value in (1, 1.5, 9):
-        assert await put(rest, name="took", value=value) == 200
-    assert await put(rest, name="temp", value=-3) == 200
-    assert await put(rest, name="temp", delta=1) == 400
-    assert await put(rest, name="temp") == 400
-    _, report = await rest.told("GET", METRICS)
+        assert await put(cluster, name="took", value=value) == 200
+    assert await put(cluster, name="temp", value=-3) == 200
+    assert await put(cluster, name="temp", delta=1) == 400
+    assert await put(cluster, name="temp") == 400
+    _, report = await cluster.told("GET", METRICS)
     assert (report["total_metrics"], report["gauge_metrics"], report["histogram_metrics"]) == (2, 1, 1)
     assert report["metrics"]["temp"]["value"] == -3
     took = report["metrics"]["took"]
@@ -118,17 +134,21 @@ async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, 
     assert took["buckets"] == {"1": 1, "2": 2, "+Inf": 3}
 
 
-async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, cluster: Rest) -> None:
     for number in range(1_000):
-        assert (await rest.ask("POST", METRICS, {"name": f"m{number}", "type": "gauge"})).status_code == 201
-    assert (await rest.told("POST", METRICS, {"name": "one_more", "type": "gauge"}))[0] == 409
+        assert (
+            await cluster.ask("POST", METRICS, {"name": f"m{number}", "type": "gauge"})
+        ).status_code == 201
+    assert (await cluster.told("POST", METRICS, {"name": "one_more", "type": "gauge"}))[0] == 409
 
 
-async def test_of_fifty_creations_of_one_name_at_once_one_succeeds(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_of_fifty_creations_of_one_name_at_once_one_succeeds(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
     statuses: list[int] = []
 
     async def create() -> None:
-        answer = await rest.ask("POST", METRICS, {"name": "only", "type": "gauge"})
+        answer = await cluster.ask("POST", METRICS, {"name": "only", "type": "gauge"})
         statuses.append(answer.status_code)
 
     async with trio.open_nursery() as nursery:
@@ -141,12 +161,14 @@ async def test_of_fifty_creations_of_one_name_at_once_one_succeeds(autojump_cloc
 
 
 @pytest.mark.parametrize("what", ["latency", "uptime", "snapshot", "custom-metrics", "metrics"])
-async def test_a_reset_answers_with_a_message_and_is_seen_at_once(autojump_clock: MockClock, rest: Rest, what: str) -> None:
-    await rest.ask("POST", METRICS, {"name": "m", "type": "gauge"})
-    await rest.ask("POST", "/api/cluster/snapshot")
-    status, body = await rest.told("POST", f"/api/cluster/{what}/reset")
+async def test_a_reset_answers_with_a_message_and_is_seen_at_once(
+    autojump_clock: MockClock, cluster: Rest, what: str
+) -> None:
+    await cluster.ask("POST", METRICS, {"name": "m", "type": "gauge"})
+    await cluster.ask("POST", "/api/cluster/snapshot")
+    status, body = await cluster.told("POST", f"/api/cluster/{what}/reset")
     assert (status, list(body)) == (200, ["message"])
-    _, after = await rest.told("GET", f"/api/cluster/{what}")
+    _, after = await cluster.told("GET", f"/api/cluster/{what}")
     match what:
         case "latency":
             assert after["aggregated"]["count"] == 0
@@ -159,8 +181,10 @@ async def test_a_reset_answers_with_a_message_and_is_seen_at_once(autojump_clock
             assert after["total_metrics"] == 0
 
 
-async def test_a_snapshot_taken_twice_without_a_change_is_the_same(autojump_clock: MockClock, rest: Rest) -> None:
-    answers = [await rest.told("POST", "/api/cluster/snapshot") for _ in range(2)]
+async def test_a_snapshot_taken_twice_without_a_change_is_the_same(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    answers = [await cluster.told("POST", "/api/cluster/snapshot") for _ in range(2)]
     assert [status for status, _ in answers] == [201, 201]
     for _, body in answers:
         check({"message": None, "snapshot": SNAPSHOT_RECORD}, body)
@@ -195,15 +219,17 @@ writes = pytest.mark.parametrize(("method", "path", "body"), WRITES)
 async def test_a_write_without_a_leader_is_503_with_a_time_to_come_back(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
 ) -> None:
-    rest.backend.trouble = NoLeader()
+    rest.lone.trouble = NoLeader()
     answer = await rest.ask(method, path, body)
     assert (answer.status_code, await answer.get_json()) == (503, {"error": "No leader"})
     assert answer.headers["Retry-After"] == "1"
 
 
 @writes
-async def test_a_write_of_unknown_outcome_is_504(autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object) -> None:
-    rest.backend.trouble = OutcomeUnknown()
+async def test_a_write_of_unknown_outcome_is_504(
+    autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
+) -> None:
+    rest.lone.trouble = OutcomeUnknown()
     assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
 
 
@@ -211,7 +237,7 @@ async def test_a_write_of_unknown_outcome_is_504(autojump_clock: MockClock, rest
 async def test_a_write_that_never_ends_is_answered_within_five_seconds(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
 ) -> None:
-    rest.backend.stuck = True
+    rest.lone.stuck = True
     started = trio.current_time()
     assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
     assert trio.current_time() - started < 5
@@ -221,7 +247,7 @@ async def test_a_write_that_never_ends_is_answered_within_five_seconds(
 async def test_a_write_that_the_disk_refuses_is_507(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
 ) -> None:
-    rest.backend.trouble = StoreFull("/var/lib/heliosd: no space")
+    rest.lone.trouble = StoreFull("/var/lib/heliosd: no space")
     assert await rest.told(method, path, body) == (507, {"error": "The change could not be stored"})
 
 
@@ -229,25 +255,27 @@ async def test_a_write_that_the_disk_refuses_is_507(
 async def test_a_bug_is_500_with_an_id_that_is_in_the_log_and_nothing_else(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
 ) -> None:
-    rest.backend.trouble = KeyError("secret detail")
+    rest.lone.trouble = KeyError("secret detail")
     status, answer = await rest.told(method, path, body)
     assert status == 500
     assert answer == {"error": "Internal error", "request_id": answer["request_id"]}
     (line,) = logged
     assert (line["log_level"], line["request_id"]) == ("error", answer["request_id"])
     assert line["route"] == f"{method} {path}"
-    rest.backend.trouble = None
+    rest.lone.trouble = None
     assert (await rest.ask("GET", "/healthz")).status_code == 200
 
 
-async def test_a_group_of_errors_is_a_bug_too(autojump_clock: MockClock, rest: Rest, logged: list[EventDict]) -> None:
-    rest.backend.trouble = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("in", [KeyError("b")])])
+async def test_a_group_of_errors_is_a_bug_too(
+    autojump_clock: MockClock, rest: Rest, logged: list[EventDict]
+) -> None:
+    rest.lone.trouble = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("in", [KeyError("b")])])
     status, answer = await rest.told("POST", "/api/cluster/snapshot")
     assert (status, answer["error"]) == (500, "Internal error")
 
 
 async def test_a_client_that_leaves_ends_its_request_at_once(autojump_clock: MockClock, rest: Rest) -> None:
-    rest.backend.stuck = True
+    rest.lone.stuck = True
     started = trio.current_time()
     with trio.fail_after(60):
         await rest.ask_and_leave("POST", "/api/cluster/snapshot", rest.token())
