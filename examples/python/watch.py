@@ -15,6 +15,7 @@ import random
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -43,24 +44,24 @@ def log_in(user: str, password: str) -> str:
         raise
 
 
-def show(message: dict[str, Any]) -> None:
-    """One line for each message. A client must ignore the types and keys it does not know."""
-    at, data = message["timestamp"], message.get("data") or {}
+def lines(message: dict[str, Any]) -> Iterator[str]:
+    """What to print of one message. A client must ignore the types and keys it does not know."""
+    data = message.get("data") or {}
     match message["type"]:
         case "status" | "status_update":
             leader = data["leader"] or "nobody"
-            print(f"{at} {data['node_id']} is {data['state']} in term {data['term']}, {leader} leads")
+            yield f"{data['node_id']} is {data['state']} in term {data['term']}, {leader} leads"
         case "state_change":
-            print(f"{at} {data['old_state']} -> {data['new_state']} in term {data['term']}")
+            yield f"{data['old_state']} -> {data['new_state']} in term {data['term']}"
         case "peer_change":
-            print(f"{at} peer {data['peer_id']} {data['event_type']}")
+            yield f"peer {data['peer_id']} {data['event_type']}"
         case "custom_metrics":
             for name, metric in data.items():
-                print(f"{at} {name} = {metric['value'] if metric else 'deleted'}")
+                yield f"{name} = {metric['value'] if metric else 'deleted'}"
         case "error":
-            print(f"{at} error: {data['error']}")
+            yield f"error: {data['error']}"
         case kind:
-            print(f"{at} {kind}")
+            yield kind
 
 
 async def ping(socket: ClientConnection) -> None:
@@ -76,7 +77,9 @@ async def watch(token: str) -> None:
         await socket.send(json.dumps({"type": "subscribe", "data": dict.fromkeys(WANTED, True)}))
         pings = group.create_task(ping(socket))
         async for text in socket:
-            show(json.loads(text))
+            message = json.loads(text)
+            for line in lines(message):
+                print(message["timestamp"], line, flush=True)  # at once, also into a pipe
         pings.cancel()
 
 
@@ -91,9 +94,8 @@ async def main(user: str, password: str) -> None:
             print(*lost.exceptions, sep="\n", file=sys.stderr)
         if asyncio.get_running_loop().time() - started > 60:
             wait = 1.0
-        await asyncio.sleep(
-            wait * random.uniform(0.5, 1.0)
-        )  # spread: many clients lose a daemon at one moment
+        # Spread by chance: many clients lose a daemon at one moment.
+        await asyncio.sleep(wait * random.uniform(0.5, 1.0))
         wait = min(wait * 2, LONGEST_WAIT_SECONDS)
 
 

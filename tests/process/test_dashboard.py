@@ -159,12 +159,10 @@ def test_light_and_dark_follow_the_system(browser: Browser, daemon: Daemon) -> N
     for scheme in ("light", "dark"):
         with watching(browser, daemon, scheme) as tab:
             expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
-            seen.add(
-                tab.page.evaluate(
-                    "(() => { const s = getComputedStyle(document.documentElement), b = getComputedStyle(document.body);"
-                    " return [s.backgroundColor, b.backgroundColor, b.color].join() })()"
-                )
+            colors = (
+                "[document.documentElement, document.body].map((e) => getComputedStyle(e).backgroundColor)"
             )
+            seen.add(tuple(tab.page.evaluate(colors)))
     assert len(seen) == 2
 
 

