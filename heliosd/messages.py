@@ -8,9 +8,9 @@ they do not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import Enum, auto
-from typing import assert_never
+from functools import lru_cache
+from typing import Any, assert_never
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
@@ -23,6 +23,8 @@ from .cluster.uptime import UptimeReport
 from .events import MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
 from .raft.roles import Role
 from .subscription import NOTHING, Subscription, Topic
+from .websocket.deflate import MIN_COMPRESSED, deflate
+from .websocket.frames import TEXT, frame, text_frame
 
 ClientId = str | int
 
@@ -40,16 +42,119 @@ class Kind(Enum):
     """Belongs to one client's conversation."""
 
 
-@dataclass(frozen=True, slots=True)
 class Message:
-    """One message, ready to be framed."""
+    """One message. Immutable, and shared by all clients that get it: what is derived from it is made once."""
 
-    type: str
-    kind: Kind
-    topic: Topic
-    """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
-    payload: bytes
-    seq: int | None = None
+    __slots__ = ("_data", "_deflated", "_frame", "at", "kind", "payload", "seq", "topic", "type")
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 (the wire's word)
+        kind: Kind,
+        topic: Topic,
+        payload: bytes,
+        seq: int | None = None,
+        at: float = 0.0,
+    ) -> None:
+        self.type = type
+        self.kind = kind
+        self.topic = topic
+        """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
+        self.payload = payload
+        self.seq = seq
+        """An event's number; None on everything else."""
+        self.at = at
+        """Unix seconds at which an event was numbered."""
+        self._frame: bytes | None = None
+        self._deflated: bytes | None = None
+        self._data: dict[str, Any] | None = None
+
+    @classmethod
+    def of_frame(cls, name: str, frame: bytes) -> Message:
+        """A protocol frame (ping, pong, close) that goes the way of the messages, so that no two ever mix."""
+        message = cls(name, Kind.CONTROL, NOTHING, b"")
+        message._frame = frame
+        return message
+
+    @property
+    def frame(self) -> bytes:
+        """The message as a WebSocket frame."""
+        if self._frame is None:
+            self._frame = text_frame(self.payload)
+        return self._frame
+
+    @property
+    def deflated(self) -> bytes:
+        """The frame for clients that took compression; short messages stay plain (CONTRACT 5.5)."""
+        if self._deflated is None:
+            plain = len(self.payload) < MIN_COMPRESSED or self.kind is Kind.CONTROL
+            self._deflated = self.frame if plain else frame(TEXT, deflate(self.payload), compressed=True)
+        return self._deflated
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """`data` as it stands on the wire. Not to be changed."""
+        if self._data is None:
+            self._data = msgspec.json.decode(self.payload, type=_Data).data
+        return self._data
+
+    def with_data(self, data: dict[str, Any]) -> Message:
+        """The same message saying less, or more."""
+        envelope = msgspec.json.decode(self.payload)
+        envelope["data"] = data
+        return Message(self.type, self.kind, self.topic, _encode(envelope), self.seq, self.at)
+
+    def cut_for(self, subscription: Subscription) -> Message | None:
+        """What of this message a subscription lets through; None: nothing. Live and replayed alike."""
+        if not subscription.wants(self.topic):
+            return None
+        narrowing = subscription.narrowing(self.topic)
+        if narrowing is None:
+            return self
+        data = narrowing.cut(self.data)
+        if data is self.data:
+            return self
+        return None if data is None else self.with_data(data)
+
+
+@lru_cache(maxsize=16)
+def merged(older: Message, newer: Message) -> Message:
+    """Two values of custom metrics as one: of each metric the newer value.
+
+    Remembered for the last few pairs, since clients that are behind are behind the same messages.
+    """
+    return newer.with_data({**older.data, **newer.data})
+
+
+@lru_cache(maxsize=16)
+def without_metrics(values: Message, names: frozenset[str]) -> Message | None:
+    """Values of custom metrics without some of them; None if none is left."""
+    kept = {name: view for name, view in values.data.items() if name not in names}
+    return values.with_data(kept) if kept else None
+
+
+def deleted_metrics(event: Message) -> frozenset[str]:
+    """The names of the metrics that a `custom_metrics` event deletes."""
+    if event.type != "custom_metrics" or event.kind is not Kind.EVENT:
+        return frozenset()
+    return frozenset(name for name, view in event.data.items() if view is None)
+
+
+def replayed(*, seq: int, at: float, name: str, payload: bytes) -> Message:
+    """An event as it was stored: the same bytes that were sent when it happened."""
+    return Message(name, Kind.EVENT, _EVENT_TOPICS[name], payload, seq, at)
+
+
+_EVENT_TOPICS = {
+    "state_change": Topic.STATE_CHANGES,
+    "peer_change": Topic.PEER_CHANGES,
+    "snapshot": Topic.SNAPSHOT,
+    "custom_metrics": Topic.CUSTOM_METRICS,
+}
+
+
+class _Data(Struct, frozen=True):
+    data: dict[str, Any] = {}
 
 
 class _Envelope(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +185,23 @@ class _Status(Struct, frozen=True, kw_only=True):
     stale: bool
 
 
+class Welcome(Struct, frozen=True, kw_only=True):
+    """What a client that asked to resume is told first."""
+
+    client_id: str
+    epoch: str
+    seq: int
+    """The newest event's number; what the client gets live is beyond it."""
+    oldest_seq: int
+    """The oldest number that could still be replayed."""
+    recovered: bool
+    reason: str | None
+    """Why not: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
+    replayed: int
+    expires_at: str
+    """When the token ends, RFC 3339."""
+
+
 class _Error(Struct, frozen=True):
     error: str
     code: str
@@ -95,7 +217,7 @@ def of_event(stamped: Stamped) -> Message:
     data: object
     match event:
         case StateChanged():
-            name, topic = "state_change", Topic.STATE_CHANGES
+            name = "state_change"
             data = {
                 "old_state": event.old_state,
                 "new_state": event.new_state,
@@ -104,23 +226,23 @@ def of_event(stamped: Stamped) -> Message:
                 "member": event.member,
             }
         case PeerChanged():
-            name, topic = "peer_change", Topic.PEER_CHANGES
+            name = "peer_change"
             data = {
                 "event_type": event.event_type,
                 "peer_id": event.peer_id,
                 "peer_address": event.peer_address,
             }
         case SnapshotTaken():
-            name, topic = "snapshot", Topic.SNAPSHOT
+            name = "snapshot"
             entry = msgspec.to_builtins(event.snapshot)
             data = {**entry, "size_bytes": entry["size"]}
         case MetricsDefined():
-            name, topic = "custom_metrics", Topic.CUSTOM_METRICS
+            name = "custom_metrics"
             data = event.metrics
         case _:
             assert_never(event)
     payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, UNSET, data))
-    return Message(name, Kind.EVENT, topic, payload, stamped.seq)
+    return Message(name, Kind.EVENT, _EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
 
 
 def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> Message:
@@ -191,6 +313,26 @@ def of_error(
     """A client's message could not be served; `code` is for programs, `error` for people."""
     data = _Error(error, code, UNSET if field is None else field)
     return _control("error", at, data, client_id)
+
+
+def of_welcome(welcome: Welcome, at: float) -> Message:
+    """The first message of a connection that asked to resume, and what everybody hears when the epoch changes."""
+    return _control("welcome", at, welcome, UNSET)
+
+
+def of_gap(from_seq: int, to_seq: int, dropped: int, at: float) -> Message:
+    """Events were dropped for one client: all numbers from `from_seq` to `to_seq`; `status` follows."""
+    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": "slow_consumer"}
+    return _control("gap", at, data, UNSET)
+
+
+def of_token_expiring(expires_at: float, at: float) -> Message:
+    return _control("token_expiring", at, {"expires_at": rfc3339(expires_at)}, UNSET)
+
+
+def of_authenticated(expires_at: float, at: float, client_id: ClientId | UnsetType = UNSET) -> Message:
+    """The answer to `auth`: the connection lives until then."""
+    return _control("authenticated", at, {"expires_at": rfc3339(expires_at)}, client_id)
 
 
 def _value(name: str, topic: Topic, data: object, at: float) -> Message:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from enum import Enum, auto
+from typing import Literal
 
 import trio
 
-from ..auth.access import Identity
+from ..auth.identity import Identity
 from ..clock import rfc3339
+from ..messages import Kind, Message
 from ..subscription import TO_EVERYTHING, Subscription
 from ..websocket.frames import close_frame
 from .goodbye import Goodbye
 from .mailbox import Mailbox
 from .outlet import Outlet
+from .rate import Bucket
 from .roster import ClientView
 
 LINGER_SECONDS = 1.0
@@ -20,10 +25,10 @@ LINGER_SECONDS = 1.0
 
 
 class Delivery(Enum):
-    """What became of one frame for one client."""
+    """What became of one message for one client."""
 
-    WRITTEN = auto()
-    """The socket has it, or its first part: nothing more is owed but by the pump that may be running."""
+    DONE = auto()
+    """The socket has it, or a pump that is running will see to it, or it waits for a newer token."""
     QUEUED = auto()
     """It waits; a write pump must run."""
     REFUSED = auto()
@@ -36,24 +41,32 @@ class Client:
     """A connected client. All methods are synchronous, so each is one step for everybody else.
 
     `behind` is true from the moment something had to wait until a write pump has emptied the queue; while it is
-    true only the pump writes, so two frames never mix.
+    true only the pump writes, so two frames never mix. What waits goes out in this order: the rest of the frame
+    that is half written, the replay, the queue.
     """
 
     __slots__ = (
         "address",
         "behind",
+        "bucket",
+        "deflates",
         "dropped",
         "goodbye",
+        "held",
         "id",
         "identity",
         "mailbox",
         "outlet",
+        "replay",
         "rest",
         "scope",
         "sent",
         "serial",
         "since",
         "subscription",
+        "transport",
+        "waker",
+        "warned_of",
     )
 
     def __init__(
@@ -67,6 +80,8 @@ class Client:
         outlet: Outlet,
         send_buffer: int,
         subscription: Subscription = TO_EVERYTHING,
+        deflates: bool = False,
+        transport: Literal["websocket", "sse"] = "websocket",
     ) -> None:
         self.serial = serial
         """Counts connections since the daemon's start; spreads the pings."""
@@ -76,29 +91,74 @@ class Client:
         self.since = since
         self.outlet = outlet
         self.subscription = subscription
+        self.deflates = deflates
+        """It took compression."""
+        self.transport: Literal["websocket", "sse"] = transport
         self.mailbox = Mailbox(send_buffer)
+        self.replay: deque[Message] = deque()
+        """What it missed, ahead of the queue and outside of the queue's limits."""
         self.rest: bytes | memoryview = b""
         """The end of a frame whose beginning is on the wire: it goes before anything else."""
         self.behind = False
+        self.held = False
+        """Its token has expired: until it brings a newer one it gets nothing but answers."""
+        self.warned_of = ""
+        """The `jti` of the token of whose end it has been told."""
         self.goodbye: Goodbye | None = None
         """Set once the connection is ending; nothing is delivered after it."""
         self.scope = trio.CancelScope()
         """Around the connection's own task. The hub cancels it, and its deadline is the read deadline."""
+        self.waker: Callable[[], None] | None = None
+        """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
+        self.bucket = Bucket()
         self.sent = 0
         self.dropped = 0
 
-    def deliver(self, frame: bytes, replaces: str | None = None) -> Delivery:
-        """Write `frame` now if nothing waits, else queue it. A queued frame of the same `replaces` goes."""
+    @property
+    def ready(self) -> bool:
+        """A frame may be written to its socket right away."""
+        return not (self.behind or self.held) and self.goodbye is None
+
+    def frame_of(self, message: Message) -> bytes:
+        """The message in the form that this client agreed to."""
+        return message.deflated if self.deflates else message.frame
+
+    def deliver(self, message: Message) -> Delivery:
+        """Write `message` now if nothing waits, else queue it."""
         if self.goodbye is not None:
             return Delivery.GONE
-        if self.behind:
-            if self.mailbox.put(frame, replaces):
-                self.sent += 1
-                return Delivery.WRITTEN  # its pump is running
-            self.dropped += 1
+        if self.behind or (self.held and message.kind is not Kind.CONTROL):
+            if self.mailbox.put(message):
+                return Delivery.DONE
             return Delivery.REFUSED
         self.sent += 1
-        return self._write(frame)
+        return self._write(self.frame_of(message))
+
+    def deliver_replay(self, messages: Iterable[Message]) -> Delivery:
+        """Give a client that has just joined what it missed. It does not count against the queue."""
+        assert not self.behind
+        self.replay.extend(messages)
+        return self.flush()
+
+    def flush(self) -> Delivery:
+        """Whatever waits may go: a pump must take it up, unless one is running."""
+        if self.behind or self.goodbye is not None or not self.has_more():
+            return Delivery.DONE
+        self.behind = True
+        return Delivery.QUEUED
+
+    def has_more(self) -> bool:
+        """Whether a pump has something to do."""
+        return bool(
+            self.rest or self.replay or self.mailbox.has(answers_only=self.held) or self.outlet.pending
+        )
+
+    def take(self) -> Message | None:
+        """The next message on its way out."""
+        message = self.replay.popleft() if self.replay else self.mailbox.pop(answers_only=self.held)
+        if message is not None:
+            self.sent += 1
+        return message
 
     def end(self, goodbye: Goodbye, *, flush: bool) -> Delivery:
         """Send the close frame, behind what waits if `flush`, else instead of it. Only the first call counts."""
@@ -106,13 +166,15 @@ class Client:
             return Delivery.GONE
         self.goodbye = goodbye
         frame = close_frame(goodbye.code, goodbye.reason)
+        if not flush or self.held:
+            self.replay.clear()
+            self.dropped += self.mailbox.clear()
+        self.held = False
         if self.behind:
-            if not flush:
-                self.dropped += self.mailbox.clear()
-            self.mailbox.put_last_words(frame)
-            return Delivery.WRITTEN
+            self.mailbox.put_last_words(Message.of_frame("close frame", frame))
+            return Delivery.DONE
         delivery = self._write(frame)
-        if delivery is Delivery.WRITTEN:
+        if delivery is Delivery.DONE:
             self.linger()
         return delivery
 
@@ -123,6 +185,7 @@ class Client:
     def cut(self, goodbye: Goodbye) -> None:
         """End the connection without a close frame: its socket takes nothing."""
         self.goodbye = self.goodbye or goodbye
+        self.replay.clear()
         self.mailbox.clear()
         self.outlet.abort()
         self.scope.cancel()
@@ -134,8 +197,8 @@ class Client:
             user=self.identity.user_id,
             address=self.address,
             since=rfc3339(self.since),
-            transport="websocket",
-            queue=len(self.mailbox) + bool(self.rest),
+            transport=self.transport,
+            queue=len(self.mailbox) + len(self.replay) + bool(self.rest),
             sent=self.sent,
             dropped=self.dropped,
         )
@@ -146,7 +209,7 @@ class Client:
         except (OSError, ValueError, trio.ClosedResourceError):
             return Delivery.GONE
         if taken == len(frame) and not self.outlet.pending:
-            return Delivery.WRITTEN
+            return Delivery.DONE
         self.rest = memoryview(frame)[taken:]
         self.behind = True
         return Delivery.QUEUED

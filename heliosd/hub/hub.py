@@ -1,8 +1,8 @@
 """The hub: who is connected, and who gets what.
 
-One loop takes everything in one order (events and values from the backend, beats from the broadcaster),
-numbers the events, encodes each message once and fans it out. Everything else here is synchronous: it happens
-between two steps of that loop, as a whole.
+One loop takes everything in one order (events and values from the backend, beats from the broadcaster), has the
+events numbered and stored, encodes each message once and fans it out. Everything else here is synchronous: it
+happens between two messages of that loop, as a whole.
 """
 
 from __future__ import annotations
@@ -17,24 +17,35 @@ from typing import assert_never
 import trio
 
 from .. import messages
-from ..clock import Instant
+from ..auth.access import Access
+from ..clock import Instant, rfc3339
 from ..cluster.custom_metrics import MetricView
-from ..commands import AskStatus, BadCommand, Command, Ping, Subscribe
+from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from ..config import Settings
-from ..events import Event, MetricsDefined, MetricsMoved, PeerChanged, StateChanged, Value
-from ..history import History
+from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
+from ..history import Cursor, Replay
 from ..messages import Kind, Message
-from ..websocket.frames import ping_frame, pong_frame, text_frame
+from ..subscription import Subscription
+from ..websocket.frames import ping_frame, pong_frame
 from . import fanout
+from .classes import Classes
 from .client import Client, Delivery
 from .counters import HubCounters
-from .goodbye import DISCONNECTED, REVOKED, TOO_SLOW, Goodbye
+from .event_log import EventLog
+from .goodbye import DISCONNECTED, REVOKED, TOO_MANY_MESSAGES, TOO_SLOW, Goodbye
+from .mailbox import Dropped
+from .pacing import Pacer
 from .pumps import write_pump
+from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
+from .rights import Rights
 from .roster import ClientView
 
 BATCH = 50
-"""Items taken from the inbox at once; what they change is told in one status_update."""
+"""Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
+
+STATUS_SHARED_SECONDS = 0.01
+"""Clients that join within so long share one status: thousands may come back at once."""
 
 PING_SLOTS = 64
 """Clients are pinged in so many groups over a ping interval, never all in one tick."""
@@ -50,7 +61,7 @@ class Beat(Enum):
     """Nothing is told: it only makes the loop turn."""
 
 
-Item = Event | Value | Beat
+Item = Happened | MetricsMoved | Beat
 
 
 @dataclass(slots=True)
@@ -68,24 +79,30 @@ class Hub:
         self,
         *,
         settings: Settings,
-        history: History,
+        log: EventLog,
+        access: Access,
         now: Callable[[], Instant],
         pumps: trio.Nursery,
     ) -> None:
         self.counters = HubCounters()
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
+        self.log = log
         self._settings = settings
-        self._history = history
         self._now = now
         self._pumps = pumps
         self._reports: Reports | None = None
         self._clients: dict[str, Client] = {}
+        self._classes = Classes()
+        self._pacer = Pacer()
         self._gathered = _Gathered({})
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
         self._empty = trio.Event()
         self._empty.set()
+        self._status: tuple[int, float, Message] | None = None
+        self.rights = Rights(access, now, tell=self.tell, end=self.end, release=self._release)
+        settings.on_change(lambda: self.rights.recheck(self._clients.values()))
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -98,10 +115,11 @@ class Hub:
     ) -> None:
         """Tell everybody what comes out of `inbox`, until it is closed. Clients may join once this has started."""
         self._reports = reports
+        await self.log.open(trio.current_time())
         task_status.started()
         while True:
             batch: list[Item] = []
-            with trio.move_on_at(self._gathered.due):
+            with trio.move_on_at(min(self._gathered.due, self._pacer.due, self._retry_due())):
                 try:
                     batch.append(await inbox.receive())
                 except trio.EndOfChannel:
@@ -112,21 +130,23 @@ class Hub:
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
             self.turns += 1
+            if trio.current_time() >= self._retry_due():
+                await self.log.retry(trio.current_time())
             await self._tell(batch, reports)
+            await self._tell_what_is_due()
+
+    def _retry_due(self) -> float:
+        return inf if self.log.trouble is None else self.log.retry_at
 
     async def _tell(self, batch: Sequence[Item], reports: Reports) -> None:
-        state_changed = peers_changed = False
+        happened = [item for item in batch if isinstance(item, Happened)]
+        events = iter(await self._logged(happened)) if happened else iter(())
         for item in batch:
             match item:
+                case Happened():
+                    await self._publish_event(next(events), item)
                 case MetricsMoved():
                     self._gather(item.metrics)
-                case StateChanged() | PeerChanged() | MetricsDefined():
-                    state_changed |= isinstance(item, StateChanged)
-                    peers_changed |= isinstance(item, PeerChanged)
-                    if isinstance(item, MetricsDefined):
-                        for name in item.metrics:
-                            self._gathered.metrics.pop(name, None)
-                    await self._publish_event(item)
                 case Beat.STATUS:
                     await self.publish(reports.status_update())
                 case Beat.LATENCY:
@@ -136,23 +156,46 @@ class Hub:
                 case Beat.WATCHDOG:
                     pass
                 case _:
-                    await self._publish_event(item)
-        if state_changed or peers_changed:
+                    assert_never(item)
+        if any(isinstance(item.event, StateChanged | PeerChanged) for item in happened):
             await self.publish(reports.status_update())
-        if state_changed:
+        if any(isinstance(item.event, StateChanged) for item in happened):
             await self.publish(reports.uptime())
-        if trio.current_time() >= self._gathered.due:
-            gathered, self._gathered = self._gathered, _Gathered({})
-            if gathered.metrics:
-                await self.publish(messages.of_metric_values(gathered.metrics, self._now().wall))
+
+    async def _logged(self, happened: Sequence[Happened]) -> list[Message]:
+        """The events numbered and, unless the store is in trouble, on disk. A new epoch is told to everyone."""
+        epoch = self.log.history.epoch
+        told = await self.log.commit(
+            [(item.event, item.receipt) for item in happened], self._now().wall, trio.current_time()
+        )
+        if self.log.history.epoch != epoch:
+            for client in list(self._clients.values()):
+                self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
+                self.tell(client, self._status_message())
+        return told
+
+    async def _publish_event(self, message: Message, item: Happened) -> None:
+        if isinstance(item.event, MetricsDefined):
+            for name in item.event.metrics:
+                self._gathered.metrics.pop(name, None)
+            self._pacer.heed(message)
+        self.log.history.keep(message, self._now().wall)
+        await self.publish(message)
 
     def _gather(self, metrics: Mapping[str, MetricView]) -> None:
         self._gathered.metrics.update(metrics)
         if self._gathered.due == inf:
             self._gathered.due = trio.current_time() + self._settings.current.websocket.metrics_interval
 
-    async def _publish_event(self, event: Event) -> None:
-        await self.publish(messages.of_event(self._history.append(event, self._now().wall)))
+    async def _tell_what_is_due(self) -> None:
+        now = trio.current_time()
+        if now >= self._gathered.due:
+            gathered, self._gathered = self._gathered, _Gathered({})
+            if gathered.metrics:
+                await self.publish(messages.of_metric_values(gathered.metrics, self._now().wall))
+        if now >= self._pacer.due:
+            for client, value in self._pacer.release(now):
+                self.tell(client, value)
 
     async def publish(self, message: Message) -> None:
         """Give one message to every client that wants it, in chunks with a checkpoint after each.
@@ -161,62 +204,86 @@ class Hub:
         boundary between messages, with a status that has this one in it.
         """
         started = trio.current_time()
-        frame = text_frame(message.payload)
-        replaces = message.type if message.kind is Kind.VALUE else None
-        receivers = [
-            client
-            for client in self._clients.values()
-            if not message.topic or client.subscription.wants(message.topic)
-        ]
+        delivered = 0
         self._fanning_out = True
         try:
-            for start in range(0, len(receivers), fanout.CHUNK):
-                chunk = receivers[start : start + fanout.CHUNK]
-                self._settle(fanout.write(chunk, frame, replaces))
-                await trio.lowlevel.checkpoint()
+            for of, mine in self._classes.cut(message):
+                pause = of.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
+                for receivers, deflating in of.receivers():
+                    if pause:
+                        receivers = [c for c in receivers if self._pacer.admit(c, mine, pause, started)]  # noqa: PLW2901
+                    frame = mine.deflated if deflating else mine.frame
+                    delivered += len(receivers)
+                    self.counters.bytes += len(frame) * len(receivers)
+                    for start in range(0, len(receivers), fanout.CHUNK):
+                        chunk = receivers[start : start + fanout.CHUNK]
+                        self._settle(fanout.write(chunk, mine, frame), mine)
+                        await trio.lowlevel.checkpoint()
         finally:
             self._fanning_out = False
-            for action in self._between:
+            between, self._between = self._between, []
+            for action in between:
                 action()
-            self._between.clear()
-        self.counters.messages[message.type] += len(receivers)
-        self.counters.bytes += len(frame) * len(receivers)
+        self.counters.messages[message.type] += delivered
         self.counters.broadcast.observe(trio.current_time() - started)
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def join(self, client: Client) -> None:
-        """Register `client` and give it `status` first. Takes effect between two messages, never inside one."""
+    def join(self, client: Client, cursor: Cursor | None = None) -> None:
+        """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
+
+        Takes effect between two messages, never inside one: the replay ends where the live events begin.
+        """
         if self._fanning_out:
-            self._between.append(partial(self.join, client))
+            self._between.append(partial(self.join, client, cursor))
             return
         if client.goodbye is not None:
             return
-        assert self._reports is not None, "the hub's loop has been started"
         self._clients[client.id] = client
+        self._classes.add(client)
         if self._empty.is_set():
             self._empty = trio.Event()
-        self.tell(client, self._reports.status(self._history.seq))
+        status = self._status_message()
+        if cursor is None:
+            self.tell(client, status)
+        else:
+            self.log.history.expire(self._now().wall)
+            replay = self.log.history.since(cursor, client.subscription)
+            missed = [self._welcome(client, replay), *replay.events, status]
+            self._count(missed)
+            self._settle([(client, client.deliver_replay(missed))])
+        self.rights.watch(client)
 
     def leave(self, client: Client) -> None:
         """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
         socket."""
         client.goodbye = client.goodbye or Goodbye(1006, "connection lost")
-        self._clients.pop(client.id, None)
+        if self._clients.pop(client.id, None) is not None:
+            self._classes.remove(client)
+            self._pacer.forget(client)
         if not self._clients:
             self._empty.set()
 
     def obey(self, client: Client, command: Command | BadCommand) -> None:
-        """Do what a client's message says, and answer it."""
+        """Do what a client's message says, and answer it, if it does not come too often."""
         at = self._now().wall
+        limits = self._settings.current.websocket
+        if not client.bucket.allows(trio.current_time(), limits.messages_per_second, limits.messages_burst):
+            if client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
+                self.end(client, TOO_MANY_MESSAGES)
+            else:
+                self.tell(client, messages.of_error("too many messages", "rate_limited", at))
+            return
         match command:
             case Ping():
                 self.tell(client, messages.of_pong(at, command.data, command.id))
             case AskStatus():
                 self._tell_status(client, command)
             case Subscribe():
-                client.subscription = command.subscription
+                self._subscribe(client, command.subscription)
                 self.tell(client, messages.of_subscription(client.subscription, at, command.id))
+            case Authenticate():
+                self.rights.present(client, command)
             case BadCommand():
                 answer = messages.of_error(
                     str(command), command.code, at, field=command.field, client_id=command.client_id
@@ -230,51 +297,121 @@ class Hub:
         if self._fanning_out:
             self._between.append(partial(self._tell_status, client, command))
             return
-        assert self._reports is not None
-        self.tell(client, self._reports.status(self._history.seq, command.id))
+        if client.goodbye is None:
+            assert self._reports is not None
+            self.tell(client, self._reports.status(self.log.history.seq, command.id))
+
+    def _subscribe(self, client: Client, subscription: Subscription) -> None:
+        waiting = self._pacer.take(client)
+        if client.id in self._clients:
+            self._classes.remove(client)
+            client.subscription = subscription
+            self._classes.add(client)
+        else:
+            client.subscription = subscription
+        for value in waiting:
+            mine = value.cut_for(subscription)
+            if mine is not None:
+                self.tell(client, mine)
 
     def tell(self, client: Client, message: Message) -> None:
         """Give one client a message of its own."""
-        frame = text_frame(message.payload)
-        self.counters.messages[message.type] += 1
-        self.counters.bytes += len(frame)
-        self._settle([(client, client.deliver(frame))])
+        self._count([message])
+        self._settle([(client, client.deliver(message))], message)
 
     def pong(self, client: Client, payload: bytes) -> None:
         """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
-        self._settle([(client, client.deliver(pong_frame(payload), "pong frame"))])
+        message = Message.of_frame("pong frame", pong_frame(payload))
+        self._settle([(client, client.deliver(message))], message)
 
     def end(self, client: Client, goodbye: Goodbye, *, flush: bool = False) -> None:
         """Close one client's connection with a close frame, behind what waits for it if `flush`."""
         self._settle([(client, client.end(goodbye, flush=flush))])
 
-    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]]) -> None:
+    def _release(self, client: Client) -> None:
+        """What waited for a newer token may go."""
+        self._settle([(client, client.flush())])
+
+    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]], message: Message | None = None) -> None:
         """See to what a write left to do."""
         for client, delivery in unfinished:
             match delivery:
+                case Delivery.QUEUED if client.waker is not None:
+                    client.waker()
                 case Delivery.QUEUED:
                     self._pumps.start_soon(write_pump, client, self._settings, self.counters)
                 case Delivery.REFUSED:
-                    self.counters.dropped["slow"] += 1
-                    client.end(TOO_SLOW, flush=False)
+                    assert message is not None
+                    self._overflow(client, message)
                 case Delivery.GONE if client.goodbye is None:
                     client.scope.cancel()
-                case Delivery.GONE | Delivery.WRITTEN:
+                case Delivery.GONE | Delivery.DONE:
                     pass
                 case _:
                     assert_never(delivery)
+
+    def _overflow(self, client: Client, refused: Message) -> None:
+        """A client's queue is full: close it, or drop the queue and say precisely what was in it."""
+        dropped = client.mailbox.drop()
+        if refused.seq is not None:
+            one = Dropped(refused.seq, refused.seq, 1)
+            dropped = one if dropped is None else dropped.and_then(one)
+        lost = dropped.events if dropped is not None else 1
+        client.dropped += lost
+        self.counters.dropped["slow"] += lost
+        # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.
+        if self._settings.current.websocket.slow_consumer == "disconnect" or refused.kind is Kind.CONTROL:
+            client.end(TOO_SLOW, flush=False)
+            return
+        status = self._status_message()
+        if dropped is None:
+            client.mailbox.put_last_words(status)
+        else:
+            gap = messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
+            client.mailbox.put_gap(gap, dropped, status)
+        self._settle([(client, client.flush())])
+
+    # -- what a client is told of its own ------------------------------------------------------------------------
+
+    def _status_message(self) -> Message:
+        """`status` as of the newest event; made once for all who need it in the same moment."""
+        assert self._reports is not None, "the hub's loop has been started"
+        seq, now = self.log.history.seq, trio.current_time()
+        if self._status is None or self._status[0] != seq or now - self._status[1] > STATUS_SHARED_SECONDS:
+            self._status = seq, now, self._reports.status(seq)
+        return self._status[2]
+
+    def _welcome(self, client: Client, replay: Replay) -> Message:
+        history = self.log.history
+        welcome = messages.Welcome(
+            client_id=client.id,
+            epoch=history.epoch,
+            seq=history.seq,
+            oldest_seq=history.oldest_seq,
+            recovered=replay.refusal is None,
+            reason=replay.refusal,
+            replayed=len(replay.events),
+            expires_at=rfc3339(client.identity.expires_at),
+        )
+        return messages.of_welcome(welcome, self._now().wall)
+
+    def _count(self, told: Sequence[Message]) -> None:
+        for message in told:
+            self.counters.messages[message.type] += 1
+            self.counters.bytes += len(message.payload)
 
     # -- pings, the end ----------------------------------------------------------------------------------------
 
     async def ping_all(self) -> None:
         """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
-        frame = ping_frame()
+        message = Message.of_frame("ping frame", ping_frame())
         slot = 0
         while True:
             await trio.sleep(self._settings.current.websocket.ping_interval / PING_SLOTS)
             slot = (slot + 1) % PING_SLOTS
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
-                self._settle([(client, client.deliver(frame, "ping frame"))])
+                if client.transport == "websocket":
+                    self._settle([(client, client.deliver(message))], message)
 
     def end_all(self, goodbye: Goodbye) -> None:
         """Close every connection, each behind what waits for it."""

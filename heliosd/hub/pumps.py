@@ -20,13 +20,14 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
     A client that does not take a batch within `websocket.write_timeout` is cut; the connection's own task then
     ends and leaves the hub. Nothing is raised.
     """
-    outlet = client.outlet
     try:
-        while client.rest or client.mailbox or outlet.pending:
+        while client.has_more():
             with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
                 await _write_batch(client, counters)
             if patience.cancelled_caught:
-                counters.dropped["write_timeout"] += len(client.mailbox) + 1
+                waiting = len(client.mailbox) + len(client.replay) + 1
+                client.dropped += waiting
+                counters.dropped["write_timeout"] += waiting
                 client.cut(TOO_SLOW)
                 return
         client.behind = False
@@ -37,13 +38,30 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
 
 
 async def _write_batch(client: Client, counters: HubCounters) -> None:
-    """One batch, whole: frames joined, behind the rest of the one that is half written."""
+    """One batch, whole: at most `BATCH_BYTES` and the message that goes over them."""
     outlet = client.outlet
-    if not client.rest:
-        client.rest = client.mailbox.take(BATCH_BYTES)
-    while client.rest or outlet.pending:
+    room = BATCH_BYTES
+    while room > 0:
+        if not client.rest:
+            client.rest = _joined(client, room)
+        if not client.rest and not outlet.pending:
+            return
         await outlet.wait_writable()
         if client.rest:
             taken = outlet.write_now(client.rest)
             counters.bytes += taken
+            room -= taken
             client.rest = memoryview(client.rest)[taken:]
+
+
+def _joined(client: Client, at_most: int) -> bytes:
+    """The next frames, joined until they fill `at_most` bytes."""
+    frames: list[bytes] = []
+    while at_most > 0:
+        message = client.take()
+        if message is None:
+            break
+        frame = client.frame_of(message)
+        frames.append(frame)
+        at_most -= len(frame)
+    return b"".join(frames)

@@ -25,9 +25,11 @@ from ..clock import Instant
 from ..commands import BadCommand, parse
 from ..config import Settings
 from ..errors import Forbidden, Invalid, Unauthenticated
+from ..history import Cursor
 from ..hub.client import Client
 from ..hub.goodbye import BUG, SILENT, Goodbye
 from ..hub.hub import Hub
+from ..subscription import Subscription
 from ..websocket.connection import (
     CloseReceived,
     Inbound,
@@ -37,6 +39,7 @@ from ..websocket.connection import (
     Violation,
     accept_response,
 )
+from ..websocket.deflate import agree
 from ..websocket.plain import prepare
 from ..websocket.tls import ClientStream
 from .guard import authenticate, require
@@ -44,6 +47,7 @@ from .head import Head, websocket_key
 from .listeners import Address
 from .origin import origin_allowed
 from .refusal import linger, refuse
+from .resume import Query, cursor_of, subscription_of
 
 SUBPROTOCOL = "heliosd.v1"
 RECEIVE_BYTES = 4096
@@ -64,6 +68,7 @@ class Refused(Exception):
         self.outcome = outcome
         """How `/metrics` counts it."""
         self.headers = tuple(headers)
+        self.body = {"error": error} if field is None else {"error": error, "field": field}
 
 
 class Live:
@@ -83,14 +88,17 @@ class Live:
         """Serve one connection from its valid upgrade request to its end. Returns once it is closed."""
         key = websocket_key(head)
         assert key is not None, "the front hands over upgrade requests only"
+        query = parse_qs(head.query, keep_blank_values=True)
         try:
-            identity = self._admit(head)
+            identity = self._admit(head, query)
+            cursor, subscription = _wishes(query)
         except Refused as refused:
             self._hub.count_connection(refused.outcome)
             log.info("client refused", address=str(peer), status=refused.status, reason=refused.error)
-            await refuse(stream, refused.status, refused.error, refused.headers)
+            await refuse(stream, refused.status, refused.body, refused.headers)
             return
-        client = self._client(identity, stream, peer)
+        agreed = self._agreed_extensions(head)
+        client = self._client(identity, subscription, stream, peer, deflates=agreed is not None)
         left = "connection lost"
         try:
             with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
@@ -98,10 +106,10 @@ class Live:
                 offered = _offered_subprotocols(head)
                 chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
                 with trio.fail_after(self._settings.current.websocket.write_timeout):
-                    await stream.send_all(accept_response(key, subprotocol=chosen, extensions=None))
+                    await stream.send_all(accept_response(key, subprotocol=chosen, extensions=agreed))
                 self._hub.count_connection("accepted")
                 log.info("client joined", client=client.id, user=identity.user_id, address=str(peer))
-                left = await self._converse(client, stream, trailing)
+                left = await self._converse(client, cursor, stream, trailing)
         except trio.TooSlowError:
             left = "did not take the answer to its upgrade"
         except Exception:
@@ -125,7 +133,7 @@ class Live:
             else:
                 await linger(stream)
 
-    def _admit(self, head: Head) -> Identity:
+    def _admit(self, head: Head, query: Query) -> Identity:
         """Who is let in. Raises `Refused`, in the order: not a browser of ours, not known, not allowed, no room."""
         websocket = self._settings.current.websocket
         self._check_origin(head)
@@ -134,7 +142,7 @@ class Live:
                 self._access,
                 self._now().wall,
                 authorization=[value.decode("latin-1") for value in head.all(b"authorization")],
-                query_tokens=parse_qs(head.query).get("token", []),
+                query_tokens=query.get("token", []),
                 subprotocols=_offered_subprotocols(head),
             )
             require(identity, rbac.WATCH)
@@ -163,7 +171,20 @@ class Live:
         if len(origins) > 1 or not origin_allowed(origin, host, allowed, self._machine_name):
             raise Refused(403, "Origin not allowed", "forbidden")
 
-    def _client(self, identity: Identity, stream: ClientStream, peer: Address) -> Client:
+    def _agreed_extensions(self, head: Head) -> str | None:
+        if not self._settings.current.websocket.compression:
+            return None
+        return agree(", ".join(value.decode("latin-1") for value in head.all(b"sec-websocket-extensions")))
+
+    def _client(
+        self,
+        identity: Identity,
+        subscription: Subscription,
+        stream: ClientStream,
+        peer: Address,
+        *,
+        deflates: bool,
+    ) -> Client:
         return Client(
             serial=next(self._serials),
             client_id=secrets.token_hex(8),
@@ -172,14 +193,18 @@ class Live:
             since=self._now().wall,
             outlet=stream,
             send_buffer=self._settings.current.websocket.send_buffer,
+            subscription=subscription,
+            deflates=deflates,
         )
 
-    async def _converse(self, client: Client, stream: ClientStream, trailing: bytes) -> str:
+    async def _converse(
+        self, client: Client, cursor: Cursor | None, stream: ClientStream, trailing: bytes
+    ) -> str:
         """Read from the client until it, or the hub, has had enough; returns why it ended."""
         left = "connection lost"
         with client.scope:
             client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
-            self._hub.join(client)
+            self._hub.join(client, cursor)
             left = await self._read(client, stream, trailing)
         if client.scope.cancelled_caught:
             if client.goodbye is None:
@@ -188,7 +213,8 @@ class Live:
         return left
 
     async def _read(self, client: Client, stream: ClientStream, trailing: bytes) -> str:
-        inbound = Inbound(self._settings.current.websocket.max_message_size)
+        limit = self._settings.current.websocket.max_message_size
+        inbound = Inbound(limit, deflate_agreed=client.deflates)
         data = trailing
         left = ""
         while True:
@@ -235,6 +261,13 @@ class Live:
             self._hub.obey(client, bad)
         else:
             self._hub.obey(client, command)
+
+
+def _wishes(query: Query) -> tuple[Cursor | None, Subscription]:
+    try:
+        return cursor_of(query), subscription_of(query)
+    except Invalid as wrong:
+        raise Refused(400, wrong.message, "malformed", field=wrong.field) from wrong
 
 
 def _offered_subprotocols(head: Head) -> list[str]:
