@@ -13,7 +13,6 @@ house                                cancelled last: what lives here outlives th
 
 from __future__ import annotations
 
-import secrets
 import signal
 import ssl
 import sys
@@ -40,8 +39,9 @@ from .cluster.uptime import UptimeTracker
 from .config import Config, Settings
 from .config_file import data_directory, ensure_data_directory
 from .durable import Saved
+from .epoch_file import EpochFile
 from .errors import ConfigError, HeliosError, Problem
-from .history import History
+from .hub.event_log import EventLog
 from .hub.goodbye import GOING_AWAY
 from .hub.hub import Beat, Hub, Item
 from .hub.reports import Reports
@@ -118,7 +118,7 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
     except BaseException:
         store.close()
         raise
-    return Daemon(config_path, settings, store, saved, access, tls)
+    return Daemon(config_path, settings, store, saved, access, EpochFile(directory), tls)
 
 
 def _tls(cert: Path, key: Path) -> ssl.SSLContext:
@@ -141,6 +141,7 @@ class Daemon:
     store: Store
     saved: Saved
     access: Access
+    epoch_file: EpochFile
     tls: ssl.SSLContext | None
 
     async def run(self) -> None:
@@ -159,12 +160,14 @@ class Daemon:
                 await house.start(backend.run)
                 hub = Hub(
                     settings=self.settings,
-                    history=History(secrets.token_urlsafe(12), config.history.max_events),
+                    log=self._event_log(),
+                    access=self.access,
                     now=_now,
                     pumps=house,
                 )
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
+                house.start_soon(hub.rights.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
                 await self._serve(listeners, backend, hub, notifier, stop)
@@ -191,6 +194,16 @@ class Daemon:
             ),
             now=_now,
             buffer=config.websocket.broadcast_buffer,
+        )
+
+    def _event_log(self) -> EventLog:
+        history = self.settings.current.history
+        return EventLog(
+            self.saved,
+            save=self.store.save,
+            vouching=self.epoch_file,
+            max_events=history.max_events,
+            max_age=history.max_age,
         )
 
     async def _serve(

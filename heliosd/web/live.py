@@ -60,7 +60,13 @@ class Refused(Exception):
     """An upgrade that is answered with an HTTP status instead."""
 
     def __init__(
-        self, status: int, error: str, outcome: str, headers: Iterable[tuple[str, str]] = ()
+        self,
+        status: int,
+        error: str,
+        outcome: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        field: str | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status

@@ -25,10 +25,10 @@ def cursor_of(query: Query, last_event_id: str | None = None) -> Cursor | None:
     """Where to resume: `?epoch=E&after=N`, `?after=now`, or a `Last-Event-ID: E:N`, which is the newer one where
     a browser's EventSource repeats its first query. None: from here on. Raises `Invalid`."""
     if last_event_id:
-        epoch, colon, seq = last_event_id.rpartition(":")
+        stopped_in, colon, seq = last_event_id.rpartition(":")
         if not colon:
             raise Invalid("Last-Event-ID must be EPOCH:SEQ", field="Last-Event-ID")
-        return Cursor(_epoch(epoch, "Last-Event-ID"), whole_number(seq, "Last-Event-ID"))
+        return Cursor(_epoch(stopped_in, "Last-Event-ID"), whole_number(seq, "Last-Event-ID"))
     epoch, after = _one(query, "epoch"), _one(query, "after")
     if after is None:
         if epoch is not None:
