@@ -20,6 +20,10 @@ from .outlet import Outlet
 from .rate import Bucket
 from .roster import ClientView
 
+BATCH_BYTES = 64 * 1024
+"""How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
+trickle of bytes does not pass for a client that keeps up."""
+
 LINGER_SECONDS = 1.0
 """How long a client may take to answer a close frame before its connection is cut (CONTRACT 4.1)."""
 
@@ -127,10 +131,8 @@ class Client:
         """Write `message` now if nothing waits, else queue it."""
         if self.goodbye is not None:
             return Delivery.GONE
-        if self.behind or (self.held and message.kind is not Kind.CONTROL):
-            if self.mailbox.put(message):
-                return Delivery.DONE
-            return Delivery.REFUSED
+        if self.behind or self.waker is not None or (self.held and message.kind is not Kind.CONTROL):
+            return self.flush() if self.mailbox.put(message) else Delivery.REFUSED
         self.sent += 1
         return self._write(self.frame_of(message))
 
@@ -141,11 +143,24 @@ class Client:
         return self.flush()
 
     def flush(self) -> Delivery:
-        """Whatever waits may go: a pump must take it up, unless one is running."""
+        """Whatever waits may go, unless a pump sees to it already: the first of it at once, the rest by a pump."""
         if self.behind or self.goodbye is not None or not self.has_more():
             return Delivery.DONE
+        if self.waker is None:
+            delivery = self._write(self.take_joined())
+            if delivery is not Delivery.DONE or not self.has_more():
+                return delivery
         self.behind = True
         return Delivery.QUEUED
+
+    def take_joined(self) -> bytes:
+        """The next frames, joined until they fill `BATCH_BYTES`."""
+        frames: list[bytes] = []
+        room = BATCH_BYTES
+        while room > 0 and (message := self.take()) is not None:
+            frames.append(self.frame_of(message))
+            room -= len(frames[-1])
+        return b"".join(frames)
 
     def has_more(self) -> bool:
         """Whether a pump has something to do."""

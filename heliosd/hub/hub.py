@@ -352,11 +352,12 @@ class Hub:
 
     def _overflow(self, client: Client, refused: Message) -> None:
         """A client's queue is full: close it, or drop the queue and say precisely what was in it."""
+        counted = client.mailbox.untold
         dropped = client.mailbox.drop()
         if refused.seq is not None:
             one = Dropped(refused.seq, refused.seq, 1)
             dropped = one if dropped is None else dropped.and_then(one)
-        lost = dropped.events if dropped is not None else 1
+        lost = dropped.events - counted if dropped is not None else 1
         client.dropped += lost
         self.counters.dropped["slow"] += lost
         # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.

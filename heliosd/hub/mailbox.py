@@ -79,6 +79,11 @@ class Mailbox:
         self._add(key, gap)
         self._add(next(self._serial), status)
 
+    @property
+    def untold(self) -> int:
+        """Events that were dropped before, by a gap that has not gone out yet."""
+        return self._gap[1].events if self._gap is not None and self._gap[0] in self._messages else 0
+
     def drop(self) -> Dropped | None:
         """Drop all but answers; returns which events were among it, those of a gap not yet told included."""
         dropped: Dropped | None = None

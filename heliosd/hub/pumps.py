@@ -9,10 +9,6 @@ from .client import Client
 from .counters import HubCounters
 from .goodbye import TOO_SLOW
 
-BATCH_BYTES = 64 * 1024
-"""How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
-trickle of bytes does not pass for a client that keeps up."""
-
 
 async def write_pump(client: Client, settings: Settings, counters: HubCounters) -> None:
     """Empty the client's queue into its socket.
@@ -38,30 +34,13 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
 
 
 async def _write_batch(client: Client, counters: HubCounters) -> None:
-    """One batch, whole: at most `BATCH_BYTES` and the message that goes over them."""
+    """One batch, or what is left of one, whole."""
     outlet = client.outlet
-    room = BATCH_BYTES
-    while room > 0:
-        if not client.rest:
-            client.rest = _joined(client, room)
-        if not client.rest and not outlet.pending:
-            return
+    if not client.rest:
+        client.rest = client.take_joined()
+    while client.rest or outlet.pending:
         await outlet.wait_writable()
         if client.rest:
             taken = outlet.write_now(client.rest)
             counters.bytes += taken
-            room -= taken
             client.rest = memoryview(client.rest)[taken:]
-
-
-def _joined(client: Client, at_most: int) -> bytes:
-    """The next frames, joined until they fill `at_most` bytes."""
-    frames: list[bytes] = []
-    while at_most > 0:
-        message = client.take()
-        if message is None:
-            break
-        frame = client.frame_of(message)
-        frames.append(frame)
-        at_most -= len(frame)
-    return b"".join(frames)

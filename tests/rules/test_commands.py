@@ -13,7 +13,9 @@ from heliosd.subscription import EVERYTHING, NOTHING, Topic
 
 
 def test_helios_messages_are_understood_with_their_timestamp() -> None:
-    text = '{"type":"subscribe","timestamp":"2024-01-15T10:30:00Z","data":{"status":true,"peer_changes":true}}'
+    text = (
+        '{"type":"subscribe","timestamp":"2024-01-15T10:30:00Z","data":{"status":true,"peer_changes":true}}'
+    )
     command = parse(text)
     assert isinstance(command, Subscribe)
     assert command.subscription.topics == Topic.STATUS | Topic.PEER_CHANGES
@@ -91,6 +93,9 @@ def test_no_text_does_more_than_be_refused(text: str) -> None:
 
 @pytest.mark.parametrize("depth", [100_000])
 def test_a_deep_nest_is_refused_and_not_followed(depth: int) -> None:
-    for text in ('{"type":"subscribe","data":' + "[" * depth, '{"type":"ping","data":' + "[" * depth + "]" * depth + "}"):
+    for text in (
+        '{"type":"subscribe","data":' + "[" * depth,
+        '{"type":"ping","data":' + "[" * depth + "]" * depth + "}",
+    ):
         with pytest.raises(BadCommand):
             parse(text)

@@ -11,7 +11,15 @@ from simulated_parts import ALONE, CONFIG, MemoryStore, count, follow, living, r
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics, UpdateMetric
 from heliosd.errors import Conflict, Invalid, NotFound, StoreError
-from heliosd.events import Event, MetricsDefined, MetricsMoved, PeerChanged, SnapshotTaken, StateChanged, Value
+from heliosd.events import (
+    Event,
+    MetricsDefined,
+    MetricsMoved,
+    PeerChanged,
+    SnapshotTaken,
+    StateChanged,
+    Value,
+)
 
 pytestmark = pytest.mark.usefixtures("autojump_clock")
 
@@ -164,7 +172,9 @@ async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgot
             await backend.remove_peer("node-1")
         nursery.cancel_scope.cancel()
     changes = [
-        (event.event_type, event.peer_id, event.peer_address) for event in seen if isinstance(event, PeerChanged)
+        (event.event_type, event.peer_id, event.peer_address)
+        for event in seen
+        if isinstance(event, PeerChanged)
     ]
     assert changes == [("added", "node-4", "127.0.0.1:7003"), ("removed", "node-4", "127.0.0.1:7003")]
 
