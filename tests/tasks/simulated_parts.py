@@ -121,7 +121,9 @@ async def ready(backend: SimulatedBackend) -> None:
             await trio.sleep(0.01)
 
 
-async def follow(backend: SimulatedBackend, into: list[Event | Value], task_status: trio.TaskStatus[None]) -> None:
+async def follow(
+    backend: SimulatedBackend, into: list[Event | Value], task_status: trio.TaskStatus[None]
+) -> None:
     async with backend.events() as events:
         task_status.started()
         async for event in events:
