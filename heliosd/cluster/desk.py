@@ -2,7 +2,8 @@
 
 A request waits until a leader is known, is handed over (to the leader, over the simulated network), is accepted
 at an index, and is answered when this node applies that index. Its entry was kept exactly if the entry applied
-there is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was written.
+there is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was
+written.
 """
 
 from __future__ import annotations

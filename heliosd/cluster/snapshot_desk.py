@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..clock import Instant
-from ..errors import Conflict, StoreFull
+from ..errors import NoLeader, StoreFull
 from ..raft.cluster import Cluster
 from ..raft.happenings import Crashed, Happening, Installed
 from ..raft.messages import Snapshot

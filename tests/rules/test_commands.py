@@ -26,7 +26,7 @@ def test_unsubscribe_is_a_subscription_to_nothing() -> None:
 
 
 def test_all_seven_are_everything() -> None:
-    keys = "status latency uptime snapshot custom_metrics state_changes peer_changes".split()
+    keys = ["status", "latency", "uptime", "snapshot", "custom_metrics", "state_changes", "peer_changes"]
     text = msgspec.json.encode({"type": "subscribe", "data": dict.fromkeys(keys, True)}).decode()
     command = parse(text)
     assert isinstance(command, Subscribe)
