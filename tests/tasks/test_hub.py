@@ -25,7 +25,7 @@ async def house() -> AsyncIterator[House]:
         yield opened
 
 
-# -- lifecycle, registration ---------------------------------------------------------------------------------------
+# -- lifecycle, registration ------------------------------------------------------------------------------------
 
 
 async def test_the_hub_ends_when_nothing_can_come_any_more(autojump_clock: MockClock, house: House) -> None:
@@ -84,7 +84,7 @@ async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registe
     assert client.id not in {view.id for view in house.hub.views()}
 
 
-# -- broadcasting --------------------------------------------------------------------------------------------------
+# -- broadcasting -----------------------------------------------------------------------------------------------
 
 
 async def test_every_client_hears_every_event_in_one_order_with_rising_seq(
@@ -152,7 +152,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
     assert (message["data"], message["seq"]) == ({"a": None}, 1)
 
 
-# -- subscription, ping and pong ------------------------------------------------------------------------------------
+# -- subscription, ping and pong ---------------------------------------------------------------------------------
 
 
 async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
@@ -209,7 +209,7 @@ async def test_every_client_is_pinged_once_an_interval_and_not_all_at_once(
     assert most_at_once <= 4
 
 
-# -- clients that are behind ----------------------------------------------------------------------------------------
+# -- clients that are behind -------------------------------------------------------------------------------------
 
 
 async def test_a_blocked_client_gets_everything_in_order_once_it_reads(
@@ -304,7 +304,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
     assert socket.pongs[-1] == b"9999"
 
 
-# -- endings --------------------------------------------------------------------------------------------------------
+# -- endings -----------------------------------------------------------------------------------------------------
 
 
 async def test_a_goodbye_follows_the_last_event(autojump_clock: MockClock, house: House) -> None:
