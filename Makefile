@@ -5,9 +5,9 @@ PYTHON := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
-TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd
+TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
 
-.PHONY: run test lint format bench clean
+.PHONY: run test lint format bench prove prove-stop prove-kills prove-front clean
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -15,6 +15,21 @@ run: $(VENV)/.for-run
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)
+
+# The long forms of what make test shows in short.
+prove: prove-stop prove-kills prove-front
+
+# SIGTERM with 200 clients, of which 20 never read, 20 times.
+prove-stop: $(VENV)/.for-test
+	$(PYTEST) -m slow tests/process/test_stop.py
+
+# kill -9 during a stream of writes, 50 times.
+prove-kills: $(VENV)/.for-test
+	$(PYTEST) -m slow tests/process/test_kill.py
+
+# 1,000 requests that end a Hypercorn process.
+prove-front: $(VENV)/.for-test
+	$(PYTEST) -m slow tests/process/test_hostile_upgrades.py
 
 lint: $(VENV)/.for-test
 	$(VENV)/bin/ruff check

@@ -1,8 +1,9 @@
 """The requests of this node's clients on their way through the replicated log, and what is known of their fate.
 
 A request waits until a leader is known, is handed over (to the leader, over the simulated network), is accepted
-at an index, and is answered when this node applies that index. Its entry was kept exactly if the entry applied there
-is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was written.
+at an index, and is answered when this node applies that index. Its entry was kept exactly if the entry applied
+there is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was
+written.
 """
 
 from __future__ import annotations
@@ -17,8 +18,10 @@ from ..raft.happenings import Answered, Applied, Changed, Happening, Installed, 
 from ..raft.membership import Reason
 from ..raft.requests import (
     Accepted,
+    AddMember,
     Ask,
     Declined,
+    TransferLeadership,
     Verdict,
     Wish,
     WriteCommands,
@@ -217,7 +220,7 @@ class Desk:
             self._resume_at = self.cluster.now + self.pause
         else:
             for request in requests:
-                self._settle(request, _refusal(verdict.reason))
+                self._settle(request, self._refusal(request.wish, verdict.reason))
 
     def _accepted(self, request: Request, place: Accepted) -> None:
         request.place = place
@@ -238,6 +241,21 @@ class Desk:
                 self._transfers.remove(request)
                 self._settle(request, Done(0, raft.term, self._leader))
 
+    def _refusal(self, wish: Wish, reason: Reason) -> Exception:
+        match reason:
+            case "taken":
+                known = isinstance(wish, AddMember) and wish.member in self.cluster.members
+                if known:
+                    return Conflict("A member with this id exists", field="id")
+                return Conflict("A member with this address exists", field="address")
+            case "unknown_member":
+                field = "target" if isinstance(wish, TransferLeadership) else "id"
+                return NotFound("Unknown peer", field=field)
+            case "storage":
+                return _not_stored()
+            case _:
+                return NoLeader()
+
     def _settle(self, request: Request, outcome: Done | Exception) -> None:
         if request.outcome is None:
             request.outcome = outcome
@@ -255,15 +273,3 @@ def _command(request: Request) -> bytes:
 
 def _not_stored() -> StoreFull:
     return StoreFull("the cluster's log could not be written to disk")
-
-
-def _refusal(reason: Reason) -> Exception:
-    match reason:
-        case "taken":
-            return Conflict("A member with this id or address exists", field="id")
-        case "unknown_member":
-            return NotFound("Unknown peer", field="id")
-        case "storage":
-            return _not_stored()
-        case _:
-            return NoLeader()

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from ..clock import Instant
-from ..errors import Conflict, StoreFull
+from ..errors import NoLeader, StoreFull
 from ..raft.cluster import Cluster
 from ..raft.happenings import Crashed, Happening, Installed
 from ..raft.messages import Snapshot
@@ -49,7 +49,7 @@ class SnapshotDesk:
             else:
                 self.cluster.snapshot(name)
         if self.wishes and self._made is None and not self._make(now().mono):
-            self._answer(self.tracker.latest or Conflict("Nothing has been applied on this node yet"))
+            self._answer(self.tracker.latest or NoLeader())
 
     def _make(self, began: float) -> bool:
         """Snapshot this node; False if nothing was applied since the last one."""

@@ -31,7 +31,7 @@ from .happenings import (
 from .machine import Raft
 from .member import Member, Options, StateMachine
 from .messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
-from .node import NOTHING, Output, RaftChange
+from .node import NEVER, NOTHING, Output, RaftChange
 from .requests import Ask, Declined, Reply, Verdict, Wish, perform
 from .simnet import SimNet
 
@@ -76,8 +76,8 @@ class Cluster:
     # Time
 
     def next_due(self) -> int:
-        """The tick of the next event."""
-        due = min((member.due for member in self.members.values() if member.alive), default=1 << 62)
+        """The tick of the next event; `NEVER` if all members are down and nothing is under way."""
+        due = min((member.due for member in self.members.values() if member.alive), default=NEVER)
         arrival = self.net.next_due()
         return due if arrival is None else min(due, arrival)
 

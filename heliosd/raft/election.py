@@ -25,7 +25,7 @@ def start_prevote(node: Node, now: int) -> None:
 
 def campaign(node: Node, now: int, *, transfer: bool) -> None:
     """Ask for votes in the next term (paper 5.2). The own one counts once it is on disk, see `own_vote_durable`."""
-    if node.role == "Leader" or not node.is_voter:
+    if node.role == "Leader" or not node.may_campaign:
         raise IllegalTransition(f"{node.id}: a {node.role} outside or at the head of the cluster campaigns")
     node.role = "Candidate"
     node.leader = ""
@@ -115,5 +115,5 @@ def on_vote_answer(node: Node, now: int, voter: str, answer: VoteAnswer) -> None
 
 def on_timeout_now(node: Node, now: int, leader: str, order: TimeoutNow) -> None:
     """Campaign without asking first: the leader itself gives up its place."""
-    if order.term == node.term and node.leader == leader and node.role == "Follower" and node.is_voter:
+    if order.term == node.term and node.leader == leader and node.role == "Follower" and node.may_campaign:
         campaign(node, now, transfer=True)

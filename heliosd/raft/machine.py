@@ -89,7 +89,7 @@ class Raft:
         node = self._at(now)
         if node.role == "Leader":
             replication.on_tick(node, now)
-        elif node.is_voter and node.election_due <= now:
+        elif node.may_campaign and node.election_due <= now:
             election.start_prevote(node, now)
         return node.take_output()
 
@@ -160,7 +160,7 @@ class Raft:
         """The next tick at which `tick` has something to do, unless a message changes that."""
         node = self._node
         if node.role != "Leader":
-            return node.election_due if node.is_voter else None
+            return node.election_due if node.may_campaign else None
         due = node.heartbeat_due
         if node.transfer_target:
             due = min(due, node.transfer_due)

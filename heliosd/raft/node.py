@@ -18,6 +18,8 @@ from .messages import Entry, Envelope, Message, Snapshot
 from .progress import Progress
 
 RaftRole = Literal["Leader", "Follower", "Candidate"]
+NEVER = 1 << 62
+"""A tick that does not come."""
 RaftChange = HardState | LogSuffix | SnapshotSaved
 
 
@@ -123,6 +125,11 @@ class Node:
     @property
     def is_voter(self) -> bool:
         return self.id in self.log.membership
+
+    @property
+    def may_campaign(self) -> bool:
+        """Voters may, and one whose removal is not committed: perhaps it alone has that entry (thesis 4.2.2)."""
+        return self.is_voter or self.id in self.log.membership_at(self.commit)
 
     @property
     def all_durable(self) -> bool:

@@ -15,7 +15,7 @@ from .messages import (
     InstallSnapshot,
     TimeoutNow,
 )
-from .node import IllegalTransition, Node
+from .node import NEVER, IllegalTransition, Node
 from .progress import Progress
 
 MAX_ENTRIES = 1024
@@ -185,8 +185,7 @@ def contact_due(node: Node) -> int | None:
     """When the leader must step down unless a majority answers before (thesis 6.2); None: it needs no other."""
     if all(member == node.id for member in node.membership):
         return None
-    never = 1 << 62
-    times = [never if member == node.id else node.progress[member].heard_at for member in node.membership]
+    times = [NEVER if member == node.id else node.progress[member].heard_at for member in node.membership]
     return quorum.reached_by_majority(times) + node.timing.election
 
 

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -253,7 +252,7 @@ def test_no_two_lines_show_the_same_series() -> None:
     assert len(headed) == len(set(headed))
 
 
-@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+@pytest.mark.needs("promtool")
 def test_promtool_reads_it() -> None:
     text = Readings().custom(
         RegisterMetric(name="jobs", type="counter", help="Jobs.", labels={"a": 'x"\n\\'}, at=0.0),

@@ -89,7 +89,8 @@ async def test_right_passwords_are_never_throttled(rest: Rest) -> None:
 async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_sent_away(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, lock, most, running = threading.Event(), threading.Lock(), 0, 0
+    gate, pair = threading.Event(), threading.Barrier(HASHES_AT_ONCE)
+    lock, most, running = threading.Lock(), 0, 0
 
     def slow(name: str, password: str) -> bool:
         nonlocal most, running
@@ -97,6 +98,7 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_sent
             running += 1
             most = max(most, running)
         assert gate.wait(20)
+        pair.wait(20)  # returns only if that many run side by side
         with lock:
             running -= 1
         return True

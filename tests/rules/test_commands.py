@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -28,7 +30,7 @@ def test_unsubscribe_is_a_subscription_to_nothing() -> None:
 
 
 def test_all_seven_are_everything() -> None:
-    keys = "status latency uptime snapshot custom_metrics state_changes peer_changes".split()
+    keys = ["status", "latency", "uptime", "snapshot", "custom_metrics", "state_changes", "peer_changes"]
     text = msgspec.json.encode({"type": "subscribe", "data": dict.fromkeys(keys, True)}).decode()
     command = parse(text)
     assert isinstance(command, Subscribe)
@@ -83,14 +85,16 @@ def test_an_error_repeats_the_id_of_the_message_that_caused_it() -> None:
     assert refused.value.client_id == "q7"
 
 
-@given(st.text() | st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists).map(repr))
+ANY_JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists)
+
+
+@given(st.text() | ANY_JSON.map(repr))
 def test_no_text_does_more_than_be_refused(text: str) -> None:
-    try:
+    with suppress(BadCommand):
         parse(text)
-    except BadCommand as refused:
-        assert refused.code in {"bad_json", "bad_field", "unknown_type"}
 
 
+<<<<<<< HEAD
 @pytest.mark.parametrize("depth", [100_000])
 def test_a_deep_nest_is_refused_and_not_followed(depth: int) -> None:
     for text in (
@@ -99,3 +103,10 @@ def test_a_deep_nest_is_refused_and_not_followed(depth: int) -> None:
     ):
         with pytest.raises(BadCommand):
             parse(text)
+=======
+@pytest.mark.parametrize("kind", ["subscribe", "ping"])
+def test_a_deep_nest_is_refused_and_not_followed(kind: str) -> None:
+    nest = "[" * 100_000 + "]" * 100_000
+    with pytest.raises(BadCommand):
+        parse(f'{{"type":"{kind}","data":{nest}}}')
+>>>>>>> main

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import trio
 from simulated_parts import ALONE, CONFIG, MemoryStore, count, follow, living, ready, register
+from trio.testing import MockClock
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics, UpdateMetric
@@ -21,10 +22,8 @@ from heliosd.events import (
     Value,
 )
 
-pytestmark = pytest.mark.usefixtures("autojump_clock")
 
-
-async def test_a_leader_is_elected_within_seconds_and_told_with_its_term() -> None:
+async def test_a_leader_is_elected_within_seconds_and_told_with_its_term(autojump_clock: MockClock) -> None:
     seen: list[Event | Value] = []
     async with living() as backend, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
@@ -40,14 +39,14 @@ async def test_a_leader_is_elected_within_seconds_and_told_with_its_term() -> No
     assert status.indices.applied_index == status.indices.last_log == 2
 
 
-async def test_an_alone_node_leads_itself() -> None:
+async def test_an_alone_node_leads_itself(autojump_clock: MockClock) -> None:
     async with living(config=ALONE) as backend:
         await ready(backend)
         assert backend.status().leader.is_leader
         assert (await backend.propose(register())).index == 3
 
 
-async def test_a_write_is_on_disk_and_readable_when_it_is_answered() -> None:
+async def test_a_write_is_on_disk_and_readable_when_it_is_answered(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         committed = await backend.propose(register())
@@ -58,7 +57,7 @@ async def test_a_write_is_on_disk_and_readable_when_it_is_answered() -> None:
         assert backend.metrics.view("app_requests").value == 2
 
 
-async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked() -> None:
+async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked(autojump_clock: MockClock) -> None:
     async with living() as backend:
         await backend.propose(register())
         with pytest.raises(Conflict):
@@ -70,7 +69,7 @@ async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked() -> None:
         assert backend.metrics.view("app_requests").value == 0
 
 
-async def test_every_answered_write_is_there_after_a_kill() -> None:
+async def test_every_answered_write_is_there_after_a_kill(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     answered = 0
     for life in range(5):
@@ -88,7 +87,7 @@ async def test_every_answered_write_is_there_after_a_kill() -> None:
         assert backend.metrics.view("app_requests").value >= answered > 100
 
 
-async def test_many_writes_at_once_share_their_saves() -> None:
+async def test_many_writes_at_once_share_their_saves(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         await backend.propose(register())
@@ -101,7 +100,7 @@ async def test_many_writes_at_once_share_their_saves() -> None:
         assert backend.metrics.view("app_requests").value == 500
 
 
-async def test_an_idle_cluster_writes_nothing_but_signs_of_life() -> None:
+async def test_an_idle_cluster_writes_nothing_but_signs_of_life(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         await ready(backend)
@@ -111,7 +110,7 @@ async def test_an_idle_cluster_writes_nothing_but_signs_of_life() -> None:
         assert len(store.saves) - before <= 7
 
 
-async def test_metrics_are_told_as_events_and_their_values_as_values() -> None:
+async def test_metrics_are_told_as_events_and_their_values_as_values(autojump_clock: MockClock) -> None:
     seen: list[Event | Value] = []
     async with living() as backend, trio.open_nursery() as nursery:
         await ready(backend)
@@ -131,7 +130,7 @@ async def test_metrics_are_told_as_events_and_their_values_as_values() -> None:
     assert moved == [1.0]
 
 
-async def test_what_was_told_before_a_restart_is_not_told_again() -> None:
+async def test_what_was_told_before_a_restart_is_not_told_again(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         await backend.propose(register())
@@ -148,7 +147,9 @@ async def test_what_was_told_before_a_restart_is_not_told_again() -> None:
     assert {type(event) for event in seen} == {StateChanged}
 
 
-async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgotten() -> None:
+async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgotten(
+    autojump_clock: MockClock,
+) -> None:
     store = MemoryStore()
     seen: list[Event | Value] = []
     async with living(store) as backend, trio.open_nursery() as nursery:
@@ -179,7 +180,9 @@ async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgot
     assert changes == [("added", "node-4", "127.0.0.1:7003"), ("removed", "node-4", "127.0.0.1:7003")]
 
 
-async def test_members_change_in_quick_succession_from_one_to_five_and_back() -> None:
+async def test_members_change_in_quick_succession_from_one_to_five_and_back(
+    autojump_clock: MockClock,
+) -> None:
     store = MemoryStore()
     async with living(store, ALONE) as backend:
         for number in range(2, 6):
@@ -193,7 +196,7 @@ async def test_members_change_in_quick_succession_from_one_to_five_and_back() ->
         assert list(store.load().members) == ["node-1"]
 
 
-async def test_leadership_goes_where_it_is_sent_and_comes_back() -> None:
+async def test_leadership_goes_where_it_is_sent_and_comes_back(autojump_clock: MockClock) -> None:
     async with living() as backend:
         await ready(backend)
         for target in ["node-2", "node-1", "node-3", "node-3"]:
@@ -208,7 +211,7 @@ async def test_leadership_goes_where_it_is_sent_and_comes_back() -> None:
             await backend.transfer_leadership("node-9")
 
 
-async def test_a_follower_shows_no_indices_of_others_and_a_leader_does() -> None:
+async def test_a_follower_shows_no_indices_of_others_and_a_leader_does(autojump_clock: MockClock) -> None:
     async with living() as backend:
         await ready(backend)
         await backend.transfer_leadership("node-1")
@@ -219,7 +222,7 @@ async def test_a_follower_shows_no_indices_of_others_and_a_leader_does() -> None
         assert not isinstance(backend.status().peers[0].match_index, int)
 
 
-async def test_latencies_come_from_messages_that_travelled() -> None:
+async def test_latencies_come_from_messages_that_travelled(autojump_clock: MockClock) -> None:
     async with living(config=replace(CONFIG, latency_ms=20.0)) as backend:
         await ready(backend)
         await trio.sleep(30)
@@ -229,7 +232,7 @@ async def test_latencies_come_from_messages_that_travelled() -> None:
         assert backend.status().cluster_health.healthy_peers == 2
 
 
-async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart() -> None:
+async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     seen: list[Event | Value] = []
     async with living(store) as backend, trio.open_nursery() as nursery:
@@ -251,7 +254,9 @@ async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart() -> N
     assert [event.snapshot.type for event in seen if isinstance(event, SnapshotTaken)] == ["created"]
 
 
-async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed() -> None:
+async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed(
+    autojump_clock: MockClock,
+) -> None:
     store = MemoryStore()
     config = replace(CONFIG, snapshot_threshold=50, snapshot_interval=100.0)
     async with living(store, config) as backend:
@@ -268,7 +273,7 @@ async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed() 
         assert {state.snapshot.index for state in store.load().members.values()} == {committed.index}
 
 
-async def test_another_nodes_data_is_refused_and_untouched() -> None:
+async def test_another_nodes_data_is_refused_and_untouched(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         await backend.propose(register())
@@ -279,7 +284,9 @@ async def test_another_nodes_data_is_refused_and_untouched() -> None:
     assert store.load() == before
 
 
-async def test_the_stored_members_hold_over_the_configured_ones(caplog: pytest.LogCaptureFixture) -> None:
+async def test_the_stored_members_hold_over_the_configured_ones(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
     store = MemoryStore()
     async with living(store) as backend:
         await backend.remove_peer("node-3")

@@ -1,0 +1,296 @@
+"""A simulated cluster that is held against Raft's safety properties (paper, figure 3) after every event."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from heliosd.durable import MemberState
+from heliosd.raft.batch import Batch
+from heliosd.raft.cluster import Cluster
+from heliosd.raft.happenings import Applied, Changed, Forgotten, Happening, Installed, Restarted
+from heliosd.raft.member import Options
+from heliosd.raft.messages import Entry, Snapshot
+from heliosd.raft.node import NEVER, Timing
+from heliosd.raft.requests import AddMember, RemoveMember, TransferLeadership, Wish, WriteCommands
+from heliosd.raft.simnet import Weather
+
+MS = 1000
+ELECTION = 100 * MS
+OPTIONS = Options(
+    timing=Timing(heartbeat=20 * MS, election=ELECTION),
+    weather=Weather(latency=1.0 * MS),
+    probe_interval=1000 * MS,
+    call_timeout=1000 * MS,
+    snapshot_threshold=40,
+    snapshot_interval=10_000 * MS,
+)
+
+
+class Journal:
+    """A state machine that remembers every command."""
+
+    def __init__(self) -> None:
+        self.commands: list[bytes] = []
+
+    def apply(self, data: bytes) -> object:
+        self.commands.append(data)
+        return len(self.commands)
+
+    def encode(self) -> bytes:
+        return b"\n".join(self.commands)
+
+    def restore(self, data: bytes) -> None:
+        self.commands = data.split(b"\n") if data else []
+
+
+def first_states(names: str) -> dict[str, MemberState]:
+    """Members that start for the first time, one a letter."""
+    membership = {name: f"{name}:7000" for name in names}
+    return {name: MemberState(term=1, snapshot=Snapshot(1, 1, membership)) for name in names}
+
+
+def make_cluster(names: str = "abc", *, seed: int = 1, options: Options = OPTIONS) -> Cluster:
+    return Cluster(
+        root=names[0], states=first_states(names), options=options, chance=Random(seed), machine=Journal
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What a member showed at the last look, in the same life."""
+
+    life: int
+    term: int
+    commit: int
+
+
+class World:
+    """A cluster with a disk that is written at once, and an eye that checks everything that happens."""
+
+    def __init__(self, names: str = "abc", *, seed: int = 1, options: Options = OPTIONS) -> None:
+        self.cluster = make_cluster(names, seed=seed, options=options)
+        self.story: list[Happening] = []
+        """All that happened."""
+        self._leaders: dict[int, str] = {}
+        self._applied: dict[int, Entry] = {}
+        self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
+        self._votes: dict[tuple[str, int], str] = {}
+        self._next: dict[str, int] = {}
+        self._seen: dict[str, _Seen] = {}
+
+    # Living
+
+    def event(self) -> None:
+        """Let the next event happen, or a moment pass where nothing lives."""
+        due = self.cluster.next_due()
+        self.cluster.run_until(due if due != NEVER else self.cluster.now + ELECTION)
+        self.look()
+
+    def write(self) -> None:
+        """Make everything durable that waits for it."""
+        while (batch := self.cluster.take_writes()) is not None:
+            self.cluster.written(batch)
+            self.look()
+
+    def live(self, ticks: int) -> None:
+        """Let time pass, with a disk that takes none."""
+        end = self.cluster.now + ticks
+        while self.cluster.next_due() <= end:
+            self.event()
+            self.write()
+            for name in self.cluster.take_snapshots_due():
+                self.cluster.snapshot(name)
+            self.write()
+        self.cluster.run_until(end)
+
+    def leader(self) -> str:
+        """The one leader of the newest term; "" if there is none."""
+        leaders = [
+            (member.raft.term, name)
+            for name, member in self.cluster.members.items()
+            if member.alive and member.raft.role == "Leader"
+        ]
+        return max(leaders)[1] if leaders else ""
+
+    def live_until_led(self) -> str:
+        """Let time pass until there is a leader; at most 50 election timeouts."""
+        for _ in range(500):
+            if leader := self.leader():
+                return leader
+            self.live(ELECTION // 10)
+        raise AssertionError("no leader was elected")
+
+    def commands(self, name: str) -> list[bytes]:
+        machine = self.cluster.members[name].machine
+        assert isinstance(machine, Journal)
+        return machine.commands
+
+    # Looking
+
+    def look(self) -> None:
+        """Check what happened since the last look."""
+        happened = self.cluster.take_happenings()
+        self.story += happened
+        for what in happened:
+            match what:
+                case Changed(member=name, new=new) if new.role == "Leader":
+                    assert self._leaders.setdefault(new.term, name) == name, "election safety"
+                    self._check_leader_completeness(name)
+                case Applied(member=name, entry=entry):
+                    assert self._applied.setdefault(entry.index, entry) == entry, "state machine safety"
+                    expected = self._next.get(name, 2)
+                    assert entry.index == expected, f"{name} applied {entry.index}, not {expected}"
+                    self._next[name] = entry.index + 1
+                case Installed(member=name, snapshot=snapshot):
+                    self._next[name] = snapshot.index + 1
+                case Restarted(member=name):
+                    self._next[name] = self.cluster.members[name].raft.log.snapshot.index + 1
+                case Forgotten(member=name):
+                    self._next.pop(name, None)
+                    self._votes = {vote: to for vote, to in self._votes.items() if vote[0] != name}
+                case _:
+                    pass
+        for name, member in self.cluster.members.items():
+            self._check_member(name, member.life)
+
+    def _check_leader_completeness(self, name: str) -> None:
+        log = self.cluster.members[name].raft.log
+        for index, entry in self._applied.items():
+            assert index <= log.snapshot.index or log.holds(index, entry.term), "leader completeness"
+
+    def _check_member(self, name: str, life: int) -> None:
+        raft = self.cluster.members[name].raft
+        seen = self._seen.get(name)
+        if seen is not None and seen.life == life:
+            assert raft.term >= seen.term, "a term never goes back"
+            assert raft.commit >= seen.commit, "a commit never goes back"
+        self._seen[name] = _Seen(life, raft.term, raft.commit)
+        assert raft.commit <= raft.log.last_index
+        stored = self.cluster.members[name].disk.read()
+        if stored.vote:  # what is not stored was told to nobody
+            assert self._votes.setdefault((name, stored.term), stored.vote) == stored.vote, "one vote a term"
+
+    def check_logs(self) -> None:
+        """Log matching, over all logs ever seen: one index and term, one entry, one predecessor."""
+        for member in self.cluster.members.values():
+            log = member.raft.log
+            for entry in log.slice(log.first_index, log.last_index):
+                before = log.term(entry.index - 1)
+                known = self._entries.setdefault((entry.index, entry.term), (entry, before))
+                assert known == (entry, before), "log matching"
+
+    def check_disks(self) -> None:
+        """Everything that was applied anywhere is on the disks of a majority of some membership's members."""
+        disks = {name: member.disk.read() for name, member in self.cluster.members.items()}
+        for index, entry in self._applied.items():
+            holders = sum(
+                index <= state.snapshot.index or entry in state.log[index - state.snapshot.index - 1 :][:1]
+                for state in disks.values()
+            )
+            memberships = [
+                len(member.raft.log.membership)
+                for member in self.cluster.members.values()
+                if member.raft.log.membership
+            ]
+            assert holders >= min(memberships) // 2 + 1 or holders >= 1 == min(memberships), "durability"
+
+
+class Chaos:
+    """Everything that may go wrong, by chance, around a world."""
+
+    def __init__(self, seed: int, names: str = "abc") -> None:
+        self.chance = Random(seed)
+        weather = Weather(
+            latency=self.chance.choice([0.5, 2.0, 10.0]) * MS,
+            loss=self.chance.choice([0.0, 0.02, 0.3]),
+            repeats=self.chance.choice([0.0, 0.1]),
+            ordered=self.chance.random() < 0.5,
+        )
+        threshold = self.chance.choice([5, 40, 10_000])
+        self.world = World(
+            names, seed=seed, options=replace(OPTIONS, weather=weather, snapshot_threshold=threshold)
+        )
+        self.names = names
+        self._batch: Batch | None = None
+        self._serial = 0
+
+    def run(self, events: int) -> None:
+        for number in range(events):
+            self._disk()
+            if self.chance.random() < 0.05:
+                self._mischief()
+            self.world.event()
+            if number % 50 == 0:
+                self.world.check_logs()
+
+    def _disk(self) -> None:
+        cluster = self.world.cluster
+        for name in cluster.take_snapshots_due():
+            cluster.snapshot(name)
+        if self._batch is None:
+            self._batch = cluster.take_writes()
+        elif self.chance.random() < 0.6:
+            if self.chance.random() < 0.02:
+                cluster.refused(self._batch)
+            else:
+                cluster.written(self._batch)
+            self._batch = None
+        self.world.look()
+
+    def _mischief(self) -> None:
+        cluster, chance = self.world.cluster, self.chance
+        name = chance.choice(sorted(cluster.members))
+        match chance.randrange(10):
+            case 0:
+                if chance.random() < 0.5:
+                    cluster.crash(name)
+            case 1 | 2:
+                if self._batch is None:
+                    cluster.restart(name)
+            case 3:
+                members = sorted(cluster.members)
+                chance.shuffle(members)
+                cut = chance.randrange(len(members))
+                cluster.partition([members[:cut]] if chance.random() < 0.4 else [])
+            case 4 if cluster.members[name].alive:
+                cluster.snapshot(name)
+            case _:
+                self._serial += 1
+                cluster.ask(name, self._serial, self._wish())
+        self.world.look()
+
+    def _wish(self) -> Wish:
+        match self.chance.randrange(10):
+            case 0:
+                return TransferLeadership(self.chance.choice(["", *self.names]))
+            case 1:
+                new = self.chance.choice("defg")
+                return AddMember(new, f"{new}:7000")
+            case 2:
+                return RemoveMember(self.chance.choice("bcdefg"))
+            case _:
+                return WriteCommands(
+                    tuple(b"%d.%d" % (self._serial, n) for n in range(self.chance.randrange(1, 4)))
+                )
+
+    def heal(self) -> None:
+        """End all faults. Then the cluster makes progress, and all members come to the same state."""
+        world, cluster = self.world, self.world.cluster
+        if self._batch is not None:
+            cluster.written(self._batch)
+            self._batch = None
+        cluster.partition([])
+        cluster.net.weather = Weather(latency=1.0 * MS)
+        for name in list(cluster.members):
+            cluster.restart(name)
+        world.live(10 * ELECTION)
+        leader = world.live_until_led()
+        cluster.ask(leader, -1, WriteCommands((b"healed",)))
+        world.live(10 * ELECTION)
+        world.check_logs()
+        world.check_disks()
+        members = cluster.members[world.leader()].raft.log.membership
+        assert {tuple(world.commands(name)) for name in members} == {tuple(world.commands(leader))}
+        assert world.commands(leader)[-1] == b"healed"
+        assert set(cluster.members) == set(members), "members that nobody wants are gone"
