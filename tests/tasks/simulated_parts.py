@@ -117,8 +117,8 @@ async def living(
 
 async def ready(backend: SimulatedBackend) -> None:
     with trio.fail_after(20):
-        while backend.not_ready() is not None:
-            await trio.sleep(0.01)  # noqa: ASYNC110 (a backend tells nobody when it becomes ready)
+        while backend.not_ready() is not None:  # noqa: ASYNC110 (a backend tells nobody when it is)
+            await trio.sleep(0.01)
 
 
 async def follow(
