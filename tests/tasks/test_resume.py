@@ -197,9 +197,11 @@ async def test_between_replay_and_live_none_is_missed_and_none_comes_twice(
         house.join()
     sockets = []
 
+    items: list[Item] = [ADDED, ELECTED, Beat.LATENCY]
+
     async def produce() -> None:
         for _ in range(60):
-            item: Item = chance.choice([ADDED, ELECTED, Beat.LATENCY])
+            item = chance.choice(items)
             await house.inbox.send(item)
             for _ in range(chance.randrange(4)):
                 await trio.lowlevel.checkpoint()
