@@ -217,7 +217,7 @@ class Cluster:
             member = self.members.get(name)
             if member is not None and member.alive and member.life == life:
                 self.crash(name)
-                self.restart(name)
+                self._revive(name, keep_machine=True)
                 self._happenings.append(Unwritten(name, member.standing, member.disk.last_index))
         for parcel in back:
             if isinstance(parcel.content, Reply):
@@ -300,11 +300,8 @@ class Cluster:
         """Start a crashed member from its disk. Not while a batch is under way that may hold writes of it."""
         if self._in_flight:
             raise RuntimeError("whether this member's last writes reach its disk is not known yet")
-        old = self.members[name]
-        if not old.alive:
-            self.members[name] = self._start(name, old.disk)
-            self._happenings.append(Restarted(name))
-            self._review_members()
+        if not self.members[name].alive:
+            self._revive(name, keep_machine=False)
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
         """See `SimNet.partition`."""
@@ -312,14 +309,26 @@ class Cluster:
 
     # Members
 
-    def _start(self, name: str, disk: Disk) -> Member:
+    def _revive(self, name: str, *, keep_machine: bool) -> None:
+        """Start anew from the disk; with the state machine as it stands if what it holds is on disk too."""
+        old = self.members[name]
+        applied = old.raft.commit
+        keep = keep_machine and old.disk.holds(applied, old.raft.log.term(applied))
+        member = self._start(name, old.disk, old.machine if keep else None, applied if keep else 0)
+        self.members[name] = member
+        self._happenings.append(Restarted(name, member.raft.commit))
+        self._review_members()
+
+    def _start(self, name: str, disk: Disk, machine: StateMachine | None = None, applied: int = 0) -> Member:
         self._lives += 1
         state = disk.read()
         chance = Random(self._chance.getrandbits(64))  # noqa: S311
-        raft = Raft(name, state, timing=self.options.timing, chance=chance, now=self.now)
-        machine = self._machine()
-        if state.snapshot.data:
-            machine.restore(state.snapshot.data)
+        timing = self.options.timing
+        raft = Raft(name, state, timing=timing, chance=chance, now=self.now, applied=applied)
+        if machine is None:
+            machine = self._machine()
+            if state.snapshot.data:
+                machine.restore(state.snapshot.data)
         member = Member(raft, machine, disk, self._lives)
         member.probe_due = self.now + int(chance.random() * self.options.probe_interval)
         member.snapshot_due = self.now + self.options.snapshot_interval

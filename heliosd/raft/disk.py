@@ -38,6 +38,13 @@ class Disk:
     def last_index(self) -> int:
         return self._snapshot.index + len(self._log)
 
+    def holds(self, index: int, term: int) -> bool:
+        """Whether the entry of this index and term is here, or the snapshot that ends with it."""
+        place = index - self._snapshot.index
+        if place == 0:
+            return self._snapshot.term == term
+        return 0 < place <= len(self._log) and self._log[place - 1].term == term
+
     def read(self) -> MemberState:
         """What a start finds."""
         return MemberState(term=self._term, vote=self._vote, snapshot=self._snapshot, log=tuple(self._log))

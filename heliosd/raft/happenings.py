@@ -67,9 +67,10 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A member began anew from its disk."""
+    """A member began anew from its disk, with its state machine as of `applied`."""
 
     member: str
+    applied: int
 
 
 @dataclass(frozen=True, slots=True)

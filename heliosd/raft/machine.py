@@ -49,8 +49,18 @@ class Raft:
 
     __slots__ = ("_node", "_now")
 
-    def __init__(self, member: str, state: MemberState, *, timing: Timing, chance: Random, now: int) -> None:
-        self._node = Node(member, state, timing=timing, chance=chance, now=now)
+    def __init__(
+        self,
+        member: str,
+        state: MemberState,
+        *,
+        timing: Timing,
+        chance: Random,
+        now: int,
+        applied: int = 0,
+    ) -> None:
+        """`applied`: the state machine holds the log up to there, which is committed; else it is the snapshot."""
+        self._node = Node(member, state, timing=timing, chance=chance, now=now, applied=applied)
         self._now = now
 
     # What happens to it

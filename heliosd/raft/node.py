@@ -72,7 +72,16 @@ NOTHING = Output()
 class Node:
     """The state of figure 2, and what the machinery of thesis 3.10, 4 and 9.6 adds to it."""
 
-    def __init__(self, member: str, state: MemberState, *, timing: Timing, chance: Random, now: int) -> None:
+    def __init__(
+        self,
+        member: str,
+        state: MemberState,
+        *,
+        timing: Timing,
+        chance: Random,
+        now: int,
+        applied: int = 0,
+    ) -> None:
         self.id = member
         self.timing = timing
         self.chance = chance
@@ -80,7 +89,7 @@ class Node:
         self.term = state.term
         self.vote = state.vote
         self.log = Log(state.snapshot, state.log)
-        self.commit = state.snapshot.index
+        self.commit = max(applied, state.snapshot.index)
         self.durable_index = self.log.last_index
         """The log up to here is on disk as it is in memory."""
 

@@ -312,7 +312,7 @@ class _Small(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @given(st.binary(max_size=200))
-@settings(suppress_health_check=[HealthCheck.too_slow])
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_bytes_do_more_than_being_refused(raw: bytes) -> None:
     try:
         read_body(raw, _Small)
@@ -328,6 +328,7 @@ json_values = st.recursive(
 )
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["name", "value", "other"]), json_values, max_size=3))
 def test_only_the_exact_shape_is_read_and_every_refusal_can_be_sent(body: dict[str, object]) -> None:
     try:

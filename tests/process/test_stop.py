@@ -50,27 +50,27 @@ def refused(daemon: Daemon) -> bool:
     return False
 
 
+def connected(http: httpx.Client) -> list[dict[str, Any]]:
+    return list(http.get("/api/cluster/clients").json()["clients"])
+
+
 def stop_once(folder: Path, clients: int, mute: int) -> None:
-    with running(folder, websocket="status_interval = 0.01") as daemon, ExitStack() as until_closed:
+    with running(folder) as daemon, ExitStack() as until_closed:
         token = daemon.token()
         mutes = [never_reading(daemon, token) for _ in range(mute)]
         healthy = open_many(daemon, clients - mute, until_closed)
         with daemon.client() as http:
-            wait_until(lambda: len(http.get("/api/cluster/clients").json()["clients"]) == clients)
+            wait_until(lambda: len(connected(http)) == clients)
             # Those who never read have to be behind, or there would be nothing to wait for.
-            filler = {"name": "filler", "type": "gauge", "help": "x" * 4000}
-            assert http.post("/api/cluster/custom-metrics", json=filler).status_code == 201
-            for value in range(12):
-                assert (
-                    http.put(
-                        "/api/cluster/custom-metrics", json={"name": "filler", "value": value}
-                    ).status_code
-                    == 200
-                )
-            assert (
-                http.post("/api/cluster/custom-metrics", json={"name": "last", "type": "gauge"}).status_code
-                == 201
-            )
+            for number in range(200):
+                filler = {"name": f"filler_{number}", "type": "gauge", "help": "x" * 4000}
+                assert http.post("/api/cluster/custom-metrics", json=filler).status_code == 201
+                if sum(client["queue"] > 0 for client in connected(http)) >= mute:
+                    break
+            else:
+                raise AssertionError("those who never read did not fall behind")
+            last = {"name": "last", "type": "gauge"}
+            assert http.post("/api/cluster/custom-metrics", json=last).status_code == 201
         heard: dict[int, tuple[list[dict[str, Any]], int | None]] = {}
 
         def listen(number: int, socket: ClientConnection) -> None:

@@ -144,8 +144,8 @@ class World:
                     self._next[name] = entry.index + 1
                 case Installed(member=name, snapshot=snapshot):
                     self._next[name] = snapshot.index + 1
-                case Restarted(member=name):
-                    self._next[name] = self.cluster.members[name].raft.log.snapshot.index + 1
+                case Restarted(member=name, applied=applied):
+                    self._next[name] = applied + 1
                 case Forgotten(member=name):
                     self._next.pop(name, None)
                     self._votes = {vote: to for vote, to in self._votes.items() if vote[0] != name}

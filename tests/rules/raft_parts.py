@@ -1,0 +1,112 @@
+"""One Raft member in the hands of a test, which plays all the others."""
+
+from __future__ import annotations
+
+from random import Random
+
+from heliosd.durable import MemberState
+from heliosd.raft.machine import Raft
+from heliosd.raft.messages import (
+    AppendAnswer,
+    AppendEntries,
+    Entry,
+    Envelope,
+    Message,
+    PreVoteAnswer,
+    Snapshot,
+    VoteAnswer,
+)
+from heliosd.raft.node import Output, Timing
+
+TIMING = Timing(heartbeat=10, election=100)
+ABC = {"a": "a:1", "b": "b:1", "c": "c:1"}
+
+
+def command(index: int, term: int, data: bytes = b"x") -> Entry:
+    return Entry(index, term, "command", data)
+
+
+class Stage:
+    """Member `a` of a, b and c, unless told otherwise. Time passes only by `wait`; the disk writes when told."""
+
+    def __init__(
+        self,
+        *entries: Entry,
+        term: int = 1,
+        vote: str = "",
+        members: dict[str, str] = ABC,
+        snapshot: Snapshot | None = None,
+    ) -> None:
+        start = snapshot or Snapshot(1, 1, members)
+        state = MemberState(term=term, vote=vote, snapshot=start, log=entries)
+        self.raft = Raft("a", state, timing=TIMING, chance=Random(1), now=0)
+        self.now = 0
+        self.sent: list[Envelope] = []
+        """What left since the last `take`."""
+        self.committed: list[Entry] = []
+        self.unwritten = 0
+
+    def _done(self, output: Output) -> Output:
+        self.sent += output.sends
+        self.committed += output.committed
+        if output.write is not None:
+            self.unwritten = output.write.number
+        return output
+
+    def hear(self, sender: str, message: Message) -> Output:
+        return self._done(self.raft.step(self.now, Envelope(sender, "a", message)))
+
+    def wait(self, ticks: int) -> None:
+        """Let time pass, ticking at every deadline."""
+        end = self.now + ticks
+        while (due := self.raft.deadline) is not None and due <= end:
+            self.now = due
+            self._done(self.raft.tick(due))
+        self.now = end
+
+    def write(self) -> Output:
+        """The disk has written everything so far."""
+        return self._done(self.raft.persisted(self.now, self.unwritten))
+
+    def propose(self, *commands: bytes) -> Output:
+        return self._done(self.raft.propose(self.now, commands))
+
+    def change(self, voters: dict[str, str]) -> Output:
+        return self._done(self.raft.propose_membership(self.now, voters))
+
+    def transfer(self, target: str) -> Output:
+        return self._done(self.raft.transfer(self.now, target))
+
+    def take(self) -> list[tuple[str, Message]]:
+        """What left since the last time: (recipient, message)."""
+        sent, self.sent = self.sent, []
+        return [(envelope.recipient, envelope.message) for envelope in sent]
+
+    def timeout(self) -> None:
+        """Wait for the election timeout, and not beyond."""
+        deadline = self.raft.deadline
+        assert deadline is not None
+        self.wait(deadline - self.now)
+
+    def campaign(self, voter: str = "b") -> None:
+        """Become a candidate, with everything on disk."""
+        self.timeout()
+        self.hear(voter, PreVoteAnswer(self.raft.term + 1, True, self.now))
+        self.write()
+
+    def lead(self, voter: str = "b") -> None:
+        """Become leader; its first entry is on disk here, and nowhere else."""
+        self.campaign(voter)
+        self.hear(voter, VoteAnswer(self.raft.term, True, self.now))
+        self.write()
+        self.take()
+
+    def accept(self, follower: str, match: int) -> Output:
+        """A follower has the log up to `match` on its disk."""
+        return self.hear(follower, AppendAnswer(self.raft.term, True, match, 0, 0, 0, self.now))
+
+    def append(
+        self, prev: tuple[int, int], *entries: Entry, term: int, commit: int = 0, leader: str = "b"
+    ) -> Output:
+        """A leader's AppendEntries; `prev` is (index, term)."""
+        return self.hear(leader, AppendEntries(term, prev[0], prev[1], entries, commit, self.now))

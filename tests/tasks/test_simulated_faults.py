@@ -1,0 +1,323 @@
+"""The simulated backend while things go wrong: the network, the disk, a slow listener."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+from simulated_parts import CONFIG, TWO, MemoryStore, count, follow, living, make_backend, ready, register
+from trio.testing import MockClock
+
+from heliosd.cluster.backend import Committed
+from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, encode_command
+from heliosd.cluster.simulated import SimulatedBackend
+from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
+from heliosd.events import (
+    Event,
+    MetricsDefined,
+    MetricsMoved,
+    PeerChanged,
+    SnapshotTaken,
+    StateChanged,
+    Value,
+)
+from heliosd.raft.cluster import Cluster
+from heliosd.raft.requests import WriteCommands
+
+
+def cluster_of(backend: SimulatedBackend) -> Cluster:
+    """Faults have no door in the backend yet."""
+    return backend._cluster
+
+
+def isolate(backend: SimulatedBackend, *names: str) -> None:
+    cluster_of(backend).partition([names])
+
+
+async def led_by(backend: SimulatedBackend, name: str) -> None:
+    await ready(backend)
+    assert await backend.transfer_leadership(name) == name
+    await trio.sleep(0.5)
+
+
+@pytest.mark.parametrize("leader", ["node-1", "node-2"])
+async def test_writes_go_through_whoever_leads(autojump_clock: MockClock, leader: str) -> None:
+    async with living() as backend:
+        await led_by(backend, leader)
+        await backend.propose(register())
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(backend.propose, count())
+        assert backend.metrics.view("app_requests").value == 100
+
+
+async def test_without_a_majority_nothing_is_written_and_that_is_said_in_time(
+    autojump_clock: MockClock,
+) -> None:
+    async with living() as backend:
+        await led_by(backend, "node-1")
+        isolate(backend, "node-1")
+        await trio.sleep(2)
+        assert backend.status().stale
+        assert backend.not_ready() == "no leader"
+        started = trio.current_time()
+        with pytest.raises(NoLeader):
+            await backend.propose(register())
+        assert trio.current_time() - started < 2.1
+        isolate(backend)
+        await backend.propose(register())
+
+
+async def test_a_write_whose_fate_is_open_is_said_to_be_so_within_five_seconds(
+    autojump_clock: MockClock,
+) -> None:
+    async with living(config=replace(CONFIG, election_timeout=30.0)) as backend:
+        with trio.fail_after(100):
+            while backend.not_ready() is not None:  # noqa: ASYNC110
+                await trio.sleep(1)
+        await backend.transfer_leadership("node-1")
+        isolate(backend, "node-1")
+        started = trio.current_time()
+        with pytest.raises(OutcomeUnknown):
+            await backend.propose(register())
+        assert 4 < trio.current_time() - started < 5
+
+
+async def test_a_write_that_a_new_leader_overruled_is_known_not_to_be(autojump_clock: MockClock) -> None:
+    async with living() as backend:
+        await led_by(backend, "node-1")
+        isolate(backend, "node-1")
+        outcomes: list[Exception] = []
+
+        async def write() -> None:
+            try:
+                await backend.propose(register())
+            except NoLeader as refused:
+                outcomes.append(refused)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep(3)
+            isolate(backend)
+        assert len(outcomes) == 1
+        await trio.sleep(1)
+        assert len(backend.metrics) == 0
+
+
+async def test_a_lossy_network_does_each_write_once(autojump_clock: MockClock) -> None:
+    answered = unknown = 0
+    async with living(config=replace(CONFIG, loss=0.2)) as backend:
+        await backend.propose(register())
+        for _ in range(100):
+            try:
+                await backend.propose(count())
+                answered += 1
+            except OutcomeUnknown:
+                unknown += 1
+            except NoLeader:
+                pass
+        await ready(backend)
+        assert answered > 50
+        assert answered <= backend.metrics.view("app_requests").value <= answered + unknown
+
+
+async def test_a_peer_that_falls_silent_is_told_and_so_is_its_return(autojump_clock: MockClock) -> None:
+    seen: list[Event | Value] = []
+    async with living() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-1")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        isolate(backend, "node-3")
+        await trio.sleep(5)
+        assert backend.status().cluster_health.unhealthy_peers == 1
+        isolate(backend)
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    turns = [(event.event_type, event.peer_id) for event in seen if isinstance(event, PeerChanged)]
+    assert turns == [("unhealthy", "node-3"), ("healthy", "node-3")]
+
+
+async def test_a_lost_leader_is_told_before_the_new_one(autojump_clock: MockClock) -> None:
+    seen: list[Event | Value] = []
+    async with living() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-2")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        isolate(backend, "node-2")
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    leaders = [event.leader for event in seen if isinstance(event, StateChanged)]
+    assert leaders[0] == ""
+    assert leaders[-1] in {"node-1", "node-3"}
+
+
+async def test_a_node_that_was_away_gets_a_snapshot_and_the_difference_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    seen: list[Event | Value] = []
+    config = replace(CONFIG, snapshot_threshold=10)
+    async with living(config=config) as backend, trio.open_nursery() as nursery:
+        await backend.propose(register("app_old"))
+        await led_by(backend, "node-2")
+        isolate(backend, "node-1")
+        await trio.sleep(2)
+        cluster = cluster_of(backend)
+        leader = next(name for name, member in cluster.members.items() if member.raft.role == "Leader")
+        gone = DeleteMetric(name="app_old", at=1.0)
+        commands: list[MetricCommand] = [register("app_new"), gone, *[count("app_new")] * 20]
+        cluster.ask(leader, 99, WriteCommands(tuple(encode_command(command) for command in commands)))
+        await trio.sleep(2)
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        isolate(backend)
+        await ready(backend)
+        await trio.sleep(1)
+        assert backend.metrics.view("app_new").value == 20
+        nursery.cancel_scope.cancel()
+    snapshots = [event.snapshot for event in seen if isinstance(event, SnapshotTaken)]
+    assert [snapshot.type for snapshot in snapshots[:2]] == ["received", "restored"]
+    defined = {
+        name: view
+        for event in seen
+        if isinstance(event, MetricsDefined)
+        for name, view in event.metrics.items()
+    }
+    assert defined["app_old"] is None
+    assert defined["app_new"] is not None
+
+
+@pytest.mark.parametrize("leader", ["node-1", "node-2", "node-3"])
+async def test_a_full_disk_refuses_writes_that_then_never_were(
+    autojump_clock: MockClock, leader: str
+) -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.propose(register())
+        await led_by(backend, leader)
+        await backend.propose(count())
+        store.full = True
+        with pytest.raises(StoreFull):
+            await backend.propose(count())
+        with pytest.raises((StoreFull, NoLeader)):
+            await backend.propose(count())
+        with pytest.raises(StoreFull):
+            await backend.reset_uptime()
+        assert backend.metrics.view("app_requests").value == 1, "what is committed is shown all the while"
+        store.full = False
+        await ready(backend)
+        assert backend.metrics.view("app_requests").value == 1
+        await backend.propose(count())
+    async with living(store) as backend:
+        await ready(backend)
+        assert backend.metrics.view("app_requests").value == 2
+
+
+async def test_a_disk_that_is_full_for_long_costs_no_busy_loop_and_few_log_lines(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await ready(backend)
+        store.full = True
+        with pytest.raises((StoreFull, NoLeader)):
+            await backend.propose(register())
+        await trio.sleep(60)
+        store.full = False
+        await ready(backend)
+        await backend.propose(register())
+    refusals = [record for record in caplog.records if "refuses" in record.getMessage()]
+    assert len(refusals) == 1
+
+
+async def test_a_snapshot_that_does_not_fit_is_said_to_have_failed(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await backend.propose(register())
+        store.full = True
+        with pytest.raises(StoreFull):
+            await backend.take_snapshot()
+        store.full = False
+        await ready(backend)
+        assert (await backend.take_snapshot()).index > 2
+        assert backend.metrics.view("app_requests").value == 0
+
+
+async def test_a_slow_disk_makes_nobody_lose_office(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    async with living(store) as backend:
+        await led_by(backend, "node-1")
+        term = backend.status().node.term
+        store.seconds = 2.0
+        with trio.fail_after(20):
+            committed = Committed(0, 0)
+            while committed.index == 0:
+                try:
+                    committed = await backend.propose(register())
+                except OutcomeUnknown:
+                    store.seconds = 0.5
+        store.seconds = 0.01
+        await trio.sleep(3)
+        assert (backend.status().node.term, backend.status().leader.id) == (term, "node-1")
+
+
+async def test_a_listener_that_takes_nothing_holds_up_nobody_and_misses_no_event(
+    autojump_clock: MockClock,
+) -> None:
+    store = MemoryStore()
+    backend = make_backend(store, buffer=1)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(backend.run)
+        await ready(backend)
+        async with backend.events() as events:
+            for number in range(50):
+                await backend.propose(register(f"app_{number}"))
+            for _ in range(200):
+                await backend.propose(count("app_7"))
+            names: list[str] = []
+            value = 0.0
+            with trio.fail_after(5):
+                while value < 200:
+                    event = await events.receive()
+                    if isinstance(event, MetricsDefined):
+                        names += event.metrics
+                    elif isinstance(event, MetricsMoved):
+                        value = event.metrics["app_7"].value
+            assert names == [f"app_{number}" for number in range(50)]
+        nursery.cancel_scope.cancel()
+
+
+async def test_two_members_need_each_other(autojump_clock: MockClock) -> None:
+    async with living(config=TWO) as backend:
+        await ready(backend)
+        isolate(backend, "node-2")
+        with pytest.raises((NoLeader, OutcomeUnknown)):
+            await backend.propose(register())
+        isolate(backend)
+        await ready(backend)
+
+
+async def test_a_process_that_stood_still_does_not_elect_anew(autojump_clock: MockClock) -> None:
+    """As after SIGSTOP: the clock has run on, and nothing else has."""
+    store = MemoryStore()
+    async with living(store) as backend:
+        await led_by(backend, "node-1")
+        term = backend.status().node.term
+        store.seconds = 30.0  # nothing of the cluster moves while its driver waits
+        with pytest.raises(OutcomeUnknown):
+            await backend.propose(register())
+        await trio.sleep(27)
+        store.seconds = 0.001
+        await trio.sleep(100)
+        assert backend.status().node.term == term
+        assert backend.metrics.view("app_requests").value == 0
+
+
+async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    async with living() as backend:
+        await led_by(backend, "node-2")
+        for _ in range(20):
+            with trio.move_on_after(0.001):
+                await backend.propose(register())
+            with trio.move_on_after(0.0001):
+                await backend.take_snapshot()
+        await trio.sleep(6)
+        assert not backend._desk.busy
+        assert backend._snapshot_desk.wishes == []
