@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import trio
@@ -125,7 +125,8 @@ async def keep_receipts(
         task_status.started()
         async for item in events:
             if isinstance(item, Happened) and item.receipt:
-                await store.save(item.receipt)
+                with suppress(StoreFull):
+                    await store.save(item.receipt)
 
 
 async def ready(backend: SimulatedBackend) -> None:
