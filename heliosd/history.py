@@ -43,6 +43,14 @@ class Replay:
     refusal: Refusal | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Page:
+    """Some of what is kept, oldest first; `more`: further events of what was asked for are kept beyond."""
+
+    events: tuple[Message, ...]
+    more: bool
+
+
 class History:
     """The newest events of one epoch: at most `max_events`, none older than `max_age` seconds."""
 
@@ -107,6 +115,21 @@ class History:
         # Counted from the end, where those who come back have stopped: a deque is quick at its ends.
         for back in range(min(self.seq - after, len(self._events)), 0, -1):
             yield self._events[-back]
+
+    def page(self, after: int, limit: int, subscription: Subscription) -> Page:
+        """At most `limit` events beyond `after` that `subscription` lets through, and at least one if there is
+        one: a page also ends where it would grow beyond 1 MiB."""
+        events: list[Message] = []
+        size = 0
+        for event in self.after(after):
+            mine = event.cut_for(subscription)
+            if mine is None:
+                continue
+            size += len(mine.payload)
+            if len(events) == limit or (events and size > MAX_REPLAY_BYTES):
+                return Page(tuple(events), more=True)
+            events.append(mine)
+        return Page(tuple(events), more=False)
 
     def since(self, cursor: Cursor, subscription: Subscription) -> Replay:
         """All events beyond `cursor` that `subscription` lets through, or why not."""

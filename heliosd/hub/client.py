@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable
 from enum import Enum, auto
-from typing import Literal
 
 import trio
 
@@ -18,7 +17,7 @@ from .goodbye import Goodbye
 from .mailbox import Mailbox
 from .outlet import Outlet
 from .rate import Bucket
-from .roster import ClientView
+from .roster import ClientView, Transport
 
 BATCH_BYTES = 64 * 1024
 """How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
@@ -60,6 +59,7 @@ class Client:
         "id",
         "identity",
         "mailbox",
+        "next_due",
         "outlet",
         "replay",
         "rest",
@@ -70,7 +70,7 @@ class Client:
         "subscription",
         "transport",
         "waker",
-        "warned_of",
+        "warned",
     )
 
     def __init__(
@@ -85,7 +85,7 @@ class Client:
         send_buffer: int,
         subscription: Subscription = TO_EVERYTHING,
         deflates: bool = False,
-        transport: Literal["websocket", "sse"] = "websocket",
+        transport: Transport = "websocket",
     ) -> None:
         self.serial = serial
         """Counts connections since the daemon's start; spreads the pings."""
@@ -97,7 +97,7 @@ class Client:
         self.subscription = subscription
         self.deflates = deflates
         """It took compression."""
-        self.transport: Literal["websocket", "sse"] = transport
+        self.transport: Transport = transport
         self.mailbox = Mailbox(send_buffer)
         self.replay: deque[Message] = deque()
         """What it missed, ahead of the queue and outside of the queue's limits."""
@@ -106,8 +106,10 @@ class Client:
         self.behind = False
         self.held = False
         """Its token has expired: until it brings a newer one it gets nothing but answers."""
-        self.warned_of = ""
-        """The `jti` of the token of whose end it has been told."""
+        self.warned = False
+        """It has been told of its token's end."""
+        self.next_due = 0
+        """By this number `Rights` knows what comes next for its token."""
         self.goodbye: Goodbye | None = None
         """Set once the connection is ending; nothing is delivered after it."""
         self.scope = trio.CancelScope()

@@ -7,6 +7,7 @@ happens between two messages of that loop, as a whole.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -39,7 +40,7 @@ from .pumps import write_pump
 from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
 from .rights import Rights
-from .roster import ClientView
+from .roster import ClientView, Transport
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -93,11 +94,13 @@ class Hub:
         self._pumps = pumps
         self._reports: Reports | None = None
         self._clients: dict[str, Client] = {}
+        self._transports: Counter[Transport] = Counter()
         self._classes = Classes()
         self._pacer = Pacer()
         self._gathered = _Gathered({})
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
+        self._closing: Goodbye | None = None
         self._empty = trio.Event()
         self._empty.set()
         self._status: tuple[int, float, Message] | None = None
@@ -240,6 +243,7 @@ class Hub:
         if client.goodbye is not None:
             return
         self._clients[client.id] = client
+        self._transports[client.transport] += 1
         self._classes.add(client)
         if self._empty.is_set():
             self._empty = trio.Event()
@@ -253,14 +257,18 @@ class Hub:
             self._count(missed)
             self._settle([(client, client.deliver_replay(missed))])
         self.rights.watch(client)
+        if self._closing is not None:
+            self.end(client, self._closing, flush=True)
 
     def leave(self, client: Client) -> None:
         """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
         socket."""
         client.goodbye = client.goodbye or Goodbye(1006, "connection lost")
         if self._clients.pop(client.id, None) is not None:
+            self._transports[client.transport] -= 1
             self._classes.remove(client)
             self._pacer.forget(client)
+            self.rights.forget(client)
         if not self._clients:
             self._empty.set()
 
@@ -415,7 +423,8 @@ class Hub:
                     self._settle([(client, client.deliver(message))], message)
 
     def end_all(self, goodbye: Goodbye) -> None:
-        """Close every connection, each behind what waits for it."""
+        """Close every connection, each behind what waits for it; those, too, that are about to join."""
+        self._closing = goodbye
         for client in list(self._clients.values()):
             self.end(client, goodbye, flush=True)
 
@@ -425,8 +434,9 @@ class Hub:
 
     # -- the roster, for the admin API --------------------------------------------------------------------------
 
-    def count(self) -> int:
-        return len(self._clients)
+    def count(self, transport: Transport | None = None) -> int:
+        """How many are connected, in all or by one transport."""
+        return len(self._clients) if transport is None else self._transports[transport]
 
     def count_connection(self, outcome: str) -> None:
         """An upgrade request ended so (see `HubCounters.connections`)."""

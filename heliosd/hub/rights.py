@@ -24,6 +24,8 @@ WARNING_SECONDS = 60.0
 GRACE_SECONDS = 25.0
 """From its token's end a client has so long to bring a newer one."""
 
+_STALE_KEPT = 64
+
 
 class Rights:
     """Watches the tokens that connections stand on.
@@ -46,15 +48,22 @@ class Rights:
         self._tell = tell
         self._end = end
         self._release = release
-        self._order = count()
-        self._due: list[tuple[float, int, Client, Identity]] = []
+        self._numbers = count(1)
+        self._due: list[tuple[float, int]] = []
+        """A heap of moments, each with the number of what comes due then. What is not in `_watched` is stale."""
+        self._watched: dict[int, Client] = {}
         self._sooner = trio.Event()
 
     def watch(self, client: Client) -> None:
         """Follow the token that `client` now stands on."""
         now = self._now()
         left = client.identity.expires_at - now.wall
+        client.warned = False
         self._schedule(now.mono + max(0.0, left - WARNING_SECONDS), client)
+
+    def forget(self, client: Client) -> None:
+        """Follow it no longer."""
+        self._watched.pop(client.next_due, None)
 
     def present(self, client: Client, command: Authenticate) -> None:
         """A client brings a newer token. Another user's ends the connection; one that does not hold is an error
@@ -68,7 +77,7 @@ class Rights:
             )
             self._tell(client, error)
             return
-        if identity.user_id != client.identity.user_id or not identity.may(rbac.WATCH):
+        if not identity.is_same_user(client.identity) or not identity.may(rbac.WATCH):
             self._end(client, NOT_ALLOWED)
             return
         client.identity = identity
@@ -105,25 +114,35 @@ class Rights:
             with trio.move_on_at(due):
                 await self._sooner.wait()
             while self._due and self._due[0][0] <= trio.current_time():
-                _, _, client, identity = heapq.heappop(self._due)
-                # A client that has left, or has brought a newer token since, is followed elsewhere or not at all.
-                if client.goodbye is None and client.identity.jti == identity.jti:
+                _, number = heapq.heappop(self._due)
+                client = self._watched.pop(number, None)
+                if client is not None and client.goodbye is None:
                     self._come_due(client)
 
     def _come_due(self, client: Client) -> None:
         now = self._now()
         identity = client.identity
         left = identity.expires_at - now.wall
-        if client.held:
+        # On an event stream nobody can bring a newer token.
+        if client.held or (client.warned and client.transport == "sse"):
             self._end(client, EXPIRED)
-        elif client.warned_of == identity.jti:
+        elif client.warned:
             client.held = True
+            # By the monotonic clock; so the wall clock, set back, does not let the same token in once more.
+            self._access.expire(identity.jti)
             self._schedule(now.mono + GRACE_SECONDS, client)
         else:
-            client.warned_of = identity.jti
+            client.warned = True
             self._tell(client, messages.of_token_expiring(identity.expires_at, now.wall))
             self._schedule(now.mono + min(max(0.0, left), WARNING_SECONDS), client)
 
     def _schedule(self, due: float, client: Client) -> None:
-        heapq.heappush(self._due, (due, next(self._order), client, client.identity))
+        self.forget(client)
+        client.next_due = next(self._numbers)
+        self._watched[client.next_due] = client
+        heapq.heappush(self._due, (due, client.next_due))
+        if len(self._due) > 2 * len(self._watched) + _STALE_KEPT:
+            # Tokens may last for years, and connections for seconds.
+            self._due = [entry for entry in self._due if entry[1] in self._watched]
+            heapq.heapify(self._due)
         self._sooner.set()

@@ -14,8 +14,8 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 def prepare(socket: trio.socket.SocketType) -> None:
-    """Makes a socket ready for a WebSocket: the kernel takes no more than 128 KiB that it cannot send yet, so
-    that a slow client's backlog stands in our queue, where it is counted and bounded. Raises OSError when it
+    """Makes a socket ready for a client that stays: the kernel takes no more than 128 KiB that it cannot send yet,
+    so that a slow client's backlog stands in our queue, where it is counted and bounded. Raises OSError when it
     is gone."""
     socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
