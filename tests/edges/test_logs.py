@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from heliosd import logs
 from heliosd.auth import tokens
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.signing_keys import KeyRing, SigningKey
 
-TOKEN, _ = tokens.issue(SigningKey(bytes(range(32))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9)
+TOKEN, _ = tokens.issue(
+    KeyRing(SigningKey(bytes(range(32)))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9
+)
 
 
 class Terminal(io.StringIO):

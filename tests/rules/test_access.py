@@ -8,7 +8,7 @@ import pytest
 
 from heliosd.auth.access import Access
 from heliosd.auth.passwords import hash_password
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.config import AuthConfig, Config, Settings, UserConfig
 from heliosd.durable import TokenRevoked
 from heliosd.errors import Forbidden, Unauthenticated
@@ -25,7 +25,7 @@ class House:
     def __init__(self, *users: UserConfig, admin: UserConfig | None = None) -> None:
         self.settings = Settings(Config(auth=AuthConfig(users=users)))
         self.revoked: dict[str, float] = {}
-        self.access = Access(self.settings, SigningKey(bytes(range(32))), self.revoked, admin)
+        self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), self.revoked, admin)
 
     def reload(self, *users: UserConfig, **auth: object) -> None:
         changed = replace(self.settings.current.auth, users=users, **auth)  # type: ignore[arg-type]

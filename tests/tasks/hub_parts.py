@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -18,7 +18,7 @@ from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
 from heliosd.auth.passwords import DECOY
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant
 from heliosd.cluster.custom_metrics import MetricView
 from heliosd.config import AuthConfig, Config, Settings, UserConfig
@@ -201,14 +201,7 @@ class House:
         return client, socket
 
     def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
-        return Identity(
-            user_id="admin",
-            roles=("admin",),
-            permissions=frozenset({"admin:*"}),
-            jti=jti,
-            issued_at=0.0,
-            expires_at=expires_at,
-        )
+        return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
     async def tell(self, *items: Item) -> None:
         for item in items:
@@ -229,7 +222,7 @@ def now() -> Instant:
 async def open_house() -> AsyncIterator[House]:
     admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
     settings = Settings(Config(auth=AuthConfig(users=(admin,))))
-    access = Access(settings, SigningKey(bytes(range(32))), {})
+    access = Access(settings, KeyRing(SigningKey(bytes(range(32)))), {})
     disk = Disk()
     inbox, outbox = trio.open_memory_channel[Item](256)
     async with trio.open_nursery() as nursery:
