@@ -142,15 +142,16 @@ def deleted_metrics(event: Message) -> frozenset[str]:
 
 def replayed(*, seq: int, at: float, name: str, payload: bytes) -> Message:
     """An event as it was stored: the same bytes that were sent when it happened."""
-    return Message(name, Kind.EVENT, _EVENT_TOPICS[name], payload, seq, at)
+    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload, seq, at)
 
 
-_EVENT_TOPICS = {
+EVENT_TOPICS = {
     "state_change": Topic.STATE_CHANGES,
     "peer_change": Topic.PEER_CHANGES,
     "snapshot": Topic.SNAPSHOT,
     "custom_metrics": Topic.CUSTOM_METRICS,
 }
+"""Each type of event, and what a client must be subscribed to."""
 
 
 class _Data(Struct, frozen=True):
@@ -242,7 +243,7 @@ def of_event(stamped: Stamped) -> Message:
         case _:
             assert_never(event)
     payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, UNSET, data))
-    return Message(name, Kind.EVENT, _EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
+    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
 
 
 def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> Message:

@@ -22,6 +22,7 @@ LAYERS = [
         1,
         "history config config_* raft.* auth.* hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.resume",
     ),
+    (1, "following reconnecting"),
     # 2: what awaits, but does no IO.
     (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster"),
     # 3: edges.
@@ -29,6 +30,7 @@ LAYERS = [
         3,
         "web.* websocket.* cluster.etcd store store_* epoch_file systemd logs prometheus client referenced_files",
     ),
+    (3, "client_*"),
     (1, "cluster.*"),
     # 4: composition.
     (4, "daemon reload cli.* __main__"),
