@@ -167,15 +167,27 @@ class Client:
     def has_more(self) -> bool:
         """Whether a pump has something to do."""
         return bool(
-            self.rest or self.replay or self.mailbox.has(answers_only=self.held) or self.outlet.pending
+            self.rest
+            or (self.replay and not self.held)
+            or self.mailbox.has(answers_only=self.held)
+            or self.outlet.pending
         )
 
     def take(self) -> Message | None:
         """The next message on its way out."""
-        message = self.replay.popleft() if self.replay else self.mailbox.pop(answers_only=self.held)
+        if self.replay and not self.held:
+            message: Message | None = self.replay.popleft()
+        else:
+            message = self.mailbox.pop(answers_only=self.held)
         if message is not None:
             self.sent += 1
         return message
+
+    def forget_what_waits(self) -> int:
+        """Drop all but answers, because it says nothing any more; returns how many events that was."""
+        self.replay.clear()
+        dropped = self.mailbox.drop()
+        return 0 if dropped is None else dropped.events
 
     def end(self, goodbye: Goodbye, *, flush: bool) -> Delivery:
         """Send the close frame, behind what waits if `flush`, else instead of it. Only the first call counts."""

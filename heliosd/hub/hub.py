@@ -26,7 +26,6 @@ from ..config import Settings
 from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
 from ..history import Cursor, Replay
 from ..messages import Kind, Message
-from ..subscription import Subscription
 from ..websocket.frames import ping_frame, pong_frame
 from . import fanout
 from .classes import Classes
@@ -173,6 +172,8 @@ class Hub:
         )
         if self.log.history.epoch != epoch:
             for client in list(self._clients.values()):
+                # Numbers of two epochs must not meet in one gap, and the status replaces what waits.
+                client.dropped += client.forget_what_waits()
                 self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
                 self.tell(client, self._status_message())
         return told
@@ -237,9 +238,17 @@ class Hub:
 
         Takes effect between two messages, never inside one: the replay ends where the live events begin.
         """
+        self._at_boundary(partial(self._join, client, cursor))
+
+    def _at_boundary(self, action: Callable[[], None]) -> None:
+        """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
+        receivers, and of what, must not change while some have it and some have not."""
         if self._fanning_out:
-            self._between.append(partial(self.join, client, cursor))
-            return
+            self._between.append(action)
+        else:
+            action()
+
+    def _join(self, client: Client, cursor: Cursor | None) -> None:
         if client.goodbye is not None:
             return
         self._clients[client.id] = client
@@ -286,10 +295,10 @@ class Hub:
             case Ping():
                 self.tell(client, messages.of_pong(at, command.data, command.id))
             case AskStatus():
-                self._tell_status(client, command)
+                # Its `as_of_seq` must not run ahead of the events that this client has been given.
+                self._at_boundary(partial(self._tell_status, client, command))
             case Subscribe():
-                self._subscribe(client, command.subscription)
-                self.tell(client, messages.of_subscription(client.subscription, at, command.id))
+                self._at_boundary(partial(self._subscribe, client, command))
             case Authenticate():
                 self.rights.present(client, command)
             case BadCommand():
@@ -301,24 +310,18 @@ class Hub:
                 assert_never(command)
 
     def _tell_status(self, client: Client, command: AskStatus) -> None:
-        # Its `as_of_seq` must not run ahead of the events that this client has been given.
-        if self._fanning_out:
-            self._between.append(partial(self._tell_status, client, command))
-            return
-        if client.goodbye is None:
-            assert self._reports is not None
-            self.tell(client, self._reports.status(self.log.history.seq, command.id))
+        assert self._reports is not None
+        self.tell(client, self._reports.status(self.log.history.seq, command.id))
 
-    def _subscribe(self, client: Client, subscription: Subscription) -> None:
+    def _subscribe(self, client: Client, command: Subscribe) -> None:
         waiting = self._pacer.take(client)
         if client.id in self._clients:
             self._classes.remove(client)
-            client.subscription = subscription
+            client.subscription = command.subscription
             self._classes.add(client)
-        else:
-            client.subscription = subscription
+        self.tell(client, messages.of_subscription(command.subscription, self._now().wall, command.id))
         for value in waiting:
-            mine = value.cut_for(subscription)
+            mine = value.cut_for(command.subscription)
             if mine is not None:
                 self.tell(client, mine)
 
@@ -369,7 +372,8 @@ class Hub:
         client.dropped += lost
         self.counters.dropped["slow"] += lost
         # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.
-        if self._settings.current.websocket.slow_consumer == "disconnect" or refused.kind is Kind.CONTROL:
+        only_answers = refused.kind is Kind.CONTROL and dropped is None
+        if self._settings.current.websocket.slow_consumer == "disconnect" or only_answers:
             client.end(TOO_SLOW, flush=False)
             return
         status = self._status_message()
@@ -378,6 +382,8 @@ class Hub:
         else:
             gap = messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
             client.mailbox.put_gap(gap, dropped, status)
+        if refused.kind is Kind.CONTROL:
+            client.mailbox.put_last_words(refused)
         self._settle([(client, client.flush())])
 
     # -- what a client is told of its own ------------------------------------------------------------------------

@@ -19,7 +19,7 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
     try:
         while client.has_more():
             with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
-                await _write_batch(client, counters)
+                await _write_batch(client)
             if patience.cancelled_caught:
                 waiting = len(client.mailbox) + len(client.replay) + 1
                 client.dropped += waiting
@@ -33,7 +33,7 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
         client.scope.cancel()
 
 
-async def _write_batch(client: Client, counters: HubCounters) -> None:
+async def _write_batch(client: Client) -> None:
     """One batch, or what is left of one, whole."""
     outlet = client.outlet
     if not client.rest:
@@ -42,5 +42,4 @@ async def _write_batch(client: Client, counters: HubCounters) -> None:
         await outlet.wait_writable()
         if client.rest:
             taken = outlet.write_now(client.rest)
-            counters.bytes += taken
             client.rest = memoryview(client.rest)[taken:]

@@ -12,7 +12,7 @@ from hub_parts import ADDED, House, open_house
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.commands import Ping
+from heliosd.commands import Ping, Subscribe
 from heliosd.events import Happened, MetricsDefined, MetricsMoved
 from heliosd.hub.hub import Beat
 from heliosd.hub.rate import MAX_REFUSED_IN_A_ROW
@@ -165,3 +165,69 @@ async def test_the_memory_of_a_client_that_never_reads_is_bounded(
     await wait_all_tasks_blocked()
     assert client.mailbox.size <= 1024 * 1024 + 1024
     assert len(client.mailbox) <= 258
+
+
+async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)
+    while len(client.mailbox) < 16:
+        await house.tell(ADDED)
+    house.hub.obey(client, Ping("p", UNSET))
+    slow.open()
+    await house.tell(ADDED)
+    assert slow.close_code() is None
+    types = slow.types()
+    assert types.index("gap") < types.index("status", 1) < types.index("pong")
+    (gap,) = [m["data"] for m in slow.messages() if m["type"] == "gap"]
+    heard = seqs(slow.messages())
+    assert heard[-1] == gap["to_seq"] + 1
+
+
+async def test_a_client_that_only_asks_and_never_reads_is_closed(
+    autojump_clock: MockClock, house: House
+) -> None:
+    change(house, messages_burst=10_000)
+    client, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)
+    for _ in range(20):
+        house.hub.obey(client, Ping(UNSET, UNSET))
+    assert client.goodbye is not None
+    assert client.goodbye.code == 4408
+
+
+async def test_numbers_of_two_epochs_never_meet_in_one_gap(autojump_clock: MockClock, house: House) -> None:
+    _, slow = house.join()
+    slow.room = 0
+    for _ in range(8):
+        await house.tell(ADDED)
+    house.disk.full = True
+    for _ in range(40):
+        await house.tell(ADDED)
+    slow.open()
+    await house.tell(ADDED)
+    messages = slow.messages()
+    (welcome,) = [m for m in messages if m["type"] == "welcome"]
+    assert seqs(messages[: messages.index(welcome)]) == [1]
+    (gap,) = [m["data"] for m in messages if m["type"] == "gap"]
+    assert gap["from_seq"] == 1
+    assert gap["dropped"] == gap["to_seq"]
+    assert seqs(messages[messages.index(welcome) :])[0] == gap["to_seq"] + 1
+
+
+async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_doubles_a_message(
+    autojump_clock: MockClock, house: House
+) -> None:
+    everything, narrowed = Subscription(), Subscription.parse({"peer_changes": {"peers": ["node-*"]}})
+    crowd = [house.join(subscription=(everything, narrowed)[number % 2]) for number in range(300)]
+    await house.inbox.send(ADDED)
+    while not house.hub._fanning_out:
+        await trio.lowlevel.checkpoint()
+    for number, (client, _) in enumerate(crowd):
+        house.hub.obey(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
+    await wait_all_tasks_blocked()
+    await house.tell(ADDED)
+    assert {tuple(seqs(socket.messages())) for _, socket in crowd} == {(1, 2)}
