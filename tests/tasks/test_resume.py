@@ -187,10 +187,7 @@ async def test_once_the_store_writes_again_the_epoch_of_the_meantime_becomes_dur
     assert logged == [1, 2, 3]
 
 
-@pytest.mark.parametrize("seed", range(40))
-async def test_between_replay_and_live_none_is_missed_and_none_comes_twice(
-    autojump_clock: MockClock, house: House, seed: int
-) -> None:
+async def race(house: House, seed: int) -> None:
     """Clients join at random moments of a stream of events, also in the middle of a fan-out."""
     chance = random.Random(seed)
     for _ in range(150):
@@ -217,3 +214,18 @@ async def test_between_replay_and_live_none_is_missed_and_none_comes_twice(
     last = house.hub.log.history.seq
     for after, socket in sockets:
         assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(after + 1, last + 1))
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_between_replay_and_live_none_is_missed_and_none_comes_twice(
+    autojump_clock: MockClock, house: House, seed: int
+) -> None:
+    await race(house, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000))
+async def test_in_1000_races_none_is_missed_and_none_comes_twice(
+    autojump_clock: MockClock, house: House, seed: int
+) -> None:
+    await race(house, seed)
