@@ -13,9 +13,9 @@ import pytest
 from heliosd.auth import tokens
 from heliosd.auth.accounts import ensure_admin, hand_over, kept_admin, load_signing_keys
 from heliosd.auth.passwords import DECOY, verify
-from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.auth.signing_keys import MAX_KEYS, KeyRing, SigningKey
 from heliosd.config import AuthConfig, Config, UserConfig
-from heliosd.errors import KeyUnusable, StoreDamaged, StoreError
+from heliosd.errors import KeyUnusable, StoreDamaged, StoreError, Unauthenticated
 
 
 def mode(path: Path) -> int:
@@ -100,6 +100,47 @@ def test_an_editors_newline_is_not_part_of_a_key_but_a_random_byte_is(tmp_path: 
     random = bytes(range(200, 231)) + b"\n"
     key.write_bytes(random)
     assert same(load_signing_keys(with_key(key), tmp_path, make=False), KeyRing(SigningKey(random)))
+
+
+def test_of_several_keys_in_a_file_the_first_signs_and_all_verify(tmp_path: Path) -> None:
+    new, old = b"n3w" * 11, b"0ld" * 11
+    key = tmp_path / "key"
+    key.write_bytes(b"\n  " + new + b"\r\n\n" + old + b"\n")
+    both = load_signing_keys(with_key(key), tmp_path, make=False)
+    assert same(both, KeyRing(SigningKey(new)))
+    assert same(KeyRing(SigningKey(new)), both)
+    assert same(KeyRing(SigningKey(old)), both)
+    with pytest.raises(Unauthenticated):
+        same(both, KeyRing(SigningKey(old)))
+
+
+@pytest.mark.parametrize("other", [b"short", b"x" * 40, b"-----BEGIN ENCRYPTED PRIVATE KEY-----"])
+def test_one_weak_key_among_others_makes_the_file_unusable(other: bytes, tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef" * 2 + b"\n" + other + b"\n")
+    with pytest.raises(KeyUnusable, match=re.escape(f"{key}, key 2: ")) as caught:
+        load_signing_keys(with_key(key), tmp_path, make=False)
+    assert other.decode() not in str(caught.value)
+
+
+def test_a_file_holds_a_few_keys_not_many(tmp_path: Path) -> None:
+    key = tmp_path / "key"
+    lines = [f"{number:032d}" for number in range(MAX_KEYS + 1)]
+    key.write_text("\n".join(lines))
+    with pytest.raises(KeyUnusable, match="9 keys; at most 8"):
+        load_signing_keys(with_key(key), tmp_path, make=False)
+
+
+def test_a_credential_of_systemd_is_not_warned_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    credential = tmp_path / "jwt_secret"
+    credential.write_bytes(b"0123456789abcdef" * 2)
+    credential.chmod(0o440)
+    load_signing_keys(with_key(credential), tmp_path, make=False)
+    load_signing_keys(Config(), tmp_path, make=False)
+    assert not caplog.records
 
 
 def test_a_key_that_others_may_read_is_warned_about(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
