@@ -10,6 +10,7 @@ from typing import Any
 import jwt
 import pytest
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from issuer_parts import CLAIMS, ISSUER, NOW, b64, document, jwk, key, signed
@@ -98,7 +99,9 @@ def test_a_public_key_is_no_secret_to_sign_with(form: str, alg: str) -> None:
 
 
 def test_keys_of_other_kinds_and_weak_keys_are_passed_over() -> None:
-    private = jwt.algorithms.RSAAlgorithm.to_jwk(key("RS256"), as_dict=True)
+    pair = key("RS256")
+    assert isinstance(pair, RSAPrivateKey)
+    private = jwt.algorithms.RSAAlgorithm.to_jwk(pair, as_dict=True)
     keys = known(
         {"kty": "oct", "k": b64(bytes(range(32))), "kid": "oct", "alg": "HS256"},
         jwk(key("weak"), "weak"),
