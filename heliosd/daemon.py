@@ -6,6 +6,7 @@ house                                cancelled last: what lives here outlives th
 ├─ raft node    the simulated cluster (a real etcd in time)
 ├─ relay        backend events -> the hub's inbox
 ├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
+├─ rights       warns of tokens that end; and the fetcher of the outside issuer's keys
 ├─ broadcaster  status, latency and uptime on their beats
 ├─ watchdog     only if systemd asked; beats only while the hub loop turns
 └─ front        drains first: one task a connection
@@ -28,7 +29,8 @@ import trio
 
 from . import logs
 from .auth.access import Access
-from .auth.accounts import ensure_admin, hand_over, load_signing_key
+from .auth.accounts import ensure_admin, hand_over, load_signing_keys
+from .auth.tickets import Tickets
 from .broadcaster import broadcast
 from .clock import Instant
 from .cluster.backend import Backend
@@ -50,9 +52,12 @@ from .store import Store
 from .systemd import Notifier, watchdog_interval
 from .web import front
 from .web.app import Parts, create_app
+from .web.event_stream import EventStreams
 from .web.head import Head
+from .web.jwks import OutsideIssuer
 from .web.listeners import Address, open_listeners
 from .web.live import Live
+from .web.reception import Reception
 from .web.wall import HypercornParts, hypercorn_parts, serve_request
 from .websocket.tls import ClientStream, server_context
 
@@ -102,7 +107,7 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
     ensure_data_directory(directory)
     store = Store.open(directory)
     try:
-        key = load_signing_key(config, directory, make=True)
+        keys = load_signing_keys(config, directory, make=True)
         admin, password = ensure_admin(config, directory)
         if admin is not None and password is not None:
             terminal = sys.stderr if sys.stderr.isatty() else None
@@ -114,7 +119,7 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
             tls = _tls(config.server.tls_cert, config.server.tls_key)
         saved = store.load()
         settings = Settings(config)
-        access = Access(settings, key, dict(saved.revoked), admin)
+        access = Access(settings, keys, dict(saved.revoked), admin)
     except BaseException:
         store.close()
         raise
@@ -168,9 +173,11 @@ class Daemon:
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
                 house.start_soon(hub.rights.run)
+                issuer = OutsideIssuer(self.access, self.settings)
+                house.start_soon(issuer.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
-                await self._serve(listeners, backend, hub, notifier, stop)
+                await self._serve(listeners, backend, hub, issuer, notifier, stop)
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
         if everything.cancelled_caught:
@@ -211,16 +218,31 @@ class Daemon:
         listeners: list[trio.SocketListener],
         backend: Backend,
         hub: Hub,
+        issuer: OutsideIssuer,
         notifier: Notifier,
         stop: trio.Event,
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
-        live = Live(settings=self.settings, access=self.access, hub=hub, now=_now)
+        tickets = Tickets()
+        reception = Reception(settings=self.settings, hub=hub, now=_now)
+        live = Live(
+            settings=self.settings,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            hub=hub,
+            reception=reception,
+            now=_now,
+        )
         parts = Parts(
             settings=self.settings,
             backend=backend,
             access=self.access,
+            issuer=issuer,
+            tickets=tickets,
             roster=hub,
+            events=hub.log,
+            streams=EventStreams(hub, reception),
             save=self.store.save,
             now=_now,
         )
@@ -242,7 +264,7 @@ class Daemon:
             await stop.wait()
             notifier.stopping()
             log.info("stopping", clients=hub.count())
-            live.stopping = True
+            reception.stopping = True
             server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
             hub.end_all(GOING_AWAY)
 

@@ -266,6 +266,8 @@ class Hub:
             self._count(missed)
             self._settle([(client, client.deliver_replay(missed))])
         self.rights.watch(client)
+        # Its token may have been revoked, or its user removed, since it was let in.
+        self.rights.recheck([client])
         if self._closing is not None:
             self.end(client, self._closing, flush=True)
 
