@@ -17,7 +17,6 @@ from trio.testing import wait_all_tasks_blocked
 from heliosd.errors import IssuerUnreachable
 from heliosd.web import jwks
 
-pytestmark = pytest.mark.timeout(60)
 EXP = START + 10**9  # Trio's real clock begins anywhere
 
 
