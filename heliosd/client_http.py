@@ -182,7 +182,9 @@ class Account:
         try:
             return await self._http.request(method, path, json=json, params=params, headers=headers)
         except httpx.HTTPError as error:
-            raise Lost(f"{path}: {error or type(error).__name__}") from error
+            raise Lost(
+                f"cannot ask {self._http.base_url.netloc.decode('ascii')}: {words_of(error)}"
+            ) from error
 
 
 def open_http(place: Place, ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
@@ -190,6 +192,14 @@ def open_http(place: Place, ssl_context: ssl.SSLContext | None) -> httpx.AsyncCl
     return httpx.AsyncClient(
         base_url=place.url, verify=ssl_context or False, timeout=REQUEST_SECONDS, trust_env=False
     )
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; where it says nothing, what its cause says. One that is alone behind it says more."""
+    at: BaseException | None = error
+    while at is not None and (not str(at) or isinstance(at.__cause__, OSError)):
+        at = at.__cause__ or at.__context__
+    return str(at or type(error).__name__)
 
 
 def error_text(body: bytes, status: int) -> str:

@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import socket as stdlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import Any, cast
 
+import h11
 import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
-from wsproto.utilities import LocalProtocolError
+from wsproto.utilities import ProtocolError
 
-from .client_http import Place, error_text
+from .client_http import Place, error_text, words_of
 from .errors import NotUnderstood
 from .reconnecting import Lost, after_close, after_refusal
 
@@ -89,20 +90,25 @@ async def open_socket(
         stumbled = closing = False
         try:
             async with trio.open_nursery() as nursery:
-                websocket = await _upgrade(nursery, line, place, resource, token)
-                opened = Socket(websocket)
-                nursery.start_soon(opened.keep_alive)
+                reader = _Sheltered(nursery)
                 try:
-                    yield opened
+                    websocket = await _upgrade(reader, line, place, resource, token)
+                    opened = Socket(websocket)
+                    nursery.start_soon(opened.keep_alive)
+                    try:
+                        yield opened
+                    finally:
+                        closing = True
+                        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                            await websocket.aclose()
                 finally:
-                    closing = True
-                    with trio.move_on_after(CLOSE_SECONDS, shield=True):
-                        await websocket.aclose()
+                    reader.scope.cancel()
                     nursery.cancel_scope.cancel()
         except* ConnectionRejected as rejected:
             raise _refused(rejected) from None
-        except* LocalProtocolError:
-            # The reader answers a ping that comes behind its own close frame, and wsproto will not have it.
+        except* (ConnectionClosed, h11.ProtocolError, ProtocolError):
+            # The reader lets these out: of an answer that is not HTTP, of a fault on a connection that is gone, and
+            # of a ping behind its own close frame, which wsproto will not have answered.
             stumbled = True
         finally:
             line.cut()
@@ -127,16 +133,16 @@ async def _dial(place: Place, ssl_context: ssl.SSLContext | None) -> _Line:
     except trio.TooSlowError:
         raise Lost(f"{place.netloc} does not answer") from None
     except (OSError, trio.BrokenResourceError) as error:
-        raise Lost(f"cannot connect to {place.netloc}: {error.__cause__ or error}") from error
+        raise Lost(f"cannot connect to {place.netloc}: {words_of(error)}") from error
 
 
 async def _upgrade(
-    nursery: trio.Nursery, line: _Line, place: Place, resource: str, token: str
+    reader: _Sheltered, line: _Line, place: Place, resource: str, token: str
 ) -> WebSocketConnection:
     with trio.move_on_after(CONNECT_SECONDS) as opening:
         line.on_end = opening.cancel
         return await wrap_client_stream(
-            nursery,
+            cast(Any, reader),
             cast(Any, line),  # any stream does, as its documentation says; its annotation knows two
             place.netloc,
             resource,
@@ -157,6 +163,22 @@ def _refused(group: BaseExceptionGroup[ConnectionRejected]) -> Lost | TokenRefus
         (value.decode("latin-1") for name, value in rejection.headers if name == b"retry-after"), None
     )
     return after_refusal(rejection.status_code, said, later)
+
+
+class _Sheltered:
+    """A nursery for the reader of a WebSocket: it outlives a cancellation until its own scope is cancelled, so that
+    the answer to a close frame is still heard."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.scope = trio.CancelScope(shield=True)
+        self._nursery = nursery
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, task)
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        with self.scope:
+            await task()
 
 
 class _Line(trio.abc.Stream):

@@ -93,7 +93,9 @@ def test_it_begins_now_and_then_goes_on_where_it_stopped() -> None:
 
 
 def test_what_a_resumed_connection_repeats_is_dropped() -> None:
-    following = started(since=Cursor("A", 12))
+    following = started()
+    assert seen(following, event(11), event(12)) == [11, 12]
+    following.connected()
     assert seen(following, welcome(13, replayed=3), event(11), event(12), event(13), status(13)) == [13]
 
 
