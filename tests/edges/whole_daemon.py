@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket as stdlib
 import time
 from collections.abc import AsyncIterator, Mapping
@@ -37,7 +38,7 @@ class Source(LoneBackend):
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:  # type: ignore[override]
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
         async with self._receive:
             yield self._receive
 
@@ -77,6 +78,10 @@ class House:
     @property
     def address(self) -> str:
         return f"127.0.0.1:{self.port}"
+
+    def stop(self) -> None:
+        """As systemd stops it."""
+        signal.raise_signal(signal.SIGTERM)
 
     async def connect(self, query: Mapping[str, str], *, receive_buffer: int | None = None) -> Raw:
         """A client on `/ws/cluster`."""
@@ -126,17 +131,23 @@ class Raw:
 
 @asynccontextmanager
 async def whole_daemon(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, **websocket: Any
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    certificate: tuple[Path, Path] | None = None,
+    **websocket: Any,
 ) -> AsyncIterator[House]:
-    """Everything of a daemon but its cluster, on a free port, until the block ends."""
+    """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
+    it speaks TLS."""
     source = Source()
     monkeypatch.setattr(daemon, "SimulatedBackend", lambda **_: source)
     with stdlib.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     quiet = {"status_interval": 60.0, "latency_interval": 60.0, "uptime_interval": 60.0}
+    tls_cert, tls_key = certificate or (None, None)
     config = Config(
         node=NodeConfig(data_dir=folder / "state"),
-        server=ServerConfig(listen=Listen("127.0.0.1", port)),
+        server=ServerConfig(listen=Listen("127.0.0.1", port), tls_cert=tls_cert, tls_key=tls_key),
         websocket=WebSocketConfig(**(quiet | websocket)),
         auth=AuthConfig(users=(UserConfig(name="admin", password_hash=PASSWORD_HASH, roles=("admin",)),)),
     )
