@@ -44,8 +44,9 @@ from .roster import ClientView, Transport
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
 
-STATUS_SHARED_SECONDS = 0.01
-"""Clients that join within so long share one status: thousands may come back at once."""
+STATUS_SHARED_SECONDS = 0.05
+"""Clients that join within so long, with nothing told in between, share one status: thousands may come back at
+once."""
 
 PING_SLOTS = 64
 """Clients are pinged in so many groups over a ping interval, never all in one tick."""
@@ -102,7 +103,7 @@ class Hub:
         self._closing: Goodbye | None = None
         self._empty = trio.Event()
         self._empty.set()
-        self._status: tuple[int, float, Message] | None = None
+        self._status: tuple[tuple[str, int], float, Message] | None = None
         self.rights = Rights(access, now, tell=self.tell, end=self.end, release=self._release)
         settings.on_change(lambda: self.rights.recheck(self._clients.values()))
 
@@ -209,6 +210,8 @@ class Hub:
         """
         started = trio.current_time()
         delivered = 0
+        # Whoever comes from now on is not told this one: the status that it gets must have it in it.
+        self._status = None
         self._fanning_out = True
         try:
             for of, mine in self._classes.cut(message):
@@ -391,12 +394,13 @@ class Hub:
     # -- what a client is told of its own ------------------------------------------------------------------------
 
     def _status_message(self) -> Message:
-        """`status` as of the newest event; made once for all who need it in the same moment."""
+        """`status` with all in it that has been told; made once for all who need it in the same moment."""
         assert self._reports is not None, "the hub's loop has been started"
-        seq, now = self.log.history.seq, trio.current_time()
-        if self._status is None or self._status[0] != seq or now - self._status[1] > STATUS_SHARED_SECONDS:
-            self._status = seq, now, self._reports.status(seq)
-        return self._status[2]
+        as_of, now = (self.log.history.epoch, self.log.history.seq), trio.current_time()
+        made = self._status
+        if made is None or made[0] != as_of or now - made[1] > STATUS_SHARED_SECONDS:
+            made = self._status = as_of, now, self._reports.status(self.log.history.seq)
+        return made[2]
 
     def _welcome(self, client: Client, replay: Replay) -> Message:
         history = self.log.history

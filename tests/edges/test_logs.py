@@ -217,3 +217,26 @@ def test_any_text_makes_exactly_one_line(event: str, values: dict[str, str]) -> 
         logs.configure("info", format, stream)
         structlog.get_logger("heliosd").info("%s", event, deep=values)
         assert len(stream.getvalue().splitlines()) == 1
+
+
+PIECES = (
+    "token",
+    "TICKET=",
+    "Password=",
+    "secret%3D",
+    "eyJ",
+    "bearer.",
+    "Bearer ",
+    "basic ",
+    "Authorization: ",
+    "=",
+)
+PIECES += ("abcdefgh", ".x-y_z", " ", "&", "K", "ſ", "İ", "é", "\n")
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_no_text_with_a_secret_passes_for_one_without(text: str) -> None:
+    cleaned = text
+    for pattern, shown in logs._SECRETS:
+        cleaned = pattern.sub(shown, cleaned)
+    assert logs.hide_secrets(None, "", {"event": text}) == {"event": cleaned}

@@ -42,6 +42,16 @@ async def test_a_client_that_joins_is_counted_and_gets_status_first(
     assert socket.types() == ["status"]
 
 
+async def test_those_who_come_together_share_a_status_until_something_is_told(
+    autojump_clock: MockClock, house: House
+) -> None:
+    first, second = house.join()[1], house.join()[1]
+    assert second.frames[0] is first.frames[0]
+    await house.tell(Beat.LATENCY)
+    third = house.join()[1]
+    assert third.frames[0] is not first.frames[0]  # who was not told is told by its status
+
+
 async def test_a_client_that_leaves_gets_nothing_more(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.leave(client)
