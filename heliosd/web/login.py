@@ -20,8 +20,8 @@ HASHES_AT_ONCE = 2
 """An argon2id hash takes a core for some 20 ms; more threads than this would starve the event loop."""
 QUEUE_LENGTH = 8
 NICENESS = 5
-"""Of the threads that hash. Under a flood of logins on two cores other requests waited for threads of equal rank: 77
-to 1,300 ms (p99) where at niceness 10 it was 12 to 15."""
+"""Of the threads that hash: with two cores and a flood of logins, threads of equal rank would keep everybody else
+waiting."""
 
 
 class LoginDesk:
