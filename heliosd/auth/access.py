@@ -18,6 +18,7 @@ from .identity import Grounds, Identity, Issued
 from .outside import OutsideKeys
 from .signing_keys import KeyRing
 from .tokens import Claims
+from .verified import VerifiedTokens
 
 __all__ = ["Access", "Identity", "Issued"]
 
@@ -47,6 +48,7 @@ class Access:
         self.revoked = revoked
         self.admin = admin
         self._expired: dict[str, None] = {}
+        self._verified_tokens = VerifiedTokens()
 
     def user(self, name: str) -> UserConfig | None:
         """The user of that name as configured now."""
@@ -79,10 +81,12 @@ class Access:
         if identity.expires_at <= now or identity.jti in self.revoked:
             raise Unauthenticated("Invalid token")
         roles = self._present_roles(identity, needed)
-        renewed = replace(identity, roles=roles, permissions=self._permissions(roles))
-        if not renewed.may(needed):
+        permissions = self._permissions(roles)
+        if not rbac.may(permissions, needed):
             raise Forbidden(needed)
-        return renewed
+        if (roles, permissions) == (identity.roles, identity.permissions):
+            return identity
+        return replace(identity, roles=roles, permissions=permissions)
 
     def expire(self, jti: str) -> None:
         """From now on the token with this `jti` does not hold, whatever the wall clock says.
@@ -142,27 +146,33 @@ class Access:
         return TokenRevoked(jti, expires_at)
 
     def _verified(self, token: str, now: float) -> Claims:
-        auth = self._settings.current.auth
-        try:
-            if self.is_outside(token):
-                known = self.outside_keys if self.outside_keys.url == auth.jwks_url else OutsideKeys()
-                claims = outside.verify(
-                    token,
-                    known,
-                    issuer=auth.jwks_issuer,
-                    now=now,
-                    audience=auth.audience,
-                    roles_claim=auth.roles_claim,
-                )
-            else:
-                claims = tokens.verify(token, self.keys, issuer=auth.issuer, now=now, audience=auth.audience)
-        except tokens.Expired as expired:
-            # Remembered, so that a clock set back does not bring it to life again.
-            self.expire(expired.jti)
-            raise
+        against = (self._settings.current.auth, self.keys, self.outside_keys)
+        claims = self._verified_tokens.find(token, now, against)
+        if claims is None:
+            try:
+                claims = self._verify(token, now)
+            except tokens.Expired as expired:
+                # Remembered, so that a clock set back does not bring it to life again.
+                self.expire(expired.jti)
+                raise
+            self._verified_tokens.keep(token, now, claims, against)
         if claims.jti in self.revoked or claims.jti in self._expired:
             raise Unauthenticated("Invalid token")
         return claims
+
+    def _verify(self, token: str, now: float) -> Claims:
+        auth = self._settings.current.auth
+        if not self.is_outside(token):
+            return tokens.verify(token, self.keys, issuer=auth.issuer, now=now, audience=auth.audience)
+        known = self.outside_keys if self.outside_keys.url == auth.jwks_url else OutsideKeys()
+        return outside.verify(
+            token,
+            known,
+            issuer=auth.jwks_issuer,
+            now=now,
+            audience=auth.audience,
+            roles_claim=auth.roles_claim,
+        )
 
     def _present_roles(self, identity: Identity, needed: str) -> tuple[str, ...]:
         """The roles that an accepted identity has by now, if it would still be accepted."""

@@ -16,6 +16,7 @@ from heliosd.auth.access import Access
 from heliosd.auth.outside import OutsideKeys
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.auth.verified import KEPT, VerifiedTokens
 from heliosd.config import AuthConfig, Config, Settings, UserConfig
 from heliosd.durable import TokenRevoked
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
@@ -330,3 +331,60 @@ def test_an_outside_token_can_be_revoked_and_does_not_come_back_with_the_clock(o
     for moment in (NOW + 900, NOW):
         with pytest.raises(Unauthenticated):
             access.identify(late, moment)
+
+
+def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> None:
+    access = house.access
+
+    def refused(at: float = NOW + 1) -> bool:
+        try:
+            access.identify(token, at)
+        except Unauthenticated:
+            return True
+        return False
+
+    token = access.issue("eva", NOW).token
+    assert not refused()
+    keys, auth, users = access.keys, house.settings.current.auth, (EVA, ADAM)
+
+    access.keys = KeyRing(SigningKey(bytes(range(1, 33))))
+    assert refused()
+    access.keys = keys
+    house.reload(*users, issuer="another")
+    assert refused()
+    house.reload(*users, issuer=auth.issuer, audience="others")
+    assert refused()
+    house.reload(ADAM, audience="")
+    assert refused()
+    house.reload(replace(EVA, password_hash=hash_password("cherry")))
+    assert refused()
+    house.reload(replace(EVA, roles=("admin",)))
+    assert access.identify(token, NOW + 1).may("cluster:admin")
+    assert refused(NOW + 28_800)
+    assert refused()  # the clock was set back
+    token = access.issue("eva", NOW).token
+    identity = access.identify(token, NOW + 1)
+    access.revoke(identity.jti, identity.expires_at, NOW + 1)
+    assert refused()
+
+
+def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(house: House) -> None:
+    house.reload(EVA, jwks_url=URL, jwks_issuer=ISSUER)
+    house.access.outside_keys = OutsideKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    token = signed(key("EdDSA"), "k", alg="EdDSA")
+    house.access.identify(token, NOW)
+    house.access.identify(token, NOW + 1)
+    house.access.outside_keys = OutsideKeys(URL)
+    with pytest.raises(Unauthenticated):
+        house.access.identify(token, NOW + 2)
+
+
+def test_only_the_newest_verified_tokens_are_kept() -> None:
+    known, against = VerifiedTokens(), (object(),)
+    claims = tokens.Claims(subject="eva", jti="j", issued_at=NOW, expires_at=NOW + 60, key="")
+    for number in range(KEPT + 1):
+        known.keep(str(number), NOW, claims, against)
+    assert known.find("0", NOW, against) is None
+    assert known.find(str(KEPT), NOW, against) is claims
+    assert known.find(str(KEPT), NOW - 1, against) is None
+    assert known.find(str(KEPT), NOW, (object(),)) is None
