@@ -127,8 +127,7 @@ class Live:
             with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
                 offered = _offered_subprotocols(head)
                 chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
-                with trio.fail_after(self._settings.current.websocket.write_timeout):
-                    await stream.send_all(accept_response(key, subprotocol=chosen, extensions=agreed))
+                await self._accept(stream, accept_response(key, subprotocol=chosen, extensions=agreed))
                 self._hub.count_connection("accepted")
                 self._reception.greet(client)
                 left = await self._converse(client, cursor, stream, trailing)
@@ -144,6 +143,18 @@ class Live:
                 stream.abort()
             else:
                 await linger(stream)
+
+    async def _accept(self, stream: ClientStream, answer: bytes) -> None:
+        """Answer the upgrade. Raises `trio.TooSlowError` where the client does not take it, and as `write_now` and
+        `wait_writable` where it is gone."""
+        taken = stream.write_now(answer)
+        if taken == len(answer) and not stream.pending:
+            return  # as good as always, and at half the cost of waiting for nothing
+        with trio.fail_after(self._settings.current.websocket.write_timeout):
+            while taken < len(answer) or stream.pending:
+                await stream.wait_writable()
+                if taken < len(answer):
+                    taken += stream.write_now(answer[taken:])
 
     async def _admit(self, head: Head, query: Query) -> Identity:
         """Who is let in. Raises `Refused`, in the order: not a browser of ours, not known, not allowed, no room."""

@@ -41,8 +41,8 @@ async def wait_until_writable(socket: trio.socket.SocketType) -> None:
 class PlainStream(trio.abc.HalfCloseableStream):
     """A TCP connection as a Trio stream that is an `Outlet` as well.
 
-    `send_all` and `write_now` are two ways into one socket: use the first until the WebSocket handshake is
-    answered, then only the second.
+    `send_all` and `write_now` are two ways into one socket: use the first to refuse a request and the second on a
+    WebSocket, never both at once.
     """
 
     __slots__ = ("_stream", "socket")
