@@ -32,7 +32,7 @@ from .client_socket import Socket, TokenRefused, open_socket, sole_error
 from .errors import AccessRefused, FollowingEnded, NotUnderstood
 from .following import Disorder, Following, Gap, Message, read
 from .history import Cursor
-from .messages import EVENT_TOPICS, replayed
+from .message import EVENT_TOPICS, replayed
 from .reconnecting import Backoff, Lost
 from .subscription import KEYS, Subscription
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from .messages import Message
+from .message import Message
 from .subscription import Subscription
 
 EPOCH_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")

@@ -23,7 +23,7 @@ from .narrowing import (
 
 
 class Topic(IntFlag):
-    """The seven things that a client can switch on and off (CONTRACT: `subscribe`)."""
+    """The seven things that a client can switch on and off."""
 
     STATUS = 1
     LATENCY = 2

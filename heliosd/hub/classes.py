@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..messages import Message
+from ..message import Message
 from ..subscription import Subscription
 from .client import Client
 

@@ -10,7 +10,7 @@ import trio
 
 from ..auth.identity import Identity
 from ..clock import rfc3339
-from ..messages import Kind, Message
+from ..message import Kind, Message
 from ..subscription import TO_EVERYTHING, Subscription
 from ..websocket.frames import close_frame
 from .goodbye import Goodbye
@@ -24,7 +24,7 @@ BATCH_BYTES = 64 * 1024
 trickle of bytes does not pass for a client that keeps up."""
 
 LINGER_SECONDS = 1.0
-"""How long a client may take to answer a close frame before its connection is cut (CONTRACT 4.1)."""
+"""How long a client may take to answer a close frame before its connection is cut."""
 
 
 class Delivery(Enum):

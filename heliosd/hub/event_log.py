@@ -18,7 +18,7 @@ from ..durable import Change, EventsCleared, EventsLogged, EventsTrimmed, Logged
 from ..errors import StoreFull
 from ..events import Event, Stamped
 from ..history import History
-from ..messages import Message
+from ..message import Message, replayed
 
 HEAD = "events/head"
 """The stored value: epoch and newest number."""
@@ -71,7 +71,7 @@ class EventLog:
         head = _read_head(saved)
         if head is not None and vouching.vouched() == head.epoch:
             kept = [
-                messages.replayed(seq=event.seq, at=event.at, name=event.type, payload=event.payload)
+                replayed(seq=event.seq, at=event.at, name=event.type, payload=event.payload)
                 for event in saved.events[-max_events:]
             ]
             self.history = History(head.epoch, max_events, max_age, seq=head.seq, kept=kept)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from ..messages import Message
+from ..message import Message
 from .client import Client, Delivery
 
 CHUNK = 64

@@ -25,7 +25,7 @@ from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subsc
 from ..config import Settings
 from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
 from ..history import Cursor, Replay
-from ..messages import Kind, Message
+from ..message import Kind, Message
 from ..websocket.frames import ping_frame, pong_frame
 from . import fanout
 from .classes import Classes

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import count
 
-from ..messages import Kind, Message, deleted_metrics, merged, without_metrics
+from ..message import Kind, Message, deleted_metrics, merged, without_metrics
 
 MAX_QUEUED_BYTES = 1024 * 1024
 

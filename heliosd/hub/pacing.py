@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from math import inf
 
-from ..messages import Message, deleted_metrics, merged, without_metrics
+from ..message import Message, deleted_metrics, merged, without_metrics
 from .client import Client
 
 _CUSTOM_METRICS = "custom_metrics"

@@ -16,6 +16,7 @@ from ..auth.identity import Identity
 from ..clock import Instant
 from ..commands import Authenticate
 from ..errors import AuthError, Forbidden, Unauthenticated
+from ..message import Message
 from .client import Client
 from .goodbye import EXPIRED, NOT_ALLOWED, REVOKED, Goodbye
 
@@ -39,7 +40,7 @@ class Rights:
         access: Access,
         now: Callable[[], Instant],
         *,
-        tell: Callable[[Client, messages.Message], None],
+        tell: Callable[[Client, Message], None],
         end: Callable[[Client, Goodbye], None],
         release: Callable[[Client], None],
     ) -> None:

@@ -16,7 +16,7 @@ from ..history import Cursor
 from ..hub.client import BATCH_BYTES, Client
 from ..hub.event_log import EventLog
 from ..hub.hub import Hub
-from ..messages import Message
+from ..message import Message
 from ..subscription import Subscription
 from .reception import Reception
 

@@ -33,7 +33,8 @@ from heliosd.events import Event, Happened, Stamped, Value
 from heliosd.history import Cursor, History
 from heliosd.hub.counters import HubCounters
 from heliosd.hub.roster import ClientView, Transport
-from heliosd.messages import Message, of_event
+from heliosd.message import Message
+from heliosd.messages import of_event
 from heliosd.subscription import Subscription
 from heliosd.web.app import Parts, create_app
 from heliosd.web.jwks import OutsideIssuer

@@ -1,5 +1,8 @@
-"""The documented answers, as shapes: a dict is an object with exactly these keys in this order, `key?` one that may
-be missing, `*` any number of keys of one shape, a list an array of one shape, None any plain value, `...` anything."""
+"""The documented answers, as shapes.
+
+A dict is an object with exactly these keys in this order, `key?` one that may be missing, `*` any number of keys of
+one shape, a list an array of one shape, None any plain value, `...` anything.
+"""
 
 from __future__ import annotations
 

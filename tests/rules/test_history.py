@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.history import MAX_REPLAY_BYTES, MAX_REPLAY_EVENTS, Cursor, History
-from heliosd.messages import Message, replayed
+from heliosd.message import Message, replayed
 from heliosd.subscription import EVERYTHING, Subscription, Topic
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.hub.mailbox import MAX_QUEUED_BYTES, Dropped, Mailbox
-from heliosd.messages import Kind, Message
+from heliosd.message import Kind, Message
 from heliosd.subscription import NOTHING, Topic
 
 

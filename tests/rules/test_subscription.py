@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.messages import Kind, Message, replayed
+from heliosd.message import Kind, Message, replayed
 from heliosd.narrowing import BadSubscription
 from heliosd.subscription import EVERYTHING, KEYS, Subscription, Topic
 

@@ -30,7 +30,8 @@ from heliosd.hub.client import Client
 from heliosd.hub.event_log import EventLog
 from heliosd.hub.hub import Hub, Item
 from heliosd.hub.reports import Reports
-from heliosd.messages import ClientId, Kind, Message
+from heliosd.message import Kind, Message
+from heliosd.messages import ClientId
 from heliosd.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
 
 ELECTED = Happened(
