@@ -54,6 +54,7 @@ class Client:
         "bucket",
         "deflates",
         "dropped",
+        "fileno",
         "goodbye",
         "held",
         "id",
@@ -94,6 +95,8 @@ class Client:
         self.address = address
         self.since = since
         self.outlet = outlet
+        self.fileno = outlet.fileno if outlet.direct else None
+        """The outlet's, where the hub may write to the descriptor by itself: asked for at every delivery."""
         self.subscription = subscription
         self.deflates = deflates
         """It took compression."""

@@ -26,14 +26,14 @@ def write(clients: Sequence[Client], message: Message, frame: bytes) -> list[tup
     write_now = os.write
     unfinished: list[tuple[Client, Delivery]] = []
     for client in clients:
-        outlet = client.outlet
-        if client.behind or client.held or client.goodbye is not None or not outlet.direct:
+        fileno = client.fileno
+        if fileno is None or client.behind or client.held or client.goodbye is not None:
             delivery = client.deliver(message)
             if delivery is not Delivery.DONE:
                 unfinished.append((client, delivery))
             continue
         try:
-            taken = write_now(outlet.fileno(), frame)
+            taken = write_now(fileno(), frame)
         except BlockingIOError:
             taken = 0
         except (OSError, ValueError):

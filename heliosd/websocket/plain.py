@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket as stdlib
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -45,7 +46,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
     WebSocket, never both at once.
     """
 
-    __slots__ = ("_stream", "socket")
+    __slots__ = ("_stream", "fileno", "socket")
 
     direct = True
     pending = False
@@ -53,6 +54,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        # Trio's own `fileno` is a call more for each delivery, and one that wanders through memory.
+        self.fileno: Callable[[], int] = stream.socket._sock.fileno  # type: ignore[attr-defined]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -73,12 +76,9 @@ class PlainStream(trio.abc.HalfCloseableStream):
         """Ends our direction without a checkpoint. Raises OSError when the connection is gone."""
         self.socket.shutdown(stdlib.SHUT_WR)
 
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
     def write_now(self, data: bytes | memoryview) -> int:
         try:
-            return os.write(self.socket.fileno(), data)
+            return os.write(self.fileno(), data)
         except BlockingIOError:
             return 0
 
