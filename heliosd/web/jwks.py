@@ -98,7 +98,7 @@ class OutsideIssuer:
             self._url = self._settings.current.auth.jwks_url
             self._fetched_at = self._next_fetch = -math.inf
             self._failed = False
-        if self._fetched_at + KEPT_SECONDS < trio.current_time():
+        if self._access.outside_keys.by_kid and self._fetched_at + KEPT_SECONDS < trio.current_time():
             self._access.outside_keys = OutsideKeys()
 
     def _is_fresh(self) -> bool:
