@@ -1,4 +1,4 @@
-"""The hub: who is connected, and who gets what.
+"""The hub: what is told, to whom, and in which order.
 
 One loop takes everything in one order (events and values from the backend, beats from the broadcaster), has the
 events numbered and stored, encodes each message once and fans it out. Everything else here is synchronous: it
@@ -7,7 +7,6 @@ happens between two messages of that loop, as a whole.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
@@ -26,20 +25,16 @@ from ..config import Settings
 from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
 from ..history import Cursor, Replay
 from ..message import Kind, Message
-from ..websocket.frames import ping_frame, pong_frame
 from . import fanout
 from .classes import Classes
-from .client import Client, Delivery
-from .counters import HubCounters
+from .client import Client
+from .crowd import Crowd
 from .event_log import EventLog
-from .goodbye import DISCONNECTED, REVOKED, TOO_MANY_MESSAGES, TOO_SLOW, Goodbye
-from .mailbox import Dropped
+from .goodbye import TOO_MANY_MESSAGES, Goodbye
 from .pacing import Pacer
-from .pumps import write_pump
 from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
 from .rights import Rights
-from .roster import ClientView, Transport
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -47,9 +42,6 @@ BATCH = 50
 STATUS_SHARED_SECONDS = 0.05
 """Clients that join within so long, with nothing told in between, share one status: thousands may come back at
 once."""
-
-PING_SLOTS = 64
-"""Clients are pinged in so many groups over a ping interval, never all in one tick."""
 
 
 class Beat(Enum):
@@ -73,8 +65,8 @@ class _Gathered:
     due: float = inf
 
 
-class Hub:
-    """Serves all clients of one daemon. Implements `web.parts.Roster`."""
+class Hub(Crowd):
+    """Tells all clients of one daemon what happens."""
 
     def __init__(
         self,
@@ -85,24 +77,16 @@ class Hub:
         now: Callable[[], Instant],
         pumps: trio.Nursery,
     ) -> None:
-        self.counters = HubCounters()
+        super().__init__(settings, now, pumps)
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
         self.log = log
-        self._settings = settings
-        self._now = now
-        self._pumps = pumps
         self._reports: Reports | None = None
-        self._clients: dict[str, Client] = {}
-        self._transports: Counter[Transport] = Counter()
         self._classes = Classes()
         self._pacer = Pacer()
         self._gathered = _Gathered({})
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
-        self._closing: Goodbye | None = None
-        self._empty = trio.Event()
-        self._empty.set()
         self._status: tuple[tuple[str, int], float, Message] | None = None
         self.rights = Rights(access, now, tell=self.tell, end=self.end, release=self._release)
         settings.on_change(lambda: self.rights.recheck(self._clients.values()))
@@ -254,11 +238,8 @@ class Hub:
     def _join(self, client: Client, cursor: Cursor | None) -> None:
         if client.goodbye is not None:
             return
-        self._clients[client.id] = client
-        self._transports[client.transport] += 1
+        self._add(client)
         self._classes.add(client)
-        if self._empty.is_set():
-            self._empty = trio.Event()
         status = self._status_message()
         if cursor is None:
             self.tell(client, status)
@@ -278,13 +259,10 @@ class Hub:
         """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
         socket."""
         client.goodbye = client.goodbye or Goodbye(1006, "connection lost")
-        if self._clients.pop(client.id, None) is not None:
-            self._transports[client.transport] -= 1
+        if self._remove(client):
             self._classes.remove(client)
             self._pacer.forget(client)
             self.rights.forget(client)
-        if not self._clients:
-            self._empty.set()
 
     def obey(self, client: Client, command: Command | BadCommand) -> None:
         """Do what a client's message says, and answer it, if it does not come too often."""
@@ -330,67 +308,6 @@ class Hub:
             if mine is not None:
                 self.tell(client, mine)
 
-    def tell(self, client: Client, message: Message) -> None:
-        """Give one client a message of its own."""
-        self._count([message])
-        self._settle([(client, client.deliver(message))], message)
-
-    def pong(self, client: Client, payload: bytes) -> None:
-        """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
-        message = Message.of_frame("pong frame", pong_frame(payload))
-        self._settle([(client, client.deliver(message))], message)
-
-    def end(self, client: Client, goodbye: Goodbye, *, flush: bool = False) -> None:
-        """Close one client's connection with a close frame, behind what waits for it if `flush`."""
-        self._settle([(client, client.end(goodbye, flush=flush))])
-
-    def _release(self, client: Client) -> None:
-        """What waited for a newer token may go."""
-        self._settle([(client, client.flush())])
-
-    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]], message: Message | None = None) -> None:
-        """See to what a write left to do."""
-        for client, delivery in unfinished:
-            match delivery:
-                case Delivery.QUEUED if client.waker is not None:
-                    client.waker()
-                case Delivery.QUEUED:
-                    self._pumps.start_soon(write_pump, client, self._settings, self.counters)
-                case Delivery.REFUSED:
-                    assert message is not None
-                    self._overflow(client, message)
-                case Delivery.GONE if client.goodbye is None:
-                    client.scope.cancel()
-                case Delivery.GONE | Delivery.DONE:
-                    pass
-                case _:
-                    assert_never(delivery)
-
-    def _overflow(self, client: Client, refused: Message) -> None:
-        """A client's queue is full: close it, or drop the queue and say precisely what was in it."""
-        counted = client.mailbox.untold
-        dropped = client.mailbox.drop()
-        if refused.seq is not None:
-            one = Dropped(refused.seq, refused.seq, 1)
-            dropped = one if dropped is None else dropped.and_then(one)
-        lost = dropped.events - counted if dropped is not None else 1
-        client.dropped += lost
-        self.counters.dropped["slow"] += lost
-        # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.
-        only_answers = refused.kind is Kind.CONTROL and dropped is None
-        if self._settings.current.websocket.slow_consumer == "disconnect" or only_answers:
-            client.end(TOO_SLOW, flush=False)
-            return
-        status = self._status_message()
-        if dropped is None:
-            client.mailbox.put_last_words(status)
-        else:
-            gap = messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
-            client.mailbox.put_gap(gap, dropped, status)
-        if refused.kind is Kind.CONTROL:
-            client.mailbox.put_last_words(refused)
-        self._settle([(client, client.flush())])
-
     # -- what a client is told of its own ------------------------------------------------------------------------
 
     def _status_message(self) -> Message:
@@ -415,66 +332,3 @@ class Hub:
             expires_at=rfc3339(client.identity.expires_at),
         )
         return messages.of_welcome(welcome, self._now().wall)
-
-    def _count(self, told: Sequence[Message]) -> None:
-        for message in told:
-            self.counters.messages[message.type] += 1
-            self.counters.bytes += len(message.payload)
-
-    # -- pings, the end ----------------------------------------------------------------------------------------
-
-    async def ping_all(self) -> None:
-        """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
-        message = Message.of_frame("ping frame", ping_frame())
-        slot = 0
-        while True:
-            await trio.sleep(self._settings.current.websocket.ping_interval / PING_SLOTS)
-            slot = (slot + 1) % PING_SLOTS
-            for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
-                if client.transport == "websocket":
-                    self._settle([(client, client.deliver(message))], message)
-
-    def end_all(self, goodbye: Goodbye) -> None:
-        """Close every connection, each behind what waits for it; those, too, that are about to join."""
-        self._closing = goodbye
-        for client in list(self._clients.values()):
-            self.end(client, goodbye, flush=True)
-
-    async def wait_empty(self) -> None:
-        """Return once no client is left."""
-        await self._empty.wait()
-
-    # -- the roster, for the admin API --------------------------------------------------------------------------
-
-    def count(self, transport: Transport | None = None) -> int:
-        """How many are connected, in all or by one transport."""
-        return len(self._clients) if transport is None else self._transports[transport]
-
-    def count_connection(self, outcome: str) -> None:
-        """An upgrade request ended so (see `HubCounters.connections`)."""
-        self.counters.connections[outcome] += 1
-
-    def count_of(self, user_id: str) -> int:
-        """How many connections a user has."""
-        return sum(client.identity.user_id == user_id for client in self._clients.values())
-
-    def views(self) -> list[ClientView]:
-        return [client.view() for client in self._clients.values()]
-
-    def queue_depth(self) -> int:
-        """Messages that wait for all clients together."""
-        return sum(len(client.mailbox) for client in self._clients.values())
-
-    def disconnect(self, client_id: str) -> bool:
-        """Close a client with 4000. False: there is none with this id."""
-        client = self._clients.get(client_id)
-        if client is None:
-            return False
-        self.end(client, DISCONNECTED)
-        return True
-
-    def token_revoked(self, jti: str) -> None:
-        """Close with 4401 every connection that stands on this token."""
-        for client in list(self._clients.values()):
-            if client.identity.jti == jti:
-                self.end(client, REVOKED)
