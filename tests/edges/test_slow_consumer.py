@@ -80,10 +80,10 @@ async def pause_once(house: House, slow: Follower, seconds: float) -> None:
         await follow_to(slow, raw, await newest_of(house))
         while not pouring.over.is_set():  # live again, while it still pours
             assert await take(slow, raw) is None
-    await follow_to(slow, raw, newest := await newest_of(house))
+    await follow_to(slow, raw, await newest_of(house))
     # Each number was heard or named, in one gap, and the client is live behind it.
     assert slow.seen.gaps == 1
-    assert slow.seen.named + slow.seen.deliveries == newest - began
+    assert slow.seen.named + slow.seen.deliveries == (slow.position or 0) - began
     await raw.stream.aclose()
 
 
@@ -102,7 +102,7 @@ async def test_who_stops_reading_for_three_seconds_gets_one_gap_that_names_the_h
             for follower in healthy:
                 while (follower.position or 0) < newest:  # noqa: ASYNC110, it is another task's
                     await trio.sleep(0.01)
-                assert (follower.seen.gaps, follower.seen.deliveries) == (0, newest)
+                assert (follower.seen.gaps, follower.seen.deliveries) == (0, follower.position)
             nursery.cancel_scope.cancel()
 
 
@@ -141,10 +141,10 @@ async def test_with_disconnect_it_is_closed_with_4408_and_loses_nothing_by_histo
             # 2,000 a second are more than a replay may hold: the older ones are paged through.
             slow.position = await page_through(house, ledger, slow.epoch, heard)
             raw = await house.connect(slow.dial())
-            await follow_to(slow, raw, newest := await newest_of(house))
+            await follow_to(slow, raw, await newest_of(house))
             assert slow.seen.resumes == 1
             assert (slow.seen.gaps, slow.seen.named) == (0, 0)
-            assert sorted(ledger.events(slow.epoch)) == list(range(1, newest + 1))
+            assert sorted(ledger.events(slow.epoch)) == list(range(1, slow.position + 1))
 
 
 async def others(house: House, load: Path, clients: int, seconds: float) -> dict[str, float]:
@@ -196,3 +196,52 @@ async def test_the_p99_of_100_others_is_at_most_a_fifth_higher_for_one_that_does
     )
     print(f"all of them, in ms: {p99s}; {median(rates):.0f} events/s")
     assert beside <= 1.2 * alone
+
+
+async def dawdle(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
+    """Reads, but never as fast as it comes."""
+    raw = await house.connect(follower.dial(), receive_buffer=SMALL)
+    assert await take(follower, raw) is None
+    task_status.started()
+    while await take(follower, raw) is None:
+        if (follower.position or 0) % 100 == 0:
+            await trio.sleep(0.2)
+
+
+async def burst(house: House, events: int) -> None:
+    """All at once, as fast as the daemon takes them."""
+    ledger = Ledger()
+    quick, slow = [[Follower(f"{kind} {n}", ledger) for n in range(3)] for kind in ("quick", "slow")]
+    async with trio.open_nursery() as nursery:
+        for follower in quick:
+            await nursery.start(follow_for_ever, house, follower)
+        for follower in slow:
+            await nursery.start(dawdle, house, follower)
+        await house.source.tell(events)
+        newest = await newest_of(house)
+        while newest < events or any((f.position or 0) < newest for f in quick + slow):
+            await trio.sleep(0.02)
+            newest = await newest_of(house) if newest < events else newest
+        nursery.cancel_scope.cancel()
+    for follower in quick + slow:
+        assert follower.seen.deliveries + follower.seen.named == events
+    assert any(follower.seen.gaps for follower in slow)
+    told = {f.name: (f.seen.deliveries, f.seen.gaps, f.seen.named) for f in quick + slow}
+    print(f"{events} events; heard, gaps, named: {told}")
+
+
+async def test_in_a_burst_every_client_sees_each_number_or_a_gap_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(60):
+        async with whole_daemon(tmp_path, monkeypatch) as house:
+            await burst(house, 5_000)
+
+
+@pytest.mark.slow
+async def test_in_a_burst_of_100000_every_client_sees_each_number_or_a_gap_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(600):
+        async with whole_daemon(tmp_path, monkeypatch) as house:
+            await burst(house, 100_000)

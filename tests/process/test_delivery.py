@@ -22,9 +22,17 @@ import pytest
 from daemon_process import PASSWORD, Daemon, free_port, running, wait_until
 from event_load import EventLoad, writing
 from sequence_checker import Check, Plan
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
 
 CHECKER = Path(__file__).parent.parent / "sequence_checker.py"
 PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("daemon")) as started:
+        yield started
 
 
 class RunningCheck:
@@ -166,6 +174,38 @@ def test_the_checker_says_when_it_cannot_check() -> None:
     )
     assert done.returncode == 2
     assert "cannot log in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "epoch=a&after=-1",
+        "epoch=a&after=9007199254740992",
+        "epoch=a&after=9223372036854775808",
+        "epoch=a&after=1e3",
+        "epoch=a&after=one",
+        "epoch=a&after=",
+        "epoch=a",
+        "after=5",
+        "epoch=a&after=now",
+        "epoch=a%20b&after=1",
+        "epoch=" + "a" * 65 + "&after=1",
+        "epoch=a&epoch=b&after=1",
+    ],
+)
+def test_a_place_to_resume_from_that_cannot_be_one_is_400_before_the_upgrade(
+    daemon: Daemon, query: str
+) -> None:
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        connect(
+            f"ws://{daemon.address}/ws/cluster?{query}",
+            additional_headers={"Authorization": f"Bearer {daemon.token()}"},
+            proxy=None,
+        ),
+    ):
+        pass
+    assert refused.value.response.status_code == 400
 
 
 class Count:
