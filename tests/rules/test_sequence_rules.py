@@ -89,6 +89,13 @@ def test_a_new_epoch_in_the_middle_of_a_connection_is_followed() -> None:
     assert (follower.epoch, follower.position) == ("e2", 1)
 
 
+def test_a_second_gap_may_take_the_place_of_the_status_that_is_due() -> None:
+    follower = started()
+    for message in (gap(8, 10), gap(11, 12), status(12), refused(0, "epoch_changed", epoch="e2"), gap(1, 3)):
+        follower.take(json.dumps(message).encode())
+    assert (follower.epoch, follower.position, follower.seen.named) == ("e2", 3, 8)
+
+
 def test_what_is_known_when_a_connection_breaks_is_where_the_next_one_goes_on() -> None:
     follower = feed(started(), welcome(9, replayed=2), event(8))
     assert follower.dial() == {"epoch": EPOCH, "after": "8"}
@@ -129,6 +136,7 @@ FAULTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "no welcome": ("no welcome", [status(7)]),
     "a live event before the status of a resume": ("wrong order", [welcome(7), event(8)]),
     "a value inside of a replay": ("wrong order", [welcome(9, replayed=2), event(8), VALUE]),
+    "a gap inside of a replay": ("wrong order", [welcome(9, replayed=2), event(8), gap(9, 12)]),
     "a second welcome in the same epoch": ("wrong recovered", [welcome(7), status(7), welcome(7)]),
     "something that is no message": ("malformed", [welcome(7), status(7), {"typ": "x"}]),
 }
