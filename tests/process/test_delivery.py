@@ -123,7 +123,7 @@ def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int
         for number in ends:
             with running(folder, listen=listen) as daemon:
                 running_check.wait_until_all_hear_more()
-                time.sleep(chance.uniform(0.0, 0.5))
+                time.sleep(chance.uniform(0.0, 1.0))
                 end(daemon, number)
         with running(folder, listen=listen) as daemon:
             wait_until(lambda: check.cuts >= cuts or running_check.ended, 10 * PATIENCE_SECONDS)
