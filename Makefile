@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/pytest
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -18,7 +18,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -44,6 +44,10 @@ prove-slow: $(VENV)/.for-test
 prove-connections: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_never_reading.py tests/process/test_bad_clients.py \
 	    tests/process/test_half_open.py tests/edges/test_interleaving.py
+
+# 5,000 clients lose their connections together and resume together.
+prove-reconnect: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_mass_reconnect.py
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (half an hour).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
