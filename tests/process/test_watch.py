@@ -341,6 +341,8 @@ def test_a_reader_that_pauses_is_told_precisely_what_it_missed(tmp_path: Path) -
             if number % 50 == 0 and http.get("/api/cluster/clients").json()["clients"][0]["dropped"]:
                 break
         watch.reading.set()
+        # Only then: before, the daemon may have no room for it either.
+        watch.wait('{"type":"gap"')
         register(http, "at_the_end")
         watch.wait('"at_the_end"', '"seq"')
         covered: list[int] = []

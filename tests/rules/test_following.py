@@ -257,6 +257,8 @@ class World:
         self.modulus = modulus  # the subscription: every how many-th event
         self.epoch, self.seq, self.oldest = "A", 0, 1
         self.line: list[Message] = []
+        self.replay = 0
+        """How much of the line is an answer to a connection, which no overflow drops."""
         self.had: dict[tuple[str, int], int] = {}
         self.excused: set[tuple[str, int]] = set()
         self.last: dict[str, int] = {"A": 0}
@@ -273,11 +275,14 @@ class World:
             self.line.append(event(self.seq))
 
     def overflow(self) -> None:
-        """What waits is dropped, and told."""
-        dropped = [m.seq for m in self.line if m.seq is not None]
+        """What waits is dropped, and told; a gap that has not gone out yet merges with it. A replay stays."""
+        queue = self.line[self.replay :]
+        dropped = [m.seq for m in queue if m.seq is not None]
+        for waiting in queue:
+            if waiting.type == "gap":
+                dropped += [waiting.data["from_seq"], waiting.data["to_seq"]]
         if dropped:
-            kept = [m for m in self.line if m.type == "welcome"]
-            self.line = [*kept, gap(dropped[0], dropped[-1]), status(self.seq)]
+            self.line[self.replay :] = [gap(min(dropped), max(dropped)), status(self.seq)]
 
     def restart(self) -> None:
         self.epoch, self.seq, self.oldest = chr(ord(self.epoch) + 1), 0, 1
@@ -285,12 +290,15 @@ class World:
         self.connect()
 
     def connect(self) -> None:
+        self.line = self.answer()
+        self.replay = len(self.line)
+
+    def answer(self) -> list[Message]:
         asked = self.following.query()
         self.following.connected()
         if asked == {"after": "now"}:
             self.begun = self.seq
-            self.line = [welcome(self.seq, epoch=self.epoch), status(self.seq)]
-            return
+            return [welcome(self.seq, epoch=self.epoch), status(self.seq)]
         after = int(asked["after"])
         if asked["epoch"] != self.epoch:
             refusal = "epoch_changed"
@@ -298,19 +306,19 @@ class World:
             refusal = "too_old"
         else:
             replay = [event(seq) for seq in range(after + 1, self.seq + 1) if self.wanted(seq)]
-            self.line = [
+            return [
                 welcome(self.seq, epoch=self.epoch, replayed=len(replay)),
                 *replay,
                 status(self.seq),
             ]
-            return
-        self.line = [
+        return [
             welcome(self.seq, epoch=self.epoch, recovered=False, reason=refusal),
             status(self.seq),
         ]
 
     def deliver(self, number: int) -> None:
         for _ in range(min(number, len(self.line))):
+            self.replay = max(0, self.replay - 1)
             for item in self.following.take(self.line.pop(0)):
                 self.heed(item)
 
