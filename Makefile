@@ -7,7 +7,8 @@ PYTEST := $(VENV)/bin/pytest
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
 
-.PHONY: run test lint format bench prove prove-stop prove-kills prove-front clean
+.PHONY: run test lint format bench clean soak \
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -17,7 +18,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -30,6 +31,28 @@ prove-kills: $(VENV)/.for-test
 # 1,000 requests that end a Hypercorn process.
 prove-front: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_hostile_upgrades.py
+
+# 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
+prove-delivery: $(VENV)/.for-test
+	$(PYTEST) -s -m slow -k "not ten_million" tests/process/test_delivery.py tests/tasks/test_resume.py
+
+# A burst of 100,000 events, and what 100 clients notice of one that does not read; best on an idle machine.
+prove-slow: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/edges/test_slow_consumer.py
+
+# 1,000 clients of which 50 never read, floods, bombs, silence, no descriptors, mixed frames (5 minutes).
+prove-connections: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_never_reading.py tests/process/test_bad_clients.py \
+	    tests/process/test_half_open.py tests/edges/test_interleaving.py
+
+# 5,000 clients lose their connections together and resume together.
+prove-reconnect: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_mass_reconnect.py
+
+# 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (half an hour).
+# SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
+soak: $(VENV)/.for-test
+	SOAK_COUNT=build/soak-deliveries $(PYTEST) -s -m slow -k ten_million tests/process/test_delivery.py
 
 lint: $(VENV)/.for-test
 	$(VENV)/bin/ruff check

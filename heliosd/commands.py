@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from dataclasses import field as dataclass_field
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .messages import ClientId
-from .subscription import NOTHING, BadSubscription, Subscription
+from .narrowing import BadSubscription
+from .subscription import NOTHING, Subscription
 
 MAX_ID_LENGTH = 64
 MAX_ID = 2**53 - 1
@@ -35,7 +37,15 @@ class Subscribe:
     subscription: Subscription
 
 
-Command = Ping | AskStatus | Subscribe
+@dataclass(frozen=True, slots=True)
+class Authenticate:
+    """A newer token for this connection. The repr leaves it out."""
+
+    id: ClientId | UnsetType
+    token: str = dataclass_field(repr=False)
+
+
+Command = Ping | AskStatus | Subscribe | Authenticate
 
 
 class BadCommand(Exception):
@@ -79,6 +89,8 @@ def parse(text: str) -> Command:
             return Ping(client_id, envelope.data)
         case "status":
             return AskStatus(client_id)
+        case "auth":
+            return Authenticate(client_id, _token(envelope.data, client_id))
         case "unsubscribe":
             return Subscribe(client_id, Subscription(NOTHING))
         case "subscribe":
@@ -103,6 +115,19 @@ def _client_id(value: object) -> ClientId | UnsetType:
     raise BadCommand(
         f"id must be a whole number or at most {MAX_ID_LENGTH} characters", "bad_field", field="id"
     )
+
+
+class _Auth(Struct, frozen=True, forbid_unknown_fields=True):
+    token: str
+
+
+def _token(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> str:
+    try:
+        return msgspec.json.decode(b"null" if data is UNSET else data, type=_Auth).token
+    except (msgspec.DecodeError, RecursionError) as wrong:
+        raise BadCommand(
+            'auth needs data of the form {"token": "…"}', "bad_field", field="data.token", client_id=client_id
+        ) from wrong
 
 
 def _subscription(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> Subscription:

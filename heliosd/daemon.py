@@ -6,6 +6,7 @@ house                                cancelled last: what lives here outlives th
 ├─ raft node    the simulated cluster (a real etcd in time)
 ├─ relay        backend events -> the hub's inbox
 ├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
+├─ rights       warns of tokens that end; and the fetcher of the outside issuer's keys
 ├─ broadcaster  status, latency and uptime on their beats
 ├─ watchdog     only if systemd asked; beats only while the hub loop turns
 └─ front        drains first: one task a connection
@@ -13,7 +14,7 @@ house                                cancelled last: what lives here outlives th
 
 from __future__ import annotations
 
-import secrets
+import gc
 import signal
 import ssl
 import sys
@@ -29,7 +30,8 @@ import trio
 
 from . import logs
 from .auth.access import Access
-from .auth.accounts import ensure_admin, hand_over, load_signing_key
+from .auth.accounts import ensure_admin, hand_over, load_signing_keys
+from .auth.tickets import Tickets
 from .broadcaster import broadcast
 from .clock import Instant
 from .cluster.backend import Backend
@@ -40,8 +42,9 @@ from .cluster.uptime import UptimeTracker
 from .config import Config, Settings
 from .config_file import data_directory, ensure_data_directory
 from .durable import Saved
+from .epoch_file import EpochFile
 from .errors import ConfigError, HeliosError, Problem
-from .history import History
+from .hub.event_log import EventLog
 from .hub.goodbye import GOING_AWAY
 from .hub.hub import Beat, Hub, Item
 from .hub.reports import Reports
@@ -50,13 +53,18 @@ from .store import Store
 from .systemd import Notifier, watchdog_interval
 from .web import front
 from .web.app import Parts, create_app
+from .web.event_stream import EventStreams
 from .web.head import Head
+from .web.jwks import OutsideIssuer
 from .web.listeners import Address, open_listeners
 from .web.live import Live
+from .web.reception import Reception
 from .web.wall import HypercornParts, hypercorn_parts, serve_request
 from .websocket.tls import ClientStream, server_context
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+GC_NEW_OBJECTS = 10_000
+"""So many new objects, of those that can form cycles, and the youngest are searched for garbage."""
 
 log = structlog.get_logger("heliosd")
 
@@ -70,6 +78,10 @@ def serve(config_path: Path, config: Config) -> int:
         log.error("cannot start", reason=str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     code = EXIT_OK
+    # Whatever is there by now stays, and thousands of clients mean a hundred thousand objects that stay: looking
+    # through all of them every 700 new ones is a tenth of what letting a client in costs.
+    gc.freeze()
+    gc.set_threshold(GC_NEW_OBJECTS, *gc.get_threshold()[1:])
     try:
         trio.run(prepared.run)
     except* HeliosError as failed:
@@ -102,7 +114,7 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
     ensure_data_directory(directory)
     store = Store.open(directory)
     try:
-        key = load_signing_key(config, directory, make=True)
+        keys = load_signing_keys(config, directory, make=True)
         admin, password = ensure_admin(config, directory)
         if admin is not None and password is not None:
             terminal = sys.stderr if sys.stderr.isatty() else None
@@ -114,11 +126,11 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
             tls = _tls(config.server.tls_cert, config.server.tls_key)
         saved = store.load()
         settings = Settings(config)
-        access = Access(settings, key, dict(saved.revoked), admin)
+        access = Access(settings, keys, dict(saved.revoked), admin)
     except BaseException:
         store.close()
         raise
-    return Daemon(config_path, settings, store, saved, access, tls)
+    return Daemon(config_path, settings, store, saved, access, EpochFile(directory), tls)
 
 
 def _tls(cert: Path, key: Path) -> ssl.SSLContext:
@@ -141,6 +153,7 @@ class Daemon:
     store: Store
     saved: Saved
     access: Access
+    epoch_file: EpochFile
     tls: ssl.SSLContext | None
 
     async def run(self) -> None:
@@ -159,15 +172,19 @@ class Daemon:
                 await house.start(backend.run)
                 hub = Hub(
                     settings=self.settings,
-                    history=History(secrets.token_urlsafe(12), config.history.max_events),
+                    log=self._event_log(),
+                    access=self.access,
                     now=_now,
                     pumps=house,
                 )
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
+                house.start_soon(hub.rights.run)
+                issuer = OutsideIssuer(self.access, self.settings)
+                house.start_soon(issuer.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
-                await self._serve(listeners, backend, hub, notifier, stop)
+                await self._serve(listeners, backend, hub, issuer, notifier, stop)
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
         if everything.cancelled_caught:
@@ -193,21 +210,46 @@ class Daemon:
             buffer=config.websocket.broadcast_buffer,
         )
 
+    def _event_log(self) -> EventLog:
+        history = self.settings.current.history
+        return EventLog(
+            self.saved,
+            save=self.store.save,
+            vouching=self.epoch_file,
+            max_events=history.max_events,
+            max_age=history.max_age,
+        )
+
     async def _serve(
         self,
         listeners: list[trio.SocketListener],
         backend: Backend,
         hub: Hub,
+        issuer: OutsideIssuer,
         notifier: Notifier,
         stop: trio.Event,
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
-        live = Live(settings=self.settings, access=self.access, hub=hub, now=_now)
+        tickets = Tickets()
+        reception = Reception(settings=self.settings, hub=hub, now=_now)
+        live = Live(
+            settings=self.settings,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            hub=hub,
+            reception=reception,
+            now=_now,
+        )
         parts = Parts(
             settings=self.settings,
             backend=backend,
             access=self.access,
+            issuer=issuer,
+            tickets=tickets,
             roster=hub,
+            events=hub.log,
+            streams=EventStreams(hub, reception),
             save=self.store.save,
             now=_now,
         )
@@ -229,7 +271,7 @@ class Daemon:
             await stop.wait()
             notifier.stopping()
             log.info("stopping", clients=hub.count())
-            live.stopping = True
+            reception.stopping = True
             server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
             hub.end_all(GOING_AWAY)
 

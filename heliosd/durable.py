@@ -86,6 +86,36 @@ class TokenRevoked:
     expires_at: float
 
 
+@dataclass(frozen=True, slots=True)
+class LoggedEvent:
+    """One event of the event log: its number, when (Unix seconds), its type on the wire, and the very bytes
+    that clients got."""
+
+    seq: int
+    at: float
+    type: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLogged:
+    """These events stand at the end of the event log."""
+
+    events: tuple[LoggedEvent, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EventsTrimmed:
+    """Events with numbers below `before_seq` are gone."""
+
+    before_seq: int
+
+
+@dataclass(frozen=True, slots=True)
+class EventsCleared:
+    """The event log is empty."""
+
+
 Change = (
     HardState
     | LogSuffix
@@ -95,6 +125,9 @@ Change = (
     | RecordsCleared
     | ValueSet
     | TokenRevoked
+    | EventsLogged
+    | EventsTrimmed
+    | EventsCleared
 )
 
 
@@ -119,6 +152,8 @@ class Saved:
     values: dict[str, bytes] = field(default_factory=dict)
     revoked: dict[str, float] = field(default_factory=dict)
     """`jti` -> expiry in Unix seconds."""
+    events: tuple[LoggedEvent, ...] = ()
+    """The event log, in the order of its numbers, without a hole."""
 
 
 class Save(Protocol):

@@ -9,7 +9,11 @@ HeliosError
 │   └── StoreFull        a write did not reach the disk (no space, I/O error)
 ├── AuthError            who is asking is not known, or may not
 │   ├── Unauthenticated  401
-│   └── Forbidden        403
+│   ├── Forbidden        403
+│   └── IssuerUnreachable    503: whether an outside token holds cannot be found out now
+├── FollowingEnded       a client cannot go on following a daemon
+│   ├── AccessRefused    its credentials or its right to watch were refused
+│   └── NotUnderstood    what was said or asked is not the protocol that both speak
 └── RequestRefused       a request to the cluster that was answered with no
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
@@ -82,6 +86,29 @@ class Forbidden(AuthError):
     def __init__(self, permission: str) -> None:
         super().__init__(f"Permission required: {permission}")
         self.permission = permission
+
+
+class FollowingEnded(HeliosError):
+    """A client cannot go on following a daemon, and trying again would be of no use."""
+
+
+class AccessRefused(FollowingEnded):
+    """The password, the token, or the right to watch was refused, or has been taken away."""
+
+
+class NotUnderstood(FollowingEnded):
+    """The other side is not a heliosd that this client can talk to, or refused what was asked as wrong."""
+
+
+class IssuerUnreachable(AuthError):
+    """The outside issuer's keys cannot be had, so its tokens can be neither accepted nor refused (HTTP 503).
+
+    Asking again makes sense in `seconds`.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("The issuer of this token cannot be reached")
+        self.seconds = seconds
 
 
 class RequestRefused(HeliosError):

@@ -12,6 +12,7 @@ from typing import Literal
 
 from .cluster.custom_metrics import MetricView
 from .cluster.snapshots import SnapshotEvent
+from .durable import Change
 from .raft.roles import Role
 
 PeerEvent = Literal["added", "removed", "healthy", "unhealthy", "promoted", "renamed"]
@@ -57,6 +58,15 @@ class MetricsMoved:
     """Values of metrics changed. A value, not an event: the hub gathers these for `metrics_interval`."""
 
     metrics: Mapping[str, MetricView]
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event with what must be stored in one transaction with it: how far the backend has told its cluster's
+    log, so that after a kill nothing is told twice and nothing is left out."""
+
+    event: Event
+    receipt: tuple[Change, ...] = ()
 
 
 Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined

@@ -28,6 +28,9 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
 )
+# Every pattern above needs one of the first or, in ASCII text, one of the second. Most texts have neither.
+_JWT_START = "eyJ"
+_SECRET_WORDS = ("token", "ticket", "password", "secret", "bearer", "basic", "authorization")
 _SECRET_NAMES = frozenset(
     {"password", "password_hash", "token", "ticket", "secret", "authorization", "cookie", "jwt", "jwt_secret"}
 )
@@ -119,11 +122,9 @@ def _hidden(name: object, value: object, depth: int) -> object:
     if isinstance(name, str) and name.lower() in _SECRET_NAMES and value:
         return HIDDEN
     match value:
-        case None | bool() | int() | float():
-            return value
         case str():
-            for pattern, shown in _SECRETS:
-                value = pattern.sub(shown, value)
+            return _cleaned(value)
+        case None | bool() | int() | float():
             return value
         case Mapping() if depth:
             return {
@@ -134,6 +135,16 @@ def _hidden(name: object, value: object, depth: int) -> object:
         case _:
             # Bytes, exceptions and everything else show themselves by their text, which is cleaned as well.
             return _hidden(None, _text(value), depth)
+
+
+def _cleaned(text: str) -> str:
+    if text.isascii() and _JWT_START not in text:
+        lower = text.lower()
+        if not any(word in lower for word in _SECRET_WORDS):
+            return text
+    for pattern, shown in _SECRETS:
+        text = pattern.sub(shown, text)
+    return text
 
 
 def _text(value: object) -> str:

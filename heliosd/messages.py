@@ -8,8 +8,6 @@ they do not know.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from enum import Enum, auto
 from typing import assert_never
 
 import msgspec
@@ -21,35 +19,11 @@ from .cluster.latency import ClusterHealth, LatencyReport
 from .cluster.status import ClusterStatus, PeerView
 from .cluster.uptime import UptimeReport
 from .events import MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
+from .message import EVENT_TOPICS, Kind, Message
 from .raft.roles import Role
 from .subscription import NOTHING, Subscription, Topic
 
 ClientId = str | int
-
-
-class Kind(Enum):
-    """How a message may be treated on its way to a slow client."""
-
-    EVENT = auto()
-    """Happened once; queued in order, never merged."""
-    VALUE = auto()
-    """How something stands; a newer one of its type replaces it."""
-    SNAPSHOT = auto()
-    """Replaces all that the client knew; queued like an event."""
-    CONTROL = auto()
-    """Belongs to one client's conversation."""
-
-
-@dataclass(frozen=True, slots=True)
-class Message:
-    """One message, ready to be framed."""
-
-    type: str
-    kind: Kind
-    topic: Topic
-    """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
-    payload: bytes
-    seq: int | None = None
 
 
 class _Envelope(Struct, frozen=True, omit_defaults=True):
@@ -80,6 +54,23 @@ class _Status(Struct, frozen=True, kw_only=True):
     stale: bool
 
 
+class Welcome(Struct, frozen=True, kw_only=True):
+    """What a client that asked to resume is told first."""
+
+    client_id: str
+    epoch: str
+    seq: int
+    """The newest event's number; what the client gets live is beyond it."""
+    oldest_seq: int
+    """The oldest number that could still be replayed."""
+    recovered: bool
+    reason: str | None
+    """Why not: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
+    replayed: int
+    expires_at: str
+    """When the token ends, RFC 3339."""
+
+
 class _Error(Struct, frozen=True):
     error: str
     code: str
@@ -95,7 +86,7 @@ def of_event(stamped: Stamped) -> Message:
     data: object
     match event:
         case StateChanged():
-            name, topic = "state_change", Topic.STATE_CHANGES
+            name = "state_change"
             data = {
                 "old_state": event.old_state,
                 "new_state": event.new_state,
@@ -104,23 +95,23 @@ def of_event(stamped: Stamped) -> Message:
                 "member": event.member,
             }
         case PeerChanged():
-            name, topic = "peer_change", Topic.PEER_CHANGES
+            name = "peer_change"
             data = {
                 "event_type": event.event_type,
                 "peer_id": event.peer_id,
                 "peer_address": event.peer_address,
             }
         case SnapshotTaken():
-            name, topic = "snapshot", Topic.SNAPSHOT
+            name = "snapshot"
             entry = msgspec.to_builtins(event.snapshot)
             data = {**entry, "size_bytes": entry["size"]}
         case MetricsDefined():
-            name, topic = "custom_metrics", Topic.CUSTOM_METRICS
+            name = "custom_metrics"
             data = event.metrics
         case _:
             assert_never(event)
     payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, UNSET, data))
-    return Message(name, Kind.EVENT, topic, payload, stamped.seq)
+    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
 
 
 def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> Message:
@@ -191,6 +182,26 @@ def of_error(
     """A client's message could not be served; `code` is for programs, `error` for people."""
     data = _Error(error, code, UNSET if field is None else field)
     return _control("error", at, data, client_id)
+
+
+def of_welcome(welcome: Welcome, at: float) -> Message:
+    """The first message of a connection that asked to resume, and what everybody hears when the epoch changes."""
+    return _control("welcome", at, welcome, UNSET)
+
+
+def of_gap(from_seq: int, to_seq: int, dropped: int, at: float) -> Message:
+    """Events were dropped for one client: all numbers from `from_seq` to `to_seq`; `status` follows."""
+    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": "slow_consumer"}
+    return _control("gap", at, data, UNSET)
+
+
+def of_token_expiring(expires_at: float, at: float) -> Message:
+    return _control("token_expiring", at, {"expires_at": rfc3339(expires_at)}, UNSET)
+
+
+def of_authenticated(expires_at: float, at: float, client_id: ClientId | UnsetType = UNSET) -> Message:
+    """The answer to `auth`: the connection lives until then."""
+    return _control("authenticated", at, {"expires_at": rfc3339(expires_at)}, client_id)
 
 
 def _value(name: str, topic: Topic, data: object, at: float) -> Message:

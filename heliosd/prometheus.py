@@ -35,14 +35,22 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
 def exposition(
-    *, backend: Backend, hub_counters: HubCounters, ws_clients: int, queue_depth: int, now: Instant
+    *,
+    backend: Backend,
+    hub_counters: HubCounters,
+    ws_clients: int,
+    sse_clients: int,
+    queue_depth: int,
+    events_stored: bool,
+    now: Instant,
 ) -> bytes:
     """All metrics as they stand now. `queue_depth`: messages queued for all clients together."""
     families = [
         *_uptime(backend.uptime.report(now)),
         *_peers(backend.latency, now),
         *_snapshots(backend.snapshots.report(now)),
-        *_hub(hub_counters, ws_clients, queue_depth),
+        *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
+        _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
     ]
     return b"".join(
         (
@@ -146,7 +154,7 @@ def _snapshots(report: SnapshotReport) -> Iterable[Metric]:
     ]
 
 
-def _hub(counters: HubCounters, ws_clients: int, queue_depth: int) -> Iterable[Metric]:
+def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: int) -> Iterable[Metric]:
     broadcast = HistogramMetricFamily(
         "heliosd_ws_broadcast_seconds",
         "From the start of a fan-out until the last client had the message written or queued.",
@@ -155,6 +163,7 @@ def _hub(counters: HubCounters, ws_clients: int, queue_depth: int) -> Iterable[M
     _add_histogram(broadcast, [], counters.broadcast)
     return [
         _gauge("heliosd_ws_clients", "Connected WebSocket clients.", ws_clients),
+        _gauge("heliosd_sse_clients", "Connected event streams.", sse_clients),
         _counters("heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections),
         _counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
         _counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),

@@ -6,7 +6,7 @@ import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
-from .auth.accounts import read_key
+from .auth.accounts import read_keys
 from .config import Config
 from .errors import KeyUnusable, Problem
 
@@ -22,7 +22,7 @@ def _problems(config: Config) -> Iterator[Problem]:
         yield from _certificate("server", "tls", server.tls_cert, server.tls_key)
     if config.auth.jwt_secret_file is not None:
         try:
-            read_key(config.auth.jwt_secret_file)
+            read_keys(config.auth.jwt_secret_file)
         except KeyUnusable as error:
             yield Problem("auth.jwt_secret_file", str(error))
     if config.cluster.backend == "etcd":

@@ -9,7 +9,8 @@ import trio
 
 from . import config_file, logs
 from .auth.access import Access
-from .auth.accounts import kept_admin
+from .auth.accounts import kept_admin, load_signing_keys
+from .auth.signing_keys import KeyRing
 from .config import Config, Settings, UserConfig
 from .config_file import data_directory
 from .errors import ConfigError, HeliosError, Problem
@@ -24,7 +25,6 @@ NEEDS_RESTART = (
     "server.tls_key",
     "websocket.broadcast_buffer",
     "history",
-    "auth.jwt_secret_file",
     "cluster",
 )
 """Keys that are read at the start only; a change of one is reported and takes effect with the next start."""
@@ -33,20 +33,21 @@ NEEDS_RESTART = (
 async def reload(path: Path, settings: Settings, access: Access) -> bool:
     """Put the file's configuration in force. False: it cannot be used, nothing changed, and the log says why."""
     try:
-        config, admin = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
+        config, admin, keys = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
     except HeliosError as error:
         log.error("configuration not reloaded; the old one stays in force", path=str(path), reason=str(error))
         return False
     later = [key for key in NEEDS_RESTART if _value(config, key) != _value(settings.current, key)]
-    access.admin = admin
+    access.admin, access.keys = admin, keys
     settings.replace(config)
     logs.configure(config.log.level, config.log.format)
     log.info("configuration reloaded", path=str(path), needs_restart=later)
     return True
 
 
-def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None]:
-    """The file's configuration, found usable as a whole, and the user of the first start if it has no other."""
+def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRing]:
+    """The file's configuration, found usable as a whole, the user of the first start if it has no other, and the
+    keys that sign tokens as they are now."""
     config = config_file.load(path)
     problems = problems_with_files(config)
     if config.auth.users:
@@ -58,7 +59,7 @@ def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None]:
             problems = (*problems, Problem("auth.users", "no user is left, and the first start made none"))
     if problems:
         raise ConfigError(problems)
-    return config, admin
+    return config, admin, load_signing_keys(config, data_dir, make=False)
 
 
 def _value(config: Config, key: str) -> object:

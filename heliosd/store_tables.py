@@ -17,7 +17,11 @@ import msgspec
 
 from .durable import (
     Change,
+    EventsCleared,
+    EventsLogged,
+    EventsTrimmed,
     HardState,
+    LoggedEvent,
     LogSuffix,
     MemberForgotten,
     MemberState,
@@ -56,6 +60,12 @@ MIGRATIONS: tuple[str, ...] = (
     CREATE TABLE revoked (
         jti TEXT PRIMARY KEY, expires_at REAL NOT NULL, crc INTEGER NOT NULL
     ) STRICT, WITHOUT ROWID;
+    """,
+    """
+    CREATE TABLE event (
+        seq INTEGER PRIMARY KEY, at REAL NOT NULL, type TEXT NOT NULL, payload BLOB NOT NULL,
+        crc INTEGER NOT NULL
+    ) STRICT;
     """,
 )
 """From nothing to the present layout, one step a version. A step that was released never changes; `user_version`
@@ -117,6 +127,15 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
             # SQLite keeps a whole REAL as an integer, which has no -0.0: adding 0.0 makes it 0.0 before the CRC.
             row = _row(jti, float(expires_at) + 0.0)
             database.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", row)
+        case EventsLogged(events):
+            database.executemany(
+                "INSERT INTO event VALUES (?, ?, ?, ?, ?)",
+                [_row(event.seq, event.at + 0.0, event.type, event.payload) for event in events],
+            )
+        case EventsTrimmed(before_seq):
+            database.execute("DELETE FROM event WHERE seq < ?", (before_seq,))
+        case EventsCleared():
+            database.execute("DELETE FROM event")
         case _:
             assert_never(change)
 
@@ -150,8 +169,13 @@ def read(database: sqlite3.Connection) -> Saved:
     records: dict[str, list[bytes]] = {}
     for kind, _, body in _rows(database, "record", "kind, key"):
         records.setdefault(kind, []).append(body)
+    events = tuple(LoggedEvent(*fields) for fields in _rows(database, "event", "seq"))
+    for earlier, later in pairwise(events):
+        if later.seq != earlier.seq + 1:
+            raise StoreDamaged(f"event {earlier.seq + 1} is missing")
     now = time.time()
     return Saved(
+        events=events,
         members=members,
         records={kind: tuple(bodies) for kind, bodies in records.items()},
         values=dict(_rows(database, "value", "name")),

@@ -14,15 +14,17 @@ PACKAGE = Path(__file__).parents[1] / "heliosd"
 # The first pattern that fits a module gives its layer.
 LAYERS = [
     # 1: rules. They decide; time, chance and bytes are handed to them.
-    (1, "__init__ *.__init__ errors clock names histogram durable events messages commands subscription"),
-    (
-        1,
-        "history config config_* raft.* auth.* hub.counters hub.roster websocket.frames websocket.deflate web.head",
-    ),
+    (1, "__init__ *.__init__ errors clock names histogram durable events message messages commands"),
+    (1, "subscription narrowing history following reconnecting config config_* raft.* auth.*"),
+    (1, "hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.resume"),
     # 2: what awaits, but does no IO.
     (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster"),
     # 3: edges.
-    (3, "web.* websocket.* cluster.etcd store store_* systemd logs prometheus client referenced_files"),
+    (
+        3,
+        "web.* websocket.* cluster.etcd store store_* epoch_file systemd logs prometheus client referenced_files",
+    ),
+    (3, "client_*"),
     (1, "cluster.*"),
     # 4: composition.
     (4, "daemon reload cli.* __main__"),

@@ -1,19 +1,24 @@
 """Who may come in: tokens and passwords against the configuration in force.
 
-For our own tokens the present configuration decides: the user must still be there, and has the roles that the
-file gives now, whatever the token says. So every question reads `settings.current` anew.
+For our own tokens the present configuration decides: the user must still be there with the same password, and has
+the roles that the file gives now, whatever the token says. For tokens of the outside issuer (`auth.jwks_url`) their
+claim of roles holds. So every question reads `settings.current` anew.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from ..config import Settings, UserConfig
 from ..durable import TokenRevoked
-from ..errors import Forbidden, Unauthenticated
-from . import passwords, rbac, tokens
-from .identity import Identity, Issued
-from .tokens import Claims, SigningKey
+from ..errors import Forbidden, Invalid, Unauthenticated
+from . import outside, passwords, rbac, tokens
+from .identity import Grounds, Identity, Issued
+from .outside import OutsideKeys
+from .signing_keys import KeyRing
+from .tokens import Claims
+from .verified import VerifiedTokens
 
 __all__ = ["Access", "Identity", "Issued"]
 
@@ -25,21 +30,25 @@ class Access:
     """Answers who a token stands for and whether a password is right. Wall times are Unix seconds.
 
     `revoked` (`jti` -> expiry) is used as it is handed in and changed in place. `admin` is the user made by
-    the first start; it counts only while the configuration has no users. Both may be replaced at any time.
+    the first start; it counts only while the configuration has no users. `keys` are our own, and `outside_keys`
+    those of the outside issuer as far as they are known (`web/jwks.py` fetches them). All may be replaced at any
+    time.
     """
 
     def __init__(
         self,
         settings: Settings,
-        key: SigningKey,
+        keys: KeyRing,
         revoked: dict[str, float],
         admin: UserConfig | None = None,
     ) -> None:
         self._settings = settings
-        self._key = key
+        self.keys = keys
+        self.outside_keys = OutsideKeys()
         self.revoked = revoked
         self.admin = admin
         self._expired: dict[str, None] = {}
+        self._verified_tokens = VerifiedTokens()
 
     def user(self, name: str) -> UserConfig | None:
         """The user of that name as configured now."""
@@ -48,26 +57,45 @@ class Access:
     def identify(self, token: str, now: float) -> Identity:
         """Whom `token` stands for, with the rights of this moment. Raises `Unauthenticated`."""
         claims = self._verified(token, now)
+        if self.is_outside(token):
+            return self._identity(
+                claims.subject, claims.roles, claims, self._settings.current.auth.jwks_issuer
+            )
         user = self.user(claims.subject)
-        if user is None:
+        key = self.keys.named(claims.key)
+        if user is None or key is None or claims.password != key.mark("password", user.password_hash):
             raise Unauthenticated("Invalid token")
-        return self._identity(user, claims)
+        return self._identity(user.name, user.roles, claims, self._settings.current.auth.issuer)
+
+    def is_outside(self, token: str) -> bool:
+        """Whether `token` says that it is of the outside issuer, whose keys alone decide about it then."""
+        auth = self._settings.current.auth
+        return bool(auth.jwks_url) and tokens.claimed_issuer(token) == auth.jwks_issuer
 
     def refreshed(self, identity: Identity, now: float, needed: str = rbac.WATCH) -> Identity:
         """The same identity with the rights of this moment: for a connection that stays open.
 
-        Raises `Unauthenticated` once the token has expired or was revoked, and `Forbidden` once the user is
-        gone or lacks `needed`.
+        Raises `Unauthenticated` once the token has expired, was revoked, or would not be accepted any more (another
+        password, key, issuer or audience), and `Forbidden` once the user is gone or lacks `needed`.
         """
         if identity.expires_at <= now or identity.jti in self.revoked:
             raise Unauthenticated("Invalid token")
-        user = self.user(identity.user_id)
-        if user is None:
+        roles = self._present_roles(identity, needed)
+        permissions = self._permissions(roles)
+        if not rbac.may(permissions, needed):
             raise Forbidden(needed)
-        renewed = replace(identity, roles=user.roles, permissions=self._permissions(user))
-        if not renewed.may(needed):
-            raise Forbidden(needed)
-        return renewed
+        if (roles, permissions) == (identity.roles, identity.permissions):
+            return identity
+        return replace(identity, roles=roles, permissions=permissions)
+
+    def expire(self, jti: str) -> None:
+        """From now on the token with this `jti` does not hold, whatever the wall clock says.
+
+        Remembered in memory for the newest few thousand tokens.
+        """
+        self._expired[jti] = None
+        if len(self._expired) > _EXPIRED_KEPT:
+            del self._expired[next(iter(self._expired))]
 
     def issue(self, user_id: str, now: float, ttl: float | None = None) -> Issued:
         """A new token for a configured user, for `ttl` seconds (None: `auth.token_ttl`).
@@ -79,15 +107,23 @@ class Access:
             raise Unauthenticated("Invalid credentials")
         auth = self._settings.current.auth
         token, claims = tokens.issue(
-            self._key,
+            self.keys,
             issuer=auth.issuer,
             subject=user.name,
             roles=user.roles,
             now=now,
             ttl=auth.token_ttl if ttl is None else ttl,
             audience=auth.audience,
+            password_hash=user.password_hash,
         )
-        return Issued(token, self._identity(user, claims))
+        return Issued(token, self._identity(user.name, user.roles, claims, auth.issuer))
+
+    def renew(self, identity: Identity, now: float) -> Issued:
+        """A newer token for whoever has one of ours. Raises `Invalid` for a user of the outside issuer: a user of
+        ours with the same name is somebody else."""
+        if identity.grounds.issuer != self._settings.current.auth.issuer:
+            raise Invalid("A token of another issuer is renewed there")
+        return self.issue(identity.user_id, now)
 
     def check_password(self, name: str, password: str) -> bool:
         """Whether this user has this password. Some 20 ms of CPU: call it in a thread.
@@ -110,31 +146,67 @@ class Access:
         return TokenRevoked(jti, expires_at)
 
     def _verified(self, token: str, now: float) -> Claims:
-        auth = self._settings.current.auth
-        try:
-            claims = tokens.verify(token, self._key, issuer=auth.issuer, now=now, audience=auth.audience)
-        except tokens.Expired as expired:
-            # Remembered, so that a clock set back does not bring it to life again.
-            self._expired[expired.jti] = None
-            if len(self._expired) > _EXPIRED_KEPT:
-                del self._expired[next(iter(self._expired))]
-            raise
+        against = (self._settings.current.auth, self.keys, self.outside_keys)
+        claims = self._verified_tokens.find(token, now, against)
+        if claims is None:
+            try:
+                claims = self._verify(token, now)
+            except tokens.Expired as expired:
+                # Remembered, so that a clock set back does not bring it to life again.
+                self.expire(expired.jti)
+                raise
+            self._verified_tokens.keep(token, now, claims, against)
         if claims.jti in self.revoked or claims.jti in self._expired:
             raise Unauthenticated("Invalid token")
         return claims
 
-    def _identity(self, user: UserConfig, claims: Claims) -> Identity:
+    def _verify(self, token: str, now: float) -> Claims:
+        auth = self._settings.current.auth
+        if not self.is_outside(token):
+            return tokens.verify(token, self.keys, issuer=auth.issuer, now=now, audience=auth.audience)
+        known = self.outside_keys if self.outside_keys.url == auth.jwks_url else OutsideKeys()
+        return outside.verify(
+            token,
+            known,
+            issuer=auth.jwks_issuer,
+            now=now,
+            audience=auth.audience,
+            roles_claim=auth.roles_claim,
+        )
+
+    def _present_roles(self, identity: Identity, needed: str) -> tuple[str, ...]:
+        """The roles that an accepted identity has by now, if it would still be accepted."""
+        auth, grounds = self._settings.current.auth, identity.grounds
+        if auth.jwks_url and grounds.issuer == auth.jwks_issuer and grounds.audience == auth.audience:
+            return identity.roles
+        if grounds.issuer != auth.issuer or grounds.audience != auth.audience:
+            raise Unauthenticated("Invalid token")
+        user = self.user(identity.user_id)
+        if user is None:
+            raise Forbidden(needed)
+        key = self.keys.named(grounds.key)
+        if key is None or grounds.password != key.mark("password", user.password_hash):
+            raise Unauthenticated("Invalid token")
+        return user.roles
+
+    def _identity(self, user_id: str, roles: tuple[str, ...], claims: Claims, issuer: str) -> Identity:
         return Identity(
-            user_id=user.name,
-            roles=user.roles,
-            permissions=self._permissions(user),
+            user_id=user_id,
+            roles=roles,
+            permissions=self._permissions(roles),
             jti=claims.jti,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
+            grounds=Grounds(
+                issuer=issuer,
+                audience=self._settings.current.auth.audience,
+                key=claims.key,
+                password=claims.password,
+            ),
         )
 
-    def _permissions(self, user: UserConfig) -> frozenset[str]:
-        return rbac.permissions_of(user.roles, self._settings.current.auth.roles)
+    def _permissions(self, roles: Iterable[str]) -> frozenset[str]:
+        return rbac.permissions_of(roles, self._settings.current.auth.roles)
 
     def _users(self) -> tuple[UserConfig, ...]:
         configured = self._settings.current.auth.users

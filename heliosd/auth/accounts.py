@@ -15,7 +15,7 @@ from typing import TextIO
 from ..config import Config, UserConfig
 from ..errors import KeyUnusable, StoreDamaged, StoreError
 from . import passwords
-from .tokens import SigningKey
+from .signing_keys import MAX_KEYS, KeyRing, SigningKey
 
 KEY_FILE = "jwt_secret"
 HASH_FILE = "admin_password_hash"
@@ -26,23 +26,25 @@ _log = logging.getLogger(__name__)
 _MAX_FILE_BYTES = 65_536
 
 
-def load_signing_key(config: Config, data_dir: Path, *, make: bool) -> SigningKey:
-    """The key: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
+def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
+    """The keys: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
 
     Only the last is made, and only with `make`. Raises `KeyUnusable` saying which file is missing or wrong.
     """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     configured = config.auth.jwt_secret_file
     if configured is not None:
-        key = read_key(configured)
-        if configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        keys = read_keys(configured)
+        # systemd guards credentials by the directory and an ACL; their mode says nothing.
+        guarded = credentials and configured.is_relative_to(credentials)
+        if not guarded and configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             _log.warning("others than the owner may read the signing key %s; chmod 600 it", configured)
-        return key
-    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+        return keys
     if credentials and (credential := Path(credentials) / KEY_FILE).exists():
-        return read_key(credential)
+        return read_keys(credential)
     own = data_dir / KEY_FILE
     if own.exists():
-        return read_key(own)
+        return read_keys(own)
     if not make:
         raise KeyUnusable(f"there is no signing key yet: {own} does not exist; `heliosd serve` makes it")
     try:
@@ -51,20 +53,31 @@ def load_signing_key(config: Config, data_dir: Path, *, make: bool) -> SigningKe
         pass  # another process was first; its key is as good
     except OSError as error:
         raise KeyUnusable(f"cannot make the signing key {own}: {error.strerror}") from error
-    return read_key(own)
+    return read_keys(own)
 
 
-def read_key(path: Path) -> SigningKey:
-    """The key in that file; white space around a key that is text is left out. Raises `KeyUnusable`."""
+def read_keys(path: Path) -> KeyRing:
+    """The keys in that file, of which the first signs: one a line of text, white space around it left out, or one
+    that is not text. Raises `KeyUnusable` if there is none, or any of them cannot be used."""
     try:
-        secret = _read(path)
+        content = _read(path)
     except OSError as error:
         raise KeyUnusable(f"cannot read the signing key {path}: {error.strerror}") from error
-    text = secret.strip()
-    try:
-        return SigningKey(text if text.isascii() and text.decode().isprintable() else secret)
-    except KeyUnusable as error:
-        raise KeyUnusable(f"{path}: {error}") from None
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    is_text = content.isascii() and all(line.decode().isprintable() for line in lines)
+    found = lines if is_text else [content]
+    if len(found) > MAX_KEYS:
+        raise KeyUnusable(f"{path}: {len(found)} keys; at most {MAX_KEYS} may stand there")
+    keys = []
+    for number, secret in enumerate(found, 1):
+        try:
+            keys.append(SigningKey(secret))
+        except KeyUnusable as error:
+            where = f"{path}, key {number}" if len(found) > 1 else path
+            raise KeyUnusable(f"{where}: {error}") from None
+    if not keys:
+        raise KeyUnusable(f"{path}: there is no signing key in it")
+    return KeyRing(*keys)
 
 
 def ensure_admin(config: Config, data_dir: Path) -> tuple[UserConfig | None, str | None]:

@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from . import rbac
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grounds:
+    """On what a token was accepted, so that an open connection can be asked whether it still would be."""
+
+    issuer: str
+    audience: str
+    key: str
+    """The name of our key that signed it, or the outside issuer's `kid`."""
+    password: str
+    """The mark of the user's password hash; "" for a token of the outside issuer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,10 +29,15 @@ class Identity:
     jti: str
     issued_at: float
     expires_at: float
+    grounds: Grounds = field(repr=False)
 
     def may(self, permission: str) -> bool:
         """Whether this user has that permission (or `admin:*`)."""
         return rbac.may(self.permissions, permission)
+
+    def is_same_user(self, other: Identity) -> bool:
+        """Whether both are one user. The same name from two issuers is two."""
+        return (self.user_id, self.grounds.issuer) == (other.user_id, other.grounds.issuer)
 
 
 @dataclass(frozen=True, slots=True)

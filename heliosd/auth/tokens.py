@@ -1,7 +1,7 @@
-"""Tokens: JWTs (RFC 7519) signed with the daemon's own key, read as RFC 8725 advises.
+"""Tokens: JWTs (RFC 7519) signed with the daemon's own keys, read as RFC 8725 advises.
 
-One key, one algorithm: HS256. Nothing in a token chooses either of them, and no token makes anyone fetch
-anything. Times are Unix seconds; this module reads no clock.
+One kind of key, one algorithm: HS256. Nothing in a token chooses either of them, and no token makes anyone fetch
+anything. Times are Unix seconds; this module reads no clock. Tokens of an outside issuer: `outside.py`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,10 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import jwt
-from jwt.algorithms import HMACAlgorithm
 
-from ..errors import KeyUnusable, Unauthenticated
+from ..errors import Unauthenticated
+from .signing_keys import ALGORITHM, KeyRing
 
-ALGORITHM = "HS256"
-MIN_KEY_BYTES = 32
-"""RFC 7518 section 3.2: a key at least as long as the hash."""
 MAX_TOKEN_BYTES = 8192
 MAX_TIME = 253_402_300_799.0
 """The last second of the year 9999, which is the last that RFC 3339 can write."""
@@ -30,44 +27,10 @@ _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _MAX_NAME = 256
 # We know no critical extension, and a token that brings its key or says where to find one is none of ours.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc"})
-_JWS = jwt.PyJWS(algorithms=[ALGORITHM])
-
-
-class SigningKey:
-    """The secret that signs tokens. It shows itself nowhere; raises `KeyUnusable` if it is too weak."""
-
-    __slots__ = ("_secret",)
-
-    def __init__(self, secret: bytes) -> None:
-        if len(secret) < MIN_KEY_BYTES:
-            raise KeyUnusable(
-                f"the signing key has {len(secret)} bytes; HS256 needs at least {MIN_KEY_BYTES} random ones"
-            )
-        if len(set(secret)) == 1:
-            raise KeyUnusable("the signing key is one byte repeated; it needs to be random")
-        try:
-            # PyJWT knows public keys and certificates in all their forms. Anyone may have one of those.
-            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
-        except jwt.InvalidKeyError:
-            raise KeyUnusable(
-                "the signing key is a public or private key or a certificate; HS256 needs a random secret"
-            ) from None
-        if secret.startswith(b"-----BEGIN"):
-            raise KeyUnusable("the signing key is a part of a PEM file; HS256 needs a random secret")
-        self._secret = secret
-
-    def sign(self, payload: bytes) -> str:
-        """`payload` as a signed compact token."""
-        return _JWS.encode(payload, self._secret, algorithm=ALGORITHM)
-
-    def opened(self, token: str) -> bytes:
-        """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
-        payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]
-        return payload
 
 
 class Expired(Unauthenticated):
-    """A token of ours that held once."""
+    """A token that held once."""
 
     def __init__(self, jti: str) -> None:
         super().__init__("Invalid token")
@@ -82,10 +45,16 @@ class Claims:
     jti: str
     issued_at: float
     expires_at: float
+    key: str
+    """The name of the key that signed it."""
+    password: str = ""
+    """The mark of the password hash that its user had when it was made; "" in a token of somebody else."""
+    roles: tuple[str, ...] = ()
+    """What an outside issuer says; about our own users the configuration decides."""
 
 
 def issue(
-    key: SigningKey,
+    keys: KeyRing,
     *,
     issuer: str,
     subject: str,
@@ -93,13 +62,17 @@ def issue(
     now: float,
     ttl: float,
     audience: str = "",
+    password_hash: str = "",
 ) -> tuple[str, Claims]:
     """A new token that holds for `ttl` seconds, rounded up to a whole second, with a random `jti`."""
+    key = keys.signer
     claims = Claims(
         subject=subject,
         jti=secrets.token_urlsafe(16),
         issued_at=math.floor(now),
         expires_at=min(math.ceil(now + ttl), int(MAX_TIME)),
+        key=key.name,
+        password=key.mark("password", password_hash),
     )
     body = {
         "iss": issuer,
@@ -108,64 +81,100 @@ def issue(
         "exp": claims.expires_at,
         "jti": claims.jti,
         "roles": list(roles),
+        "pwd": claims.password,
     }
     if audience:
         body["aud"] = audience
     return key.sign(json.dumps(body, separators=(",", ":")).encode()), claims
 
 
-def verify(token: str, key: SigningKey, *, issuer: str, now: float, audience: str = "") -> Claims:
-    """What `token` says, if `key` signed it and it holds at `now`.
+def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str = "") -> Claims:
+    """What `token` says, if one of `keys` signed it and it holds at `now`.
 
     Raises `Unauthenticated` with the same text for every reason. A token that names an audience is refused
     unless it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway.
     One that is sound but has expired is `Expired`, which tells the `jti`.
     """
-    if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
-        _refuse()
+    header = read_header(token)
+    if header["alg"] != ALGORITHM or str(header.get("typ", "JWT")).upper() != "JWT":
+        refuse()
     try:
-        header = _strict_json(jwt.utils.base64url_decode(token.partition(".")[0]))
-        if header.get("alg") != ALGORITHM or not _REFUSED_HEADERS.isdisjoint(header):
-            _refuse()
-        if str(header.get("typ", "JWT")).upper() != "JWT":
-            _refuse()
-        body = _strict_json(key.opened(token))
+        payload, key = keys.opened(token)
+        body = strict_json(payload)
     except (jwt.PyJWTError, ValueError, RecursionError):
-        _refuse()
+        refuse()
+    password = body.get("pwd", "")
     claims = Claims(
-        subject=_name(body.get("sub")),
-        jti=_name(body.get("jti")),
-        issued_at=_time(body.get("iat")),
-        expires_at=_time(body.get("exp")),
+        subject=name(body.get("sub")),
+        jti=name(body.get("jti")),
+        issued_at=time(body.get("iat")),
+        expires_at=time(body.get("exp")),
+        key=key.name,
+        password=password if isinstance(password, str) else "",
     )
-    if body.get("iss") != issuer or body.get("aud", "") != audience:
-        _refuse()
-    if _time(body.get("nbf", 0)) > now:
-        _refuse()
-    if claims.expires_at <= now:
-        raise Expired(claims.jti)
-    # An `iat` in the future is let pass: a clock set back must not log everyone out.
+    check_holds(body, claims, issuer=issuer, audience=audience, now=now)
     return claims
 
 
-def _refuse() -> NoReturn:
+def read_header(token: str) -> Mapping[str, Any]:
+    """The header of a token that has the form of one and asks for nothing unusual; nothing is verified yet.
+
+    Its `alg` is there, and text. Raises `Unauthenticated`.
+    """
+    if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
+        refuse()
+    try:
+        header = strict_json(jwt.utils.base64url_decode(token.partition(".")[0]))
+    except (ValueError, RecursionError):
+        refuse()
+    if not isinstance(header.get("alg"), str) or not _REFUSED_HEADERS.isdisjoint(header):
+        refuse()
+    return header
+
+
+def claimed_issuer(token: str) -> str:
+    """Whom a token says it comes from, which only tells where to ask whether it does; "" if it says nothing."""
+    if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
+        return ""
+    try:
+        issuer = strict_json(jwt.utils.base64url_decode(token.split(".")[1])).get("iss")
+    except (ValueError, RecursionError):
+        return ""
+    return issuer if isinstance(issuer, str) else ""
+
+
+def check_holds(body: Mapping[str, Any], claims: Claims, *, issuer: str, audience: str, now: float) -> None:
+    """Raises `Unauthenticated` unless a body is of this issuer, for this audience, and of this time."""
+    if body.get("iss") != issuer or body.get("aud", "") != audience:
+        refuse()
+    if time(body.get("nbf", 0)) > now:
+        refuse()
+    if claims.expires_at <= now:
+        raise Expired(claims.jti)
+    # An `iat` in the future is let pass: a clock set back must not log everyone out.
+
+
+def refuse() -> NoReturn:
+    """The one answer to every token that does not hold."""
     raise Unauthenticated("Invalid token") from None
 
 
-def _name(value: object) -> str:
+def name(value: object) -> str:
+    """A claim that names somebody or something."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
-        _refuse()
+        refuse()
     return value
 
 
-def _time(value: object) -> float:
+def time(value: object) -> float:
+    """A claim that is a moment."""
     # Comparing first keeps NaN, infinities and integers too large for a float out.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
-        _refuse()
+        refuse()
     return float(value)
 
 
-def _strict_json(data: bytes) -> Mapping[str, Any]:
+def strict_json(data: bytes) -> Mapping[str, Any]:
     """A JSON object in UTF-8 with each name once, and numbers that JSON has. Raises ValueError otherwise."""
     value = json.loads(data.decode(), object_pairs_hook=_each_once, parse_constant=_no_constant)
     if not isinstance(value, dict):

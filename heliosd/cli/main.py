@@ -15,7 +15,7 @@ from pathlib import Path
 from .. import __version__
 from ..config_values import MAX_SECONDS, Wrong, duration
 from ..errors import ConfigError, HeliosError
-from . import check_config, hash_password, serve, token
+from . import check_config, hash_password, options, serve, token
 from .exits import FAILED, INTERRUPTED, WRONG, Usage, complain
 
 Command = Callable[[argparse.Namespace], int]
@@ -26,13 +26,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0].partition("=")[0] == "--config":
         given.insert(0, "serve")
-    options = _parser().parse_args(given)
-    command: Command = options.command
+    chosen = _parser().parse_args(given)
+    command: Command = chosen.command
     try:
-        return command(options)
+        return command(chosen)
     except ConfigError as error:
         for problem in error.problems:
-            complain(f"{options.config}: {problem}")
+            complain(f"{chosen.config}: {problem}")
         return WRONG
     except Usage as error:
         complain(str(error))
@@ -80,7 +80,17 @@ def _parser() -> argparse.ArgumentParser:
     issue.add_argument(
         "--ttl", type=_ttl, metavar="DURATION", help='such as "15m" or "365d"; default: auth.token_ttl'
     )
+    watch = add("watch", _watch, "Show what happens in the cluster, live, until Ctrl-C.", config=False)
+    options.add_watch(watch)
+    options.add_target(watch)
     return parser
+
+
+def _watch(chosen: argparse.Namespace) -> int:
+    # As for `serve`: the other commands are not to wait for what it imports.
+    from . import watch  # noqa: PLC0415
+
+    return watch.run(chosen)
 
 
 def _ttl(text: str) -> float:

@@ -6,7 +6,7 @@ import argparse
 import time
 
 from ..auth.access import Access
-from ..auth.accounts import kept_admin, load_signing_key
+from ..auth.accounts import kept_admin, load_signing_keys
 from ..config import Settings
 from ..config_file import data_directory, load
 from .exits import OK, Usage
@@ -15,8 +15,8 @@ from .exits import OK, Usage
 def run(options: argparse.Namespace) -> int:
     config = load(options.config)
     data_dir = data_directory(config)
-    key = load_signing_key(config, data_dir, make=False)
-    access = Access(Settings(config), key, {}, None if config.auth.users else kept_admin(data_dir))
+    keys = load_signing_keys(config, data_dir, make=False)
+    access = Access(Settings(config), keys, {}, None if config.auth.users else kept_admin(data_dir))
     if access.user(options.user) is None:
         raise Usage(f"there is no user {options.user!r} in {options.config}")
     print(access.issue(options.user, time.time(), options.ttl).token, flush=True)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from ..events import Event, Value
+from ..events import Happened, Value
 from .custom_metrics import MetricCommand, MetricSet
 from .latency import LatencyTracker
 from .snapshots import SnapshotRecord, SnapshotTracker
@@ -93,6 +93,6 @@ class Backend(Protocol):
         """Forget the counters and the history; the snapshot itself stays."""
         ...
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Event | Value]]:
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Happened | Value]]:
         """All that happens from here on, in order. A full channel makes the backend wait: nothing is dropped."""
         ...

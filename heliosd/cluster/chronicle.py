@@ -1,18 +1,29 @@
 """What happens to the local member of a simulated cluster, told as events, measured, and kept.
 
-Committed entries are told once, also across restarts: up to which index they were told is stored with the next
-write of the cluster, so that after a kill the last few may be told again, and none is left out.
+Committed entries are told once, also across restarts: an event that an entry caused carries a receipt, which is
+stored in one transaction with the event itself and says up to which index entries were told. After a kill those
+beyond it are told again; of them none had an event that anyone could have heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ..clock import Instant
 from ..durable import Change, ValueSet
 from ..errors import RequestRefused
-from ..events import Event, MetricsDefined, MetricsMoved, PeerChanged, SnapshotTaken, StateChanged, Value
+from ..events import (
+    Event,
+    Happened,
+    MetricsDefined,
+    MetricsMoved,
+    PeerChanged,
+    SnapshotTaken,
+    StateChanged,
+    Value,
+)
 from ..raft.cluster import Cluster
 from ..raft.happenings import Applied, Happening, Installed, RoundTrip, Unanswered
 from ..raft.log import decode_membership
@@ -50,7 +61,7 @@ class Chronicle:
         latency: LatencyTracker,
         uptime: UptimeTracker,
         snapshots: SnapshotTracker,
-        tell: Callable[[Event | Value], None],
+        tell: Callable[[Happened | Value], None],
         now: Instant,
     ) -> None:
         self.changes: list[Change] = []
@@ -61,7 +72,8 @@ class Chronicle:
         self._latency = latency
         self._uptime = uptime
         self._snapshots = snapshots
-        self._tell = tell
+        self._hand_on = tell
+        self._caused: list[Event | Value] | None = None
         self._shown = Shown()
         # A start does not know yet what is committed, but what was told before was.
         log = cluster.members[node].raft.log
@@ -69,11 +81,6 @@ class Chronicle:
         for peer, address in self._members.items():
             if peer != node:
                 latency.add_peer(peer, address, now)
-
-    @property
-    def told(self) -> Change:
-        """How far committed entries were told, to be stored."""
-        return ValueSet(TOLD, b"%d" % self._told)
 
     @property
     def membership(self) -> Mapping[str, str]:
@@ -92,14 +99,14 @@ class Chronicle:
             case Unanswered(peer=peer, kind=kind):
                 self._health(self._latency.failed(peer, kind, now))
             case Applied(member=self._node, entry=entry) if entry.index > self._told:
-                self._told = entry.index
-                self._entry_applied(happening, now)
+                with self._receipted(entry.index):
+                    self._entry_applied(happening, now)
             case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._told:
-                self._told = snapshot.index
-                self._members_moved(snapshot.membership, now)
-                machine = self._cluster.members[self._node].machine
-                assert isinstance(machine, MetricMachine)
-                self._metrics_changed(machine.difference())
+                with self._receipted(snapshot.index):
+                    self._members_moved(snapshot.membership, now)
+                    machine = self._cluster.members[self._node].machine
+                    assert isinstance(machine, MetricMachine)
+                    self._metrics_changed(machine.difference())
             case _:
                 pass
 
@@ -174,6 +181,32 @@ class Chronicle:
     def _snapshot_told(self, outcome: SnapshotOutcome) -> None:
         self.changes += outcome.changes
         self._tell(SnapshotTaken(snapshot=outcome.event))
+
+    # Telling
+
+    def _tell(self, item: Event | Value) -> None:
+        if self._caused is not None:
+            self._caused.append(item)
+        else:
+            self._hand_on(item if isinstance(item, MetricsMoved) else Happened(item))
+
+    @contextmanager
+    def _receipted(self, index: int) -> Iterator[None]:
+        """What is told inside was caused by the log up to `index`; the last event of it carries the receipt."""
+        self._told = index
+        caused: list[Event | Value] = []
+        self._caused = caused
+        try:
+            yield
+        finally:
+            self._caused = None
+        events = [item for item in caused if not isinstance(item, MetricsMoved)]
+        for item in caused:
+            if isinstance(item, MetricsMoved):
+                self._hand_on(item)
+            else:
+                last = item is events[-1]
+                self._hand_on(Happened(item, (ValueSet(TOLD, b"%d" % index),) if last else ()))
 
     # Entries
 

@@ -6,7 +6,7 @@ from collections import deque
 
 import trio
 
-from ..events import Event, MetricsMoved, Value
+from ..events import Happened, MetricsMoved, Value
 
 
 class Outbox:
@@ -17,10 +17,10 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Event | Value] = deque()
+        self._waiting: deque[Happened | Value] = deque()
         self._filled = trio.Event()
 
-    def put(self, item: Event | Value) -> None:
+    def put(self, item: Happened | Value) -> None:
         if isinstance(item, MetricsMoved) and self._waiting:
             last = self._waiting[-1]
             if isinstance(last, MetricsMoved):
@@ -29,7 +29,7 @@ class Outbox:
         self._waiting.append(item)
         self._filled.set()
 
-    async def relay(self, listener: trio.MemorySendChannel[Event | Value]) -> None:
+    async def relay(self, listener: trio.MemorySendChannel[Happened | Value]) -> None:
         """Carry everything to the listener, for ever. A listener that left takes nothing more."""
         try:
             while True:

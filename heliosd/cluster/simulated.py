@@ -18,7 +18,7 @@ from ..clock import Instant
 from ..config import SimulatedConfig
 from ..durable import Change, HardState, MemberState, Save, Saved, SnapshotSaved
 from ..errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
-from ..events import Event, Value
+from ..events import Happened, Value
 from ..raft.batch import Batch
 from ..raft.cluster import Cluster
 from ..raft.member import Options
@@ -161,8 +161,8 @@ class SimulatedBackend:
         return why_not_ready(self._cluster, self._node)
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event | Value]]:
-        send, receive = trio.open_memory_channel[Event | Value](self._buffer)
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
+        send, receive = trio.open_memory_channel[Happened | Value](self._buffer)
         outbox = Outbox()
         self._outboxes.append(outbox)
         try:
@@ -173,7 +173,7 @@ class SimulatedBackend:
         finally:
             self._outboxes.remove(outbox)
 
-    def _tell(self, item: Event | Value) -> None:
+    def _tell(self, item: Happened | Value) -> None:
         for outbox in self._outboxes:
             outbox.put(item)
 
@@ -254,7 +254,7 @@ class SimulatedBackend:
         restored = self._cluster.members[self._node].raft.log.snapshot
         if restored.data:
             self._chronicle.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
-        await self._save([*self._first_changes, *self._chronicle.changes, self._chronicle.told])
+        await self._save([*self._first_changes, *self._chronicle.changes])
         self._chronicle.changes.clear()
         self._origin = trio.current_time() - self._cluster.now / TICKS_PER_SECOND
         self._alive_at = now.mono + ALIVE_INTERVAL
@@ -266,7 +266,7 @@ class SimulatedBackend:
         """End the session in good order; call it before `run` is cancelled."""
         self._closed = True
         try:
-            await self._store_now([*self.uptime.stop("shutdown", self._now()), self._chronicle.told])
+            await self._store_now(self.uptime.stop("shutdown", self._now()))
         except StoreFull as full:
             log.warning(
                 "the end of this session could not be stored, the next start counts a crash: %s", full
@@ -326,7 +326,7 @@ class SimulatedBackend:
             self._chronicle.beat(now)
         if now.mono >= self._alive_at:
             self._alive_at = now.mono + ALIVE_INTERVAL
-            self._chronicle.changes += [*self.uptime.alive(now), self._chronicle.told]
+            self._chronicle.changes += self.uptime.alive(now)
 
     # The disk
 
@@ -335,7 +335,7 @@ class SimulatedBackend:
         accounts, self._chronicle.changes = self._chronicle.changes, []
         began = self._now().mono
         try:
-            await self._save([*batch.changes, *accounts, self._chronicle.told])
+            await self._save([*batch.changes, *accounts])
         except StoreFull as full:
             self._say_store_works(False, full)
             self._chronicle.changes = accounts + self._chronicle.changes

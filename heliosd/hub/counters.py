@@ -19,7 +19,7 @@ class HubCounters:
     messages: Counter[str] = field(default_factory=Counter)
     """Deliveries (message × client) by message type, counted when handed to the socket or a queue."""
     bytes: int = 0
-    """Bytes of frames written to sockets."""
+    """Bytes of frames handed to a socket or a queue."""
     dropped: Counter[str] = field(default_factory=Counter)
     """Messages that a client did not get, by reason: `slow`, `write_timeout`, …"""
     broadcast: Histogram = field(default_factory=lambda: Histogram(BROADCAST_BUCKETS))

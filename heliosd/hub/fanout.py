@@ -9,31 +9,31 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
+from ..message import Message
 from .client import Client, Delivery
 
 CHUNK = 64
-"""Clients served between two checkpoints. It sets the loop's lag: at 5,000 clients 64 kept its p99 under 1 ms
-where 256 gave 2.7 ms."""
+"""Clients served between two checkpoints. It sets the loop's lag: the more, the longer everybody else waits."""
 
 
-def write(clients: Sequence[Client], frame: bytes, replaces: str | None) -> list[tuple[Client, Delivery]]:
-    """Give `frame` to each client without waiting; returns those for whom something is left to do.
+def write(clients: Sequence[Client], message: Message, frame: bytes) -> list[tuple[Client, Delivery]]:
+    """Give `frame`, which is `message` in the form these clients agreed to, to each of them without waiting.
 
-    No checkpoint lies between reading a client's descriptor and writing to it: across one, the number could have
-    become another client's.
+    Returns those for whom something is left to do. No checkpoint lies between reading a client's descriptor and
+    writing to it: across one, the number could have become another client's.
     """
     size = len(frame)
     write_now = os.write
     unfinished: list[tuple[Client, Delivery]] = []
     for client in clients:
-        outlet = client.outlet
-        if client.behind or client.goodbye is not None or not outlet.direct:
-            delivery = client.deliver(frame, replaces)
-            if delivery is not Delivery.WRITTEN:
+        fileno = client.fileno
+        if fileno is None or client.behind or client.held or client.goodbye is not None:
+            delivery = client.deliver(message)
+            if delivery is not Delivery.DONE:
                 unfinished.append((client, delivery))
             continue
         try:
-            taken = write_now(outlet.fileno(), frame)
+            taken = write_now(fileno(), frame)
         except BlockingIOError:
             taken = 0
         except (OSError, ValueError):

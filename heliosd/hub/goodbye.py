@@ -1,4 +1,4 @@
-"""Why a connection ends, as the close code says it (CONTRACT: close codes)."""
+"""Why a connection ends, as the close code says it (docs/protocol.md has them all)."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The hub: who is connected, and who gets what.
+"""The hub: what is told, to whom, and in which order.
 
-One loop takes everything in one order (events and values from the backend, beats from the broadcaster),
-numbers the events, encodes each message once and fans it out. Everything else here is synchronous: it happens
-between two steps of that loop, as a whole.
+One loop takes everything in one order (events and values from the backend, beats from the broadcaster), has the
+events numbered and stored, encodes each message once and fans it out. Everything else here is synchronous: it
+happens between two messages of that loop, as a whole.
 """
 
 from __future__ import annotations
@@ -17,27 +17,31 @@ from typing import assert_never
 import trio
 
 from .. import messages
-from ..clock import Instant
+from ..auth.access import Access
+from ..clock import Instant, rfc3339
 from ..cluster.custom_metrics import MetricView
-from ..commands import AskStatus, BadCommand, Command, Ping, Subscribe
+from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from ..config import Settings
-from ..events import Event, MetricsDefined, MetricsMoved, PeerChanged, StateChanged, Value
-from ..history import History
-from ..messages import Kind, Message
-from ..websocket.frames import ping_frame, pong_frame, text_frame
+from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
+from ..history import Cursor, Replay
+from ..message import Kind, Message
 from . import fanout
-from .client import Client, Delivery
-from .counters import HubCounters
-from .goodbye import DISCONNECTED, REVOKED, TOO_SLOW, Goodbye
-from .pumps import write_pump
+from .classes import Classes
+from .client import Client
+from .crowd import Crowd
+from .event_log import EventLog
+from .goodbye import TOO_MANY_MESSAGES, Goodbye
+from .pacing import Pacer
+from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
-from .roster import ClientView
+from .rights import Rights
 
 BATCH = 50
-"""Items taken from the inbox at once; what they change is told in one status_update."""
+"""Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
 
-PING_SLOTS = 64
-"""Clients are pinged in so many groups over a ping interval, never all in one tick."""
+STATUS_SHARED_SECONDS = 0.05
+"""Clients that join within so long, with nothing told in between, share one status: thousands may come back at
+once."""
 
 
 class Beat(Enum):
@@ -50,7 +54,7 @@ class Beat(Enum):
     """Nothing is told: it only makes the loop turn."""
 
 
-Item = Event | Value | Beat
+Item = Happened | MetricsMoved | Beat
 
 
 @dataclass(slots=True)
@@ -61,31 +65,31 @@ class _Gathered:
     due: float = inf
 
 
-class Hub:
-    """Serves all clients of one daemon. Implements `web.parts.Roster`."""
+class Hub(Crowd):
+    """Tells all clients of one daemon what happens."""
 
     def __init__(
         self,
         *,
         settings: Settings,
-        history: History,
+        log: EventLog,
+        access: Access,
         now: Callable[[], Instant],
         pumps: trio.Nursery,
     ) -> None:
-        self.counters = HubCounters()
+        super().__init__(settings, now, pumps)
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
-        self._settings = settings
-        self._history = history
-        self._now = now
-        self._pumps = pumps
+        self.log = log
         self._reports: Reports | None = None
-        self._clients: dict[str, Client] = {}
+        self._classes = Classes()
+        self._pacer = Pacer()
         self._gathered = _Gathered({})
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
-        self._empty = trio.Event()
-        self._empty.set()
+        self._status: tuple[tuple[str, int], float, Message] | None = None
+        self.rights = Rights(access, now, tell=self.tell, end=self.end, release=self._release)
+        settings.on_change(lambda: self.rights.recheck(self._clients.values()))
 
     # -- the loop ----------------------------------------------------------------------------------------------
 
@@ -98,10 +102,11 @@ class Hub:
     ) -> None:
         """Tell everybody what comes out of `inbox`, until it is closed. Clients may join once this has started."""
         self._reports = reports
+        await self.log.open(trio.current_time())
         task_status.started()
         while True:
             batch: list[Item] = []
-            with trio.move_on_at(self._gathered.due):
+            with trio.move_on_at(min(self._gathered.due, self._pacer.due, self._retry_due())):
                 try:
                     batch.append(await inbox.receive())
                 except trio.EndOfChannel:
@@ -112,21 +117,23 @@ class Hub:
                 except (trio.WouldBlock, trio.EndOfChannel):
                     break
             self.turns += 1
+            if trio.current_time() >= self._retry_due():
+                await self.log.retry(trio.current_time())
             await self._tell(batch, reports)
+            await self._tell_what_is_due()
+
+    def _retry_due(self) -> float:
+        return inf if self.log.trouble is None else self.log.retry_at
 
     async def _tell(self, batch: Sequence[Item], reports: Reports) -> None:
-        state_changed = peers_changed = False
+        happened = [item for item in batch if isinstance(item, Happened)]
+        events = iter(await self._logged(happened)) if happened else iter(())
         for item in batch:
             match item:
+                case Happened():
+                    await self._publish_event(next(events), item)
                 case MetricsMoved():
                     self._gather(item.metrics)
-                case StateChanged() | PeerChanged() | MetricsDefined():
-                    state_changed |= isinstance(item, StateChanged)
-                    peers_changed |= isinstance(item, PeerChanged)
-                    if isinstance(item, MetricsDefined):
-                        for name in item.metrics:
-                            self._gathered.metrics.pop(name, None)
-                    await self._publish_event(item)
                 case Beat.STATUS:
                     await self.publish(reports.status_update())
                 case Beat.LATENCY:
@@ -136,23 +143,48 @@ class Hub:
                 case Beat.WATCHDOG:
                     pass
                 case _:
-                    await self._publish_event(item)
-        if state_changed or peers_changed:
+                    assert_never(item)
+        if any(isinstance(item.event, StateChanged | PeerChanged) for item in happened):
             await self.publish(reports.status_update())
-        if state_changed:
+        if any(isinstance(item.event, StateChanged) for item in happened):
             await self.publish(reports.uptime())
-        if trio.current_time() >= self._gathered.due:
-            gathered, self._gathered = self._gathered, _Gathered({})
-            if gathered.metrics:
-                await self.publish(messages.of_metric_values(gathered.metrics, self._now().wall))
+
+    async def _logged(self, happened: Sequence[Happened]) -> list[Message]:
+        """The events numbered and, unless the store is in trouble, on disk. A new epoch is told to everyone."""
+        epoch = self.log.history.epoch
+        told = await self.log.commit(
+            [(item.event, item.receipt) for item in happened], self._now().wall, trio.current_time()
+        )
+        if self.log.history.epoch != epoch:
+            for client in list(self._clients.values()):
+                # Numbers of two epochs must not meet in one gap, and the status replaces what waits.
+                client.dropped += client.forget_what_waits()
+                self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
+                self.tell(client, self._status_message())
+        return told
+
+    async def _publish_event(self, message: Message, item: Happened) -> None:
+        if isinstance(item.event, MetricsDefined):
+            for name in item.event.metrics:
+                self._gathered.metrics.pop(name, None)
+            self._pacer.heed(message)
+        self.log.history.keep(message, self._now().wall)
+        await self.publish(message)
 
     def _gather(self, metrics: Mapping[str, MetricView]) -> None:
         self._gathered.metrics.update(metrics)
         if self._gathered.due == inf:
             self._gathered.due = trio.current_time() + self._settings.current.websocket.metrics_interval
 
-    async def _publish_event(self, event: Event) -> None:
-        await self.publish(messages.of_event(self._history.append(event, self._now().wall)))
+    async def _tell_what_is_due(self) -> None:
+        now = trio.current_time()
+        if now >= self._gathered.due:
+            gathered, self._gathered = self._gathered, _Gathered({})
+            if gathered.metrics:
+                await self.publish(messages.of_metric_values(gathered.metrics, self._now().wall))
+        if now >= self._pacer.due:
+            for client, value in self._pacer.release(now):
+                self.tell(client, value)
 
     async def publish(self, message: Message) -> None:
         """Give one message to every client that wants it, in chunks with a checkpoint after each.
@@ -161,62 +193,97 @@ class Hub:
         boundary between messages, with a status that has this one in it.
         """
         started = trio.current_time()
-        frame = text_frame(message.payload)
-        replaces = message.type if message.kind is Kind.VALUE else None
-        receivers = [
-            client
-            for client in self._clients.values()
-            if not message.topic or client.subscription.wants(message.topic)
-        ]
+        delivered = 0
+        # Whoever comes from now on is not told this one: the status that it gets must have it in it.
+        self._status = None
         self._fanning_out = True
         try:
-            for start in range(0, len(receivers), fanout.CHUNK):
-                chunk = receivers[start : start + fanout.CHUNK]
-                self._settle(fanout.write(chunk, frame, replaces))
-                await trio.lowlevel.checkpoint()
+            for of, mine in self._classes.cut(message):
+                pause = of.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
+                for receivers, deflating in of.receivers():
+                    if pause:
+                        receivers = [c for c in receivers if self._pacer.admit(c, mine, pause, started)]  # noqa: PLW2901
+                    frame = mine.deflated if deflating else mine.frame
+                    delivered += len(receivers)
+                    self.counters.bytes += len(frame) * len(receivers)
+                    for start in range(0, len(receivers), fanout.CHUNK):
+                        chunk = receivers[start : start + fanout.CHUNK]
+                        self._settle(fanout.write(chunk, mine, frame), mine)
+                        await trio.lowlevel.checkpoint()
         finally:
             self._fanning_out = False
-            for action in self._between:
+            between, self._between = self._between, []
+            for action in between:
                 action()
-            self._between.clear()
-        self.counters.messages[message.type] += len(receivers)
-        self.counters.bytes += len(frame) * len(receivers)
+        self.counters.messages[message.type] += delivered
         self.counters.broadcast.observe(trio.current_time() - started)
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def join(self, client: Client) -> None:
-        """Register `client` and give it `status` first. Takes effect between two messages, never inside one."""
+    def join(self, client: Client, cursor: Cursor | None = None) -> None:
+        """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
+
+        Takes effect between two messages, never inside one: the replay ends where the live events begin.
+        """
+        self._at_boundary(partial(self._join, client, cursor))
+
+    def _at_boundary(self, action: Callable[[], None]) -> None:
+        """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
+        receivers, and of what, must not change while some have it and some have not."""
         if self._fanning_out:
-            self._between.append(partial(self.join, client))
-            return
+            self._between.append(action)
+        else:
+            action()
+
+    def _join(self, client: Client, cursor: Cursor | None) -> None:
         if client.goodbye is not None:
             return
-        assert self._reports is not None, "the hub's loop has been started"
-        self._clients[client.id] = client
-        if self._empty.is_set():
-            self._empty = trio.Event()
-        self.tell(client, self._reports.status(self._history.seq))
+        self._add(client)
+        self._classes.add(client)
+        status = self._status_message()
+        if cursor is None:
+            self.tell(client, status)
+        else:
+            self.log.history.expire(self._now().wall)
+            replay = self.log.history.since(cursor, client.subscription)
+            missed = [self._welcome(client, replay), *replay.events, status]
+            self._count(missed)
+            self._settle([(client, client.deliver_replay(missed))])
+        self.rights.watch(client)
+        # Its token may have been revoked, or its user removed, since it was let in.
+        self.rights.recheck([client])
+        if self._closing is not None:
+            self.end(client, self._closing, flush=True)
 
     def leave(self, client: Client) -> None:
         """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
         socket."""
         client.goodbye = client.goodbye or Goodbye(1006, "connection lost")
-        self._clients.pop(client.id, None)
-        if not self._clients:
-            self._empty.set()
+        if self._remove(client):
+            self._classes.remove(client)
+            self._pacer.forget(client)
+            self.rights.forget(client)
 
     def obey(self, client: Client, command: Command | BadCommand) -> None:
-        """Do what a client's message says, and answer it."""
+        """Do what a client's message says, and answer it, if it does not come too often."""
         at = self._now().wall
+        limits = self._settings.current.websocket
+        if not client.bucket.allows(trio.current_time(), limits.messages_per_second, limits.messages_burst):
+            if client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
+                self.end(client, TOO_MANY_MESSAGES)
+            else:
+                self.tell(client, messages.of_error("too many messages", "rate_limited", at))
+            return
         match command:
             case Ping():
                 self.tell(client, messages.of_pong(at, command.data, command.id))
             case AskStatus():
-                self._tell_status(client, command)
+                # Its `as_of_seq` must not run ahead of the events that this client has been given.
+                self._at_boundary(partial(self._tell_status, client, command))
             case Subscribe():
-                client.subscription = command.subscription
-                self.tell(client, messages.of_subscription(client.subscription, at, command.id))
+                self._at_boundary(partial(self._subscribe, client, command))
+            case Authenticate():
+                self.rights.present(client, command)
             case BadCommand():
                 answer = messages.of_error(
                     str(command), command.code, at, field=command.field, client_id=command.client_id
@@ -226,95 +293,42 @@ class Hub:
                 assert_never(command)
 
     def _tell_status(self, client: Client, command: AskStatus) -> None:
-        # Its `as_of_seq` must not run ahead of the events that this client has been given.
-        if self._fanning_out:
-            self._between.append(partial(self._tell_status, client, command))
-            return
         assert self._reports is not None
-        self.tell(client, self._reports.status(self._history.seq, command.id))
+        self.tell(client, self._reports.status(self.log.history.seq, command.id))
 
-    def tell(self, client: Client, message: Message) -> None:
-        """Give one client a message of its own."""
-        frame = text_frame(message.payload)
-        self.counters.messages[message.type] += 1
-        self.counters.bytes += len(frame)
-        self._settle([(client, client.deliver(frame))])
+    def _subscribe(self, client: Client, command: Subscribe) -> None:
+        waiting = self._pacer.take(client)
+        if client.id in self._clients:
+            self._classes.remove(client)
+            client.subscription = command.subscription
+            self._classes.add(client)
+        self.tell(client, messages.of_subscription(command.subscription, self._now().wall, command.id))
+        for value in waiting:
+            mine = value.cut_for(command.subscription)
+            if mine is not None:
+                self.tell(client, mine)
 
-    def pong(self, client: Client, payload: bytes) -> None:
-        """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
-        self._settle([(client, client.deliver(pong_frame(payload), "pong frame"))])
+    # -- what a client is told of its own ------------------------------------------------------------------------
 
-    def end(self, client: Client, goodbye: Goodbye, *, flush: bool = False) -> None:
-        """Close one client's connection with a close frame, behind what waits for it if `flush`."""
-        self._settle([(client, client.end(goodbye, flush=flush))])
+    def _status_message(self) -> Message:
+        """`status` with all in it that has been told; made once for all who need it in the same moment."""
+        assert self._reports is not None, "the hub's loop has been started"
+        as_of, now = (self.log.history.epoch, self.log.history.seq), trio.current_time()
+        made = self._status
+        if made is None or made[0] != as_of or now - made[1] > STATUS_SHARED_SECONDS:
+            made = self._status = as_of, now, self._reports.status(self.log.history.seq)
+        return made[2]
 
-    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]]) -> None:
-        """See to what a write left to do."""
-        for client, delivery in unfinished:
-            match delivery:
-                case Delivery.QUEUED:
-                    self._pumps.start_soon(write_pump, client, self._settings, self.counters)
-                case Delivery.REFUSED:
-                    self.counters.dropped["slow"] += 1
-                    client.end(TOO_SLOW, flush=False)
-                case Delivery.GONE if client.goodbye is None:
-                    client.scope.cancel()
-                case Delivery.GONE | Delivery.WRITTEN:
-                    pass
-                case _:
-                    assert_never(delivery)
-
-    # -- pings, the end ----------------------------------------------------------------------------------------
-
-    async def ping_all(self) -> None:
-        """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
-        frame = ping_frame()
-        slot = 0
-        while True:
-            await trio.sleep(self._settings.current.websocket.ping_interval / PING_SLOTS)
-            slot = (slot + 1) % PING_SLOTS
-            for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
-                self._settle([(client, client.deliver(frame, "ping frame"))])
-
-    def end_all(self, goodbye: Goodbye) -> None:
-        """Close every connection, each behind what waits for it."""
-        for client in list(self._clients.values()):
-            self.end(client, goodbye, flush=True)
-
-    async def wait_empty(self) -> None:
-        """Return once no client is left."""
-        await self._empty.wait()
-
-    # -- the roster, for the admin API --------------------------------------------------------------------------
-
-    def count(self) -> int:
-        return len(self._clients)
-
-    def count_connection(self, outcome: str) -> None:
-        """An upgrade request ended so (see `HubCounters.connections`)."""
-        self.counters.connections[outcome] += 1
-
-    def count_of(self, user_id: str) -> int:
-        """How many connections a user has."""
-        return sum(client.identity.user_id == user_id for client in self._clients.values())
-
-    def views(self) -> list[ClientView]:
-        return [client.view() for client in self._clients.values()]
-
-    def queue_depth(self) -> int:
-        """Messages that wait for all clients together."""
-        return sum(len(client.mailbox) for client in self._clients.values())
-
-    def disconnect(self, client_id: str) -> bool:
-        """Close a client with 4000. False: there is none with this id."""
-        client = self._clients.get(client_id)
-        if client is None:
-            return False
-        self.end(client, DISCONNECTED)
-        return True
-
-    def token_revoked(self, jti: str) -> None:
-        """Close with 4401 every connection that stands on this token."""
-        for client in list(self._clients.values()):
-            if client.identity.jti == jti:
-                self.end(client, REVOKED)
+    def _welcome(self, client: Client, replay: Replay) -> Message:
+        history = self.log.history
+        welcome = messages.Welcome(
+            client_id=client.id,
+            epoch=history.epoch,
+            seq=history.seq,
+            oldest_seq=history.oldest_seq,
+            recovered=replay.refusal is None,
+            reason=replay.refusal,
+            replayed=len(replay.events),
+            expires_at=rfc3339(client.identity.expires_at),
+        )
+        return messages.of_welcome(welcome, self._now().wall)

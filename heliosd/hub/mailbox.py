@@ -1,65 +1,143 @@
-"""What waits for one client's socket: bounded by count and by bytes, in order."""
+"""What waits for one client: bounded by count and by bytes, in order, values conflated."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import count
+
+from ..message import Kind, Message, deleted_metrics, merged, without_metrics
 
 MAX_QUEUED_BYTES = 1024 * 1024
 
 
-class Mailbox:
-    """A queue of frames in which a newer value takes an older one's place at the end.
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """Events that a client will not get: `events` of them, from one number to another. Adjacent drops merge."""
 
-    The full case is `put` returning False: the frame is not queued, and what that means is the caller's to say.
+    from_seq: int
+    to_seq: int
+    events: int
+
+    def and_then(self, later: Dropped) -> Dropped:
+        return Dropped(self.from_seq, later.to_seq, self.events + later.events)
+
+
+class Mailbox:
+    """A queue of messages in which a newer value takes an older one's place at the end.
+
+    The full case is `put` returning False: the message is not queued, and what that means is the caller's to
+    say. Answers (`Kind.CONTROL`) can be taken alone, for a client whose token has expired.
     """
 
-    __slots__ = ("_frames", "_limit", "_serial", "size")
+    __slots__ = ("_gap", "_limit", "_messages", "_serial", "size")
 
     def __init__(self, limit: int) -> None:
         # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
-        self._frames: dict[int | str, bytes] = {}
+        self._messages: dict[int | str, Message] = {}
         self._serial = count()
         self._limit = limit
+        self._gap: tuple[int, Dropped] | None = None
         self.size = 0
         """Bytes that wait."""
 
     def __len__(self) -> int:
-        return len(self._frames)
+        return len(self._messages)
 
-    def put(self, frame: bytes, replaces: str | None = None) -> bool:
-        """Queue `frame` at the end; an older one with the same `replaces` goes. False: full, not queued."""
-        if replaces is not None:
-            older = self._frames.pop(replaces, None)
-            if older is not None:
-                self.size -= len(older)
-        if len(self._frames) >= self._limit or self.size + len(frame) > MAX_QUEUED_BYTES:
+    def put(self, message: Message) -> bool:
+        """Queue `message` at the end. False: full, and it is not queued.
+
+        A value takes the place of an older one of its type; values of custom metrics merge by name, and the
+        event of a metric's deletion removes the values that wait for it.
+        """
+        key: int | str = next(self._serial)
+        if message.kind is Kind.VALUE or message.type in CONFLATED_FRAMES:
+            key = message.type
+            older = self._remove(key)
+            if older is not None and key == "custom_metrics":
+                message = merged(older, message)
+        elif "custom_metrics" in self._messages and (deleted := deleted_metrics(message)):
+            older = self._messages["custom_metrics"]
+            rest = without_metrics(older, deleted)
+            if rest is None:
+                self._remove("custom_metrics")
+            else:
+                self._messages["custom_metrics"] = rest
+                self.size += len(rest.payload) - len(older.payload)
+        if len(self._messages) >= self._limit or self.size + len(message.payload) > MAX_QUEUED_BYTES:
             return False
-        self.put_last_words(frame, replaces)
+        self._add(key, message)
         return True
 
-    def put_last_words(self, frame: bytes, replaces: str | None = None) -> None:
-        """Queue `frame` whatever the limits say: for the close frame, after which nothing comes."""
-        self._frames[next(self._serial) if replaces is None else replaces] = frame
-        self.size += len(frame)
+    def put_last_words(self, message: Message) -> None:
+        """Queue `message` whatever the limits say: for the close frame, after which nothing comes."""
+        self._add(next(self._serial), message)
 
-    def take(self, at_most: int) -> bytes:
-        """The oldest frames joined: at least one if any waits, more while they fit into `at_most` bytes."""
-        taken: list[bytes] = []
-        room = at_most
-        while self._frames:
-            key = next(iter(self._frames))
-            frame = self._frames[key]
-            if taken and len(frame) > room:
-                break
-            del self._frames[key]
-            taken.append(frame)
-            room -= len(frame)
-            self.size -= len(frame)
-        return b"".join(taken)
+    def put_gap(self, gap: Message, dropped: Dropped, status: Message) -> None:
+        """Queue the news that events were dropped, and the status that takes their place."""
+        key = next(self._serial)
+        self._gap = key, dropped
+        self._add(key, gap)
+        self._add(next(self._serial), status)
+
+    @property
+    def untold(self) -> int:
+        """Events that were dropped before, by a gap that has not gone out yet."""
+        return self._gap[1].events if self._gap is not None and self._gap[0] in self._messages else 0
+
+    def drop(self) -> Dropped | None:
+        """Drop all but answers; returns which events were among it, those of a gap not yet told included."""
+        dropped: Dropped | None = None
+        if self._gap is not None and self._gap[0] in self._messages:
+            dropped = self._gap[1]
+            self._remove(self._gap[0])
+        self._gap = None
+        for key, message in list(self._messages.items()):
+            if message.kind is Kind.CONTROL:
+                continue
+            self._remove(key)
+            if message.seq is not None:
+                one = Dropped(message.seq, message.seq, 1)
+                dropped = one if dropped is None else dropped.and_then(one)
+        return dropped
+
+    def pop(self, *, answers_only: bool = False) -> Message | None:
+        """The oldest message that may go, removed; None if there is none.
+
+        With `answers_only` everything but the client's own conversation stays: a gap belongs to the events.
+        """
+        if not answers_only:
+            return self._remove(next(iter(self._messages))) if self._messages else None
+        gap = self._gap[0] if self._gap is not None else None
+        for key, message in self._messages.items():
+            if message.kind is Kind.CONTROL and key != gap:
+                return self._remove(key)
+        return None
+
+    def has(self, *, answers_only: bool = False) -> bool:
+        """Whether `pop` would return something."""
+        if not answers_only:
+            return bool(self._messages)
+        gap = self._gap[0] if self._gap is not None else None
+        return any(m.kind is Kind.CONTROL and key != gap for key, m in self._messages.items())
 
     def clear(self) -> int:
-        """Drop all that waits; returns how many frames that was."""
-        dropped = len(self._frames)
-        self._frames.clear()
+        """Drop all that waits; returns how many messages that was."""
+        dropped = len(self._messages)
+        self._messages.clear()
+        self._gap = None
         self.size = 0
         return dropped
+
+    def _add(self, key: int | str, message: Message) -> None:
+        self._messages[key] = message
+        self.size += len(message.payload)
+
+    def _remove(self, key: int | str) -> Message | None:
+        message = self._messages.pop(key, None)
+        if message is not None:
+            self.size -= len(message.payload)
+        return message
+
+
+CONFLATED_FRAMES = frozenset({"ping frame", "pong frame"})
+"""Protocol frames of which only the newest matters (RFC 6455 section 5.5.3)."""

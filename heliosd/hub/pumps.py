@@ -9,10 +9,6 @@ from .client import Client
 from .counters import HubCounters
 from .goodbye import TOO_SLOW
 
-BATCH_BYTES = 64 * 1024
-"""How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
-trickle of bytes does not pass for a client that keeps up."""
-
 
 async def write_pump(client: Client, settings: Settings, counters: HubCounters) -> None:
     """Empty the client's queue into its socket.
@@ -20,13 +16,14 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
     A client that does not take a batch within `websocket.write_timeout` is cut; the connection's own task then
     ends and leaves the hub. Nothing is raised.
     """
-    outlet = client.outlet
     try:
-        while client.rest or client.mailbox or outlet.pending:
+        while client.has_more():
             with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
-                await _write_batch(client, counters)
+                await _write_batch(client)
             if patience.cancelled_caught:
-                counters.dropped["write_timeout"] += len(client.mailbox) + 1
+                waiting = len(client.mailbox) + len(client.replay) + 1
+                client.dropped += waiting
+                counters.dropped["write_timeout"] += waiting
                 client.cut(TOO_SLOW)
                 return
         client.behind = False
@@ -36,14 +33,13 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
         client.scope.cancel()
 
 
-async def _write_batch(client: Client, counters: HubCounters) -> None:
-    """One batch, whole: frames joined, behind the rest of the one that is half written."""
+async def _write_batch(client: Client) -> None:
+    """One batch, or what is left of one, whole."""
     outlet = client.outlet
     if not client.rest:
-        client.rest = client.mailbox.take(BATCH_BYTES)
+        client.rest = client.take_joined()
     while client.rest or outlet.pending:
         await outlet.wait_writable()
         if client.rest:
             taken = outlet.write_now(client.rest)
-            counters.bytes += taken
             client.rest = memoryview(client.rest)[taken:]

@@ -9,7 +9,8 @@ from msgspec import UNSET, UnsetType
 from .. import messages
 from ..clock import Instant
 from ..cluster.backend import Backend
-from ..messages import ClientId, Message
+from ..message import Message
+from ..messages import ClientId
 
 
 class Reports:

@@ -6,6 +6,9 @@ from typing import Literal
 
 from msgspec import Struct
 
+Transport = Literal["websocket", "sse"]
+"""How a client is connected: by WebSocket, or by an event stream, on which it cannot answer."""
+
 
 class ClientView(Struct, frozen=True, kw_only=True):
     """One connected client."""
@@ -16,7 +19,7 @@ class ClientView(Struct, frozen=True, kw_only=True):
     """`HOST:PORT` of the peer."""
     since: str
     """RFC 3339 in UTC."""
-    transport: Literal["websocket", "sse"]
+    transport: Transport
     queue: int
     """Messages that wait for its socket."""
     sent: int

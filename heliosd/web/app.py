@@ -7,7 +7,7 @@ is the query string good, is the body good. Only then the view runs, a write for
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Mapping
+from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -17,9 +17,11 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 from werkzeug.routing import MapAdapter
 
+from ..auth.identity import Identity
 from ..errors import NotFound
-from .bodies import MAX_BODY_BYTES, check_body_form, read_body, read_query
-from .guard import authenticate, require
+from .bodies import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
+from .guard import authenticate, require, tokens_carried
+from .listeners import Address
 from .login import LoginDesk
 from .origin import origin_allowed, origin_listed
 from .pages import load_pages
@@ -139,8 +141,8 @@ class _Front:
         now = parts.now()
         identity = None
         if route.needs_token(parts.settings.current):
-            authorization = request.headers.getlist("Authorization")
-            identity = authenticate(parts.access, now.wall, authorization=authorization)
+            identity = await self._authenticate(route)
+            now = parts.now()
             if route.permission is not None:
                 require(identity, route.permission)
         query = read_query(request.query_string, route.query)
@@ -153,15 +155,33 @@ class _Front:
             query=query,
             body=read_body(raw, route.body),
             identity=identity,
-            address=str((request.scope.get("client") or ("",))[0]),
+            address=Address.of(request.scope.get("client") or ("", 0)),
             host=_joined(request, "Host") or "",
             name=name,
             if_none_match=_joined(request, "If-None-Match") or "",
+            last_event_id=_joined(request, "Last-Event-ID") or "",
         )
         if reads:
             return await route.view(call)
         with trio.fail_after(WRITE_SECONDS):
             return await route.view(call)
+
+    async def _authenticate(self, route: Route) -> Identity:
+        parts = self._parts
+        authorization = request.headers.getlist("Authorization")
+        pairs = query_pairs(request.query_string) if route.token_in_query else []
+        query_tokens = [value for name, value in pairs if name == "token"]
+        # Before anything is asked of it: a ticket that has been shown works no more.
+        shown = [value for name, value in pairs if name == "ticket" and value]
+        tickets = [parts.tickets.spend(ticket, parts.now().mono) for ticket in shown]
+        await parts.issuer.prepare(tokens_carried(authorization, query_tokens))
+        return authenticate(
+            parts.access,
+            parts.now().wall,
+            authorization=authorization,
+            query_tokens=query_tokens,
+            tickets=tickets,
+        )
 
     def _options(self, routes: Mapping[str, Route]) -> Response:
         """What this path takes; to a browser that asks for a page of another origin (a CORS preflight), whether
@@ -208,8 +228,13 @@ def _joined(request: Request, header: str) -> str | None:
 
 
 def _response(answer: Answer) -> Response:
-    body = answer.body if isinstance(answer.body, bytes) else msgspec.json.encode(answer.body)
-    response = TrioResponse(body, status=answer.status, content_type="application/json")
+    body = answer.body
+    if isinstance(body, AsyncGenerator):
+        response = TrioResponse(b"" if request.method == "HEAD" else body, status=answer.status)
+        response.timeout = None  # Quart would end it after a minute
+    else:
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        response = TrioResponse(content, status=answer.status, content_type="application/json")
     response.headers.update(answer.headers)
     if answer.status in {204, 304}:
         del response.headers["Content-Type"], response.headers["Content-Length"]

@@ -14,7 +14,7 @@ from typing import TypeAlias
 import structlog
 import trio
 
-from ..websocket.plain import PlainStream
+from ..websocket.plain import PlainStream, prepare
 from ..websocket.tls import ClientStream, TLSStream
 from .head import BadHead, Head, HeadBuffer, parse, websocket_key
 from .listeners import Address, accept_each
@@ -85,6 +85,7 @@ class _Front:
     async def connection(self, transport: trio.SocketStream, peer: Address) -> None:
         stream = PlainStream(transport) if self.tls is None else TLSStream(transport, self.tls)
         try:
+            prepare(transport.socket)
             served = await self._greet(stream, peer)
             if served is not None:
                 await served

@@ -1,7 +1,7 @@
 """Who is asking, and may they: the one door for REST requests and WebSocket upgrades.
 
 Pure: it is handed what the request carried. REST passes only the Authorization header; `/ws/cluster` and event
-streams also pass `?token=` and the offered subprotocols.
+streams also pass `?token=` and the tickets that were spent on them, the former the offered subprotocols as well.
 """
 
 from __future__ import annotations
@@ -36,19 +36,30 @@ def authenticate(
     authorization: Sequence[str],
     query_tokens: Sequence[str] = (),
     subprotocols: Sequence[str] = (),
+    tickets: Sequence[Identity | None] = (),
 ) -> Identity:
-    """Whose request this is at `now` (Unix seconds).
+    """Whose request this is at `now` (Unix seconds). `tickets`: what `Tickets.spend` said of each.
 
     Raises `Unauthenticated` without a token or with one that does not hold, and `Invalid` for two different
-    tokens: which of them counts must not depend on where a proxy or a bug looks first.
+    tokens, or a token and a ticket of another: which of them counts must not depend on where a proxy or a bug
+    looks first. `Forbidden` if a ticket's user may not watch (any more): for more than that nobody needs one.
     """
     tokens = tokens_carried(authorization, query_tokens, subprotocols)
-    if not tokens:
+    if not tokens and not tickets:
         raise Unauthenticated("Authentication required")
-    if len(tokens) > 1:
+    if len(tokens) > 1 or len(tickets) > 1:
         raise Invalid("Two different tokens in one request")
-    (token,) = tokens
-    return access.identify(token, now)
+    found = [access.identify(token, now) for token in tokens]
+    found += [_of_ticket(access, ticket, now) for ticket in tickets]
+    if len({(identity.jti, identity.user_id) for identity in found}) > 1:
+        raise Invalid("Two different tokens in one request")
+    return found[0]
+
+
+def _of_ticket(access: Access, ticket: Identity | None, now: float) -> Identity:
+    if ticket is None:
+        raise Unauthenticated("Invalid token")
+    return access.refreshed(ticket, now)
 
 
 def require(identity: Identity, permission: str) -> None:

@@ -20,6 +20,7 @@ _END = b"\r\n\r\n"
 # What no valid head holds anywhere: a lone LF, a lone CR (one at the end may yet get its LF), control
 # characters.
 _NEVER = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+_CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\r\n"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ ]+) (HTTP/[0-9]\.[0-9])")
 _TARGET = re.compile(rb"/[!-\"$-~]*")
 _HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
@@ -114,7 +115,7 @@ def parse(raw: bytes) -> Head:
     if not raw.endswith(_END):
         raise BadHead(400, "Malformed request head")
     _check_size(raw)
-    if _NEVER.search(raw):
+    if not _is_clean(raw):
         raise BadHead(400, "Malformed request head")
     request_line, *lines = raw[: -len(_END)].split(b"\r\n")
     method, target, version = _request_line(request_line)
@@ -152,6 +153,12 @@ def websocket_key(head: Head) -> bytes | None:
     if key is None or not _WEBSOCKET_KEY.fullmatch(key):
         raise BadHead(400, "Malformed Sec-WebSocket-Key")
     return key
+
+
+def _is_clean(raw: bytes) -> bool:
+    """The same as `_NEVER`, for a whole head and ten times as fast: each CR has its LF and each LF its CR."""
+    ends = raw.count(b"\r\n")
+    return ends == raw.count(b"\r") == raw.count(b"\n") and len(raw.translate(None, _CONTROLS)) == len(raw)
 
 
 def _check_size(data: bytes | bytearray) -> None:

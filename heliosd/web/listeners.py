@@ -47,7 +47,9 @@ class Address(NamedTuple):
     @classmethod
     def of(cls, sockaddr: tuple[Any, ...]) -> Self:
         """From what `accept` and `getpeername` give for either family."""
-        return cls(str(sockaddr[0]).removeprefix("::ffff:"), int(sockaddr[1]))
+        host = str(sockaddr[0])
+        mapped = host.removeprefix("::ffff:")  # an IPv4 peer of an IPv6 socket
+        return cls(host if ":" in mapped else mapped, int(sockaddr[1]))
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

@@ -6,12 +6,9 @@ client's read pump, under a cancel scope that the hub owns; everything that is s
 
 from __future__ import annotations
 
-import random
-import secrets
 import socket as stdlib
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from itertools import count
 from typing import assert_never
 from urllib.parse import parse_qs
 
@@ -21,13 +18,16 @@ import trio
 from ..auth import rbac
 from ..auth.access import Access
 from ..auth.identity import Identity
+from ..auth.tickets import Tickets
 from ..clock import Instant
-from ..commands import BadCommand, parse
+from ..commands import Authenticate, BadCommand, parse
 from ..config import Settings
-from ..errors import Forbidden, Invalid, Unauthenticated
+from ..errors import Forbidden, Invalid, IssuerUnreachable, Unauthenticated
+from ..history import Cursor
 from ..hub.client import Client
 from ..hub.goodbye import BUG, SILENT, Goodbye
 from ..hub.hub import Hub
+from ..subscription import Subscription
 from ..websocket.connection import (
     CloseReceived,
     Inbound,
@@ -37,13 +37,17 @@ from ..websocket.connection import (
     Violation,
     accept_response,
 )
-from ..websocket.plain import prepare
+from ..websocket.deflate import agree
 from ..websocket.tls import ClientStream
-from .guard import authenticate, require
+from .guard import authenticate, require, tokens_carried
 from .head import Head, websocket_key
+from .jwks import OutsideIssuer
 from .listeners import Address
 from .origin import origin_allowed
+from .problems import TryLater
+from .reception import Reception
 from .refusal import linger, refuse
+from .resume import Query, cursor_of, subscription_of
 
 SUBPROTOCOL = "heliosd.v1"
 RECEIVE_BYTES = 4096
@@ -56,7 +60,13 @@ class Refused(Exception):
     """An upgrade that is answered with an HTTP status instead."""
 
     def __init__(
-        self, status: int, error: str, outcome: str, headers: Iterable[tuple[str, str]] = ()
+        self,
+        status: int,
+        error: str,
+        outcome: str,
+        headers: Iterable[tuple[str, str]] = (),
+        *,
+        field: str | None = None,
     ) -> None:
         super().__init__(error)
         self.status = status
@@ -64,44 +74,63 @@ class Refused(Exception):
         self.outcome = outcome
         """How `/metrics` counts it."""
         self.headers = tuple(headers)
+        self.body = {"error": error} if field is None else {"error": error, "field": field}
 
 
 class Live:
     """Serves every connection that asks for `/ws/cluster`."""
 
-    def __init__(self, *, settings: Settings, access: Access, hub: Hub, now: Callable[[], Instant]) -> None:
-        self.stopping = False
-        """Set when the daemon stops: whoever comes now is sent to another node."""
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        access: Access,
+        issuer: OutsideIssuer,
+        tickets: Tickets,
+        hub: Hub,
+        reception: Reception,
+        now: Callable[[], Instant],
+    ) -> None:
         self._settings = settings
         self._access = access
+        self._issuer = issuer
+        self._tickets = tickets
         self._hub = hub
+        self._reception = reception
         self._now = now
-        self._serials = count(1)
         self._machine_name = stdlib.gethostname()
 
     async def serve(self, head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         """Serve one connection from its valid upgrade request to its end. Returns once it is closed."""
         key = websocket_key(head)
         assert key is not None, "the front hands over upgrade requests only"
+        query = parse_qs(head.query, keep_blank_values=True)
         try:
-            identity = self._admit(head)
+            identity = await self._admit(head, query)
+            cursor, subscription = _wishes(query)
         except Refused as refused:
             self._hub.count_connection(refused.outcome)
             log.info("client refused", address=str(peer), status=refused.status, reason=refused.error)
-            await refuse(stream, refused.status, refused.error, refused.headers)
+            await refuse(stream, refused.status, refused.body, refused.headers)
             return
-        client = self._client(identity, stream, peer)
+        agreed = self._agreed_extensions(head)
+        client = self._reception.client(
+            identity,
+            subscription,
+            stream,
+            str(peer),
+            transport="websocket",
+            deflates=agreed is not None,
+        )
         left = "connection lost"
         try:
             with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                prepare(stream.socket)
                 offered = _offered_subprotocols(head)
                 chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
-                with trio.fail_after(self._settings.current.websocket.write_timeout):
-                    await stream.send_all(accept_response(key, subprotocol=chosen, extensions=None))
+                await self._accept(stream, accept_response(key, subprotocol=chosen, extensions=agreed))
                 self._hub.count_connection("accepted")
-                log.info("client joined", client=client.id, user=identity.user_id, address=str(peer))
-                left = await self._converse(client, stream, trailing)
+                self._reception.greet(client)
+                left = await self._converse(client, cursor, stream, trailing)
         except trio.TooSlowError:
             left = "did not take the answer to its upgrade"
         except Exception:
@@ -109,50 +138,56 @@ class Live:
             self._hub.end(client, BUG)
             raise
         finally:
-            self._hub.leave(client)
-            log.info(
-                "client left",
-                client=client.id,
-                user=identity.user_id,
-                address=str(peer),
-                reason=left,
-                code=client.goodbye.code if client.goodbye is not None else None,
-                sent=client.sent,
-                dropped=client.dropped,
-            )
+            self._reception.see_off(client, left)
             if client.behind:
                 stream.abort()
             else:
                 await linger(stream)
 
-    def _admit(self, head: Head) -> Identity:
+    async def _accept(self, stream: ClientStream, answer: bytes) -> None:
+        """Answer the upgrade. Raises `trio.TooSlowError` where the client does not take it, and as `write_now` and
+        `wait_writable` where it is gone."""
+        taken = stream.write_now(answer)
+        if taken == len(answer) and not stream.pending:
+            return  # as good as always, and at half the cost of waiting for nothing
+        with trio.fail_after(self._settings.current.websocket.write_timeout):
+            while taken < len(answer) or stream.pending:
+                await stream.wait_writable()
+                if taken < len(answer):
+                    taken += stream.write_now(answer[taken:])
+
+    async def _admit(self, head: Head, query: Query) -> Identity:
         """Who is let in. Raises `Refused`, in the order: not a browser of ours, not known, not allowed, no room."""
-        websocket = self._settings.current.websocket
+        now = self._now()
+        authorization = [value.decode("latin-1") for value in head.all(b"authorization")]
+        query_tokens, subprotocols = query.get("token", []), _offered_subprotocols(head)
+        # Before anything else: a ticket that has been shown works no more, whatever comes of it.
+        tickets = [self._tickets.spend(ticket, now.mono) for ticket in query.get("ticket", []) if ticket]
         self._check_origin(head)
         try:
+            await self._issuer.prepare(tokens_carried(authorization, query_tokens, subprotocols))
             identity = authenticate(
                 self._access,
                 self._now().wall,
-                authorization=[value.decode("latin-1") for value in head.all(b"authorization")],
-                query_tokens=parse_qs(head.query).get("token", []),
-                subprotocols=_offered_subprotocols(head),
+                authorization=authorization,
+                query_tokens=query_tokens,
+                subprotocols=subprotocols,
+                tickets=tickets,
             )
             require(identity, rbac.WATCH)
+            self._reception.check_room(identity.user_id)
         except Unauthenticated as unknown:
             raise Refused(401, str(unknown), "unauthenticated", [("WWW-Authenticate", "Bearer")]) from unknown
+        except IssuerUnreachable as unreachable:
+            later = [("Retry-After", f"{unreachable.seconds:.0f}")]
+            raise Refused(503, str(unreachable), "unauthenticated", later) from unreachable
         except Invalid as wrong:
             raise Refused(400, wrong.message, "malformed") from wrong
         except Forbidden as forbidden:
             raise Refused(403, "Admin permission required", "forbidden") from forbidden
-        mine = websocket.max_clients_per_user
-        if (
-            self.stopping
-            or self._hub.count() >= websocket.max_clients
-            or (mine and self._hub.count_of(identity.user_id) >= mine)
-        ):
-            # Jittered, so that those who were refused together do not come back together.
-            later = [("Retry-After", str(random.randint(1, 10)))]  # noqa: S311
-            raise Refused(503, "Too many clients" if not self.stopping else "Stopping", "full", later)
+        except TryLater as full:
+            later = [("Retry-After", f"{full.seconds:.0f}")]
+            raise Refused(full.status, str(full), "full", later) from full
         return identity
 
     def _check_origin(self, head: Head) -> None:
@@ -163,23 +198,19 @@ class Live:
         if len(origins) > 1 or not origin_allowed(origin, host, allowed, self._machine_name):
             raise Refused(403, "Origin not allowed", "forbidden")
 
-    def _client(self, identity: Identity, stream: ClientStream, peer: Address) -> Client:
-        return Client(
-            serial=next(self._serials),
-            client_id=secrets.token_hex(8),
-            identity=identity,
-            address=str(peer),
-            since=self._now().wall,
-            outlet=stream,
-            send_buffer=self._settings.current.websocket.send_buffer,
-        )
+    def _agreed_extensions(self, head: Head) -> str | None:
+        if not self._settings.current.websocket.compression:
+            return None
+        return agree(", ".join(value.decode("latin-1") for value in head.all(b"sec-websocket-extensions")))
 
-    async def _converse(self, client: Client, stream: ClientStream, trailing: bytes) -> str:
+    async def _converse(
+        self, client: Client, cursor: Cursor | None, stream: ClientStream, trailing: bytes
+    ) -> str:
         """Read from the client until it, or the hub, has had enough; returns why it ended."""
         left = "connection lost"
         with client.scope:
             client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
-            self._hub.join(client)
+            self._hub.join(client, cursor)
             left = await self._read(client, stream, trailing)
         if client.scope.cancelled_caught:
             if client.goodbye is None:
@@ -188,14 +219,15 @@ class Live:
         return left
 
     async def _read(self, client: Client, stream: ClientStream, trailing: bytes) -> str:
-        inbound = Inbound(self._settings.current.websocket.max_message_size)
+        limit = self._settings.current.websocket.max_message_size
+        inbound = Inbound(limit, deflate_agreed=client.deflates)
         data = trailing
         left = ""
         while True:
             for received in inbound.receive(data):
                 match received:
                     case TextReceived():
-                        self._obey(client, received.text)
+                        await self._obey(client, received.text)
                     case PingReceived():
                         self._hub.pong(client, received.payload)
                     case PongReceived():
@@ -226,15 +258,26 @@ class Live:
             if client.goodbye is None:
                 client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
 
-    def _obey(self, client: Client, text: str) -> None:
+    async def _obey(self, client: Client, text: str) -> None:
         if client.goodbye is not None:
             return
         try:
             command = parse(text)
         except BadCommand as bad:
             self._hub.obey(client, bad)
-        else:
-            self._hub.obey(client, command)
+            return
+        if isinstance(command, Authenticate):
+            # Where the key cannot be had the token is refused like any other that does not hold.
+            with suppress(IssuerUnreachable):
+                await self._issuer.prepare([command.token])
+        self._hub.obey(client, command)
+
+
+def _wishes(query: Query) -> tuple[Cursor | None, Subscription]:
+    try:
+        return cursor_of(query), subscription_of(query)
+    except Invalid as wrong:
+        raise Refused(400, wrong.message, "malformed", field=wrong.field) from wrong
 
 
 def _offered_subprotocols(head: Head) -> list[str]:

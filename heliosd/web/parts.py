@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..auth.access import Access
+from ..auth.identity import Identity
+from ..auth.tickets import Tickets
 from ..clock import Instant
 from ..cluster.backend import Backend
 from ..config import Settings
 from ..durable import Save
+from ..history import Cursor, History
 from ..hub.counters import HubCounters
-from ..hub.roster import ClientView
+from ..hub.roster import ClientView, Transport
+from ..subscription import Subscription
+from .jwks import OutsideIssuer
 
 
 class Roster(Protocol):
@@ -25,8 +30,8 @@ class Roster(Protocol):
         """Every connected client."""
         ...
 
-    def count(self) -> int:
-        """How many are connected."""
+    def count(self, transport: Transport | None = None) -> int:
+        """How many are connected, in all or by one transport."""
         ...
 
     def queue_depth(self) -> int:
@@ -42,11 +47,37 @@ class Roster(Protocol):
         ...
 
 
+class Events(Protocol):
+    """What has happened. The hub's event log is one."""
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events are not on disk; None: they are."""
+        ...
+
+
+class Streams(Protocol):
+    """Opens event streams. `EventStreams` is one."""
+
+    def open(
+        self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The body of an event stream's response. Raises `TryLater` if there is no room."""
+        ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     settings: Settings
     backend: Backend
     access: Access
+    issuer: OutsideIssuer
+    tickets: Tickets
     roster: Roster
+    events: Events
+    streams: Streams
     save: Save
     now: Callable[[], Instant]

@@ -17,6 +17,7 @@ from ..errors import (
     Forbidden,
     HeliosError,
     Invalid,
+    IssuerUnreachable,
     NoLeader,
     NotFound,
     OutcomeUnknown,
@@ -82,6 +83,8 @@ def problem_for(error: Exception, where: str) -> Problem:
             return Problem(401, ProblemBody(str(error)), {"WWW-Authenticate": "Bearer"})
         case Forbidden() | ForeignOrigin():
             return Problem(403, ProblemBody(str(error)))
+        case IssuerUnreachable(seconds=seconds):
+            return Problem(503, ProblemBody(str(error)), {"Retry-After": str(math.ceil(seconds))})
         case TryLater(status=status, seconds=seconds):
             return Problem(status, ProblemBody(str(error)), {"Retry-After": str(max(1, math.ceil(seconds)))})
         case StoreFull():

@@ -5,7 +5,7 @@ Views are plain async functions from a `Call` to an `Answer`; only `app.py` know
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 from ..auth.access import Identity
 from ..clock import Instant
 from ..config import Config
+from .listeners import Address
 from .login import LoginDesk
 from .pages import Pages
 from .parts import Parts
@@ -40,13 +41,15 @@ class Call(Generic[Q, B]):
     body: B
     identity: Identity | None
     """None only on a route that needs no token."""
-    address: str
-    """The peer's IP address as the socket knows it; forwarding headers are not believed."""
+    address: Address
+    """The peer as the socket knows it; forwarding headers are not believed."""
     host: str
     """The Host header, as sent."""
     name: str = ""
     """The last part of the path, where the route's path ends in `{name}`."""
     if_none_match: str = ""
+    last_event_id: str = ""
+    """Where an event stream that broke off had come to (`Last-Event-ID`)."""
 
     @property
     def who(self) -> Identity:
@@ -56,9 +59,10 @@ class Call(Generic[Q, B]):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`body` is sent as it is if it is bytes, else as JSON."""
+    """`body` is sent as it is if it is bytes, piece by piece for as long as it goes on if it is a generator, else
+    as JSON."""
 
-    body: Struct | Mapping[str, object] | bytes
+    body: Struct | Mapping[str, object] | bytes | AsyncGenerator[bytes, None]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -85,6 +89,8 @@ class Route:
     permission: str | None = None
     """None: any valid token will do."""
     needs_token: Callable[[Config], bool] = always
+    token_in_query: bool = False
+    """`?token=` and `?ticket=` count as well: for a browser's EventSource, which cannot send headers."""
     query: type[Struct] = Nothing
     body: type[Struct] = Nothing
     """Read only for methods other than GET."""

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from ..auth.rbac import ADMIN, READ, WRITE
+from ..auth.rbac import ADMIN, READ, WATCH, WRITE
 from .route import Route, never
-from .routes import auth, clients, cluster, custom_metrics, peers, service
+from .routes import auth, clients, cluster, custom_metrics, events, peers, service
 
 
 def _auth(path: str) -> tuple[str, ...]:
@@ -30,6 +30,8 @@ ROUTES: tuple[Route, ...] = (
           summary="A new token for the bearer of one that still holds"),
     Route(paths=_auth("/logout"), method="POST", view=auth.log_out,
           body=auth.Logout, summary="Revoke this token, or with admin:* another"),
+    Route(paths=_auth("/ticket"), method="POST", view=auth.issue_ticket, status=201,
+          summary="What stands for this token in a URL, once, for 30 s"),
     Route(paths=_auth("/me"), method="GET", view=auth.show_me,
           summary="Who this token stands for, and with which rights"),
 
@@ -75,6 +77,11 @@ ROUTES: tuple[Route, ...] = (
           summary="Who is connected"),
     Route(paths=_CLIENTS, method="DELETE", view=clients.disconnect_client, permission=ADMIN,
           query=peers.ById, body=peers.ById, summary="Disconnect a client"),
+
+    Route(paths=_cluster("/events"), method="GET", view=events.stream_events, permission=WATCH,
+          token_in_query=True, query=events.Wishes, summary="The WebSocket's messages as server-sent events"),
+    Route(paths=_cluster("/history"), method="GET", view=events.show_history, permission=READ,
+          query=events.Span, summary="The events that are kept, page by page"),
 
     Route(paths=("/healthz",), method="GET", view=service.show_health, needs_token=never,
           summary="The process lives"),

@@ -20,7 +20,7 @@ DEFLATE_LEVEL = 3
 """Status messages shrink to half; higher levels take longer and save next to nothing on them."""
 
 MIN_COMPRESSED = 512
-"""Shorter messages stay plain (CONTRACT 5.5): deflating them costs more than it saves."""
+"""Shorter messages stay plain: deflating them costs more than it saves."""
 
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: cut from the end by the sender
 _WINDOW_BITS = re.compile(r"[89]|1[0-5]")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket as stdlib
 import struct
+from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -14,8 +15,8 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 def prepare(socket: trio.socket.SocketType) -> None:
-    """Makes a socket ready for a WebSocket: the kernel takes no more than 128 KiB that it cannot send yet, so
-    that a slow client's backlog stands in our queue, where it is counted and bounded. Raises OSError when it
+    """Makes a socket ready for a client that stays: the kernel takes no more than 128 KiB that it cannot send yet,
+    so that a slow client's backlog stands in our queue, where it is counted and bounded. Raises OSError when it
     is gone."""
     socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
@@ -41,11 +42,11 @@ async def wait_until_writable(socket: trio.socket.SocketType) -> None:
 class PlainStream(trio.abc.HalfCloseableStream):
     """A TCP connection as a Trio stream that is an `Outlet` as well.
 
-    `send_all` and `write_now` are two ways into one socket: use the first until the WebSocket handshake is
-    answered, then only the second.
+    `send_all` and `write_now` are two ways into one socket: use the first to refuse a request and the second on a
+    WebSocket, never both at once.
     """
 
-    __slots__ = ("_stream", "socket")
+    __slots__ = ("_stream", "fileno", "socket")
 
     direct = True
     pending = False
@@ -53,6 +54,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
     def __init__(self, stream: trio.SocketStream) -> None:
         self._stream = stream
         self.socket = stream.socket
+        # Trio's own `fileno` is a call more for each delivery, and one that wanders through memory.
+        self.fileno: Callable[[], int] = stream.socket._sock.fileno  # type: ignore[attr-defined]
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await self._stream.send_all(data)
@@ -73,12 +76,9 @@ class PlainStream(trio.abc.HalfCloseableStream):
         """Ends our direction without a checkpoint. Raises OSError when the connection is gone."""
         self.socket.shutdown(stdlib.SHUT_WR)
 
-    def fileno(self) -> int:
-        return self.socket.fileno()
-
     def write_now(self, data: bytes | memoryview) -> int:
         try:
-            return os.write(self.socket.fileno(), data)
+            return os.write(self.fileno(), data)
         except BlockingIOError:
             return 0
 

@@ -4,7 +4,7 @@ end as a test decides."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -16,7 +16,9 @@ from simulated_parts import living, ready
 from trio.testing import wait_all_tasks_blocked
 
 from heliosd.auth.access import Access
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.identity import Identity
+from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricCommand, MetricSet
@@ -27,10 +29,15 @@ from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.durable import Change, Saved
 from heliosd.errors import Conflict, NotFound
-from heliosd.events import Event, Value
+from heliosd.events import Event, Happened, Stamped, Value
+from heliosd.history import Cursor, History
 from heliosd.hub.counters import HubCounters
-from heliosd.hub.roster import ClientView
+from heliosd.hub.roster import ClientView, Transport
+from heliosd.message import Message
+from heliosd.messages import of_event
+from heliosd.subscription import Subscription
 from heliosd.web.app import Parts, create_app
+from heliosd.web.jwks import OutsideIssuer
 
 PASSWORD = "correct horse battery staple"
 # As weak as argon2 can be made, so that tests spend no time on it.
@@ -145,8 +152,8 @@ class LoneBackend:
         self.snapshots.reset()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Event | Value]]:
-        send, receive = trio.open_memory_channel[Event | Value](1)
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
+        send, receive = trio.open_memory_channel[Happened | Value](1)
         async with send, receive:
             yield receive
 
@@ -184,8 +191,8 @@ class FakeRoster:
     def views(self) -> list[ClientView]:
         return list(self.clients.values())
 
-    def count(self) -> int:
-        return len(self.clients)
+    def count(self, transport: Transport | None = None) -> int:
+        return sum(transport in {None, client.transport} for client in self.clients.values())
 
     def queue_depth(self) -> int:
         return 0
@@ -197,17 +204,55 @@ class FakeRoster:
         self.revoked.append(jti)
 
 
+@dataclass
+class FakeEvents:
+    """A history that the test fills, and the trouble it says the disk is in."""
+
+    history: History = field(default_factory=lambda: History("e1", max_events=1000, max_age=3600.0))
+    trouble: str | None = None
+
+    def happen(self, event: Event) -> Message:
+        """`event` is told: what a WebSocket would have got."""
+        message = of_event(Stamped(self.history.seq + 1, now().wall, event))
+        self.history.keep(message, now().wall)
+        return message
+
+
+class FakeStreams:
+    """Event streams of one comment each; who asked for which is kept."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[str, Cursor | None, Subscription, str]] = []
+        self.full: Exception | None = None
+
+    def open(
+        self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
+    ) -> AsyncGenerator[bytes, None]:
+        if self.full is not None:
+            raise self.full
+        self.asked.append((identity.user_id, cursor, subscription, address))
+        return self._body()
+
+    async def _body(self) -> AsyncGenerator[bytes, None]:
+        yield b":\n\n"
+
+
 class Rest:
     """The app and what stands behind it. A user is called like the only role he has."""
 
     def __init__(self, backend: Backend | None = None) -> None:
         users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
         self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
-        self.access = Access(self.settings, SigningKey(bytes(range(32))), {})
+        self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), {})
+        self.issuer = OutsideIssuer(self.access, self.settings)
+        """A test that has one runs its `run`."""
         self.lone = LoneBackend()
         """The backend, unless another one was given."""
         self.backend: Backend = backend or self.lone
+        self.tickets = Tickets()
         self.roster = FakeRoster()
+        self.events = FakeEvents()
+        self.streams = FakeStreams()
         self.saved: list[Change] = []
         self.disk_trouble: Exception | None = None
         self.app = create_app(
@@ -215,7 +260,11 @@ class Rest:
                 settings=self.settings,
                 backend=self.backend,
                 access=self.access,
+                issuer=self.issuer,
+                tickets=self.tickets,
                 roster=self.roster,
+                events=self.events,
+                streams=self.streams,
                 save=self._save,
                 now=now,
             )

@@ -1,5 +1,8 @@
-"""The documented answers, as shapes: a dict is an object with exactly these keys in this order, `key?` one that may
-be missing, `*` any number of keys of one shape, a list an array of one shape, None any plain value."""
+"""The documented answers, as shapes.
+
+A dict is an object with exactly these keys in this order, `key?` one that may be missing, `*` any number of keys of
+one shape, a list an array of one shape, None any plain value, `...` anything.
+"""
 
 from __future__ import annotations
 
@@ -123,12 +126,19 @@ STATUS = {
 PEERS = {"peers": [keys("id address state")]}
 CLIENTS = {"clients": [keys("id user address since transport queue sent dropped")], "total": None}
 ME = {"user_id": None, "roles": [None], "permissions": [None], "expires_at": None}
+HISTORY = {
+    **keys("epoch oldest_seq seq"),
+    "events": [{**keys("type timestamp seq"), "data": ...}],
+    "more": None,
+}
 SESSION = {"token": None, "user_id": None, "expires_at": None, "roles": [None]}
 
 
 def check(shape: Shape, value: object, where: str = "answer") -> None:
     """Fail with the place where `value` is not of this shape."""
     match shape:
+        case _ if shape is ...:
+            pass
         case None:
             assert not isinstance(value, dict | list), where
         case [inner]:

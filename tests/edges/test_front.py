@@ -282,6 +282,7 @@ async def test_an_ipv6_address_is_listened_on_and_the_unspecified_one_takes_ipv4
 def test_an_address_is_written_as_one_dials_it() -> None:
     assert str(Address.of(("::1", 80, 0, 0))) == "[::1]:80"
     assert str(Address.of(("::ffff:192.0.2.1", 80, 0, 0))) == "192.0.2.1:80"
+    assert str(Address.of(("::ffff:0:1:2", 80, 0, 0))) == "[::ffff:0:1:2]:80"
     assert str(Address.of(("192.0.2.1", 80))) == "192.0.2.1:80"
 
 

@@ -15,9 +15,11 @@ from hypothesis import strategies as st
 
 from heliosd import logs
 from heliosd.auth import tokens
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.signing_keys import KeyRing, SigningKey
 
-TOKEN, _ = tokens.issue(SigningKey(bytes(range(32))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9)
+TOKEN, _ = tokens.issue(
+    KeyRing(SigningKey(bytes(range(32)))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9
+)
 
 
 class Terminal(io.StringIO):
@@ -215,3 +217,17 @@ def test_any_text_makes_exactly_one_line(event: str, values: dict[str, str]) -> 
         logs.configure("info", format, stream)
         structlog.get_logger("heliosd").info("%s", event, deep=values)
         assert len(stream.getvalue().splitlines()) == 1
+
+
+PIECES = [
+    *("token", "TICKET=", "Password=", "secret%3D", "eyJ", "bearer.", "Bearer ", "basic ", "Authorization: "),
+    *("abcdefgh", ".x-y_z", "=", " ", "&", "\u212a", "\u017f", "\u0130", "\n"),
+]
+
+
+@given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
+def test_no_text_with_a_secret_passes_for_one_without(text: str) -> None:
+    cleaned = text
+    for pattern, shown in logs._SECRETS:
+        cleaned = pattern.sub(shown, cleaned)
+    assert logs.hide_secrets(None, "", {"event": text}) == {"event": cleaned}

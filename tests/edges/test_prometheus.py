@@ -47,7 +47,9 @@ class Readings:
             backend=cast(Backend, self),
             hub_counters=counters or HubCounters(),
             ws_clients=3,
+            sse_clients=2,
             queue_depth=7,
+            events_stored=True,
             now=LATER,
         ).decode()
 

@@ -81,6 +81,27 @@ async def test_guessing_is_429_for_that_address_and_name_only(rest: Rest) -> Non
     assert (await rest.ask("POST", LOGIN, {**GOOD, "username": "admin"}, user=None)).status_code == 200
 
 
+async def test_an_address_is_the_same_in_both_ways_to_write_it(rest: Rest) -> None:
+    wrong = {**GOOD, "password": "guess"}
+    addresses = ["1.2.3.4", "::ffff:1.2.3.4", "::ffff:102:304"]
+    for attempt in range(10):
+        answer = await rest.ask("POST", LOGIN, wrong, user=None, address=addresses[attempt % 3])
+        assert answer.status_code == 401
+    for address in addresses:
+        assert (await rest.ask("POST", LOGIN, GOOD, user=None, address=address)).status_code == 429
+    assert (await rest.ask("POST", LOGIN, GOOD, user=None, address="1.2.3.5")).status_code == 200
+
+
+async def test_ten_times_as_many_failures_of_one_address_are_429_for_every_name(rest: Rest) -> None:
+    for number in range(100):
+        wrong = {"username": f"guess-{number}", "password": "guess"}
+        assert (await rest.ask("POST", LOGIN, wrong, user=None, address="10.1.1.1")).status_code == 401
+    late = await rest.ask("POST", LOGIN, GOOD, user=None, address="10.1.1.1")
+    assert late.status_code == 429
+    assert 1 <= int(late.headers["Retry-After"]) <= 60
+    assert (await rest.ask("POST", LOGIN, GOOD, user=None, address="10.1.1.2")).status_code == 200
+
+
 async def test_right_passwords_are_never_throttled(rest: Rest) -> None:
     for _ in range(30):
         assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200

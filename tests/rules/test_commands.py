@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from heliosd.commands import AskStatus, BadCommand, Ping, Subscribe, parse
+from heliosd.commands import AskStatus, Authenticate, BadCommand, Ping, Subscribe, parse
 from heliosd.subscription import EVERYTHING, NOTHING, Topic
 
 
@@ -44,6 +44,12 @@ def test_a_pings_data_is_kept_to_the_letter() -> None:
     assert command.id == "a"
 
 
+def test_a_newer_token_is_understood_and_never_shown() -> None:
+    command = parse('{"type":"auth","id":1,"data":{"token":"secret"}}')
+    assert command == Authenticate(1, "secret")
+    assert "secret" not in repr(command)
+
+
 def test_an_id_may_be_a_whole_number() -> None:
     assert parse('{"type":"status","id":7}') == AskStatus(7)
     assert parse('{"type":"status"}') == AskStatus(UNSET)
@@ -67,6 +73,9 @@ def test_an_id_may_be_a_whole_number() -> None:
         ('{"type":"subscribe","data":{"statuses":true}}', "bad_field", "data.statuses"),
         ('{"type":"subscribe","data":{"status":"yes"}}', "bad_field", "data.status"),
         ('{"type":"subscribe","data":null}', "bad_field", "data"),
+        ('{"type":"auth"}', "bad_field", "data.token"),
+        ('{"type":"auth","data":{"token":7}}', "bad_field", "data.token"),
+        ('{"type":"auth","data":{"token":"x","more":1}}', "bad_field", "data.token"),
         ('{"type":"ping","id":true}', "bad_field", "id"),
         ('{"type":"ping","id":1.5}', "bad_field", "id"),
         ('{"type":"ping","id":9007199254740992}', "bad_field", "id"),

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliosd.web import head as head_module
 from heliosd.web.head import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
@@ -219,6 +220,16 @@ def test_no_bytes_raise_anything_but_a_bad_head(raw: bytes) -> None:
 TOKEN = st.text("abcdefghijklmnopqrstuvwxyzABCXYZ0123456789-_.!#$%&'*+^`|~", min_size=1, max_size=20)
 VALUE = st.text("".join(map(chr, (*range(0x20, 0x7F), *range(0x80, 0x100)))), max_size=40)
 SPECIAL = {"host", "content-length", "transfer-encoding", "upgrade", "http2-settings"}
+
+
+@given(
+    st.lists(
+        st.sampled_from([b"\r", b"\n", b"\r\n", b"\t", b"a", b"\x00", b"\x0b", b"\x1f", b"\x7f", b"\x80"])
+    )
+)
+def test_a_whole_head_is_as_clean_as_its_pieces(pieces: list[bytes]) -> None:
+    raw = b"".join(pieces) + b"\r\n\r\n"
+    assert head_module._is_clean(raw) == (head_module._NEVER.search(raw) is None)
 
 
 @given(

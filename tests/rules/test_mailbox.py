@@ -1,81 +1,225 @@
-"""What waits for one client: order, replacement of values, limits."""
+"""What waits for one client: order, conflation of values, limits, and what is known of the dropped."""
 
 from __future__ import annotations
 
+import json
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.hub.mailbox import MAX_QUEUED_BYTES, Mailbox
+from heliosd.hub.mailbox import MAX_QUEUED_BYTES, Dropped, Mailbox
+from heliosd.message import Kind, Message
+from heliosd.subscription import NOTHING, Topic
 
 
-def test_frames_come_out_in_the_order_in_which_they_went_in() -> None:
+def event(seq: int, data: object = None) -> Message:
+    payload = json.dumps(
+        {"type": "custom_metrics", "timestamp": "t", "seq": seq, "data": data or {}}
+    ).encode()
+    return Message("custom_metrics", Kind.EVENT, Topic.CUSTOM_METRICS, payload, seq)
+
+
+def value(name: str, number: int) -> Message:
+    payload = json.dumps({"type": name, "timestamp": "t", "data": {"n": number}}).encode()
+    return Message(name, Kind.VALUE, Topic.STATUS, payload)
+
+
+def metrics(**values: int) -> Message:
+    data = {name: {"value": number, "labels": {}} for name, number in values.items()}
+    payload = json.dumps({"type": "custom_metrics", "timestamp": "t", "data": data}).encode()
+    return Message("custom_metrics", Kind.VALUE, Topic.CUSTOM_METRICS, payload)
+
+
+def answer(name: str = "pong") -> Message:
+    return Message(name, Kind.CONTROL, NOTHING, b'{"type":"%s"}' % name.encode())
+
+
+def drained(box: Mailbox) -> list[Message]:
+    messages = []
+    while (message := box.pop()) is not None:
+        messages.append(message)
+    assert box.size == 0
+    return messages
+
+
+def told(messages: list[Message]) -> list[tuple[str, int | None]]:
+    return [(message.type, message.seq) for message in messages]
+
+
+def test_messages_come_out_in_the_order_in_which_they_went_in() -> None:
     box = Mailbox(8)
-    for frame in (b"a", b"b", b"c"):
-        assert box.put(frame)
-    assert box.take(100) == b"abc"
-    assert len(box) == box.size == 0
+    for message in (event(1), answer(), event(2)):
+        assert box.put(message)
+    assert told(drained(box)) == [("custom_metrics", 1), ("pong", None), ("custom_metrics", 2)]
 
 
 def test_a_newer_value_removes_the_older_one_and_goes_to_the_end() -> None:
     box = Mailbox(8)
-    box.put(b"old-status", "status_update")
-    box.put(b"event")
-    box.put(b"new-status", "status_update")
-    assert box.take(100) == b"eventnew-status"
+    for message in (value("latency", 1), event(1), value("latency", 2)):
+        box.put(message)
+    first, second = drained(box)
+    assert (first.seq, second.data) == (1, {"n": 2})
+
+
+def test_values_of_custom_metrics_merge_by_name() -> None:
+    box = Mailbox(8)
+    for message in (metrics(a=1, b=1), event(1), metrics(b=2, c=2)):
+        box.put(message)
+    _, merged = drained(box)
+    assert {name: view["value"] for name, view in merged.data.items()} == {"a": 1, "b": 2, "c": 2}
+
+
+def test_a_deletion_drops_the_pending_values_of_its_metric_and_only_those() -> None:
+    box = Mailbox(8)
+    box.put(metrics(a=1, b=1))
+    box.put(event(1, {"a": None}))
+    first, second = drained(box)
+    assert (list(first.data), second.seq) == (["b"], 1)
+    box.put(metrics(a=1))
+    box.put(event(2, {"a": None}))
+    assert told(drained(box)) == [("custom_metrics", 2)]
+
+
+def test_a_registration_leaves_pending_values_alone() -> None:
+    box = Mailbox(8)
+    box.put(metrics(a=1))
+    box.put(event(1, {"b": {"value": 0, "labels": {}}}))
+    assert [list(message.data) for message in drained(box)] == [["a"], ["b"]]
 
 
 def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
     box = Mailbox(2)
-    assert box.put(b"1")
-    assert box.put(b"2")
-    assert not box.put(b"3")
-    assert box.take(100) == b"12"
+    assert box.put(event(1))
+    assert box.put(event(2))
+    assert not box.put(event(3))
+    assert told(drained(box)) == [("custom_metrics", 1), ("custom_metrics", 2)]
 
 
 def test_a_newer_value_finds_room_in_a_full_queue() -> None:
     box = Mailbox(2)
-    box.put(b"old", "latency")
-    box.put(b"event")
-    assert box.put(b"new", "latency")
-    assert box.take(100) == b"eventnew"
+    box.put(value("latency", 1))
+    box.put(event(1))
+    assert box.put(value("latency", 2))
 
 
 def test_a_queue_holds_no_more_than_a_mebibyte() -> None:
     box = Mailbox(256)
-    half = bytes(MAX_QUEUED_BYTES // 2)
+    half = Message("status", Kind.SNAPSHOT, NOTHING, bytes(MAX_QUEUED_BYTES // 2))
     assert box.put(half)
     assert box.put(half)
-    assert not box.put(b"x")
+    assert not box.put(answer())
 
 
-def test_last_words_are_taken_even_when_the_queue_is_full() -> None:
-    box = Mailbox(1)
-    box.put(b"event")
-    box.put_last_words(b"close")
-    assert box.take(100) == b"eventclose"
+def test_what_is_dropped_is_known_by_its_first_and_last_number_and_answers_stay() -> None:
+    box = Mailbox(8)
+    for message in (event(3), value("latency", 1), answer(), event(5)):
+        box.put(message)
+    assert box.drop() == Dropped(from_seq=3, to_seq=5, events=2)
+    assert told(drained(box)) == [("pong", None)]
+    assert box.drop() is None
 
 
-@given(
-    st.lists(st.tuples(st.binary(min_size=1, max_size=40), st.sampled_from([None, None, "a", "b"]))),
-    st.integers(1, 60),
+def test_gaps_that_were_not_told_yet_merge() -> None:
+    box = Mailbox(8)
+    box.put(event(1))
+    first = box.drop()
+    assert first is not None
+    box.put_gap(answer("gap"), first, answer("status"))
+    box.put(event(4))
+    assert box.untold == 1
+    assert box.drop() == Dropped(from_seq=1, to_seq=4, events=2)
+
+
+def test_a_gap_that_went_out_is_not_told_again() -> None:
+    box = Mailbox(8)
+    box.put(event(1))
+    first = box.drop()
+    assert first is not None
+    box.put_gap(answer("gap"), first, answer("status"))
+    box.pop()
+    box.put(event(4))
+    assert box.untold == 0
+    assert box.drop() == Dropped(from_seq=4, to_seq=4, events=1)
+
+
+def test_for_an_expired_token_only_answers_go_and_no_gap() -> None:
+    box = Mailbox(8)
+    box.put(event(1))
+    first = box.drop()
+    assert first is not None
+    box.put_gap(answer("gap"), first, event(2))
+    box.put(answer("authenticated"))
+    message = box.pop(answers_only=True)
+    assert message is not None
+    assert message.type == "authenticated"
+    assert not box.has(answers_only=True)
+    assert box.pop(answers_only=True) is None
+    assert [m.type for m in drained(box)] == ["gap", "custom_metrics"]
+
+
+NAMES = st.sampled_from(["a", "b", "c"])
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("set"), st.dictionaries(NAMES, st.integers(), min_size=1)),
+        st.tuples(st.just("delete"), NAMES),
+        st.tuples(st.just("pop"), st.none()),
+    ),
+    max_size=60,
 )
-def test_whatever_went_in_comes_out_whole_once_and_in_order(
-    puts: list[tuple[bytes, str | None]], at_most: int
-) -> None:
-    box = Mailbox(16)
-    expected: list[tuple[bytes, str | None]] = []
-    for frame, name in puts:
-        if name is not None:
-            expected = [item for item in expected if item[1] != name]
-        if len(expected) < 16:
-            expected.append((frame, name))
-            assert box.put(frame, name)
-        else:
-            assert not box.put(frame, name)
-    assert box.size == sum(len(frame) for frame, _ in expected)
-    batches = []
-    while box:
-        batches.append(box.take(at_most))
-        assert batches[-1]
-    assert b"".join(batches) == b"".join(frame for frame, _ in expected)
-    assert box.size == 0
+
+
+@given(STEPS)
+def test_conflation_never_loses_a_metrics_last_value(steps: list[tuple[str, object]]) -> None:
+    """Whoever takes all that comes out ends where whoever saw every change ends."""
+    box = Mailbox(1000)
+    truth: dict[str, int] = {}
+    seen: dict[str, int] = {}
+    seq = 0
+
+    def take(message: Message) -> None:
+        for name, view in message.data.items():
+            if view is None:
+                seen.pop(name, None)
+            else:
+                seen[name] = view["value"]
+
+    for step, what in steps:
+        if step == "set":
+            assert isinstance(what, dict)
+            truth |= what
+            assert box.put(metrics(**what))
+        elif step == "delete":
+            assert isinstance(what, str)
+            seq += 1
+            truth.pop(what, None)
+            assert box.put(event(seq, {what: None}))
+        elif (message := box.pop()) is not None:
+            take(message)
+    for message in drained(box):
+        take(message)
+    assert seen == truth
+
+
+@pytest.mark.parametrize("limit", [1, 3])
+@given(data=st.data())
+def test_every_event_comes_out_once_in_order_or_is_named_as_dropped(limit: int, data: st.DataObject) -> None:
+    box = Mailbox(limit)
+    out: list[int] = []
+    lost: list[int] = []
+    gaps = 0
+    for seq in range(1, 30):
+        if not box.put(event(seq)):
+            dropped = box.drop()
+            one = Dropped(seq, seq, 1)
+            dropped = one if dropped is None else dropped.and_then(one)
+            box.put_gap(answer("gap"), dropped, answer("status"))
+            lost = [*[n for n in lost if n < dropped.from_seq], *range(dropped.from_seq, dropped.to_seq + 1)]
+        if data.draw(st.booleans()):
+            message = box.pop()
+            if message is not None and message.seq is not None:
+                out.append(message.seq)
+            gaps += message is not None and message.type == "gap"
+    out += [message.seq for message in drained(box) if message.seq is not None]
+    assert sorted(out + lost) == list(range(1, 30))
+    assert out == sorted(out)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
 
@@ -15,20 +15,29 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
 
+from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
+from heliosd.auth.passwords import DECOY
+from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant
 from heliosd.cluster.custom_metrics import MetricView
-from heliosd.config import Config, Settings
-from heliosd.events import PeerChanged, StateChanged
-from heliosd.history import History
+from heliosd.config import AuthConfig, Config, Settings, UserConfig
+from heliosd.durable import Change, Saved
+from heliosd.errors import StoreFull
+from heliosd.events import Happened, PeerChanged, StateChanged
+from heliosd.history import Cursor
 from heliosd.hub.client import Client
+from heliosd.hub.event_log import EventLog
 from heliosd.hub.hub import Hub, Item
 from heliosd.hub.reports import Reports
-from heliosd.messages import ClientId, Kind, Message
-from heliosd.subscription import NOTHING, Topic
+from heliosd.message import Kind, Message
+from heliosd.messages import ClientId
+from heliosd.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
 
-ELECTED = StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")
-ADDED = PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003")
+ELECTED = Happened(
+    StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")
+)
+ADDED = Happened(PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003"))
 FOREVER = 10**9
 
 
@@ -107,6 +116,32 @@ class Socket:
         return isinstance(self.events()[-1], CloseConnection)
 
 
+class Disk:
+    """A store that the test fills up, and the word for what is in it."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.transactions = 0
+        self.full = False
+        self.epoch = ""
+
+    async def save(self, changes: Sequence[Change]) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.full:
+            raise StoreFull("no space left on device")
+        self.transactions += 1
+        self.changes += changes
+
+    def vouched(self) -> str:
+        return self.epoch
+
+    def vouch(self, epoch: str) -> None:
+        self.epoch = epoch
+
+    def disown(self) -> None:
+        self.epoch = ""
+
+
 class FixedReports(Reports):
     """Reports without a backend: the hub is what is tested."""
 
@@ -137,30 +172,37 @@ class House:
     inbox: trio.MemorySendChannel[Item]
     nursery: trio.Nursery
     settings: Settings
+    access: Access
+    disk: Disk
     ended: trio.Event = field(default_factory=trio.Event)
     serials: count[int] = field(default_factory=count)
 
-    def join(self, jti: str = "jti") -> tuple[Client, Socket]:
+    def join(
+        self,
+        jti: str = "jti",
+        *,
+        cursor: Cursor | None = None,
+        subscription: Subscription = TO_EVERYTHING,
+        identity: Identity | None = None,
+        deflates: bool = False,
+    ) -> tuple[Client, Socket]:
         serial, socket = next(self.serials), Socket()
-        identity = Identity(
-            user_id="admin",
-            roles=("admin",),
-            permissions=frozenset({"admin:*"}),
-            jti=jti,
-            issued_at=0.0,
-            expires_at=1e12,
-        )
         client = Client(
             serial=serial,
             client_id=f"c{serial}",
-            identity=identity,
+            identity=identity or self.identity(jti),
             address="127.0.0.1:1",
             since=0.0,
             outlet=socket,
             send_buffer=self.settings.current.websocket.send_buffer,
+            subscription=subscription,
+            deflates=deflates,
         )
-        self.hub.join(client)
+        self.hub.join(client, cursor)
         return client, socket
+
+    def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
+        return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
     async def tell(self, *items: Item) -> None:
         for item in items:
@@ -173,23 +215,32 @@ class House:
         )
 
 
+def now() -> Instant:
+    return Instant(1_700_000_000 + trio.current_time(), trio.current_time())
+
+
 @asynccontextmanager
 async def open_house() -> AsyncIterator[House]:
-    settings = Settings(Config())
+    admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
+    settings = Settings(Config(auth=AuthConfig(users=(admin,))))
+    access = Access(settings, KeyRing(SigningKey(bytes(range(32)))), {})
+    disk = Disk()
     inbox, outbox = trio.open_memory_channel[Item](256)
     async with trio.open_nursery() as nursery:
         hub = Hub(
             settings=settings,
-            history=History("test", 100),
-            now=lambda: Instant(1_700_000_000 + trio.current_time(), trio.current_time()),
+            log=EventLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
+            access=access,
+            now=now,
             pumps=nursery,
         )
-        house = House(hub, inbox, nursery, settings)
+        house = House(hub, inbox, nursery, settings, access, disk)
 
         async def run(*, task_status: trio.TaskStatus[None]) -> None:
             await hub.run(outbox, FixedReports(), task_status=task_status)
             house.ended.set()
 
         await nursery.start(run)
+        nursery.start_soon(hub.rights.run)
         yield house
         nursery.cancel_scope.cancel()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 
 import trio
@@ -29,7 +29,7 @@ from heliosd.durable import (
     ValueSet,
 )
 from heliosd.errors import StoreFull
-from heliosd.events import Event, Value
+from heliosd.events import Event, Happened, Value
 from heliosd.raft.disk import Disk
 
 CONFIG = SimulatedConfig(seed=7)
@@ -108,11 +108,25 @@ async def living(
     store: MemoryStore | None = None, config: SimulatedConfig = CONFIG, node: str = "node-1"
 ) -> AsyncIterator[SimulatedBackend]:
     """A backend that runs for as long as the block, and then is gone as after a kill."""
-    backend = make_backend(store or MemoryStore(), config, node)
+    store = store or MemoryStore()
+    backend = make_backend(store, config, node)
     async with trio.open_nursery() as nursery:
+        await nursery.start(keep_receipts, backend, store)
         await nursery.start(backend.run)
         yield backend
         nursery.cancel_scope.cancel()
+
+
+async def keep_receipts(
+    backend: SimulatedBackend, store: MemoryStore, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Store what goes with each event, as the hub does."""
+    async with backend.events() as events:
+        task_status.started()
+        async for item in events:
+            if isinstance(item, Happened) and item.receipt:
+                with suppress(StoreFull):
+                    await store.save(item.receipt)
 
 
 async def ready(backend: SimulatedBackend) -> None:
@@ -127,7 +141,7 @@ async def follow(
     async with backend.events() as events:
         task_status.started()
         async for event in events:
-            into.append(event)  # noqa: PERF401 (they are read while they come in)
+            into.append(event.event if isinstance(event, Happened) else event)  # noqa: PERF401 (they are read while they come in)
 
 
 def register(name: str = "app_requests") -> RegisterMetric:

@@ -15,6 +15,7 @@ from heliosd.cluster.simulated import SimulatedBackend
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from heliosd.events import (
     Event,
+    Happened,
     MetricsDefined,
     MetricsMoved,
     PeerChanged,
@@ -275,7 +276,8 @@ async def test_a_listener_that_takes_nothing_holds_up_nobody_and_misses_no_event
             value = 0.0
             with trio.fail_after(5):
                 while value < 200:
-                    event = await events.receive()
+                    item = await events.receive()
+                    event = item.event if isinstance(item, Happened) else item
                     if isinstance(event, MetricsDefined):
                         names += event.metrics
                     elif isinstance(event, MetricsMoved):

@@ -46,6 +46,14 @@ class Done(Struct, frozen=True):
     ok: bool = True
 
 
+class TicketIssued(Struct, frozen=True):
+    ticket: str
+    expires_at: str
+
+    def __repr__(self) -> str:
+        return f"TicketIssued(expires_at={self.expires_at!r})"
+
+
 class Me(Struct, frozen=True):
     user_id: str
     roles: tuple[str, ...]
@@ -55,12 +63,12 @@ class Me(Struct, frozen=True):
 
 async def log_in(call: Call[Nothing, Credentials]) -> Answer:
     name, password = call.body.username, call.body.password
-    await call.desk.check(name, password, address=call.address, now_mono=call.now.mono)
+    await call.desk.check(name, password, address=call.address.host, now_mono=call.now.mono)
     return Answer(body=_session(call.parts.access.issue(name, call.now.wall)))
 
 
 async def refresh(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=_session(call.parts.access.issue(call.who.user_id, call.now.wall)))
+    return Answer(body=_session(call.parts.access.renew(call.who, call.now.wall)))
 
 
 async def log_out(call: Call[Nothing, Logout]) -> Answer:
@@ -81,6 +89,11 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
     with trio.fail_after(SAVE_SECONDS, shield=True):
         await call.parts.save([revoked])
     return Answer(body=Done())
+
+
+async def issue_ticket(call: Call[Nothing, Nothing]) -> Answer:
+    ticket = call.parts.tickets.issue(call.who, call.now)
+    return Answer(status=201, body=TicketIssued(ticket.text, rfc3339(ticket.expires_at)))
 
 
 async def show_me(call: Call[Nothing, Nothing]) -> Answer:

@@ -27,6 +27,9 @@ async def show_health(_: Call[Nothing, Nothing]) -> Answer:
 
 async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
     reason = call.parts.backend.not_ready()
+    trouble = call.parts.events.trouble
+    if reason is None and trouble is not None:
+        reason = f"events cannot be stored: {trouble}"
     if reason is None:
         return Answer(body=Readiness(ready=True))
     return Answer(
@@ -48,8 +51,10 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
     text = prometheus.exposition(
         backend=call.parts.backend,
         hub_counters=roster.counters,
-        ws_clients=roster.count(),
+        ws_clients=roster.count("websocket"),
+        sse_clients=roster.count("sse"),
         queue_depth=roster.queue_depth(),
+        events_stored=call.parts.events.trouble is None,
         now=call.now,
     )
     return Answer(body=text, headers={"Content-Type": prometheus.CONTENT_TYPE})

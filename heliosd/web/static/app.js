@@ -17,8 +17,10 @@ let drawing = false;
 
 const feed = new Feed(
   session,
+  () => model.cursor,
   (message) => {
     model.take(message);
+    if (message.type === "authenticated") showAccount(session);
     drawSoon();
   },
   ({ name, reason }) => {

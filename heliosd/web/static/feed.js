@@ -1,6 +1,7 @@
-/** The live connection: keeps one WebSocket open, and says at every moment how that stands. */
+/** The live connection: keeps one WebSocket open, goes on where it stopped, and says at every moment how it stands. */
 
 import { delaySeconds } from "./backoff.js";
+import { Refused } from "./session.js";
 
 /** @typedef {import("./session.js").Session} Session */
 /** @typedef {{type: string, timestamp?: string, seq?: number, data?: any}} Message */
@@ -21,6 +22,7 @@ import { delaySeconds } from "./backoff.js";
 const SETTLED_SECONDS = 10;
 const QUIET_SECONDS = 20;
 const PONG_SECONDS = 15;
+const RENEW_SECONDS = 1;
 
 /** @type {Record<number, Goodbye>} */
 const GOODBYES = {
@@ -53,6 +55,8 @@ const REFUSALS = {
 export class Feed {
   /** @type {WebSocket | null} */
   #socket = null;
+  /** Counts what was begun: whatever belongs to an older attempt is not heard any more. */
+  #attempt = 0;
   #failures = 0;
   #liveSince = 0;
   #pingedAt = 0;
@@ -65,11 +69,13 @@ export class Feed {
 
   /**
    * @param {Session} session
+   * @param {() => Record<string, string>} cursor where to go on, as the query of the next connection
    * @param {(message: Message) => void} onMessage
    * @param {(state: FeedState) => void} onState
    */
-  constructor(session, onMessage, onState) {
+  constructor(session, cursor, onMessage, onState) {
     this.session = session;
+    this.cursor = cursor;
     this.onMessage = onMessage;
     this.onState = onState;
     setInterval(() => this.#checkPulse(), 5000);
@@ -82,17 +88,27 @@ export class Feed {
     this.#open();
   }
 
-  #open() {
+  async #open() {
     this.#drop();
+    const attempt = this.#attempt;
     this.#enter({ then: "connecting", reason: this.state.name === "reconnecting" ? this.state.reason : "" });
-    const socket = (this.#socket = this.session.openSocket());
+    let url;
+    try {
+      url = await this.session.socketUrl(this.cursor());
+    } catch (error) {
+      const expired = error instanceof Refused && error.status === 401;
+      if (attempt === this.#attempt) this.#lose(expired ? REFUSALS.expired : REFUSALS.unreachable);
+      return;
+    }
+    if (attempt !== this.#attempt) return; // given up, or begun anew, while we asked
+    const socket = (this.#socket = new WebSocket(url));
     let opened = false;
     socket.onopen = () => {
       opened = true;
       this.heardAt = performance.now();
     };
     socket.onmessage = (event) => this.#hear(event.data);
-    socket.onclose = (event) => this.#closed(socket, opened, event.code);
+    socket.onclose = (event) => this.#closed(attempt, opened, event.code);
   }
 
   /**
@@ -119,18 +135,35 @@ export class Feed {
       this.#liveSince = this.heardAt;
       this.#enter({ then: "live", reason: "" });
     }
+    if (message.type === "token_expiring") this.#renewSoon(this.#attempt);
     this.onMessage(message);
   }
 
   /**
-   * @param {WebSocket} socket
+   * Let the connection stand on a newer token.
+   *
+   * @param {number} attempt
+   */
+  async #renewSoon(attempt) {
+    // A token of less than a minute is said to expire as soon as it is new.
+    await new Promise((wake) => setTimeout(wake, RENEW_SECONDS * 1000));
+    if (attempt !== this.#attempt) return;
+    try {
+      const token = await this.session.refresh();
+      if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ type: "auth", data: { token } }));
+    } catch {
+      // Without a newer token the daemon closes the connection, and its code says what then.
+    }
+  }
+
+  /**
+   * @param {number} attempt
    * @param {boolean} opened
    * @param {number} code
    */
-  async #closed(socket, opened, code) {
+  async #closed(attempt, opened, code) {
     const goodbye = opened ? (GOODBYES[code] ?? LOST) : REFUSALS[await this.session.standing()];
-    if (socket !== this.#socket) return; // given up, or replaced, while we asked
-    this.#lose(goodbye);
+    if (attempt === this.#attempt) this.#lose(goodbye);
   }
 
   /** @param {Goodbye} goodbye */
@@ -152,6 +185,7 @@ export class Feed {
 
   /** Forget the socket; what it may still say is not heard. */
   #drop() {
+    this.#attempt += 1;
     clearTimeout(this.#retry);
     const socket = this.#socket;
     this.#socket = null;

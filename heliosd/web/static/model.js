@@ -63,12 +63,28 @@ export class Model {
   values = new Map();
   /** The seq of the newest event that is known of; null before any. @type {number | null} */
   seq = null;
+  /** Which numbering that seq belongs to. */
+  #epoch = "";
   #lastId = 0;
+
+  /**
+   * Where to go on, as the query of the next connection.
+   *
+   * @returns {Record<string, string>}
+   */
+  get cursor() {
+    return this.seq === null ? { after: "now" } : { epoch: this.#epoch, after: String(this.seq) };
+  }
 
   /** @param {Message} message */
   take(message) {
     const data = message.data ?? {};
-    if (message.type === "status") {
+    if (message.type === "welcome") {
+      this.#begin(data, message.timestamp);
+    } else if (message.type === "gap") {
+      this.#miss(data.from_seq, data.to_seq, message.timestamp, ": it was too slow");
+      this.seq = data.to_seq;
+    } else if (message.type === "status") {
       this.#expect(data.as_of_seq, 0, message.timestamp);
       this.metrics = new Map();
       this.#mergeMetrics(data.custom_metrics ?? {});
@@ -114,6 +130,22 @@ export class Model {
   }
 
   /**
+   * A connection begins, or the daemon's numbering does. What could not be told again shows itself in the status
+   * that follows, whose seq lies further on.
+   *
+   * @param {any} data of the welcome
+   * @param {string} [timestamp]
+   */
+  #begin({ epoch, seq, recovered }, timestamp) {
+    if (!recovered && (epoch !== this.#epoch || seq < (this.seq ?? 0))) {
+      this.#list("note", timestamp, "The daemon began a new order of events: some may be missing here.");
+      this.seq = seq;
+    }
+    this.#epoch = epoch;
+    this.seq ??= seq;
+  }
+
+  /**
    * Hold a seq against the last one: a hole is said, never passed over.
    *
    * @param {number | undefined} seq as told
@@ -122,14 +154,20 @@ export class Model {
    */
   #expect(seq, step, timestamp) {
     if (typeof seq !== "number") return;
-    if (this.seq !== null && seq < this.seq + step) {
-      this.#list("note", timestamp, "The daemon began a new order of events: some may be missing here.");
-    } else if (this.seq !== null && seq > this.seq + step) {
-      const [first, last] = [this.seq + 1, seq - step];
-      const which = first === last ? `Event #${first} was` : `Events #${first} to #${last} were`;
-      this.#list("note", timestamp, `${which} not heard by this page.`);
-    }
+    if (this.seq !== null && seq > this.seq + step)
+      this.#miss(this.seq + 1, seq - step, timestamp);
     this.seq = seq;
+  }
+
+  /**
+   * @param {number} first
+   * @param {number} last
+   * @param {string | undefined} timestamp
+   * @param {string} why
+   */
+  #miss(first, last, timestamp, why = "") {
+    const which = first === last ? `Event #${first} was` : `Events #${first} to #${last} were`;
+    this.#list("note", timestamp, `${which} not heard by this page${why}.`);
   }
 
   /**

@@ -1,6 +1,6 @@
 /**
  * Who is signed in. The token lives in this object alone: never in storage, a cookie or a URL, so that it is gone
- * with the page.
+ * with the page. Where only a URL can say who asks, a ticket does, which works once.
  */
 
 const ANSWER_SECONDS = 10;
@@ -79,6 +79,23 @@ export class Session {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ username, password }),
     });
+    await this.#take(answer);
+  }
+
+  /**
+   * Have the token replaced by a newer one.
+   *
+   * @returns {Promise<string>} the new token, for the connection that stands on the old one
+   * @throws {Refused | Unreachable} and then the old one stays
+   */
+  async refresh() {
+    const answer = await ask("/api/auth/refresh", { method: "POST", headers: this.#headers() });
+    await this.#take(answer);
+    return this.#token;
+  }
+
+  /** @param {Response} answer to a login or a refresh */
+  async #take(answer) {
     if (!answer.ok) throw new Refused(answer.status, explain(answer));
     const { token, user_id, expires_at } = await answer.json().catch(() => ({}));
     if (typeof token !== "string" || !token)
@@ -132,11 +149,21 @@ export class Session {
     }
   }
 
-  /** Open the cluster's WebSocket. The token travels as a subprotocol, the one header that a page can set. */
-  openSocket() {
+  /**
+   * The address of the cluster's WebSocket, good for one connection within 30 s.
+   *
+   * @param {Record<string, string>} cursor where to go on
+   * @returns {Promise<URL>}
+   * @throws {Refused | Unreachable}
+   */
+  async socketUrl(cursor) {
+    const answer = await ask("/api/auth/ticket", { method: "POST", headers: this.#headers() });
+    if (!answer.ok) throw new Refused(answer.status, explain(answer));
+    const { ticket } = await answer.json().catch(() => ({}));
     const url = new URL("/ws/cluster", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
-    return new WebSocket(url.href, ["heliosd.v1", `bearer.${this.#token}`]);
+    url.search = String(new URLSearchParams({ ticket: String(ticket), ...cursor }));
+    return url;
   }
 
   #headers() {

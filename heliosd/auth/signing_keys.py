@@ -1,0 +1,91 @@
+"""The daemon's own keys: secrets for HS256, of which the first signs and all verify.
+
+Two keys side by side let one take over from the other: tokens of both hold until the old one is taken away.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+
+import jwt
+from jwt.algorithms import HMACAlgorithm
+
+from ..errors import KeyUnusable
+
+ALGORITHM = "HS256"
+MIN_KEY_BYTES = 32
+"""RFC 7518 section 3.2: a key at least as long as the hash."""
+MAX_KEYS = 8
+"""Every one of them is tried on a token that none of them signed."""
+
+_MARK_BYTES = 16
+_JWS = jwt.PyJWS(algorithms=[ALGORITHM])
+
+
+class SigningKey:
+    """The secret that signs tokens. It shows itself nowhere; raises `KeyUnusable` if it is too weak."""
+
+    __slots__ = ("_secret", "name")
+
+    def __init__(self, secret: bytes) -> None:
+        if len(secret) < MIN_KEY_BYTES:
+            raise KeyUnusable(
+                f"the signing key has {len(secret)} bytes; HS256 needs at least {MIN_KEY_BYTES} random ones"
+            )
+        if len(set(secret)) == 1:
+            raise KeyUnusable("the signing key is one byte repeated; it needs to be random")
+        try:
+            # PyJWT knows public keys and certificates in all their forms. Anyone may have one of those.
+            HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
+        except jwt.InvalidKeyError:
+            raise KeyUnusable(
+                "the signing key is a public or private key or a certificate; HS256 needs a random secret"
+            ) from None
+        if secret.startswith(b"-----BEGIN"):
+            raise KeyUnusable("the signing key is a part of a PEM file; HS256 needs a random secret")
+        self._secret = secret
+        self.name = self.mark("name", "")
+        """Tells this key from others, and nothing about the secret."""
+
+    def sign(self, payload: bytes) -> str:
+        """`payload` as a signed compact token."""
+        return _JWS.encode(payload, self._secret, algorithm=ALGORITHM)
+
+    def opened(self, token: str) -> bytes:
+        """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
+        payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]
+        return payload
+
+    def mark(self, purpose: str, text: str) -> str:
+        """A short text that stands for `text` and that only the holder of this key can make or check."""
+        # The NUL keeps marks apart from signatures: what a token's signature covers has none.
+        digest = hmac.digest(self._secret, f"{purpose}\0{text}".encode(), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest[:_MARK_BYTES]).rstrip(b"=").decode()
+
+
+class KeyRing:
+    """The keys that count at present, at least one. The first signs new tokens."""
+
+    __slots__ = ("_keys",)
+
+    def __init__(self, signer: SigningKey, *others: SigningKey) -> None:
+        self._keys = (signer, *others)
+
+    @property
+    def signer(self) -> SigningKey:
+        return self._keys[0]
+
+    def opened(self, token: str) -> tuple[bytes, SigningKey]:
+        """The payload of a token that one of the keys signed, and which. Raises jwt.PyJWTError for any other."""
+        for key in self._keys[:-1]:
+            try:
+                return key.opened(token), key
+            except jwt.InvalidSignatureError:
+                continue
+        return self._keys[-1].opened(token), self._keys[-1]
+
+    def named(self, name: str) -> SigningKey | None:
+        """The key of that `SigningKey.name`, if it still counts."""
+        return next((key for key in self._keys if key.name == name), None)

@@ -1,0 +1,138 @@
+"""`heliosd watch`: what happens in the cluster, live in the terminal.
+
+Events go to standard output, a line each; what becomes of the connection to standard error. With `--json`
+standard output gets every message exactly as it was received, and lines of the types `connected`, `disconnected`
+and `gap` for what the daemon cannot say itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+
+import msgspec
+import trio
+
+from ..client import Client, Connected, Disconnected, FollowingEnded, Gap, Item, open_client
+from ..client_socket import sole_error
+from ..clock import rfc3339
+from ..following import cursor_text, parse_cursor
+from ..history import Cursor
+from ..narrowing import BadSubscription
+from ..subscription import Subscription
+from .exits import INTERRUPTED, OK, Usage, complain
+from .paper import Paper, coloured, printable, standard_output
+from .target import Target, target_of
+from .telling import Teller
+
+
+class _Line(msgspec.Struct, frozen=True):
+    type: str
+    timestamp: str
+    data: dict[str, object]
+
+
+def run(options: argparse.Namespace) -> int:
+    types = _types(options.types)
+    since = _since(options.since)
+    watch = _Watch(target_of(options), types=types, since=since, as_json=options.json)
+    try:
+        with sole_error():
+            trio.run(watch.run)
+    except KeyboardInterrupt:
+        watch.say_where_it_stopped()
+        return INTERRUPTED
+    except FollowingEnded:
+        watch.say_where_it_stopped()
+        raise
+    return OK
+
+
+def _types(text: str | None) -> frozenset[str]:
+    if text is None:
+        return frozenset()
+    try:
+        Subscription.of_types(text)
+    except BadSubscription as wrong:
+        raise Usage(f"--types: {wrong}") from None
+    return frozenset(name.strip() for name in text.split(","))
+
+
+def _since(text: str | None) -> Cursor | None:
+    try:
+        return None if text is None else parse_cursor(text)
+    except ValueError as wrong:
+        raise Usage(f"--since: {wrong}") from None
+
+
+class _Watch:
+    def __init__(self, target: Target, *, types: frozenset[str], since: Cursor | None, as_json: bool) -> None:
+        self._target = target
+        self._types = types
+        self._since = since
+        self._as_json = as_json
+        self._client: Client | None = None
+        self._teller = Teller(types, colour=coloured(sys.stdout))
+        self._lost = False
+
+    async def run(self) -> None:
+        """Show what comes, until it cannot go on."""
+        paper = standard_output()
+        async with open_client(
+            self._target.url,
+            self._target.credentials,
+            subscription=dict.fromkeys(sorted(self._types), True) or None,
+            since=self._since,
+            notices=True,
+        ) as client:
+            self._client = client
+            async for item in client:
+                if self._as_json:
+                    await paper.write(json_line(item, rfc3339(time.time())))
+                else:
+                    await self._show(paper, item)
+
+    async def _show(self, paper: Paper, item: Item) -> None:
+        match item:
+            case Connected():
+                complain(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")
+                self._lost = False
+            case Disconnected():
+                self._lost = True
+                complain(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
+            case _:
+                lines = self._teller.lines(item, rfc3339(time.time()))
+                if text := "".join(f"{line}\n" for line in lines):
+                    await paper.write(text)
+
+    def say_where_it_stopped(self) -> None:
+        cursor = None if self._client is None else self._client.cursor
+        if cursor is not None and not self._as_json:
+            complain(f"stopped; --since {cursor_text(cursor)} goes on from here")
+
+
+def json_line(item: Item, now: str) -> str:
+    """One item as one line of JSON, with its end. `now` is RFC 3339."""
+    match item:
+        case Connected():
+            line = _Line("connected", now, {"url": item.url})
+        case Disconnected():
+            line = _Line(
+                "disconnected",
+                now,
+                {"reason": item.reason, "code": item.code, "retry_in": round(item.retry_in, 3)},
+            )
+        case Gap(raw=None):
+            data: dict[str, object] = {
+                "from_seq": item.from_seq,
+                "to_seq": item.to_seq,
+                "reason": item.reason,
+            }
+            data |= {"epoch": item.epoch, "previous_epoch": item.previous_epoch}
+            line = _Line("gap", now, data)
+        case _:
+            raw = item.raw or ""
+            # Between the parts of a JSON text a line end means nothing.
+            return raw.replace("\n", " ").replace("\r", " ") + "\n"
+    return msgspec.json.encode(line).decode() + "\n"

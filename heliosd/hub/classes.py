@@ -1,0 +1,63 @@
+"""Clients by what they asked for: whoever asked for the same gets the same bytes, made once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..message import Message
+from ..subscription import Subscription
+from .client import Client
+
+
+class SubscriptionClass:
+    """The clients of one subscription, those that took compression apart from those that did not."""
+
+    __slots__ = ("deflating", "plain", "subscription")
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.subscription = subscription
+        self.plain: dict[str, Client] = {}
+        self.deflating: dict[str, Client] = {}
+
+    def members(self, client: Client) -> dict[str, Client]:
+        """The half that `client` belongs to."""
+        return self.deflating if client.deflates else self.plain
+
+    def receivers(self) -> Iterator[tuple[list[Client], bool]]:
+        """The clients of each half as they are now, and whether they took compression."""
+        if self.plain:
+            yield list(self.plain.values()), False
+        if self.deflating:
+            yield list(self.deflating.values()), True
+
+
+class Classes:
+    """All subscriptions in force, and who has which."""
+
+    def __init__(self) -> None:
+        self._classes: dict[Subscription, SubscriptionClass] = {}
+
+    def add(self, client: Client) -> None:
+        subscription = client.subscription
+        found = self._classes.get(subscription)
+        if found is None:
+            found = self._classes[subscription] = SubscriptionClass(subscription)
+        # One object for all who said the same: thousands of equal ones would be kept otherwise.
+        client.subscription = found.subscription
+        found.members(client)[client.id] = client
+
+    def remove(self, client: Client) -> None:
+        found = self._classes.get(client.subscription)
+        if found is None:
+            return
+        found.members(client).pop(client.id, None)
+        if not found.plain and not found.deflating:
+            del self._classes[client.subscription]
+
+    def cut(self, message: Message) -> list[tuple[SubscriptionClass, Message]]:
+        """Each class that gets something of `message`, with what it gets: cut once for each narrowing."""
+        return [
+            (of, mine)
+            for of in self._classes.values()
+            if (mine := message.cut_for(of.subscription)) is not None
+        ]

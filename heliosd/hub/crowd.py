@@ -1,0 +1,188 @@
+"""The crowd: who is connected, and how one of them is told something, pinged, or sent away.
+
+Everything here is synchronous but the pings, and waits for no client.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Callable, Sequence
+from typing import assert_never
+
+import trio
+
+from .. import messages
+from ..clock import Instant
+from ..config import Settings
+from ..message import Kind, Message
+from ..websocket.frames import ping_frame, pong_frame
+from .client import Client, Delivery
+from .counters import HubCounters
+from .goodbye import DISCONNECTED, REVOKED, TOO_SLOW, Goodbye
+from .mailbox import Dropped
+from .pumps import write_pump
+from .roster import ClientView, Transport
+
+PING_SLOTS = 64
+"""Clients are pinged in so many groups over a ping interval, never all in one tick."""
+
+
+class Crowd(ABC):
+    """All clients of one daemon. Implements `web.parts.Roster`."""
+
+    def __init__(self, settings: Settings, now: Callable[[], Instant], pumps: trio.Nursery) -> None:
+        self.counters = HubCounters()
+        self._settings = settings
+        self._now = now
+        self._pumps = pumps
+        self._clients: dict[str, Client] = {}
+        self._transports: Counter[Transport] = Counter()
+        self._closing: Goodbye | None = None
+        self._empty = trio.Event()
+        self._empty.set()
+
+    @abstractmethod
+    def _status_message(self) -> Message:
+        """`status` with all in it that has been told."""
+
+    def _add(self, client: Client) -> None:
+        self._clients[client.id] = client
+        self._transports[client.transport] += 1
+        if self._empty.is_set():
+            self._empty = trio.Event()
+
+    def _remove(self, client: Client) -> bool:
+        """Whether it was there."""
+        known = self._clients.pop(client.id, None) is not None
+        if known:
+            self._transports[client.transport] -= 1
+        if not self._clients:
+            self._empty.set()
+        return known
+
+    # -- telling one of them -----------------------------------------------------------------------------------
+
+    def tell(self, client: Client, message: Message) -> None:
+        """Give one client a message of its own."""
+        self._count([message])
+        self._settle([(client, client.deliver(message))], message)
+
+    def pong(self, client: Client, payload: bytes) -> None:
+        """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
+        message = Message.of_frame("pong frame", pong_frame(payload))
+        self._settle([(client, client.deliver(message))], message)
+
+    def end(self, client: Client, goodbye: Goodbye, *, flush: bool = False) -> None:
+        """Close one client's connection with a close frame, behind what waits for it if `flush`."""
+        self._settle([(client, client.end(goodbye, flush=flush))])
+
+    def _release(self, client: Client) -> None:
+        """What waited for a newer token may go."""
+        self._settle([(client, client.flush())])
+
+    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]], message: Message | None = None) -> None:
+        """See to what a write left to do."""
+        for client, delivery in unfinished:
+            match delivery:
+                case Delivery.QUEUED if client.waker is not None:
+                    client.waker()
+                case Delivery.QUEUED:
+                    self._pumps.start_soon(write_pump, client, self._settings, self.counters)
+                case Delivery.REFUSED:
+                    assert message is not None
+                    self._overflow(client, message)
+                case Delivery.GONE if client.goodbye is None:
+                    client.scope.cancel()
+                case Delivery.GONE | Delivery.DONE:
+                    pass
+                case _:
+                    assert_never(delivery)
+
+    def _overflow(self, client: Client, refused: Message) -> None:
+        """A client's queue is full: close it, or drop the queue and say precisely what was in it."""
+        counted = client.mailbox.untold
+        dropped = client.mailbox.drop()
+        if refused.seq is not None:
+            one = Dropped(refused.seq, refused.seq, 1)
+            dropped = one if dropped is None else dropped.and_then(one)
+        lost = dropped.events - counted if dropped is not None else 1
+        client.dropped += lost
+        self.counters.dropped["slow"] += lost
+        # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.
+        only_answers = refused.kind is Kind.CONTROL and dropped is None
+        if self._settings.current.websocket.slow_consumer == "disconnect" or only_answers:
+            client.end(TOO_SLOW, flush=False)
+            return
+        status = self._status_message()
+        if dropped is None:
+            client.mailbox.put_last_words(status)
+        else:
+            gap = messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
+            client.mailbox.put_gap(gap, dropped, status)
+        if refused.kind is Kind.CONTROL:
+            client.mailbox.put_last_words(refused)
+        self._settle([(client, client.flush())])
+
+    def _count(self, told: Sequence[Message]) -> None:
+        for message in told:
+            self.counters.messages[message.type] += 1
+            self.counters.bytes += len(message.payload)
+
+    # -- pings, the end ----------------------------------------------------------------------------------------
+
+    async def ping_all(self) -> None:
+        """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
+        message = Message.of_frame("ping frame", ping_frame())
+        slot = 0
+        while True:
+            await trio.sleep(self._settings.current.websocket.ping_interval / PING_SLOTS)
+            slot = (slot + 1) % PING_SLOTS
+            for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
+                if client.transport == "websocket":
+                    self._settle([(client, client.deliver(message))], message)
+
+    def end_all(self, goodbye: Goodbye) -> None:
+        """Close every connection, each behind what waits for it; those, too, that are about to join."""
+        self._closing = goodbye
+        for client in list(self._clients.values()):
+            self.end(client, goodbye, flush=True)
+
+    async def wait_empty(self) -> None:
+        """Return once no client is left."""
+        await self._empty.wait()
+
+    # -- the roster, for the admin API --------------------------------------------------------------------------
+
+    def count(self, transport: Transport | None = None) -> int:
+        """How many are connected, in all or by one transport."""
+        return len(self._clients) if transport is None else self._transports[transport]
+
+    def count_connection(self, outcome: str) -> None:
+        """An upgrade request ended so (see `HubCounters.connections`)."""
+        self.counters.connections[outcome] += 1
+
+    def count_of(self, user_id: str) -> int:
+        """How many connections a user has."""
+        return sum(client.identity.user_id == user_id for client in self._clients.values())
+
+    def views(self) -> list[ClientView]:
+        return [client.view() for client in self._clients.values()]
+
+    def queue_depth(self) -> int:
+        """Messages that wait for all clients together."""
+        return sum(len(client.mailbox) for client in self._clients.values())
+
+    def disconnect(self, client_id: str) -> bool:
+        """Close a client with 4000. False: there is none with this id."""
+        client = self._clients.get(client_id)
+        if client is None:
+            return False
+        self.end(client, DISCONNECTED)
+        return True
+
+    def token_revoked(self, jti: str) -> None:
+        """Close with 4401 every connection that stands on this token."""
+        for client in list(self._clients.values()):
+            if client.identity.jti == jti:
+                self.end(client, REVOKED)

@@ -1,0 +1,96 @@
+"""Where the hub's clients are let in and seen off, whichever way they come: by WebSocket or by event stream."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from itertools import count
+
+import structlog
+
+from ..auth.identity import Identity
+from ..clock import Instant
+from ..config import Settings
+from ..hub.client import Client
+from ..hub.hub import Hub
+from ..hub.outlet import Outlet
+from ..hub.roster import Transport
+from ..subscription import Subscription
+from .problems import TryLater
+
+log = structlog.get_logger("heliosd.web.live")
+
+
+class Reception:
+    """Knows whether there is room, gives clients their names, and writes their coming and going into the log."""
+
+    def __init__(self, *, settings: Settings, hub: Hub, now: Callable[[], Instant]) -> None:
+        self.stopping = False
+        """Set when the daemon stops: whoever comes now is sent to another node."""
+        self._settings = settings
+        self._hub = hub
+        self._now = now
+        self._serials = count(1)
+
+    def check_room(self, user_id: str) -> None:
+        """Raise `TryLater` (503) if this user cannot have one more connection now."""
+        websocket = self._settings.current.websocket
+        mine = websocket.max_clients_per_user
+        if (
+            self.stopping
+            or self._hub.count() >= websocket.max_clients
+            or (mine and self._hub.count_of(user_id) >= mine)
+        ):
+            # Jittered, so that those who were refused together do not come back together.
+            later = random.randint(1, 10)  # noqa: S311
+            raise TryLater("Stopping" if self.stopping else "Too many clients", status=503, seconds=later)
+
+    def client(
+        self,
+        identity: Identity,
+        subscription: Subscription,
+        outlet: Outlet,
+        address: str,
+        *,
+        transport: Transport,
+        deflates: bool = False,
+    ) -> Client:
+        """A client that has not joined the hub yet."""
+        return Client(
+            serial=next(self._serials),
+            client_id=secrets.token_hex(8),
+            identity=identity,
+            address=address,
+            since=self._now().wall,
+            outlet=outlet,
+            send_buffer=self._settings.current.websocket.send_buffer,
+            subscription=subscription,
+            deflates=deflates,
+            transport=transport,
+        )
+
+    def greet(self, client: Client) -> None:
+        """`client` is about to join the hub."""
+        log.info("client joined", **_of(client))
+
+    def see_off(self, client: Client, reason: str) -> None:
+        """`client` is gone: it leaves the hub."""
+        self._hub.leave(client)
+        log.info(
+            "client left",
+            **_of(client),
+            reason=reason,
+            code=client.goodbye.code if client.goodbye is not None else None,
+            sent=client.sent,
+            dropped=client.dropped,
+        )
+
+
+def _of(client: Client) -> dict[str, str]:
+    return {
+        "client": client.id,
+        "user": client.identity.user_id,
+        "address": client.address,
+        "transport": client.transport,
+    }

@@ -1,0 +1,332 @@
+"""The client of an event stream in the hub: what it is given, and how it ends."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import pytest
+import trio
+from hub_parts import ADDED, ELECTED, House, now, open_house
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.auth.identity import Identity
+from heliosd.history import Cursor
+from heliosd.hub.goodbye import GOING_AWAY
+from heliosd.hub.hub import Beat
+from heliosd.subscription import TO_EVERYTHING, Subscription, Topic
+from heliosd.web.event_stream import EventStreams
+from heliosd.web.problems import TryLater
+from heliosd.web.reception import Reception
+
+
+@dataclass
+class Reader:
+    """Reads a stream as fast as it comes, unless it is told to hold still."""
+
+    body: AsyncGenerator[bytes, None]
+    pieces: list[bytes] = field(default_factory=list)
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    ended: bool = False
+    reading: trio.Event = field(default_factory=trio.Event)
+
+    def __post_init__(self) -> None:
+        self.reading.set()
+
+    async def run(self) -> None:
+        try:
+            with self.scope:
+                async for piece in self.body:
+                    self.pieces.append(piece)
+                    await self.reading.wait()
+        finally:
+            self.ended = True
+            await self.body.aclose()
+
+    @property
+    def blocks(self) -> list[dict[str, str]]:
+        """What an EventSource would make of it: the fields of each block; a comment's name is empty."""
+        blocks = b"".join(self.pieces).decode().split("\n\n")
+        assert blocks.pop() == ""
+        return [dict(line.partition(":")[::2] for line in block.split("\n")) for block in blocks]
+
+    @property
+    def messages(self) -> list[dict[str, Any]]:
+        return [json.loads(block["data"]) for block in self.blocks if "data" in block]
+
+    @property
+    def types(self) -> list[str]:
+        return [message["type"] for message in self.messages]
+
+    @property
+    def ids(self) -> list[str]:
+        return [block["id"].strip() for block in self.blocks if "id" in block]
+
+    @property
+    def comments(self) -> list[str]:
+        return [block[""].strip() for block in self.blocks if "" in block]
+
+
+@dataclass
+class Streaming:
+    house: House
+    reception: Reception
+
+    async def read(
+        self,
+        *,
+        cursor: Cursor | None = None,
+        subscription: Subscription = TO_EVERYTHING,
+        identity: Identity | None = None,
+    ) -> Reader:
+        streams = EventStreams(self.house.hub, self.reception)
+        who = identity or self.house.identity("jti")
+        reader = Reader(streams.open(who, cursor, subscription, "127.0.0.1:1"))
+        self.house.nursery.start_soon(reader.run)
+        await wait_all_tasks_blocked()
+        return reader
+
+    @property
+    def epoch(self) -> str:
+        return self.house.hub.log.history.epoch
+
+    def client_id(self) -> str:
+        (view,) = self.house.hub.views()
+        return view.id
+
+
+@pytest.fixture
+async def streaming() -> AsyncIterator[Streaming]:
+    async with open_house() as house:
+        yield Streaming(house, Reception(settings=house.settings, hub=house.hub, now=now))
+
+
+async def test_the_messages_come_as_data_and_events_with_their_place(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    for item in (ADDED, Beat.LATENCY, ELECTED):
+        await streaming.house.tell(item)
+    assert reader.types == [
+        *("status", "peer_change", "status_update", "latency", "state_change", "status_update", "uptime")
+    ]
+    assert reader.ids == [f"{streaming.epoch}:1", f"{streaming.epoch}:2"]
+    assert {key for block in reader.blocks for key in block} == {"id", "data"}
+    assert [("id" in block) == ("seq" in json.loads(block["data"])) for block in reader.blocks] == [True] * 7
+
+
+async def test_the_bytes_of_a_message_are_those_of_the_websocket(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    _, socket = streaming.house.join()
+    await streaming.house.tell(ADDED, ELECTED)
+    assert reader.messages[1:] == socket.messages()[1:]
+    told = b"".join(reader.pieces)
+    for event in streaming.house.hub.log.history.kept():
+        assert b"data: " + event.payload + b"\n\n" in told
+
+
+async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_happens(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    await streaming.house.tell(*[ADDED] * 5)
+    reader = await streaming.read(cursor=Cursor(streaming.epoch, 3))
+    await streaming.house.tell(ADDED)
+    assert reader.types == ["welcome", *["peer_change"] * 2, "status", "peer_change", "status_update"]
+    assert (reader.messages[0]["data"]["recovered"], reader.messages[0]["data"]["replayed"]) == (True, 2)
+    assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (4, 5, 6)]
+    stale = await streaming.read(cursor=Cursor("other", 3))
+    assert stale.types == ["welcome", "status"]
+    assert stale.messages[0]["data"]["reason"] == "epoch_changed"
+
+
+async def test_only_what_was_asked_for_is_told(autojump_clock: MockClock, streaming: Streaming) -> None:
+    reader = await streaming.read(subscription=Subscription(Topic.STATE_CHANGES))
+    await streaming.house.tell(ADDED, ELECTED, Beat.LATENCY)
+    assert reader.types == ["status", "state_change"]
+
+
+async def test_every_15_seconds_there_is_a_comment_however_much_else_there_is(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    await trio.sleep(46)
+    assert reader.comments == ["", "", ""]
+    for _ in range(46):
+        await streaming.house.tell(ADDED)
+        await trio.sleep(1)
+    assert len(reader.comments) == 6
+
+
+async def test_a_new_epoch_is_in_the_ids_from_its_first_event_on(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    reader.reading = trio.Event()  # so that all of it waits
+    await streaming.house.tell(ADDED)
+    old = streaming.epoch
+    streaming.house.disk.full = True
+    await streaming.house.tell(ADDED, ADDED)
+    new = streaming.epoch
+    reader.reading.set()
+    await wait_all_tasks_blocked()
+    assert old != new
+    assert reader.ids == [f"{old}:1", f"{new}:1", f"{new}:2"]
+
+
+async def test_a_reader_that_is_too_slow_is_told_precisely_what_it_missed(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    reader.reading = trio.Event()
+    await streaming.house.tell(ADDED)
+    for _ in range(300):
+        await streaming.house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    (view,) = streaming.house.hub.views()
+    assert view.dropped > 200
+    reader.reading.set()
+    await wait_all_tasks_blocked()
+    (gap,) = [message["data"] for message in reader.messages if message["type"] == "gap"]
+    heard = [message["seq"] for message in reader.messages if "seq" in message]
+    missed = range(gap["from_seq"], gap["to_seq"] + 1)
+    assert sorted([*heard, *missed]) == list(range(1, 302))
+    assert gap["dropped"] == len(missed)
+    assert reader.types[reader.types.index("gap") + 1] == "status"
+
+
+async def test_with_disconnect_a_reader_that_is_too_slow_is_ended_and_may_come_back(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    settings = streaming.house.settings
+    websocket = replace(settings.current.websocket, slow_consumer="disconnect")
+    settings.current = replace(settings.current, websocket=websocket)
+    reader = await streaming.read()
+    reader.reading = trio.Event()
+    for _ in range(300):
+        await streaming.house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    reader.reading.set()
+    await wait_all_tasks_blocked()
+    assert reader.ended
+    assert reader.comments == ["4408 too slow"]
+    epoch, _, seq = reader.ids[-1].partition(":")
+    again = await streaming.read(cursor=Cursor(epoch, int(seq)))
+    # The history of this house keeps 100.
+    assert again.messages[0]["data"]["reason"] == "too_old"
+
+
+async def test_with_its_token_the_stream_ends(autojump_clock: MockClock, streaming: Streaming) -> None:
+    reader = await streaming.read(identity=streaming.house.identity("short", now().wall + 90))
+    await trio.sleep(29)
+    assert "token_expiring" not in reader.types
+    await trio.sleep(2)
+    assert reader.types[-1] == "token_expiring"
+    await trio.sleep(58)
+    assert not reader.ended
+    await trio.sleep(2)
+    assert reader.ended
+    assert reader.comments[-1] == "4401 token expired"
+
+
+async def test_it_ends_when_the_hub_says_so(autojump_clock: MockClock, streaming: Streaming) -> None:
+    hub = streaming.house.hub
+    for end, said in (
+        (lambda: hub.disconnect(streaming.client_id()), "4000 disconnected by an administrator"),
+        (lambda: hub.token_revoked("jti"), "4401 token revoked"),
+        (lambda: hub.end_all(GOING_AWAY), "1001 the daemon is stopping"),
+    ):
+        reader = await streaming.read()
+        end()
+        await wait_all_tasks_blocked()
+        assert reader.ended
+        assert reader.comments == [said]
+        assert hub.count() == hub.count("sse") == 0
+    await hub.wait_empty()
+
+
+async def test_what_waits_is_told_before_the_daemon_stops(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    reader.reading = trio.Event()
+    await streaming.house.tell(ADDED)
+    await streaming.house.tell(ADDED, ADDED)
+    streaming.house.hub.end_all(GOING_AWAY)
+    reader.reading.set()
+    await wait_all_tasks_blocked()
+    assert reader.ended
+    assert len(reader.ids) == 3
+
+
+async def test_whoever_comes_while_the_daemon_stops_is_sent_away(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    early = Reader(
+        EventStreams(streaming.house.hub, streaming.reception).open(
+            streaming.house.identity("jti"), None, TO_EVERYTHING, ""
+        )
+    )
+    streaming.reception.stopping = True
+    streaming.house.hub.end_all(GOING_AWAY)
+    streaming.house.nursery.start_soon(early.run)  # it was let in before, and joins after
+    await wait_all_tasks_blocked()
+    assert early.ended
+    assert early.types == ["status"]
+    with pytest.raises(TryLater, match="Stopping"):
+        await streaming.read()
+
+
+async def test_a_token_revoked_on_the_way_in_ends_the_stream(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    house = streaming.house
+    body = EventStreams(house.hub, streaming.reception).open(house.identity("jti"), None, TO_EVERYTHING, "")
+    house.access.revoke("jti", 1e11, now().wall)
+    house.hub.token_revoked("jti")
+    reader = Reader(body)
+    house.nursery.start_soon(reader.run)
+    await wait_all_tasks_blocked()
+    assert reader.ended
+    assert reader.comments == ["4401 token revoked"]
+
+
+async def test_a_reader_that_leaves_leaves_the_hub(autojump_clock: MockClock, streaming: Streaming) -> None:
+    idle, busy = await streaming.read(), await streaming.read()
+    busy.reading = trio.Event()
+    await streaming.house.tell(ADDED)
+    assert streaming.house.hub.count("sse") == 2
+    idle.scope.cancel()
+    busy.scope.cancel()
+    await wait_all_tasks_blocked()
+    assert streaming.house.hub.count() == streaming.house.hub.count("sse") == 0
+    assert streaming.house.hub.queue_depth() == 0
+    await streaming.house.tell(ADDED)
+
+
+async def test_there_are_as_many_clients_as_the_configuration_allows(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    settings = streaming.house.settings
+    for limits in ({"max_clients": 2}, {"max_clients_per_user": 2}):
+        websocket = replace(settings.current.websocket, **limits)  # type: ignore[arg-type]
+        settings.current = replace(settings.current, websocket=websocket)
+        streaming.house.join()
+        reader = await streaming.read()
+        with pytest.raises(TryLater, match="Too many clients"):
+            await streaming.read()
+        assert streaming.house.hub.count("websocket") == streaming.house.hub.count("sse") == 1
+        reader.scope.cancel()
+        for view in streaming.house.hub.views():
+            streaming.house.hub.leave(streaming.house.hub._clients[view.id])
+        await wait_all_tasks_blocked()
+
+
+async def test_it_is_pinged_by_nobody(autojump_clock: MockClock, streaming: Streaming) -> None:
+    reader = await streaming.read()
+    streaming.house.nursery.start_soon(streaming.house.hub.ping_all)
+    await trio.sleep(61)
+    assert reader.types == ["status"]

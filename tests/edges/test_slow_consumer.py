@@ -1,0 +1,247 @@
+"""A client that stops reading while events pour: what it is told of it, and what the others notice.
+
+The short forms run in `make test`; the long one, which measures the others, in `make prove-slow`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from statistics import median
+from urllib.parse import urlencode
+
+import httpx
+import pytest
+import trio
+from sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
+from whole_daemon import House, Raw, whole_daemon
+
+RATE = 2000.0
+PAUSE_SECONDS = 3.0
+SMALL = 8192
+"""A receive buffer that does not hide the pause."""
+LOAD = Path(__file__).parents[2] / "benchmarks" / "load.c"
+
+
+async def take(follower: Follower, raw: Raw) -> int | None:
+    """The next message into the rules; or the code of a close frame. Fails if the connection just ends."""
+    got = await raw.text()
+    assert got is not None, "the connection has ended"
+    if isinstance(got, int):
+        return got
+    follower.take(got)
+    return None
+
+
+async def follow_to(follower: Follower, raw: Raw, newest: int) -> None:
+    while (follower.position or 0) < newest:
+        assert await take(follower, raw) is None
+
+
+async def newest_of(house: House) -> int:
+    """How far the daemon has told."""
+    got = await (await house.connect({"after": "now"})).text()
+    assert isinstance(got, bytes)
+    return int(json.loads(got)["data"]["seq"])
+
+
+async def follow_for_ever(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
+    raw = await house.connect(follower.dial())
+    assert await take(follower, raw) is None
+    task_status.started()
+    while await take(follower, raw) is None:
+        pass
+
+
+class Pouring:
+    """Events at `RATE` while the test does something else."""
+
+    def __init__(self) -> None:
+        self.over = trio.Event()
+        self.rate = 0.0
+
+    async def pour(self, house: House, seconds: float) -> None:
+        self.rate = await house.source.tell_at(RATE, seconds)
+        self.over.set()
+
+
+async def pause_once(house: House, slow: Follower, seconds: float) -> None:
+    """One client reads, reads nothing for three seconds, and reads on, while events pour for `seconds`."""
+    raw = await house.connect(slow.dial(), receive_buffer=SMALL)
+    assert await take(slow, raw) is None
+    began = slow.position or 0
+    pouring = Pouring()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pouring.pour, house, seconds)
+        await follow_to(slow, raw, began + 100)
+        await trio.sleep(PAUSE_SECONDS)
+        await follow_to(slow, raw, await newest_of(house))
+        while not pouring.over.is_set():  # live again, while it still pours
+            assert await take(slow, raw) is None
+    await follow_to(slow, raw, await newest_of(house))
+    # Each number was heard or named, in one gap, and the client is live behind it.
+    assert slow.seen.gaps == 1
+    assert slow.seen.named + slow.seen.deliveries == (slow.position or 0) - began
+    await raw.stream.aclose()
+
+
+async def test_who_stops_reading_for_three_seconds_gets_one_gap_that_names_the_hole_then_status_then_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(60):
+        async with whole_daemon(tmp_path, monkeypatch) as house, trio.open_nursery() as nursery:
+            ledger = Ledger()
+            slow, healthy = Follower("slow", ledger), [Follower(f"healthy {n}", ledger) for n in range(3)]
+            for follower in healthy:
+                await nursery.start(follow_for_ever, house, follower)
+            await pause_once(house, slow, PAUSE_SECONDS + 1)
+            newest = await newest_of(house)
+            assert slow.seen.named > RATE
+            for follower in healthy:
+                while (follower.position or 0) < newest:  # noqa: ASYNC110, it is another task's
+                    await trio.sleep(0.01)
+                assert (follower.seen.gaps, follower.seen.deliveries) == (0, follower.position)
+            nursery.cancel_scope.cancel()
+
+
+async def page_through(house: House, ledger: Ledger, epoch: str, after: int) -> int:
+    """What the history has beyond `after`, until so little is left that it can be replayed."""
+    headers = {"Authorization": f"Bearer {house.token}"}
+    async with httpx.AsyncClient(headers=headers, timeout=15) as http:
+        while True:
+            query = urlencode({"epoch": epoch, "after": after, "limit": 500})
+            answer = await http.get(f"http://{house.address}/api/cluster/history?{query}")
+            assert answer.status_code == 200, answer.text
+            page = answer.json()
+            after = check_page(ledger, page, epoch, after)
+            if page["seq"] - after <= MAX_REPLAY_EVENTS:
+                return after
+
+
+async def test_with_disconnect_it_is_closed_with_4408_and_loses_nothing_by_history_and_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(60):
+        async with whole_daemon(tmp_path, monkeypatch, slow_consumer="disconnect") as house:
+            ledger = Ledger()
+            slow, pouring = Follower("slow", ledger), Pouring()
+            raw = await house.connect(slow.dial(), receive_buffer=SMALL)
+            async with trio.open_nursery() as nursery:
+                assert await take(slow, raw) is None
+                nursery.start_soon(pouring.pour, house, PAUSE_SECONDS)
+                await follow_to(slow, raw, 100)
+                await trio.sleep(PAUSE_SECONDS)
+                while (code := await take(slow, raw)) is None:
+                    pass
+            assert code == 4408
+            assert slow.position is not None
+            heard = slow.position
+            # 2,000 a second are more than a replay may hold: the older ones are paged through.
+            slow.position = await page_through(house, ledger, slow.epoch, heard)
+            raw = await house.connect(slow.dial())
+            await follow_to(slow, raw, await newest_of(house))
+            assert slow.seen.resumes == 1
+            assert (slow.seen.gaps, slow.seen.named) == (0, 0)
+            assert sorted(ledger.events(slow.epoch)) == list(range(1, slow.position + 1))
+
+
+async def others(house: House, load: Path, clients: int, seconds: float) -> dict[str, float]:
+    """What `clients` others, in a process of their own, measure while events pour."""
+    done = await trio.run_process(
+        [str(load), house.address, str(clients), "0.5", str(seconds), str(os.getpid())],
+        env={**os.environ, "LOAD_TARGET": f"/ws/cluster?token={house.token}"},
+        capture_stdout=True,
+    )
+    return dict(json.loads(done.stdout))
+
+
+async def read_bytes(house: House, pause: float) -> None:
+    """A client that reads without looking, so that it costs this process little; it pauses once."""
+    raw = await house.connect({}, receive_buffer=SMALL)
+    with trio.move_on_after(1.0):
+        while await raw.stream.receive_some(65_536):
+            pass
+    await trio.sleep(pause)
+    while await raw.stream.receive_some(65_536):
+        pass
+
+
+@pytest.mark.slow
+@pytest.mark.needs("gcc")
+async def test_the_p99_of_100_others_is_at_most_a_fifth_higher_for_one_that_does_not_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Medians of three. The daemon and all clients share this machine, so it should have nothing else to do."""
+    load = tmp_path / "load"
+    subprocess.run(["gcc", "-std=c17", "-O2", "-o", str(load), str(LOAD)], check=True)
+    p99s: dict[float, list[float]] = {0.0: [], PAUSE_SECONDS: []}
+    rates: list[float] = []
+    with trio.fail_after(180):
+        async with whole_daemon(tmp_path, monkeypatch) as house:
+            for _ in range(3):
+                for pause, measured in p99s.items():
+                    pouring = Pouring()
+                    async with trio.open_nursery() as nursery:
+                        nursery.start_soon(pouring.pour, house, PAUSE_SECONDS + 3)
+                        nursery.start_soon(read_bytes, house, pause)
+                        measured.append((await others(house, load, 100, PAUSE_SECONDS + 1))["p99_ms"])
+                        await pouring.over.wait()
+                        nursery.cancel_scope.cancel()
+                    rates.append(pouring.rate)
+    alone, beside = median(p99s[0.0]), median(p99s[PAUSE_SECONDS])
+    print(
+        f"p99 of 100 others: {alone:.1f} ms, beside one that pauses {beside:.1f} ms, ratio {beside / alone:.2f}"
+    )
+    print(f"all of them, in ms: {p99s}; {median(rates):.0f} events/s")
+    assert beside <= 1.2 * alone
+
+
+async def dawdle(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
+    """Reads, but never as fast as it comes."""
+    raw = await house.connect(follower.dial(), receive_buffer=SMALL)
+    assert await take(follower, raw) is None
+    task_status.started()
+    while await take(follower, raw) is None:
+        if (follower.position or 0) % 100 == 0:
+            await trio.sleep(0.2)
+
+
+async def burst(house: House, events: int) -> None:
+    """All at once, as fast as the daemon takes them."""
+    ledger = Ledger()
+    quick, slow = [[Follower(f"{kind} {n}", ledger) for n in range(3)] for kind in ("quick", "slow")]
+    async with trio.open_nursery() as nursery:
+        for follower in quick:
+            await nursery.start(follow_for_ever, house, follower)
+        for follower in slow:
+            await nursery.start(dawdle, house, follower)
+        await house.source.tell(events)
+        newest = await newest_of(house)
+        while newest < events or any((f.position or 0) < newest for f in quick + slow):
+            await trio.sleep(0.02)
+            newest = await newest_of(house) if newest < events else newest
+        nursery.cancel_scope.cancel()
+    for follower in quick + slow:
+        assert follower.seen.deliveries + follower.seen.named == events
+    assert any(follower.seen.gaps for follower in slow)
+    told = {f.name: (f.seen.deliveries, f.seen.gaps, f.seen.named) for f in quick + slow}
+    print(f"{events} events; heard, gaps, named: {told}")
+
+
+async def test_in_a_burst_every_client_sees_each_number_or_a_gap_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(60):
+        async with whole_daemon(tmp_path, monkeypatch) as house:
+            await burst(house, 5_000)
+
+
+@pytest.mark.slow
+async def test_in_a_burst_of_100000_every_client_sees_each_number_or_a_gap_that_names_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(600):
+        async with whole_daemon(tmp_path, monkeypatch) as house:
+            await burst(house, 100_000)

@@ -1,0 +1,139 @@
+"""What `heliosd watch` makes of messages: a line for what happened, and silence for what only passes by."""
+
+from __future__ import annotations
+
+from datetime import UTC
+from typing import Any
+
+import pytest
+
+from heliosd.cli.telling import Teller, gap_text
+from heliosd.cli.watch import json_line
+from heliosd.client import Connected, Disconnected
+from heliosd.following import Gap, Message
+
+AT = "2026-11-23T05:19:10.123456Z"
+HEALTH = {"healthy_peers": 2, "total_peers": 2}
+
+
+def item(name: str, data: Any = None, seq: int | None = None) -> Message:
+    return Message(name, seq, AT, data, "")
+
+
+def standing(name: str, **changed: object) -> Message:
+    data = {"node_id": "node-1", "state": "Leader", "term": 2, "leader": "node-1", "stale": False}
+    return item(name, {**data, "cluster_health": HEALTH, **changed})
+
+
+def texts(*items: Message | Gap, asked: tuple[str, ...] = (), colour: bool = False) -> list[str]:
+    teller = Teller(frozenset(asked), colour=colour, zone=UTC)
+    return [line for each in items for line in teller.lines(each, AT)]
+
+
+def test_a_line_has_its_time_its_number_and_what_happened() -> None:
+    change = {
+        "old_state": "Follower",
+        "new_state": "Leader",
+        "term": 3,
+        "leader": "node-1",
+        "member": "node-1",
+    }
+    assert texts(item("state_change", change, 42)) == [
+        "05:19:10.123       42  node-1: Follower → Leader in term 3, node-1 leads"
+    ]
+    lost = {**change, "old_state": "Leader", "new_state": "Follower", "leader": ""}
+    assert texts(item("state_change", lost, 43))[0].endswith(
+        "node-1: Leader → Follower in term 3, no leader is known"
+    )
+
+
+def test_values_that_say_nothing_new_are_quiet() -> None:
+    passing = [
+        item("latency", {}),
+        item("uptime", {}),
+        item("pong"),
+        item("welcome", {}),
+        item("authenticated", {}),
+    ]
+    assert texts(*passing) == []
+    assert len(texts(standing("status"), standing("status_update"), standing("status_update"))) == 1
+
+
+def test_a_status_that_differs_is_told_unless_an_event_has_told_it() -> None:
+    stale = standing("status_update", stale=True)
+    assert "out of date" in texts(standing("status"), stale)[1]
+    change = item(
+        "state_change",
+        {"old_state": "Leader", "new_state": "Follower", "term": 3, "leader": "", "member": "node-1"},
+        7,
+    )
+    after = standing("status_update", state="Follower", term=3, leader="")
+    assert len(texts(standing("status"), change, after)) == 2
+
+
+def test_values_that_were_asked_for_by_name_are_told() -> None:
+    latency = item(
+        "latency",
+        {
+            "aggregated": {"avg_value_ms": 2.11, "p99_value_ms": 12.3},
+            "health_summary": {"healthy": 1, "total": 2},
+        },
+    )
+    assert texts(latency, asked=("latency",))[0].endswith(
+        "latency 2.1 ms on average, 12.3 ms p99; 1 of 2 peers healthy"
+    )
+    assert len(texts(standing("status_update"), standing("status_update"), asked=("status",))) == 2
+
+
+def test_metrics_are_named_and_many_are_counted() -> None:
+    many = item("custom_metrics", {f"m{number}": {"value": number / 2} for number in range(8)})
+    assert texts(many)[0].endswith("m0 = 0, m1 = 0.5, m2 = 1, m3 = 1.5, m4 = 2 and 3 more")
+    defined = item("custom_metrics", {"a": {"type": "gauge"}, "b": None}, 5)
+    assert [line[23:] for line in texts(defined)] == ["metric a registered (gauge)", "metric b deleted"]
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\r", "\u202eevil", "\u2028", "\x9b31m", "\x00"])
+def test_text_from_elsewhere_cannot_move_the_cursor(name: str) -> None:
+    peer = {"peer_id": name, "peer_address": name, "event_type": "added"}
+    for line in texts(item("peer_change", peer, 1), item("error", {"error": name}), item(name, None, 2)):
+        assert line.isprintable()
+
+
+def test_colour_is_around_the_words_only() -> None:
+    (line,) = texts(item("peer_change", {"peer_id": "a", "event_type": "removed"}, 1), colour=True)
+    assert line == "05:19:10.123        1  \x1b[31mpeer a removed\x1b[0m"
+
+
+@pytest.mark.parametrize("data", [None, {}, [], "text", {"event_type": []}])
+@pytest.mark.parametrize(
+    "name", ["state_change", "peer_change", "snapshot", "custom_metrics", "from_the_future"]
+)
+def test_an_event_in_an_unknown_form_is_told_by_its_name(name: str, data: object) -> None:
+    lines = texts(item(name, data, 9))
+    assert lines == ["05:19:10.123        9  " + name] or (name, data) == ("custom_metrics", {})
+    texts(item(name, data), item("status", data))
+
+
+def test_a_gap_says_what_is_missing_and_why() -> None:
+    assert (
+        gap_text(Gap("A", 5, 9, "too_old"))
+        == "GAP: events 5 to 9 are missing: the daemon does not keep them any more"
+    )
+    assert gap_text(Gap("A", 5, 5, "slow_consumer")) == "GAP: event 5 is missing: this terminal was too slow"
+    assert "back to 3" in gap_text(Gap("A", 10, 3, "ahead"))
+    assert "new count" in gap_text(Gap("B", 10, 3, "epoch_changed", previous_epoch="A"))
+    assert texts(Gap("A", 5, 5, "new_reason"))[0].startswith("05:19:10.123           GAP")
+
+
+def test_json_lines_are_what_was_received_or_say_what_the_daemon_cannot() -> None:
+    assert (
+        json_line(Message("x", None, AT, None, '{"type": "x",\r\n "ü": 1}'), AT)
+        == '{"type": "x",   "ü": 1}\n'
+    )
+    assert json_line(Gap("A", 1, 2, "slow_consumer", raw='{"type":"gap"}'), AT) == '{"type":"gap"}\n'
+    assert json_line(Gap("B", 1, 2, "epoch_changed", previous_epoch="A"), AT) == (
+        f'{{"type":"gap","timestamp":"{AT}","data":{{"from_seq":1,"to_seq":2,"reason":"epoch_changed",'
+        '"epoch":"B","previous_epoch":"A"}}\n'
+    )
+    assert '"retry_in":1.235' in json_line(Disconnected("gone", 1001, 1.23456), AT)
+    assert json_line(Connected("http://a"), AT).startswith('{"type":"connected"')

@@ -1,0 +1,259 @@
+"""Nothing is silently lost: clients that are cut at random, under a daemon that is restarted and killed.
+
+The short forms run in `make test`, the long ones in `make prove-delivery`, and the ten million in `make soak`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import inf
+from pathlib import Path
+
+import pytest
+from daemon_process import PASSWORD, Daemon, free_port, running, wait_until
+from event_load import EventLoad, writing
+from sequence_checker import Check, Plan
+from websockets.exceptions import InvalidStatus
+from websockets.sync.client import connect
+
+CHECKER = Path(__file__).parent.parent / "sequence_checker.py"
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("daemon")) as started:
+        yield started
+
+
+class RunningCheck:
+    """A check in a thread of its own. `finish` while the daemon still runs, for it must hear the rest."""
+
+    def __init__(self, check: Check) -> None:
+        self.check = check
+        self._found: list[Exception] = []
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self.check.run())
+        except Exception as error:  # told by `finish`, in the test's own thread
+            self._found.append(error)
+
+    def finish(self) -> None:
+        """End the check; raises what it found."""
+        self.check.stopping = True
+        self._thread.join(3 * PATIENCE_SECONDS)
+        print(self.check.summary())
+        if self._found:
+            raise self._found[0]
+        assert not self._thread.is_alive()
+
+    def wait_until_all_hear_more(self) -> None:
+        """Until each client has been told another event than before this call."""
+        wait_until(lambda: len(self._heard()) == self.check.plan.clients or self.ended, PATIENCE_SECONDS)
+        before = self._heard()
+        wait_until(
+            lambda: all(now > then for now, then in zip(self._heard(), before, strict=True)) or self.ended,
+            PATIENCE_SECONDS,
+        )
+        self.raise_if_ended()
+
+    def raise_if_ended(self) -> None:
+        if self.ended:
+            self.finish()
+
+    @property
+    def ended(self) -> bool:
+        """It has found something."""
+        return not self._thread.is_alive()
+
+    def _heard(self) -> list[int]:
+        return [follower.seen.deliveries for follower in self.check.followers]
+
+
+def each_registration_was_told(check: Check, load: EventLoad) -> None:
+    """Whatever was answered with 201 has become an event, also where the daemon died right after the answer."""
+    told = {
+        name
+        for event in check.ledger.events(check.followers[0].epoch).values()
+        if event["type"] == "custom_metrics"
+        for name, metric in event["data"].items()
+        if metric is not None
+    }
+    missing = set(load.registered) - told
+    assert not missing, f"registered, and nobody was told: {sorted(missing)[:5]} of {len(missing)}"
+
+
+@contextmanager
+def prepared(
+    folder: Path, plan: Plan, *, help_characters: int = 40
+) -> Iterator[tuple[RunningCheck, EventLoad, str]]:
+    """A data directory with a key in it, and a check and a load that wait for a daemon on the address told."""
+    listen = f"127.0.0.1:{free_port()}"
+    with running(folder, listen=listen) as daemon:
+        url, token = daemon.url, daemon.token()
+        assert daemon.stop() == 0
+    with writing(listen, token, help_characters=help_characters) as load:
+        yield RunningCheck(Check(url, token, plan)), load, listen
+
+
+def end(daemon: Daemon, number: int) -> None:
+    expected = 0 if number == signal.SIGTERM else -number
+    assert daemon.stop(number) == expected, "".join(daemon.raw[-30:])
+    assert not [line for line in daemon.lines if line.get("level") == "error"]
+
+
+def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int, kills: int) -> None:
+    chance = random.Random()
+    ends = [int(signal.SIGTERM)] * restarts + [int(signal.SIGKILL)] * kills
+    chance.shuffle(ends)
+    with prepared(folder, Plan(clients=clients, seconds=inf, pause=0.4)) as (running_check, load, listen):
+        check = running_check.check
+        for number in ends:
+            with running(folder, listen=listen) as daemon:
+                running_check.wait_until_all_hear_more()
+                time.sleep(chance.uniform(0.0, 1.0))
+                end(daemon, number)
+        with running(folder, listen=listen) as daemon:
+            wait_until(lambda: check.cuts >= cuts or running_check.ended, 10 * PATIENCE_SECONDS)
+            running_check.wait_until_all_hear_more()
+            load.end()
+            running_check.finish()
+            end(daemon, signal.SIGTERM)
+    seen = check.seen
+    assert check.cuts >= cuts
+    assert seen.deliveries > 100 * len(ends)
+    # A start takes up the numbering that the last one left, however that one ended.
+    assert seen.refusals["epoch_changed"] == 0
+    assert seen.resumes >= cuts
+    each_registration_was_told(check, load)
+
+
+def test_through_20_cuts_2_restarts_and_2_kills_nothing_is_silently_lost(tmp_path: Path) -> None:
+    cut_restart_and_kill(tmp_path, clients=4, cuts=20, restarts=2, kills=2)
+
+
+@pytest.mark.slow
+def test_through_200_cuts_20_restarts_and_20_kills_nothing_is_silently_lost(tmp_path: Path) -> None:
+    cut_restart_and_kill(tmp_path, clients=4, cuts=200, restarts=20, kills=20)
+
+
+def test_the_checker_runs_alone_against_any_address(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon, writing(daemon.address, daemon.token(), rate=50):
+        done = subprocess.run(
+            [sys.executable, str(CHECKER), daemon.url, "--user", "viewer", "--cuts", "5", "--pause", "0.2"],
+            env={**os.environ, "HELIOSD_PASSWORD": PASSWORD},
+            capture_output=True,
+            text=True,
+            timeout=PATIENCE_SECONDS,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "every promise held" in done.stdout
+
+
+def test_the_checker_says_when_it_cannot_check() -> None:
+    done = subprocess.run(
+        [sys.executable, str(CHECKER), f"http://127.0.0.1:{free_port()}"],
+        env={**os.environ, "HELIOSD_PASSWORD": PASSWORD},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 2
+    assert "cannot log in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "epoch=a&after=-1",
+        "epoch=a&after=9007199254740992",
+        "epoch=a&after=9223372036854775808",
+        "epoch=a&after=1e3",
+        "epoch=a&after=one",
+        "epoch=a&after=",
+        "epoch=a",
+        "after=5",
+        "epoch=a&after=now",
+        "epoch=a%20b&after=1",
+        "epoch=" + "a" * 65 + "&after=1",
+        "epoch=a&epoch=b&after=1",
+    ],
+)
+def test_a_place_to_resume_from_that_cannot_be_one_is_400_before_the_upgrade(
+    daemon: Daemon, query: str
+) -> None:
+    with (
+        pytest.raises(InvalidStatus) as refused,
+        connect(
+            f"ws://{daemon.address}/ws/cluster?{query}",
+            additional_headers={"Authorization": f"Bearer {daemon.token()}"},
+            proxy=None,
+        ),
+    ):
+        pass
+    assert refused.value.response.status_code == 400
+
+
+class Count:
+    """How many deliveries earlier runs have checked, so that a soak that was interrupted goes on."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self.before = int(path.read_text(encoding="ascii")) if path.exists() else 0
+
+    def note(self, checked: int) -> None:
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        whole = self._path.with_suffix(".new")
+        whole.write_text(str(self.before + checked), encoding="ascii")
+        whole.replace(self._path)
+
+    def reset(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+@pytest.mark.slow
+def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent_hole(tmp_path: Path) -> None:
+    """SOAK_DELIVERIES (10,000,000) in all; SOAK_SECONDS ends a run earlier, and the next one goes on from there."""
+    wanted = int(os.environ.get("SOAK_DELIVERIES", "10000000"))
+    until = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "inf"))
+    count = Count(Path(os.environ.get("SOAK_COUNT", "build/soak-deliveries")))
+    chance = random.Random()
+    plan = Plan(clients=150, seconds=inf, slow=10, pause=15.0)
+    with prepared(tmp_path, plan, help_characters=1000) as (running_check, load, listen):
+        check = running_check.check
+
+        def enough() -> bool:
+            return time.monotonic() > until or count.before + check.seen.deliveries >= wanted
+
+        last = False
+        while not last:
+            with running(tmp_path, listen=listen, websocket="send_buffer = 64") as daemon:
+                ends_at = time.monotonic() + chance.uniform(20.0, 60.0)
+                while time.monotonic() < ends_at and not running_check.ended and not enough():
+                    time.sleep(0.5)
+                running_check.raise_if_ended()
+                last = enough()
+                if last:
+                    load.end()
+                    running_check.finish()
+                count.note(check.seen.deliveries)
+                end(daemon, chance.choice([signal.SIGTERM, signal.SIGKILL]))
+    each_registration_was_told(check, load)
+    checked = count.before + check.seen.deliveries
+    print(f"{checked} of {wanted} deliveries checked in all")
+    if checked >= wanted:
+        count.reset()

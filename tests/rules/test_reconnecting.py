@@ -1,0 +1,102 @@
+"""When a client comes back, and when it must not."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliosd.errors import AccessRefused, NotUnderstood
+from heliosd.reconnecting import (
+    DISMISSED_SECONDS,
+    FLOODED_SECONDS,
+    LONGEST_RETRY_AFTER,
+    LONGEST_SECONDS,
+    Backoff,
+    after_close,
+    after_refusal,
+)
+
+
+@pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 1012, 4408, 4999])
+def test_after_most_closes_it_comes_back(code: int) -> None:
+    lost = after_close(code, None)
+    assert (lost.code, lost.at_least, lost.new_token) == (code, 0.0, False)
+    assert lost.reason
+
+
+def test_some_closes_ask_for_patience_or_a_new_token() -> None:
+    assert after_close(4000, None).at_least == DISMISSED_SECONDS
+    assert after_close(4429, None).at_least == FLOODED_SECONDS
+    assert after_close(4401, "token expired").new_token
+
+
+def test_who_is_no_longer_allowed_stays_away() -> None:
+    with pytest.raises(AccessRefused):
+        after_close(4403, "no longer allowed")
+    for status in (401, 403):
+        with pytest.raises(AccessRefused, match="Permission"):
+            after_refusal(status, "Permission required", None)
+
+
+@pytest.mark.parametrize("code", [1002, 1003, 1007, 1009])
+def test_a_fault_in_the_protocol_is_not_repeated(code: int) -> None:
+    with pytest.raises(NotUnderstood):
+        after_close(code, None)
+
+
+@pytest.mark.parametrize("status", [301, 400, 404, 405, 410, 426])
+def test_a_request_that_is_wrong_is_not_repeated(status: int) -> None:
+    with pytest.raises(NotUnderstood):
+        after_refusal(status, "wrong", "1")
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 502, 503, 504, 507])
+def test_a_server_that_is_busy_or_broken_is_asked_again(status: int) -> None:
+    assert after_refusal(status, "later", "7").at_least == 7
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (None, 0),
+        ("", 0),
+        ("soon", 0),
+        ("-5", 0),
+        ("Wed, 21 Oct 2026 07:28:00 GMT", 0),
+        (" 3 ", 3),
+        ("9" * 400, LONGEST_RETRY_AFTER),
+    ],
+)
+def test_what_is_no_number_of_seconds_is_not_heeded(said: str | None, seconds: float) -> None:
+    assert after_refusal(503, "later", said).at_least == seconds
+
+
+@given(st.integers(), st.lists(st.floats(0, 100), min_size=1, max_size=2000))
+def test_the_wait_is_at_least_what_was_asked_and_never_endless(seed: int, asked: list[float]) -> None:
+    backoff = Backoff(random.Random(seed))
+    for at_least in asked:
+        assert at_least < backoff.seconds(at_least) <= at_least + LONGEST_SECONDS
+
+
+def test_waits_grow_and_begin_anew() -> None:
+    def mean(failures: int) -> float:
+        total = 0.0
+        for seed in range(200):
+            backoff = Backoff(random.Random(seed))
+            total += [backoff.seconds() for _ in range(failures + 1)][-1]
+        return total / 200
+
+    assert mean(0) < 0.5 < mean(2) < mean(4) < mean(6)
+    backoff = Backoff(random.Random(1))
+    for _ in range(9):
+        backoff.seconds()
+    backoff.reset()
+    assert backoff.seconds() <= 0.5
+
+
+def test_two_clients_do_not_come_back_together() -> None:
+    waits = {Backoff(random.Random(seed)).seconds() for seed in range(50)}
+    assert len(waits) == 50

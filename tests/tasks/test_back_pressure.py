@@ -1,0 +1,233 @@
+"""Clients that are slow: what is dropped is named, and nobody else notices."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from hub_parts import ADDED, House, open_house
+from msgspec import UNSET
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.commands import Ping, Subscribe
+from heliosd.events import Happened, MetricsDefined, MetricsMoved
+from heliosd.hub.hub import Beat
+from heliosd.hub.rate import MAX_REFUSED_IN_A_ROW
+from heliosd.subscription import Subscription, Topic
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house() as opened:
+        change(opened, send_buffer=16)
+        yield opened
+
+
+def change(house: House, **values: Any) -> None:
+    config = house.settings.current
+    house.settings.replace(replace(config, websocket=replace(config.websocket, **values)))
+
+
+def seqs(messages: list[dict[str, Any]]) -> list[int]:
+    return [message["seq"] for message in messages if "seq" in message]
+
+
+async def test_a_client_whose_queue_was_full_gets_one_gap_that_names_the_hole_then_status_then_live(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (client, slow), (_, fast) = house.join(), house.join()
+    slow.room = 0
+    for _ in range(100):
+        await house.tell(ADDED)
+    slow.open()
+    await house.tell(ADDED)
+    messages = slow.messages()
+    (gap,) = [m for m in messages if m["type"] == "gap"]
+    at = messages.index(gap)
+    assert gap["data"]["reason"] == "slow_consumer"
+    assert messages[at + 1]["type"] == "status"
+    before, after = seqs(messages[:at]), seqs(messages[at:])
+    assert before == list(range(1, gap["data"]["from_seq"]))
+    assert after == list(range(gap["data"]["to_seq"] + 1, 102))
+    assert messages[at + 1]["data"]["as_of_seq"] == gap["data"]["to_seq"]
+    assert gap["data"]["dropped"] == gap["data"]["to_seq"] - gap["data"]["from_seq"] + 1
+    assert client.dropped == gap["data"]["dropped"] == house.hub.counters.dropped["slow"]
+    assert seqs(fast.messages()) == list(range(1, 102))
+
+
+async def test_a_gap_counts_only_what_the_subscription_would_have_let_through(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, slow = house.join(subscription=Subscription(Topic.CUSTOM_METRICS))
+    slow.room = 0
+    for number in range(40):
+        await house.tell(ADDED, Happened(MetricsDefined(metrics={f"m{number}": None})))
+    slow.open()
+    await wait_all_tasks_blocked()
+    (gap,) = [m["data"] for m in slow.messages() if m["type"] == "gap"]
+    heard = seqs(slow.messages())
+    assert gap["dropped"] + len(heard) == 40
+    assert not [seq for seq in heard if gap["from_seq"] <= seq <= gap["to_seq"]]
+
+
+async def test_with_disconnect_a_full_queue_closes_with_4408(autojump_clock: MockClock, house: House) -> None:
+    change(house, slow_consumer="disconnect")
+    _, slow = house.join()
+    slow.room = 0
+    for _ in range(40):
+        await house.tell(ADDED)
+    slow.open()
+    await wait_all_tasks_blocked()
+    assert slow.close_code() == 4408
+    assert "gap" not in slow.types()
+
+
+async def test_values_that_wait_conflate_and_metric_values_merge_by_name(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)  # on its way already
+    for number in range(5):
+        await house.inbox.send(
+            MetricsMoved(metrics={f"m{number % 3}": house.metric(f"m{number % 3}", number)})
+        )
+        await trio.sleep(0.2)
+        await house.tell(Beat.STATUS)
+    slow.open()
+    await wait_all_tasks_blocked()
+    assert slow.types() == ["status", "latency", "custom_metrics", "status_update"]
+    values = slow.messages()[2]["data"]
+    assert {name: view["value"] for name, view in values.items()} == {"m0": 3, "m1": 4, "m2": 2}
+
+
+async def test_a_deletion_drops_the_values_of_its_metric_that_wait(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)
+    await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", 1), "b": house.metric("b", 2)}))
+    await trio.sleep(0.2)
+    await house.tell(Happened(MetricsDefined(metrics={"a": None})))
+    slow.open()
+    await wait_all_tasks_blocked()
+    told = [m["data"] for m in slow.messages() if m["type"] == "custom_metrics"]
+    assert [sorted(data) for data in told] == [["b"], ["a"]]
+    assert told[1] == {"a": None}
+
+
+async def test_a_min_interval_keeps_values_apart_and_loses_none(
+    autojump_clock: MockClock, house: House
+) -> None:
+    asked = Subscription.parse({"custom_metrics": {"min_interval": 1.0}, "latency": {"min_interval": 10}})
+    _, paced = house.join(subscription=asked)
+    for number in range(10):
+        await house.inbox.send(MetricsMoved(metrics={f"m{number}": house.metric(f"m{number}", number)}))
+        await trio.sleep(0.25)
+        await house.tell(Beat.LATENCY)
+    await trio.sleep(2)
+    told = [m for m in paced.messages() if m["type"] == "custom_metrics"]
+    assert 3 <= len(told) <= 4
+    assert {name for message in told for name in message["data"]} == {f"m{number}" for number in range(10)}
+    assert len([m for m in paced.messages() if m["type"] == "latency"]) == 1
+
+
+async def test_who_asks_too_often_is_told_and_then_closed(autojump_clock: MockClock, house: House) -> None:
+    client, socket = house.join()
+    for _ in range(40):
+        house.hub.obey(client, Ping(UNSET, UNSET))
+    assert socket.types().count("pong") == 40
+    house.hub.obey(client, Ping(UNSET, UNSET))
+    error = socket.messages()[-1]
+    assert (error["type"], error["data"]["code"]) == ("error", "rate_limited")
+    await trio.sleep(0.5)  # ten more at twenty a second
+    for _ in range(10):
+        house.hub.obey(client, Ping(UNSET, UNSET))
+    assert socket.types().count("pong") == 50
+    for _ in range(MAX_REFUSED_IN_A_ROW):
+        house.hub.obey(client, Ping(UNSET, UNSET))
+    assert socket.close_code() == 4429
+
+
+async def test_the_memory_of_a_client_that_never_reads_is_bounded(
+    autojump_clock: MockClock, house: House
+) -> None:
+    change(house, send_buffer=256, write_timeout=1000.0)
+    client, slow = house.join()
+    slow.room = 0
+    for _ in range(3000):
+        await house.inbox.send(ADDED)
+        await house.inbox.send(Beat.STATUS)
+    await wait_all_tasks_blocked()
+    assert client.mailbox.size <= 1024 * 1024 + 1024
+    assert len(client.mailbox) <= 258
+
+
+async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)
+    while len(client.mailbox) < 16:
+        await house.tell(ADDED)
+    house.hub.obey(client, Ping("p", UNSET))
+    slow.open()
+    await house.tell(ADDED)
+    assert slow.close_code() is None
+    types = slow.types()
+    assert types.index("gap") < types.index("status", 1) < types.index("pong")
+    (gap,) = [m["data"] for m in slow.messages() if m["type"] == "gap"]
+    heard = seqs(slow.messages())
+    assert heard[-1] == gap["to_seq"] + 1
+
+
+async def test_a_client_that_only_asks_and_never_reads_is_closed(
+    autojump_clock: MockClock, house: House
+) -> None:
+    change(house, messages_burst=10_000)
+    client, slow = house.join()
+    slow.room = 0
+    await house.tell(Beat.LATENCY)
+    for _ in range(20):
+        house.hub.obey(client, Ping(UNSET, UNSET))
+    assert client.goodbye is not None
+    assert client.goodbye.code == 4408
+
+
+async def test_numbers_of_two_epochs_never_meet_in_one_gap(autojump_clock: MockClock, house: House) -> None:
+    _, slow = house.join()
+    slow.room = 0
+    for _ in range(8):
+        await house.tell(ADDED)
+    house.disk.full = True
+    for _ in range(40):
+        await house.tell(ADDED)
+    slow.open()
+    await house.tell(ADDED)
+    messages = slow.messages()
+    (welcome,) = [m for m in messages if m["type"] == "welcome"]
+    assert seqs(messages[: messages.index(welcome)]) == [1]
+    (gap,) = [m["data"] for m in messages if m["type"] == "gap"]
+    assert gap["from_seq"] == 1
+    assert gap["dropped"] == gap["to_seq"]
+    assert seqs(messages[messages.index(welcome) :])[0] == gap["to_seq"] + 1
+
+
+async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_doubles_a_message(
+    autojump_clock: MockClock, house: House
+) -> None:
+    everything, narrowed = Subscription(), Subscription.parse({"peer_changes": {"peers": ["node-*"]}})
+    crowd = [house.join(subscription=(everything, narrowed)[number % 2]) for number in range(300)]
+    await house.inbox.send(ADDED)
+    while not house.hub._fanning_out:
+        await trio.lowlevel.checkpoint()
+    for number, (client, _) in enumerate(crowd):
+        house.hub.obey(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
+    await wait_all_tasks_blocked()
+    await house.tell(ADDED)
+    assert {tuple(seqs(socket.messages())) for _, socket in crowd} == {(1, 2)}

@@ -1,0 +1,231 @@
+"""Coming back: what a client is told of what it missed, and that nothing is lost or told twice."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+import trio
+from hub_parts import ADDED, ELECTED, House, open_house
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.durable import Change, EventsLogged
+from heliosd.history import Cursor
+from heliosd.hub.hub import Beat, Item
+from heliosd.subscription import Subscription, Topic
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house() as opened:
+        yield opened
+
+
+def cursor(house: House, after: int) -> Cursor:
+    return Cursor(house.hub.log.history.epoch, after)
+
+
+async def test_a_client_that_comes_back_gets_what_it_missed_then_status_then_live(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(5):
+        await house.tell(ADDED)
+    _, socket = house.join(cursor=cursor(house, 2))
+    await house.tell(ADDED)
+    welcome, *rest = socket.messages()
+    assert welcome["type"] == "welcome"
+    assert welcome["data"] | {"expires_at": "", "client_id": ""} == {
+        "client_id": "",
+        "epoch": house.hub.log.history.epoch,
+        "seq": 5,
+        "oldest_seq": 1,
+        "recovered": True,
+        "reason": None,
+        "replayed": 3,
+        "expires_at": "",
+    }
+    assert [(m["type"], m.get("seq")) for m in rest] == [
+        ("peer_change", 3),
+        ("peer_change", 4),
+        ("peer_change", 5),
+        ("status", None),
+        ("peer_change", 6),
+        ("status_update", None),
+    ]
+    assert rest[3]["data"]["as_of_seq"] == 5
+
+
+@pytest.mark.parametrize(
+    ("after", "epoch", "reason"),
+    [(3, "other", "epoch_changed"), (999, None, "ahead"), (7, None, "too_old")],
+)
+async def test_what_cannot_be_recovered_is_said_and_nothing_is_replayed(
+    autojump_clock: MockClock, house: House, after: int, epoch: str | None, reason: str
+) -> None:
+    for _ in range(110):  # ten more than are kept
+        await house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    _, socket = house.join(cursor=Cursor(epoch or house.hub.log.history.epoch, after))
+    welcome, status = socket.messages()
+    assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, reason)
+    assert (welcome["data"]["replayed"], welcome["data"]["oldest_seq"]) == (0, 11)
+    assert status["type"] == "status"
+
+
+async def test_the_oldest_that_is_kept_can_be_recovered(autojump_clock: MockClock, house: House) -> None:
+    for _ in range(110):
+        await house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    _, socket = house.join(cursor=cursor(house, 10))
+    welcome, *events, _ = socket.messages()
+    assert (welcome["data"]["recovered"], welcome["data"]["replayed"]) == (True, 100)
+    assert [event["seq"] for event in events] == list(range(11, 111))
+
+
+async def test_after_now_only_asks_where_things_stand(autojump_clock: MockClock, house: House) -> None:
+    await house.tell(ADDED)
+    _, socket = house.join(cursor=Cursor())
+    welcome, status = socket.messages()
+    assert (welcome["data"]["recovered"], welcome["data"]["reason"], welcome["data"]["replayed"]) == (
+        True,
+        None,
+        0,
+    )
+    assert (welcome["data"]["seq"], status["type"]) == (1, "status")
+
+
+async def test_a_replay_is_cut_as_the_live_stream_is(autojump_clock: MockClock, house: House) -> None:
+    await house.tell(ADDED, ELECTED, ADDED)
+    _, socket = house.join(cursor=cursor(house, 0), subscription=Subscription(Topic.STATE_CHANGES))
+    await house.tell(ADDED, ELECTED)
+    welcome, *rest = socket.messages()
+    assert welcome["data"]["replayed"] == 1
+    assert [m["seq"] for m in rest if "seq" in m] == [2, 5]
+
+
+async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_meanwhile(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(100):
+        await house.inbox.send(ADDED)
+    await wait_all_tasks_blocked()
+    client, socket = house.join(cursor=cursor(house, 0))
+    socket.room = 0
+    await house.tell(ADDED, ADDED)
+    assert len(client.mailbox) <= 3  # the replay is not in it
+    socket.open()
+    await wait_all_tasks_blocked()
+    assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(1, 103))
+
+
+async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClock, house: House) -> None:
+    _, socket = house.join()
+    told_when_stored: list[int] = []
+    save = house.disk.save
+
+    async def watched(changes: Sequence[Change]) -> None:
+        told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
+        await save(changes)
+
+    house.hub.log._save = watched
+    for _ in range(3):
+        await house.tell(ADDED)
+    assert told_when_stored == [0, 1, 2]
+
+
+async def test_events_that_come_together_share_a_transaction(autojump_clock: MockClock, house: House) -> None:
+    before = house.disk.transactions
+    for _ in range(40):
+        house.inbox.send_nowait(ADDED)
+    await wait_all_tasks_blocked()
+    assert house.disk.transactions - before <= 2
+    logged = [e.seq for c in house.disk.changes if isinstance(c, EventsLogged) for e in c.events]
+    assert logged == list(range(1, 41))
+
+
+async def test_while_the_store_cannot_write_events_go_on_under_a_new_epoch_and_everyone_is_told(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    await house.tell(ADDED)
+    first = house.hub.log.history.epoch
+    house.disk.full = True
+    await house.tell(ADDED, ADDED)
+    second = house.hub.log.history.epoch
+    assert second != first
+    assert house.disk.epoch == ""  # a start does not take up what is on disk
+    assert house.hub.log.trouble == "no space left on device"
+    told = [(m["type"], m.get("seq")) for m in socket.messages()[1:] if m["type"] != "status_update"]
+    assert told == [
+        ("peer_change", 1),
+        ("welcome", None),
+        ("status", None),
+        ("peer_change", 1),
+        ("peer_change", 2),
+    ]
+    (welcome,) = [m["data"] for m in socket.messages() if m["type"] == "welcome"]
+    assert (welcome["epoch"], welcome["recovered"], welcome["seq"]) == (second, False, 0)
+    _, stale = house.join(cursor=Cursor(first, 1))
+    assert stale.messages()[0]["data"]["reason"] == "epoch_changed"
+    _, back = house.join(cursor=Cursor(second, 1))
+    assert back.messages()[0]["data"]["replayed"] == 1
+
+
+async def test_once_the_store_writes_again_the_epoch_of_the_meantime_becomes_durable(
+    autojump_clock: MockClock, house: House
+) -> None:
+    house.disk.full = True
+    await house.tell(ADDED, ADDED)
+    epoch = house.hub.log.history.epoch
+    house.disk.full = False
+    await trio.sleep(1.5)
+    assert house.hub.log.trouble is None
+    assert (house.hub.log.history.epoch, house.disk.epoch) == (epoch, epoch)
+    await house.tell(ADDED)
+    logged = [e.seq for c in house.disk.changes if isinstance(c, EventsLogged) for e in c.events]
+    assert logged == [1, 2, 3]
+
+
+async def race(house: House, seed: int) -> None:
+    """Clients join at random moments of a stream of events, also in the middle of a fan-out."""
+    chance = random.Random(seed)
+    for _ in range(150):
+        house.join()
+    sockets = []
+
+    items: list[Item] = [ADDED, ELECTED, Beat.LATENCY]
+
+    async def produce() -> None:
+        for _ in range(60):
+            item = chance.choice(items)
+            await house.inbox.send(item)
+            for _ in range(chance.randrange(4)):
+                await trio.lowlevel.checkpoint()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(produce)
+        for _ in range(30):
+            for _ in range(chance.randrange(12)):
+                await trio.lowlevel.checkpoint()
+            after = chance.randint(0, house.hub.log.history.seq)
+            sockets.append((after, house.join(cursor=cursor(house, after))[1]))
+    await wait_all_tasks_blocked()
+    last = house.hub.log.history.seq
+    for after, socket in sockets:
+        assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(after + 1, last + 1))
+
+
+@pytest.mark.parametrize("seed", range(40))
+async def test_between_replay_and_live_none_is_missed_and_none_comes_twice(
+    autojump_clock: MockClock, house: House, seed: int
+) -> None:
+    await race(house, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(1000))
+async def test_in_1000_races_none_is_missed_and_none_comes_twice(
+    autojump_clock: MockClock, house: House, seed: int
+) -> None:
+    await race(house, seed)

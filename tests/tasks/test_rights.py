@@ -1,0 +1,361 @@
+"""Rights on an open connection: the end of a token, a newer one, and what a reload takes away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import trio
+from hub_parts import ADDED, ELECTED, House, Socket, now, open_house
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.auth.passwords import hash_password
+from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.clock import Instant, rfc3339
+from heliosd.commands import Authenticate
+from heliosd.config import UserConfig
+from heliosd.hub.client import Client
+from heliosd.hub.goodbye import Goodbye
+from heliosd.hub.hub import Beat
+
+OTHER = UserConfig(name="other", password_hash=hash_password("pear"), roles=("viewer",))
+
+
+@pytest.fixture
+async def house() -> AsyncIterator[House]:
+    async with open_house() as house:
+        yield house
+
+
+async def come(house: House, ttl: float) -> tuple[Client, Socket]:
+    """A client with a token for `ttl` seconds that has had its status."""
+    identity = house.access.issue("admin", now().wall, ttl).identity
+    client, socket = house.join(identity=identity)
+    await wait_all_tasks_blocked()
+    return client, socket
+
+
+def present(house: House, client: Client, token: str) -> None:
+    house.hub.obey(client, Authenticate("a1", token))
+
+
+def newer(house: House, ttl: float = 3600, user: str = "admin") -> str:
+    return house.access.issue(user, now().wall, ttl).token
+
+
+def reload(house: House, **auth: Any) -> None:
+    current = house.settings.current
+    house.settings.replace(replace(current, auth=replace(current.auth, **auth)))
+
+
+def seqs(socket: Socket) -> list[int]:
+    return [message["seq"] for message in socket.messages() if "seq" in message]
+
+
+# -- the end of a token ----------------------------------------------------------------------------------------
+
+
+async def test_a_client_is_warned_sixty_seconds_before_the_end(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 300)
+    await trio.sleep(239.5)
+    assert socket.types() == ["status"]
+    await trio.sleep(1)
+    warning = socket.messages()[-1]
+    assert warning["type"] == "token_expiring"
+    assert warning["data"] == {"expires_at": rfc3339(client.identity.expires_at)}
+    await trio.sleep(58)
+    assert socket.types().count("token_expiring") == 1
+
+
+async def test_with_less_left_the_warning_comes_at_once(autojump_clock: MockClock, house: House) -> None:
+    _, socket = await come(house, 3)
+    assert socket.types() == ["status", "token_expiring"]
+
+
+async def test_from_the_end_events_wait_and_then_come_in_order_behind_the_answer(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 3)
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+    await trio.sleep(4)
+    before = socket.types()
+    await house.tell(ADDED, ADDED, Beat.LATENCY, ADDED)
+    assert socket.types() == before
+    assert len(client.mailbox) >= 4
+    token = newer(house)
+    present(house, client, token)
+    await wait_all_tasks_blocked()
+    after = socket.messages()[len(before) :]
+    assert after[0]["type"] == "authenticated"
+    assert (after[0]["id"], after[0]["data"]) == ("a1", {"expires_at": rfc3339(client.identity.expires_at)})
+    assert [message["seq"] for message in after if "seq" in message] == [2, 3, 4]
+    await trio.sleep(200)
+    await house.tell(ADDED)
+    assert seqs(socket) == [1, 2, 3, 4, 5]
+    assert socket.close_code() is None
+
+
+async def test_answers_still_come_after_the_end(autojump_clock: MockClock, house: House) -> None:
+    client, socket = await come(house, 3)
+    await trio.sleep(4)
+    present(house, client, "not.a.token")
+    house.hub.pong(client, b"x")
+    await wait_all_tasks_blocked()
+    assert socket.types()[-1] == "error"
+    assert socket.pongs == [b"x"]
+
+
+async def test_what_does_not_fit_while_it_waits_becomes_a_gap_that_names_it(
+    autojump_clock: MockClock, house: House
+) -> None:
+    current = house.settings.current
+    house.settings.replace(replace(current, websocket=replace(current.websocket, send_buffer=8)))
+    client, socket = await come(house, 3)
+    await trio.sleep(4)
+    for _ in range(40):
+        await house.tell(ADDED)
+    assert client.dropped > 0
+    assert len(client.mailbox) <= 8 + 2
+    present(house, client, newer(house))
+    await wait_all_tasks_blocked()
+    types = socket.types()
+    assert types.index("authenticated") < types.index("gap") < len(types) - 1 - types[::-1].index("status")
+    gap = next(message for message in socket.messages() if message["type"] == "gap")
+    missing = set(range(gap["data"]["from_seq"], gap["data"]["to_seq"] + 1))
+    assert missing.isdisjoint(seqs(socket))
+    assert missing | set(seqs(socket)) == set(range(1, 41))
+
+
+async def test_without_a_newer_token_the_connection_ends_after_twenty_five_seconds(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 3)
+    await trio.sleep(3 + 24)
+    await house.tell(ELECTED)
+    assert socket.close_code() is None
+    await trio.sleep(2)
+    assert socket.close_code() == 4401
+    assert client.goodbye == Goodbye(4401, "token expired")
+    assert seqs(socket) == []
+
+
+async def test_the_grace_begins_with_each_tokens_end(autojump_clock: MockClock, house: House) -> None:
+    client, socket = await come(house, 3)
+    await trio.sleep(20)
+    present(house, client, newer(house, 10))
+    await trio.sleep(10 + 23)
+    assert socket.close_code() is None
+    await trio.sleep(3)
+    assert socket.close_code() == 4401
+
+
+async def test_a_token_brought_in_time_is_followed_by_no_interruption(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 100)
+    await trio.sleep(50)
+    present(house, client, newer(house, 1000))
+    await trio.sleep(100)
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+    assert socket.types().count("token_expiring") == 1
+    await trio.sleep(850)
+    assert socket.types().count("token_expiring") == 2
+
+
+async def test_the_same_token_again_changes_nothing(autojump_clock: MockClock, house: House) -> None:
+    issued = house.access.issue("admin", now().wall, 100)
+    client, socket = house.join(identity=issued.identity)
+    for _ in range(3):
+        present(house, client, issued.token)
+    await trio.sleep(90)
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+    await trio.sleep(20)
+    await house.tell(ADDED)
+    assert seqs(socket) == [1]
+
+
+async def test_a_shorter_token_shortens(autojump_clock: MockClock, house: House) -> None:
+    client, socket = await come(house, 10_000)
+    present(house, client, newer(house, 5))
+    await trio.sleep(31)
+    assert socket.close_code() == 4401
+
+
+# -- auth ------------------------------------------------------------------------------------------------------
+
+
+async def test_a_token_that_does_not_hold_is_an_error_and_changes_nothing(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 3600)
+    expired = newer(house, 1)
+    await trio.sleep(2)
+    for token in ("", "x", "a.b.c", expired, newer(house) + "x"):
+        present(house, client, token)
+        error = socket.messages()[-1]
+        assert (error["type"], error["id"], error["data"]["code"]) == ("error", "a1", "expired")
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+    assert socket.close_code() is None
+
+
+async def test_another_users_token_ends_the_connection(autojump_clock: MockClock, house: House) -> None:
+    reload(house, users=(*house.settings.current.auth.users, OTHER))
+    client, socket = await come(house, 3600)
+    present(house, client, newer(house, user="other"))
+    assert socket.close_code() == 4403
+
+
+async def test_a_token_without_the_right_to_watch_ends_the_connection(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = await come(house, 3600)
+    current = house.settings.current
+    (admin,) = current.auth.users
+    # Not `replace` of the settings: nobody is asked again, so only `auth` finds out.
+    house.settings.current = replace(current, auth=replace(current.auth, users=(replace(admin, roles=()),)))
+    present(house, client, newer(house))
+    assert socket.close_code() == 4403
+
+
+# -- clocks ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_wall_clock_set_back_prolongs_nothing(
+    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    issued = house.access.issue("admin", now().wall, 100)
+    client, socket = house.join(identity=issued.identity)
+    await trio.sleep(30)
+    behind = 86_400.0
+
+    def earlier() -> Instant:
+        return Instant(now().wall - behind, trio.current_time())
+
+    monkeypatch.setattr(house.hub.rights, "_now", earlier)
+    await trio.sleep(71)
+    await house.tell(ELECTED)
+    assert seqs(socket) == []
+    # Nor does the same token open the connection once more.
+    present(house, client, issued.token)
+    assert socket.types()[-1] == "error"
+    await trio.sleep(25)
+    assert socket.close_code() == 4401
+
+
+async def test_a_wall_clock_set_forward_ends_no_connection(
+    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, socket = await come(house, 300)
+    monkeypatch.setattr(house.hub.rights, "_now", lambda: Instant(now().wall + 86_400, trio.current_time()))
+    await trio.sleep(200)
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+
+
+# -- a reload --------------------------------------------------------------------------------------------------
+
+
+async def test_a_reload_that_takes_nothing_away_leaves_connections_alone(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = await come(house, 3600)
+    reload(house)
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+
+
+async def test_who_may_less_but_still_watch_stays_with_less(autojump_clock: MockClock, house: House) -> None:
+    client, socket = await come(house, 3600)
+    (admin,) = house.settings.current.auth.users
+    reload(house, users=(replace(admin, roles=("viewer",)),))
+    assert client.identity.permissions == {"cluster:watch", "cluster:read"}
+    await house.tell(ELECTED)
+    assert seqs(socket) == [1]
+
+
+async def test_a_role_or_a_user_that_is_gone_ends_the_connection_at_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (admin,) = house.settings.current.auth.users
+    for users in ((replace(admin, roles=()),), (OTHER,)):
+        reload(house, users=(admin,))
+        _, socket = await come(house, 3600)
+        reload(house, users=users)
+        assert socket.close_code() == 4403
+
+
+async def test_a_changed_password_ends_the_connections_of_its_user_at_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (admin,) = house.settings.current.auth.users
+    _, socket = await come(house, 3600)
+    reload(house, users=(replace(admin, password_hash=hash_password("plum")),))
+    assert socket.close_code() == 4401
+
+
+async def test_a_key_that_was_taken_away_ends_the_connections_that_came_with_it(
+    autojump_clock: MockClock, house: House
+) -> None:
+    old, new = house.access.keys.signer, SigningKey(bytes(range(1, 33)))
+    _, first = await come(house, 3600)
+    house.access.keys = KeyRing(new, old)
+    reload(house)
+    _, second = await come(house, 3600)
+    house.access.keys = KeyRing(new)
+    reload(house)
+    assert (first.close_code(), second.close_code()) == (4401, None)
+
+
+async def test_an_expired_client_is_asked_again_on_a_reload_and_keeps_its_grace(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (admin,) = house.settings.current.auth.users
+    client, socket = await come(house, 3)
+    await trio.sleep(10)
+    reload(house)
+    assert socket.close_code() is None
+    present(house, client, newer(house))
+    assert socket.types()[-1] == "authenticated"
+    _, late = await come(house, 3)
+    await trio.sleep(10)
+    reload(house, users=(replace(admin, roles=()),))
+    assert late.close_code() == 4403
+
+
+async def test_a_logout_ends_the_connections_of_that_token_alone(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, one = await come(house, 3600)
+    _, other = await come(house, 3600)
+    house.hub.token_revoked(client.identity.jti)
+    assert (one.close_code(), other.close_code()) == (4401, None)
+
+
+# -- memory ----------------------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_has_left_is_not_kept_until_its_tokens_end(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(500):
+        client, _ = house.join()
+        house.hub.leave(client)
+    assert house.hub.rights._watched == {}
+    assert len(house.hub.rights._due) < 100
+
+
+async def test_newer_tokens_without_end_are_one_thing_to_remember(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, _ = await come(house, 3600)
+    for _ in range(500):
+        house.hub.rights.watch(client)
+    assert len(house.hub.rights._due) < 100
