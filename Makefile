@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/pytest
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -18,7 +18,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -48,6 +48,10 @@ prove-connections: $(VENV)/.for-test
 # 5,000 clients lose their connections together and resume together.
 prove-reconnect: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_mass_reconnect.py
+
+# A role, a user, a password taken away 100 times each under an open socket; 200 logins a second.
+prove-rights: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_open_sockets.py tests/process/test_login_flood.py
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (half an hour).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
