@@ -47,8 +47,8 @@ def measure(
 
     Raises LoadFailed when a client is refused or lost, or when nothing arrives.
     """
-    idle = _run(load, server, cpu, 0, seconds)
-    busy = _run(load, server, cpu, clients, seconds)
+    idle = run_load(load, server, cpu=cpu, clients=0, seconds=seconds)
+    busy = run_load(load, server, cpu=cpu, clients=clients, seconds=seconds)
     deliveries = busy["deliveries"]
     if not deliveries or busy["stampless"]:
         raise LoadFailed(
@@ -67,12 +67,15 @@ def measure(
     )
 
 
-def _run(load: Path, server: Running, cpu: int, clients: int, seconds: float) -> dict[str, Any]:
+def run_load(
+    load: Path, server: Running, *, cpu: int, clients: int, seconds: float, deflate: bool = False
+) -> dict[str, Any]:
+    """What the load client reports; with `deflate` its clients take compression. Raises LoadFailed."""
     command = [str(load), server.address, str(clients), str(WARMUP_SECONDS), str(seconds), str(server.pid)]
     done = subprocess.run(
         ["taskset", "-c", str(cpu), *command],
         # The target holds a token: the environment, unlike the arguments, is for this user's eyes only.
-        env={**os.environ, "LOAD_TARGET": server.target},
+        env={**os.environ, "LOAD_TARGET": server.target, **({"LOAD_DEFLATE": "1"} if deflate else {})},
         capture_output=True,
         text=True,
         timeout=seconds + SLACK_SECONDS,
