@@ -41,14 +41,22 @@ class LoadFailed(Exception):
 
 
 def measure(
-    load: Path, server: Running, *, cpu: int, clients: int, seconds: float, interval: float
+    load: Path,
+    server: Running,
+    *,
+    cpu: int,
+    clients: int,
+    seconds: float,
+    interval: float,
+    deflate: bool = False,
 ) -> Sample:
-    """Measures the idle server for `seconds`, then with `clients` for as long.
+    """Measures the idle server for `seconds`, then with `clients` for as long; with `deflate` they take compression,
+    and the latencies are those of the messages that came plain, -1 without any.
 
     Raises LoadFailed when a client is refused or lost, or when nothing arrives.
     """
-    idle = run_load(load, server, cpu=cpu, clients=0, seconds=seconds)
-    busy = run_load(load, server, cpu=cpu, clients=clients, seconds=seconds)
+    idle = _run(load, server, cpu, 0, seconds)
+    busy = _run(load, server, cpu, clients, seconds, deflate=deflate)
     deliveries = busy["deliveries"]
     if not deliveries or busy["stampless"]:
         raise LoadFailed(
@@ -67,10 +75,9 @@ def measure(
     )
 
 
-def run_load(
-    load: Path, server: Running, *, cpu: int, clients: int, seconds: float, deflate: bool = False
+def _run(
+    load: Path, server: Running, cpu: int, clients: int, seconds: float, *, deflate: bool = False
 ) -> dict[str, Any]:
-    """What the load client reports; with `deflate` its clients take compression. Raises LoadFailed."""
     command = [str(load), server.address, str(clients), str(WARMUP_SECONDS), str(seconds), str(server.pid)]
     done = subprocess.run(
         ["taskset", "-c", str(cpu), *command],
