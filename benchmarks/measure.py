@@ -50,8 +50,8 @@ def measure(
     interval: float,
     deflate: bool = False,
 ) -> Sample:
-    """Measures the idle server for `seconds`, then with `clients` for as long; with `deflate` they take compression,
-    and the latencies are those of the messages that came plain, -1 without any.
+    """Measures the idle server for `seconds`, then with `clients` for as long; with `deflate` they take
+    compression, and the latencies are those of the messages that came plain, -1 without any.
 
     Raises LoadFailed when a client is refused or lost, or when nothing arrives.
     """
