@@ -41,14 +41,22 @@ class LoadFailed(Exception):
 
 
 def measure(
-    load: Path, server: Running, *, cpu: int, clients: int, seconds: float, interval: float
+    load: Path,
+    server: Running,
+    *,
+    cpu: int,
+    clients: int,
+    seconds: float,
+    interval: float,
+    deflate: bool = False,
 ) -> Sample:
-    """Measures the idle server for `seconds`, then with `clients` for as long.
+    """Measures the idle server for `seconds`, then with `clients` for as long; with `deflate` they take
+    compression, and the latencies are those of the messages that came plain, -1 without any.
 
     Raises LoadFailed when a client is refused or lost, or when nothing arrives.
     """
     idle = _run(load, server, cpu, 0, seconds)
-    busy = _run(load, server, cpu, clients, seconds)
+    busy = _run(load, server, cpu, clients, seconds, deflate=deflate)
     deliveries = busy["deliveries"]
     if not deliveries or busy["stampless"]:
         raise LoadFailed(
@@ -67,12 +75,14 @@ def measure(
     )
 
 
-def _run(load: Path, server: Running, cpu: int, clients: int, seconds: float) -> dict[str, Any]:
+def _run(
+    load: Path, server: Running, cpu: int, clients: int, seconds: float, *, deflate: bool = False
+) -> dict[str, Any]:
     command = [str(load), server.address, str(clients), str(WARMUP_SECONDS), str(seconds), str(server.pid)]
     done = subprocess.run(
         ["taskset", "-c", str(cpu), *command],
         # The target holds a token: the environment, unlike the arguments, is for this user's eyes only.
-        env={**os.environ, "LOAD_TARGET": server.target},
+        env={**os.environ, "LOAD_TARGET": server.target, **({"LOAD_DEFLATE": "1"} if deflate else {})},
         capture_output=True,
         text=True,
         timeout=seconds + SLACK_SECONDS,

@@ -1,6 +1,6 @@
 """What a delivery costs: heliosd beside a C `send()` loop and a Go hub, in turn, in one run. See README.md.
 
-    python -m benchmarks.run [--clients 1000] [--seconds 5] [--rounds 3] [--server NAME]... [--check]
+    python -m benchmarks.run [--clients 1000] [--seconds 5] [--rounds 3] [--server NAME]... [--deflate] [--check]
 
 Exit code: 0 when every server was measured, 1 when one failed, or with `--check` when a target is missed.
 """
@@ -71,6 +71,7 @@ def _options() -> argparse.Namespace:
         choices=[server.name for server in SERVERS],
         help="only this; may be repeated",
     )
+    parser.add_argument("--deflate", action="store_true", help="heliosd's clients take compression")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     return parser.parse_args()
 
@@ -106,6 +107,7 @@ def _rounds(
                         clients=options.clients,
                         seconds=options.seconds,
                         interval=INTERVAL_SECONDS,
+                        deflate=options.deflate and server.name == "heliosd",
                     )
             samples[server.name].append(sample)
             if server.name == "heliosd":

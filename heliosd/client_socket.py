@@ -87,7 +87,7 @@ async def open_socket(
     """
     with sole_error():
         line = await _dial(place, ssl_context)
-        stumbled = closing = False
+        stumbled = left = False
         try:
             async with trio.open_nursery() as nursery:
                 reader = _Sheltered(nursery)
@@ -97,8 +97,8 @@ async def open_socket(
                     nursery.start_soon(opened.keep_alive)
                     try:
                         yield opened
+                        left = True
                     finally:
-                        closing = True
                         with trio.move_on_after(CLOSE_SECONDS, shield=True):
                             await websocket.aclose()
                 finally:
@@ -112,7 +112,7 @@ async def open_socket(
             stumbled = True
         finally:
             line.cut()
-        if stumbled and not closing:
+        if stumbled and not left:
             raise Lost("the connection broke")
 
 

@@ -17,7 +17,7 @@ MAX_FRAGMENTS = 128
 """Frames that one message may come in; an endless row of empty ones costs its sender the connection."""
 
 DEFLATE_LEVEL = 3
-"""Status messages shrink to half; higher levels take longer and save next to nothing on them."""
+"""Status messages shrink to a third; higher levels take longer and save next to nothing on them."""
 
 MIN_COMPRESSED = 512
 """Shorter messages stay plain: deflating them costs more than it saves."""

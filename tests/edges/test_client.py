@@ -19,6 +19,8 @@ from client_parts import (
     take,
 )
 from front_parts import tls_contexts
+from trio_websocket import WebSocketConnection
+from wsproto.utilities import LocalProtocolError
 
 from heliosd import client_http, client_socket
 from heliosd.client import (
@@ -623,6 +625,45 @@ async def test_leaving_says_goodbye_even_to_a_daemon_that_pings_all_the_time() -
         async with opening(url(daemon), TOKEN) as client:
             await take(client, 2)
         await left.wait()
+
+
+@pytest.mark.parametrize("fault", [b"\xc1\x00", b"\x83\x00", b"\x89\x7e\x00\x80", b"\x81\x02\xff\xfe"])
+async def test_a_fault_in_the_daemons_framing_ends_it(fault: bytes) -> None:
+    async def faulty(visitor: Visitor) -> None:
+        await visitor.begin(0)
+        await visitor.events(1, 2)
+        await visitor.stream.send_all(fault)
+        await stay(visitor)
+
+    async with daemon_of(faulty) as daemon, opening(url(daemon), TOKEN) as client:
+        assert await events_of(client, 2) == [1, 2]
+        with pytest.raises(NotUnderstood):
+            await anext(client)
+
+
+async def test_a_reader_that_stumbles_is_a_connection_that_broke(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def stumble(*_: object) -> None:
+        await trio.lowlevel.checkpoint()
+        raise LocalProtocolError("as wsproto says when it is asked to answer behind a close")
+
+    monkeypatch.setattr(WebSocketConnection, "_handle_ping_event", stumble)
+
+    async def pinging(visitor: Visitor) -> None:
+        await visitor.begin(0)
+        await visitor.events(1, 20)
+        await visitor.stream.send_all(ping_frame())
+        await stay(visitor)
+
+    async def rest(visitor: Visitor) -> None:
+        after = int(visitor.query["after"])
+        await visitor.welcome(20, replayed=20 - after)
+        await visitor.events(after + 1, 21)
+        await stay(visitor)
+
+    async with daemon_of(pinging, rest) as daemon, opening(url(daemon), TOKEN) as client:
+        seen = await events_of(client, 1)
+        await trio.sleep(0.1)  # the consumer is busy when it happens
+        assert seen + await events_of(client, 20) == list(range(1, 22))
 
 
 async def test_an_error_of_the_user_rises_as_itself() -> None:

@@ -12,7 +12,7 @@ import pytest
 import trio
 from certificates import self_signed
 from sequence_rules import Follower, Ledger
-from whole_daemon import House, whole_daemon
+from whole_daemon import House, narrow, whole_daemon
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -60,7 +60,7 @@ class Fuzzed:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until the daemon closes. wsproto raises if a byte is out of place, and the rules if a message is."""
         socket = trio.socket.socket()
-        socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 4096)
+        narrow(socket, 8192)
         await socket.connect(("127.0.0.1", self._house.port))
         stream: trio.abc.Stream = trio.SocketStream(socket)
         if self._tls is not None:

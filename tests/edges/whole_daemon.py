@@ -87,7 +87,7 @@ class House:
         """A client on `/ws/cluster`."""
         socket = trio.socket.socket()
         if receive_buffer is not None:
-            socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, receive_buffer)
+            narrow(socket, receive_buffer)
         try:
             await socket.connect(("127.0.0.1", self.port))
         except BaseException:
@@ -127,6 +127,13 @@ class Raw:
             if frame.close_code is not None:
                 return frame.close_code
         return None
+
+
+def narrow(socket: trio.socket.SocketType, receive_buffer: int) -> None:
+    """Before it connects: it will hold little that has not been read."""
+    socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, receive_buffer)
+    # A window below one segment, which on the loopback is 64 KiB, moves by the kernel's timers only.
+    socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_MAXSEG, 1000)
 
 
 @asynccontextmanager

@@ -1,0 +1,161 @@
+"""What compression costs: a broadcast to clients that took it beside one to clients that did not.
+
+    python -m benchmarks.compression [--clients 1000] [--broadcasts 400] [--check]
+
+A real status message goes out to real sockets by the daemon's own fan-out, plain and compressed in turn, so that
+whatever else the machine does meets both. Each broadcast is composed anew: its compressing is in its cost.
+
+Exit code: 0 when it was measured, 1 when that failed, or with `--check` when a broadcast costs over 15 µs more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import socket
+import sys
+import tempfile
+import time
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from statistics import median
+
+import trio
+from wsproto import ConnectionType, WSConnection
+from wsproto.events import Request, TextMessage
+
+from heliosd.auth.identity import Grounds, Identity
+from heliosd.hub import fanout
+from heliosd.hub.client import Client
+from heliosd.message import Kind, Message
+from heliosd.subscription import Topic
+from heliosd.websocket.plain import PlainStream
+
+from .servers import Heliosd, ServerFailed, Task
+
+MOST_US = 15.0
+SECONDS = 10.0
+_CACHE_BYTES = 64 << 20
+"""More than a CPU's caches hold: between two broadcasts of a daemon its clients are forgotten there."""
+
+
+def main() -> int:
+    options = _options()
+    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    try:
+        payload = _status_update()
+    except (ServerFailed, OSError) as failure:
+        print(failure, file=sys.stderr)
+        return 1
+    plain, compressed = trio.run(_measure, options.clients, options.broadcasts, payload)
+    example = _message(payload)
+    for name, costs, frame in (
+        ("plain", plain, example.frame),
+        ("compressed", compressed, example.deflated),
+    ):
+        print(f"{name:<11}{median(costs):>8.0f} CPU-µs a broadcast of {len(frame)} bytes")
+    more = median(one - other for one, other in zip(compressed, plain, strict=True))
+    print(
+        f"{options.clients} clients that took compression cost {more:+.0f} µs a broadcast (median of pairs)"
+    )
+    print(f"target: at most {MOST_US:.0f} µs more: {'holds' if more <= MOST_US else 'MISSED'}")
+    return 0 if more <= MOST_US or not options.check else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.compression", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--clients", type=int, default=1000, help="receivers (default 1000)")
+    parser.add_argument("--broadcasts", type=int, default=400, help="of each kind (default 400)")
+    parser.add_argument("--check", action="store_true", help="exit 1 when the target is missed")
+    return parser.parse_args()
+
+
+def _status_update() -> bytes:
+    """One as a daemon sends it."""
+    with tempfile.TemporaryDirectory(prefix="heliosd-bench-") as scratch:
+        cpu = min(os.sched_getaffinity(0))
+        task = Task(interval=0.1, message_bytes=0, clients=1, cpu=cpu, scratch=Path(scratch))
+        with contextmanager(Heliosd().start)(task) as daemon:
+            host, port = daemon.address.rsplit(":", 1)
+            with socket.create_connection((host, int(port)), SECONDS) as connection:
+                wire = WSConnection(ConnectionType.CLIENT)
+                connection.sendall(wire.send(Request(daemon.address, daemon.target)))
+                text = ""
+                while data := connection.recv(65_536):
+                    wire.receive_data(data)
+                    for event in wire.events():
+                        if isinstance(event, TextMessage):
+                            text += event.data
+                            if event.message_finished and json.loads(text)["type"] == "status_update":
+                                return text.encode()
+                            text = "" if event.message_finished else text
+    raise ServerFailed("heliosd sent no status_update")
+
+
+async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[float], list[float]]:
+    """CPU-µs of each broadcast, plain ones and compressed ones, in pairs."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+    costs: dict[bool, list[float]] = {False: [], True: []}
+    forgetful = bytearray(_CACHE_BYTES)
+    with ExitStack() as open_sockets:
+        clients, readers = [], []
+        listener = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
+        for serial in range(count):
+            reader = open_sockets.enter_context(socket.create_connection(listener.getsockname()))
+            reader.setblocking(False)
+            readers.append(reader)
+            near = trio.socket.from_stdlib_socket(open_sockets.enter_context(listener.accept()[0]))
+            clients.append(_client(serial, PlainStream(trio.SocketStream(near))))
+        for number in range(broadcasts):
+            for deflate in (False, True) if number % 2 else (True, False):
+                forgetful[::64] = bytes(len(forgetful) // 64)
+                costs[deflate].append(_broadcast(clients, _message(payload), deflate=deflate))
+                for reader in readers:
+                    with suppress(BlockingIOError):
+                        while reader.recv(1 << 20):
+                            pass
+            await trio.lowlevel.checkpoint()
+    return costs[False], costs[True]
+
+
+def _broadcast(clients: list[Client], message: Message, *, deflate: bool) -> float:
+    started = time.process_time_ns()
+    frame = message.deflated if deflate else message.frame
+    for start in range(0, len(clients), fanout.CHUNK):
+        unfinished = fanout.write(clients[start : start + fanout.CHUNK], message, frame)
+        assert not unfinished
+    return (time.process_time_ns() - started) / 1000
+
+
+def _message(payload: bytes) -> Message:
+    return Message("status_update", Kind.VALUE, Topic.STATUS, payload)
+
+
+def _client(serial: int, outlet: PlainStream) -> Client:
+    identity = Identity(
+        user_id="viewer",
+        roles=(),
+        permissions=frozenset(),
+        jti="",
+        issued_at=0.0,
+        expires_at=0.0,
+        grounds=Grounds(issuer="", audience="", key="", password=""),
+    )
+    return Client(
+        serial=serial,
+        client_id=str(serial),
+        identity=identity,
+        address="",
+        since=0.0,
+        outlet=outlet,
+        send_buffer=256,
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
