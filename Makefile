@@ -53,7 +53,7 @@ prove-reconnect: $(VENV)/.for-test
 prove-rights: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_open_sockets.py tests/process/test_login_flood.py
 
-# 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (half an hour).
+# 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
 soak: $(VENV)/.for-test
 	SOAK_COUNT=build/soak-deliveries $(PYTEST) -s -m slow -k ten_million tests/process/test_delivery.py

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ..message import Message
 from ..subscription import Subscription
@@ -54,10 +54,11 @@ class Classes:
         if not found.plain and not found.deflating:
             del self._classes[client.subscription]
 
-    def cut(self, message: Message) -> list[tuple[SubscriptionClass, Message]]:
-        """Each class that gets something of `message`, with what it gets: cut once for each narrowing."""
-        return [
-            (of, mine)
-            for of in self._classes.values()
-            if (mine := message.cut_for(of.subscription)) is not None
-        ]
+    def cut(self, messages: Sequence[Message]) -> list[tuple[SubscriptionClass, list[Message]]]:
+        """Each class that gets something of `messages`, with what it gets: cut once for each narrowing."""
+        cut = []
+        for of in self._classes.values():
+            mine = [m for message in messages if (m := message.cut_for(of.subscription)) is not None]
+            if mine:
+                cut.append((of, mine))
+        return cut

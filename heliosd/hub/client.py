@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
 
 import trio
@@ -140,6 +140,18 @@ class Client:
             return self.flush() if self.mailbox.put(message) else Delivery.REFUSED
         self.sent += 1
         return self._write(self.frame_of(message))
+
+    def deliver_all(self, messages: Sequence[Message]) -> tuple[Delivery, Sequence[Message]]:
+        """Deliver one after the other, as far as they fit; returns what became of the last, and those that did
+        not fit."""
+        outcome = Delivery.DONE
+        for number, message in enumerate(messages):
+            delivery = self.deliver(message)
+            if delivery in {Delivery.REFUSED, Delivery.GONE}:
+                return delivery, messages[number:]
+            if delivery is Delivery.QUEUED:
+                outcome = delivery
+        return outcome, ()
 
     def deliver_replay(self, messages: Iterable[Message]) -> Delivery:
         """Give a client that has just joined what it missed. It does not count against the queue."""

@@ -19,6 +19,7 @@ from ..message import Kind, Message
 from ..websocket.frames import ping_frame, pong_frame
 from .client import Client, Delivery
 from .counters import HubCounters
+from .fanout import Unfinished
 from .goodbye import DISCONNECTED, REVOKED, TOO_SLOW, Goodbye
 from .mailbox import Dropped
 from .pumps import write_pump
@@ -66,32 +67,31 @@ class Crowd(ABC):
     def tell(self, client: Client, message: Message) -> None:
         """Give one client a message of its own."""
         self._count([message])
-        self._settle([(client, client.deliver(message))], message)
+        self._settle([(client, client.deliver(message), (message,))])
 
     def pong(self, client: Client, payload: bytes) -> None:
         """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
         message = Message.of_frame("pong frame", pong_frame(payload))
-        self._settle([(client, client.deliver(message))], message)
+        self._settle([(client, client.deliver(message), (message,))])
 
     def end(self, client: Client, goodbye: Goodbye, *, flush: bool = False) -> None:
         """Close one client's connection with a close frame, behind what waits for it if `flush`."""
-        self._settle([(client, client.end(goodbye, flush=flush))])
+        self._settle([(client, client.end(goodbye, flush=flush), ())])
 
     def _release(self, client: Client) -> None:
         """What waited for a newer token may go."""
-        self._settle([(client, client.flush())])
+        self._settle([(client, client.flush(), ())])
 
-    def _settle(self, unfinished: Sequence[tuple[Client, Delivery]], message: Message | None = None) -> None:
+    def _settle(self, unfinished: Sequence[Unfinished]) -> None:
         """See to what a write left to do."""
-        for client, delivery in unfinished:
+        for client, delivery, left in unfinished:
             match delivery:
                 case Delivery.QUEUED if client.waker is not None:
                     client.waker()
                 case Delivery.QUEUED:
                     self._pumps.start_soon(write_pump, client, self._settings, self.counters)
                 case Delivery.REFUSED:
-                    assert message is not None
-                    self._overflow(client, message)
+                    self._overflow(client, left)
                 case Delivery.GONE if client.goodbye is None:
                     client.scope.cancel()
                 case Delivery.GONE | Delivery.DONE:
@@ -99,18 +99,21 @@ class Crowd(ABC):
                 case _:
                     assert_never(delivery)
 
-    def _overflow(self, client: Client, refused: Message) -> None:
-        """A client's queue is full: close it, or drop the queue and say precisely what was in it."""
+    def _overflow(self, client: Client, refused: Sequence[Message]) -> None:
+        """A client's queue is full: close it, or drop the queue and say precisely what was in it, and in what
+        did not fit any more."""
         counted = client.mailbox.untold
         dropped = client.mailbox.drop()
-        if refused.seq is not None:
-            one = Dropped(refused.seq, refused.seq, 1)
-            dropped = one if dropped is None else dropped.and_then(one)
+        for message in refused:
+            if message.seq is not None:
+                one = Dropped(message.seq, message.seq, 1)
+                dropped = one if dropped is None else dropped.and_then(one)
         lost = dropped.events - counted if dropped is not None else 1
         client.dropped += lost
         self.counters.dropped["slow"] += lost
         # A queue full of answers belongs to a client that asks and does not read: there is nothing to catch up on.
-        only_answers = refused.kind is Kind.CONTROL and dropped is None
+        answers = [message for message in refused if message.kind is Kind.CONTROL]
+        only_answers = bool(answers) and dropped is None
         if self._settings.current.websocket.slow_consumer == "disconnect" or only_answers:
             client.end(TOO_SLOW, flush=False)
             return
@@ -120,14 +123,14 @@ class Crowd(ABC):
         else:
             gap = messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
             client.mailbox.put_gap(gap, dropped, status)
-        if refused.kind is Kind.CONTROL:
-            client.mailbox.put_last_words(refused)
-        self._settle([(client, client.flush())])
+        for answer in answers:
+            client.mailbox.put_last_words(answer)
+        self._settle([(client, client.flush(), ())])
 
-    def _count(self, told: Sequence[Message]) -> None:
+    def _count(self, told: Sequence[Message], receivers: int = 1) -> None:
         for message in told:
-            self.counters.messages[message.type] += 1
-            self.counters.bytes += len(message.payload)
+            self.counters.messages[message.type] += receivers
+            self.counters.bytes += len(message.payload) * receivers
 
     # -- pings, the end ----------------------------------------------------------------------------------------
 
@@ -140,7 +143,7 @@ class Crowd(ABC):
             slot = (slot + 1) % PING_SLOTS
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
                 if client.transport == "websocket":
-                    self._settle([(client, client.deliver(message))], message)
+                    self._settle([(client, client.deliver(message), (message,))])
 
     def end_all(self, goodbye: Goodbye) -> None:
         """Close every connection, each behind what waits for it; those, too, that are about to join."""

@@ -16,32 +16,37 @@ CHUNK = 64
 """Clients served between two checkpoints. It sets the loop's lag: the more, the longer everybody else waits."""
 
 
-def write(clients: Sequence[Client], message: Message, frame: bytes) -> list[tuple[Client, Delivery]]:
-    """Give `frame`, which is `message` in the form these clients agreed to, to each of them without waiting.
+Unfinished = tuple[Client, Delivery, Sequence[Message]]
+"""A client for whom something is left to do, and the messages that it did not get."""
+
+
+def write(clients: Sequence[Client], messages: Sequence[Message], frames: bytes) -> list[Unfinished]:
+    """Give `frames`, which are `messages` joined in the form these clients agreed to, to each without waiting.
 
     Returns those for whom something is left to do. No checkpoint lies between reading a client's descriptor and
     writing to it: across one, the number could have become another client's.
     """
-    size = len(frame)
+    size = len(frames)
+    count = len(messages)
     write_now = os.write
-    unfinished: list[tuple[Client, Delivery]] = []
+    unfinished: list[Unfinished] = []
     for client in clients:
         fileno = client.fileno
         if fileno is None or client.behind or client.held or client.goodbye is not None:
-            delivery = client.deliver(message)
+            delivery, left = client.deliver_all(messages)
             if delivery is not Delivery.DONE:
-                unfinished.append((client, delivery))
+                unfinished.append((client, delivery, left))
             continue
         try:
-            taken = write_now(fileno(), frame)
+            taken = write_now(fileno(), frames)
         except BlockingIOError:
             taken = 0
         except (OSError, ValueError):
-            unfinished.append((client, Delivery.GONE))
+            unfinished.append((client, Delivery.GONE, ()))
             continue
-        client.sent += 1
+        client.sent += count
         if taken != size:
-            client.rest = memoryview(frame)[taken:]
+            client.rest = memoryview(frames)[taken:]
             client.behind = True
-            unfinished.append((client, Delivery.QUEUED))
+            unfinished.append((client, Delivery.QUEUED, ()))
     return unfinished

@@ -7,7 +7,7 @@ happens between two messages of that loop, as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import partial
@@ -27,7 +27,7 @@ from ..history import Cursor, Replay
 from ..message import Kind, Message
 from . import fanout
 from .classes import Classes
-from .client import Client
+from .client import BATCH_BYTES, Client
 from .crowd import Crowd
 from .event_log import EventLog
 from .goodbye import TOO_MANY_MESSAGES, Goodbye
@@ -128,26 +128,30 @@ class Hub(Crowd):
     async def _tell(self, batch: Sequence[Item], reports: Reports) -> None:
         happened = [item for item in batch if isinstance(item, Happened)]
         events = iter(await self._logged(happened)) if happened else iter(())
+        told: list[Message] = []
         for item in batch:
             match item:
                 case Happened():
-                    await self._publish_event(next(events), item)
+                    message = next(events)
+                    told.append(message)
+                    self._heed(message, item)
                 case MetricsMoved():
                     self._gather(item.metrics)
                 case Beat.STATUS:
-                    await self.publish(reports.status_update())
+                    told.append(reports.status_update())
                 case Beat.LATENCY:
-                    await self.publish(reports.latency())
+                    told.append(reports.latency())
                 case Beat.UPTIME:
-                    await self.publish(reports.uptime())
+                    told.append(reports.uptime())
                 case Beat.WATCHDOG:
                     pass
                 case _:
                     assert_never(item)
         if any(isinstance(item.event, StateChanged | PeerChanged) for item in happened):
-            await self.publish(reports.status_update())
+            told.append(reports.status_update())
         if any(isinstance(item.event, StateChanged) for item in happened):
-            await self.publish(reports.uptime())
+            told.append(reports.uptime())
+        await self.publish(told)
 
     async def _logged(self, happened: Sequence[Happened]) -> list[Message]:
         """The events numbered and, unless the store is in trouble, on disk. A new epoch is told to everyone."""
@@ -163,13 +167,12 @@ class Hub(Crowd):
                 self.tell(client, self._status_message())
         return told
 
-    async def _publish_event(self, message: Message, item: Happened) -> None:
+    def _heed(self, message: Message, item: Happened) -> None:
+        """Values that wait for a metric that is registered anew or deleted are not told after that."""
         if isinstance(item.event, MetricsDefined):
             for name in item.event.metrics:
                 self._gathered.metrics.pop(name, None)
             self._pacer.heed(message)
-        self.log.history.keep(message, self._now().wall)
-        await self.publish(message)
 
     def _gather(self, metrics: Mapping[str, MetricView]) -> None:
         self._gathered.metrics.update(metrics)
@@ -181,42 +184,58 @@ class Hub(Crowd):
         if now >= self._gathered.due:
             gathered, self._gathered = self._gathered, _Gathered({})
             if gathered.metrics:
-                await self.publish(messages.of_metric_values(gathered.metrics, self._now().wall))
+                await self.publish([messages.of_metric_values(gathered.metrics, self._now().wall)])
         if now >= self._pacer.due:
             for client, value in self._pacer.release(now):
                 self.tell(client, value)
 
-    async def publish(self, message: Message) -> None:
-        """Give one message to every client that wants it, in chunks with a checkpoint after each.
+    async def publish(self, told: Sequence[Message]) -> None:
+        """Give messages, in their order, to every client that wants them.
 
-        No client is waited for. Clients that join meanwhile are not among the receivers: they join at the next
-        boundary between messages, with a status that has this one in it.
+        What comes in one turn of the loop goes out in one write to each client: that is what makes a storm
+        cheap. No client is waited for.
+        """
+        for group in _groups(told):
+            await self._fan_out(group)
+
+    async def _fan_out(self, told: Sequence[Message]) -> None:
+        """One write of all of `told` to each client, in chunks of clients with a checkpoint after each.
+
+        Clients that join meanwhile are not among the receivers: they join when everybody has these messages,
+        with a status that has them in it.
         """
         started = trio.current_time()
-        delivered = 0
-        # Whoever comes from now on is not told this one: the status that it gets must have it in it.
+        for message in told:
+            if message.seq is not None:
+                self.log.history.keep(message, self._now().wall)
+        # Whoever comes from now on is not told these: the status that it gets must have them in it.
         self._status = None
         self._fanning_out = True
         try:
-            for of, mine in self._classes.cut(message):
-                pause = of.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
+            for of, mine in self._classes.cut(told):
                 for receivers, deflating in of.receivers():
-                    if pause:
-                        receivers = [c for c in receivers if self._pacer.admit(c, mine, pause, started)]  # noqa: PLW2901
-                    frame = mine.deflated if deflating else mine.frame
-                    delivered += len(receivers)
-                    self.counters.bytes += len(frame) * len(receivers)
+                    if of.subscription.min_intervals:
+                        self._deliver_paced(receivers, mine, started)
+                        continue
+                    frames = b"".join([m.deflated if deflating else m.frame for m in mine])
+                    self._count(mine, len(receivers))
                     for start in range(0, len(receivers), fanout.CHUNK):
-                        chunk = receivers[start : start + fanout.CHUNK]
-                        self._settle(fanout.write(chunk, mine, frame), mine)
+                        self._settle(fanout.write(receivers[start : start + fanout.CHUNK], mine, frames))
                         await trio.lowlevel.checkpoint()
         finally:
             self._fanning_out = False
             between, self._between = self._between, []
             for action in between:
                 action()
-        self.counters.messages[message.type] += delivered
         self.counters.broadcast.observe(trio.current_time() - started)
+
+    def _deliver_paced(self, receivers: Sequence[Client], mine: Sequence[Message], now: float) -> None:
+        """To clients who want some values no more often than now and then, each message by itself."""
+        for client in receivers:
+            for message in mine:
+                pause = client.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
+                if not pause or self._pacer.admit(client, message, pause, now):
+                    self.tell(client, message)
 
     # -- clients -----------------------------------------------------------------------------------------------
 
@@ -248,7 +267,7 @@ class Hub(Crowd):
             replay = self.log.history.since(cursor, client.subscription)
             missed = [self._welcome(client, replay), *replay.events, status]
             self._count(missed)
-            self._settle([(client, client.deliver_replay(missed))])
+            self._settle([(client, client.deliver_replay(missed), ())])
         self.rights.watch(client)
         # Its token may have been revoked, or its user removed, since it was let in.
         self.rights.recheck([client])
@@ -332,3 +351,18 @@ class Hub(Crowd):
             expires_at=rfc3339(client.identity.expires_at),
         )
         return messages.of_welcome(welcome, self._now().wall)
+
+
+def _groups(told: Sequence[Message]) -> Iterator[list[Message]]:
+    """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
+    would have taken at once."""
+    group: list[Message] = []
+    size = 0
+    for message in told:
+        if group and size + len(message.payload) > BATCH_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += len(message.payload)
+    if group:
+        yield group

@@ -173,29 +173,41 @@ async def read_bytes(house: House, pause: float) -> None:
 async def test_the_p99_of_100_others_is_at_most_a_fifth_higher_for_one_that_does_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Medians of three. The daemon and all clients share this machine, so it should have nothing else to do."""
+    """The median of three pairs. The daemon and all clients share this machine: a pair in which it could not keep
+    up with 2,000 events a second for 100 clients says nothing about the one that pauses, and is made again."""
     load = tmp_path / "load"
     subprocess.run(["gcc", "-std=c17", "-O2", "-o", str(load), str(LOAD)], check=True)
-    p99s: dict[float, list[float]] = {0.0: [], PAUSE_SECONDS: []}
-    rates: list[float] = []
-    with trio.fail_after(180):
+    ratios: list[float] = []
+    with trio.fail_after(300):
         async with whole_daemon(tmp_path, monkeypatch) as house:
-            for _ in range(3):
-                for pause, measured in p99s.items():
-                    pouring = Pouring()
-                    async with trio.open_nursery() as nursery:
-                        nursery.start_soon(pouring.pour, house, PAUSE_SECONDS + 3)
-                        nursery.start_soon(read_bytes, house, pause)
-                        measured.append((await others(house, load, 100, PAUSE_SECONDS + 1))["p99_ms"])
-                        await pouring.over.wait()
-                        nursery.cancel_scope.cancel()
-                    rates.append(pouring.rate)
-    alone, beside = median(p99s[0.0]), median(p99s[PAUSE_SECONDS])
-    print(
-        f"p99 of 100 others: {alone:.1f} ms, beside one that pauses {beside:.1f} ms, ratio {beside / alone:.2f}"
-    )
-    print(f"all of them, in ms: {p99s}; {median(rates):.0f} events/s")
-    assert beside <= 1.2 * alone
+            for _ in range(10):
+                (alone, steady), (beside, steady_too) = [
+                    await measured(house, load, pause) for pause in (0.0, PAUSE_SECONDS)
+                ]
+                kept_up = min(steady, steady_too) >= 0.98 * RATE
+                print(
+                    f"p99 of 100 others: {alone:.1f} ms, beside one that pauses {beside:.1f} ms, at "
+                    f"{steady:.0f} and {steady_too:.0f} events/s{'' if kept_up else ': too busy, again'}"
+                )
+                if kept_up:
+                    ratios.append(beside / alone)
+                if len(ratios) == 3:
+                    break
+    assert len(ratios) == 3, "this machine is too busy to tell"
+    print(f"ratio {median(ratios):.2f}")
+    assert median(ratios) <= 1.2
+
+
+async def measured(house: House, load: Path, pause: float) -> tuple[float, float]:
+    """The p99 of 100 clients in ms beside one that pauses so long, and the events a second there were."""
+    pouring = Pouring()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(pouring.pour, house, PAUSE_SECONDS + 3)
+        nursery.start_soon(read_bytes, house, pause)
+        p99 = (await others(house, load, 100, PAUSE_SECONDS + 1))["p99_ms"]
+        await pouring.over.wait()
+        nursery.cancel_scope.cancel()
+    return p99, pouring.rate
 
 
 async def dawdle(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
