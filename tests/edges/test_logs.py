@@ -37,6 +37,12 @@ def _as_it_was() -> Iterator[None]:
     structlog.reset_defaults()
 
 
+def unrecorded() -> None:
+    """What follows is not for pytest to record: a lone surrogate cannot pass from one of its processes to
+    another."""
+    logging.getLogger().handlers.clear()
+
+
 def lines(stream: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in stream.getvalue().splitlines()]
 
@@ -169,6 +175,7 @@ def test_what_is_named_a_secret_is_hidden_as_a_whole(name: str) -> None:
     "text", ["peer_id=node-2", "/api/cluster/status?epoch=ab&after=7", "token_expiring", "1.5.2"]
 )
 def test_what_is_no_secret_stays(text: str) -> None:
+    unrecorded()
     stream = io.StringIO()
     logs.configure("info", "json", stream)
     logging.getLogger("heliosd").info(text)
@@ -180,6 +187,7 @@ HOSTILE = "eva\r\n2026-01-01 [info] forged\x1b[2J\x1b]0;x\x07\u2028\u2029\u202e\
 
 @pytest.mark.parametrize("format", ["json", "console"])
 def test_a_value_cannot_break_its_line_or_steer_a_terminal(format: str) -> None:  # noqa: A002
+    unrecorded()
     stream = io.StringIO()
     logs.configure("info", format, stream)  # type: ignore[arg-type]
     log = structlog.get_logger("heliosd")
@@ -191,6 +199,7 @@ def test_a_value_cannot_break_its_line_or_steer_a_terminal(format: str) -> None:
 
 
 def test_json_keeps_a_hostile_value_whole() -> None:
+    unrecorded()
     stream = io.StringIO()
     logs.configure("info", "json", stream)
     structlog.get_logger("heliosd").info("x", user=HOSTILE)
@@ -198,6 +207,7 @@ def test_json_keeps_a_hostile_value_whole() -> None:
 
 
 def test_a_traceback_is_indented_so_that_none_of_its_lines_can_pass_for_a_line_of_the_log() -> None:
+    unrecorded()
     stream = io.StringIO()
     logs.configure("info", "console", stream)
     try:
