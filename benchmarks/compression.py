@@ -127,7 +127,7 @@ def _broadcast(clients: list[Client], message: Message, *, deflate: bool) -> flo
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
     for start in range(0, len(clients), fanout.CHUNK):
-        unfinished = fanout.write(clients[start : start + fanout.CHUNK], message, frame)
+        unfinished = fanout.write(clients[start : start + fanout.CHUNK], [message], frame)
         assert not unfinished
     return (time.process_time_ns() - started) / 1000
 

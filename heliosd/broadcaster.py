@@ -7,7 +7,7 @@ from collections.abc import Callable
 import trio
 
 from .config import Settings, WebSocketConfig
-from .hub.hub import Beat, Item
+from .hub.inbox import Beat, Item
 
 INTERVALS: dict[Beat, Callable[[WebSocketConfig], float]] = {
     Beat.STATUS: lambda config: config.status_interval,

@@ -46,7 +46,8 @@ from .epoch_file import EpochFile
 from .errors import ConfigError, HeliosError, Problem
 from .hub.event_log import EventLog
 from .hub.goodbye import GOING_AWAY
-from .hub.hub import Beat, Hub, Item
+from .hub.hub import Hub
+from .hub.inbox import Beat, Item
 from .hub.reports import Reports
 from .reload import reload
 from .store import Store

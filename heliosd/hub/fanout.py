@@ -7,13 +7,28 @@ gets the shared frame by one non-blocking write, here. Only what did not fit bec
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ..message import Message
-from .client import Client, Delivery
+from .client import BATCH_BYTES, Client, Delivery
 
 CHUNK = 64
 """Clients served between two checkpoints. It sets the loop's lag: the more, the longer everybody else waits."""
+
+
+def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
+    """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
+    would have taken at once."""
+    group: list[Message] = []
+    size = 0
+    for message in told:
+        if group and size + len(message.payload) > BATCH_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(message)
+        size += len(message.payload)
+    if group:
+        yield group
 
 
 Unfinished = tuple[Client, Delivery, Sequence[Message]]

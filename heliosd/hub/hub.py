@@ -7,9 +7,8 @@ happens between two messages of that loop, as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from functools import partial
 from math import inf
 from typing import assert_never
@@ -27,10 +26,11 @@ from ..history import Cursor, Replay
 from ..message import Kind, Message
 from . import fanout
 from .classes import Classes
-from .client import BATCH_BYTES, Client
+from .client import Client
 from .crowd import Crowd
 from .event_log import EventLog
 from .goodbye import TOO_MANY_MESSAGES, Goodbye
+from .inbox import Beat, Item
 from .pacing import Pacer
 from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
@@ -42,19 +42,6 @@ BATCH = 50
 STATUS_SHARED_SECONDS = 0.05
 """Clients that join within so long, with nothing told in between, share one status: thousands may come back at
 once."""
-
-
-class Beat(Enum):
-    """It is time to tell a value."""
-
-    STATUS = auto()
-    LATENCY = auto()
-    UPTIME = auto()
-    WATCHDOG = auto()
-    """Nothing is told: it only makes the loop turn."""
-
-
-Item = Happened | MetricsMoved | Beat
 
 
 @dataclass(slots=True)
@@ -195,7 +182,7 @@ class Hub(Crowd):
         What comes in one turn of the loop goes out in one write to each client: that is what makes a storm
         cheap. No client is waited for.
         """
-        for group in _groups(told):
+        for group in fanout.groups(told):
             await self._fan_out(group)
 
     async def _fan_out(self, told: Sequence[Message]) -> None:
@@ -351,18 +338,3 @@ class Hub(Crowd):
             expires_at=rfc3339(client.identity.expires_at),
         )
         return messages.of_welcome(welcome, self._now().wall)
-
-
-def _groups(told: Sequence[Message]) -> Iterator[list[Message]]:
-    """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
-    would have taken at once."""
-    group: list[Message] = []
-    size = 0
-    for message in told:
-        if group and size + len(message.payload) > BATCH_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(message)
-        size += len(message.payload)
-    if group:
-        yield group

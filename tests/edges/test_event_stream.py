@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from heliosd.auth.identity import Identity
 from heliosd.history import Cursor
 from heliosd.hub.goodbye import GOING_AWAY
-from heliosd.hub.hub import Beat
+from heliosd.hub.inbox import Beat
 from heliosd.subscription import TO_EVERYTHING, Subscription, Topic
 from heliosd.web.event_stream import EventStreams
 from heliosd.web.problems import TryLater

@@ -244,6 +244,7 @@ def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent
             with running(tmp_path, listen=listen, websocket="send_buffer = 64") as daemon:
                 ends_at = time.monotonic() + chance.uniform(20.0, 60.0)
                 while time.monotonic() < ends_at and not running_check.ended and not enough():
+                    assert daemon.process.poll() is None, "".join(daemon.raw[-50:])
                     time.sleep(0.5)
                 running_check.raise_if_ended()
                 last = enough()

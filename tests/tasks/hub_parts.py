@@ -28,7 +28,8 @@ from heliosd.events import Happened, PeerChanged, StateChanged
 from heliosd.history import Cursor
 from heliosd.hub.client import Client
 from heliosd.hub.event_log import EventLog
-from heliosd.hub.hub import Hub, Item
+from heliosd.hub.hub import Hub
+from heliosd.hub.inbox import Item
 from heliosd.hub.reports import Reports
 from heliosd.message import Kind, Message
 from heliosd.messages import ClientId

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.commands import Ping, Subscribe
 from heliosd.events import Happened, MetricsDefined, MetricsMoved
-from heliosd.hub.hub import Beat
+from heliosd.hub.inbox import Beat
 from heliosd.hub.rate import MAX_REFUSED_IN_A_ROW
 from heliosd.subscription import Subscription, Topic
 

@@ -15,7 +15,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from heliosd.commands import AskStatus, BadCommand, Ping, Subscribe
 from heliosd.events import Happened, MetricsDefined, MetricsMoved
 from heliosd.hub.goodbye import GOING_AWAY, SILENT
-from heliosd.hub.hub import Beat
+from heliosd.hub.inbox import Beat
 from heliosd.subscription import NOTHING, Subscription, Topic
 
 

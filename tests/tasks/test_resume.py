@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.durable import Change, EventsLogged
 from heliosd.history import Cursor
-from heliosd.hub.hub import Beat, Item
+from heliosd.hub.inbox import Beat, Item
 from heliosd.subscription import Subscription, Topic
 
 

@@ -18,7 +18,7 @@ from heliosd.commands import Authenticate
 from heliosd.config import UserConfig
 from heliosd.hub.client import Client
 from heliosd.hub.goodbye import Goodbye
-from heliosd.hub.hub import Beat
+from heliosd.hub.inbox import Beat
 
 OTHER = UserConfig(name="other", password_hash=hash_password("pear"), roles=("viewer",))
 

@@ -1,0 +1,20 @@
+"""What the hub's loop takes: what happened, what moved, and that it is time to tell a value."""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+
+from ..events import Happened, MetricsMoved
+
+
+class Beat(Enum):
+    """It is time to tell a value."""
+
+    STATUS = auto()
+    LATENCY = auto()
+    UPTIME = auto()
+    WATCHDOG = auto()
+    """Nothing is told: it only makes the loop turn."""
+
+
+Item = Happened | MetricsMoved | Beat
