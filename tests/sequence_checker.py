@@ -139,11 +139,11 @@ class Check:
                 self.losses += 1
                 await asyncio.sleep(chance.uniform(0.02, 0.1))
                 continue
-            away_since = time.monotonic()
             try:
                 await self._until_cut(connection, follower, chance, slow)
             finally:
                 connection.transport.abort()
+            away_since = time.monotonic()
 
     async def _connect(
         self, query: dict[str, str], *, small: bool = False, deflate: bool = False
