@@ -8,7 +8,7 @@ PYTEST := $(VENV)/bin/pytest
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -21,7 +21,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -55,6 +55,10 @@ prove-reconnect: $(VENV)/.for-test
 # A role, a user, a password taken away 100 times each under an open socket; 200 logins a second.
 prove-rights: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_open_sockets.py tests/process/test_login_flood.py
+
+# 10,000 clients that hear nothing for ten minutes.
+prove-idle: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_idle.py
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
