@@ -67,6 +67,9 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 GC_NEW_OBJECTS = 10_000
 """So many new objects, of those that can form cycles, and the youngest are searched for garbage."""
 
+LAST_WORDS_SECONDS = 1.0
+"""How long a stop waits for events that are being stored to be told."""
+
 log = structlog.get_logger("heliosd")
 
 
@@ -274,6 +277,9 @@ class Daemon:
             log.info("stopping", clients=hub.count())
             reception.stopping = True
             server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
+            # What was answered before the signal came is told before goodbye is said.
+            with trio.move_on_after(LAST_WORDS_SECONDS):
+                await hub.caught_up()
             hub.end_all(GOING_AWAY)
 
     async def _heed_signals(self, stop: trio.Event, everything: trio.CancelScope, notifier: Notifier) -> None:

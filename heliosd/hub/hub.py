@@ -39,6 +39,9 @@ from .rights import Rights
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
 
+CAUGHT_UP_SECONDS = 0.005
+"""Between looks whether the loop has told everything."""
+
 STATUS_SHARED_SECONDS = 0.05
 """Clients that join within so long, with nothing told in between, share one status: thousands may come back at
 once."""
@@ -69,6 +72,7 @@ class Hub(Crowd):
         """Turns of the loop so far: the watchdog looks whether it still turns."""
         self.log = log
         self._reports: Reports | None = None
+        self._inbox: trio.MemoryReceiveChannel[Item] | None = None
         self._classes = Classes()
         self._pacer = Pacer()
         self._gathered = _Gathered({})
@@ -89,6 +93,7 @@ class Hub(Crowd):
     ) -> None:
         """Tell everybody what comes out of `inbox`, until it is closed. Clients may join once this has started."""
         self._reports = reports
+        self._inbox = inbox
         await self.log.open(trio.current_time())
         task_status.started()
         while True:
@@ -108,6 +113,12 @@ class Hub(Crowd):
                 await self.log.retry(trio.current_time())
             await self._tell(batch, reports)
             await self._tell_what_is_due()
+
+    async def caught_up(self) -> None:
+        """Return once the loop has nothing left to tell."""
+        assert self._inbox is not None, "the hub's loop has been started"
+        while not self._inbox.statistics().tasks_waiting_receive:  # noqa: ASYNC110 (its statistics tell nobody)
+            await trio.sleep(CAUGHT_UP_SECONDS)
 
     def _retry_due(self) -> float:
         return inf if self.log.trouble is None else self.log.retry_at

@@ -370,3 +370,13 @@ def test_a_socket_of_the_tests_reads_back_what_a_client_would() -> None:
     socket.write_now(b'\x81\x0f{"type":"pong"}\x89\x00')
     assert (socket.types(), socket.pings) == (["pong"], 1)
     assert json.dumps(socket.messages()) == '[{"type": "pong"}]'
+
+
+async def test_the_hub_has_caught_up_only_when_everything_is_told(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    for _ in range(70):
+        house.inbox.send_nowait(ADDED)
+    await house.hub.caught_up()
+    assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(1, 71))
