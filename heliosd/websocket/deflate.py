@@ -67,8 +67,8 @@ def _acceptable(offer: str) -> bool:
 
 def deflate(payload: bytes) -> bytes:
     """`payload` as the body of one compressed message, independent of any other."""
-    # A window just as long as the message, and a hash table to match: zlib would else allocate and clear 256 KiB for
-    # a message of one, which takes longer than compressing it. Any window up to 2**15 is read by everyone.
+    # A window just as long as the message, and a hash table to match: zlib would else allocate and clear 256 KiB
+    # for a message of one, which takes longer than compressing it. Any window up to 2**15 is read by everyone.
     window = min(max(len(payload).bit_length(), LEAST_WINDOW_BITS), zlib.MAX_WBITS)
     squeeze = zlib.compressobj(DEFLATE_LEVEL, wbits=-window, memLevel=window - 7)
     return (squeeze.compress(payload) + squeeze.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
