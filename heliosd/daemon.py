@@ -61,6 +61,7 @@ from .web.listeners import Address, open_listeners
 from .web.live import Live
 from .web.reception import Reception
 from .web.wall import HypercornParts, hypercorn_parts, serve_request
+from .websocket.readiness import Readiness
 from .websocket.tls import ClientStream, server_context
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -183,12 +184,15 @@ class Daemon:
                 )
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
+                house.start_soon(hub.end_silent)
+                readiness = Readiness()
+                house.start_soon(readiness.run)
                 house.start_soon(hub.rights.run)
                 issuer = OutsideIssuer(self.access, self.settings)
                 house.start_soon(issuer.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
-                await self._serve(listeners, backend, hub, issuer, notifier, stop)
+                await self._serve(listeners, backend, hub, readiness, issuer, notifier, stop)
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
         if everything.cancelled_caught:
@@ -229,6 +233,7 @@ class Daemon:
         listeners: list[trio.SocketListener],
         backend: Backend,
         hub: Hub,
+        readiness: Readiness,
         issuer: OutsideIssuer,
         notifier: Notifier,
         stop: trio.Event,
@@ -243,6 +248,7 @@ class Daemon:
             tickets=tickets,
             hub=hub,
             reception=reception,
+            readiness=readiness,
             now=_now,
         )
         parts = Parts(

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from ..message import Message
 from ..subscription import Subscription
+from .audience import Audience
 from .client import Client
 
 
@@ -16,19 +17,19 @@ class SubscriptionClass:
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.plain: dict[str, Client] = {}
-        self.deflating: dict[str, Client] = {}
+        self.plain = Audience()
+        self.deflating = Audience()
 
-    def members(self, client: Client) -> dict[str, Client]:
+    def half(self, client: Client) -> Audience:
         """The half that `client` belongs to."""
         return self.deflating if client.deflates else self.plain
 
-    def receivers(self) -> Iterator[tuple[list[Client], bool]]:
-        """The clients of each half as they are now, and whether they took compression."""
+    def halves(self) -> Iterator[tuple[Audience, bool]]:
+        """Each half that has anyone in it, and whether they took compression."""
         if self.plain:
-            yield list(self.plain.values()), False
+            yield self.plain, False
         if self.deflating:
-            yield list(self.deflating.values()), True
+            yield self.deflating, True
 
 
 class Classes:
@@ -44,13 +45,13 @@ class Classes:
             found = self._classes[subscription] = SubscriptionClass(subscription)
         # One object for all who said the same: thousands of equal ones would be kept otherwise.
         client.subscription = found.subscription
-        found.members(client)[client.id] = client
+        found.half(client).add(client)
 
     def remove(self, client: Client) -> None:
         found = self._classes.get(client.subscription)
-        if found is None:
+        if found is None or client.audience is None:
             return
-        found.members(client).pop(client.id, None)
+        found.half(client).remove(client)
         if not found.plain and not found.deflating:
             del self._classes[client.subscription]
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
+from typing import TYPE_CHECKING, Protocol
 
 import trio
 
@@ -19,12 +20,18 @@ from .outlet import Outlet
 from .rate import Bucket
 from .roster import ClientView, Transport
 
+if TYPE_CHECKING:
+    from .audience import Audience
+
 BATCH_BYTES = 64 * 1024
 """How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
 trickle of bytes does not pass for a client that keeps up."""
 
 LINGER_SECONDS = 1.0
 """How long a client may take to answer a close frame before its connection is cut."""
+
+ASIDE = -1
+"""The place of a client that is not among the ready ones."""
 
 
 class Delivery(Enum):
@@ -40,32 +47,47 @@ class Delivery(Enum):
     """There is no connection any more, or it is ending."""
 
 
+class Reading(Protocol):
+    """The task that reads from a client, which is its connection's own, as the hub may end it. Synchronous."""
+
+    def hang_up(self) -> None:
+        """The connection is over."""
+
+    def linger(self) -> None:
+        """The close frame is on the wire: the client has `LINGER_SECONDS` to answer it."""
+
+
 class Client:
     """A connected client. All methods are synchronous, so each is one step for everybody else.
 
     `behind` is true from the moment something had to wait until a write pump has emptied the queue; while it is
     true only the pump writes, so two frames never mix. What waits goes out in this order: the rest of the frame
     that is half written, the replay, the queue.
+
+    Thousands of clients are idle, so what only a busy one needs (queue, replay, rate) is made when it is needed.
     """
 
     __slots__ = (
+        "_mailbox",
+        "_sent",
         "address",
+        "audience",
         "behind",
         "bucket",
         "deflates",
         "dropped",
-        "fileno",
         "goodbye",
+        "heard",
         "held",
         "id",
         "identity",
-        "mailbox",
         "next_due",
         "outlet",
+        "place",
+        "reader",
         "replay",
         "rest",
-        "scope",
-        "sent",
+        "send_buffer",
         "serial",
         "since",
         "subscription",
@@ -95,14 +117,18 @@ class Client:
         self.address = address
         self.since = since
         self.outlet = outlet
-        self.fileno = outlet.fileno if outlet.direct else None
-        """The outlet's, where the hub may write to the descriptor by itself: asked for at every delivery."""
+        self.send_buffer = send_buffer
+        """Messages that may wait."""
         self.subscription = subscription
         self.deflates = deflates
         """It took compression."""
         self.transport: Transport = transport
-        self.mailbox = Mailbox(send_buffer)
-        self.replay: deque[Message] = deque()
+        self.audience: Audience | None = None
+        """Those who get the same bytes, once it has joined; it keeps `place`, and is told of what changes `ready`."""
+        self.place = ASIDE
+        """Where it stands among the ready ones of its audience."""
+        self._mailbox: Mailbox | None = None
+        self.replay: deque[Message] | None = None
         """What it missed, ahead of the queue and outside of the queue's limits."""
         self.rest: bytes | memoryview = b""
         """The end of a frame whose beginning is on the wire: it goes before anything else."""
@@ -115,13 +141,46 @@ class Client:
         """By this number `Rights` knows what comes next for its token."""
         self.goodbye: Goodbye | None = None
         """Set once the connection is ending; nothing is delivered after it."""
-        self.scope = trio.CancelScope()
-        """Around the connection's own task. The hub cancels it, and its deadline is the read deadline."""
+        self.reader: Reading | None = None
+        self.heard = 0.0
+        """When something last came from it, in Trio's seconds."""
         self.waker: Callable[[], None] | None = None
         """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
-        self.bucket = Bucket()
-        self.sent = 0
+        self.bucket: Bucket | None = None
+        self._sent = 0
         self.dropped = 0
+
+    @property
+    def mailbox(self) -> Mailbox:
+        """What waits for it."""
+        if self._mailbox is None:
+            self._mailbox = Mailbox(self.send_buffer)
+        return self._mailbox
+
+    @property
+    def queued(self) -> int:
+        """Messages that wait in the queue."""
+        return 0 if self._mailbox is None else len(self._mailbox)
+
+    @property
+    def waiting(self) -> int:
+        """All messages that wait, with the replay and what is half written."""
+        return self.queued + len(self.replay or ()) + bool(self.rest)
+
+    @property
+    def sent(self) -> int:
+        """Messages that went out to it, or are about to."""
+        return self._sent if self.audience is None else self._sent + self.audience.told_to(self)
+
+    def count_sent(self, messages: int) -> None:
+        """So many more."""
+        self._sent += messages
+
+    def takes(self, now: float, per_second: float, burst: int) -> bool:
+        """Whether a message from it is within the rate, of which it is counted. See `Bucket.allows`."""
+        if self.bucket is None:
+            self.bucket = Bucket()
+        return self.bucket.allows(now, per_second, burst)
 
     @property
     def ready(self) -> bool:
@@ -138,12 +197,15 @@ class Client:
             return Delivery.GONE
         if self.behind or self.waker is not None or (self.held and message.kind is not Kind.CONTROL):
             return self.flush() if self.mailbox.put(message) else Delivery.REFUSED
-        self.sent += 1
+        self._sent += 1
         return self._write(self.frame_of(message))
 
-    def deliver_all(self, messages: Sequence[Message]) -> tuple[Delivery, Sequence[Message]]:
+    def deliver_all(self, messages: Sequence[Message], frames: bytes) -> tuple[Delivery, Sequence[Message]]:
         """Deliver one after the other, as far as they fit; returns what became of the last, and those that did
-        not fit."""
+        not fit. `frames` are the messages joined, in the form that this client agreed to."""
+        if self.ready and self.waker is None:
+            self._sent += len(messages)
+            return self._write(frames), ()
         outcome = Delivery.DONE
         for number, message in enumerate(messages):
             delivery = self.deliver(message)
@@ -156,7 +218,7 @@ class Client:
     def deliver_replay(self, messages: Iterable[Message]) -> Delivery:
         """Give a client that has just joined what it missed. It does not count against the queue."""
         assert not self.behind
-        self.replay.extend(messages)
+        self.replay = deque(messages)
         return self.flush()
 
     def flush(self) -> Delivery:
@@ -167,7 +229,7 @@ class Client:
             delivery = self._write(self.take_joined())
             if delivery is not Delivery.DONE or not self.has_more():
                 return delivery
-        self.behind = True
+        self.fall_behind()
         return Delivery.QUEUED
 
     def take_joined(self) -> bytes:
@@ -184,35 +246,73 @@ class Client:
         return bool(
             self.rest
             or (self.replay and not self.held)
-            or self.mailbox.has(answers_only=self.held)
+            or (self._mailbox is not None and self._mailbox.has(answers_only=self.held))
             or self.outlet.pending
         )
 
     def take(self) -> Message | None:
         """The next message on its way out."""
+        message: Message | None = None
         if self.replay and not self.held:
-            message: Message | None = self.replay.popleft()
-        else:
-            message = self.mailbox.pop(answers_only=self.held)
+            message = self.replay.popleft()
+        elif self._mailbox is not None:
+            message = self._mailbox.pop(answers_only=self.held)
         if message is not None:
-            self.sent += 1
+            self._sent += 1
         return message
 
     def forget_what_waits(self) -> int:
         """Drop all but answers, because it says nothing any more; returns how many events that was."""
-        self.replay.clear()
-        dropped = self.mailbox.drop()
+        self.replay = None
+        dropped = None if self._mailbox is None else self._mailbox.drop()
         return 0 if dropped is None else dropped.events
+
+    # -- whether it is ready -----------------------------------------------------------------------------------
+
+    def fall_behind(self) -> None:
+        """Something has to wait for a pump."""
+        self.behind = True
+        self._reconsider()
+
+    def catch_up(self) -> None:
+        """Nothing waits any more."""
+        self.behind = False
+        self.rest = b""
+        self.replay = self.replay or None
+        if self._mailbox is not None and not len(self._mailbox):
+            self._mailbox = None
+        self._reconsider()
+
+    def hold(self) -> None:
+        """Its token has expired."""
+        self.held = True
+        self._reconsider()
+
+    def unhold(self) -> None:
+        """It has brought a newer token. What waited for that is the caller's to `flush`."""
+        self.held = False
+        self._reconsider()
+
+    def is_ending(self, goodbye: Goodbye) -> None:
+        """Nothing more is delivered. Only the first goodbye counts."""
+        self.goodbye = self.goodbye or goodbye
+        self._reconsider()
+
+    def _reconsider(self) -> None:
+        if self.audience is not None:
+            self.audience.reconsider(self)
+
+    # -- the end -----------------------------------------------------------------------------------------------
 
     def end(self, goodbye: Goodbye, *, flush: bool) -> Delivery:
         """Send the close frame, behind what waits if `flush`, else instead of it. Only the first call counts."""
         if self.goodbye is not None:
             return Delivery.GONE
-        self.goodbye = goodbye
+        self.is_ending(goodbye)
         frame = close_frame(goodbye.code, goodbye.reason)
         if not flush or self.held:
-            self.replay.clear()
-            self.dropped += self.mailbox.clear()
+            self.replay = None
+            self.dropped += 0 if self._mailbox is None else self._mailbox.clear()
         self.held = False
         if self.behind:
             self.mailbox.put_last_words(Message.of_frame("close frame", frame))
@@ -224,15 +324,20 @@ class Client:
 
     def linger(self) -> None:
         """The close frame is on the wire: the client has a second to answer it."""
-        self.scope.deadline = min(self.scope.deadline, trio.current_time() + LINGER_SECONDS)
+        if self.reader is not None:
+            self.reader.linger()
+
+    def hang_up(self) -> None:
+        """Its connection is over; its own task ends, and takes it out of the hub."""
+        if self.reader is not None:
+            self.reader.hang_up()
 
     def cut(self, goodbye: Goodbye) -> None:
         """End the connection without a close frame: its socket takes nothing."""
-        self.goodbye = self.goodbye or goodbye
-        self.replay.clear()
-        self.mailbox.clear()
+        self.is_ending(goodbye)
+        self.replay = self._mailbox = None
+        self.hang_up()
         self.outlet.abort()
-        self.scope.cancel()
 
     def view(self) -> ClientView:
         """This client as `GET /api/cluster/clients` shows it."""
@@ -242,7 +347,7 @@ class Client:
             address=self.address,
             since=rfc3339(self.since),
             transport=self.transport,
-            queue=len(self.mailbox) + len(self.replay) + bool(self.rest),
+            queue=self.waiting,
             sent=self.sent,
             dropped=self.dropped,
         )
@@ -255,5 +360,5 @@ class Client:
         if taken == len(frame) and not self.outlet.pending:
             return Delivery.DONE
         self.rest = memoryview(frame)[taken:]
-        self.behind = True
+        self.fall_behind()
         return Delivery.QUEUED

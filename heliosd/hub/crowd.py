@@ -20,7 +20,7 @@ from ..websocket.frames import ping_frame, pong_frame
 from .client import Client, Delivery
 from .counters import HubCounters
 from .fanout import Unfinished
-from .goodbye import DISCONNECTED, REVOKED, TOO_SLOW, Goodbye
+from .goodbye import DISCONNECTED, REVOKED, SILENT, TOO_SLOW, Goodbye
 from .mailbox import Dropped
 from .pumps import write_pump
 from .roster import ClientView, Transport
@@ -42,6 +42,8 @@ class Crowd(ABC):
         self._closing: Goodbye | None = None
         self._empty = trio.Event()
         self._empty.set()
+        self._patience_changed = trio.Event()
+        settings.on_change(lambda: self._patience_changed.set())
 
     @abstractmethod
     def _status_message(self) -> Message:
@@ -93,7 +95,7 @@ class Crowd(ABC):
                 case Delivery.REFUSED:
                     self._overflow(client, left)
                 case Delivery.GONE if client.goodbye is None:
-                    client.scope.cancel()
+                    client.hang_up()
                 case Delivery.GONE | Delivery.DONE:
                     pass
                 case _:
@@ -145,6 +147,20 @@ class Crowd(ABC):
                 if client.transport == "websocket":
                     self._settle([(client, client.deliver(message), (message,))])
 
+    async def end_silent(self) -> None:
+        """Close every WebSocket from which nothing has come for `read_timeout`. Runs until cancelled."""
+        while True:
+            patience, now = self._settings.current.websocket.read_timeout, trio.current_time()
+            due = now + patience
+            for client in [c for c in self._clients.values() if c.transport == "websocket"]:
+                if client.heard + patience > now:
+                    due = min(due, client.heard + patience)
+                elif client.goodbye is None:
+                    self.end(client, SILENT)
+            with trio.move_on_at(due):
+                await self._patience_changed.wait()
+            self._patience_changed = trio.Event()
+
     def end_all(self, goodbye: Goodbye) -> None:
         """Close every connection, each behind what waits for it; those, too, that are about to join."""
         self._closing = goodbye
@@ -174,7 +190,7 @@ class Crowd(ABC):
 
     def queue_depth(self) -> int:
         """Messages that wait for all clients together."""
-        return sum(len(client.mailbox) for client in self._clients.values())
+        return sum(client.queued for client in self._clients.values())
 
     def disconnect(self, client_id: str) -> bool:
         """Close a client with 4000. False: there is none with this id."""

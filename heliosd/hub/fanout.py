@@ -1,19 +1,30 @@
-"""The fast path: one frame to many clients, straight to their sockets.
+"""The fast path: the same bytes to many clients, straight to their sockets.
 
-Waking a task for each delivery is what costs in a fan-out, so none is woken: a client for whom nothing waits
-gets the shared frame by one non-blocking write, here. Only what did not fit becomes a pump's work.
+Waking a task for each delivery is what costs in a fan-out, so none is woken: a ready client gets the shared bytes by
+one non-blocking write, and the writes of a chunk of clients are one call of `map` over their descriptors. Only what
+did not fit becomes a pump's work.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from itertools import repeat
+
+import trio
 
 from ..message import Message
+from .audience import Audience
 from .client import BATCH_BYTES, Client, Delivery
 
 CHUNK = 64
 """Clients served between two checkpoints. It sets the loop's lag: the more, the longer everybody else waits."""
+
+Unfinished = tuple[Client, Delivery, Sequence[Message]]
+"""A client for whom something is left to do, and the messages that it did not get."""
+
+_GONE = -1
+"""In place of the number of bytes that a socket took."""
 
 
 def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
@@ -31,37 +42,59 @@ def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
         yield group
 
 
-Unfinished = tuple[Client, Delivery, Sequence[Message]]
-"""A client for whom something is left to do, and the messages that it did not get."""
+async def broadcast(
+    audience: Audience, messages: Sequence[Message], frames: bytes
+) -> AsyncIterator[list[Unfinished]]:
+    """Give `frames`, which are `messages` joined in the form that this audience agreed to, to all of it.
 
-
-def write(clients: Sequence[Client], messages: Sequence[Message], frames: bytes) -> list[Unfinished]:
-    """Give `frames`, which are `messages` joined in the form these clients agreed to, to each without waiting.
-
-    Returns those for whom something is left to do. No checkpoint lies between reading a client's descriptor and
-    writing to it: across one, the number could have become another client's.
+    Yields after each chunk those for whom something is left to do; nobody is waited for. Clients that join
+    meanwhile are not among the receivers.
     """
+    places, aside = audience.begin(len(messages))
+    for start in range(0, places, CHUNK):
+        yield _write(audience, start, min(start + CHUNK, places), frames)
+        await trio.lowlevel.checkpoint()
+    aside += audience.finish()
+    for start in range(0, len(aside), CHUNK):
+        yield _deliver(aside[start : start + CHUNK], messages, frames)
+        await trio.lowlevel.checkpoint()
+
+
+def _write(audience: Audience, start: int, stop: int, frames: bytes) -> list[Unfinished]:
+    """To the ready ones from one place to another. No checkpoint lies between their being ready and the write."""
+    unfinished: list[Unfinished] = []
     size = len(frames)
-    count = len(messages)
-    write_now = os.write
+    while start < stop:
+        taken: list[int] = []
+        try:
+            # Where a write fails, what the ones before it took is in the list, and says whose it was.
+            taken.extend(map(os.write, audience.fds[start:stop], repeat(frames)))
+        except BlockingIOError:
+            taken.append(0)
+        except OSError:
+            taken.append(_GONE)
+        if taken.count(size) != len(taken):
+            audience.served = start + len(taken)
+            for place, bytes_taken in enumerate(taken, start):
+                client = audience.clients[place]
+                if bytes_taken == size or client is None:
+                    continue
+                if bytes_taken == _GONE:
+                    unfinished.append((client, Delivery.GONE, ()))
+                else:
+                    client.rest = memoryview(frames)[bytes_taken:]
+                    client.fall_behind()
+                    unfinished.append((client, Delivery.QUEUED, ()))
+        start += len(taken)
+    audience.served = stop
+    return unfinished
+
+
+def _deliver(clients: Sequence[Client], messages: Sequence[Message], frames: bytes) -> list[Unfinished]:
+    """To those whose sockets are not simply written to: TLS, a queue that has not emptied, an expired token."""
     unfinished: list[Unfinished] = []
     for client in clients:
-        fileno = client.fileno
-        if fileno is None or client.behind or client.held or client.goodbye is not None:
-            delivery, left = client.deliver_all(messages)
-            if delivery is not Delivery.DONE:
-                unfinished.append((client, delivery, left))
-            continue
-        try:
-            taken = write_now(fileno(), frames)
-        except BlockingIOError:
-            taken = 0
-        except (OSError, ValueError):
-            unfinished.append((client, Delivery.GONE, ()))
-            continue
-        client.sent += count
-        if taken != size:
-            client.rest = memoryview(frames)[taken:]
-            client.behind = True
-            unfinished.append((client, Delivery.QUEUED, ()))
+        delivery, left = client.deliver_all(messages, frames)
+        if delivery is not Delivery.DONE:
+            unfinished.append((client, delivery, left))
     return unfinished

@@ -211,15 +211,14 @@ class Hub(Crowd):
         self._fanning_out = True
         try:
             for of, mine in self._classes.cut(told):
-                for receivers, deflating in of.receivers():
+                for audience, deflating in of.halves():
                     if of.subscription.min_intervals:
-                        self._deliver_paced(receivers, mine, started)
+                        self._deliver_paced(list(audience), mine, started)
                         continue
+                    self._count(mine, len(audience))
                     frames = b"".join([m.deflated if deflating else m.frame for m in mine])
-                    self._count(mine, len(receivers))
-                    for start in range(0, len(receivers), fanout.CHUNK):
-                        self._settle(fanout.write(receivers[start : start + fanout.CHUNK], mine, frames))
-                        await trio.lowlevel.checkpoint()
+                    async for unfinished in fanout.broadcast(audience, mine, frames):
+                        self._settle(unfinished)
         finally:
             self._fanning_out = False
             between, self._between = self._between, []
@@ -275,7 +274,7 @@ class Hub(Crowd):
     def leave(self, client: Client) -> None:
         """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
         socket."""
-        client.goodbye = client.goodbye or Goodbye(1006, "connection lost")
+        client.is_ending(Goodbye(1006, "connection lost"))
         if self._remove(client):
             self._classes.remove(client)
             self._pacer.forget(client)
@@ -285,8 +284,8 @@ class Hub(Crowd):
         """Do what a client's message says, and answer it, if it does not come too often."""
         at = self._now().wall
         limits = self._settings.current.websocket
-        if not client.bucket.allows(trio.current_time(), limits.messages_per_second, limits.messages_burst):
-            if client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
+        if not client.takes(trio.current_time(), limits.messages_per_second, limits.messages_burst):
+            if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
                 self.end(client, TOO_MANY_MESSAGES)
             else:
                 self.tell(client, messages.of_error("too many messages", "rate_limited", at))

@@ -21,16 +21,16 @@ async def write_pump(client: Client, settings: Settings, counters: HubCounters) 
             with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
                 await _write_batch(client)
             if patience.cancelled_caught:
-                waiting = len(client.mailbox) + len(client.replay) + 1
+                waiting = client.waiting
                 client.dropped += waiting
                 counters.dropped["write_timeout"] += waiting
                 client.cut(TOO_SLOW)
                 return
-        client.behind = False
+        client.catch_up()
         if client.goodbye is not None:
             client.linger()
     except (OSError, ValueError, trio.BrokenResourceError, trio.ClosedResourceError):
-        client.scope.cancel()
+        client.hang_up()
 
 
 async def _write_batch(client: Client) -> None:

@@ -85,7 +85,7 @@ class Rights:
         self.watch(client)
         self._tell(client, messages.of_authenticated(identity.expires_at, now.wall, command.id))
         if client.held:
-            client.held = False
+            client.unhold()
             self._release(client)
 
     def recheck(self, clients: Iterable[Client]) -> None:
@@ -128,7 +128,7 @@ class Rights:
         if client.held or (client.warned and client.transport == "sse"):
             self._end(client, EXPIRED)
         elif client.warned:
-            client.held = True
+            client.hold()
             # By the monotonic clock; so the wall clock, set back, does not let the same token in once more.
             self._access.expire(identity.jti)
             self._schedule(now.mono + GRACE_SECONDS, client)
@@ -146,4 +146,5 @@ class Rights:
             # Tokens may last for years, and connections for seconds.
             self._due = [entry for entry in self._due if entry[1] in self._watched]
             heapq.heapify(self._due)
-        self._sooner.set()
+        if self._due[0][1] == client.next_due:
+            self._sooner.set()

@@ -6,6 +6,7 @@ fault in one connection ends that connection.
 
 from __future__ import annotations
 
+import socket as stdlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,11 +15,12 @@ from typing import TypeAlias
 import structlog
 import trio
 
-from ..websocket.plain import PlainStream, prepare
+from ..websocket.plain import PlainStream
 from ..websocket.tls import ClientStream, TLSStream
-from .head import BadHead, Head, HeadBuffer, parse, websocket_key
+from .head import BadHead, Head, HeadBuffer, parse
 from .listeners import Address, accept_each
 from .refusal import refuse
+from .upgrade import Upgrade, ordinary_upgrade, upgrade_of
 
 HEAD_SECONDS = 5.0
 _RECEIVE_BYTES = 16 * 1024
@@ -27,6 +29,9 @@ Serve: TypeAlias = Callable[[Head, bytes, ClientStream, Address], Awaitable[None
 """Serves one connection from its first request on: the head, the bytes that came behind it, the connection, its
 peer. Need not close the connection."""
 
+ServeLive: TypeAlias = Callable[[Upgrade, bytes, ClientStream, Address], Awaitable[None]]
+"""The same for a WebSocket, from its valid upgrade request on."""
+
 log = structlog.get_logger("heliosd.web")
 
 
@@ -34,7 +39,7 @@ async def serve(
     listeners: Sequence[trio.SocketListener],
     *,
     rest: Serve,
-    live: Serve,
+    live: ServeLive,
     stop: trio.Event,
     tls: ssl.SSLContext | None = None,
     head_seconds: float = HEAD_SECONDS,
@@ -47,16 +52,12 @@ async def serve(
     upgrade. `count_malformed` is called for each upgrade that is refused here. At the stop the listeners are closed
     first; connections whose request is not whole yet are closed with them.
     """
-    front = _Front(rest, live, tls, head_seconds, count_malformed)
     async with trio.open_nursery() as connections:
-
-        def take(socket: trio.socket.SocketType, peer: Address) -> None:
-            connections.start_soon(front.connection, trio.SocketStream(socket), peer)
-
+        front = _Front(rest, live, tls, head_seconds, count_malformed, connections)
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(accept_each, listener, take)
+                    accepting.start_soon(accept_each, listener, front.take)
                 task_status.started()
                 await stop.wait()
                 accepting.cancel_scope.cancel()
@@ -69,10 +70,11 @@ async def serve(
 @dataclass(slots=True)
 class _Front:
     rest: Serve
-    live: Serve
+    live: ServeLive
     tls: ssl.SSLContext | None
     head_seconds: float
     count_malformed: Callable[[], None]
+    connections: trio.Nursery
     _unasked: set[trio.CancelScope] = field(default_factory=set)
     _stopped: bool = False
 
@@ -82,46 +84,76 @@ class _Front:
         for scope in self._unasked:
             scope.cancel()
 
-    async def connection(self, transport: trio.SocketStream, peer: Address) -> None:
-        stream = PlainStream(transport) if self.tls is None else TLSStream(transport, self.tls)
+    def take(self, socket: stdlib.socket, peer: Address) -> None:
+        """A new connection. Where thousands come at once, their requests are here as soon as they are: an ordinary
+        upgrade is served without a task that waits for it."""
+        if self.tls is not None:
+            self.connections.start_soon(self.connection, TLSStream(socket, self.tls), peer, b"")
+            return
+        stream = PlainStream(socket)
         try:
-            prepare(transport.socket)
-            served = await self._greet(stream, peer)
-            if served is not None:
-                await served
+            data = stream.read_now(_RECEIVE_BYTES) or b""
+        except OSError:
+            data = b""  # whoever serves it will see
+        upgrade = ordinary_upgrade(data) if data else None
+        if upgrade is None:
+            self.connections.start_soon(self.connection, stream, peer, data)
+        else:
+            self.connections.start_soon(self.websocket, upgrade, b"", stream, peer)
+
+    async def websocket(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        """A WebSocket from its request on, in a task that has nothing else to keep."""
+        try:
+            serving = self.live(upgrade, trailing, stream, peer)
+            del upgrade, trailing, peer
+            await serving
+        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
+        except* Exception:
+            log.exception("connection failed")
+        finally:
+            await stream.aclose()
+
+    async def connection(self, stream: ClientStream, peer: Address, came: bytes) -> None:
+        """Any connection, from its first byte on, of which some may have come."""
+        handed_on = False
+        try:
+            handed_on = await self._greet(stream, peer, came)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost", peer=str(peer))
         except* Exception:
             log.exception("connection failed", peer=str(peer))
         finally:
-            await stream.aclose()
+            if not handed_on:
+                await stream.aclose()
 
-    async def _greet(self, stream: ClientStream, peer: Address) -> Awaitable[None] | None:
-        """Reads the request and chooses who serves it. None: it is answered, or there was none.
-
-        What serves it is returned, not awaited here: no frame below a WebSocket that lives for months shall hold
-        on to its head.
-        """
+    async def _greet(self, stream: ClientStream, peer: Address, came: bytes) -> bool:
+        """Reads the request and has it served. Whether the connection is another task's now."""
         try:
             with trio.move_on_after(self.head_seconds) as limit:
-                whole = await self._head(stream, limit)
+                whole = await self._head(stream, limit, came)
             if limit.cancelled_caught or whole is None:
-                return None
+                return False
             head, trailing = parse(whole[0]), whole[1]
         except BadHead as bad:
             await refuse(stream, bad.status, bad.reason, bad.headers)
-            return None
+            return False
         try:
-            key = websocket_key(head)
+            upgrade = upgrade_of(head)
         except BadHead as bad:
             if head.all(b"upgrade"):
                 self.count_malformed()
             await refuse(stream, bad.status, bad.reason, bad.headers, body=head.method != "HEAD")
-            return None
-        serve = self.rest if key is None else self.live
-        return serve(head, trailing, stream, peer)
+            return False
+        if upgrade is None:
+            await self.rest(head, trailing, stream, peer)
+            return False
+        self.connections.start_soon(self.websocket, upgrade, trailing, stream, peer)
+        return True
 
-    async def _head(self, stream: ClientStream, limit: trio.CancelScope) -> tuple[bytes, bytes] | None:
+    async def _head(
+        self, stream: ClientStream, limit: trio.CancelScope, came: bytes
+    ) -> tuple[bytes, bytes] | None:
         """The bytes of the head and those behind it; None when the peer left or the daemon stops."""
         if self._stopped:
             return None
@@ -130,7 +162,8 @@ class _Front:
             if isinstance(stream, TLSStream):
                 await stream.do_handshake()
             buffer = HeadBuffer()
-            while data := await stream.receive_some(_RECEIVE_BYTES):
+            while data := came or await stream.receive_some(_RECEIVE_BYTES):
+                came = b""
                 if whole := buffer.feed(data):
                     return whole
             return None

@@ -32,10 +32,10 @@ def tokens_carried(
 def authenticate(
     access: Access,
     now: float,
-    *,
     authorization: Sequence[str],
     query_tokens: Sequence[str] = (),
     subprotocols: Sequence[str] = (),
+    *,
     tickets: Sequence[Identity | None] = (),
 ) -> Identity:
     """Whose request this is at `now` (Unix seconds). `tickets`: what `Tickets.spend` said of each.

@@ -13,8 +13,10 @@ import trio
 
 from ..config import Listen
 from ..errors import HeliosError
+from ..websocket.plain import prepare
 
 BACKLOG = 4096
+ACCEPTED_AT_ONCE = 32
 SCARCITY_PAUSE_SECONDS = 0.1
 COMPLAINT_SECONDS = 1.0
 
@@ -91,27 +93,35 @@ async def open_listeners(listen: Listen) -> list[trio.SocketListener]:
 
 async def accept_each(
     listener: trio.SocketListener,
-    take: Callable[[trio.socket.SocketType, Address], None],
+    take: Callable[[stdlib.socket, Address], None],
 ) -> None:
-    """Hands every new connection and its peer's address to `take`, until cancelled.
+    """Hands every new connection, non-blocking, and its peer's address to `take`, until cancelled.
 
-    Without descriptors or memory it waits a little and tries again, with at most one log line a second.
+    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints. Without descriptors or
+    memory it waits a little and tries again, with at most one log line a second.
     """
     complained = -COMPLAINT_SECONDS
-    while True:
-        try:
-            socket, address = await listener.socket.accept()
-        except OSError as error:
-            if error.errno in _SCARCE:
-                now = trio.current_time()
-                if now - complained >= COMPLAINT_SECONDS:
-                    complained = now
-                    log.warning("cannot accept connections", reason=os.strerror(error.errno))
-                await trio.sleep(SCARCITY_PAUSE_SECONDS)
-            elif error.errno not in _PASSING:
-                raise
-        else:
-            take(socket, Address.of(address))
+    # Another name for the descriptor, so that accepting needs no detour through Trio's socket for each one.
+    with stdlib.socket(fileno=os.dup(listener.socket.fileno())) as waiting:
+        waiting.setblocking(False)
+        while True:
+            await trio.lowlevel.wait_readable(listener.socket)
+            try:
+                for _ in range(ACCEPTED_AT_ONCE):
+                    socket, address = waiting.accept()
+                    socket.setblocking(False)
+                    take(socket, Address.of(address))
+            except BlockingIOError:
+                pass
+            except OSError as error:
+                if error.errno in _SCARCE:
+                    now = trio.current_time()
+                    if now - complained >= COMPLAINT_SECONDS:
+                        complained = now
+                        log.warning("cannot accept connections", reason=os.strerror(error.errno))
+                    await trio.sleep(SCARCITY_PAUSE_SECONDS)
+                elif error.errno not in _PASSING:
+                    raise
 
 
 async def _bound(family: int, address: tuple[object, ...]) -> trio.SocketListener:
@@ -120,6 +130,7 @@ async def _bound(family: int, address: tuple[object, ...]) -> trio.SocketListene
         socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_REUSEADDR, 1)
         if family == stdlib.AF_INET6:
             socket.setsockopt(stdlib.IPPROTO_IPV6, stdlib.IPV6_V6ONLY, address[0] != "::")
+        prepare(socket)
         await socket.bind(address)
         socket.listen(BACKLOG)
         return trio.SocketListener(socket)
@@ -142,4 +153,5 @@ def _inherited(fd: int) -> trio.SocketListener:
         socket.detach()  # it is not ours to close
         raise ListenError(f"fd:{fd}: not a listening TCP socket")
     os.set_inheritable(fd, False)
+    prepare(socket)
     return trio.SocketListener(trio.socket.from_stdlib_socket(socket))

@@ -7,7 +7,7 @@ client's read pump, under a cancel scope that the hub owns; everything that is s
 from __future__ import annotations
 
 import socket as stdlib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import assert_never
 from urllib.parse import parse_qs
@@ -24,7 +24,7 @@ from ..commands import Authenticate, BadCommand, parse
 from ..config import Settings
 from ..errors import Forbidden, Invalid, IssuerUnreachable, Unauthenticated
 from ..history import Cursor
-from ..hub.client import Client
+from ..hub.client import LINGER_SECONDS, Client
 from ..hub.goodbye import BUG, SILENT, Goodbye
 from ..hub.hub import Hub
 from ..subscription import Subscription
@@ -33,26 +33,27 @@ from ..websocket.connection import (
     Inbound,
     PingReceived,
     PongReceived,
+    Received,
     TextReceived,
     Violation,
     accept_response,
 )
 from ..websocket.deflate import agree
+from ..websocket.frames import ends_whole
+from ..websocket.readiness import Readiness
 from ..websocket.tls import ClientStream
 from .guard import authenticate, require, tokens_carried
-from .head import Head, websocket_key
 from .jwks import OutsideIssuer
 from .listeners import Address
 from .origin import origin_allowed
 from .problems import TryLater
+from .read_pump import ReadPump
 from .reception import Reception
 from .refusal import linger, refuse
 from .resume import Query, cursor_of, subscription_of
+from .upgrade import Upgrade
 
 SUBPROTOCOL = "heliosd.v1"
-RECEIVE_BYTES = 4096
-"""Read at once from a client: so little that a flood of one-byte frames holds nobody else up for long."""
-
 log = structlog.get_logger(__name__)
 
 
@@ -89,6 +90,7 @@ class Live:
         tickets: Tickets,
         hub: Hub,
         reception: Reception,
+        readiness: Readiness,
         now: Callable[[], Instant],
     ) -> None:
         self._settings = settings
@@ -97,23 +99,26 @@ class Live:
         self._tickets = tickets
         self._hub = hub
         self._reception = reception
+        self._readiness = readiness
+        self._parsers: dict[tuple[bool, int], Inbound] = {}
+        """The shelf: parsers between two messages, by what they were made for."""
         self._now = now
         self._machine_name = stdlib.gethostname()
 
-    async def serve(self, head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def serve(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         """Serve one connection from its valid upgrade request to its end. Returns once it is closed."""
-        key = websocket_key(head)
-        assert key is not None, "the front hands over upgrade requests only"
-        query = parse_qs(head.query, keep_blank_values=True)
+        query = parse_qs(upgrade.query, keep_blank_values=True)
         try:
-            identity = await self._admit(head, query)
+            identity = await self._admit(upgrade, query)
             cursor, subscription = _wishes(query)
         except Refused as refused:
             self._hub.count_connection(refused.outcome)
             log.info("client refused", address=str(peer), status=refused.status, reason=refused.error)
             await refuse(stream, refused.status, refused.body, refused.headers)
             return
-        agreed = self._agreed_extensions(head)
+        agreed = self._agreed_extensions(upgrade)
+        chosen = SUBPROTOCOL if SUBPROTOCOL in upgrade.subprotocols else None
+        answer = accept_response(upgrade.key, subprotocol=chosen, extensions=agreed)
         client = self._reception.client(
             identity,
             subscription,
@@ -122,15 +127,24 @@ class Live:
             transport="websocket",
             deflates=agreed is not None,
         )
+        # A client may stay for months: nothing of how it came is kept.
+        del upgrade, query, identity, subscription, agreed, chosen, peer
         left = "connection lost"
+        pump = None
         try:
-            with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                offered = _offered_subprotocols(head)
-                chosen = SUBPROTOCOL if SUBPROTOCOL in offered else None
-                await self._accept(stream, accept_response(key, subprotocol=chosen, extensions=agreed))
-                self._hub.count_connection("accepted")
-                self._reception.greet(client)
-                left = await self._converse(client, cursor, stream, trailing)
+            await self._accept(stream, answer)
+            del answer
+            self._hub.count_connection("accepted")
+            self._reception.greet(client)
+            pump = ReadPump(client, stream, self._readiness)
+            client.heard = trio.current_time()
+            client.reader = pump
+            self._hub.join(client, cursor)
+            del cursor
+            left = await self._read(client, pump, trailing)
+            await self._part(client, pump)
+        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
         except trio.TooSlowError:
             left = "did not take the answer to its upgrade"
         except Exception:
@@ -139,6 +153,8 @@ class Live:
             raise
         finally:
             self._reception.see_off(client, left)
+            if pump is not None:
+                pump.close()
             if client.behind:
                 stream.abort()
             else:
@@ -156,24 +172,16 @@ class Live:
                 if taken < len(answer):
                     taken += stream.write_now(answer[taken:])
 
-    async def _admit(self, head: Head, query: Query) -> Identity:
+    async def _admit(self, upgrade: Upgrade, query: Query) -> Identity:
         """Who is let in. Raises `Refused`, in the order: not a browser of ours, not known, not allowed, no room."""
         now = self._now()
-        authorization = [value.decode("latin-1") for value in head.all(b"authorization")]
-        query_tokens, subprotocols = query.get("token", []), _offered_subprotocols(head)
+        carried = upgrade.authorization, query.get("token", []), upgrade.subprotocols
         # Before anything else: a ticket that has been shown works no more, whatever comes of it.
         tickets = [self._tickets.spend(ticket, now.mono) for ticket in query.get("ticket", []) if ticket]
-        self._check_origin(head)
+        self._check_origin(upgrade)
         try:
-            await self._issuer.prepare(tokens_carried(authorization, query_tokens, subprotocols))
-            identity = authenticate(
-                self._access,
-                self._now().wall,
-                authorization=authorization,
-                query_tokens=query_tokens,
-                subprotocols=subprotocols,
-                tickets=tickets,
-            )
+            await self._issuer.prepare(tokens_carried(*carried))
+            identity = authenticate(self._access, self._now().wall, *carried, tickets=tickets)
             require(identity, rbac.WATCH)
             self._reception.check_room(identity.user_id)
         except Unauthenticated as unknown:
@@ -190,73 +198,79 @@ class Live:
             raise Refused(full.status, str(full), "full", later) from full
         return identity
 
-    def _check_origin(self, head: Head) -> None:
-        origins = [value.decode("latin-1") for value in head.all(b"origin")]
-        host = (head.header(b"host") or b"").decode("latin-1")
+    def _check_origin(self, upgrade: Upgrade) -> None:
+        if not upgrade.origins:
+            return
         allowed = self._settings.current.server.allowed_origins
-        origin = origins[0] if origins else None
-        if len(origins) > 1 or not origin_allowed(origin, host, allowed, self._machine_name):
+        origin = upgrade.origins[0]
+        if len(upgrade.origins) > 1 or not origin_allowed(origin, upgrade.host, allowed, self._machine_name):
             raise Refused(403, "Origin not allowed", "forbidden")
 
-    def _agreed_extensions(self, head: Head) -> str | None:
-        if not self._settings.current.websocket.compression:
-            return None
-        return agree(", ".join(value.decode("latin-1") for value in head.all(b"sec-websocket-extensions")))
+    def _agreed_extensions(self, upgrade: Upgrade) -> str | None:
+        return agree(upgrade.extensions) if self._settings.current.websocket.compression else None
 
-    async def _converse(
-        self, client: Client, cursor: Cursor | None, stream: ClientStream, trailing: bytes
-    ) -> str:
+    async def _read(self, client: Client, pump: ReadPump, data: bytes | None) -> str:
         """Read from the client until it, or the hub, has had enough; returns why it ended."""
-        left = "connection lost"
-        with client.scope:
-            client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
-            self._hub.join(client, cursor)
-            left = await self._read(client, stream, trailing)
-        if client.scope.cancelled_caught:
-            if client.goodbye is None:
-                self._hub.end(client, SILENT)
-            left = "connection lost" if client.goodbye is None else client.goodbye.reason
-        return left
+        while data is not None:
+            if data:
+                left = await self._heed(client, pump, data)
+                if left:
+                    return left
+            data = await pump.receive()
+            if data == b"":
+                return client.goodbye.reason if client.goodbye else "connection lost"
+        return client.goodbye.reason if client.goodbye else ""
 
-    async def _read(self, client: Client, stream: ClientStream, trailing: bytes) -> str:
-        limit = self._settings.current.websocket.max_message_size
-        inbound = Inbound(limit, deflate_agreed=client.deflates)
-        data = trailing
-        left = ""
-        while True:
-            for received in inbound.receive(data):
-                match received:
-                    case TextReceived():
-                        await self._obey(client, received.text)
-                    case PingReceived():
-                        self._hub.pong(client, received.payload)
-                    case PongReceived():
-                        pass
-                    case CloseReceived():
-                        ended_by_us = client.goodbye is not None
-                        self._hub.end(client, Goodbye(received.code, ""))
-                        return (
-                            client.goodbye.reason
-                            if ended_by_us and client.goodbye
-                            else "closed by the client"
-                        )
-                    case Violation():
-                        self._hub.end(client, Goodbye(received.code, received.reason))
-                        return received.reason
-                    case _:
-                        assert_never(received)
-            if left and not client.behind:
-                return left
-            if left:
-                client.linger()  # its pump has as long to bring the close frame out
-            try:
-                data = await stream.receive_some(RECEIVE_BYTES)
-            except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-                data = b""
-            if not data:
-                return left or (client.goodbye.reason if client.goodbye else "connection lost")
-            if client.goodbye is None:
-                client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
+    async def _part(self, client: Client, pump: ReadPump) -> None:
+        """Give a client to whom goodbye is being said its time: until the close frame is on the wire, and until it
+        has answered it."""
+        if client.goodbye is SILENT:
+            return
+        with trio.move_on_after(LINGER_SECONDS):
+            while client.behind or not pump.answered:
+                data = await pump.receive()
+                if data == b"":
+                    return
+                if data:
+                    await self._heed(client, pump, data)
+
+    async def _heed(self, client: Client, pump: ReadPump, data: bytes) -> str:
+        """Do what a client's bytes say; returns why it must be the last, or ""."""
+        for received in self._parsed(client, pump, data):
+            match received:
+                case TextReceived():
+                    await self._obey(client, received.text)
+                case PingReceived():
+                    self._hub.pong(client, received.payload)
+                case PongReceived():
+                    pass
+                case CloseReceived():
+                    pump.answered = True
+                    left = "closed by the client" if client.goodbye is None else client.goodbye.reason
+                    self._hub.end(client, Goodbye(received.code, ""))
+                    return left
+                case Violation():
+                    pump.answered = True
+                    self._hub.end(client, Goodbye(received.code, received.reason))
+                    return received.reason
+                case _:
+                    assert_never(received)
+        return ""
+
+    def _parsed(self, client: Client, pump: ReadPump, data: bytes) -> Iterator[Received]:
+        """What `data` completes. A parser is taken from the shelf, and put back where the data ends with a whole
+        message: an idle client needs none."""
+        inbound = pump.inbound
+        whole = inbound is None and ends_whole(data)
+        if inbound is None:
+            limit = self._settings.current.websocket.max_message_size
+            key = client.deflates, limit
+            inbound = self._parsers.pop(key, None) or Inbound(limit, deflate_agreed=client.deflates)
+            pump.inbound = inbound
+        yield from inbound.receive(data)
+        if whole and not inbound.ended:
+            pump.inbound = None
+            self._parsers[key] = inbound
 
     async def _obey(self, client: Client, text: str) -> None:
         if client.goodbye is not None:
@@ -278,11 +292,3 @@ def _wishes(query: Query) -> tuple[Cursor | None, Subscription]:
         return cursor_of(query), subscription_of(query)
     except Invalid as wrong:
         raise Refused(400, wrong.message, "malformed", field=wrong.field) from wrong
-
-
-def _offered_subprotocols(head: Head) -> list[str]:
-    return [
-        part.strip()
-        for value in head.all(b"sec-websocket-protocol")
-        for part in value.decode("latin-1").split(",")
-    ]

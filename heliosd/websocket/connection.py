@@ -78,29 +78,31 @@ def accept_response(key: bytes, *, subprotocol: str | None, extensions: str | No
 class Inbound:
     """Turns received bytes into whole messages.
 
-    After a `CloseReceived` or a `Violation` it yields nothing more: what follows is to be discarded.
+    After a `CloseReceived` or a `Violation` it yields nothing more: what follows is to be discarded. Between two
+    whole messages it holds nothing of what it was given, and may go on with another client's.
     """
 
-    __slots__ = ("_ended", "_parts", "_wire")
+    __slots__ = ("_parts", "_wire", "ended")
 
     def __init__(self, max_message_size: int, *, deflate_agreed: bool = False) -> None:
         bounds = InboundBounds(max_message_size, deflate_agreed=deflate_agreed)
         self._wire = Connection(ConnectionType.SERVER, [bounds])
         self._parts: list[str] = []
-        self._ended = False
+        self.ended = False
+        """What comes from here on is discarded."""
 
     def receive(self, data: bytes) -> Iterator[Received]:
         """Everything that `data` completes, in order."""
-        if self._ended:
+        if self.ended:
             return
         self._wire.receive_data(data)
         for event in self._wire.events():
             received = self._received(event)
             if received is None:
                 continue
-            self._ended = isinstance(received, CloseReceived | Violation)
+            self.ended = isinstance(received, CloseReceived | Violation)
             yield received
-            if self._ended:
+            if self.ended:
                 return
 
     def _received(self, event: object) -> Received | None:

@@ -16,9 +16,7 @@ from typing import TypeAlias
 
 import trio
 
-from .plain import PlainStream, cut, wait_until_writable
-
-PIECE_BYTES = 64 * 1024
+from .plain import PIECE_BYTES, PlainStream, close, cut, receive, wait_until_writable
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -46,13 +44,12 @@ class TLSStream(trio.abc.HalfCloseableStream):
     their own lengths.
     """
 
-    __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_stream", "_unsent", "socket")
+    __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
 
     direct = False
 
-    def __init__(self, stream: trio.SocketStream, context: ssl.SSLContext) -> None:
-        self._stream = stream
-        self.socket = stream.socket
+    def __init__(self, socket: stdlib.socket, context: ssl.SSLContext) -> None:
+        self.socket = socket
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
@@ -144,10 +141,26 @@ class TLSStream(trio.abc.HalfCloseableStream):
     async def aclose(self) -> None:
         self._say_goodbye()
         self._flush_quietly()
-        await self._stream.aclose()
+        close(self.socket)
+        await trio.lowlevel.checkpoint()
 
     def fileno(self) -> int:
         return self.socket.fileno()
+
+    def read_now(self, max_bytes: int) -> bytes | None:
+        """As `PlainStream.read_now`, but only None says that there is no more."""
+        while True:
+            try:
+                return self._ssl.read(max_bytes)
+            except ssl.SSLWantReadError:
+                self._flush()
+                try:
+                    data = self.socket.recv(PIECE_BYTES)
+                except BlockingIOError:
+                    return None
+                self._take(data)
+            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                return b""
 
     def write_now(self, data: bytes | memoryview) -> int:
         if not self._flush():
@@ -199,7 +212,9 @@ class TLSStream(trio.abc.HalfCloseableStream):
             await wait_until_writable(self.socket)
 
     async def _feed(self) -> None:
-        data = await self._stream.receive_some(PIECE_BYTES)
+        self._take(await receive(self.socket, PIECE_BYTES))
+
+    def _take(self, data: bytes) -> None:
         if data:
             self._incoming.write(data)
         else:
