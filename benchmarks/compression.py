@@ -29,6 +29,7 @@ from wsproto.events import Request, TextMessage
 
 from heliosd.auth.identity import Grounds, Identity
 from heliosd.hub import fanout
+from heliosd.hub.audience import Audience
 from heliosd.hub.client import Client
 from heliosd.message import Kind, Message
 from heliosd.subscription import Topic
@@ -113,18 +114,19 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     costs: dict[bool, list[float]] = {False: [], True: []}
     forgetful = bytearray(_CACHE_BYTES)
     with ExitStack() as open_sockets:
-        clients, readers = [], []
+        audience, readers = Audience(), []
         listener = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
         for serial in range(count):
             reader = open_sockets.enter_context(socket.create_connection(listener.getsockname()))
             reader.setblocking(False)
             readers.append(reader)
-            near = trio.socket.from_stdlib_socket(open_sockets.enter_context(listener.accept()[0]))
-            clients.append(_client(serial, PlainStream(trio.SocketStream(near))))
+            near = open_sockets.enter_context(listener.accept()[0])
+            near.setblocking(False)
+            audience.add(_client(serial, PlainStream(near)))
         for number in range(broadcasts):
             for deflate in (False, True) if number % 2 else (True, False):
                 forgetful[::64] = bytes(len(forgetful) // 64)
-                costs[deflate].append(_broadcast(clients, _message(payload), deflate=deflate))
+                costs[deflate].append(await _broadcast(audience, _message(payload), deflate=deflate))
                 for reader in readers:
                     with suppress(BlockingIOError):
                         while reader.recv(1 << 20):
@@ -133,11 +135,10 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     return costs[False], costs[True]
 
 
-def _broadcast(clients: list[Client], message: Message, *, deflate: bool) -> float:
+async def _broadcast(audience: Audience, message: Message, *, deflate: bool) -> float:
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
-    for start in range(0, len(clients), fanout.CHUNK):
-        unfinished = fanout.write(clients[start : start + fanout.CHUNK], [message], frame)
+    async for unfinished in fanout.broadcast(audience, [message], frame):
         assert not unfinished
     return (time.process_time_ns() - started) / 1000
 

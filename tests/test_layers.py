@@ -16,7 +16,10 @@ LAYERS = [
     # 1: rules. They decide; time, chance and bytes are handed to them.
     (1, "__init__ *.__init__ errors clock names histogram durable events message messages commands"),
     (1, "subscription narrowing history following reconnecting config config_* raft.* auth.*"),
-    (1, "hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.upgrade web.resume"),
+    (
+        1,
+        "hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.upgrade web.resume",
+    ),
     # 2: what awaits, but does no IO.
     (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster"),
     # 3: edges.

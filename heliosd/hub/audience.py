@@ -85,7 +85,9 @@ class Audience:
         Who becomes ready meanwhile has had them, and stands beyond those places.
         """
         if self._holes:
-            ready = [(client, fd) for client, fd in zip(self.clients, self.fds, strict=True) if client is not None]
+            ready = [
+                (client, fd) for client, fd in zip(self.clients, self.fds, strict=True) if client is not None
+            ]
             for place, (client, _) in enumerate(ready):
                 client.place = place
             self.clients = [client for client, _ in ready]

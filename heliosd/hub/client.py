@@ -124,7 +124,7 @@ class Client:
         """It took compression."""
         self.transport: Transport = transport
         self.audience: Audience | None = None
-        """Those who get the same bytes, once it has joined; it keeps `place`, and is told of what changes `ready`."""
+        """Those who get the same bytes, once it has joined; it keeps `place`."""
         self.place = ASIDE
         """Where it stands among the ready ones of its audience."""
         self._mailbox: Mailbox | None = None

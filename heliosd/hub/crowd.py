@@ -43,7 +43,7 @@ class Crowd(ABC):
         self._empty = trio.Event()
         self._empty.set()
         self._patience_changed = trio.Event()
-        settings.on_change(lambda: self._patience_changed.set())
+        settings.on_change(self._look_for_silence)
 
     @abstractmethod
     def _status_message(self) -> Message:
@@ -146,6 +146,9 @@ class Crowd(ABC):
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
                 if client.transport == "websocket":
                     self._settle([(client, client.deliver(message), (message,))])
+
+    def _look_for_silence(self) -> None:
+        self._patience_changed.set()
 
     async def end_silent(self) -> None:
         """Close every WebSocket from which nothing has come for `read_timeout`. Runs until cancelled."""

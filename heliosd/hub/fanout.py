@@ -1,8 +1,8 @@
 """The fast path: the same bytes to many clients, straight to their sockets.
 
-Waking a task for each delivery is what costs in a fan-out, so none is woken: a ready client gets the shared bytes by
-one non-blocking write, and the writes of a chunk of clients are one call of `map` over their descriptors. Only what
-did not fit becomes a pump's work.
+Waking a task for each delivery is what costs in a fan-out, so none is woken: a ready client gets the shared bytes
+by one non-blocking write, and the writes of a chunk of clients are one call of `map` over their descriptors. Only
+what did not fit becomes a pump's work.
 """
 
 from __future__ import annotations

@@ -97,8 +97,8 @@ async def accept_each(
 ) -> None:
     """Hands every new connection, non-blocking, and its peer's address to `take`, until cancelled.
 
-    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints. Without descriptors or
-    memory it waits a little and tries again, with at most one log line a second.
+    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints. Without descriptors
+    or memory it waits a little and tries again, with at most one log line a second.
     """
     complained = -COMPLAINT_SECONDS
     # Another name for the descriptor, so that accepting needs no detour through Trio's socket for each one.

@@ -94,11 +94,11 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
+        if self.socket.fileno() < 0:
+            raise trio.ClosedResourceError("this connection was closed")
         with memoryview(data) as view:
             sent = 0
             while sent < len(view):
-                if self.socket.fileno() < 0:
-                    raise trio.ClosedResourceError("this connection was closed")
                 try:
                     sent += self.socket.send(view[sent:])
                 except BlockingIOError:

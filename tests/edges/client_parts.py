@@ -14,9 +14,10 @@ import trio
 from front_parts import Front, open_front
 
 from heliosd.client import Client, Item
-from heliosd.web.head import Head, websocket_key
+from heliosd.web.head import Head
 from heliosd.web.listeners import Address
 from heliosd.web.refusal import linger, refuse
+from heliosd.web.upgrade import Upgrade
 from heliosd.websocket.connection import CloseReceived, Inbound, TextReceived, accept_response
 from heliosd.websocket.frames import close_frame, text_frame
 from heliosd.websocket.tls import ClientStream
@@ -38,10 +39,9 @@ class Chance(random.Random):
 class Visitor:
     """One client on `/ws/cluster`, seen from the daemon."""
 
-    def __init__(self, head: Head, stream: ClientStream, inbound: Inbound) -> None:
-        self.query = {name: values[0] for name, values in parse_qs(head.query).items()}
-        self.authorization = (head.header(b"authorization") or b"").decode()
-        self.target = head.target
+    def __init__(self, upgrade: Upgrade, stream: ClientStream, inbound: Inbound) -> None:
+        self.query = {name: values[0] for name, values in parse_qs(upgrade.query).items()}
+        self.authorization = "".join(upgrade.authorization)
         self.stream = stream
         self._inbound = inbound
 
@@ -103,21 +103,19 @@ class Daemon:
     def asked_for(self, path: str) -> list[tuple[str, str, Any]]:
         return [each for each in self.asked if each[0].partition("?")[0] == path]
 
-    async def live(self, head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def live(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         del peer
         visit = self.visits[0] if len(self.visits) == 1 else self.visits.pop(0)
         inbound = Inbound(65536, deflate_agreed=False)
-        visitor = Visitor(head, stream, inbound)
+        visitor = Visitor(upgrade, stream, inbound)
         self.visitors.append(visitor)
         if isinstance(visit, tuple):
             status, error, headers = visit
             await refuse(stream, status, error, headers.items())
             return
-        key = websocket_key(head)
-        assert key is not None
         assert trailing == b""
         with suppress(OSError, trio.BrokenResourceError, trio.ClosedResourceError):
-            await stream.send_all(accept_response(key, subprotocol=None, extensions=None))
+            await stream.send_all(accept_response(upgrade.key, subprotocol=None, extensions=None))
             await visit(visitor)
         await linger(stream)
 

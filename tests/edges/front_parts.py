@@ -20,9 +20,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from heliosd.config import Listen
-from heliosd.web.front import Serve, serve
+from heliosd.web.front import Serve, ServeLive, serve
 from heliosd.web.head import Head
 from heliosd.web.listeners import Address, open_listeners
+from heliosd.web.upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, server_context
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -45,6 +46,10 @@ def upgrade(target: bytes = b"/ws/cluster", *lines: bytes) -> bytes:
 
 async def nobody(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
     raise AssertionError(f"nobody was expected to ask for {head.target!r}")
+
+
+async def no_client(upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    raise AssertionError(f"no client was expected, with {upgrade.query!r}")
 
 
 class Front:
@@ -77,7 +82,7 @@ class Front:
 async def open_front(
     *,
     rest: Serve = nobody,
-    live: Serve = nobody,
+    live: ServeLive = no_client,
     tls: ssl.SSLContext | None = None,
     head_seconds: float = 5.0,
     count_malformed: Callable[[], None] = lambda: None,

@@ -11,12 +11,13 @@ from contextlib import suppress
 import pytest
 import structlog
 import trio
-from front_parts import GET, Front, open_front, read_all, tls_contexts, upgrade
+from front_parts import GET, KEY, Front, open_front, read_all, tls_contexts, upgrade
 
 from heliosd.config import Listen
-from heliosd.web.front import Serve
+from heliosd.web.front import Serve, ServeLive
 from heliosd.web.head import Head
 from heliosd.web.listeners import Address, ListenError, open_listeners
+from heliosd.web.upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream
 
 LIMIT_SECONDS = 10
@@ -25,6 +26,14 @@ LIMIT_SECONDS = 10
 def answering(text: bytes) -> Serve:
     async def answer(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b" ".join((text, head.target, trailing, peer.host.encode())))
+
+    return answer
+
+
+def upgraded(text: bytes) -> ServeLive:
+    async def answer(upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        words = (text, upgrade.key, upgrade.query.encode(), trailing, peer.host.encode())
+        await stream.send_all(b" ".join(words))
 
     return answer
 
@@ -46,9 +55,9 @@ async def test_an_ordinary_request_goes_to_the_rest_with_the_bytes_behind_it() -
 
 async def test_an_upgrade_of_the_websocket_path_goes_live_with_the_bytes_behind_it() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_front(live=answering(b"live")) as front:
+        async with open_front(live=upgraded(b"live")) as front:
             answer = await front.ask(upgrade(b"/ws/cluster?token=t") + b"early frame")
-    assert answer == b"live /ws/cluster?token=t early frame 127.0.0.1"
+    assert answer == b"live %b token=t early frame 127.0.0.1" % KEY
 
 
 @pytest.mark.parametrize(
@@ -158,7 +167,7 @@ async def test_an_exception_ends_its_own_connection_only() -> None:
         raise ZeroDivisionError
 
     with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
-        async with open_front(rest=fails, live=answering(b"live")) as front:
+        async with open_front(rest=fails, live=upgraded(b"live")) as front:
             assert await front.ask(GET) == b""
             assert (await front.ask(upgrade())).startswith(b"live")
     assert [line["event"] for line in logged if line["log_level"] == "error"] == ["connection failed"]

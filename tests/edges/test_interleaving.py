@@ -25,8 +25,8 @@ from wsproto.events import (
 )
 from wsproto.extensions import Extension, PerMessageDeflate
 
-from heliosd.hub.client import Client, Delivery
-from heliosd.web import front
+from heliosd.hub.client import Client
+from heliosd.web import listeners
 
 MIX = {
     "status_interval": 0.01,
@@ -154,16 +154,14 @@ def make_writes_partial(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def cramp(socket: trio.socket.SocketType) -> None:
         socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 2048)
 
-    write = Client._write
+    fall_behind = Client.fall_behind
 
-    def watched(client: Client, frame: bytes) -> Delivery:
-        delivery = write(client, frame)
-        if client.behind:
-            rests.append(client.serial)
-        return delivery
+    def watched(client: Client) -> None:
+        rests.append(client.serial)
+        fall_behind(client)
 
-    monkeypatch.setattr(front, "prepare", cramp)
-    monkeypatch.setattr(Client, "_write", watched)
+    monkeypatch.setattr(listeners, "prepare", cramp)
+    monkeypatch.setattr(Client, "fall_behind", watched)
     return rests
 
 

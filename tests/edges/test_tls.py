@@ -24,7 +24,7 @@ LIMIT_SECONDS = 10
 BOTH = pytest.mark.parametrize("over_tls", [False, True])
 
 
-async def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
+async def sockets() -> tuple[stdlib.socket, trio.SocketStream]:
     """Two ends of a TCP connection on loopback, the far one with a small receive buffer."""
     with trio.socket.socket() as listener:
         await listener.bind(("127.0.0.1", 0))
@@ -33,7 +33,16 @@ async def sockets() -> tuple[trio.SocketStream, trio.SocketStream]:
         far.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 8192)
         await far.connect(listener.getsockname())
         near, _ = await listener.accept()
-    return trio.SocketStream(near), trio.SocketStream(far)
+    ours = bare(near)
+    prepare(ours)
+    return ours, trio.SocketStream(far)
+
+
+def bare(socket: trio.socket.SocketType) -> stdlib.socket:
+    """The same connection without Trio around it."""
+    ours = stdlib.socket(fileno=socket.detach())
+    ours.setblocking(False)
+    return ours
 
 
 @asynccontextmanager
@@ -179,7 +188,7 @@ async def test_writing_to_a_peer_that_is_gone_raises_oserror(over_tls: bool) -> 
     async with connected(over_tls) as (ours, theirs):
         transport = theirs.transport_stream if isinstance(theirs, trio.SSLStream) else theirs
         assert isinstance(transport, trio.SocketStream)
-        PlainStream(transport).abort()
+        PlainStream(bare(transport.socket)).abort()
 
         def write_on() -> None:
             while True:
@@ -300,7 +309,7 @@ async def test_trios_own_rules_for_streams_hold(over_tls: bool) -> None:
     async def pair() -> tuple[ClientStream, trio.abc.Stream]:
         near, far = await sockets()
         if not over_tls:
-            return PlainStream(near), PlainStream(far)
+            return PlainStream(near), PlainStream(bare(far.socket))
         server, client = tls_contexts()
         ours = TLSStream(near, server)
         theirs = trio.SSLStream(far, client, server_hostname="127.0.0.1", https_compatible=True)

@@ -13,7 +13,7 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from front_parts import GET, Front, becomes, nobody, open_front, read_all, reset, tls_contexts, upgrade
+from front_parts import GET, Front, becomes, no_client, open_front, read_all, reset, tls_contexts, upgrade
 from hypercorn.utils import LifespanFailureError
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -125,7 +125,9 @@ async def open_walled(*, patience: Patience | None = None, over_tls: bool = Fals
             finally:
                 walled.running -= 1
 
-        async with open_front(rest=rest, live=nobody, tls=tls_contexts()[0] if over_tls else None) as front:
+        async with open_front(
+            rest=rest, live=no_client, tls=tls_contexts()[0] if over_tls else None
+        ) as front:
             walled = Walled(front, seen)
             yield walled
     assert seen.shut_down

@@ -117,6 +117,20 @@ class Socket:
         return isinstance(self.events()[-1], CloseConnection)
 
 
+@dataclass
+class Reader:
+    """A client's read pump as the hub knows it."""
+
+    hung_up: bool = False
+    lingers: bool = False
+
+    def hang_up(self) -> None:
+        self.hung_up = True
+
+    def linger(self) -> None:
+        self.lingers = True
+
+
 class Disk:
     """A store that the test fills up, and the word for what is in it."""
 
@@ -199,6 +213,7 @@ class House:
             subscription=subscription,
             deflates=deflates,
         )
+        client.reader = Reader()
         self.hub.join(client, cursor)
         return client, socket
 
