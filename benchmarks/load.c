@@ -18,11 +18,12 @@
  *
  * Environment: LOAD_TARGET=/ws/cluster?token=... the request's target, for it may hold a token; LOAD_DEFLATE=1 takes
  * compression and tells how many messages came compressed (it inflates none, and so has no age of those);
- * LOAD_BEATS=FD where a byte makes the server send a status message. Exit 1 if not everyone connects in 30 s, a round
+ * LOAD_TOKENS=FILE has a line for each client that its target ends with; LOAD_BEATS=FD where a byte makes the server send a status message. Exit 1 if not everyone connects in 30 s, a round
  * takes longer than 10 s, or a connection is lost.
  */
 #define _GNU_SOURCE
 #define START_BYTES 192 /* enough for "timestamp" */
+#define FIELDS char *request;
 #include "connection.h"
 
 #include "arrivals.h"
@@ -39,13 +40,29 @@ static int clients, narrow, begun;
 static unsigned long upgraded;
 static bool blocked, told; /* told: standard input has a line */
 static struct sockaddr_in address;
-static char *request;
+static const char *host;
 static clockid_t server_cpu;
 static int server_pid;
 
 static void lost(Connection *c, const char *what) {
     (void)c;
     fail(what);
+}
+
+/* What the next connection asks for: the same as all others, or with a token of its own. */
+static char *next_request(void) {
+    static FILE *tokens;
+    static char *shared;
+    if (shared) return shared;
+    const char *offer = wanted_in_answer ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "";
+    const char *target = getenv("LOAD_TARGET") ? getenv("LOAD_TARGET") : "/ws/cluster", *file = getenv("LOAD_TOKENS");
+    if (!file) return shared = request_for(target, host, ntohs(address.sin_port), offer);
+    char line[1000], own[2000];
+    if (!tokens && !(tokens = fopen(file, "r"))) fail(file);
+    if (!fgets(line, sizeof line, tokens)) fail("no token left");
+    line[strcspn(line, "\n")] = 0;
+    snprintf(own, sizeof own, "%s%s", target, line);
+    return request_for(own, host, ntohs(address.sin_port), offer);
 }
 
 static bool is_narrow(int number) { return (long)number * narrow % clients < narrow; }
@@ -55,8 +72,10 @@ static bool serve_until(double deadline, const unsigned long *have, unsigned lon
     double left;
     while (*have < want) {
         if ((left = deadline - seconds_on(CLOCK_MONOTONIC)) <= 0) return false;
-        for (; begun < clients && begun - (int)upgraded < CONNECTING; begun++)
+        for (; begun < clients && begun - (int)upgraded < CONNECTING; begun++) {
+            all[begun].request = next_request();
             begin(&all[begun], &address, is_narrow(begun));
+        }
         struct epoll_event events[512];
         int count = epoll_wait(poller, events, 512, (int)(left * 1000) + 1);
         if (count < 0 && errno != EINTR) fail("epoll_wait");
@@ -65,7 +84,7 @@ static bool serve_until(double deadline, const unsigned long *have, unsigned lon
             if (!c)
                 told = true;
             else if (!c->asked)
-                send_request(c, request);
+                send_request(c, c->request);
             else if (receive(c))
                 upgraded++;
         }
@@ -197,10 +216,8 @@ int main(int argc, char **argv) {
         fprintf(stderr, "usage: load IPV4:PORT [CLIENTS WARMUP_SECONDS WINDOW_SECONDS] SERVER_PID\n");
         return 2;
     }
-    const char *target = getenv("LOAD_TARGET") ? getenv("LOAD_TARGET") : "/ws/cluster";
+    host = argv[1];
     if (getenv("LOAD_DEFLATE")) wanted_in_answer = "permessage-deflate";
-    const char *offer = wanted_in_answer ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "";
-    request = request_for(target, argv[1], port, offer);
     server_pid = atoi(argv[argc - 1]);
     errno = clock_getcpuclockid(server_pid, &server_cpu);
     if (errno) fail("the server's CPU clock");

@@ -114,6 +114,7 @@ def loading(
             "LOAD_TARGET": server.target,
             **({"LOAD_DEFLATE": "1"} if deflate else {}),
             **({} if beats is None else {"LOAD_BEATS": str(beats)}),
+            **({} if server.tokens is None else {"LOAD_TOKENS": str(server.tokens)}),
         },
         pass_fds=passed,
         stdin=subprocess.PIPE,

@@ -5,32 +5,22 @@ from __future__ import annotations
 import os
 import tempfile
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, replace
-from enum import StrEnum
-from math import isnan, nan
+from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median
 
 from .certificate import write_certificate
 from .load import Connected, Load, LoadFailed, Window, loading
 from .process import BUILD, Running, Task
+from .results import BLOCKED_SHARE, BURST, Case, Mode, Sample
 from .scrape import LAG, QUEUED, buckets, quantile, scraped, value
 from .servers import Server
 
-BURST = 8
-"""Messages that are due in the same moment."""
-
-BLOCKED_SHARE = 0.2
 FILL_SECONDS = 1.5
 """Of lockstep, until those who are not read have no room left; less than heliosd waits for them."""
 
 
-class Mode(StrEnum):
-    PACED = "paced"
-    LOCKSTEP = "lockstep"
-    BURSTS = "bursts"
-    BLOCKED = "blocked"
-    TLS = "tls"
+BEATEN = {Mode.LOCKSTEP, Mode.BURSTS, Mode.BLOCKED}
+"""Modes in which the load client says when; for the others heliosd is started with nothing of the benchmark's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,53 +28,9 @@ class Seconds:
     """How long what lasts."""
 
     idle: float = 1.0
-    warmup: float = 1.0
+    warmup: float = 0.5
     paced: float = 2.0
     lockstep: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Case:
-    """A server with so many clients. `special` is a mode that needs clients of its own."""
-
-    server: str
-    clients: int
-    special: Mode | None = None
-
-    @property
-    def interval(self) -> float:
-        """Seconds between two status messages when they are paced."""
-        return 0.1 if self.clients <= 1000 else 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Sample:
-    """What one server did in one round. nan: not measured."""
-
-    idle_percent: float = nan
-    """Of its CPU, with no client."""
-    accepts: float = nan
-    """Connections upgraded a second."""
-    accept_us: float = nan
-    """The server's CPU time for each."""
-    rss_kib: float = nan
-    """Resident memory a connection, above that of the server with no client."""
-    message_bytes: float = nan
-    """Mean payload of the messages received."""
-    paced_us: float = nan
-    """The server's CPU time a delivery in microseconds, user and system, without what it costs when idle."""
-    paced_p50_ms: float = nan
-    paced_p99_ms: float = nan
-    arrived: float = nan
-    """Messages received over the status messages due; above 1 when there are messages of other types."""
-    flood_us: float = nan
-    flood_p99_ms: float = nan
-    lag_p99_ms: float = nan
-    """Of heliosd's loop, in lockstep."""
-    burst_us: float = nan
-    """A delivery's, with `BURST` messages in the same moment."""
-    blocked_us: float = nan
-    """A delivery's to those who read, while `BLOCKED_SHARE` of all do not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +44,7 @@ class Bench:
 
     def measure(self, server: Server, case: Case, modes: frozenset[Mode], message_bytes: int) -> Sample:
         """Raises ServerFailed or LoadFailed: also when a client is refused or lost, or nothing arrives."""
-        tls = case.special is Mode.TLS
+        tls = case.alone is Mode.TLS
         beats, beating = os.pipe()
         try:
             with tempfile.TemporaryDirectory(prefix="heliosd-bench-") as scratch:
@@ -108,8 +54,9 @@ class Bench:
                     clients=case.clients,
                     cpu=self.server_cpu,
                     scratch=Path(scratch),
-                    beats=None if modes == {Mode.PACED} else beats,
+                    beats=beats if modes & BEATEN else None,
                     certificate=Path(scratch, "certificate.pem") if tls else None,
+                    own_tokens=case.alone is Mode.ACCEPTS,
                 )
                 if task.certificate is not None:
                     write_certificate(task.certificate)
@@ -129,12 +76,12 @@ class Bench:
             os.close(beating)
 
     def _sample(self, load: Load, running: Running, case: Case, modes: frozenset[Mode]) -> Sample:
-        blocked = case.special is Mode.BLOCKED
+        blocked = Mode.BLOCKED in modes
         idle = load.count(self.seconds.idle)
         idle_share = idle.cpu_seconds / idle.seconds
         connected = load.connect(case.clients, round(case.clients * BLOCKED_SHARE) if blocked else 0)
         load.rest(self.seconds.warmup)
-        sample = _of_connecting(case, connected, idle_share)
+        sample = _of_connecting(case, connected, load.count(0.0), idle_share)
         if Mode.PACED in modes:
             window = load.count(self.seconds.paced)
             due = case.clients * window.seconds / case.interval
@@ -145,10 +92,10 @@ class Bench:
                 paced_p99_ms=window.p99_ms,
                 arrived=window.deliveries / due,
                 message_bytes=window.payload_bytes / window.deliveries,
-                rss_kib=(window.resident_after - connected.resident_before) / case.clients / 1024,
+                rss_kib=_rss_kib(case, connected, window),
             )
-        if Mode.LOCKSTEP in modes or blocked:
-            exports = running.name == "heliosd" and case.special is None
+        if Mode.LOCKSTEP in modes:
+            exports = running.name == "heliosd" and case.alone is None
             before = buckets(scraped(running), LAG) if exports else {}
             window = load.rounds(self.seconds.lockstep)
             after = buckets(scraped(running), LAG) if exports else {}
@@ -172,24 +119,17 @@ class Bench:
         return sample
 
 
-def medians(samples: list[Sample]) -> Sample:
-    """Of each figure the median; of `arrived` the least."""
-    figures = {
-        field.name: [figure for sample in samples if not isnan(figure := getattr(sample, field.name))]
-        for field in fields(Sample)
-    }
-    middle = {name: median(of) for name, of in figures.items() if of}
-    if figures["arrived"]:
-        middle["arrived"] = min(figures["arrived"])
-    return Sample(**middle)
-
-
-def _of_connecting(case: Case, connected: Connected, idle_share: float) -> Sample:
+def _of_connecting(case: Case, connected: Connected, then: Window, idle_share: float) -> Sample:
     return Sample(
+        rss_kib=_rss_kib(case, connected, then),
         idle_percent=idle_share * 100,
         accepts=case.clients / connected.seconds,
         accept_us=(connected.cpu_seconds - idle_share * connected.seconds) / case.clients * 1e6,
     )
+
+
+def _rss_kib(case: Case, connected: Connected, window: Window) -> float:
+    return (window.resident_after - connected.resident_before) / case.clients / 1024
 
 
 def _cost_us(running: Running, window: Window, idle_share: float) -> float:

@@ -27,6 +27,8 @@ class Running:
     target: str = "/ws/cluster"
     token: str = ""
     """What its HTTP side wants to see; "" where it asks for nothing."""
+    tokens: Path | None = None
+    """A file with a token a line, one for each client: each completes `target` for one of them."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,8 @@ class Task:
     """A descriptor: from its first byte on, a message for each byte that comes, and none by the clock."""
     certificate: Path | None = None
     """A PEM file with a certificate and its key: speak TLS."""
+    own_tokens: bool = False
+    """Each client is to have a token of its own, where the server wants one at all."""
 
 
 class ServerFailed(Exception):

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Protocol
 
 from .process import BUILD, HERE, START_SECONDS, Running, ServerFailed, Task, compile_c, launched, output
+from .tokens import write_tokens
 
 GO_PATH = "/usr/share/gocode"
 """Where Debian's golang-github-gorilla-websocket-dev lies; `go build` then needs no network."""
@@ -89,7 +90,10 @@ class Heliosd:
         ):
             _wait_until_ready(f"http{'s' if task.certificate else ''}://{address}/readyz")
             token = output([*command, "token", "--config", str(config), "--user", "viewer"]).strip()
-            yield Running(self.name, pid, address, f"/ws/cluster?token={token}", token)
+            own = task.scratch / "tokens" if task.own_tokens else None
+            if own is not None:
+                write_tokens(own, config, "viewer", task.clients)
+            yield Running(self.name, pid, address, f"/ws/cluster?token={'' if own else token}", token, own)
 
 
 class CLoop:

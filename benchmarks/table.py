@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
-from .measure import BURST, Case, Mode, Sample
-
-Results = Mapping[Case, Sample]
+from .results import BURST, Case, Mode, Results, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,18 +29,12 @@ def _of(name: str) -> Callable[[Results, Case], float]:
     return lambda results, case: float(getattr(results[case], name))
 
 
-def ratio(results: Results, name: str, case: Case, base: Case) -> float:
-    """One figure of `case` over that of `base`; nan if either was not measured."""
-    above, below = (getattr(results.get(one, Sample()), name) for one in (case, base))
-    return above / below if below > 0 else nan
-
-
 def _over(name: str, base: str) -> Callable[[Results, Case], float]:
-    return lambda results, case: ratio(results, name, case, Case(base, case.clients, case.special))
+    return lambda results, case: ratio(results, name, case, Case(base, case.clients, case.alone))
 
 
 def _under_heliosd(name: str) -> Callable[[Results, Case], float]:
-    return lambda results, case: ratio(results, name, Case("heliosd", case.clients, case.special), case)
+    return lambda results, case: ratio(results, name, Case("heliosd", case.clients, case.alone), case)
 
 
 _COLUMNS = (
@@ -65,7 +57,12 @@ _COLUMNS = (
     _Column("arrived", _of("arrived"), ".0%"),
 )
 
-_SPECIAL = {None: "", Mode.TLS: ", TLS 1.3", Mode.BLOCKED: ", every fifth not read in the end"}
+_ALONE = {
+    None: "",
+    Mode.TLS: ", TLS 1.3",
+    Mode.BLOCKED: ", lockstep, then every fifth is not read",
+    Mode.ACCEPTS: ", each with a token of its own",
+}
 
 
 def tables(results: Results) -> list[Table]:
@@ -75,7 +72,7 @@ def tables(results: Results) -> list[Table]:
     """
     groups: dict[tuple[int, Mode | None], list[Case]] = {}
     for case in results:
-        groups.setdefault((case.clients, case.special), []).append(case)
+        groups.setdefault((case.clients, case.alone), []).append(case)
     return [_table(results, cases) for cases in groups.values()]
 
 
@@ -83,7 +80,7 @@ def _table(results: Results, cases: Sequence[Case]) -> Table:
     columns = [column for column in _COLUMNS if any(_cell(results, case, column) for case in cases)]
     first = cases[0]
     return Table(
-        f"{first.clients:,} clients{_SPECIAL[first.special]}",
+        f"{first.clients:,} clients{_ALONE[first.alone]}",
         ("server", *(column.head for column in columns)),
         tuple((case.server, *(_cell(results, case, column) or "–" for column in columns)) for case in cases),
     )
