@@ -60,8 +60,9 @@ def write(
         *doubts,
         markdown(targets),
         "## Figures",
-        "Paced: 10 messages a second to 100 and 1,000 clients, 2 a second to more. Flood: lockstep, the next message "
-        "when everybody\nhas the last one. CPU is the server process's, user and system, a message to one client.",
+        "Paced: 10 messages a second to 100 and 1,000 clients, 2 a second to more. Flood: lockstep, the next "
+        "message when everybody\nhas the last one. CPU is the server process's, user and system, for a message to "
+        "one client.",
     ]
     for table in tables(results):
         parts += [f"### {table.title}", markdown(table)]
