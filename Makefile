@@ -74,9 +74,9 @@ format: $(VENV)/.for-test
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
 
-# CPU-µs a delivery beside a C send() loop and a Go hub; see benchmarks/README.md.
-bench: $(VENV)/.for-run
-	@scripts/debian-packages gcc libc6-dev golang-go golang-github-gorilla-websocket-dev
+# What a delivery costs, beside a C send() loop, two Go hubs, picows and websockets (10 minutes); benchmarks/README.md.
+bench: $(VENV)/.for-bench
+	@scripts/debian-packages gcc libc6-dev libssl-dev golang-go golang-github-gorilla-websocket-dev
 	$(PYTHON) -m benchmarks.run $(BENCH_ARGS)
 
 clean:
@@ -91,5 +91,9 @@ $(VENV)/.for-run: pyproject.toml constraints.txt | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/.for-test: pyproject.toml constraints.txt | $(VENV)/bin/python
-	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples,test,lint]'
-	@touch $@ $(VENV)/.for-run
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples,test,lint,bench]'
+	@touch $@ $(VENV)/.for-run $(VENV)/.for-bench
+
+$(VENV)/.for-bench: pyproject.toml constraints.txt | $(VENV)/bin/python
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@

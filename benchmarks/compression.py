@@ -35,7 +35,8 @@ from heliosd.message import Kind, Message
 from heliosd.subscription import Topic
 from heliosd.websocket.plain import PlainStream
 
-from .servers import Heliosd, ServerFailed, Task
+from .process import ServerFailed, Task
+from .servers import Heliosd
 
 MOST_US = 15.0
 SECONDS = 10.0

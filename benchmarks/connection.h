@@ -25,10 +25,16 @@
 enum {
     CONTROL_BYTES = 125,  /* the longest payload of a ping or close */
     READ_BYTES = 1 << 18, /* one buffer for all connections */
+    NARROW_BYTES = 4096,
+    NARROW_SEGMENT = 1200, /* the other side's buffer grows with it; a status message fits into one */
 };
 
 typedef struct {
     int fd;
+#ifdef LOAD_TLS
+    struct ssl_st *tls;
+#endif
+    bool asked; /* the upgrade request is on its way */
     bool upgraded;
     bool compressed; /* the message under way is (RFC 7692: RSV1 on its first frame) */
     uint8_t header[14];
@@ -53,6 +59,8 @@ static void fail(const char *what) {
     exit(1);
 }
 
+#include "transport.h"
+
 static double seconds_on(clockid_t clock) {
     struct timespec now;
     if (clock_gettime(clock, &now) < 0) fail("clock_gettime");
@@ -64,7 +72,7 @@ static void pong(Connection *c) {
     uint8_t frame[6 + CONTROL_BYTES] = {0x8a, (uint8_t)(0x80 | c->control_have)};
     memcpy(frame + 6, c->control, c->control_have);
     pings++;
-    if (send(c->fd, frame, 6 + c->control_have, MSG_DONTWAIT | MSG_NOSIGNAL) < 0) lost(c, "pong");
+    if (put(c, frame, 6 + c->control_have) < 0) lost(c, "pong");
 }
 
 static void frame_complete(Connection *c) {
@@ -119,30 +127,37 @@ static void parse(Connection *c, const uint8_t *data, size_t n) {
     }
 }
 
-static void begin(Connection *c, const struct sockaddr_in *address) {
-    int on = 1;
+/* Starts to connect. A narrow one has room for little on its way: what it does not read is soon noticed. */
+static void begin(Connection *c, const struct sockaddr_in *address, bool narrow) {
+    int on = 1, room = NARROW_BYTES, segment = NARROW_SEGMENT;
     c->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (c->fd < 0) fail("socket");
     setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+    if (narrow && (setsockopt(c->fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room) < 0 ||
+                   setsockopt(c->fd, IPPROTO_TCP, TCP_MAXSEG, &segment, sizeof segment) < 0))
+        fail("a narrow socket");
     if (connect(c->fd, (const struct sockaddr *)address, sizeof *address) < 0 && errno != EINPROGRESS) fail("connect");
     struct epoll_event interest = {.events = EPOLLOUT, .data.ptr = c};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, c->fd, &interest) < 0) fail("epoll_ctl");
+    transport_begin(c);
 }
 
+/* To be called when the socket can be written to, and until it is `asked` whenever it can be read. */
 static void send_request(Connection *c, const char *request) {
-    size_t length = strlen(request);
-    if (send(c->fd, request, length, MSG_NOSIGNAL) != (ssize_t)length) fail("upgrade request");
+    ssize_t length = (ssize_t)strlen(request), open = transport_open(c);
+    if (open <= 0 && errno != EAGAIN) fail("TLS handshake");
+    if (open > 0) {
+        if (put(c, request, (size_t)length) != length) fail("upgrade request");
+        c->asked = true;
+    }
     struct epoll_event interest = {.events = EPOLLIN, .data.ptr = c};
     if (epoll_ctl(poller, EPOLL_CTL_MOD, c->fd, &interest) < 0) fail("epoll_ctl");
 }
 
 static const char *wanted_in_answer; /* part of every answer to an upgrade, if any */
 
-/* Reads once; true if this completed the handshake. Frames may follow the answer's head in the same piece. */
-static bool receive(Connection *c) {
-    static uint8_t data[READ_BYTES + 1];
-    ssize_t n = recv(c->fd, data, READ_BYTES, 0);
-    if (n < 0 && errno == EAGAIN) return false;
+/* True if this completed the handshake. Frames may follow the answer's head in the same piece. */
+static bool received(Connection *c, uint8_t *data, ssize_t n) {
     if (n <= 0) {
         lost(c, "a connection was lost");
         return false;
@@ -166,6 +181,18 @@ static bool receive(Connection *c) {
     c->upgraded = true;
     parse(c, end + 4, (size_t)(data + n - end - 4));
     return true;
+}
+
+/* Reads what is there; true if this completed the handshake. */
+static bool receive(Connection *c) {
+    static uint8_t data[READ_BYTES + 1];
+    bool completed = false;
+    do {
+        ssize_t n = take(c, data, READ_BYTES);
+        if (n < 0 && errno == EAGAIN) break;
+        completed |= received(c, data, n);
+    } while (TAKE_ALL && c->fd >= 0);
+    return completed;
 }
 
 static void allow_files(int connections) {

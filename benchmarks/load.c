@@ -1,157 +1,237 @@
 /* The load client: N WebSocket connections to one server, and what arrived on them in a window of time.
  *
- * usage: [LOAD_TARGET=/ws/cluster?token=...] [LOAD_DEFLATE=1] load HOST:PORT CLIENTS WARMUP_SECONDS WINDOW_SECONDS SERVER_PID
+ * usage: load HOST:PORT CLIENTS WARMUP_SECONDS WINDOW_SECONDS SERVER_PID
+ *        load HOST:PORT SERVER_PID
  *
- * It connects everyone, waits WARMUP_SECONDS, then for WINDOW_SECONDS counts complete text messages, and takes from each
- * its age: the time of day now, less the RFC 3339 "timestamp" near its start (so only on the machine of the server).
- * The server's CPU time is read by its CPU-time clock (nanoseconds, all threads, user and system) at both ends of the
- * window. The request target comes by the environment, for it may hold a token. With LOAD_DEFLATE=1 it takes compression
- * and tells how many messages came compressed; it inflates none, and so has no age of those. One JSON object goes to standard
- * output; with CLIENTS = 0 it tells what the server costs by itself. Exit 1 if not everyone connects in 30 s or a
- * connection is lost.
+ * The first form connects everyone, waits, and counts for a while; CLIENTS may be 0, to see what the server costs by
+ * itself. The second form does what each line of standard input says:
+ *
+ *     connect CLIENTS NARROW   as many, of which NARROW, spread evenly, have next to no buffers
+ *     rest SECONDS             reads, and counts nothing
+ *     count SECONDS            counts what the server sends at its own pace
+ *     rounds SECONDS BEATS     lockstep: so many beats at once, then those messages to everyone, then the next beats
+ *     block                    reads the narrow ones no more; rounds wait for the others
+ *
+ * Either way one JSON object is written for each. It counts complete text messages and takes from each its age: the time
+ * of day now, less the RFC 3339 "timestamp" near its start (so only on the machine of the server). The server's CPU time
+ * is read by its CPU-time clock (nanoseconds, all threads, user and system) at both ends of the window.
+ *
+ * Environment: LOAD_TARGET=/ws/cluster?token=... the request's target, for it may hold a token; LOAD_DEFLATE=1 takes
+ * compression and tells how many messages came compressed (it inflates none, and so has no age of those);
+ * LOAD_TOKENS=FILE has a line for each client that its target ends with; LOAD_BEATS=FD where a byte makes the server send a status message. Exit 1 if not everyone connects in 30 s, a round
+ * takes longer than 10 s, or a connection is lost.
  */
 #define _GNU_SOURCE
 #define START_BYTES 192 /* enough for "timestamp" */
+#define FIELDS char *request;
 #include "connection.h"
 
+#include "arrivals.h"
+
 enum {
-    CONNECTING = 256,    /* handshakes under way at once */
-    AGE_SLOTS = 2000000, /* one for each microsecond; the last one holds what is older */
+    CONNECTING = 256, /* handshakes under way at once */
     CONNECT_SECONDS = 30,
+    ROUND_SECONDS = 10,
+    MAX_BEATS = 64,
 };
 
-static struct {
-    unsigned long messages, payload_bytes, stampless, compressed;
-} seen;
-static uint32_t ages[AGE_SLOTS];
-static bool counting;
+static Connection *all;
+static int clients, narrow, begun;
+static unsigned long upgraded;
+static bool blocked, told; /* told: standard input has a line */
+static struct sockaddr_in address;
+static const char *host;
+static clockid_t server_cpu;
+static int server_pid;
 
 static void lost(Connection *c, const char *what) {
     (void)c;
     fail(what);
 }
 
-/* Microseconds since 1970 of the first RFC 3339 "timestamp" in UTC, or -1. */
-static int64_t stamp_of(const char *text, size_t length) {
-    static const char KEY[] = "\"timestamp\":";
-    const char *at = memmem(text, length, KEY, sizeof KEY - 1);
-    struct tm utc = {0};
-    if (!at) return -1;
-    char field[48] = {0};
-    size_t left = length - (size_t)(at + sizeof KEY - 1 - text);
-    memcpy(field, at + sizeof KEY - 1, left < sizeof field - 1 ? left : sizeof field - 1);
-    const char *rest = strptime(field, " \"%Y-%m-%dT%H:%M:%S", &utc);
-    if (!rest) return -1;
-    int64_t micros = 0, unit = 100000;
-    if (*rest == '.')
-        for (rest++; *rest >= '0' && *rest <= '9'; rest++, unit /= 10) micros += (*rest - '0') * unit;
-    if (*rest != 'Z') return -1;
-    /* Thousands of messages in a row share a second, so the calendar is asked once for each. */
-    static int cached_fields[6];
-    static int64_t cached_seconds = -1;
-    int fields[6] = {utc.tm_year, utc.tm_mon, utc.tm_mday, utc.tm_hour, utc.tm_min, utc.tm_sec};
-    if (cached_seconds < 0 || memcmp(fields, cached_fields, sizeof fields) != 0) {
-        memcpy(cached_fields, fields, sizeof fields);
-        cached_seconds = timegm(&utc);
-    }
-    return cached_seconds * 1000000 + micros;
+/* What the next connection asks for: the same as all others, or with a token of its own. */
+static char *next_request(void) {
+    static FILE *tokens;
+    static char *shared;
+    if (shared) return shared;
+    const char *offer = wanted_in_answer ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "";
+    const char *target = getenv("LOAD_TARGET") ? getenv("LOAD_TARGET") : "/ws/cluster", *file = getenv("LOAD_TOKENS");
+    if (!file) return shared = request_for(target, host, ntohs(address.sin_port), offer);
+    char line[1000], own[2000];
+    if (!tokens && !(tokens = fopen(file, "r"))) fail(file);
+    if (!fgets(line, sizeof line, tokens)) fail("no token left");
+    line[strcspn(line, "\n")] = 0;
+    snprintf(own, sizeof own, "%s%s", target, line);
+    return request_for(own, host, ntohs(address.sin_port), offer);
 }
 
-static void message_complete(Connection *c) {
-    if (!counting) return;
-    seen.messages++;
-    seen.payload_bytes += c->message_bytes;
-    if (c->compressed) {
-        seen.compressed++;
-        return;
-    }
-    int64_t sent = stamp_of(c->start, c->start_have);
-    if (sent < 0) {
-        seen.stampless++;
-        return;
-    }
-    int64_t age = (int64_t)(seconds_on(CLOCK_REALTIME) * 1e6) - sent;
-    ages[age < 0 ? 0 : age >= AGE_SLOTS ? AGE_SLOTS - 1 : age]++;
-}
+static bool is_narrow(int number) { return (long)number * narrow % clients < narrow; }
 
-/* Serves the connections until `deadline` (monotonic seconds) or, if `want` is given, until that many are upgraded. */
-static void serve(double deadline, const char *request, Connection *all, int *begun, int *upgraded, int want,
-                  const struct sockaddr_in *address) {
+/* Serves the connections until `deadline` (monotonic seconds), or `*have` is at least `want`; true in the latter case. */
+static bool serve_until(double deadline, const unsigned long *have, unsigned long want) {
     double left;
-    while ((left = deadline - seconds_on(CLOCK_MONOTONIC)) > 0 && (!want || *upgraded < want)) {
-        while (*begun < want && *begun - *upgraded < CONNECTING) begin(&all[(*begun)++], address);
+    while (*have < want) {
+        if ((left = deadline - seconds_on(CLOCK_MONOTONIC)) <= 0) return false;
+        for (; begun < clients && begun - (int)upgraded < CONNECTING; begun++) {
+            all[begun].request = next_request();
+            begin(&all[begun], &address, is_narrow(begun));
+        }
         struct epoll_event events[512];
         int count = epoll_wait(poller, events, 512, (int)(left * 1000) + 1);
         if (count < 0 && errno != EINTR) fail("epoll_wait");
         for (int i = 0; i < count; i++) {
             Connection *c = events[i].data.ptr;
-            if (events[i].events & EPOLLOUT)
-                send_request(c, request);
+            if (!c)
+                told = true;
+            else if (!c->asked)
+                send_request(c, c->request);
             else if (receive(c))
-                ++*upgraded;
+                upgraded++;
         }
+        if (told) return false;
     }
+    return true;
 }
 
-static double age_ms(double share) {
-    unsigned long total = seen.messages - seen.stampless - seen.compressed, below = 0;
-    for (int i = 0; total && i < AGE_SLOTS; i++)
-        if ((double)(below += ages[i]) >= share * (double)total) return i / 1000.0;
-    return -1;
+static void serve_for(double seconds) {
+    static const unsigned long never;
+    serve_until(seconds_on(CLOCK_MONOTONIC) + seconds, &never, 1);
 }
 
-static long resident_bytes(int pid) {
+static long resident_bytes(void) {
     char path[40];
     long pages = 0, resident = 0;
-    snprintf(path, sizeof path, "/proc/%d/statm", pid);
+    snprintf(path, sizeof path, "/proc/%d/statm", server_pid);
     FILE *file = fopen(path, "r");
     if (!file || fscanf(file, "%ld %ld", &pages, &resident) != 2) fail(path);
     fclose(file);
     return resident * sysconf(_SC_PAGESIZE);
 }
 
+static double window_from, cpu_from;
+
+static void open_window(void) {
+    start_counting();
+    window_from = seconds_on(CLOCK_MONOTONIC);
+    cpu_from = seconds_on(server_cpu);
+}
+
+static void connect_all(int number, int of_them_narrow) {
+    static long resident_before;
+    static double connect_seconds, connect_cpu;
+    clients = number;
+    narrow = of_them_narrow;
+    allow_files(clients);
+    if (!(all = calloc((size_t)clients + 1, sizeof *all))) fail("memory");
+    resident_before = resident_bytes();
+    open_window();
+    counting = false;
+    serve_until(window_from + CONNECT_SECONDS, &upgraded, (unsigned long)clients);
+    connect_seconds = seconds_on(CLOCK_MONOTONIC) - window_from;
+    connect_cpu = seconds_on(server_cpu) - cpu_from;
+    errno = 0;
+    if (upgraded < (unsigned long)clients) fail("not everyone connected");
+    printf("{\"clients\":%d,\"connect_seconds\":%.6f,\"connect_cpu_seconds\":%.6f,\"resident_before\":%ld", clients,
+           connect_seconds, connect_cpu, resident_before);
+}
+
+/* Ends the window and tells what was in it, as the members of a JSON object. */
+static void tell_window(void) {
+    double cpu = seconds_on(server_cpu) - cpu_from, seconds = seconds_on(CLOCK_MONOTONIC) - window_from;
+    counting = false;
+    printf("\"seconds\":%.6f,\"cpu_seconds\":%.9f,\"deliveries\":%lu,\"payload_bytes\":%lu,\"stampless\":%lu,"
+           "\"compressed\":%lu,\"pings\":%lu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,\"resident_after\":%ld",
+           seconds, cpu, seen.messages, seen.payload_bytes, seen.stampless, seen.compressed, pings, age_ms(0.50),
+           age_ms(0.99), resident_bytes());
+}
+
+/* Lockstep for so long: the next beats when everybody who reads has all messages of the last ones. */
+static unsigned long rounds_for(double seconds, int beats) {
+    static const char bytes[MAX_BEATS];
+    const char *fd = getenv("LOAD_BEATS");
+    unsigned long rounds = 0, readers = (unsigned long)(blocked ? clients - narrow : clients);
+    if (!fd || beats < 1 || beats > MAX_BEATS) fail("no beats");
+    if (write(atoi(fd), bytes, 1) != 1) fail("the first beat"); /* from now on the server waits for more */
+    serve_for(0.3);
+    double until = seconds_on(CLOCK_MONOTONIC) + seconds;
+    for (open_window(); seconds_on(CLOCK_MONOTONIC) < until; rounds++) {
+        unsigned long due = statuses + readers * (unsigned long)beats;
+        if (write(atoi(fd), bytes, (size_t)beats) != beats) fail("a beat");
+        errno = 0;
+        if (!serve_until(seconds_on(CLOCK_MONOTONIC) + ROUND_SECONDS, &statuses, due)) fail("a round did not arrive");
+    }
+    return rounds;
+}
+
+static void block(void) {
+    blocked = true;
+    for (int i = 0; i < clients; i++)
+        if (is_narrow(i) && epoll_ctl(poller, EPOLL_CTL_DEL, all[i].fd, NULL) < 0) fail("epoll_ctl");
+}
+
+static void obey(const char *line) {
+    double seconds = 0;
+    int number = 0, more = 0;
+    if (sscanf(line, "connect %d %d", &number, &more) == 2) {
+        connect_all(number, more);
+        printf("}\n");
+    } else if (strncmp(line, "block", 5) == 0) {
+        block();
+        printf("{}\n");
+    } else if (sscanf(line, "rest %lf", &seconds) == 1) {
+        serve_for(seconds);
+        printf("{}\n");
+    } else if (sscanf(line, "count %lf", &seconds) == 1) {
+        open_window();
+        serve_for(seconds);
+        printf("{");
+        tell_window();
+        printf("}\n");
+    } else if (sscanf(line, "rounds %lf %d", &seconds, &more) == 2) {
+        printf("{\"rounds\":%lu,", rounds_for(seconds, more));
+        tell_window();
+        printf("}\n");
+    } else {
+        fail(line);
+    }
+    fflush(stdout);
+}
+
+static void obey_all(void) {
+    struct epoll_event on_input = {.events = EPOLLIN, .data.ptr = NULL};
+    if (epoll_ctl(poller, EPOLL_CTL_ADD, STDIN_FILENO, &on_input) < 0) fail("standard input");
+    for (;;) {
+        char line[100] = "";
+        while (!told) serve_for(ROUND_SECONDS);
+        told = false;
+        ssize_t n = read(STDIN_FILENO, line, sizeof line - 1);
+        if (n <= 0) return;
+        obey(line);
+    }
+}
+
 int main(int argc, char **argv) {
-    struct sockaddr_in address = {0};
     int port;
-    if (argc != 6 || !read_address(argv[1], &address, &port)) {
-        fprintf(stderr, "usage: load IPV4:PORT CLIENTS WARMUP_SECONDS WINDOW_SECONDS SERVER_PID\n");
+    if ((argc != 6 && argc != 3) || !read_address(argv[1], &address, &port)) {
+        fprintf(stderr, "usage: load IPV4:PORT [CLIENTS WARMUP_SECONDS WINDOW_SECONDS] SERVER_PID\n");
         return 2;
     }
-    int clients = atoi(argv[2]), pid = atoi(argv[5]);
-    double warmup = atof(argv[3]), window = atof(argv[4]);
-    allow_files(clients);
-
-    const char *target = getenv("LOAD_TARGET") ? getenv("LOAD_TARGET") : "/ws/cluster";
+    host = argv[1];
     if (getenv("LOAD_DEFLATE")) wanted_in_answer = "permessage-deflate";
-    const char *offer = wanted_in_answer ? "Sec-WebSocket-Extensions: permessage-deflate\r\n" : "";
-    char *request = request_for(target, argv[1], port, offer);
-
-    clockid_t server_cpu;
-    errno = clock_getcpuclockid(pid, &server_cpu);
+    server_pid = atoi(argv[argc - 1]);
+    errno = clock_getcpuclockid(server_pid, &server_cpu);
     if (errno) fail("the server's CPU clock");
-    Connection *all = calloc((size_t)clients + 1, sizeof *all);
-    poller = epoll_create1(EPOLL_CLOEXEC);
-    if (!all || poller < 0) fail("memory");
-
-    long resident_before = resident_bytes(pid);
-    int begun = 0, upgraded = 0;
-    double started = seconds_on(CLOCK_MONOTONIC), cpu_started = seconds_on(server_cpu);
-    if (clients) serve(started + CONNECT_SECONDS, request, all, &begun, &upgraded, clients, &address);
-    double connect_seconds = seconds_on(CLOCK_MONOTONIC) - started;
-    double connect_cpu = seconds_on(server_cpu) - cpu_started;
-    errno = 0;
-    if (upgraded < clients) fail("not everyone connected");
-    serve(seconds_on(CLOCK_MONOTONIC) + warmup, request, all, &begun, &upgraded, 0, &address);
-
-    counting = true;
-    double from = seconds_on(CLOCK_MONOTONIC), cpu_from = seconds_on(server_cpu);
-    serve(from + window, request, all, &begun, &upgraded, 0, &address);
-    double cpu = seconds_on(server_cpu) - cpu_from, seconds = seconds_on(CLOCK_MONOTONIC) - from;
-
-    printf("{\"clients\":%d,\"connect_seconds\":%.6f,\"connect_cpu_seconds\":%.6f,\"seconds\":%.6f,\"cpu_seconds\":%.9f,"
-           "\"deliveries\":%lu,\"payload_bytes\":%lu,\"stampless\":%lu,\"compressed\":%lu,\"pings\":%lu,\"p50_ms\":%.3f,\"p99_ms\":%.3f,"
-           "\"resident_before\":%ld,\"resident_after\":%ld}\n",
-           clients, connect_seconds, connect_cpu, seconds, cpu, seen.messages, seen.payload_bytes, seen.stampless,
-           seen.compressed, pings, age_ms(0.50), age_ms(0.99), resident_before, resident_bytes(pid));
+    if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) fail("epoll");
+    if (argc == 3) {
+        obey_all();
+        return 0;
+    }
+    connect_all(atoi(argv[2]), 0);
+    serve_for(atof(argv[3]));
+    open_window();
+    serve_for(atof(argv[4]));
+    printf(",");
+    tell_window();
+    printf("}\n");
     return 0;
 }

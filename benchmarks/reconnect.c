@@ -150,7 +150,7 @@ int main(int argc, char **argv) {
     if (!all || poller < 0) fail("memory");
 
     double started = seconds_on(CLOCK_MONOTONIC);
-    for (int i = 0; i < clients; i++) begin(&all[i], &address);
+    for (int i = 0; i < clients; i++) begin(&all[i], &address, false);
     serve(started + COMING_SECONDS, clients, target, argv[1], port);
     double first_seconds = seconds_on(CLOCK_MONOTONIC) - started;
 
@@ -159,7 +159,7 @@ int main(int argc, char **argv) {
     away = true;
     live = 0;
     started = seconds_on(CLOCK_MONOTONIC);
-    for (int i = 0; i < clients; i++) begin(&all[i], &address);
+    for (int i = 0; i < clients; i++) begin(&all[i], &address, false);
     serve(started + COMING_SECONDS, clients, target, argv[1], port);
     double back_seconds = seconds_on(CLOCK_MONOTONIC) - started;
     serve(seconds_on(CLOCK_MONOTONIC) + atof(argv[4]), 0, target, argv[1], port);

@@ -10,57 +10,30 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
+import ssl
 import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from functools import cache
 from importlib import metadata, util
 from pathlib import Path
 from typing import Protocol
 
-HERE = Path(__file__).parent
-BUILD = HERE / "build"
-START_SECONDS = 20.0
-STOP_SECONDS = 10.0
+from .process import BUILD, HERE, START_SECONDS, Running, ServerFailed, Task, compile_c, launched, output
+from .tokens import write_tokens
+
 GO_PATH = "/usr/share/gocode"
 """Where Debian's golang-github-gorilla-websocket-dev lies; `go build` then needs no network."""
 
 
-@dataclass(frozen=True, slots=True)
-class Running:
-    """A server that accepts. `target` is what a client asks for: path, query and token."""
-
-    name: str
-    pid: int
-    address: str
-    target: str = "/ws/cluster"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Task:
-    """What a server is to do: send `message_bytes` to every client each `interval` seconds."""
-
-    interval: float
-    message_bytes: int
-    clients: int
-    cpu: int
-    scratch: Path
-    """An empty directory for this start alone."""
-
-
-class ServerFailed(Exception):
-    """A server did not build or did not come up; the text is what it said."""
-
-
 class Server(Protocol):
     name: str
+    speaks_tls: bool
 
     def missing(self) -> str:
-        """What this machine lacks for it, with the Debian package; "" if nothing."""
+        """What this machine lacks for it, with the package that has it; "" if nothing."""
 
     def build(self) -> None:
         """Makes what `start` runs. Raises ServerFailed."""
@@ -75,6 +48,7 @@ class Heliosd:
     """This repository's daemon as its users run it: a config file, users, tokens, real status messages."""
 
     name = "heliosd"
+    speaks_tls = True
 
     def missing(self) -> str:
         return "" if util.find_spec("heliosd.daemon") else "heliosd (pip install -e . in this environment)"
@@ -83,40 +57,50 @@ class Heliosd:
         pass
 
     def version(self) -> str:
-        packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("heliosd", "trio", "wsproto"))
+        packages = ", ".join(f"{name} {metadata.version(name)}" for name in ("heliosd", "trio"))
         return f"{packages}, Python {sys.version.split()[0]}"
 
     def start(self, task: Task) -> Iterator[Running]:
         command = [sys.executable, "-m", "heliosd"]
-        password_hash = _output([*command, "hash-password"], text="benchmark password\n").splitlines()[-1]
         config = task.scratch / "heliosd.toml"
+        pem = json.dumps(str(task.certificate))
         config.write_text(
             f"""
             [node]
             data_dir = {json.dumps(str(task.scratch / "data"))}
             [server]
             listen = "127.0.0.1:0"
+            {f"tls_cert = {pem}" if task.certificate else ""}
+            {f"tls_key = {pem}" if task.certificate else ""}
             [websocket]
             status_interval = {task.interval}
             max_clients = {task.clients + 100}
             [[auth.users]]
             name = "viewer"
-            password_hash = {json.dumps(password_hash)}
+            password_hash = {json.dumps(_password_hash())}
             roles = ["viewer"]
             [log]
             format = "json"
             """
         )
-        with launched([*command, "serve", "--config", str(config)], task) as (pid, address):
-            _wait_until_ready(f"http://{address}/readyz")
-            token = _output([*command, "token", "--config", str(config), "--user", "viewer"]).strip()
-            yield Running(self.name, pid, address, f"/ws/cluster?token={token}")
+        module = "heliosd" if task.beats is None else "benchmarks.heliosd_on_beats"
+        with launched([sys.executable, "-m", module, "serve", "--config", str(config)], task) as (
+            pid,
+            address,
+        ):
+            _wait_until_ready(f"http{'s' if task.certificate else ''}://{address}/readyz")
+            token = output([*command, "token", "--config", str(config), "--user", "viewer"]).strip()
+            own = task.scratch / "tokens" if task.own_tokens else None
+            if own is not None:
+                write_tokens(own, config, "viewer", task.clients)
+            yield Running(self.name, pid, address, f"/ws/cluster?token={'' if own else token}", token, own)
 
 
 class CLoop:
     """The floor: `send()` in a loop, and nothing else."""
 
     name = "c"
+    speaks_tls = False
 
     def missing(self) -> str:
         return "" if shutil.which("gcc") else "gcc"
@@ -125,7 +109,7 @@ class CLoop:
         compile_c(HERE / "peers" / "c_loop.c", BUILD / "c_loop")
 
     def version(self) -> str:
-        return _output(["gcc", "--version"]).splitlines()[0]
+        return output(["gcc", "--version"]).splitlines()[0]
 
     def start(self, task: Task) -> Iterator[Running]:
         command = [str(BUILD / "c_loop"), str(round(task.interval * 1000)), str(task.message_bytes)]
@@ -135,6 +119,8 @@ class CLoop:
 
 class GoHub:
     """A gorilla hub: a goroutine that owns the clients, a channel and a write pump for each of them."""
+
+    speaks_tls = True
 
     def __init__(self, name: str, *flags: str) -> None:
         self.name = name
@@ -148,96 +134,74 @@ class GoHub:
 
     def build(self) -> None:
         environment = {**os.environ, "GO111MODULE": "off", "GOPATH": GO_PATH}
-        _output(
+        output(
             ["go", "build", "-o", str(BUILD / "go_hub"), "."], cwd=HERE / "peers" / "go_hub", env=environment
         )
 
     def version(self) -> str:
-        go = _output(["go", "version"]).split()[2]
+        go = output(["go", "version"]).split()[2]
         if not shutil.which("dpkg-query"):
             return go
         package = "golang-github-gorilla-websocket-dev"
-        return f"{go}, gorilla {_output(['dpkg-query', '-W', '-f', '${Version}', package])}"
+        return f"{go}, gorilla {output(['dpkg-query', '-W', '-f', '${Version}', package])}"
 
     def start(self, task: Task) -> Iterator[Running]:
-        pace = ["-interval", f"{task.interval}s", "-size", str(task.message_bytes)]
-        with launched([str(BUILD / "go_hub"), *pace, *self._flags], task) as (pid, address):
+        command = [str(BUILD / "go_hub"), "-interval", f"{task.interval}s", "-size", str(task.message_bytes)]
+        if task.certificate is not None:
+            command += ["-cert", str(task.certificate)]
+        with launched([*command, *self._flags], task) as (pid, address):
+            yield Running(self.name, pid, address)
+
+
+class PythonHub:
+    """A hub on uvloop in `peers/`, by one of the libraries for that."""
+
+    speaks_tls = False
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def missing(self) -> str:
+        lacking = [package for package in (self.name, "uvloop") if not util.find_spec(package)]
+        return f"{' and '.join(lacking)} (pip install -e '.[bench]' in this environment)" if lacking else ""
+
+    def build(self) -> None:
+        pass
+
+    def version(self) -> str:
+        return ", ".join(f"{package} {metadata.version(package)}" for package in (self.name, "uvloop"))
+
+    def start(self, task: Task) -> Iterator[Running]:
+        hub = [sys.executable, "-m", f"benchmarks.peers.{self.name}_hub"]
+        with launched([*hub, str(task.interval * 1000), str(task.message_bytes)], task) as (pid, address):
             yield Running(self.name, pid, address)
 
 
 SERVERS: tuple[Server, ...] = (
     Heliosd(),
     CLoop(),
-    GoHub("go"),
+    PythonHub("picows"),
+    PythonHub("websockets"),
     GoHub("go-prepared", "-prepared"),
+    GoHub("go"),
 )
 
 
-def compile_c(source: Path, program: Path) -> None:
-    """Builds one C file. Raises ServerFailed with the compiler's words."""
-    program.parent.mkdir(exist_ok=True)
-    _output(["gcc", "-std=c17", "-O2", "-Wall", "-Wextra", "-o", str(program), str(source)])
-
-
-@contextmanager
-def launched(command: Sequence[str], task: Task) -> Iterator[tuple[int, str]]:
-    """A process pinned to `task.cpu`, its pid and the address it told; at the end it gets SIGTERM."""
-    log = task.scratch / "stderr"
-    with log.open("wb") as stderr:
-        process = subprocess.Popen(["taskset", "-c", str(task.cpu), *command], stdout=stderr, stderr=stderr)
-    try:
-        yield process.pid, _address_from(log, process)
-    except Exception as failure:
-        if process.poll() is None:
-            raise
-        raise ServerFailed(_last_words(process, log)) from failure
-    finally:
-        process.terminate()
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _address_from(log: Path, process: subprocess.Popen[bytes]) -> str:
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline and process.poll() is None:
-        for line in log.read_text(errors="replace").splitlines():
-            if line.startswith("{") and line.endswith("}"):
-                record = json.loads(line)
-                if record.get("event") == "ready":
-                    return str(record["address"])
-        time.sleep(0.02)
-    raise ServerFailed(f"not ready: {_last_words(process, log)}")
-
-
-def _last_words(process: subprocess.Popen[bytes], log: Path) -> str:
-    return f"{process.args!r} (exit code {process.returncode}):\n{log.read_text(errors='replace')[-2000:]}"
+@cache
+def _password_hash() -> str:
+    command = [sys.executable, "-m", "heliosd", "hash-password"]
+    return output(command, text="benchmark password\n").splitlines()[-1]
 
 
 def _wait_until_ready(url: str) -> None:
     """Until the daemon answers 200: a cluster without a leader sends other messages than one at rest."""
     deadline = time.monotonic() + START_SECONDS
+    anyone = ssl.create_default_context()
+    anyone.check_hostname, anyone.verify_mode = False, ssl.CERT_NONE
     while time.monotonic() < deadline:
         try:
-            with urllib.request.urlopen(url, timeout=5):
+            with urllib.request.urlopen(url, timeout=5, context=anyone):
                 return
         except urllib.error.HTTPError:
-            time.sleep(0.1)
+            time.sleep(0.05)
     raise ServerFailed(f"{url} did not answer 200 in {START_SECONDS:.0f} s")
-
-
-def _output(
-    command: Sequence[str],
-    *,
-    text: str | None = None,
-    cwd: Path | None = None,
-    env: dict[str, str] | None = None,
-) -> str:
-    done = subprocess.run(
-        command, input=text, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
-    )
-    if done.returncode != 0:
-        raise ServerFailed(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")
-    return done.stdout

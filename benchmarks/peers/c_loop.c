@@ -4,11 +4,14 @@
  * client that cannot take a whole frame is dropped (and said so at the end), for to keep it would cost what is not
  * measured here. The load client always sends the sample key of RFC 6455 section 1.3, so the answer needs no SHA-1.
  *
- * usage: c_loop INTERVAL_MS MESSAGE_BYTES
+ * usage: [BENCH_BEATS=FD] c_loop INTERVAL_MS MESSAGE_BYTES
+ *
+ * From the first byte on that comes through BENCH_BEATS, it sends a frame for each such byte instead.
  */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
 #include <signal.h>
 #include <stdint.h>
@@ -165,6 +168,11 @@ int main(int argc, char **argv) {
         epoll_ctl(poll, EPOLL_CTL_ADD, timer, &on_timer) < 0)
         die("epoll");
 
+    int beats_fd = getenv("BENCH_BEATS") ? atoi(getenv("BENCH_BEATS")) : -1;
+    struct epoll_event on_beats = {.events = EPOLLIN, .data.fd = beats_fd};
+    if (beats_fd >= 0 && (fcntl(beats_fd, F_SETFL, O_NONBLOCK) < 0 || epoll_ctl(poll, EPOLL_CTL_ADD, beats_fd, &on_beats) < 0))
+        die("beats");
+
     static unsigned char frame[MAX_MESSAGE + 8];
     char *stamp;
     size_t length = make_frame(frame, (size_t)size, &stamp);
@@ -178,14 +186,24 @@ int main(int argc, char **argv) {
             int fd = events[i].data.fd;
             if (fd == listener) {
                 accept_all(listener, poll);
-            } else if (fd != timer) {
+            } else if (fd != timer && fd != beats_fd) {
                 receive(fd);
             } else {
-                uint64_t beats;
+                char bytes[64];
+                uint64_t expired;
+                ssize_t due = fd == timer ? read(timer, &expired, sizeof expired) == sizeof expired
+                                          : read(beats_fd, bytes, sizeof bytes);
                 unsigned long before = dropped;
-                if (read(timer, &beats, sizeof beats) != sizeof beats) continue;
-                write_stamp(stamp);
-                broadcast(frame, length);
+                if (fd == beats_fd && due == 0) close(beats_fd);
+                if (due <= 0) continue;
+                if (fd == beats_fd && timer >= 0) {
+                    close(timer);
+                    timer = -1;
+                }
+                for (; due > 0; due--) {
+                    write_stamp(stamp);
+                    broadcast(frame, length);
+                }
                 if (dropped != before) fprintf(stderr, "{\"event\":\"dropped\",\"total\":%lu}\n", dropped);
                 break; /* the rest of this batch may name clients that broadcast() dropped; epoll tells again */
             }

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -152,8 +153,42 @@ func statusOfSize(size int) *Status {
 	return status
 }
 
-func (h *Hub) beat(interval time.Duration, status *Status, prepare bool) {
-	for range time.Tick(interval) {
+// beats ticks at an interval; from the first byte on that comes through BENCH_BEATS, once for each such byte instead.
+func beats(interval time.Duration) <-chan struct{} {
+	due := make(chan struct{}, bufferSize)
+	ticker := time.NewTicker(interval)
+	told := make(chan int)
+	if fd, err := strconv.Atoi(os.Getenv("BENCH_BEATS")); err == nil {
+		go func() {
+			file := os.NewFile(uintptr(fd), "beats")
+			bytes := make([]byte, 64)
+			for {
+				count, err := file.Read(bytes)
+				if err != nil {
+					return
+				}
+				told <- count
+			}
+		}()
+	}
+	go func() {
+		for {
+			select {
+			case <-ticker.C:
+				due <- struct{}{}
+			case count := <-told:
+				ticker.Stop()
+				for ; count > 0; count-- {
+					due <- struct{}{}
+				}
+			}
+		}
+	}()
+	return due
+}
+
+func (h *Hub) beat(beats <-chan struct{}, status *Status, prepare bool) {
+	for range beats {
 		message := &Message{Type: "status_update", Timestamp: time.Now().UTC(), Data: status}
 		if prepare {
 			text, err := json.Marshal(message)
@@ -171,6 +206,7 @@ func (h *Hub) beat(interval time.Duration, status *Status, prepare bool) {
 func main() {
 	interval := flag.Duration("interval", 100*time.Millisecond, "between two messages")
 	size := flag.Int("size", 600, "bytes of a message")
+	certificate := flag.String("cert", "", "PEM file of a certificate and its key: speak TLS")
 	prepared := flag.Bool("prepared", false, "encode once and share the frame (PreparedMessage)")
 	flag.Parse()
 
@@ -181,7 +217,7 @@ func main() {
 		broadcast:  make(chan *Message, bufferSize),
 	}
 	go hub.run()
-	go hub.beat(*interval, statusOfSize(*size), *prepared)
+	go hub.beat(beats(*interval), statusOfSize(*size), *prepared)
 
 	// The write buffer holds a whole message: a smaller one would cut it into fragments, with a system call for each.
 	upgrader := websocket.Upgrader{ReadBufferSize: 1024, WriteBufferSize: 4096}
@@ -200,5 +236,8 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Fprintf(os.Stderr, "{\"event\":\"ready\",\"address\":\"%s\"}\n", listener.Addr())
+	if *certificate != "" {
+		log.Fatal(http.ServeTLS(listener, nil, *certificate, *certificate))
+	}
 	log.Fatal(http.Serve(listener, nil))
 }

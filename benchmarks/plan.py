@@ -1,0 +1,85 @@
+"""What is measured in a run, in which order, and how often."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from math import isnan
+
+from .measure import Bench
+from .results import ALONE, Case, Mode, Results, Sample, medians
+from .servers import Server
+
+DEFAULT_MESSAGE_BYTES = 600
+"""Only when heliosd is not among the servers; else the others send messages as long as its own."""
+
+_MODES_ALONE = {
+    Mode.BLOCKED: frozenset({Mode.LOCKSTEP, Mode.BLOCKED}),
+    Mode.TLS: frozenset({Mode.PACED, Mode.LOCKSTEP}),
+    Mode.ACCEPTS: frozenset({Mode.ACCEPTS}),
+}
+ALL_CLIENTS = (100, 1000, 5000)
+MOST_CLIENTS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One start of a server, and what is done with its clients."""
+
+    case: Case
+    modes: frozenset[Mode]
+
+
+def whole(servers: Iterable[Server]) -> list[Job]:
+    """All that the targets are about."""
+    servers = list(servers)
+    both = frozenset({Mode.PACED, Mode.LOCKSTEP})
+    jobs: list[Job] = []
+    for clients in ALL_CLIENTS:
+        jobs += chosen(servers, [clients], both | {Mode.BURSTS} if clients == 1000 else both)
+    ours = [server for server in servers if server.name == "heliosd"]
+    jobs += chosen(ours, [MOST_CLIENTS], frozenset({Mode.PACED}))
+    jobs += chosen(ours, [5000], frozenset({Mode.ACCEPTS}))
+    jobs += chosen(ours, [1000], frozenset({Mode.BLOCKED}))
+    jobs += chosen(servers, [1000], frozenset({Mode.TLS}))
+    return jobs
+
+
+def chosen(servers: Iterable[Server], clients: Sequence[int], modes: frozenset[Mode]) -> list[Job]:
+    """These servers with so many clients each, in these modes; TLS only for those who speak it."""
+    servers = list(servers)
+    together = modes - ALONE
+    jobs = []
+    for count in clients:
+        jobs += [Job(Case(server.name, count), together) for server in servers if together]
+        for mode in sorted(modes & ALONE):
+            jobs += [
+                Job(Case(server.name, count, mode), _MODES_ALONE[mode])
+                for server in servers
+                if server.speaks_tls or mode is not Mode.TLS
+            ]
+    return jobs
+
+
+def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, rounds: int) -> Results:
+    """All jobs in turn, `rounds` times, so that a slow minute of the machine meets them all.
+
+    Raises ServerFailed or LoadFailed.
+    """
+    samples: dict[Case, list[Sample]] = {}
+    message_bytes = DEFAULT_MESSAGE_BYTES
+    for number in range(1, rounds + 1):
+        for job in jobs:
+            sample = bench.measure(servers[job.case.server], job.case, job.modes, message_bytes)
+            samples.setdefault(job.case, []).append(sample)
+            if job.case.server == "heliosd" and not isnan(sample.message_bytes):
+                message_bytes = round(sample.message_bytes)
+            print(f"round {number}/{rounds}: {_told(job.case, sample)}", file=sys.stderr)
+    return {case: medians(of) for case, of in samples.items()}
+
+
+def _told(case: Case, sample: Sample) -> str:
+    figures = ((field.name, getattr(sample, field.name)) for field in fields(sample))
+    told = ", ".join(f"{name} {figure:.2f}" for name, figure in figures if not isnan(figure))
+    return f"{case.server}, {case.clients} clients{f', {case.alone}' if case.alone else ''}: {told}"

@@ -1,0 +1,78 @@
+"""The results for people to read: docs/benchmarks.md, with its plot."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from .machine import description
+from .plot import Series, plotted
+from .process import HERE
+from .results import Results
+from .servers import Server
+from .table import Table, markdown, tables
+from .targets import Verdict
+
+DOCS = HERE.parent / "docs"
+NAMES = {
+    "heliosd": "heliosd",
+    "c": "C send() loop",
+    "go": "Go, WriteJSON",
+    "go-prepared": "Go, PreparedMessage",
+    "websockets": "websockets",
+    "picows": "picows",
+}
+
+
+def write(
+    results: Results,
+    verdicts: Sequence[Verdict],
+    doubts: Sequence[str],
+    servers: Sequence[Server],
+    rounds: int,
+    seconds: float,
+    minutes: float,
+) -> None:
+    """Writes both files anew."""
+    (DOCS / "benchmarks.svg").write_text(
+        plotted(
+            "CPU-µs a delivery",
+            [("paced", series(results, "paced_us")), ("lockstep flood", series(results, "flood_us"))],
+        )
+    )
+    targets = Table(
+        "Targets",
+        ("heliosd's", "must be", "is", ""),
+        tuple(
+            (verdict.what, verdict.wanted, f"{verdict.measured:.2f}", verdict.word) for verdict in verdicts
+        ),
+    )
+    parts = [
+        "# What a delivery costs, measured",
+        "Written by `make bench`; [benchmarks/README.md](../benchmarks/README.md) says what runs and how it is "
+        "measured. Absolute\nfigures differ from machine to machine and from day to day: only the ratios of one "
+        "run say anything.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {description()}; medians of {rounds} rounds, paced windows of "
+        f"{seconds:g} s, the whole in {minutes:.0f} minutes.",
+        "\n".join(f"- {NAMES[server.name]}: {server.version()}" for server in servers),
+        "![CPU-µs a delivery against the number of clients](benchmarks.svg)",
+        "## Targets",
+        *doubts,
+        markdown(targets),
+        "## Figures",
+        "Paced: 10 messages a second to 100 and 1,000 clients, 2 a second to more. Flood: lockstep, the next "
+        "message when everybody\nhas the last one. CPU is the server process's, user and system, for a message to "
+        "one client.",
+    ]
+    for table in tables(results):
+        parts += [f"### {table.title}", markdown(table)]
+    (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
+
+
+def series(results: Results, figure: str) -> list[Series]:
+    """For each server the figure against the number of its ordinary clients."""
+    points: dict[str, list[tuple[float, float]]] = {}
+    for case, sample in results.items():
+        if case.alone is None and (value := getattr(sample, figure)) > 0:
+            points.setdefault(case.server, []).append((case.clients, value))
+    return [Series(name, NAMES[name], tuple(sorted(at))) for name, at in points.items()]

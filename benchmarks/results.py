@@ -1,0 +1,101 @@
+"""What was measured, of which server and how; its medians and ratios. Pure: nothing here measures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from math import isnan, nan
+from statistics import median
+
+BURST = 8
+"""Messages that are due in the same moment."""
+
+BLOCKED_SHARE = 0.2
+
+
+class Mode(StrEnum):
+    """What is done with a server's clients."""
+
+    PACED = "paced"
+    """It sends at its own pace."""
+    LOCKSTEP = "lockstep"
+    """The next message as soon as everybody has the last one: a flood."""
+    BURSTS = "bursts"
+    """Lockstep, with several messages at once."""
+    BLOCKED = "blocked"
+    """Lockstep, with and without clients that are not read."""
+    TLS = "tls"
+    """Paced and in lockstep, over TLS 1.3."""
+    ACCEPTS = "accepts"
+    """They come all at once, each with a token of its own where the server wants one."""
+
+
+ALONE = frozenset({Mode.BLOCKED, Mode.TLS, Mode.ACCEPTS})
+"""Modes that need clients of their own kind, and so a server of their own; the others share one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A server with so many clients; `alone` is one of `ALONE`, or None for ordinary clients."""
+
+    server: str
+    clients: int
+    alone: Mode | None = None
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two status messages when they are paced."""
+        return 0.1 if self.clients <= 1000 else 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sample:
+    """What one server did in one round. nan: not measured."""
+
+    idle_percent: float = nan
+    """Of its CPU, with no client."""
+    accepts: float = nan
+    """Connections upgraded a second."""
+    accept_us: float = nan
+    """The server's CPU time for each."""
+    rss_kib: float = nan
+    """Resident memory a connection, above that of the server with no client."""
+    message_bytes: float = nan
+    """Mean payload of the messages received."""
+    paced_us: float = nan
+    """The server's CPU time a delivery in microseconds, user and system, without what it costs when idle."""
+    paced_p50_ms: float = nan
+    paced_p99_ms: float = nan
+    arrived: float = nan
+    """Messages received over the status messages due; above 1 when there are messages of other types."""
+    flood_us: float = nan
+    flood_p99_ms: float = nan
+    lag_p99_ms: float = nan
+    """Of heliosd's loop, in lockstep."""
+    burst_us: float = nan
+    """A delivery's, with `BURST` messages in the same moment."""
+    blocked_us: float = nan
+    """A delivery's to those who read, while `BLOCKED_SHARE` of all do not."""
+
+
+def medians(samples: Sequence[Sample]) -> Sample:
+    """Of each figure the median; of `arrived` the least."""
+    figures = {
+        field.name: [figure for sample in samples if not isnan(figure := getattr(sample, field.name))]
+        for field in fields(Sample)
+    }
+    middle = {name: median(of) for name, of in figures.items() if of}
+    if figures["arrived"]:
+        middle["arrived"] = min(figures["arrived"])
+    return Sample(**middle)
+
+
+Results = Mapping[Case, Sample]
+"""The median of each case's rounds."""
+
+
+def ratio(results: Results, figure: str, case: Case, base: Case) -> float:
+    """One figure of `case` over that of `base`; nan if either was not measured."""
+    above, below = (float(getattr(results.get(one, Sample()), figure)) for one in (case, base))
+    return above / below if below > 0 else nan

@@ -1,0 +1,97 @@
+"""What the measured figures must be: ratios of one run, and a few sizes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import isnan
+
+from .results import BURST, Case, Mode, Results, Sample, ratio
+
+LEAST_ARRIVED = 0.95
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One target and what was measured of it; nan if nothing was."""
+
+    what: str
+    measured: float
+    limit: float
+    at_least: bool = False
+
+    @property
+    def held(self) -> bool:
+        """What was not measured does not hold."""
+        return self.measured >= self.limit if self.at_least else self.measured <= self.limit
+
+    @property
+    def wanted(self) -> str:
+        return f"{'≥' if self.at_least else '≤'} {self.limit:g}"
+
+    @property
+    def word(self) -> str:
+        return "holds" if self.held else "not measured" if isnan(self.measured) else "MISSED"
+
+    def __str__(self) -> str:
+        measured = "" if isnan(self.measured) else f"{self.measured:.2f}, "
+        return f"target: {self.what} {self.wanted}: {measured}{self.word}"
+
+
+def judged(results: Results) -> list[Verdict]:
+    """Every target, those about what was not measured included."""
+    return [*_fan_out(results), *_latency_and_scale(results), *_clients(results), *_storms(results)]
+
+
+def too_few(results: Results) -> list[str]:
+    """Servers that dropped messages: that is cheap, so their cost means nothing."""
+    return [
+        f"{case.server} delivered {sample.arrived:.0%} of what was due to {case.clients:,} clients: "
+        "its cost means nothing"
+        for case, sample in results.items()
+        if sample.arrived < LEAST_ARRIVED
+    ]
+
+
+def _fan_out(results: Results) -> Iterator[Verdict]:
+    paced = (("c", 1.35), ("picows", 1.10), ("go", 0.5), ("go-prepared", 0.75))
+    flood = (("c", 1.25), ("go", 0.5), ("go-prepared", 0.75))
+    for clients in (1000, 5000):
+        for word, figure, limits in (("paced", "paced_us", paced), ("lockstep", "flood_us", flood)):
+            for base, limit in limits:
+                measured = ratio(results, figure, Case("heliosd", clients), Case(base, clients))
+                yield Verdict(f"CPU a delivery, {word}, {clients:,} clients, × {base}", measured, limit)
+
+
+def _latency_and_scale(results: Results) -> Iterator[Verdict]:
+    measured = ratio(results, "paced_p99_ms", Case("heliosd", 1000), Case("go", 1000))
+    yield Verdict("p99, paced, 1,000 clients, × go", measured, 0.5)
+    measured = ratio(results, "paced_us", Case("heliosd", 10_000), Case("heliosd", 5000))
+    yield Verdict("CPU a delivery, paced, 10,000 clients, × 5,000 clients", measured, 1.3)
+    lag = results.get(Case("heliosd", 5000), Sample()).lag_p99_ms
+    yield Verdict("p99 of the loop's lag, lockstep, 5,000 clients, ms", lag, 1.0)
+
+
+def _clients(results: Results) -> Iterator[Verdict]:
+    crowd = Case("heliosd", 5000)
+    rss = results.get(crowd, Sample()).rss_kib
+    yield Verdict("RSS a connection, 5,000 clients, KiB", rss, 6.0)
+    for word, case in (
+        ("one token", crowd),
+        ("a token each", Case("heliosd", 5000, Mode.ACCEPTS)),
+    ):
+        measured = ratio(results, "accepts", case, Case("go", 5000))
+        yield Verdict(f"accepts/s, 5,000 clients with {word}, × go", measured, 0.8, at_least=True)
+    encrypted = Case("heliosd", 1000, Mode.TLS)
+    measured = ratio(results, "paced_us", encrypted, Case("go-prepared", 1000, Mode.TLS))
+    yield Verdict("CPU a delivery, TLS, paced, 1,000 clients, × go-prepared", measured, 1.1)
+    rss = results.get(encrypted, Sample()).rss_kib
+    yield Verdict("RSS a connection, TLS, 1,000 clients, KiB", rss, 24.0)
+
+
+def _storms(results: Results) -> Iterator[Verdict]:
+    blocked = results.get(Case("heliosd", 1000, Mode.BLOCKED), Sample())
+    measured = blocked.blocked_us / blocked.flood_us
+    yield Verdict("CPU a delivery with 200 of 1,000 clients blocked, × none blocked", measured, 1.2)
+    measured = ratio(results, "burst_us", Case("heliosd", 1000), Case("c", 1000))
+    yield Verdict(f"CPU a delivery, {BURST} messages at once, 1,000 clients, × c", measured, 0.3)
