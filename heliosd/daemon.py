@@ -192,7 +192,9 @@ class Daemon:
                 house.start_soon(issuer.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
-                await self._serve(listeners, backend, hub, readiness, issuer, notifier, stop)
+                reception = Reception(settings=self.settings, hub=hub, now=_now)
+                house.start_soon(reception.visits.run)
+                await self._serve(listeners, backend, hub, reception, readiness, issuer, notifier, stop)
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
         if everything.cancelled_caught:
@@ -233,6 +235,7 @@ class Daemon:
         listeners: list[trio.SocketListener],
         backend: Backend,
         hub: Hub,
+        reception: Reception,
         readiness: Readiness,
         issuer: OutsideIssuer,
         notifier: Notifier,
@@ -240,7 +243,6 @@ class Daemon:
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
         tickets = Tickets()
-        reception = Reception(settings=self.settings, hub=hub, now=_now)
         live = Live(
             settings=self.settings,
             access=self.access,

@@ -56,7 +56,23 @@ class Access:
 
     def identify(self, token: str, now: float) -> Identity:
         """Whom `token` stands for, with the rights of this moment. Raises `Unauthenticated`."""
-        claims = self._verified(token, now)
+        against = (self._settings.current.auth, self.keys, self.outside_keys, self.admin)
+        identity = self._verified_tokens.find(token, now, against)
+        if identity is None:
+            identity = self._identified(token, now)
+            self._verified_tokens.keep(token, now, identity, against)
+        if identity.jti in self.revoked or identity.jti in self._expired:
+            raise Unauthenticated("Invalid token")
+        return identity
+
+    def _identified(self, token: str, now: float) -> Identity:
+        """The same, reckoned anew. Whether it has been revoked is not asked."""
+        try:
+            claims = self._verify(token, now)
+        except tokens.Expired as expired:
+            # Remembered, so that a clock set back does not bring it to life again.
+            self.expire(expired.jti)
+            raise
         if self.is_outside(token):
             return self._identity(
                 claims.subject, claims.roles, claims, self._settings.current.auth.jwks_issuer
@@ -144,21 +160,6 @@ class Access:
                 del self.revoked[old]
         self.revoked[jti] = expires_at
         return TokenRevoked(jti, expires_at)
-
-    def _verified(self, token: str, now: float) -> Claims:
-        against = (self._settings.current.auth, self.keys, self.outside_keys)
-        claims = self._verified_tokens.find(token, now, against)
-        if claims is None:
-            try:
-                claims = self._verify(token, now)
-            except tokens.Expired as expired:
-                # Remembered, so that a clock set back does not bring it to life again.
-                self.expire(expired.jti)
-                raise
-            self._verified_tokens.keep(token, now, claims, against)
-        if claims.jti in self.revoked or claims.jti in self._expired:
-            raise Unauthenticated("Invalid token")
-        return claims
 
     def _verify(self, token: str, now: float) -> Claims:
         auth = self._settings.current.auth

@@ -20,6 +20,7 @@ MIN_KEY_BYTES = 32
 MAX_KEYS = 8
 """Every one of them is tried on a token that none of them signed."""
 
+_MARKS_KEPT = 256
 _MARK_BYTES = 16
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 
@@ -27,7 +28,7 @@ _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
 class SigningKey:
     """The secret that signs tokens. It shows itself nowhere; raises `KeyUnusable` if it is too weak."""
 
-    __slots__ = ("_secret", "name")
+    __slots__ = ("_marks", "_secret", "name")
 
     def __init__(self, secret: bytes) -> None:
         if len(secret) < MIN_KEY_BYTES:
@@ -46,6 +47,7 @@ class SigningKey:
         if secret.startswith(b"-----BEGIN"):
             raise KeyUnusable("the signing key is a part of a PEM file; HS256 needs a random secret")
         self._secret = secret
+        self._marks: dict[tuple[str, str], str] = {}
         self.name = self.mark("name", "")
         """Tells this key from others, and nothing about the secret."""
 
@@ -60,9 +62,16 @@ class SigningKey:
 
     def mark(self, purpose: str, text: str) -> str:
         """A short text that stands for `text` and that only the holder of this key can make or check."""
+        known = self._marks.get((purpose, text))
+        if known is not None:
+            return known
         # The NUL keeps marks apart from signatures: what a token's signature covers has none.
         digest = hmac.digest(self._secret, f"{purpose}\0{text}".encode(), hashlib.sha256)
-        return base64.urlsafe_b64encode(digest[:_MARK_BYTES]).rstrip(b"=").decode()
+        mark = base64.urlsafe_b64encode(digest[:_MARK_BYTES]).rstrip(b"=").decode()
+        # Every connection asks for the mark of its user's password, of which there are few.
+        if len(self._marks) < _MARKS_KEPT:
+            self._marks[purpose, text] = mark
+        return mark
 
 
 class KeyRing:

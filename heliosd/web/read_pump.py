@@ -44,7 +44,8 @@ class ReadPump:
         self._readiness = readiness
         self._task: Task | None = None
         self._came: bytes | None = b""
-        self._more = False
+        # TLS may have taken more out of the socket with the request than the request, and epoll will not tell.
+        self._more = not stream.direct
         self._over = self._farewell = False
         self.answered = False
         """The client has said its own goodbye, or can say nothing more that counts."""
@@ -60,6 +61,8 @@ class ReadPump:
     def hang_up(self) -> None:
         """The connection is over: whoever waits gets b"", now and ever after."""
         self._over = True
+        # Whoever says so may close the socket next, and `close` would not know its number any more.
+        self._readiness.discard(self._stream.fileno())
         self._wake(b"")
 
     def linger(self) -> None:

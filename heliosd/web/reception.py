@@ -7,8 +7,6 @@ import secrets
 from collections.abc import Callable
 from itertools import count
 
-import structlog
-
 from ..auth.identity import Identity
 from ..clock import Instant
 from ..config import Settings
@@ -18,8 +16,7 @@ from ..hub.outlet import Outlet
 from ..hub.roster import Transport
 from ..subscription import Subscription
 from .problems import TryLater
-
-log = structlog.get_logger("heliosd.web.live")
+from .visits import Visits
 
 
 class Reception:
@@ -32,6 +29,7 @@ class Reception:
         self._hub = hub
         self._now = now
         self._serials = count(1)
+        self.visits = Visits()
 
     def check_room(self, user_id: str) -> None:
         """Raise `TryLater` (503) if this user cannot have one more connection now."""
@@ -72,25 +70,9 @@ class Reception:
 
     def greet(self, client: Client) -> None:
         """`client` is about to join the hub."""
-        log.info("client joined", **_of(client))
+        self.visits.joined(client)
 
     def see_off(self, client: Client, reason: str) -> None:
         """`client` is gone: it leaves the hub."""
         self._hub.leave(client)
-        log.info(
-            "client left",
-            **_of(client),
-            reason=reason,
-            code=client.goodbye.code if client.goodbye is not None else None,
-            sent=client.sent,
-            dropped=client.dropped,
-        )
-
-
-def _of(client: Client) -> dict[str, str]:
-    return {
-        "client": client.id,
-        "user": client.identity.user_id,
-        "address": client.address,
-        "transport": client.transport,
-    }
+        self.visits.left(client, reason)

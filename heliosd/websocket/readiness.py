@@ -25,7 +25,10 @@ class Reader(Protocol):
 
 
 class Readiness:
-    """Tells readers that their sockets can be read. Everything but `run` is synchronous."""
+    """Tells readers that their sockets can be read. Everything but `run` is synchronous.
+
+    Once `run` has ended nobody is told anything; sockets may still come and go, as they do when all is cancelled.
+    """
 
     def __init__(self) -> None:
         self._epoll = select.epoll()
@@ -33,6 +36,8 @@ class Readiness:
 
     def add(self, fd: int, reader: Reader) -> None:
         """From now on `reader` is told of this socket; at once, too, of what had come before."""
+        if self._epoll.closed:
+            return
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._readers[fd] = reader
 
@@ -52,4 +57,5 @@ class Readiness:
                     if reader is not None:
                         reader.readable(ending=bool(events & _ENDING))
         finally:
+            self._readers.clear()
             self._epoll.close()
