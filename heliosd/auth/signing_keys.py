@@ -23,6 +23,8 @@ MAX_KEYS = 8
 _MARKS_KEPT = 256
 _MARK_BYTES = 16
 _JWS = jwt.PyJWS(algorithms=[ALGORITHM])
+_OUR_HEADER = _JWS.encode(b"", b"0" * MIN_KEY_BYTES, algorithm=ALGORITHM).partition(".")[0]
+"""What every token of ours begins with."""
 
 
 class SigningKey:
@@ -57,8 +59,18 @@ class SigningKey:
 
     def opened(self, token: str) -> bytes:
         """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
+        signed, _, signature = token.rpartition(".")
+        header, _, body = signed.partition(".")
+        # A token exactly as `sign` makes it, of which thousands may come in a second, is opened by RFC 7515 section 5.2
+        # for this one case; whatever differs from it in one byte is the library's.
+        if header == _OUR_HEADER and hmac.compare_digest(signature, self._signature(signed)):
+            return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]
         return payload
+
+    def _signature(self, signed: str) -> str:
+        digest = hmac.digest(self._secret, signed.encode("ascii", "replace"), hashlib.sha256)
+        return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def mark(self, purpose: str, text: str) -> str:
         """A short text that stands for `text` and that only the holder of this key can make or check."""

@@ -12,6 +12,7 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 import jwt
@@ -123,13 +124,19 @@ def read_header(token: str) -> Mapping[str, Any]:
     """
     if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
         refuse()
-    try:
-        header = strict_json(jwt.utils.base64url_decode(token.partition(".")[0]))
-    except (ValueError, RecursionError):
-        refuse()
+    header = _header(token.partition(".")[0])
     if not isinstance(header.get("alg"), str) or not _REFUSED_HEADERS.isdisjoint(header):
         refuse()
     return header
+
+
+@lru_cache(maxsize=32)
+def _header(text: str) -> Mapping[str, Any]:
+    # The tokens of one issuer all begin with the same header.
+    try:
+        return strict_json(jwt.utils.base64url_decode(text))
+    except (ValueError, RecursionError):
+        refuse()
 
 
 def claimed_issuer(token: str) -> str:
@@ -176,7 +183,7 @@ def time(value: object) -> float:
 
 def strict_json(data: bytes) -> Mapping[str, Any]:
     """A JSON object in UTF-8 with each name once, and numbers that JSON has. Raises ValueError otherwise."""
-    value = json.loads(data.decode(), object_pairs_hook=_each_once, parse_constant=_no_constant)
+    value = _STRICT.decode(data.decode())
     if not isinstance(value, dict):
         raise ValueError("not an object")  # noqa: TRY004
     return value
@@ -191,3 +198,6 @@ def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+_STRICT = json.JSONDecoder(object_pairs_hook=_each_once, parse_constant=_no_constant)

@@ -236,12 +236,16 @@ class Hub(Crowd):
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def join(self, client: Client, cursor: Cursor | None = None) -> None:
+    def join(self, client: Client, cursor: Cursor | None = None, *, just_admitted: bool = False) -> None:
         """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
 
         Takes effect between two messages, never inside one: the replay ends where the live events begin.
+        `just_admitted`: its rights were asked for in this very step, so they are not asked for again.
         """
-        self._at_boundary(partial(self._join, client, cursor))
+        if just_admitted and not self._fanning_out:
+            self._join(client, cursor, recheck=False)
+        else:
+            self._at_boundary(partial(self._join, client, cursor))
 
     def _at_boundary(self, action: Callable[[], None]) -> None:
         """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
@@ -251,7 +255,7 @@ class Hub(Crowd):
         else:
             action()
 
-    def _join(self, client: Client, cursor: Cursor | None) -> None:
+    def _join(self, client: Client, cursor: Cursor | None, *, recheck: bool = True) -> None:
         if client.goodbye is not None:
             return
         self._add(client)
@@ -266,8 +270,9 @@ class Hub(Crowd):
             self._count(missed)
             self._settle([(client, client.deliver_replay(missed), ())])
         self.rights.watch(client)
-        # Its token may have been revoked, or its user removed, since it was let in.
-        self.rights.recheck([client])
+        if recheck:
+            # Its token may have been revoked, or its user removed, since it was let in.
+            self.rights.recheck([client])
         if self._closing is not None:
             self.end(client, self._closing, flush=True)
 

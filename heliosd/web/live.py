@@ -132,14 +132,17 @@ class Live:
         left = "connection lost"
         pump = None
         try:
-            await self._accept(stream, answer)
+            at_once = stream.write_ahead(answer)  # the first message goes with it
+            just_admitted = at_once == len(answer) and not stream.pending
+            if not just_admitted:
+                await self._accept(stream, answer[at_once:])
             del answer
             self._hub.count_connection("accepted")
             self._reception.greet(client)
             pump = ReadPump(client, stream, self._readiness)
             client.heard = trio.current_time()
             client.reader = pump
-            self._hub.join(client, cursor)
+            self._hub.join(client, cursor, just_admitted=just_admitted)
             del cursor
             left = await self._read(client, pump, trailing)
             await self._part(client, pump)
@@ -161,17 +164,13 @@ class Live:
                 await linger(stream)
 
     async def _accept(self, stream: ClientStream, answer: bytes) -> None:
-        """Answer the upgrade. Raises `trio.TooSlowError` where the client does not take it, and as `write_now` and
-        `wait_writable` where it is gone."""
-        # The first message goes with it. And as good as always there is nothing to wait for.
-        taken = stream.write_ahead(answer)
-        if taken == len(answer) and not stream.pending:
-            return
+        """Answer the upgrade, where that has to wait. Raises `trio.TooSlowError` where the client does not take it,
+        and as `write_now` and `wait_writable` where it is gone."""
         with trio.fail_after(self._settings.current.websocket.write_timeout):
-            while taken < len(answer) or stream.pending:
+            while answer or stream.pending:
                 await stream.wait_writable()
-                if taken < len(answer):
-                    taken += stream.write_now(answer[taken:])
+                if answer:
+                    answer = answer[stream.write_now(answer) :]
 
     async def _admit(self, upgrade: Upgrade, query: Query) -> Identity:
         """Who is let in. Raises `Refused`, in the order: not a browser of ours, not known, not allowed, no room."""
