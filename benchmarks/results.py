@@ -80,15 +80,12 @@ class Sample:
 
 
 def medians(samples: Sequence[Sample]) -> Sample:
-    """Of each figure the median; of `arrived` the least."""
+    """Of each figure the median of the rounds that measured it."""
     figures = {
         field.name: [figure for sample in samples if not isnan(figure := getattr(sample, field.name))]
         for field in fields(Sample)
     }
-    middle = {name: median(of) for name, of in figures.items() if of}
-    if figures["arrived"]:
-        middle["arrived"] = min(figures["arrived"])
-    return Sample(**middle)
+    return Sample(**{name: median(of) for name, of in figures.items() if of})
 
 
 Results = Mapping[Case, Sample]

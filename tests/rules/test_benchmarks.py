@@ -19,10 +19,10 @@ OURS, C = Case("heliosd", 1000), Case("c", 1000)
 RESULTS = {OURS: Sample(paced_us=6.0, arrived=1.0), C: Sample(paced_us=5.0, arrived=1.0)}
 
 
-def test_each_figure_has_its_own_median_and_what_arrived_is_the_least() -> None:
-    of = medians([Sample(paced_us=float(n), arrived=1.0 - n / 10) for n in (3, 1, 2)])
+def test_each_figure_has_its_own_median() -> None:
+    of = medians([Sample(paced_us=float(n), accepts=-float(n * n)) for n in (3, 1, 2)])
     assert of.paced_us == 2.0
-    assert of.arrived == 0.7
+    assert of.accepts == -4.0
     assert isnan(of.flood_us)
 
 
