@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isnan
 
 from .machine import description
 from .plot import Series, plotted
@@ -44,7 +45,13 @@ def write(
         "Targets",
         ("heliosd's", "must be", "is", ""),
         tuple(
-            (verdict.what, verdict.wanted, f"{verdict.measured:.2f}", verdict.word) for verdict in verdicts
+            (
+                verdict.what,
+                verdict.wanted,
+                "–" if isnan(verdict.measured) else f"{verdict.measured:.3f}",
+                verdict.word,
+            )
+            for verdict in verdicts
         ),
     )
     parts = [

@@ -68,7 +68,7 @@ class Sample:
     paced_p50_ms: float = nan
     paced_p99_ms: float = nan
     arrived: float = nan
-    """Messages received over the status messages due; above 1 when there are messages of other types."""
+    """Messages received over the messages due."""
     flood_us: float = nan
     flood_p99_ms: float = nan
     lag_p99_ms: float = nan

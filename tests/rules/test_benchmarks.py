@@ -52,9 +52,9 @@ def test_a_ratio_to_what_was_not_measured_is_none() -> None:
 
 
 def test_a_target_holds_at_its_limit_is_missed_beyond_it_and_does_not_hold_unmeasured() -> None:
-    assert str(Verdict("x", 1.25, 1.25)) == "target: x ≤ 1.25: 1.25, holds"
-    assert str(Verdict("x", 1.26, 1.25)) == "target: x ≤ 1.25: 1.26, MISSED"
-    assert str(Verdict("x", 0.79, 0.8, at_least=True)) == "target: x ≥ 0.8: 0.79, MISSED"
+    assert str(Verdict("x", 1.25, 1.25)) == "target: x ≤ 1.25: 1.250, holds"
+    assert str(Verdict("x", 1.251, 1.25)) == "target: x ≤ 1.25: 1.251, MISSED"
+    assert str(Verdict("x", 0.79, 0.8, at_least=True)) == "target: x ≥ 0.8: 0.790, MISSED"
     assert str(Verdict("x", nan, 0.8, at_least=True)) == "target: x ≥ 0.8: not measured"
     assert not Verdict("x", nan, 1.0).held
 
