@@ -8,7 +8,7 @@
  *
  *     connect CLIENTS NARROW   as many, of which NARROW, spread evenly, have next to no buffers
  *     rest SECONDS             reads, and counts nothing
- *     count SECONDS            counts what the server sends at its own pace
+ *     count SECONDS            counts what the server sends at its own pace, from one silence to another
  *     rounds SECONDS BEATS     lockstep: so many beats at once, then those messages to everyone, then the next beats
  *     block                    reads the narrow ones no more; rounds wait for the others
  *
@@ -27,6 +27,8 @@
 #include "connection.h"
 
 #include "arrivals.h"
+
+static const double QUIET_SECONDS = 0.01;
 
 enum {
     CONNECTING = 256, /* handshakes under way at once */
@@ -96,6 +98,16 @@ static bool serve_until(double deadline, const unsigned long *have, unsigned lon
 static void serve_for(double seconds) {
     static const unsigned long never;
     serve_until(seconds_on(CLOCK_MONOTONIC) + seconds, &never, 1);
+}
+
+/* Until nothing has come for a moment, so that a window has whole broadcasts in it; a second at most. */
+static void serve_until_quiet(void) {
+    double until = seconds_on(CLOCK_MONOTONIC) + 1;
+    unsigned long before;
+    do {
+        before = statuses;
+        serve_for(QUIET_SECONDS);
+    } while (statuses != before && seconds_on(CLOCK_MONOTONIC) < until);
 }
 
 static long resident_bytes(void) {
@@ -182,8 +194,10 @@ static void obey(const char *line) {
         serve_for(seconds);
         printf("{}\n");
     } else if (sscanf(line, "count %lf", &seconds) == 1) {
+        serve_until_quiet();
         open_window();
         serve_for(seconds);
+        serve_until_quiet();
         printf("{");
         tell_window();
         printf("}\n");

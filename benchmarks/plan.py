@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from math import isnan
 
 from .measure import Bench
-from .results import ALONE, Case, Mode, Results, Sample, medians
+from .results import ALONE, Case, Mode, Results, Sample
 from .servers import Server
 
 DEFAULT_MESSAGE_BYTES = 600
@@ -76,7 +76,7 @@ def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, 
             if job.case.server == "heliosd" and not isnan(sample.message_bytes):
                 message_bytes = round(sample.message_bytes)
             print(f"round {number}/{rounds}: {_told(job.case, sample)}", file=sys.stderr)
-    return {case: medians(of) for case, of in samples.items()}
+    return samples
 
 
 def _told(case: Case, sample: Sample) -> str:

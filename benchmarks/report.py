@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from math import isnan
 
 from .machine import description
 from .plot import Series, plotted
 from .process import HERE
-from .results import Results
+from .results import Results, figure
 from .servers import Server
 from .table import Table, markdown, tables
 from .targets import Verdict
@@ -44,7 +45,13 @@ def write(
         "Targets",
         ("heliosd's", "must be", "is", ""),
         tuple(
-            (verdict.what, verdict.wanted, f"{verdict.measured:.2f}", verdict.word) for verdict in verdicts
+            (
+                verdict.what,
+                verdict.wanted,
+                "–" if isnan(verdict.measured) else f"{verdict.measured:.3f}",
+                verdict.word,
+            )
+            for verdict in verdicts
         ),
     )
     parts = [
@@ -69,10 +76,10 @@ def write(
     (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
 
 
-def series(results: Results, figure: str) -> list[Series]:
+def series(results: Results, name: str) -> list[Series]:
     """For each server the figure against the number of its ordinary clients."""
     points: dict[str, list[tuple[float, float]]] = {}
-    for case, sample in results.items():
-        if case.alone is None and (value := getattr(sample, figure)) > 0:
+    for case in results:
+        if case.alone is None and (value := figure(results, name, case)) > 0:
             points.setdefault(case.server, []).append((case.clients, value))
-    return [Series(name, NAMES[name], tuple(sorted(at))) for name, at in points.items()]
+    return [Series(server, NAMES[server], tuple(sorted(at))) for server, at in points.items()]

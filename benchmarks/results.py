@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from enum import StrEnum
 from math import isnan, nan
 from statistics import median
@@ -68,7 +68,7 @@ class Sample:
     paced_p50_ms: float = nan
     paced_p99_ms: float = nan
     arrived: float = nan
-    """Messages received over the status messages due; above 1 when there are messages of other types."""
+    """Messages received over the messages due."""
     flood_us: float = nan
     flood_p99_ms: float = nan
     lag_p99_ms: float = nan
@@ -79,23 +79,32 @@ class Sample:
     """A delivery's to those who read, while `BLOCKED_SHARE` of all do not."""
 
 
-def medians(samples: Sequence[Sample]) -> Sample:
-    """Of each figure the median; of `arrived` the least."""
-    figures = {
-        field.name: [figure for sample in samples if not isnan(figure := getattr(sample, field.name))]
-        for field in fields(Sample)
-    }
-    middle = {name: median(of) for name, of in figures.items() if of}
-    if figures["arrived"]:
-        middle["arrived"] = min(figures["arrived"])
-    return Sample(**middle)
+Results = Mapping[Case, Sequence[Sample]]
+"""Of each case one sample a round, in the order of the rounds."""
 
 
-Results = Mapping[Case, Sample]
-"""The median of each case's rounds."""
+def figure(results: Results, name: str, case: Case) -> float:
+    """The median of the rounds that measured it; nan if none did."""
+    return _median(getattr(sample, name) for sample in results.get(case, ()))
 
 
-def ratio(results: Results, figure: str, case: Case, base: Case) -> float:
-    """One figure of `case` over that of `base`; nan if either was not measured."""
-    above, below = (float(getattr(results.get(one, Sample()), figure)) for one in (case, base))
+def ratio(results: Results, name: str, case: Case, base: Case) -> float:
+    """One figure of `case` over that of `base`: the median of each round's ratio; nan if either was not measured.
+
+    What slows the machine down for a minute meets both figures of a round, but not both medians.
+    """
+    pairs = zip(results.get(case, ()), results.get(base, ()), strict=False)
+    return _median(quotient(getattr(one, name), getattr(other, name)) for one, other in pairs)
+
+
+def change(results: Results, case: Case, name: str, base: str) -> float:
+    """One figure of `case` over another of the same case; as `ratio`."""
+    return _median(quotient(getattr(sample, name), getattr(sample, base)) for sample in results.get(case, ()))
+
+
+def quotient(above: float, below: float) -> float:
     return above / below if below > 0 else nan
+
+
+def _median(values: Iterable[float]) -> float:
+    return median([value for value in values if not isnan(value)] or [nan])

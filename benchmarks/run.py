@@ -25,6 +25,8 @@ from .servers import SERVERS, Server
 from .table import plain, tables
 from .targets import judged, too_few
 
+ONE_CPU = "one CPU only: server and load client share it, so latencies and memory are not comparable"
+
 
 def main() -> int:
     options = _options()
@@ -38,12 +40,19 @@ def main() -> int:
         print(f"cannot measure: missing {'; '.join(lacking)}", file=sys.stderr)
         return 1
     wanted = [server for server in SERVERS if server.name in (options.server or _names())]
-    servers = [server for server in wanted if _is_there(server)]
+    missing = [
+        f"not measured: {server.name}: missing {what}" for server in wanted if (what := server.missing())
+    ]
+    servers = [server for server in wanted if not server.missing()]
+    cpus = machine.two_cpus()
+    notes = [*missing, *([ONE_CPU] if cpus[0] == cpus[1] else [])]
+    for note in notes:
+        print(note, file=sys.stderr)
     jobs = chosen(servers, clients, modes) if partly else whole(servers)
     started = time.monotonic()
     try:
         _build(servers, jobs)
-        bench = Bench(*machine.two_cpus(), Seconds(paced=options.seconds), options.deflate)
+        bench = Bench(*cpus, Seconds(paced=options.seconds), options.deflate)
         results = carry_out(jobs, {server.name: server for server in servers}, bench, options.rounds)
     except (ServerFailed, LoadFailed) as failure:
         print(failure, file=sys.stderr)
@@ -51,26 +60,22 @@ def main() -> int:
     for table in tables(results):
         print(f"\n{plain(table)}")
     print()
+    for server in servers:
+        print(f"{server.name}: {server.version()}")
+    print(machine.description())
     verdicts = [verdict for verdict in judged(results) if not (partly and isnan(verdict.measured))]
     doubts = too_few(results)
-    print(*doubts, *verdicts, sep="\n")
-    complete = servers == wanted
-    if not partly and complete:
+    for told in (*notes, *doubts, *verdicts):
+        print(told)
+    if not partly and not missing:
         minutes = (time.monotonic() - started) / 60
         report.write(results, verdicts, doubts, servers, options.rounds, options.seconds, minutes)
     held = not doubts and all(verdict.held for verdict in verdicts)
-    return 0 if complete and (held or not options.check) else 1
+    return 0 if not missing and (held or not options.check) else 1
 
 
 def _names() -> list[str]:
     return [server.name for server in SERVERS]
-
-
-def _is_there(server: Server) -> bool:
-    missing = server.missing()
-    if missing:
-        print(f"not measured: {server.name}: missing {missing}", file=sys.stderr)
-    return not missing
 
 
 def _build(servers: Sequence[Server], jobs: Sequence[Job]) -> None:

@@ -45,7 +45,10 @@ class Server(Protocol):
 
 
 class Heliosd:
-    """This repository's daemon as its users run it: a config file, users, tokens, real status messages."""
+    """This repository's daemon as its users run it: a config file, users, tokens, real status messages.
+
+    Only status messages: one of another type that is due in the same moment would share their write.
+    """
 
     name = "heliosd"
     speaks_tls = True
@@ -74,6 +77,8 @@ class Heliosd:
             {f"tls_key = {pem}" if task.certificate else ""}
             [websocket]
             status_interval = {task.interval}
+            latency_interval = 3600
+            uptime_interval = 3600
             max_clients = {task.clients + 100}
             [[auth.users]]
             name = "viewer"

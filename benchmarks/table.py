@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import isnan, nan
 
-from .results import BURST, Case, Mode, Results, ratio
+from .results import BURST, Case, Mode, Results, figure, ratio
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class _Column:
 
 
 def _of(name: str) -> Callable[[Results, Case], float]:
-    return lambda results, case: float(getattr(results[case], name))
+    return lambda results, case: figure(results, name, case)
 
 
 def _over(name: str, base: str) -> Callable[[Results, Case], float]:
@@ -87,8 +87,8 @@ def _table(results: Results, cases: Sequence[Case]) -> Table:
 
 
 def _cell(results: Results, case: Case, column: _Column) -> str:
-    figure = nan if column.base == case.server else column.figure(results, case)
-    return "" if isnan(figure) else format(figure, column.form)
+    value = nan if column.base == case.server else column.figure(results, case)
+    return "" if isnan(value) else format(value, column.form)
 
 
 def plain(table: Table) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import isnan
 
-from .results import BURST, Case, Mode, Results, Sample, ratio
+from .results import BURST, Case, Mode, Results, change, figure, ratio
 
 LEAST_ARRIVED = 0.95
 
@@ -34,8 +34,8 @@ class Verdict:
         return "holds" if self.held else "not measured" if isnan(self.measured) else "MISSED"
 
     def __str__(self) -> str:
-        measured = "" if isnan(self.measured) else f"{self.measured:.2f}, "
-        return f"target: {self.what} {self.wanted}: {measured}{self.word}"
+        told = "" if isnan(self.measured) else f"{self.measured:.3f}, "
+        return f"target: {self.what} {self.wanted}: {told}{self.word}"
 
 
 def judged(results: Results) -> list[Verdict]:
@@ -46,10 +46,9 @@ def judged(results: Results) -> list[Verdict]:
 def too_few(results: Results) -> list[str]:
     """Servers that dropped messages: that is cheap, so their cost means nothing."""
     return [
-        f"{case.server} delivered {sample.arrived:.0%} of what was due to {case.clients:,} clients: "
-        "its cost means nothing"
-        for case, sample in results.items()
-        if sample.arrived < LEAST_ARRIVED
+        f"{case.server} delivered {arrived:.0%} of what was due to {case.clients:,} clients: its cost means nothing"
+        for case in results
+        if (arrived := figure(results, "arrived", case)) < LEAST_ARRIVED
     ]
 
 
@@ -57,9 +56,9 @@ def _fan_out(results: Results) -> Iterator[Verdict]:
     paced = (("c", 1.35), ("picows", 1.10), ("go", 0.5), ("go-prepared", 0.75))
     flood = (("c", 1.25), ("go", 0.5), ("go-prepared", 0.75))
     for clients in (1000, 5000):
-        for word, figure, limits in (("paced", "paced_us", paced), ("lockstep", "flood_us", flood)):
+        for word, name, limits in (("paced", "paced_us", paced), ("lockstep", "flood_us", flood)):
             for base, limit in limits:
-                measured = ratio(results, figure, Case("heliosd", clients), Case(base, clients))
+                measured = ratio(results, name, Case("heliosd", clients), Case(base, clients))
                 yield Verdict(f"CPU a delivery, {word}, {clients:,} clients, × {base}", measured, limit)
 
 
@@ -68,13 +67,13 @@ def _latency_and_scale(results: Results) -> Iterator[Verdict]:
     yield Verdict("p99, paced, 1,000 clients, × go", measured, 0.5)
     measured = ratio(results, "paced_us", Case("heliosd", 10_000), Case("heliosd", 5000))
     yield Verdict("CPU a delivery, paced, 10,000 clients, × 5,000 clients", measured, 1.3)
-    lag = results.get(Case("heliosd", 5000), Sample()).lag_p99_ms
+    lag = figure(results, "lag_p99_ms", Case("heliosd", 5000))
     yield Verdict("p99 of the loop's lag, lockstep, 5,000 clients, ms", lag, 1.0)
 
 
 def _clients(results: Results) -> Iterator[Verdict]:
     crowd = Case("heliosd", 5000)
-    rss = results.get(crowd, Sample()).rss_kib
+    rss = figure(results, "rss_kib", crowd)
     yield Verdict("RSS a connection, 5,000 clients, KiB", rss, 6.0)
     for word, case in (
         ("one token", crowd),
@@ -85,13 +84,12 @@ def _clients(results: Results) -> Iterator[Verdict]:
     encrypted = Case("heliosd", 1000, Mode.TLS)
     measured = ratio(results, "paced_us", encrypted, Case("go-prepared", 1000, Mode.TLS))
     yield Verdict("CPU a delivery, TLS, paced, 1,000 clients, × go-prepared", measured, 1.1)
-    rss = results.get(encrypted, Sample()).rss_kib
+    rss = figure(results, "rss_kib", encrypted)
     yield Verdict("RSS a connection, TLS, 1,000 clients, KiB", rss, 24.0)
 
 
 def _storms(results: Results) -> Iterator[Verdict]:
-    blocked = results.get(Case("heliosd", 1000, Mode.BLOCKED), Sample())
-    measured = blocked.blocked_us / blocked.flood_us
+    measured = change(results, Case("heliosd", 1000, Mode.BLOCKED), "blocked_us", "flood_us")
     yield Verdict("CPU a delivery with 200 of 1,000 clients blocked, × none blocked", measured, 1.2)
     measured = ratio(results, "burst_us", Case("heliosd", 1000), Case("c", 1000))
     yield Verdict(f"CPU a delivery, {BURST} messages at once, 1,000 clients, × c", measured, 0.3)
