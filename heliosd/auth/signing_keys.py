@@ -61,8 +61,8 @@ class SigningKey:
         """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
         signed, _, signature = token.rpartition(".")
         header, _, body = signed.partition(".")
-        # A token exactly as `sign` makes it, of which thousands may come in a second, is opened by RFC 7515 section 5.2
-        # for this one case; whatever differs from it in one byte is the library's.
+        # A token exactly as `sign` makes it, of which thousands may come in a second, is opened by RFC 7515 section
+        # 5.2 for this one case; whatever differs from it in one byte is the library's.
         if header == _OUR_HEADER and hmac.compare_digest(signature, self._signature(signed)):
             return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]

@@ -1,4 +1,4 @@
-"""Those who get the same bytes: the clients of one subscription that took compression, or those that did not.
+"""Those who get the same bytes in the same way: the clients of one subscription, with compression and TLS or not.
 
 The ready ones (nothing waits for them, and the hub may write to their sockets by itself) stand in two parallel
 lists, clients and descriptors, so that the fast path in `fanout.py` runs over plain numbers. A descriptor is in the
@@ -17,11 +17,27 @@ NOBODY = -1
 
 
 class Audience:
-    """The clients of one subscription that took compression, or those of it that did not."""
+    """Those clients of one subscription to whom the same bytes are written in the same way."""
 
-    __slots__ = ("_aside", "_holes", "_late", "_places", "_telling", "_told", "clients", "fds", "served")
+    __slots__ = (
+        "_aside",
+        "_holes",
+        "_late",
+        "_places",
+        "_telling",
+        "_told",
+        "clients",
+        "deflating",
+        "fds",
+        "sealed",
+        "served",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, *, deflating: bool = False, sealed: bool = False) -> None:
+        self.deflating = deflating
+        """They took compression."""
+        self.sealed = sealed
+        """What is written to them goes through `Outlet.seal`: TLS."""
         self.clients: list[Client | None] = []
         """The ready ones; None where one has left since the last broadcast began."""
         self.fds: list[int] = []

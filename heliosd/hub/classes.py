@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ..message import Message
 from ..subscription import Subscription
@@ -11,25 +11,31 @@ from .client import Client
 
 
 class SubscriptionClass:
-    """The clients of one subscription, those that took compression apart from those that did not."""
+    """The clients of one subscription, by what is written to them: with compression or not, over TLS or not."""
 
-    __slots__ = ("deflating", "plain", "subscription")
+    __slots__ = ("audiences", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.plain = Audience()
-        self.deflating = Audience()
+        self.audiences: dict[tuple[bool, bool], Audience] = {}
 
-    def half(self, client: Client) -> Audience:
-        """The half that `client` belongs to."""
-        return self.deflating if client.deflates else self.plain
+    def add(self, client: Client) -> None:
+        """One more client of this subscription."""
+        kind = client.deflates, client.outlet.sealed
+        audience = self.audiences.get(kind)
+        if audience is None:
+            audience = self.audiences[kind] = Audience(deflating=client.deflates, sealed=client.outlet.sealed)
+        audience.add(client)
 
-    def halves(self) -> Iterator[tuple[Audience, bool]]:
-        """Each half that has anyone in it, and whether they took compression."""
-        if self.plain:
-            yield self.plain, False
-        if self.deflating:
-            yield self.deflating, True
+    def remove(self, client: Client) -> None:
+        """One less."""
+        kind = client.deflates, client.outlet.sealed
+        audience = self.audiences.get(kind)
+        if audience is None or client.audience is not audience:
+            return
+        audience.remove(client)
+        if not audience:
+            del self.audiences[kind]
 
 
 class Classes:
@@ -45,14 +51,14 @@ class Classes:
             found = self._classes[subscription] = SubscriptionClass(subscription)
         # One object for all who said the same: thousands of equal ones would be kept otherwise.
         client.subscription = found.subscription
-        found.half(client).add(client)
+        found.add(client)
 
     def remove(self, client: Client) -> None:
         found = self._classes.get(client.subscription)
-        if found is None or client.audience is None:
+        if found is None:
             return
-        found.half(client).remove(client)
-        if not found.plain and not found.deflating:
+        found.remove(client)
+        if not found.audiences:
             del self._classes[client.subscription]
 
     def cut(self, messages: Sequence[Message]) -> list[tuple[SubscriptionClass, list[Message]]]:

@@ -211,12 +211,12 @@ class Hub(Crowd):
         self._fanning_out = True
         try:
             for of, mine in self._classes.cut(told):
-                for audience, deflating in of.halves():
+                for audience in list(of.audiences.values()):
                     if of.subscription.min_intervals:
                         self._deliver_paced(list(audience), mine, started)
                         continue
                     self._count(mine, len(audience))
-                    frames = b"".join([m.deflated if deflating else m.frame for m in mine])
+                    frames = b"".join([m.deflated if audience.deflating else m.frame for m in mine])
                     async for unfinished in fanout.broadcast(audience, mine, frames):
                         self._settle(unfinished)
         finally:

@@ -11,16 +11,30 @@ class Outlet(Protocol):
 
     @property
     def direct(self) -> bool:
-        """True: the hub may `os.write(outlet.fileno(), frame)` by itself. False (TLS): only `write_now`."""
+        """True: the hub may `os.write(outlet.fileno(), …)` by itself. False: only `write_now`."""
+
+    @property
+    def sealed(self) -> bool:
+        """True (TLS): what is written to the descriptor must have gone through `seal`."""
 
     @property
     def pending(self) -> bool:
         """True: bytes that were taken have not all reached the socket, and nothing sends them until somebody
-        calls `write_now` or awaits `wait_writable`. Always False where `direct` is True."""
+        calls `write_now` or awaits `wait_writable`. Always False where `sealed` is False."""
 
     def fileno(self) -> int:
         """The descriptor at this moment, -1 once closed. Never keep it across a checkpoint: the number may by
         then be another client's."""
+
+    def seal(self, data: bytes) -> bytes:
+        """What to write to the descriptor so that `data` arrives, behind what is `pending`, on an outlet that is
+        `sealed`. It must be written before anything else; what the socket does not take is for `keep`.
+
+        Raises OSError when the connection is gone.
+        """
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        """The end of what `seal` gave: it is `pending` now."""
 
     def write_now(self, data: bytes | memoryview) -> int:
         """Gives `data` to the socket without waiting. Returns how many bytes were taken, 0 to `len(data)`;

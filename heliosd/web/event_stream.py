@@ -76,7 +76,7 @@ class _Line:
     Only a close frame is ever offered here: it stands for the end of the stream.
     """
 
-    direct = False
+    direct = sealed = False
     pending = False
 
     def __init__(self, log: EventLog) -> None:
@@ -114,6 +114,12 @@ class _Line:
 
     def fileno(self) -> int:
         return -1
+
+    def seal(self, data: bytes) -> bytes:
+        return data
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        pass
 
     def write_now(self, data: bytes | memoryview) -> int:
         self.wake()

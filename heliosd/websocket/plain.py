@@ -86,7 +86,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
     __slots__ = ("fileno", "socket")
 
     direct = True
-    pending = False
+    sealed = pending = False
 
     def __init__(self, socket: stdlib.socket) -> None:
         self.socket = socket
@@ -134,6 +134,12 @@ class PlainStream(trio.abc.HalfCloseableStream):
             return self.socket.recv(max_bytes)
         except BlockingIOError:
             return None
+
+    def seal(self, data: bytes) -> bytes:
+        return data
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("nothing is sealed here")
 
     def write_now(self, data: bytes | memoryview) -> int:
         try:

@@ -46,7 +46,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
 
-    direct = False
+    direct = sealed = True
 
     def __init__(self, socket: stdlib.socket, context: ssl.SSLContext) -> None:
         self.socket = socket
@@ -161,6 +161,14 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 self._take(data)
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
+
+    def seal(self, data: bytes) -> bytes:
+        self._ssl.write(data)
+        unsent, self._unsent = self._unsent, b""
+        return unsent + self._outgoing.read()
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        self._unsent = bytes(rest)
 
     def write_now(self, data: bytes | memoryview) -> int:
         if not self._flush():

@@ -99,7 +99,8 @@ async def test_bytes_go_both_ways(over_tls: bool) -> None:
 async def test_a_write_that_fits_arrives_without_waiting(over_tls: bool) -> None:
     async with connected(over_tls) as (ours, theirs):
         outlet: Outlet = ours
-        assert outlet.direct is not over_tls
+        assert outlet.direct
+        assert outlet.sealed is over_tls
         assert outlet.write_now(b"first ") == 6
         assert outlet.write_now(memoryview(b"second")) == 6
         assert not outlet.pending

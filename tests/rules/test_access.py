@@ -13,6 +13,7 @@ from jwt import PyJWK
 
 from heliosd.auth import tokens
 from heliosd.auth.access import Access
+from heliosd.auth.identity import Grounds, Identity
 from heliosd.auth.outside import OutsideKeys
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
@@ -381,10 +382,19 @@ def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(
 
 def test_only_the_newest_verified_tokens_are_kept() -> None:
     known, against = VerifiedTokens(), (object(),)
-    claims = tokens.Claims(subject="eva", jti="j", issued_at=NOW, expires_at=NOW + 60, key="")
+    grounds = Grounds(issuer="", audience="", key="", password="")
+    eva = Identity(
+        user_id="eva",
+        roles=(),
+        permissions=frozenset(),
+        jti="j",
+        issued_at=NOW,
+        expires_at=NOW + 60,
+        grounds=grounds,
+    )
     for number in range(KEPT + 1):
-        known.keep(str(number), NOW, claims, against)
+        known.keep(str(number), NOW, eva, against)
     assert known.find("0", NOW, against) is None
-    assert known.find(str(KEPT), NOW, against) is claims
+    assert known.find(str(KEPT), NOW, against) is eva
     assert known.find(str(KEPT), NOW - 1, against) is None
     assert known.find(str(KEPT), NOW, (object(),)) is None

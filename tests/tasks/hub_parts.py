@@ -48,7 +48,7 @@ class Socket:
     direct = (
         False  # so that the hub writes through `write_now`; the direct path has its tests on real sockets
     )
-    pending = False
+    sealed = pending = False
 
     def __init__(self) -> None:
         self.room = FOREVER
@@ -59,6 +59,12 @@ class Socket:
 
     def fileno(self) -> int:
         raise AssertionError("only for direct outlets")
+
+    def seal(self, data: bytes) -> bytes:
+        raise AssertionError("only for sealed outlets")
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("only for sealed outlets")
 
     def write_now(self, data: bytes | memoryview) -> int:
         if self.broken or self.aborted:
