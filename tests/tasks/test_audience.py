@@ -1,0 +1,443 @@
+"""Whatever clients do while they are being told something, each that stays is told it exactly once.
+
+Between any two chunks of a broadcast clients leave (and others get their descriptors), fall behind, catch up, are
+held and released, are told something of their own, and come. The sockets are real, plain or with TLS; only what the
+fast path writes is looked at on its way.
+"""
+
+from __future__ import annotations
+
+import os
+import socket as stdlib
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from itertools import count
+from unittest.mock import patch
+
+import pytest
+import trio
+from front_parts import tls_contexts
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pump_parts import SOMEBODY
+from wire import CLOSE, Frames
+
+from heliosd.hub import fanout
+from heliosd.hub.audience import NOBODY, Audience
+from heliosd.hub.client import ASIDE, Client, Delivery
+from heliosd.hub.goodbye import DISCONNECTED, Goodbye
+from heliosd.message import Kind, Message
+from heliosd.subscription import NOTHING
+from heliosd.websocket.plain import PlainStream
+from heliosd.websocket.tls import ClientStream, TLSStream
+
+LIMIT_SECONDS = 60
+BUFFER_BYTES = 4096
+"""The least that the kernel grants: a few messages, and a client is behind."""
+LOST = Goodbye(1006, "connection lost")
+
+
+class Peer:
+    """The other end of one client's connection, and what the client has to be told."""
+
+    def __init__(
+        self, client: Client, far: stdlib.socket, tls: ssl.SSLObject | None, bio: ssl.MemoryBIO
+    ) -> None:
+        self.client = client
+        self.told: list[bytes] = []
+        """Payloads of the broadcasts that it was a receiver of."""
+        self.own: list[bytes] = []
+        """Payloads that were for this client alone."""
+        self.got: list[bytes] = []
+        self.vanished = False
+        self._far = far
+        self._tls = tls
+        self._bio = bio
+        self._frames = Frames()
+        self._frames.head = b"none: these connections begin behind it"
+
+    def read(self) -> None:
+        """Take all that is on the way."""
+        if self.vanished:
+            return
+        data = bytearray()
+        with suppress(BlockingIOError, ConnectionError):
+            while piece := self._far.recv(65_536):
+                data += piece
+        if self._tls is not None:
+            self._bio.write(data)
+            data.clear()
+            with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
+                while piece := self._tls.read(65_536):
+                    data += piece
+        self.got += [frame.payload for frame in self._frames.feed(bytes(data)) if frame.opcode != CLOSE]
+
+    def vanish(self) -> None:
+        """Be gone, without a word."""
+        self.read()
+        self.vanished = True
+        self._far.close()
+
+    def heard(self, of: list[bytes]) -> list[bytes]:
+        """What it got of these, in the order in which it got it."""
+        known = set(of)
+        return [payload for payload in self.got if payload in known]
+
+    def close(self) -> None:
+        self._far.close()
+
+
+class World:
+    """An audience, everybody who ever belonged to it, and the hub's part in their lives."""
+
+    def __init__(self, audience: Audience, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+        self.audience = audience
+        self.here: list[Peer] = []
+        self.gone: list[Peer] = []
+        self._secrets = secrets
+        self._serials = count()
+        self._unwritten: set[int] | None = None
+        """Descriptors that the present broadcast may still write to."""
+
+    def write(self, fd: int, data: bytes) -> int:
+        """In place of `os.write` in the fast path."""
+        if fd != NOBODY:
+            (owner,) = [peer.client for peer in self.here if peer.client.outlet.fileno() == fd]
+            assert owner.ready, "it is behind, held, or being sent away"
+            assert self._unwritten is not None
+            assert fd in self._unwritten, "written to twice, or not among the receivers"
+            self._unwritten.remove(fd)
+        return os.write(fd, data)
+
+    # -- what may happen ----------------------------------------------------------------------------------------
+
+    async def come(self, instead_of: Peer | None = None) -> None:
+        """Somebody new, with the descriptor of somebody who leaves."""
+        near, far = stdlib.socketpair()
+        if instead_of is not None:
+            number = instead_of.client.outlet.fileno()
+            self.leave(instead_of)
+            os.dup2(near.fileno(), number)
+            near.close()
+            near = stdlib.socket(fileno=number)
+        for socket in (near, far):
+            socket.setblocking(False)
+            socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, BUFFER_BYTES)
+        stream: ClientStream = PlainStream(near)
+        tls, bio = None, ssl.MemoryBIO()
+        if self._secrets is not None:
+            stream = TLSStream(near, self._secrets[0])
+            tls = await shaken_hands(stream, far, bio, self._secrets[1])
+        serial = next(self._serials)
+        client = Client(
+            serial=serial,
+            client_id=f"c{serial}",
+            identity=SOMEBODY,
+            address="127.0.0.1:1",
+            since=0.0,
+            outlet=stream,
+            send_buffer=10_000,
+        )
+        self.here.append(Peer(client, far, tls, bio))
+        self.audience.add(client)
+
+    def leave(self, peer: Peer) -> None:
+        """As the connection's task ends it: its descriptor is free right after."""
+        peer.client.is_ending(LOST)
+        self.audience.remove(peer.client)
+        peer.client.outlet.abort()
+        self.here.remove(peer)
+        self.gone.append(peer)
+
+    def end(self, peer: Peer) -> None:
+        """Goodbye is said; its connection stays for a while."""
+        self.settle([(peer.client, peer.client.end(DISCONNECTED, flush=True), ())])
+
+    def tell(self, peer: Peer, size: int) -> None:
+        """Something of its own. A large one makes it fall behind."""
+        if peer.client.goodbye is None:
+            message = self.message(Kind.CONTROL, size)
+            peer.own.append(message.payload)
+            self.settle([(peer.client, peer.client.deliver(message), (message,))])
+
+    def catch_up(self, peer: Peer) -> None:
+        """What its write pump does, with a peer that reads."""
+        client = peer.client
+        if not client.behind:
+            peer.read()
+            return
+        try:
+            while client.has_more():
+                client.rest = client.rest or client.take_joined()
+                peer.read()
+                client.rest = memoryview(client.rest)[client.outlet.write_now(client.rest) :]
+        except OSError:
+            self.leave(peer)
+        else:
+            client.catch_up()
+
+    def hold(self, peer: Peer) -> None:
+        peer.client.hold()
+
+    def release(self, peer: Peer) -> None:
+        peer.client.unhold()
+        self.settle([(peer.client, peer.client.flush(), ())])
+
+    def vanish(self, peer: Peer) -> None:
+        peer.vanish()
+
+    def message(self, kind: Kind, size: int) -> Message:
+        return Message("event", kind, NOTHING, f"{next(self._serials)}:".encode().ljust(size, b"."))
+
+    # -- the hub's part -----------------------------------------------------------------------------------------
+
+    def settle(self, unfinished: list[fanout.Unfinished]) -> None:
+        for client, delivery, left in unfinished:
+            assert delivery is not Delivery.REFUSED
+            if delivery is Delivery.QUEUED:
+                assert client.behind
+            elif delivery is Delivery.GONE:
+                assert client.goodbye is not None or any(
+                    peer.vanished for peer in self.here if peer.client is client
+                ), left
+                for peer in [peer for peer in self.here if peer.client is client and peer.vanished]:
+                    self.leave(peer)
+
+    async def broadcast(self, messages: list[Message], between: list[list[Act]]) -> None:
+        """Tell everybody, and at each checkpoint do what is to be done there."""
+        for peer in self.here:
+            if peer.client.goodbye is None:
+                peer.told += [message.payload for message in messages]
+        self._unwritten = {peer.client.outlet.fileno() for peer in self.here if peer.client.ready}
+        frames = b"".join(message.frame for message in messages)
+        todo = iter(between)
+        async for unfinished in fanout.broadcast(self.audience, messages, frames):
+            self.settle(unfinished)
+            self.check()
+            for act in next(todo, []):
+                await self.do(act)
+                self.check()
+        self._unwritten = None
+        self.check()
+
+    async def do(self, act: Act) -> None:
+        what, whom = act
+        if what == "come":
+            await self.come()
+            return
+        if not self.here:
+            return
+        peer = self.here[whom % len(self.here)]
+        if what == "replace":
+            await self.come(instead_of=peer)
+        else:
+            ACTS[what](self, peer)
+
+    # -- what must hold -----------------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """At any moment."""
+        audience = self.audience
+        assert len(audience.clients) == len(audience.fds)
+        assert len(audience) == len(self.here)
+        assert set(audience) == {peer.client for peer in self.here}
+        for place, (client, fd) in enumerate(zip(audience.clients, audience.fds, strict=True)):
+            assert (client is None) == (fd == NOBODY)
+            if client is not None:
+                assert client.ready
+                assert (client.place, client.outlet.fileno()) == (place, fd)
+        for peer in self.here:
+            assert (peer.client.place == ASIDE) is not peer.client.ready
+        for peer in self.gone:
+            assert peer.client not in audience.clients
+
+    def check_at_the_end(self) -> None:
+        """Once everybody who is left has caught up."""
+        for peer in list(self.here):
+            self.release(peer)
+            if not peer.vanished:
+                self.catch_up(peer)
+                assert not peer.client.behind
+        for peer in self.here + self.gone:
+            peer.read()
+            told, own = peer.heard(peer.told), peer.heard(peer.own)
+            assert len(told) + len(own) == len(peer.got), "somebody else's"
+            assert told == peer.told[: len(told)]
+            assert own == peer.own[: len(own)]
+            if peer.client.goodbye is None and not peer.vanished:
+                assert (told, own) == (peer.told, peer.own)
+                assert peer.client.sent == len(peer.got)
+
+    def close(self) -> None:
+        for peer in self.here + self.gone:
+            peer.client.outlet.abort()
+            peer.close()
+
+
+Act = tuple[str, int]
+ACTS: dict[str, Callable[[World, Peer], None]] = {
+    "leave": World.leave,
+    "end": World.end,
+    "tell a little": partial(World.tell, size=20),
+    "tell much": partial(World.tell, size=20_000),
+    "catch up": World.catch_up,
+    "hold": World.hold,
+    "release": World.release,
+    "vanish": World.vanish,
+}
+
+
+async def shaken_hands(
+    ours: TLSStream, far: stdlib.socket, incoming: ssl.MemoryBIO, trusting: ssl.SSLContext
+) -> ssl.SSLObject:
+    """The peer's half of TLS, after the handshake."""
+    outgoing = ssl.MemoryBIO()
+    theirs = trusting.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
+
+    async def shake() -> None:
+        while True:
+            try:
+                theirs.do_handshake()
+            except ssl.SSLWantReadError:
+                far.send(outgoing.read())
+                await trio.lowlevel.wait_readable(far)
+                incoming.write(far.recv(65_536))
+            else:
+                far.send(outgoing.read())
+                return
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ours.do_handshake)
+        nursery.start_soon(shake)
+    return theirs
+
+
+@asynccontextmanager
+async def world(*, over_tls: bool, chunk: int) -> AsyncIterator[World]:
+    made = World(Audience(sealed=over_tls), tls_contexts() if over_tls else None)
+    with (
+        trio.fail_after(LIMIT_SECONDS),
+        patch.object(fanout, "CHUNK", chunk),
+        patch.object(fanout, "os", made),
+    ):
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+SIZES = [20, 20, 1500, 6000]
+ACT = st.tuples(st.sampled_from(["come", "replace", *ACTS]), st.integers(0, 20))
+ROUND = st.tuples(
+    st.lists(st.sampled_from(SIZES), min_size=1, max_size=3),
+    st.lists(st.lists(ACT, max_size=3), max_size=6),
+)
+
+
+async def live_through(
+    over_tls: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+) -> None:
+    async with world(over_tls=over_tls, chunk=chunk) as one:
+        for _ in range(clients):
+            await one.come()
+        for sizes, between in rounds:
+            await one.broadcast([one.message(Kind.EVENT, size) for size in sizes], between)
+        one.check_at_the_end()
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 8), st.lists(ROUND, min_size=1, max_size=5))
+def test_who_stays_is_told_everything_once_and_in_order_and_nobody_else_anything(
+    chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+) -> None:
+    trio.run(live_through, False, chunk, clients, rounds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
+def test_so_it_is_over_tls(chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]) -> None:
+    trio.run(live_through, True, chunk, clients, rounds)
+
+
+# -- the cases that the property is made of, one by one --------------------------------------------------------
+
+BOTH = pytest.mark.parametrize("over_tls", [False, True])
+
+
+async def with_three(one: World, between: list[list[Act]]) -> None:
+    for _ in range(3):
+        await one.come()
+    await one.broadcast([one.message(Kind.EVENT, 20)], between)
+
+
+@BOTH
+async def test_one_who_comes_on_the_descriptor_of_one_who_left_is_not_told_what_was_for_the_other(
+    over_tls: bool,
+) -> None:
+    async with world(over_tls=over_tls, chunk=1) as one:
+        await with_three(one, [[("replace", 1)]])
+        one.check_at_the_end()
+        (left,) = one.gone
+        assert (left.got, one.here[-1].got) == ([], [])
+        assert [peer.got for peer in one.here[:2]] == [one.here[0].told] * 2
+
+
+@BOTH
+@pytest.mark.parametrize("then", ["catch up", "tell a little"])
+async def test_one_who_steps_aside_before_its_turn_is_told_at_the_end(over_tls: bool, then: str) -> None:
+    async with world(over_tls=over_tls, chunk=1) as one:
+        await with_three(one, [[("tell much", 2)], [(then, 2)]])
+        one.check_at_the_end()
+        assert one.here[2].heard(one.here[2].told) == one.here[0].told
+        assert one.here[2].got[0] == one.here[2].own[0]
+
+
+@BOTH
+async def test_one_who_is_behind_costs_no_write_until_it_has_caught_up(over_tls: bool) -> None:
+    async with world(over_tls=over_tls, chunk=2) as one:
+        for _ in range(4):
+            await one.come()
+        for _ in range(30):
+            for peer in one.here[1:]:
+                peer.read()
+            await one.broadcast([one.message(Kind.EVENT, 1500)], [])  # `write` looks whom it is for
+        assert [peer.client.behind for peer in one.here] == [True, False, False, False]
+        assert one.here[0].client.queued
+        one.check_at_the_end()
+        assert not one.here[0].client.behind
+
+
+@BOTH
+async def test_one_who_is_held_is_told_once_it_has_been_released(over_tls: bool) -> None:
+    async with world(over_tls=over_tls, chunk=1) as one:
+        await with_three(one, [[("hold", 2)]])
+        one.here[2].read()
+        assert one.here[2].got == []
+        one.check_at_the_end()
+        assert one.here[2].got == one.here[2].told
+
+
+@BOTH
+async def test_a_peer_that_has_vanished_harms_nobody_beside_it(over_tls: bool) -> None:
+    async with world(over_tls=over_tls, chunk=8) as one:
+        for _ in range(5):
+            await one.come()
+        for number in (1, 2):
+            one.vanish(one.here[number])
+        await one.broadcast([one.message(Kind.EVENT, 20)], [])
+        assert len(one.gone) == 2
+        one.check_at_the_end()
+        assert [peer.got for peer in one.here] == [peer.told for peer in one.here]
+
+
+async def test_an_audience_that_empties_in_the_middle_is_no_harm() -> None:
+    async with world(over_tls=False, chunk=1) as one:
+        await with_three(one, [[("leave", 0), ("leave", 0), ("leave", 0)]])
+        assert not len(one.audience)
+        await one.broadcast([one.message(Kind.EVENT, 20)], [])
+        await one.come()
+        await one.broadcast([one.message(Kind.EVENT, 20)], [])
+        one.check_at_the_end()
+        assert one.here[0].client.sent == 1
