@@ -28,7 +28,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from . import logs
+from . import logs, loop_lag
 from .auth.access import Access
 from .auth.accounts import ensure_admin, hand_over, load_signing_keys
 from .auth.tickets import Tickets
@@ -185,6 +185,7 @@ class Daemon:
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
                 house.start_soon(hub.end_silent)
+                house.start_soon(loop_lag.watch, hub.counters.loop_lag)
                 readiness = Readiness()
                 house.start_soon(readiness.run)
                 house.start_soon(hub.rights.run)

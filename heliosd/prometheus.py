@@ -161,6 +161,10 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         labels=[],
     )
     _add_histogram(broadcast, [], counters.broadcast)
+    lag = HistogramMetricFamily(
+        "heliosd_loop_lag_seconds", "How long a task that could run waits for its turn.", labels=[]
+    )
+    _add_histogram(lag, [], counters.loop_lag)
     return [
         _gauge("heliosd_ws_clients", "Connected WebSocket clients.", ws_clients),
         _gauge("heliosd_sse_clients", "Connected event streams.", sse_clients),
@@ -169,6 +173,7 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         _counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
         _counters("heliosd_ws_dropped_total", "Messages not delivered.", "reason", counters.dropped),
         broadcast,
+        lag,
         _gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
     ]
 

@@ -21,7 +21,7 @@ LAYERS = [
         "hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.upgrade web.resume",
     ),
     # 2: what awaits, but does no IO.
-    (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster"),
+    (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster loop_lag"),
     # 3: edges.
     (
         3,

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from ..histogram import Histogram
 
 BROADCAST_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+LAG_BUCKETS = (0.0001, 0.00025, 0.0005, 0.00075, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 
 
 @dataclass(slots=True)
@@ -24,3 +25,5 @@ class HubCounters:
     """Messages that a client did not get, by reason: `slow`, `write_timeout`, …"""
     broadcast: Histogram = field(default_factory=lambda: Histogram(BROADCAST_BUCKETS))
     """Seconds from the start of a fan-out until the last client had the message written or queued."""
+    loop_lag: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
+    """Seconds that a task which could run waits for its turn."""

@@ -115,6 +115,7 @@ def test_every_name_of_the_contract_stands_in_the_text() -> None:
         ("heliosd_ws_bytes_total",),
         ("heliosd_ws_dropped_total", "reason"),
         *((f"heliosd_ws_broadcast_seconds_{part}",) for part in histogram),
+        *((f"heliosd_loop_lag_seconds_{part}",) for part in histogram),
         ("heliosd_ws_queue_depth",),
         ("process_resident_memory_bytes",),
         ("process_open_fds",),
