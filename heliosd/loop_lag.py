@@ -14,8 +14,8 @@ TIMER_SECONDS = 0.001
 async def watch(lag: Histogram) -> None:
     """Observe the loop's lag in seconds, twenty times a second, until cancelled.
 
-    Each time two things are looked at, and the longer counts: how late a timer came, beyond `TIMER_SECONDS`, and how
-    long one turn of the loop takes from there.
+    Each time two things are looked at, and the longer counts: how late a timer came, beyond `TIMER_SECONDS`, and
+    how long one turn of the loop takes from there.
     """
     while True:
         due = trio.current_time() + INTERVAL_SECONDS

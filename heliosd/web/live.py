@@ -27,7 +27,7 @@ from ..history import Cursor
 from ..hub.client import LINGER_SECONDS, Client
 from ..hub.goodbye import BUG, SILENT, Goodbye
 from ..hub.hub import Hub
-from ..subscription import Subscription
+from ..subscription import TO_EVERYTHING, Subscription
 from ..websocket.connection import (
     CloseReceived,
     Inbound,
@@ -54,6 +54,9 @@ from .resume import Query, cursor_of, subscription_of
 from .upgrade import Upgrade
 
 SUBPROTOCOL = "heliosd.v1"
+_CREDENTIALS = {"token", "ticket"}
+"""The parameters that say nothing of what is wanted."""
+
 log = structlog.get_logger(__name__)
 
 
@@ -182,7 +185,8 @@ class Live:
         try:
             if self._settings.current.auth.jwks_url:
                 await self._issuer.prepare(tokens_carried(*carried))
-            identity = authenticate(self._access, self._now().wall, *carried, tickets=tickets)
+                now = self._now()
+            identity = authenticate(self._access, now.wall, *carried, tickets=tickets)
             require(identity, rbac.WATCH)
             self._reception.check_room(identity.user_id)
         except Unauthenticated as unknown:
@@ -208,7 +212,9 @@ class Live:
             raise Refused(403, "Origin not allowed", "forbidden")
 
     def _agreed_extensions(self, upgrade: Upgrade) -> str | None:
-        return agree(upgrade.extensions) if self._settings.current.websocket.compression else None
+        if not upgrade.extensions or not self._settings.current.websocket.compression:
+            return None
+        return agree(upgrade.extensions)
 
     async def _read(self, client: Client, pump: ReadPump, data: bytes | None) -> str:
         """Read from the client until it, or the hub, has had enough; returns why it ended."""
@@ -296,6 +302,8 @@ def _parameters(query: str) -> Query:
 
 
 def _wishes(query: Query) -> tuple[Cursor | None, Subscription]:
+    if query.keys() <= _CREDENTIALS:
+        return None, TO_EVERYTHING
     try:
         return cursor_of(query), subscription_of(query)
     except Invalid as wrong:

@@ -15,6 +15,7 @@ _ORDINARY = re.compile(
     rb"GET /ws/cluster(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
     rb"((?:[A-Za-z][A-Za-z0-9-]*: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
 )
+_FIELD = re.compile(rb"([^:]+): ([^\r]+)\r\n")
 _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
@@ -64,11 +65,8 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
     match = _ORDINARY.fullmatch(data)
     if match is None or len(WEBSOCKET_PATH) + 1 + len(match[1] or b"") > MAX_TARGET_BYTES:
         return None
-    lines = match[2][:-2].split(b"\r\n")
-    fields: dict[bytes, bytes] = {}
-    for line in lines:
-        name, _, value = line.partition(b": ")
-        fields[name.lower()] = value
+    lines = _FIELD.findall(match[2])
+    fields: dict[bytes, bytes] = {name.lower(): value for name, value in lines}
     take = fields.get
     if (
         len(fields) != len(lines)
