@@ -441,3 +441,19 @@ async def test_an_audience_that_empties_in_the_middle_is_no_harm() -> None:
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
         one.check_at_the_end()
         assert one.here[0].client.sent == 1
+
+
+async def test_what_tls_has_not_got_rid_of_goes_before_what_is_told_next() -> None:
+    """TLS has things to say of its own, such as the answer to a key update, which a full socket may not take."""
+    async with world(over_tls=True, chunk=8) as one:
+        await one.come()
+        (peer,) = one.here
+        own = one.message(Kind.CONTROL, 20)
+        peer.own.append(own.payload)
+        peer.client.count_sent(1)
+        peer.client.outlet.keep(peer.client.outlet.seal(own.frame))
+        assert peer.client.outlet.pending
+        await one.broadcast([one.message(Kind.EVENT, 20)], [])
+        assert not peer.client.outlet.pending
+        one.check_at_the_end()
+        assert peer.got == [own.payload, *peer.told]
