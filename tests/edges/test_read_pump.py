@@ -241,7 +241,11 @@ async def test_a_pong_between_two_fragments_goes_to_the_parser(over_tls: bool) -
 
 
 @BOTH
-@pytest.mark.parametrize("lone", [masked(PONG, b"x"), masked(PING, b""), pong() * 2, pong()[:5]])
+@pytest.mark.parametrize(
+    "lone",
+    [masked(PONG, b"x"), masked(PING, b""), pong() * 2, pong()[:5]],
+    ids=["a pong with a payload", "a ping", "two pongs", "a part of a pong"],
+)
 async def test_whatever_is_not_a_lone_pong_wakes_it(over_tls: bool, lone: bytes) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(lone)

@@ -18,7 +18,7 @@ async def observed(seconds: float, *, block: float = 0.0) -> Histogram:
             nursery.start_soon(loop_lag.watch, lag)
             while block:
                 await trio.sleep(block)
-                time.sleep(block)  # noqa: ASYNC251 (that it blocks is what is tested)
+                time.sleep(block)
     return lag
 
 
