@@ -6,6 +6,11 @@ import os
 import shutil
 
 import pytest
+from hypothesis import settings
+
+# How long one example takes says more of the machine than of the rule.
+settings.register_profile("heliosd", deadline=None)
+settings.load_profile("heliosd")
 
 IN_CI = bool(os.environ.get("CI"))
 
