@@ -14,8 +14,8 @@ import trio
 from ..auth.identity import Identity
 from ..history import Cursor
 from ..hub.client import BATCH_BYTES, Client
-from ..hub.event_log import EventLog
 from ..hub.hub import Hub
+from ..hub.log import Log
 from ..message import Message
 from ..subscription import Subscription
 from .reception import Reception
@@ -79,7 +79,7 @@ class _Line:
     direct = False
     pending = False
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
         self._news = trio.Event()
         self._epoch = ""
