@@ -25,7 +25,7 @@ LAYERS = [
         "web.* websocket.* store store_* epoch_file systemd logs prometheus client client_* referenced_files",
     ),
     (3, "cluster.etcd cluster.etcd_client cluster.etcd_follow cluster.etcd_polls cluster.etcd_writer"),
-    (3, "cluster.etcd_presence cluster.etcd_snapshot cluster.etcd_members"),
+    (3, "cluster.etcd_presence cluster.etcd_backup cluster.etcd_admin"),
     (1, "cluster.*"),
     # 4: composition.
     (4, "daemon reload cli.* __main__"),
