@@ -8,7 +8,7 @@ from typing import Protocol
 
 from ..durable import Change
 from ..events import Event
-from ..history import History
+from ..history import Cursor, History
 from ..message import Message
 
 
@@ -28,6 +28,15 @@ class Log(Protocol):
     @property
     def retry_at(self) -> float:
         """While there is trouble: when to call `retry`."""
+        ...
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        """Whether `cursor` may be ahead of `history` only because this daemon has not heard yet what another one
+        has told already: `reach` it first."""
+        ...
+
+    async def reach(self, cursor: Cursor) -> None:
+        """Wait, for a moment at most, until the events up to `cursor` have been told here."""
         ...
 
     async def open(self, now_mono: float) -> None:

@@ -15,8 +15,13 @@ import trio
 from .. import messages
 from ..durable import Change, LoggedEvent
 from ..events import Event, Renumbered
-from ..history import History
+from ..history import Cursor, History
 from ..message import Message, replayed
+
+
+PATIENCE_SECONDS = 3.0
+"""How long one who comes back waits for events that another daemon has told already, and this one has not."""
+LOOK_SECONDS = 0.01
 
 
 class SharedLog:
@@ -33,6 +38,18 @@ class SharedLog:
         self.history = History(secrets.token_urlsafe(12), max_events, max_age)
         self.begun = trio.Event()
         """Set once the cluster's log has been read for the first time."""
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        if cursor is None or cursor.after is None:
+            return False
+        if not self.begun.is_set():
+            return True
+        return cursor.epoch == self.history.epoch and cursor.after > self.history.seq
+
+    async def reach(self, cursor: Cursor) -> None:
+        with trio.move_on_after(PATIENCE_SECONDS):
+            while self.behind(cursor):  # noqa: ASYNC110 (the history tells nobody that it grows)
+                await trio.sleep(LOOK_SECONDS)
 
     async def open(self, now_mono: float) -> None:
         del now_mono

@@ -50,6 +50,8 @@ class EventStreams:
     ) -> AsyncGenerator[bytes, None]:
         self._reception.greet(client)
         try:
+            if cursor is not None and self._hub.log.behind(cursor):
+                await self._hub.log.reach(cursor)
             self._hub.join(client, cursor)
             comment_due = trio.current_time() + COMMENT_SECONDS
             while True:

@@ -210,6 +210,8 @@ class Live:
         left = "connection lost"
         with client.scope:
             client.scope.deadline = trio.current_time() + self._settings.current.websocket.read_timeout
+            if cursor is not None and self._hub.log.behind(cursor):
+                await self._hub.log.reach(cursor)
             self._hub.join(client, cursor)
             left = await self._read(client, stream, trailing)
         if client.scope.cancelled_caught:

@@ -216,6 +216,14 @@ class FakeEvents:
     history: History = field(default_factory=lambda: History("e1", max_events=1000, max_age=3600.0))
     trouble: str | None = None
 
+    def behind(self, cursor: Cursor | None) -> bool:
+        del cursor
+        return False
+
+    async def reach(self, cursor: Cursor) -> None:
+        del cursor
+        await trio.lowlevel.checkpoint()
+
     def happen(self, event: Event) -> Message:
         """`event` is told: what a WebSocket would have got."""
         message = of_event(Stamped(self.history.seq + 1, now().wall, event))

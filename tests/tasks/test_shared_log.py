@@ -157,6 +157,27 @@ async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_
         assert [sorted(value) for value in values] == [["b"]]
 
 
+async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+        log, cursor = house.hub.log, Cursor("E", 6)
+        assert not log.behind(None)
+        assert not log.behind(Cursor())
+        assert not log.behind(Cursor("E", 4))
+        assert not log.behind(Cursor("F", 9))
+        assert log.behind(cursor)
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.reach, cursor)
+            await trio.sleep(0.5)
+            await house.tell(logged(5), logged(6))
+        assert not log.behind(cursor)
+        assert trio.current_time() - began < 1.0
+        await log.reach(Cursor("E", 99))  # which may never come
+        assert trio.current_time() - began < 5.0
+
+
 async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
     autojump_clock: MockClock,
 ) -> None:
