@@ -18,7 +18,6 @@ from ..events import Event, Renumbered
 from ..history import Cursor, History
 from ..message import Message, replayed
 
-
 PATIENCE_SECONDS = 3.0
 """How long one who comes back waits for events that another daemon has told already, and this one has not."""
 LOOK_SECONDS = 0.01
