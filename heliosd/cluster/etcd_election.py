@@ -47,6 +47,8 @@ class Elected:
     leader: str
     term: int
     before: str
+    restored: bool = False
+    """The terms began anew: the cluster was made from a backup."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,7 +125,8 @@ class Election:
         return now - self._waiting[2] >= patience
 
     def _elect(self, leader: str, term: int) -> Elected:
-        elected = Elected(leader, term, self.leader)
+        restored = term < self.term or (term == self.term and leader != self._last)
+        elected = Elected(leader, term, self.leader, restored)
         self.leader = self._last = leader
         self.term, self.suspect, self._waiting = term, False, None
         return elected

@@ -47,16 +47,6 @@ class OtherCluster:
 Turn = Elected | Lost | HealthTurned | Moved | OtherCluster
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """A list of members that waits for the proof that its teller was the leader when it told it."""
-
-    members: tuple[Member, ...]
-    revision: int
-    """That its teller's store had before."""
-    at: float
-
-
 class ClusterView:
     """The cluster of etcd as the heliosd `node_id` sees it.
 
@@ -78,9 +68,8 @@ class ClusterView:
         self._answers: dict[str, Answer] = {}
         self._statuses: dict[str, MemberStatus] = {}
         self._reasons: dict[str, str] = {}
-        self._list: _List | None = None
         self._turns: list[Turn] = []
-        self._changed = self._changed_leader = float("-inf")
+        self._changed = self._elected = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
 
     # What is heard
@@ -88,15 +77,18 @@ class ClusterView:
     def listed(self, by: str, members: Sequence[Member], asked: float, now: Instant) -> None:
         """The member `by` listed these members; it was asked at `asked`, after its latest status had come.
 
-        etcd 3.4 lists what the asked member has applied, so only a leader's list is believed, and only once a
-        quorum has confirmed that leader in answers asked for after the list came. Before there is a leader any
-        list will do to know whom to ask.
+        etcd 3.4 lists what the asked member has applied. So only a leader's list is believed, and none from before
+        the last one. Without a leader any list will do to know whom to ask.
         """
         told = tuple(sorted(members, key=lambda each: each.id))
-        if not self.members or not (self.members_as_of or self.leader):
-            self._take(told, now)
-        if by == self.leader and max(self._changed_leader, self._answers[by].at) <= asked:
-            self._list = _List(told, self._statuses[by].header.revision, now.mono)
+        if by != self.leader:
+            if not self.members or not (self.members_as_of or self.leader):
+                self._take(told, now)
+        elif max(self._elected, self._answers[by].at) <= asked:
+            as_of = self._statuses[by].header.revision
+            if as_of >= self.members_as_of:
+                self.members_as_of = as_of
+                self._take(told, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
         """A member's status came after `seconds`; it counts for the member that answered.
@@ -128,9 +120,9 @@ class ClusterView:
         change = self._election.decide(self._answers, self.voters, now.mono)
         if change is not None:
             self._turns.append(change)
-            self._changed = self._changed_leader = now.mono
-            self._list = None
-        self._trust_list(now)
+            self._changed = self._elected = now.mono
+            if isinstance(change, Elected) and change.restored:
+                self.members_as_of = 0
         for tracker in (self.latency, self._own_health):
             self._turns += tracker.check(now)
         shown = (self.own_role(now), self.own_term, self.leader)
@@ -222,7 +214,6 @@ class ClusterView:
         return (
             bool(self.leader)
             and not self.suspect
-            and self._list is None
             and now.mono - self._changed >= SETTLING_SECONDS
             and all(self._agrees(each.id, now.mono) for each in self.to_poll())
         )
@@ -255,24 +246,10 @@ class ClusterView:
             self._take((), now)
             self._election = Election()
             self._answers, self._statuses, self._reasons = {}, {}, {}
-            self._list, self.members_as_of = None, 0
+            self.members_as_of = 0
             self._turns.append(OtherCluster(cluster_id))
         self.cluster_id = cluster_id
         return True
-
-    def _trust_list(self, now: Instant) -> None:
-        heard = self._list
-        if heard is None or not self.leader:
-            return
-        voters = {each.id for each in heard.members if not each.is_learner}
-        confirmed = sum(
-            answer.leader == self.leader and answer.asked >= heard.at
-            for member, answer in self._answers.items()
-            if member in voters
-        )
-        if confirmed > len(voters) // 2:
-            self._list, self.members_as_of = None, heard.revision
-            self._take(heard.members, now)
 
     def _take(self, members: tuple[Member, ...], now: Instant) -> None:
         """These are the members from now on."""
