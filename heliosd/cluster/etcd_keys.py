@@ -16,6 +16,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal, get_args
 
+from .etcd_requests import prefix_end
+
 Single = Literal["head", "members", "observer"]
 Folder = Literal["events", "told", "metrics", "observers", "learners", "revoked"]
 Part = Single | Folder
@@ -38,7 +40,7 @@ class Layout:
     def __init__(self, prefix: str) -> None:
         inner = prefix.strip("/")
         self.prefix = b"/%s/" % inner.encode() if inner else b"/"
-        self.end = range_end(self.prefix)
+        self.end = prefix_end(self.prefix)
         """The first key beyond the prefix: `[prefix, end)` is everything that heliosd writes."""
         self.head = self.prefix + b"head"
         self.members = self.prefix + b"members"
@@ -50,7 +52,7 @@ class Layout:
 
     def folder_end(self, folder: Folder) -> bytes:
         """The first key beyond the folder."""
-        return range_end(self.folder(folder))
+        return prefix_end(self.folder(folder))
 
     def event(self, seq: int) -> bytes:
         """In the order of their numbers, as etcd sorts keys."""
@@ -97,13 +99,6 @@ class Layout:
         except ValueError:
             return None
         return seq if b"%016x" % seq == place.name.encode() else None
-
-
-def range_end(prefix: bytes) -> bytes:
-    """The smallest key that is greater than every key with this prefix (etcd's `range_end` for a prefix)."""
-    stem = prefix.rstrip(b"\xff")
-    # All bytes 0xff: etcd reads a single zero byte as "everything from the key on".
-    return stem[:-1] + bytes([stem[-1] + 1]) if stem else b"\0"
 
 
 # A token's id comes from outside: even a lone surrogate in it must not be a fault.

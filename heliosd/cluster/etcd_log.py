@@ -17,9 +17,10 @@ from msgspec import Struct, structs
 from .. import messages
 from ..durable import LoggedEvent
 from ..events import Event, Stamped, StateChanged
-from .etcd_codec import Compare, KeyValue, Op, TxnResult
+from .etcd_codec import KeyValue, TxnResult
 from .etcd_keys import Layout
 from .etcd_members import KnownMember
+from .etcd_requests import Compare, Op, absent, delete, get, mod_is, put
 
 MAX_OPS = 100
 """Operations, and compares, in one transaction of ours. etcd refuses more than 128 (`--max-txn-ops`)."""
@@ -152,20 +153,20 @@ def compose(
     )
     keys = tuple(item.key for item in append.items if item.key)
     compares = [
-        _unchanged(layout.head, seen.mod_revision),
-        *(Compare.absent(layout.told(key)) for key in keys),
+        mod_is(layout.head, seen.mod_revision),
+        *(absent(layout.told(key)) for key in keys),
     ]
-    then = [*(Op.put(layout.told(key), b"", lease) for key in keys), *then]
+    then = [*(put(layout.told(key), b"", lease) for key in keys), *then]
     if append.members is not None:
-        compares.append(_unchanged(layout.members, append.members.instead_of))
-        then.append(Op.put(layout.members, msgspec.json.encode(append.members.record)))
+        compares.append(mod_is(layout.members, append.members.instead_of))
+        then.append(put(layout.members, msgspec.json.encode(append.members.record)))
     reads = (layout.head, layout.members, *(layout.told(key) for key in keys))
     if max(len(compares), len(then), len(reads)) > MAX_OPS:
         raise ValueError(f"{len(append.items)} events are too many for one transaction")
     return Draft(
         compares=tuple(compares),
         then=tuple(then),
-        otherwise=tuple(Op.get(key) for key in reads),
+        otherwise=tuple(get(key) for key in reads),
         head=head,
         events=events,
         keys=keys,
@@ -190,14 +191,14 @@ def begin(
     head = Head(birth=birth, cluster=cluster_id, term=term, leader=leader)
     record = MembersRecord(members=tuple(members))
     return Draft(
-        compares=(_unchanged(layout.head, seen.mod_revision),),
+        compares=(mod_is(layout.head, seen.mod_revision),),
         then=(
-            Op.delete(layout.folder("events"), layout.folder_end("events")),
-            Op.delete(layout.folder("told"), layout.folder_end("told")),
-            Op.put(layout.members, msgspec.json.encode(record)),
-            Op.put(layout.head, msgspec.json.encode(head)),
+            delete(layout.folder("events"), layout.folder_end("events")),
+            delete(layout.folder("told"), layout.folder_end("told")),
+            put(layout.members, msgspec.json.encode(record)),
+            put(layout.head, msgspec.json.encode(head)),
         ),
-        otherwise=(Op.get(layout.head), Op.get(layout.members)),
+        otherwise=(get(layout.head), get(layout.members)),
         head=head,
     )
 
@@ -233,13 +234,13 @@ def log_ops(
         head = _after(head, item.event)
         told = messages.of_event(Stamped(head.seq, now_wall, item.event))
         events.append(LoggedEvent(head.seq, now_wall, told.type, told.payload))
-    then = [Op.put(layout.event(event.seq), event.payload, lease) for event in events]
+    then: list[Op] = [put(layout.event(event.seq), event.payload, lease) for event in events]
     if events:
-        then.append(Op.put(layout.head, msgspec.json.encode(head)))
+        then.append(put(layout.head, msgspec.json.encode(head)))
         # etcd refuses a transaction that both puts and deletes a key.
         oldest = min(head.seq + 1 - max_events, seen.head.seq + 1)
         if oldest > 1:
-            then.append(Op.delete(layout.folder("events"), layout.event(oldest)))
+            then.append(delete(layout.folder("events"), layout.event(oldest)))
     return head, tuple(events), then
 
 
@@ -263,10 +264,6 @@ def read_members(found: Sequence[KeyValue]) -> SeenMembers:
     except msgspec.MsgspecError:
         record = None
     return SeenMembers(record, found[0].mod_revision)
-
-
-def _unchanged(key: bytes, mod_revision: int) -> Compare:
-    return Compare.mod_is(key, mod_revision) if mod_revision else Compare.absent(key)
 
 
 def _after(head: Head, event: Event) -> Head:
