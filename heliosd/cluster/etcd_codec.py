@@ -272,7 +272,7 @@ def _decode(content: bytes | msgspec.Raw, kind: type[T]) -> T:
 
 def _result(line: bytes) -> bytes:
     found = _decode(line, wire.Line)
-    if found.result is not None:
+    if found.result:
         return bytes(found.result)
     told: dict[str, Any] = _decode(line, dict[str, Any])
     raise InStream(failure_in(told) or Failure(2, "a line with neither result nor error"))

@@ -99,4 +99,4 @@ class Version(msgspec.Struct):
 
 
 class Line(msgspec.Struct):
-    result: msgspec.Raw | None = None
+    result: msgspec.Raw = msgspec.Raw()

@@ -1,0 +1,317 @@
+"""A client of one etcd cluster: which member is asked, when another is, and how long anything may take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+from ..config import EtcdConfig
+from .etcd_client_calls import Calls
+from .etcd_client_streams import Snapshot, Watch
+from .etcd_codec import (
+    Lease,
+    Member,
+    MemberStatus,
+    RangeResult,
+    TxnResult,
+    read_lease,
+    read_lease_line,
+    read_member_added,
+    read_members,
+    read_range,
+    read_status,
+    read_txn,
+)
+from .etcd_endpoints import EndpointHealth, Endpoints
+from .etcd_errors import EtcdError, EtcdOutcomeUnknown, EtcdRefused, EtcdTokenEnded, EtcdUnavailable
+from .etcd_requests import (
+    Compare,
+    Op,
+    lease_body,
+    lease_grant_body,
+    member_add_body,
+    member_body,
+    move_leader_body,
+    range_body,
+    txn_body,
+    watch_body,
+)
+from .etcd_transport import Progress, Transport
+
+REQUEST_SECONDS = 2.0
+"""For a whole request, whoever is asked. Well below etcd's own 7 s."""
+ATTEMPT_SECONDS = 0.9
+"""A read is put to the next endpoint after so long without an answer."""
+STATUS_SECONDS = 1.0
+"""For one member's answer about itself."""
+MEMBER_SECONDS = 5.0
+"""For changes of the members and of the leader, which wait for others than the member asked."""
+SLOW_SECONDS = 0.4
+"""A caller that gave up after so long has found out that an endpoint is slow."""
+
+NEED_A_LEADER = (("Grpc-Metadata-hasleader", "true"),)
+"""A watch on a member that has lost its leader for three election timeouts is ended by etcd (`rpctypes`)."""
+
+T = TypeVar("T")
+S = TypeVar("S", Watch, Snapshot)
+
+
+class EtcdClient:
+    """One cluster, by any of its members. To be opened with `async with`; many tasks may use it at once.
+
+    Reads are put to the next endpoint when one does not answer. A write is put to the next one only if it cannot
+    have been done; if it was sent and not answered, that is `EtcdOutcomeUnknown`, and it is not repeated here.
+    All methods raise `EtcdUnavailable`, writes also `EtcdOutcomeUnknown`, and all `EtcdRefused` and its kinds.
+    Everything has a deadline of its own; a caller may set an earlier one, and must take a write that it cancelled
+    for one of unknown outcome. Ids of members are hexadecimal text (else `ValueError`), those of leases decimal.
+    """
+
+    def __init__(self, config: EtcdConfig, chance: random.Random | None = None) -> None:
+        self._endpoints = Endpoints(config.endpoints, chance or random.SystemRandom())
+        self._transport = Transport(config)
+        self._calls = Calls(config, self._transport)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    # Endpoints.
+
+    def endpoints(self) -> tuple[EndpointHealth, ...]:
+        """All that are known, the configured first."""
+        return self._endpoints.health()
+
+    def learn(self, urls: Iterable[str]) -> None:
+        """The members' client URLs as the member list tells them now; see `Endpoints.learn` for those left out."""
+        self._endpoints.learn(urls)
+
+    # Keys.
+
+    async def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        serializable: bool = False,
+    ) -> RangeResult:
+        """A key, or all from it to before `end`. Linearizable unless `serializable`. Raises `EtcdCompacted`."""
+        body = range_body(key, end, limit=limit, revision=revision, serializable=serializable)
+        return await self._read("/kv/range", body, read_range)
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        """`then` if all compares hold, else `otherwise`; all of it or nothing. A write, unless it only gets."""
+        return await self._write("/kv/txn", txn_body(compares, then, otherwise), read_txn)
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes | None = None, start_revision: int = 0
+    ) -> AsyncGenerator[Watch, None]:
+        """All changes from `start_revision` on (0: from now), told by one endpoint, to be read in the block.
+
+        Entering waits until etcd watches. A start that is compacted away is told by a batch's `compact_revision`.
+        """
+        body = watch_body(key, end, start_revision)
+        async with AsyncExitStack() as stack:
+
+            async def begin(endpoint: str, _: Progress) -> Watch:
+                return await self._streaming(stack, endpoint, "/watch", body, Watch, NEED_A_LEADER)
+
+            yield await self._first_to_answer(begin)
+
+    # Members.
+
+    async def status(self, endpoint: str) -> MemberStatus:
+        """How that one member sees things. Needs no right in etcd."""
+        return await self._at(endpoint, "/maintenance/status", b"{}", read_status, STATUS_SECONDS)
+
+    async def members(self, endpoint: str = "") -> tuple[Member, ...]:
+        """The members as one member knows them: that one, or any. etcd 3.4 does not ask the quorum for this."""
+        if endpoint:
+            return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
+        return await self._read("/cluster/member/list", b"{}", read_members)
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
+        """Needs the role root where authentication is on, as do the next two."""
+        body = member_add_body(peer_urls, learner=learner)
+        return await self._write("/cluster/member/add", body, read_member_added, MEMBER_SECONDS)
+
+    async def member_remove(self, member_id: str) -> None:
+        """Refused with code NOT_FOUND if there is no such member."""
+        await self._write("/cluster/member/remove", member_body(member_id), read_members, MEMBER_SECONDS)
+
+    async def member_promote(self, member_id: str) -> None:
+        """Make a learner a voter. Raises `EtcdLearnerBehind`."""
+        await self._write("/cluster/member/promote", member_body(member_id), read_members, MEMBER_SECONDS)
+
+    async def move_leader(self, leader_endpoint: str, target_id: str) -> None:
+        """Returns when the target leads. Raises `EtcdNotLeader` if the endpoint is not the leader's."""
+        path, body = "/maintenance/transfer-leadership", move_leader_body(target_id)
+
+        async def ask(progress: Progress) -> None:
+            await self._calls.call(leader_endpoint, path, body, _nothing, progress, write=True)
+
+        await self._within(leader_endpoint, MEMBER_SECONDS, ask, write=True)
+
+    # Leases.
+
+    async def lease_grant(self, seconds: int) -> Lease:
+        """A new lease. One whose outcome is unknown ends by itself."""
+        return await self._write("/lease/grant", lease_grant_body(seconds), read_lease)
+
+    async def lease_keepalive(self, lease: str) -> Lease:
+        """Renew it once. `seconds` 0: it has ended. Harmless to repeat, so this never is of unknown outcome."""
+        return await self._read("/lease/keepalive", lease_body(lease), read_lease_line)
+
+    async def lease_revoke(self, lease: str) -> None:
+        """End it and delete its keys. Raises `EtcdLeaseGone`."""
+        await self._write("/lease/revoke", lease_body(lease), _nothing)
+
+    # One member's own affairs.
+
+    async def metrics_text(self, endpoint: str) -> str:
+        """That member's /metrics, in Prometheus' text format."""
+        content = await self._within(
+            endpoint, REQUEST_SECONDS, lambda _: self._calls.get(endpoint, "/metrics"), write=False
+        )
+        return content.decode(errors="replace")
+
+    @asynccontextmanager
+    async def snapshot(self, endpoint: str) -> AsyncGenerator[Snapshot, None]:
+        """That member's database, to be read in the block. Needs the role root where authentication is on."""
+        async with AsyncExitStack() as stack:
+
+            async def begin(_: Progress) -> Snapshot:
+                return await self._streaming(stack, endpoint, "/maintenance/snapshot", b"{}", Snapshot)
+
+            yield await self._within(endpoint, MEMBER_SECONDS, begin, write=False)
+
+    # Asking one, or one after the other.
+
+    async def _at(
+        self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], seconds: float
+    ) -> T:
+        """Ask that member for what it tells everyone."""
+
+        async def ask(progress: Progress) -> T:
+            return await self._calls.call(endpoint, path, body, read, progress, write=False, login=False)
+
+        answer = await self._within(endpoint, seconds, ask, write=False)
+        self._endpoints.alive(endpoint, trio.current_time())
+        return answer
+
+    async def _read(self, path: str, body: bytes, read: Callable[[bytes], T]) -> T:
+        async def ask(endpoint: str, progress: Progress) -> T:
+            return await self._calls.call(endpoint, path, body, read, progress, write=False)
+
+        return await self._first_to_answer(ask)
+
+    async def _write(
+        self, path: str, body: bytes, read: Callable[[bytes], T], seconds: float = REQUEST_SECONDS
+    ) -> T:
+        async def ask(endpoint: str, progress: Progress) -> T:
+            return await self._calls.call(endpoint, path, body, read, progress, write=True)
+
+        return await self._first_to_answer(ask, seconds, write=True)
+
+    async def _first_to_answer(
+        self,
+        ask: Callable[[str, Progress], Awaitable[T]],
+        seconds: float = REQUEST_SECONDS,
+        *,
+        write: bool = False,
+    ) -> T:
+        until = trio.current_time() + seconds
+        failures: list[EtcdUnavailable] = []
+        order = self._endpoints.order(trio.current_time())
+        for endpoint in order:
+            left = until - trio.current_time()
+            if left <= 0:
+                break
+            # A write that was sent is not put to another, so it may take all the time there is.
+            patience = left if write or endpoint == order[-1] else min(left, ATTEMPT_SECONDS)
+            try:
+                answer = await self._within(endpoint, patience, partial(ask, endpoint), write=write)
+            except EtcdUnavailable as error:
+                failures.append(error)
+            except EtcdRefused:
+                self._endpoints.answered(endpoint)
+                raise
+            else:
+                self._endpoints.answered(endpoint)
+                return answer
+        if len(failures) == 1:
+            raise failures[0]
+        raise EtcdUnavailable("", f"no endpoint of etcd can be used: {'; '.join(map(str, failures))}")
+
+    async def _within(
+        self, endpoint: str, seconds: float, ask: Callable[[Progress], Awaitable[T]], *, write: bool
+    ) -> T:
+        """Ask one endpoint, and remember if it fails."""
+        progress, started = Progress(), trio.current_time()
+        try:
+            with trio.fail_after(seconds):
+                return await ask(progress)
+        except trio.TooSlowError:
+            unknown = write and progress.sent
+            error: EtcdError = (EtcdOutcomeUnknown if unknown else EtcdUnavailable)(
+                endpoint, f"no answer within {seconds:.2g} s"
+            )
+            self._failed(error)
+            raise error from None
+        except trio.Cancelled:
+            if trio.current_time() - started >= SLOW_SECONDS:
+                self._failed(EtcdUnavailable(endpoint, "it is slow"))
+            raise
+        except (EtcdUnavailable, EtcdOutcomeUnknown) as found:
+            self._failed(found)
+            raise
+
+    async def _streaming(
+        self,
+        stack: AsyncExitStack,
+        endpoint: str,
+        path: str,
+        body: bytes,
+        kind: type[S],
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> S:
+        """A stream that has begun; it ends with the stack. A token that has ended is renewed once."""
+        again = self._calls.can_log_in
+        while True:
+            try:
+                async with AsyncExitStack() as attempt:
+                    reply = await attempt.enter_async_context(
+                        self._calls.stream(endpoint, path, body, headers)
+                    )
+                    found = kind(endpoint, reply, self._calls, self._failed)
+                    await found.begin()
+                    stack.push_async_exit(attempt.pop_all())
+                    return found
+            except EtcdTokenEnded:
+                if not again:
+                    raise
+            again = False
+            await self._calls.renew(endpoint)
+
+    def _failed(self, error: EtcdError) -> None:
+        if not isinstance(error, EtcdRefused):
+            self._endpoints.failed(error.endpoint, trio.current_time(), error.reason)
+
+
+def _nothing(_content: bytes) -> None:
+    """An answer that tells no more than that it was done."""
