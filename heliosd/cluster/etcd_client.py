@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
-from functools import partial
 from types import TracebackType
 from typing import Self, TypeVar
 
 import trio
 
 from ..config import EtcdConfig
-from .etcd_client_calls import Calls
+from .etcd_client_calls import NEED_A_LEADER, Calls, Headers
+from .etcd_client_failover import Failover
 from .etcd_client_streams import Snapshot, Watch
 from .etcd_codec import (
     Lease,
@@ -29,7 +29,14 @@ from .etcd_codec import (
     read_txn,
 )
 from .etcd_endpoints import EndpointHealth, Endpoints
-from .etcd_errors import EtcdError, EtcdOutcomeUnknown, EtcdRefused, EtcdTokenEnded, EtcdUnavailable
+from .etcd_errors import (
+    EtcdError,
+    EtcdNoLeader,
+    EtcdOutcomeUnknown,
+    EtcdRefused,
+    EtcdTokenEnded,
+    EtcdUnavailable,
+)
 from .etcd_requests import (
     Compare,
     Op,
@@ -44,20 +51,12 @@ from .etcd_requests import (
 )
 from .etcd_transport import Progress, Transport
 
-REQUEST_SECONDS = 2.0
+REQUEST_SECONDS = 1.8
 """For a whole request, whoever is asked. Well below etcd's own 7 s."""
-ATTEMPT_SECONDS = 0.9
-"""A read is put to the next endpoint after so long without an answer."""
 STATUS_SECONDS = 1.0
 """For one member's answer about itself."""
 MEMBER_SECONDS = 5.0
 """For changes of the members and of the leader, which wait for others than the member asked."""
-SLOW_SECONDS = 0.4
-"""A caller that gave up after so long has found out that an endpoint is slow."""
-
-NEED_A_LEADER = (("Grpc-Metadata-hasleader", "true"),)
-"""A watch on a member that has lost its leader for three election timeouts is ended by etcd (`rpctypes`)."""
-
 T = TypeVar("T")
 S = TypeVar("S", Watch, Snapshot)
 
@@ -74,6 +73,7 @@ class EtcdClient:
 
     def __init__(self, config: EtcdConfig, chance: random.Random | None = None) -> None:
         self._endpoints = Endpoints(config.endpoints, chance or random.SystemRandom())
+        self._failover = Failover(self._endpoints)
         self._transport = Transport(config)
         self._calls = Calls(config, self._transport)
 
@@ -109,7 +109,7 @@ class EtcdClient:
     ) -> RangeResult:
         """A key, or all from it to before `end`. Linearizable unless `serializable`. Raises `EtcdCompacted`."""
         body = range_body(key, end, limit=limit, revision=revision, serializable=serializable)
-        return await self._read("/kv/range", body, read_range)
+        return await self._read("/kv/range", body, read_range, () if serializable else NEED_A_LEADER)
 
     async def txn(
         self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
@@ -131,7 +131,7 @@ class EtcdClient:
             async def begin(endpoint: str, _: Progress) -> Watch:
                 return await self._streaming(stack, endpoint, "/watch", body, Watch, NEED_A_LEADER)
 
-            yield await self._first_to_answer(begin)
+            yield await self._failover.first_to_answer(begin, REQUEST_SECONDS)
 
     # Members.
 
@@ -143,7 +143,7 @@ class EtcdClient:
         """The members as one member knows them: that one, or any. etcd 3.4 does not ask the quorum for this."""
         if endpoint:
             return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
-        return await self._read("/cluster/member/list", b"{}", read_members)
+        return await self._read("/cluster/member/list", b"{}", read_members, ())
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> Member:
         """Needs the role root where authentication is on, as do the next two."""
@@ -165,7 +165,7 @@ class EtcdClient:
         async def ask(progress: Progress) -> None:
             await self._calls.call(leader_endpoint, path, body, _nothing, progress, write=True)
 
-        await self._within(leader_endpoint, MEMBER_SECONDS, ask, write=True)
+        await self._failover.within(leader_endpoint, MEMBER_SECONDS, ask, write=True)
 
     # Leases.
 
@@ -185,7 +185,7 @@ class EtcdClient:
 
     async def metrics_text(self, endpoint: str) -> str:
         """That member's /metrics, in Prometheus' text format."""
-        content = await self._within(
+        content = await self._failover.within(
             endpoint, REQUEST_SECONDS, lambda _: self._calls.get(endpoint, "/metrics"), write=False
         )
         return content.decode(errors="replace")
@@ -198,7 +198,7 @@ class EtcdClient:
             async def begin(_: Progress) -> Snapshot:
                 return await self._streaming(stack, endpoint, "/maintenance/snapshot", b"{}", Snapshot)
 
-            yield await self._within(endpoint, MEMBER_SECONDS, begin, write=False)
+            yield await self._failover.within(endpoint, MEMBER_SECONDS, begin, write=False)
 
     # Asking one, or one after the other.
 
@@ -208,17 +208,21 @@ class EtcdClient:
         """Ask that member for what it tells everyone."""
 
         async def ask(progress: Progress) -> T:
-            return await self._calls.call(endpoint, path, body, read, progress, write=False, login=False)
+            return await self._calls.call(
+                endpoint, path, body, read, progress, write=False, open_to_all=True, headers=()
+            )
 
-        answer = await self._within(endpoint, seconds, ask, write=False)
+        answer = await self._failover.within(endpoint, seconds, ask, write=False)
         self._endpoints.alive(endpoint, trio.current_time())
         return answer
 
-    async def _read(self, path: str, body: bytes, read: Callable[[bytes], T]) -> T:
+    async def _read(
+        self, path: str, body: bytes, read: Callable[[bytes], T], headers: Headers = NEED_A_LEADER
+    ) -> T:
         async def ask(endpoint: str, progress: Progress) -> T:
-            return await self._calls.call(endpoint, path, body, read, progress, write=False)
+            return await self._calls.call(endpoint, path, body, read, progress, write=False, headers=headers)
 
-        return await self._first_to_answer(ask)
+        return await self._failover.first_to_answer(ask, REQUEST_SECONDS)
 
     async def _write(
         self, path: str, body: bytes, read: Callable[[bytes], T], seconds: float = REQUEST_SECONDS
@@ -226,60 +230,7 @@ class EtcdClient:
         async def ask(endpoint: str, progress: Progress) -> T:
             return await self._calls.call(endpoint, path, body, read, progress, write=True)
 
-        return await self._first_to_answer(ask, seconds, write=True)
-
-    async def _first_to_answer(
-        self,
-        ask: Callable[[str, Progress], Awaitable[T]],
-        seconds: float = REQUEST_SECONDS,
-        *,
-        write: bool = False,
-    ) -> T:
-        until = trio.current_time() + seconds
-        failures: list[EtcdUnavailable] = []
-        order = self._endpoints.order(trio.current_time())
-        for endpoint in order:
-            left = until - trio.current_time()
-            if left <= 0:
-                break
-            # A write that was sent is not put to another, so it may take all the time there is.
-            patience = left if write or endpoint == order[-1] else min(left, ATTEMPT_SECONDS)
-            try:
-                answer = await self._within(endpoint, patience, partial(ask, endpoint), write=write)
-            except EtcdUnavailable as error:
-                failures.append(error)
-            except EtcdRefused:
-                self._endpoints.answered(endpoint)
-                raise
-            else:
-                self._endpoints.answered(endpoint)
-                return answer
-        if len(failures) == 1:
-            raise failures[0]
-        raise EtcdUnavailable("", f"no endpoint of etcd can be used: {'; '.join(map(str, failures))}")
-
-    async def _within(
-        self, endpoint: str, seconds: float, ask: Callable[[Progress], Awaitable[T]], *, write: bool
-    ) -> T:
-        """Ask one endpoint, and remember if it fails."""
-        progress, started = Progress(), trio.current_time()
-        try:
-            with trio.fail_after(seconds):
-                return await ask(progress)
-        except trio.TooSlowError:
-            unknown = write and progress.sent
-            error: EtcdError = (EtcdOutcomeUnknown if unknown else EtcdUnavailable)(
-                endpoint, f"no answer within {seconds:.2g} s"
-            )
-            self._failed(error)
-            raise error from None
-        except trio.Cancelled:
-            if trio.current_time() - started >= SLOW_SECONDS:
-                self._failed(EtcdUnavailable(endpoint, "it is slow"))
-            raise
-        except (EtcdUnavailable, EtcdOutcomeUnknown) as found:
-            self._failed(found)
-            raise
+        return await self._failover.first_to_answer(ask, seconds, write=True)
 
     async def _streaming(
         self,
@@ -288,7 +239,7 @@ class EtcdClient:
         path: str,
         body: bytes,
         kind: type[S],
-        headers: tuple[tuple[str, str], ...] = (),
+        headers: Headers = (),
     ) -> S:
         """A stream that has begun; it ends with the stack. A token that has ended is renewed once."""
         again = self._calls.can_log_in
@@ -298,7 +249,7 @@ class EtcdClient:
                     reply = await attempt.enter_async_context(
                         self._calls.stream(endpoint, path, body, headers)
                     )
-                    found = kind(endpoint, reply, self._calls, self._failed)
+                    found = kind(endpoint, reply, self._calls, self._failover.failed)
                     await found.begin()
                     stack.push_async_exit(attempt.pop_all())
                     return found
@@ -307,10 +258,6 @@ class EtcdClient:
                     raise
             again = False
             await self._calls.renew(endpoint)
-
-    def _failed(self, error: EtcdError) -> None:
-        if not isinstance(error, EtcdRefused):
-            self._endpoints.failed(error.endpoint, trio.current_time(), error.reason)
 
 
 def _nothing(_content: bytes) -> None:

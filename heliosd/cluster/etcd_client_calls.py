@@ -21,12 +21,18 @@ from .etcd_errors import (
     meaning,
     read_failure,
     refusal,
+    unavailable,
 )
 from .etcd_requests import authenticate_body
 from .etcd_transport import Ask, NoAnswer, Progress, Reply, Transport
 
 LOGIN_PAUSE_SECONDS = 5.0
 """A password that was refused is not shown again for so long: checking one costs etcd much."""
+
+Headers = tuple[tuple[str, str], ...]
+NEED_A_LEADER: Headers = (("Grpc-Metadata-hasleader", "true"),)
+"""Refused at once by a member that has no leader, and so certainly not done. A watch ends when the member has been
+without one for three election timeouts. Source: etcd's `rpctypes.MetadataRequireLeaderKey`."""
 
 T = TypeVar("T")
 
@@ -62,16 +68,17 @@ class Calls:
         progress: Progress,
         *,
         write: bool,
-        login: bool = True,
+        open_to_all: bool = False,
+        headers: Headers = NEED_A_LEADER,
     ) -> T:
-        """One call of the gateway. A token that has ended is renewed once; without `login`, none is got beforehand.
+        """One call of the gateway. A token that has ended is renewed once; for what is open to all none is needed.
 
         `progress` tells, also to who cancels the call, whether it may have been acted on.
         """
         again = bool(self._config.username)
         while True:
-            token = await self._shown(endpoint, login=login)
-            ask = Ask(endpoint, await self._path(endpoint, path), body, token)
+            token = await self._shown(endpoint, login=not open_to_all)
+            ask = Ask(endpoint, await self._path(endpoint, path), body, token, headers)
             status, content = await self._exchange(ask, progress, write=write)
             try:
                 if status == 200:
@@ -89,7 +96,7 @@ class Calls:
 
     @asynccontextmanager
     async def stream(
-        self, endpoint: str, path: str, body: bytes, headers: tuple[tuple[str, str], ...] = ()
+        self, endpoint: str, path: str, body: bytes, headers: Headers
     ) -> AsyncGenerator[Reply, None]:
         """A streaming call that etcd has taken up; read it under `told`."""
         token = await self._shown(endpoint, login=True)
@@ -143,7 +150,7 @@ class Calls:
             case "refused":
                 return refusal(endpoint, failure)
             case "elsewhere":
-                return EtcdUnavailable(endpoint, failure.message)
+                return unavailable(endpoint, failure)
             case "unknown":
                 return EtcdOutcomeUnknown(endpoint, failure.message)
 

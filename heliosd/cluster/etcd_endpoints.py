@@ -60,9 +60,10 @@ class Endpoints:
     def order(self, now: float) -> tuple[str, ...]:
         """All of them, the best first: never empty if one is configured."""
 
-        def rank(item: tuple[str, _Known]) -> tuple[float, bool]:
+        def rank(item: tuple[str, _Known]) -> tuple[float, int, bool]:
             url, known = item
-            return (known.paused_until if known.paused_until > now else 0.0, url != self._current)
+            paused = known.paused_until if known.paused_until > now else 0.0
+            return paused, known.failures, url != self._current
 
         return tuple(url for url, _ in sorted(self._known.items(), key=rank))
 

@@ -2,6 +2,7 @@
 
 EtcdError                 the text is one line: the endpoint and what is wrong
 ├── EtcdUnavailable       nothing was written: no endpoint answered, or what was asked could not even be sent
+│   └── EtcdNoLeader          who answered has no leader: an election, or the quorum is lost
 ├── EtcdOutcomeUnknown    a write was sent and not answered: it may or may not have been done
 └── EtcdRefused           answered with no; nothing was written
     ├── EtcdLoginRefused      the user, the password or the token does not hold, or there is none
@@ -41,6 +42,10 @@ class EtcdError(HeliosError):
 
 class EtcdUnavailable(EtcdError):
     """Nothing was written, and trying again later is right."""
+
+
+class EtcdNoLeader(EtcdUnavailable):
+    """The member that was asked knows no leader."""
 
 
 class EtcdOutcomeUnknown(EtcdError):
@@ -97,6 +102,8 @@ class Failure:
 
 Meaning = Literal["refused", "elsewhere", "unknown"]
 
+NO_LEADER = "etcdserver: no leader"
+
 # etcd 3.4 tells these with various codes (a snapshot without the right is `Unknown`), so the words decide.
 _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
     ("permission denied", EtcdDenied),
@@ -113,7 +120,7 @@ _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
 )
 # Told before anything is proposed, so another member may be asked, even to write.
 _NOT_BEGUN = (
-    *("etcdserver: no leader", "proposal dropped", "too many requests"),
+    *(NO_LEADER, "proposal dropped", "too many requests"),
     *("not supported for learner", "not capable", "unhealthy cluster"),
 )
 # Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable, DataLoss: no word about what was done.
@@ -130,6 +137,11 @@ def refusal(endpoint: str, failure: Failure) -> EtcdRefused:
     kind = next((kind for words, kind in _KINDS if words in failure.message), EtcdRefused)
     hint = next((hint for words, hint in _HINTS.items() if words in failure.message), failure.message)
     return kind(endpoint, hint, failure.code)
+
+
+def unavailable(endpoint: str, failure: Failure) -> EtcdUnavailable:
+    """The failure, where another member may be asked."""
+    return (EtcdNoLeader if failure.message == NO_LEADER else EtcdUnavailable)(endpoint, failure.message)
 
 
 def meaning(failure: Failure, *, write: bool) -> Meaning:
