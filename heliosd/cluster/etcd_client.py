@@ -29,14 +29,7 @@ from .etcd_codec import (
     read_txn,
 )
 from .etcd_endpoints import EndpointHealth, Endpoints
-from .etcd_errors import (
-    EtcdError,
-    EtcdNoLeader,
-    EtcdOutcomeUnknown,
-    EtcdRefused,
-    EtcdTokenEnded,
-    EtcdUnavailable,
-)
+from .etcd_errors import EtcdTokenEnded, EtcdUnavailable
 from .etcd_requests import (
     Compare,
     Op,
@@ -95,6 +88,10 @@ class EtcdClient:
     def learn(self, urls: Iterable[str]) -> None:
         """The members' client URLs as the member list tells them now; see `Endpoints.learn` for those left out."""
         self._endpoints.learn(urls)
+
+    def avoid(self, endpoint: str, reason: str) -> None:
+        """Its member was found to be silent, or behind the others: ask it last for a while."""
+        self._endpoints.failed(self._endpoints.among(endpoint), trio.current_time(), reason)
 
     # Keys.
 
@@ -160,12 +157,14 @@ class EtcdClient:
 
     async def move_leader(self, leader_endpoint: str, target_id: str) -> None:
         """Returns when the target leads. Raises `EtcdNotLeader` if the endpoint is not the leader's."""
-        path, body = "/maintenance/transfer-leadership", move_leader_body(target_id)
+        endpoint, body = self._known(leader_endpoint), move_leader_body(target_id)
 
         async def ask(progress: Progress) -> None:
-            await self._calls.call(leader_endpoint, path, body, _nothing, progress, write=True)
+            await self._calls.call(
+                endpoint, "/maintenance/transfer-leadership", body, _nothing, progress, write=True
+            )
 
-        await self._failover.within(leader_endpoint, MEMBER_SECONDS, ask, write=True)
+        await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
 
     # Leases.
 
@@ -185,35 +184,45 @@ class EtcdClient:
 
     async def metrics_text(self, endpoint: str) -> str:
         """That member's /metrics, in Prometheus' text format."""
+        known = self._known(endpoint)
         content = await self._failover.within(
-            endpoint, REQUEST_SECONDS, lambda _: self._calls.get(endpoint, "/metrics"), write=False
+            known, REQUEST_SECONDS, lambda _: self._calls.get(known, "/metrics")
         )
         return content.decode(errors="replace")
 
     @asynccontextmanager
     async def snapshot(self, endpoint: str) -> AsyncGenerator[Snapshot, None]:
         """That member's database, to be read in the block. Needs the role root where authentication is on."""
+        known = self._known(endpoint)
         async with AsyncExitStack() as stack:
 
             async def begin(_: Progress) -> Snapshot:
-                return await self._streaming(stack, endpoint, "/maintenance/snapshot", b"{}", Snapshot)
+                return await self._streaming(stack, known, "/maintenance/snapshot", b"{}", Snapshot)
 
-            yield await self._failover.within(endpoint, MEMBER_SECONDS, begin, write=False)
+            yield await self._failover.within(known, MEMBER_SECONDS, begin)
 
     # Asking one, or one after the other.
+
+    def _known(self, endpoint: str) -> str:
+        """As it is known. No other may be asked: it would be shown the token."""
+        known = self._endpoints.among(endpoint)
+        if not known:
+            raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
+        return known
 
     async def _at(
         self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], seconds: float
     ) -> T:
         """Ask that member for what it tells everyone."""
+        known = self._known(endpoint)
 
         async def ask(progress: Progress) -> T:
             return await self._calls.call(
-                endpoint, path, body, read, progress, write=False, open_to_all=True, headers=()
+                known, path, body, read, progress, write=False, open_to_all=True, headers=()
             )
 
-        answer = await self._failover.within(endpoint, seconds, ask, write=False)
-        self._endpoints.alive(endpoint, trio.current_time())
+        answer = await self._failover.within(known, seconds, ask)
+        self._endpoints.alive(known, trio.current_time())
         return answer
 
     async def _read(

@@ -35,7 +35,7 @@ class Failover:
         *,
         write: bool = False,
     ) -> T:
-        """Ask one endpoint after the other, by their order, until one answers; a write only if none can have done it."""
+        """Ask one endpoint after the other until one answers; a write only as long as none can have done it."""
         until = trio.current_time() + seconds
         while True:
             failures: list[EtcdUnavailable] = []
@@ -44,10 +44,13 @@ class Failover:
                 left = until - trio.current_time()
                 if left <= 0:
                     break
+                patience = left if endpoint == order[-1] else min(left, ATTEMPT_SECONDS)
                 # A write that was sent is not put to another, so it may take all the time there is.
-                patience = left if write or endpoint == order[-1] else min(left, ATTEMPT_SECONDS)
+                once_sent = left if write else patience
                 try:
-                    answer = await self.within(endpoint, patience, partial(ask, endpoint), write=write)
+                    answer = await self.within(
+                        endpoint, patience, partial(ask, endpoint), write=write, once_sent=once_sent
+                    )
                 except EtcdUnavailable as error:
                     failures.append(error)
                 except EtcdRefused:
@@ -62,17 +65,28 @@ class Failover:
             await trio.sleep(ELECTION_PAUSE_SECONDS)
 
     async def within(
-        self, endpoint: str, seconds: float, ask: Callable[[Progress], Awaitable[T]], *, write: bool
+        self,
+        endpoint: str,
+        seconds: float,
+        ask: Callable[[Progress], Awaitable[T]],
+        *,
+        write: bool = False,
+        once_sent: float = 0.0,
     ) -> T:
-        """Ask one endpoint, and remember if it fails."""
-        progress, started = Progress(), trio.current_time()
+        """Ask one endpoint, and remember if it fails. What was sent has `once_sent` from the start, if that is more."""
+        started = trio.current_time()
         try:
-            with trio.fail_after(seconds):
+            with trio.fail_after(seconds) as scope:
+
+                def sent() -> None:
+                    scope.deadline = max(scope.deadline, started + once_sent)
+
+                progress = Progress(sent)
                 return await ask(progress)
         except trio.TooSlowError:
             unknown = write and progress.sent
             error: EtcdError = (EtcdOutcomeUnknown if unknown else EtcdUnavailable)(
-                endpoint, f"no answer within {seconds:.2g} s"
+                endpoint, f"no answer within {max(seconds, once_sent) if progress.sent else seconds:.2g} s"
             )
             self.failed(error)
             raise error from None

@@ -67,6 +67,10 @@ class Endpoints:
 
         return tuple(url for url, _ in sorted(self._known.items(), key=rank))
 
+    def among(self, url: str) -> str:
+        """The URL as it is known here, however it is written; "" if it is none of these."""
+        return normal(url) if normal(url) in self._known else ""
+
     def answered(self, url: str) -> None:
         """A request was answered: it is asked first from now on."""
         if url in self._known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,12 +57,16 @@ class Ask:
 class Progress:
     """How far a request has come; also to be read after it was cancelled."""
 
+    then: Callable[[], None] | None = None
+    """Called when the request is about to be sent."""
     sent: bool = False
 
     async def trace(self, name: str, _info: Any) -> None:
         """httpcore calls this at each step."""
         if name.endswith("send_request_headers.started"):
             self.sent = True
+            if self.then is not None:
+                self.then()
         await trio.lowlevel.checkpoint()
 
 
