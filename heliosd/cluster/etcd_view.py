@@ -81,14 +81,15 @@ class ClusterView:
         the last one. Without a leader any list will do to know whom to ask.
         """
         told = tuple(sorted(members, key=lambda each: each.id))
-        if by != self.leader:
-            if not self.members or not (self.members_as_of or self.leader):
-                self._take(told, now)
-        elif max(self._elected, self._answers[by].at) <= asked:
-            as_of = self._statuses[by].header.revision
-            if as_of >= self.members_as_of:
-                self.members_as_of = as_of
-                self._take(told, now)
+        if not self.members or not (self.members_as_of or self.leader):
+            self._take(told, now)
+        answer = self._answers.get(by)
+        if answer is None or by != self.leader or max(self._elected, answer.at) > asked:
+            return
+        as_of = self._statuses[by].header.revision
+        if as_of >= self.members_as_of:
+            self.members_as_of = as_of
+            self._take(told, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
         """A member's status came after `seconds`; it counts for the member that answered.
@@ -196,6 +197,16 @@ class ClusterView:
     def failures(self) -> dict[str, str]:
         """The members that did not answer the last time, each with the reason."""
         return dict(self._reasons)
+
+    def judged(self, now: Instant) -> dict[str, bool]:
+        """The health of the members of which this node may judge: those that answered the last time, and those that
+        have not for so long that it counts."""
+        healths = (*self.latency.peer_health(now), *self._own_health.peer_health(now))
+        return {
+            each.peer_id: each.healthy
+            for each in healths
+            if not each.healthy or (each.peer_id in self._answers and not each.consecutive_errors)
+        }
 
     def quorum_answers(self, now: Instant) -> bool:
         """Whether a quorum of the voters has answered lately, whatever they said."""
