@@ -147,7 +147,7 @@ async def whole_daemon(
     """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
     it speaks TLS."""
     source = Source()
-    monkeypatch.setattr(daemon, "SimulatedBackend", lambda **_: source)
+    monkeypatch.setattr(daemon, "backend_of", lambda *_: source)
     with stdlib.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     quiet = {"status_interval": 60.0, "latency_interval": 60.0, "uptime_interval": 60.0}
