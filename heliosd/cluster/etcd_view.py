@@ -67,6 +67,8 @@ class ClusterView:
         self._election = Election()
         self._answers: dict[str, Answer] = {}
         self._statuses: dict[str, MemberStatus] = {}
+        self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
+        """When each member's last two answers came, and the revision of its store in them."""
         self._reasons: dict[str, str] = {}
         self._turns: list[Turn] = []
         self._changed = self._elected = float("-inf")
@@ -75,7 +77,7 @@ class ClusterView:
     # What is heard
 
     def listed(self, by: str, members: Sequence[Member], asked: float, now: Instant) -> None:
-        """The member `by` listed these members; it was asked at `asked`, after its latest status had come.
+        """The member `by` listed these members; it was asked at `asked`.
 
         etcd 3.4 lists what the asked member has applied. So only a leader's list is believed, and none from before
         the last one. Without a leader any list will do to know whom to ask.
@@ -83,13 +85,13 @@ class ClusterView:
         told = tuple(sorted(members, key=lambda each: each.id))
         if not self.members or not (self.members_as_of or self.leader):
             self._take(told, now)
-        answer = self._answers.get(by)
-        if answer is None or by != self.leader or max(self._elected, answer.at) > asked:
-            return
-        as_of = self._statuses[by].header.revision
-        if as_of >= self.members_as_of:
-            self.members_as_of = as_of
-            self._take(told, now)
+        if by == self.leader and self._elected <= asked:
+            # A status that came while the list was under way says nothing about how old the list is.
+            heard = reversed(self._revisions.get(by, ()))
+            as_of = next((revision for at, revision in heard if at <= asked), -1)
+            if as_of >= self.members_as_of:
+                self.members_as_of = as_of
+                self._take(told, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
         """A member's status came after `seconds`; it counts for the member that answered.
@@ -103,6 +105,8 @@ class ClusterView:
         if asked_member not in ("", member):
             self.failed(asked_member, f"another member answers at its address ({member})", now)
         self._statuses[member] = status
+        latest = self._revisions.get(member, ())[-1:]
+        self._revisions[member] = (*latest, (now.mono, status.header.revision))
         self._answers[member] = Answer(status.leader, status.raft_term, now.mono - seconds, now.mono)
         self._reasons.pop(member, None)
         self._health(self._tracker(member).succeeded(member, "probe", seconds, now))
@@ -256,7 +260,7 @@ class ClusterView:
                 self._turns.append(Lost(self.leader, self.term))
             self._take((), now)
             self._election = Election()
-            self._answers, self._statuses, self._reasons = {}, {}, {}
+            self._answers, self._statuses, self._revisions, self._reasons = {}, {}, {}, {}
             self.members_as_of = 0
             self._turns.append(OtherCluster(cluster_id))
         self.cluster_id = cluster_id
@@ -277,7 +281,7 @@ class ClusterView:
         for gone in before - {each.id for each in members}:
             for tracker in (self.latency, self._own_health):
                 tracker.remove_peer(gone)
-            for kept in (self._answers, self._statuses, self._reasons):
+            for kept in (self._answers, self._statuses, self._revisions, self._reasons):
                 kept.pop(gone, None)
 
     def _tracker(self, member: str) -> LatencyTracker:

@@ -254,6 +254,19 @@ def test_a_list_asked_before_its_teller_led_is_not_believed() -> None:
     assert seen.view.members_as_of == 0
 
 
+def test_a_status_that_comes_while_a_list_is_under_way_does_not_make_it_newer() -> None:
+    seen = led_by_b()
+    asked = seen.mono
+    seen.revision = 30
+    seen.poll(B)
+    seen.view.listed(B, THREE[:2], asked, seen.now)
+    assert (len(seen.view.members), seen.view.members_as_of) == (2, 7)
+    seen.poll(B)
+    seen.poll(B)
+    seen.view.listed(B, THREE, asked, seen.now)
+    assert len(seen.view.members) == 2
+
+
 def test_members_never_go_back_to_an_older_list() -> None:
     seen = led_by_b()
     four = (*THREE, member("1", "etcd-4"))
