@@ -7,21 +7,22 @@ a change twice; what is not newer than what was applied counts for nothing.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
 from msgspec import Struct
 
-from ..durable import LoggedEvent
 from ..events import MetricsMoved, Renumbered
-from .custom_metrics import MetricSet, MetricView
+from .custom_metrics import MetricSet
 from .etcd_codec import Header, KeyValue, RangeResult, WatchBatch
 from .etcd_keys import Layout, Part, Place
 from .etcd_log import Head, SeenHead, SeenMembers, read_head, read_members
+from .etcd_news import Gathered, News, logged, newest
 from .etcd_writes import SeenMetrics
+
+__all__ = ["Known", "Learner", "Mirror", "News", "Observer", "Revoked"]
 
 
 class Observer(Struct, frozen=True, kw_only=True):
@@ -56,20 +57,6 @@ class Known:
     seq: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class News:
-    """What a reading or a batch of the watch brought."""
-
-    told: tuple[LoggedEvent | MetricsMoved | Renumbered, ...] = ()
-    """For the hub, in the order of revisions."""
-    revoked: Mapping[str, float] = field(default_factory=dict)
-    """Tokens that were revoked anew: `jti` -> Unix seconds."""
-    changed: frozenset[Part] = frozenset()
-    """The parts of the mirror that differ from before."""
-    unreadable: tuple[bytes, ...] = ()
-    """Keys whose values are none of heliosd's; they are passed over."""
-
-
 class Mirror:
     """The state under the prefix. To be read only; `load` comes before `apply`."""
 
@@ -93,8 +80,6 @@ class Mirror:
         self._max_events = max_events
         self._before = before
         self._metric_revisions: dict[str, int] = {}
-        self._at: set[bytes] | None = None
-        """The keys that are applied at `revision`; None: all."""
         self._epoch = ""
         self._seq = 0
         """What was told last."""
@@ -136,9 +121,9 @@ class Mirror:
         first = not self.cluster_id
         known = self._before if first else self.known
         set_back = known is not None and _set_back(known, header)
-        old = self._shape()
-        gathered = _Gathered(None if first or set_back else self._metric_revisions)
-        self.cluster_id, self.revision, self._at = header.cluster_id, header.revision, None
+        old, revoked = self._shape(), self.revoked
+        gathered = Gathered(None if first or set_back else self._metric_revisions)
+        self.cluster_id, self.revision = header.cluster_id, header.revision
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
         self.metrics.clear()
@@ -156,28 +141,27 @@ class Mirror:
         ):
             self._void = head.epoch
         self._tell(gathered)
+        gathered.revoked = {jti: at for jti, at in self.revoked.items() if jti not in revoked}
         new = self._shape()
         return gathered.news({part for part in new if first or new[part] != old[part]})
 
     def apply(self, batch: WatchBatch) -> News:
         """Take over what the watch of the whole prefix delivered. A batch of another cluster is passed over, and
         so is what was applied already."""
-        gathered = _Gathered(self._metric_revisions)
+        gathered = Gathered(self._metric_revisions)
         changed: set[Part] = set()
         if batch.header.cluster_id != self.cluster_id:
             return News()
         for revision, group in groupby(batch.events, key=lambda event: event.kv.mod_revision):
-            if revision < self.revision or (revision == self.revision and self._at is None):
+            # All of a revision comes in one batch.
+            if revision <= self.revision:
                 continue
-            if revision > self.revision:
-                self.revision, self._at = revision, set()
+            self.revision = revision
             # In the order of keys, as a reading has it.
             for event in sorted(group, key=lambda event: event.kv.key):
                 place = self._layout.place(event.kv.key)
-                if place is None or event.kv.key in (self._at or ()):
+                if place is None:
                     continue
-                if self._at is not None:
-                    self._at.add(event.kv.key)
                 changed.add(place.part)
                 if event.kind == "put":
                     self._put(place, event.kv, gathered)
@@ -198,7 +182,7 @@ class Mirror:
             "revoked": self.revoked,
         }
 
-    def _put(self, place: Place, kv: KeyValue, gathered: _Gathered) -> None:
+    def _put(self, place: Place, kv: KeyValue, gathered: Gathered) -> None:
         name = place.name
         try:
             match place.part:
@@ -209,7 +193,7 @@ class Mirror:
                 case "observer":
                     self.observer = kv.value.decode()
                 case "events":
-                    event = _logged(kv.value)
+                    event = logged(kv.value)
                     if self._layout.event(event.seq) == kv.key:
                         gathered.events[event.seq] = event
                 case "metrics":
@@ -228,14 +212,18 @@ class Mirror:
         except (msgspec.MsgspecError, ValueError):
             gathered.unreadable.append(kv.key)
 
-    def _put_metric(self, name: str, kv: KeyValue, gathered: _Gathered) -> None:
+    def _put_metric(self, name: str, kv: KeyValue, gathered: Gathered) -> None:
         if kv.version == 1:
             # Registered anew, it is the newest one.
             self.metrics.remove(name)
         before = gathered.metric_revisions
         moved = before is not None and kv.version > 1 and before.get(name) != kv.mod_revision
         self._metric_revisions[name] = kv.mod_revision
-        self.metrics.put(name, kv.value)
+        try:
+            self.metrics.put(name, kv.value)
+        except msgspec.MsgspecError:
+            self.metrics.remove(name)
+            raise
         if moved:
             gathered.moved[name] = self.metrics.view(name)
 
@@ -261,12 +249,12 @@ class Mirror:
                 # Trimmed, or their leases have run out.
                 pass
 
-    def _tell(self, gathered: _Gathered) -> None:
+    def _tell(self, gathered: Gathered) -> None:
         """Close a revision, or a reading."""
         head = self.head.head
         if head is not None and not self.needs_birth:
             if head.epoch != self._epoch:
-                kept = _newest(gathered.events, head.seq, self._max_events)
+                kept = newest(gathered.events, head.seq, self._max_events)
                 gathered.told.append(Renumbered(epoch=head.epoch, seq=head.seq, kept=kept))
                 self._epoch, self._seq = head.epoch, head.seq
                 self._epochs.add(head.epoch)
@@ -281,55 +269,12 @@ class Mirror:
             gathered.told.append(MetricsMoved(metrics=dict(gathered.moved)))
             gathered.moved.clear()
 
-    def _skip(self, seq: int, gathered: _Gathered) -> None:
+    def _skip(self, seq: int, gathered: Gathered) -> None:
         """What was not told up to `seq` is gone."""
         if self._seq < seq:
             lost = (self._seq + 1, seq)
             gathered.told.append(Renumbered(epoch=self._epoch, seq=seq, lost=lost))
             self._seq = seq
-
-
-class _Gathered:
-    """What comes together while a reading or a batch is taken over."""
-
-    def __init__(self, metric_revisions: Mapping[str, int] | None) -> None:
-        self.metric_revisions = metric_revisions
-        """What is known of the metrics' values before; None: no value is news."""
-        self.told: list[LoggedEvent | MetricsMoved | Renumbered] = []
-        self.events: dict[int, LoggedEvent] = {}
-        self.moved: dict[str, MetricView] = {}
-        self.revoked: dict[str, float] = {}
-        self.unreadable: list[bytes] = []
-
-    def news(self, changed: set[Part]) -> News:
-        return News(
-            told=tuple(self.told),
-            revoked=self.revoked,
-            changed=frozenset(changed),
-            unreadable=tuple(self.unreadable),
-        )
-
-
-class _Payload(Struct):
-    type: str
-    timestamp: datetime
-    seq: int
-
-
-_payload_decoder = msgspec.json.Decoder(_Payload)
-
-
-def _logged(payload: bytes) -> LoggedEvent:
-    told = _payload_decoder.decode(payload)
-    return LoggedEvent(told.seq, told.timestamp.timestamp(), told.type, payload)
-
-
-def _newest(events: Mapping[int, LoggedEvent], seq: int, at_most: int) -> tuple[LoggedEvent, ...]:
-    """The events that end with `seq`, without a hole."""
-    oldest = seq + 1
-    while oldest - 1 in events and seq + 1 - oldest < at_most:
-        oldest -= 1
-    return tuple(events[each] for each in range(oldest, seq + 1))
 
 
 def _set_back(known: Known, header: Header) -> bool:
