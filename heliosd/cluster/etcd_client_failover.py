@@ -73,7 +73,7 @@ class Failover:
         write: bool = False,
         once_sent: float = 0.0,
     ) -> T:
-        """Ask one endpoint, and remember if it fails. What was sent has `once_sent` from the start, if that is more."""
+        """Ask one endpoint, and remember if it fails. What was sent has `once_sent` instead, if that is more."""
         started = trio.current_time()
         try:
             with trio.fail_after(seconds) as scope:

@@ -32,6 +32,7 @@ class _Stream:
         self._failed = failed
         self._cut = Lines()
         self._lines: deque[bytes] = deque()
+        self._ended = False
 
     def __aiter__(self) -> Self:
         return self
@@ -43,12 +44,11 @@ class _Stream:
     async def _line(self) -> bytes | None:
         """The next line; None at the end. Raises `NoAnswer`."""
         await trio.lowlevel.checkpoint()
-        while not self._lines:
-            try:
-                self._lines.extend(self._cut.feed(await anext(self._reply.chunks)))
-            except StopAsyncIteration:
-                return None
-        return self._lines.popleft()
+        while not (self._lines or self._ended):
+            chunk = await anext(self._reply.chunks, None)
+            self._ended = chunk is None
+            self._lines.extend(self._cut.finish() if chunk is None else self._cut.feed(chunk))
+        return self._lines.popleft() if self._lines else None
 
 
 class Watch(_Stream):

@@ -172,6 +172,10 @@ class Lines:
                 raise NotEtcd(f"a line is longer than {self._max_bytes} bytes")
         return lines
 
+    def finish(self) -> list[bytes]:
+        """At the end of the stream: the last line, if it had no end. etcd's errors have none."""
+        return self.feed(b"\n")
+
 
 def read_range(content: bytes) -> RangeResult:
     """The answer of /kv/range."""

@@ -8,6 +8,7 @@ import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -60,10 +61,14 @@ class Progress:
     then: Callable[[], None] | None = None
     """Called when the request is about to be sent."""
     sent: bool = False
+    greeted: bool = False
+    """A TLS handshake was begun, in this request."""
 
     async def trace(self, name: str, _info: Any) -> None:
         """httpcore calls this at each step."""
-        if name.endswith("send_request_headers.started"):
+        if name.endswith("start_tls.started"):
+            self.greeted = True
+        elif name.endswith("send_request_headers.started"):
             self.sent = True
             if self.then is not None:
                 self.then()
@@ -97,6 +102,7 @@ class Transport:
 
     def __init__(self, config: EtcdConfig) -> None:
         self._files = (config.ca_cert, config.client_cert, config.client_key)
+        self._shows_certificate = config.client_cert is not None
         self._loaded: object = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         self._client = httpx.AsyncClient(
@@ -146,10 +152,11 @@ class Transport:
         try:
             response = await self._client.send(request, stream=True)
         except FAULTS as error:
-            raise no_answer(error, progress) from None
+            raise no_answer(error, ask, progress, self._shows_certificate) from None
         chunks = response.aiter_raw()
+        told = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
         try:
-            yield Reply(response.status_code, _Chunks(chunks, progress))
+            yield Reply(response.status_code, _Chunks(chunks, told))
         finally:
             with trio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await _unwind(chunks)
@@ -180,9 +187,9 @@ class Transport:
 class _Chunks:
     """The parts of a body, with httpx's errors told as `NoAnswer`."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], progress: Progress) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], told: Callable[[Exception], NoAnswer]) -> None:
         self._chunks = chunks
-        self._progress = progress
+        self._told = told
 
     def __aiter__(self) -> Self:
         return self
@@ -191,7 +198,7 @@ class _Chunks:
         try:
             return await anext(self._chunks)
         except FAULTS as error:
-            raise no_answer(error, self._progress) from None
+            raise self._told(error) from None
 
 
 async def _unwind(chunks: AsyncIterator[bytes]) -> None:
@@ -202,38 +209,48 @@ async def _unwind(chunks: AsyncIterator[bytes]) -> None:
             pass
 
 
-def no_answer(error: Exception, progress: Progress) -> NoAnswer:
-    """What httpx raised, in one line, and whether the request may have been acted on."""
+def no_answer(error: Exception, ask: Ask, progress: Progress, certificate: bool) -> NoAnswer:
+    """What httpx raised, in one line, and whether the request may have been acted on.
+
+    `certificate`: a client certificate was shown.
+    """
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return NoAnswer(f"its certificate is not trusted: {cause.verify_message}", sent=False)
         if isinstance(cause, ssl.SSLError):
             reason = (cause.reason or "").upper()
+            if "EOF" in reason:
+                break
             begun = not any(words in reason for words in _HANDSHAKE_ALERTS)
-            return NoAnswer(_of_tls(reason or str(cause)), sent=progress.sent and begun)
+            return NoAnswer(_of_tls(reason or str(cause), certificate), sent=progress.sent and begun)
     if isinstance(error, httpx.ConnectTimeout):
         return NoAnswer(f"no connection within {CONNECT_SECONDS:g} s", sent=False)
     if isinstance(error, httpx.PoolTimeout):
         return NoAnswer(f"all {MAX_CONNECTIONS} connections to etcd are in use", sent=False)
+    if progress.greeted and not progress.sent:
+        return NoAnswer("it broke off the TLS handshake; is it http?", sent=False)
     for cause in reversed(causes):
         if isinstance(cause, socket.gaierror):
             return NoAnswer(f"its name cannot be resolved: {cause.strerror}", sent=False)
         if isinstance(cause, OSError) and cause.errno is not None:
             return NoAnswer(os.strerror(cause.errno).lower(), sent=progress.sent)
+    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
+        hint = "; is it https?" if ask.endpoint.startswith("http:") else ""
+        return NoAnswer(f"it closed the connection without an answer{hint}", sent=progress.sent)
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
         told = str(error) or "the connection broke"
         return NoAnswer(told[:1].lower() + told[1:], sent=progress.sent)
     return NoAnswer(f"{type(error).__name__}: {error}", sent=progress.sent)
 
 
-def _of_tls(reason: str) -> str:
-    if "CERTIFICATE_REQUIRED" in reason:
+def _of_tls(reason: str, certificate: bool) -> str:
+    if "ALERT" in reason and "CERTIFICATE" in reason and not certificate:
         return "it wants a client certificate, and none is configured"
     if "ALERT" in reason and any(words in reason for words in _HANDSHAKE_ALERTS):
         return f"it refused our certificate: {reason.rpartition('ALERT_')[2].replace('_', ' ').lower()}"
     if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return "it does not speak TLS; is its URL http?"
+        return "it does not speak TLS; is it http?"
     return f"TLS failed: {reason.replace('_', ' ').lower()}"
 
 
