@@ -35,7 +35,7 @@ from .etcd_exposition import Measured, mean_since
 from .etcd_follow import Follow
 from .etcd_keys import Layout
 from .etcd_mirror import Known, Mirror
-from .etcd_mirror import News as Heard
+from .etcd_news import News as Heard
 from .etcd_polls import Polls
 from .etcd_presence import LogLease, Presence
 from .etcd_revocations import Revocations

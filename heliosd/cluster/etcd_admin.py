@@ -176,6 +176,9 @@ def _told(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:
     match error:
         case EtcdOutcomeUnknown():
             return OutcomeUnknown()
+        case EtcdUnavailable() if "unhealthy cluster" in error.reason:
+            # For five seconds after any member was away, etcd lets nobody change the members.
+            return Conflict("etcd refuses while not all members have been there for 5 s: try again")
         case EtcdUnavailable():
             return NoLeader()
         case _:

@@ -17,7 +17,8 @@ from .etcd_client import EtcdClient
 from .etcd_codec import RangeResult
 from .etcd_errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
 from .etcd_keys import Layout
-from .etcd_mirror import Mirror, News
+from .etcd_mirror import Mirror
+from .etcd_news import News
 from .etcd_troubles import Troubles
 
 log = logging.getLogger(__name__)

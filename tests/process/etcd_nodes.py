@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 
-from daemon_process import Daemon, running, write_config
+from daemon_process import Daemon, logging_process, write_config
 from etcd_cluster import EtcdCluster
 
 SECRET = "0123456789abcdef" * 4
@@ -48,6 +49,14 @@ def etcd_config(
     )
 
 
+def starting(folder: Path, config: Path) -> AbstractContextManager[Daemon]:
+    """A process that has been started and need not listen yet."""
+    state = folder / "state"
+    state.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-m", "heliosd", "serve", "--config", str(config)]
+    return logging_process(command, config, {"STATE_DIRECTORY": str(state)})
+
+
 @contextmanager
 def beside(
     folder: Path, cluster: EtcdCluster, names: Sequence[str] = ("etcd-1", "etcd-2", "etcd-3"), etcd: str = ""
@@ -59,5 +68,8 @@ def beside(
         for place, name in enumerate(names):
             near_first = urls[place:] + urls[:place]
             config = etcd_config(folder / name, name, cluster, endpoints=near_first, etcd=etcd)
-            daemons.append(stack.enter_context(running(folder / name, config)))
+            daemons.append(stack.enter_context(starting(folder / name, config)))
+        for daemon in daemons:
+            daemon.wait_listening()
+            daemon.wait_ready()
         yield daemons
