@@ -167,7 +167,7 @@ def read_failure(status: int, content: bytes) -> Failure:
     text = content[:MAX_REASON_CHARS].decode(errors="replace").strip()
     if code == UNIMPLEMENTED:
         text = "there is no JSON gateway of etcd's here (status 404)"
-    return Failure(code, one_line(text or f"answered with status {status}"))
+    return Failure(code, one_line(text) or f"answered with status {status}")
 
 
 def failure_in(answer: dict[str, object]) -> Failure | None:
@@ -177,7 +177,7 @@ def failure_in(answer: dict[str, object]) -> Failure | None:
     message, code = told.get("message", inner), told.get("code", told.get("grpc_code", 2))
     if not isinstance(message, str) or not (message or "error" in answer):
         return None
-    return Failure(code if isinstance(code, int) else 2, one_line(message or "an error without words"))
+    return Failure(code if isinstance(code, int) else 2, one_line(message) or "an error without words")
 
 
 def one_line(text: str) -> str:

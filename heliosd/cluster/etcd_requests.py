@@ -6,6 +6,7 @@ and decimal text there; ids of leases are decimal text in both. Source: etcd's `
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -18,6 +19,7 @@ MAX_REQUEST_BYTES = 1_572_864
 """etcd's default for a whole write (`--max-request-bytes`)."""
 MAX_LEASE_SECONDS = 9_000_000_000
 NO_LEASE = "0"
+_MEMBER_ID = re.compile("[0-9a-f]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,8 +157,8 @@ def authenticate_body(username: str, password: str) -> bytes:
 
 
 def decimal(member_id: str) -> str:
-    """The id as the gateway wants it. Raises ValueError if it is not hexadecimal text of up to 64 bits."""
-    if not member_id.isalnum() or int(member_id, 16) >= 2**64:
+    """The id as the gateway wants it. Raises ValueError if it is not lower-case hexadecimal of up to 64 bits."""
+    if not _MEMBER_ID.fullmatch(member_id):
         raise ValueError(f"not the id of a member: {member_id!r}")
     return str(int(member_id, 16))
 
