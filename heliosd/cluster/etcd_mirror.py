@@ -213,9 +213,6 @@ class Mirror:
             gathered.unreadable.append(kv.key)
 
     def _put_metric(self, name: str, kv: KeyValue, gathered: Gathered) -> None:
-        if kv.version == 1:
-            # Registered anew, it is the newest one.
-            self.metrics.remove(name)
         before = gathered.metric_revisions
         moved = before is not None and kv.version > 1 and before.get(name) != kv.mod_revision
         self._metric_revisions[name] = kv.mod_revision
