@@ -258,6 +258,17 @@ def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> N
     assert numbers(follow(mirror, restored)) == [1]
 
 
+def test_numbers_that_came_twice_already_are_not_told(etcd: Etcd) -> None:
+    mirror, restored = set_back(etcd)
+    for _ in range(5):
+        etcd.put(LAYOUT.observer, b"n")
+    follow(mirror, etcd)
+    tell(restored, times=4)
+    assert restored.revision < mirror.revision
+    assert reread(mirror, restored).told == ()
+    assert mirror.needs_birth
+
+
 def test_a_start_knows_what_was_told_before_it(etcd: Etcd) -> None:
     mirror, restored = set_back(etcd)
     assert loaded(restored, before=mirror.known).needs_birth
