@@ -163,8 +163,8 @@ class EtcdBackend:
             if self._mirror.needs_birth:
                 return "the cluster's event log has not begun"
             return self._view.why_not_ready()
-        refused = next(iter(self.troubles.refusals().values()), None)
-        return refused or self._view.why_not_ready() or self._unread()
+        reasons = (*self.troubles.refusals().values(), self._view.why_not_ready(), self._unread())
+        return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
 
     def _unread(self) -> str | None:
         """Why what is under the prefix may not be what is known of it here; None: it is."""
