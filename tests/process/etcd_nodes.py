@@ -178,7 +178,7 @@ class Nodes:
                 late.append(max(heard(each)[0][0] for each in listeners) - shown)
                 self.cluster.restart(place)
                 self.wait_whole()
-                log = self._compared(listeners)
+                log = self.compared(listeners)
                 elected = [event["data"]["leader"] for event in log if event["type"] == "state_change"]
                 assert elected == ["", leader], "lost and elected, once each"
         return late
@@ -256,13 +256,13 @@ class Nodes:
             assert not any(status["stale"] for status in self.statuses())
             told_leaders = [
                 event["data"]["leader"]
-                for event in self._compared(listeners)
+                for event in self.compared(listeners)
                 if event["type"] == "state_change"
             ]
             assert "" in told_leaders, "the loss is in the log afterwards"
             assert told_leaders[-1] == self.statuses()[0]["leader"]["id"]
 
-    def _compared(self, listeners: list[Listener]) -> list[dict[str, Any]]:
+    def compared(self, listeners: list[Listener]) -> list[dict[str, Any]]:
         """All have heard the same events under the same numbers, without a hole: these."""
         newest = max((event["seq"] for each in listeners for event in each.events()), default=0)
         wait_until(lambda: all(each.events() and each.events()[-1]["seq"] >= newest for each in listeners))
@@ -271,22 +271,22 @@ class Nodes:
         assert [e["seq"] for e in logs[0]] == list(range(logs[0][0]["seq"], newest + 1))
         return logs[0]
 
-    def stop_the_member_in_use(self) -> None:
-        """SIGSTOP of the member that the first heliosd prefers; its reads and writes go on."""
+    def stop_the_member_in_use(self, place: int = 0) -> None:
+        """SIGSTOP of a member; the heliosd beside it goes on hearing and writing within five seconds."""
         self.wait_whole()
-        place = 0
+        near, far = self.daemons[place], self.daemons[(place + 1) % 3]
         with (
-            listening(self.daemons[0], self.daemons[0].token()) as listener,
-            self.daemons[1].client() as http,
+            listening(near, near.token()) as listener,
+            far.client() as http,
         ):
             assert http.post(METRICS, json={"name": "app_stop", "type": "counter"}).status_code == 201
             wait_until(lambda: bool(listener.of("custom_metrics")))
             self.cluster.stop(place)
             stopped = time.monotonic()
             try:
-                self._write_until_heard(listener, stopped + 8.0)
+                self._write_until_heard(far, listener, stopped + 8.0)
                 assert time.monotonic() - stopped < 5.0
-                wait_until(lambda: self._writes(self.daemons[0]), 5.0)
+                wait_until(lambda: self._writes(near), 5.0)
             finally:
                 self.cluster.cont(place)
             self.wait_whole()
@@ -296,12 +296,12 @@ class Nodes:
         with daemon.client() as http:
             return http.put(METRICS, json={"name": "app_stop"}).status_code == 200
 
-    def _write_until_heard(self, listener: Listener, deadline: float) -> None:
-        """Write through the other heliosd until the first one's client hears of a value."""
+    def _write_until_heard(self, daemon: Daemon, listener: Listener, deadline: float) -> None:
+        """Write through one heliosd until another one's client hears of a value."""
         before = time.monotonic()
         wrote = False
         while time.monotonic() < deadline:
-            wrote = self._writes(self.daemons[1]) or wrote
+            wrote = self._writes(daemon) or wrote
             if wrote and any(
                 at > before and "seq" not in message for at, message in listener.of("custom_metrics")
             ):
