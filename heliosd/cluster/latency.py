@@ -138,9 +138,10 @@ class LatencyTracker:
         return self._turned(peer_id, peer, now)
 
     def round_trip(self, peer_id: str, seconds: float | None) -> None:
-        """The members themselves have lately measured this mean round trip to the peer; None: nothing lately."""
+        """A member itself has measured this mean round trip to the peer; None: nothing since the last time, which
+        then still holds (etcd measures every 30 s)."""
         peer = self._peers.get(peer_id)
-        if peer is not None:
+        if peer is not None and seconds is not None:
             peer.round_trip = seconds
 
     def check(self, now: Instant) -> list[HealthTurned]:
