@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import trio
 from etcd_cluster import EtcdCluster
@@ -24,6 +24,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config import EtcdConfig, HistoryConfig
 from heliosd.durable import LoggedEvent
+from heliosd.errors import Conflict
 from heliosd.events import Happened, MetricsMoved, News, Provisional, Renumbered, Stamped
 from heliosd.messages import of_event
 
@@ -131,6 +132,21 @@ async def living(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) ->
         with trio.fail_after(5):
             await backend.close()
         nursery.cancel_scope.cancel()
+
+
+T = TypeVar("T")
+
+
+async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -> T:
+    """etcd changes its members only once all of them have been there for five seconds."""
+    with trio.fail_after(seconds):
+        while True:
+            try:
+                return await change()
+            except Conflict as conflict:
+                if "5 s" not in conflict.message:
+                    raise
+                await trio.sleep(0.3)
 
 
 def register(name: str, kind: Any = "counter") -> RegisterMetric:

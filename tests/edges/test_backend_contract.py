@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import trio
-from backend_parts import Subject, add, etcd_backend, living, now, put, register, simulated_backend
+from backend_parts import Subject, add, etcd_backend, living, now, patiently, put, register, simulated_backend
 from etcd_cluster import EtcdCluster
 from simulated_parts import MemoryStore
 
@@ -143,30 +143,18 @@ async def test_a_refusal_is_answered_and_changes_nothing(subject: Subject) -> No
     assert len(subject.events("custom_metrics")) == 1
 
 
-async def added_patiently(subject: Subject, peer: Peer) -> Peer:
-    """etcd changes its members only once all of them have been there for five seconds."""
-    with trio.fail_after(15):
-        while True:
-            try:
-                return await subject.backend.add_peer(peer)
-            except Conflict as conflict:
-                if "5 s" not in conflict.message:
-                    raise
-                await trio.sleep(0.5)
-
-
 async def test_a_peer_is_added_and_removed_and_both_are_told(subject: Subject) -> None:
     backend = subject.backend
     before = {peer.id for peer in backend.status().peers}
     address = "127.0.0.1:7999"
-    added = await added_patiently(subject, Peer("node-9", address))
+    added = await patiently(lambda: backend.add_peer(Peer("node-9", address)))
     assert added.address == address
     assert {peer.id for peer in backend.status().peers} == before | {added.id}
     with pytest.raises(Conflict):
         await backend.add_peer(Peer("node-8", address))
     with pytest.raises(Conflict):
         await backend.add_peer(Peer(added.id, "127.0.0.1:7998"))
-    assert await backend.remove_peer(added.id) == added
+    assert await patiently(lambda: backend.remove_peer(added.id)) == added
     assert {peer.id for peer in backend.status().peers} == before
     with pytest.raises(NotFound):
         await backend.remove_peer(added.id)
