@@ -15,6 +15,7 @@ import trio
 from ..clock import Instant
 from .etcd_client import EtcdClient
 from .etcd_codec import Member
+from .etcd_endpoints import normal
 from .etcd_errors import EtcdError, EtcdUnavailable
 from .etcd_exposition import Measured, measured
 from .etcd_troubles import Troubles
@@ -22,6 +23,7 @@ from .etcd_view import ClusterView, Turn
 
 SILENT_SECONDS = 0.9
 """A member that has not answered for so long, after a poll that failed, is silent."""
+FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is looked at so often at least: that nobody answers is news, too."""
 LIST_SECONDS = 2.0
@@ -54,6 +56,8 @@ class Polls:
         self._turned = turned
         self._read = read
         self._troubles = troubles
+        self._behind: dict[str, str] = {}
+        """Configured endpoint -> the member that answered there last, for those that no member tells as its own."""
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
@@ -72,15 +76,18 @@ class Polls:
         self._list_now.set()
 
     def url_of(self, member: Member) -> str:
-        """Where the member is asked; "" if none of its URLs can be used."""
+        """Where the member is asked: at a URL that it tells, or, if there it is silent, at a configured one behind
+        which it was found. "" if there is neither."""
         known = {each.url for each in self._client.endpoints()}
-        return next((url.rstrip("/") for url in member.client_urls if url.rstrip("/") in known), "")
+        told = next((url for url in map(normal, member.client_urls) if url in known), "")
+        found = next((url for url, behind in self._behind.items() if behind == member.id), "")
+        return found or told if member.id in self._failing_since else told or found
 
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may hear nothing, or nothing new; "" if it may go on."""
         now = self._now().mono
         for member in self._view.members:
-            if self.url_of(member) == url:
+            if self.url_of(member) == url and url not in self._behind:
                 if now - self._failing_since.get(member.id, now) >= SILENT_SECONDS:
                     return "it does not answer"
                 if now - self._behind_since.get(member.id, now) >= BEHIND_SECONDS:
@@ -106,6 +113,10 @@ class Polls:
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
+                for url in self._nameless():
+                    if url not in self._asking and now.mono >= self._due.get(url, 0.0):
+                        self._asking.add(url)
+                        nursery.start_soon(self._find, url)
                 self._look()
                 due = min((self._due.get(each.id, now.mono) for each in self._view.to_poll()), default=0.0)
                 pause = min(LOOK_SECONDS, due - now.mono) if due > now.mono else LOOK_SECONDS
@@ -121,8 +132,13 @@ class Polls:
                 return
             status = await self._client.status(url)
             now = self._now()
-            self._failing_since.pop(member.id, None)
-            self._view.answered(member.id, status, now.mono - began.mono, now)
+            asked = member.id
+            if url in self._behind:
+                asked = ""
+                self._behind[url] = status.header.member_id
+            else:
+                self._failing_since.pop(member.id, None)
+            self._view.answered(asked, status, now.mono - began.mono, now)
         except EtcdError as error:
             self._failed(member.id, error.reason)
         finally:
@@ -131,6 +147,31 @@ class Polls:
         self._look()
         now = self._now()
         self._due[member.id] = began.mono + self._view.poll_after(self._poll_interval, now)
+        self._sooner.set()
+
+    def _nameless(self) -> list[str]:
+        """Configured endpoints that no member tells as its own, and of which it is not known who is behind them:
+        members may tell URLs that mean nothing here."""
+        told = {url for member in self._view.members for url in map(normal, member.client_urls)}
+        return [
+            each.url
+            for each in self._client.endpoints()
+            if each.configured and each.url not in told and each.url not in self._behind
+        ]
+
+    async def _find(self, url: str) -> None:
+        """Find out who is behind a configured endpoint."""
+        began = self._now()
+        try:
+            status = await self._client.status(url)
+            now = self._now()
+            self._behind[url] = status.header.member_id
+            self._view.answered("", status, now.mono - began.mono, now)
+        except EtcdError:
+            pass  # it is tried again; whether anybody can be reached at all is told by others
+        finally:
+            self._asking.discard(url)
+        self._due[url] = began.mono + FIND_SECONDS
         self._sooner.set()
 
     def _failed(self, member_id: str, reason: str) -> None:

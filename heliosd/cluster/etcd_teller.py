@@ -34,7 +34,7 @@ APPLIED_SECONDS = 3.0
 ALREADY_SECONDS = 0.3
 LOOK_SECONDS = 5.0
 """What is seen is held against the log so often at least."""
-MAX_MEMBERS_AT_ONCE = 20
+MAX_AT_ONCE = 20
 
 
 class Teller:
@@ -180,7 +180,7 @@ class Teller:
             append = health_events(mirror.members, view.judged(self._now()))
             if append:
                 return append
-        return Append(items=tuple(self._pending[:MAX_MEMBERS_AT_ONCE]))
+        return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
 
     async def _append(self, append: Append) -> None:
         draft = compose(

@@ -18,7 +18,7 @@ from ..errors import HeliosError, NoLeader, OutcomeUnknown, RequestRefused
 from .backend import Committed
 from .etcd_client import EtcdClient
 from .etcd_codec import TxnResult
-from .etcd_errors import EtcdError, EtcdLeaseGone, EtcdOutcomeUnknown
+from .etcd_errors import EtcdError, EtcdLeaseGone, EtcdOutcomeUnknown, EtcdRefused
 from .etcd_follow import Follow
 from .etcd_keys import Layout
 from .etcd_mirror import Mirror
@@ -144,6 +144,8 @@ class Writer:
         except EtcdOutcomeUnknown as error:
             self._seen = None
             self._fail(waiting, OutcomeUnknown(), error)
+        except EtcdRefused as error:
+            self._fail(waiting, NoLeader(f"etcd refuses: {error.reason}"), error)
         except EtcdError as error:
             self._fail(waiting, NoLeader(), error)
         else:

@@ -153,3 +153,16 @@ async def test_names_stand_for_ids_in_what_is_asked(pair: tuple[Subject, Subject
         await other.backend.transfer_leadership(None)
     with pytest.raises(Conflict):
         await one.backend.remove_peer("etcd-1")
+
+
+@pytest.mark.parametrize("told", ["http://0.0.0.0:2379", "http://192.0.2.1:2379"])
+async def test_members_that_tell_urls_of_no_use_are_found_behind_the_configured_ones(
+    tmp_path: Path, told: str
+) -> None:
+    with EtcdCluster.start(1, options=["--advertise-client-urls", told]) as cluster:
+        backend = etcd_backend(cluster, tmp_path, MemoryStore(0.0), lambda jti, at: None)
+        async with living(backend, []) as subject:
+            await subject.backend.propose(register("app_x", "gauge"))
+            await subject.until(lambda: subject.backend.status().leader.is_leader)
+            assert not subject.backend.status().stale
+            assert (await subject.backend.take_snapshot()).size > 0
