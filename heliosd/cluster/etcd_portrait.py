@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from msgspec import UNSET
@@ -12,6 +14,9 @@ from .status import ClusterStatus, Indices, LeaderView, NodeView, ObserverView, 
 
 if TYPE_CHECKING:
     from .etcd_view import ClusterView
+
+# A status tells each raised alarm as text among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
+_ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
 
 
 def portray(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant) -> ClusterStatus:
@@ -45,6 +50,28 @@ def portray(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant
         stale=not view.leader or view.suspect or not view.quorum_answers(now),
         observers=observers,
     )
+
+
+def why_not_ready(view: ClusterView) -> str | None:
+    """No leader, one that does not answer here, or an alarm, with which etcd refuses to write."""
+    if not view.leader:
+        return "no leader"
+    if view.suspect:
+        return f"the leader {view.leader} does not answer"
+    alarms = sorted(
+        f"etcd has raised the alarm {kind} (member {int(member):x})"
+        for member, kind in set(_ALARM.findall("\n".join(_errors(view))))
+    )
+    return "; ".join(alarms) or None
+
+
+def _errors(view: ClusterView) -> Iterator[str]:
+    """What the members that answer say is wrong with them."""
+    failed = view.failures()
+    for each in view.members:
+        status = view.last_status(each.id)
+        if status is not None and each.id not in failed:
+            yield from status.errors
 
 
 def _leader(view: ClusterView) -> LeaderView:

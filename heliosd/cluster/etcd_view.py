@@ -14,7 +14,7 @@ from ..raft.roles import Role
 from .etcd_codec import Member, MemberStatus
 from .etcd_election import FRESH_SECONDS, Answer, Elected, Election, Lost
 from .etcd_members import KnownMember, known
-from .etcd_portrait import portray
+from .etcd_portrait import portray, why_not_ready
 from .latency import HealthTurned, LatencyTracker
 from .status import ClusterStatus, ObserverView
 
@@ -238,10 +238,8 @@ class ClusterView:
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
 
     def why_not_ready(self) -> str | None:
-        """Why a read here could be out of date for want of a leader."""
-        if not self.leader:
-            return "no leader"
-        return f"the leader {self.leader} does not answer" if self.suspect else None
+        """Why a read here could be out of date, or nothing can be written; None: neither is so."""
+        return why_not_ready(self)
 
     def status(self, now: Instant, observers: tuple[ObserverView, ...] = ()) -> ClusterStatus:
         """The whole status, with the heliosd that are present."""

@@ -363,6 +363,17 @@ def test_a_suspect_leader_is_said_to_be_one() -> None:
     assert not seen.view.settled(seen.now)
 
 
+def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
+    seen = led_by_b()
+    raised = ("memberID:4657163553494063851 alarm:NOSPACE ", "etcdserver: no leader")
+    for each in (A, B, C):
+        status = replace(seen.status(each, B, 5), errors=raised)
+        seen.view.answered(each, status, 0.002, seen.now)
+    assert seen.view.why_not_ready() == f"etcd has raised the alarm NOSPACE (member {A})"
+    seen.poll(B, who=(A, B))
+    assert seen.view.why_not_ready() is None
+
+
 # Laws
 
 steps = st.lists(
