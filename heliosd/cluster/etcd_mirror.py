@@ -122,7 +122,9 @@ class Mirror:
         known = self._before if first else self.known
         set_back = known is not None and _set_back(known, header)
         old, revoked = self._shape(), self.revoked
-        gathered = Gathered(None if first or set_back else self._metric_revisions)
+        # Of a cluster that is not the one that was told of, no value is a change of what was told.
+        told_of = not set_back and header.cluster_id == self.cluster_id
+        gathered = Gathered(self._metric_revisions if told_of else None)
         self.cluster_id, self.revision = header.cluster_id, header.revision
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}

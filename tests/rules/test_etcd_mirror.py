@@ -341,6 +341,16 @@ def test_only_values_that_changed_are_told(etcd: Etcd, way: Way) -> None:
     assert way(mirror, etcd) == News()
 
 
+def test_values_of_another_cluster_or_of_the_past_are_no_changes(etcd: Etcd) -> None:
+    write(etcd, HITS, HIT)
+    mirror, restored = set_back(etcd)
+    assert reread(mirror, restored).told == ()
+    restored.cluster_id = "beef"
+    write(restored, HIT)
+    assert reread(mirror, restored).told == ()
+    assert mirror.metrics.view("hits").value == 2
+
+
 @either_way
 def test_a_metric_registered_anew_is_the_newest_and_starts_from_nothing(etcd: Etcd, way: Way) -> None:
     write(etcd, HITS, RegisterMetric(name="other", type="gauge", at=1.0), HIT)
