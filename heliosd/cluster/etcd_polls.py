@@ -30,8 +30,8 @@ LIST_SECONDS = 2.0
 """Between two lists of members, unless one is wanted sooner."""
 LIST_AGAIN_SECONDS = 0.3
 METRICS_SECONDS = 10.0
-BEHIND_ENTRIES = 100
-BEHIND_SECONDS = 1.5
+LAGGING_ENTRIES = 100
+LAGGING_SECONDS = 1.5
 """A member that has applied so many entries less than another has committed, for so long, is behind."""
 
 
@@ -61,7 +61,9 @@ class Polls:
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
-        self._behind_since: dict[str, float] = {}
+        """URL -> when it first did not answer, of those that did not the last time."""
+        self._lagging_since: dict[str, float] = {}
+        """Member -> since when it has been behind."""
         self._sooner = trio.Event()
         self._list_now = trio.Event()
 
@@ -81,17 +83,17 @@ class Polls:
         known = {each.url for each in self._client.endpoints()}
         told = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
-        return found or told if member.id in self._failing_since else told or found
+        return found or told if told in self._failing_since else told or found
 
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may hear nothing, or nothing new; "" if it may go on."""
         now = self._now().mono
+        if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
+            return "it does not answer"
         for member in self._view.members:
-            if self.url_of(member) == url and url not in self._behind:
-                if now - self._failing_since.get(member.id, now) >= SILENT_SECONDS:
-                    return "it does not answer"
-                if now - self._behind_since.get(member.id, now) >= BEHIND_SECONDS:
-                    return "it is behind the others"
+            late = now - self._lagging_since.get(member.id, now)
+            if late >= LAGGING_SECONDS and self.url_of(member) == url:
+                return "it is behind the others"
         return ""
 
     def newest_revision(self) -> int:
@@ -125,22 +127,14 @@ class Polls:
 
     async def _ask(self, member: Member) -> None:
         began = self._now()
+        url = self.url_of(member)
         try:
-            url = self.url_of(member)
-            if not url:
-                self._failed(member.id, "none of its URLs can be used from here")
-                return
-            status = await self._client.status(url)
-            now = self._now()
-            asked = member.id
-            if url in self._behind:
-                asked = ""
-                self._behind[url] = status.header.member_id
+            if url:
+                await self._ask_at(url, "" if url in self._behind else member.id)
             else:
-                self._failing_since.pop(member.id, None)
-            self._view.answered(asked, status, now.mono - began.mono, now)
+                self._view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
-            self._failed(member.id, error.reason)
+            self._view.failed(member.id, error.reason, self._now())
         finally:
             self._asking.discard(member.id)
         self._measure_lag()
@@ -153,6 +147,8 @@ class Polls:
         """Configured endpoints that no member tells as its own, and of which it is not known who is behind them:
         members may tell URLs that mean nothing here."""
         told = {url for member in self._view.members for url in map(normal, member.client_urls)}
+        for url in self._behind.keys() & told:
+            del self._behind[url]
         return [
             each.url
             for each in self._client.endpoints()
@@ -163,10 +159,7 @@ class Polls:
         """Find out who is behind a configured endpoint."""
         began = self._now()
         try:
-            status = await self._client.status(url)
-            now = self._now()
-            self._behind[url] = status.header.member_id
-            self._view.answered("", status, now.mono - began.mono, now)
+            await self._ask_at(url, "")
         except EtcdError:
             pass  # it is tried again; whether anybody can be reached at all is told by others
         finally:
@@ -174,20 +167,29 @@ class Polls:
         self._due[url] = began.mono + FIND_SECONDS
         self._sooner.set()
 
-    def _failed(self, member_id: str, reason: str) -> None:
+    async def _ask_at(self, url: str, member_id: str) -> None:
+        """How whoever is behind this URL stands: `member_id`, "" if it may be anyone."""
+        began = self._now().mono
+        try:
+            status = await self._client.status(url)
+        except EtcdError:
+            self._failing_since.setdefault(url, self._now().mono)
+            raise
         now = self._now()
-        self._failing_since.setdefault(member_id, now.mono)
-        self._view.failed(member_id, reason, now)
+        self._failing_since.pop(url, None)
+        if not member_id:
+            self._behind[url] = status.header.member_id
+        self._view.answered(member_id, status, now.mono - began, now)
 
     def _measure_lag(self) -> None:
         now = self._now().mono
         statuses = {each.id: self._view.last_status(each.id) for each in self._view.members}
         committed = max((status.raft_index for status in statuses.values() if status), default=0)
         for member, status in statuses.items():
-            if status is not None and status.raft_applied_index < committed - BEHIND_ENTRIES:
-                self._behind_since.setdefault(member, now)
+            if status is not None and status.raft_applied_index < committed - LAGGING_ENTRIES:
+                self._lagging_since.setdefault(member, now)
             else:
-                self._behind_since.pop(member, None)
+                self._lagging_since.pop(member, None)
 
     def _look(self) -> None:
         turns = self._view.look(self._now())
