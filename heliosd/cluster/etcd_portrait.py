@@ -58,11 +58,11 @@ def why_not_ready(view: ClusterView) -> str | None:
         return "no leader"
     if view.suspect:
         return f"the leader {view.leader} does not answer"
-    alarms = sorted(
-        f"etcd has raised the alarm {kind} (member {int(member):x})"
-        for member, kind in set(_ALARM.findall("\n".join(_errors(view))))
-    )
-    return "; ".join(alarms) or None
+    raised: dict[str, set[str]] = {}
+    for member, kind in _ALARM.findall("\n".join(_errors(view))):
+        raised.setdefault(kind, set()).add(f"{int(member):x}")
+    alarms = [f"{kind} on {', '.join(sorted(members))}" for kind, members in sorted(raised.items())]
+    return f"etcd has raised an alarm: {'; '.join(alarms)}" if alarms else None
 
 
 def _errors(view: ClusterView) -> Iterator[str]:

@@ -365,11 +365,15 @@ def test_a_suspect_leader_is_said_to_be_one() -> None:
 
 def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
     seen = led_by_b()
-    raised = ("memberID:4657163553494063851 alarm:NOSPACE ", "etcdserver: no leader")
+    raised = tuple(
+        f"memberID:{int(each, 16)} alarm:{kind} " for each, kind in [(B, "NOSPACE"), (A, "NOSPACE")]
+    )
+    raised += ("memberID:1 alarm:CORRUPT ", "etcdserver: no leader")
     for each in (A, B, C):
         status = replace(seen.status(each, B, 5), errors=raised)
         seen.view.answered(each, status, 0.002, seen.now)
-    assert seen.view.why_not_ready() == f"etcd has raised the alarm NOSPACE (member {A})"
+    told = f"etcd has raised an alarm: CORRUPT on 1; NOSPACE on {A}, {B}"
+    assert seen.view.why_not_ready() == told
     seen.poll(B, who=(A, B))
     assert seen.view.why_not_ready() is None
 
