@@ -9,8 +9,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from daemon_process import wait_until
 from etcd_cluster import EtcdCluster
-from etcd_nodes import Nodes, beside
+from etcd_nodes import METRICS, Nodes, beside
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 
@@ -34,6 +35,24 @@ def test_twenty_seconds_without_a_quorum(nodes: Nodes) -> None:
 def test_each_member_is_stopped_while_it_is_in_use(nodes: Nodes) -> None:
     for place in range(3):
         nodes.stop_the_member_in_use(place)
+
+
+def test_a_cluster_that_is_made_anew_is_told_as_a_new_epoch(nodes: Nodes) -> None:
+    with nodes.listeners() as listeners, nodes.daemons[0].client() as http:
+        for number in range(20):
+            answer = http.post(METRICS, json={"name": f"app_{number}", "type": "gauge"})
+            assert answer.status_code == 201
+        nodes.cluster.make_anew()
+        wait_until(lambda: all(each.of("welcome") for each in listeners), 20.0)
+        for listener in listeners:
+            (_, welcome), *more = listener.of("welcome")
+            assert not more
+            assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, "epoch_changed")
+        nodes.wait_whole()
+        assert http.get(METRICS).json()["total_metrics"] == 0
+        assert http.post(METRICS, json={"name": "app_new", "type": "gauge"}).status_code == 201
+        wait_until(lambda: all(each.events()[-1]["data"].get("app_new") for each in listeners))
+        assert len({each.events()[-1]["seq"] for each in listeners}) == 1
 
 
 def test_a_metric_of_one_node_is_told_by_another_within_200_ms(nodes: Nodes) -> None:
