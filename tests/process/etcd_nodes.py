@@ -126,6 +126,8 @@ class Nodes:
 
     cluster: EtcdCluster
     daemons: list[Daemon]
+    patience: float = 3.0
+    """How many times as long as promised things may take: a busy machine is no failure. 1 where times are measured."""
 
     def statuses(self) -> list[dict[str, Any]]:
         found = []
@@ -235,8 +237,8 @@ class Nodes:
             def told(listener: Listener) -> list[tuple[float, dict[str, Any]]]:
                 return [each for each in listener.of("state_change") if each[1]["data"]["leader"] == ""]
 
-            wait_until(lambda: all(map(told, listeners)), 5.0)
-            assert max(told(each)[0][0] for each in listeners) - lost < 3.0
+            wait_until(lambda: all(map(told, listeners)), 3.0 * self.patience)
+            assert max(told(each)[0][0] for each in listeners) - lost < 3.0 * self.patience
             assert all(told(each)[0][1].get("provisional") for each in listeners)
             while time.monotonic() < lost + seconds:
                 for daemon in self.daemons:
@@ -244,7 +246,7 @@ class Nodes:
                         began = time.monotonic()
                         answer = http.post(METRICS, json={"name": "app_lost", "type": "gauge"})
                         assert answer.status_code == 503, answer.text
-                        assert time.monotonic() - began < 2.0
+                        assert time.monotonic() - began < 2.0 * self.patience
                         status = http.get("/api/cluster/status").json()
                         assert (status["leader"]["id"], status["stale"]) == ("", True)
                         ready = http.get("/readyz")
@@ -284,9 +286,8 @@ class Nodes:
             self.cluster.stop(place)
             stopped = time.monotonic()
             try:
-                self._write_until_heard(far, listener, stopped + 8.0)
-                assert time.monotonic() - stopped < 5.0
-                wait_until(lambda: self._writes(near), 5.0)
+                self._write_until_heard(far, listener, stopped + 5.0 * self.patience)
+                wait_until(lambda: self._writes(near), 5.0 * self.patience)
             finally:
                 self.cluster.cont(place)
             self.wait_whole()

@@ -19,7 +19,7 @@ pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 @pytest.fixture
 def nodes(tmp_path: Path) -> Iterator[Nodes]:
     with EtcdCluster.start(3) as cluster, beside(tmp_path, cluster) as daemons:
-        yield Nodes(cluster, daemons)
+        yield Nodes(cluster, daemons, patience=1.0)
 
 
 def test_every_node_hears_of_a_new_leader_within_a_second_20_times(nodes: Nodes) -> None:
