@@ -127,7 +127,7 @@ class Nodes:
     cluster: EtcdCluster
     daemons: list[Daemon]
     patience: float = 3.0
-    """How many times as long as promised things may take: a busy machine is no failure. 1 where times are measured."""
+    """How many times as long as promised things may take: a busy machine is no failure. 1 where it is measured."""
 
     def statuses(self) -> list[dict[str, Any]]:
         found = []
