@@ -63,16 +63,25 @@ class Progress:
     sent: bool = False
     greeted: bool = False
     """A TLS handshake was begun, in this request."""
+    _greeting: Any = None
 
-    async def trace(self, name: str, _info: Any) -> None:
-        """httpcore calls this at each step."""
-        if name.endswith("start_tls.started"):
+    async def trace(self, name: str, info: Any) -> None:
+        """httpcore calls this at each step. No checkpoint: what was just opened has no owner yet."""
+        if name.endswith("connect_tcp.complete"):
+            self._greeting = info["return_value"]
+        elif name.endswith("start_tls.started"):
             self.greeted = True
+        elif name.endswith("start_tls.complete"):
+            self._greeting = None
         elif name.endswith("send_request_headers.started"):
             self.sent = True
             if self.then is not None:
                 self.then()
-        await trio.lowlevel.checkpoint()
+
+    def abandon(self) -> None:
+        """httpcore leaves a connection open whose TLS handshake is cancelled."""
+        if self.greeted and self._greeting is not None:
+            self._greeting.get_extra_info("socket").close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +106,8 @@ class Transport:
     """The connections to all endpoints: a bounded pool. To be opened with `async with`.
 
     Certificates are read when they are first needed, and again when their files change: connections made from then
-    on use them. A file that cannot be used is told as `NoAnswer`, by each request that needs it.
+    on use them, and an authority once trusted stays so until a restart. A file that cannot be used is told as
+    `NoAnswer`, by each request that needs it.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
@@ -153,6 +163,9 @@ class Transport:
             response = await self._client.send(request, stream=True)
         except FAULTS as error:
             raise no_answer(error, ask, progress, self._shows_certificate) from None
+        except trio.Cancelled:
+            progress.abandon()
+            raise
         chunks = response.aiter_raw()
         told = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
         try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,14 @@ from etcd_cluster import EtcdAuth, EtcdCluster
 from heliosd.cluster.etcd_client import EtcdClient
 from heliosd.cluster.etcd_errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
 from heliosd.cluster.etcd_requests import put
+from heliosd.cluster.etcd_transport import Ask
+from heliosd.config import EtcdConfig
 
 pytestmark = pytest.mark.needs("etcd")
 
 AUTH = EtcdAuth()
 OUTSIDE = b"/elsewhere"
+DESCRIPTORS = Path("/proc/self/fd")
 
 
 @pytest.fixture(scope="module")
@@ -281,9 +284,22 @@ async def test_password_and_certificate_together_but_for_a_common_name(
                 await client.txn([], [put(KEY, b"x")])
 
 
+async def test_a_handshake_that_hangs_is_told_and_leaves_no_socket_open(
+    certificates: EtcdCertificates,
+) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    config = EtcdConfig(endpoints=(f"https://127.0.0.1:{listener.socket.getsockname()[1]}",))
+    async with listener, EtcdClient(replace(config, ca_cert=certificates.ca_cert)) as client:
+        before = len(list(DESCRIPTORS.iterdir()))
+        for _ in range(10):
+            with trio.move_on_after(0.05):
+                await client.range(KEY)
+        assert len(list(DESCRIPTORS.iterdir())) <= before
+        with pytest.raises(EtcdUnavailable, match="no answer within 1 s"):
+            await client.status(config.endpoints[0])
+
+
 def test_no_error_has_a_place_for_a_secret() -> None:
     for kind in (EtcdError, EtcdUnavailable):
         assert set(vars(kind("http://h", "why"))) == {"endpoint", "reason"}
-    from heliosd.cluster.etcd_transport import Ask
-
     assert {each.name for each in fields(Ask) if not each.repr} == {"body", "token"}
