@@ -159,6 +159,7 @@ class Transport:
             headers=headers,
             extensions={"trace": progress.trace},
         )
+        request.stream = _Body(ask.body or b"")
         try:
             response = await self._client.send(request, stream=True)
         except FAULTS as error:
@@ -195,6 +196,31 @@ class Transport:
             self._context.load_verify_locations(ca)
         if cert is not None:
             self._context.load_cert_chain(cert, key, password="")
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body. httpx's own is an async generator, which a request that is cancelled leaves to the garbage
+    collector."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._content)
+
+
+class _Once:
+    def __init__(self, content: bytes) -> None:
+        self._parts = [content]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
 
 
 class _Chunks:
