@@ -217,6 +217,7 @@ answers = st.tuples(
 )
 
 
+@settings(deadline=None)
 @given(st.lists(answers, max_size=60))
 def test_whatever_is_answered_a_leader_has_said_so_itself_and_losses_follow_elections(
     polls: list[tuple[str, str, int, float, bool]],
@@ -287,7 +288,7 @@ class TrueCluster:
                 self.shown[each] = self.terms[each]
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
     chance = Random(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd_codec import Member
@@ -73,6 +73,7 @@ def test_a_new_address_alone_is_not_told() -> None:
     assert kinds(before, (KnownMember("1", "one", "b:1", learner=False),)) == []
 
 
+@settings(deadline=None)
 @given(lists, lists)
 def test_who_hears_every_difference_knows_the_members(
     before: tuple[KnownMember, ...], after: tuple[KnownMember, ...]
