@@ -5,10 +5,12 @@ PYTHON := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
-TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus
+TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \
+    etcd-server
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
+    prove-etcd
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -21,7 +23,8 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
+    prove-etcd
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -59,6 +62,13 @@ prove-rights: $(VENV)/.for-test
 # 10,000 clients that hear nothing for ten minutes.
 prove-idle: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_idle.py
+
+# A real etcd: 20 leaders killed, 5 minutes of clients that hop between three heliosd while those and leaders are killed,
+# 20 s without a quorum, members stopped and cut off, what a metric takes from node to node, and what idling costs
+# (15 minutes; cutting off takes root).
+prove-etcd: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.

@@ -3,7 +3,7 @@
 house                                cancelled last: what lives here outlives the server
 ├─ signals      SIGTERM, SIGINT: stop; a second one: now. SIGHUP: reload
 ├─ store        the one writer
-├─ raft node    the simulated cluster (a real etcd in time)
+├─ raft node    the simulated cluster, or what follows a real etcd
 ├─ relay        backend events -> the hub's inbox
 ├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
 ├─ rights       warns of tokens that end; and the fetcher of the outside issuer's keys
@@ -32,23 +32,20 @@ from . import logs, loop_lag
 from .auth.access import Access
 from .auth.accounts import ensure_admin, hand_over, load_signing_keys
 from .auth.tickets import Tickets
+from .backends import backend_of, log_of
 from .broadcaster import broadcast
 from .clock import Instant
 from .cluster.backend import Backend
-from .cluster.latency import LatencyTracker
-from .cluster.simulated import SimulatedBackend
-from .cluster.snapshots import SnapshotTracker
-from .cluster.uptime import UptimeTracker
 from .config import Config, Settings
 from .config_file import data_directory, ensure_data_directory
-from .durable import Saved
+from .durable import Saved, TokenRevoked
 from .epoch_file import EpochFile
-from .errors import ConfigError, HeliosError, Problem
-from .hub.event_log import EventLog
+from .errors import ConfigError, HeliosError, Problem, StoreFull
 from .hub.goodbye import GOING_AWAY
 from .hub.hub import Hub
 from .hub.inbox import Beat, Item
 from .hub.reports import Reports
+from .hub.shared_log import SharedLog
 from .reload import reload
 from .store import Store
 from .systemd import Notifier, watchdog_interval
@@ -68,6 +65,9 @@ EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 GC_NEW_OBJECTS = 100_000
 """So many more objects of those that can form cycles, and the youngest are searched for garbage. Clients that come
 and go leave none (tests/edges/test_garbage.py), so this is a net for what nobody thought of."""
+
+LOG_SECONDS = 5.0
+"""How long a start waits for the cluster's event log. Whoever came back sooner could not be told what it missed."""
 
 LAST_WORDS_SECONDS = 1.0
 """How long a stop waits for events that are being stored to be told."""
@@ -113,9 +113,6 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 def _prepare(config_path: Path, config: Config) -> Daemon:
     """All that can be refused before anything runs. Raises `HeliosError`."""
-    if config.cluster.backend != "simulated":
-        problem = Problem("cluster.backend", f"{config.cluster.backend} is not supported by this version")
-        raise ConfigError((problem,))
     directory = data_directory(config)
     ensure_data_directory(directory)
     store = Store.open(directory)
@@ -136,7 +133,7 @@ def _prepare(config_path: Path, config: Config) -> Daemon:
     except BaseException:
         store.close()
         raise
-    return Daemon(config_path, settings, store, saved, access, EpochFile(directory), tls)
+    return Daemon(config_path, settings, directory, store, saved, access, EpochFile(directory), tls)
 
 
 def _tls(cert: Path, key: Path) -> ssl.SSLContext:
@@ -156,6 +153,7 @@ class Daemon:
 
     config_path: Path
     settings: Settings
+    directory: Path
     store: Store
     saved: Saved
     access: Access
@@ -172,17 +170,13 @@ class Daemon:
             async with _house() as house:
                 house.start_soon(self._heed_signals, stop, everything, notifier)
                 await house.start(self.store.run)
-                backend = self._backend()
+                event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
+                hub = Hub(settings=self.settings, log=event_log, access=self.access, now=_now, pumps=house)
+                revoked = partial(self._revoked_elsewhere, hub, house)
+                backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
                 inbox, outbox = trio.open_memory_channel[Item](config.websocket.broadcast_buffer)
                 await house.start(_relay, backend, inbox)
                 await house.start(backend.run)
-                hub = Hub(
-                    settings=self.settings,
-                    log=self._event_log(),
-                    access=self.access,
-                    now=_now,
-                    pumps=house,
-                )
                 await house.start(hub.run, outbox, Reports(backend, hub.count, _now))
                 house.start_soon(hub.ping_all)
                 house.start_soon(hub.end_silent)
@@ -194,6 +188,9 @@ class Daemon:
                 house.start_soon(issuer.run)
                 house.start_soon(broadcast, self.settings, inbox)
                 house.start_soon(_watch, notifier, inbox, hub)
+                if isinstance(event_log, SharedLog):
+                    with trio.move_on_after(LOG_SECONDS):
+                        await event_log.begun.wait()
                 reception = Reception(settings=self.settings, hub=hub, now=_now)
                 house.start_soon(reception.visits.run)
                 await self._serve(listeners, backend, hub, reception, readiness, issuer, notifier, stop)
@@ -202,35 +199,18 @@ class Daemon:
         if everything.cancelled_caught:
             log.warning("stopped at once by a second signal")
 
-    def _backend(self) -> SimulatedBackend:
-        config = self.settings.current
-        simulated = config.cluster.simulated
-        return SimulatedBackend(
-            node_id=config.node.id,
-            config=simulated,
-            saved=self.saved,
-            save=self.store.save,
-            latency=LatencyTracker(),
-            uptime=UptimeTracker(config.node.id, self.saved),
-            snapshots=SnapshotTracker(
-                config.node.id,
-                self.saved,
-                interval=simulated.snapshot_interval,
-                threshold=simulated.snapshot_threshold,
-            ),
-            now=_now,
-            buffer=config.websocket.broadcast_buffer,
-        )
+    def _revoked_elsewhere(self, hub: Hub, house: trio.Nursery, jti: str, expires_at: float) -> None:
+        """Another daemon of the cluster says that this token does not hold any more."""
+        if jti not in self.access.revoked:
+            change = self.access.revoke(jti, expires_at, _now().wall)
+            hub.token_revoked(jti)
+            house.start_soon(self._remember, change)
 
-    def _event_log(self) -> EventLog:
-        history = self.settings.current.history
-        return EventLog(
-            self.saved,
-            save=self.store.save,
-            vouching=self.epoch_file,
-            max_events=history.max_events,
-            max_age=history.max_age,
-        )
+    async def _remember(self, change: TokenRevoked) -> None:
+        try:
+            await self.store.save([change])
+        except StoreFull as full:
+            log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
 
     async def _serve(
         self,

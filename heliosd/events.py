@@ -12,7 +12,7 @@ from typing import Literal
 
 from .cluster.custom_metrics import MetricView
 from .cluster.snapshots import SnapshotEvent
-from .durable import Change
+from .durable import Change, LoggedEvent
 from .raft.roles import Role
 
 PeerEvent = Literal["added", "removed", "healthy", "unhealthy", "promoted", "renamed"]
@@ -74,9 +74,37 @@ Value = MetricsMoved
 
 
 @dataclass(frozen=True, slots=True)
+class Provisional:
+    """An event told before it is in the cluster's own log, for want of a quorum: it has no number yet. It comes
+    once more, as a `LoggedEvent`, when the log has it."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Renumbered:
+    """The cluster's log is not the one that was told so far, or some of it is gone before it could be told.
+
+    From here on `epoch` and `seq` (the newest number; the next event bears `seq + 1`) hold, and `kept` is all
+    that can still be replayed: contiguous, and where it is not empty it ends with `seq`.
+    """
+
+    epoch: str
+    seq: int
+    kept: tuple[LoggedEvent, ...] = ()
+    lost: tuple[int, int] | None = None
+    """Where the epoch is the one that was told: the first and last number that nobody will hear any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stamped:
     """An event in its place: `seq` counts from 1 without a hole, `at` is Unix seconds."""
 
     seq: int
     at: float
     event: Event
+
+
+News = Happened | Value | LoggedEvent | Provisional | Renumbered
+"""What a backend tells the hub. A `LoggedEvent` has its number and its bytes from the cluster's own log; only the
+backend of a real cluster tells those, and what is renumbered or provisional."""

@@ -124,6 +124,13 @@ def without_metrics(values: Message, names: frozenset[str]) -> Message | None:
     return values.with_data(kept) if kept else None
 
 
+def defined_metrics(event: Message) -> frozenset[str]:
+    """The names of the metrics that a `custom_metrics` event registers or deletes."""
+    if event.type != "custom_metrics" or event.kind is not Kind.EVENT:
+        return frozenset()
+    return frozenset(event.data)
+
+
 def deleted_metrics(event: Message) -> frozenset[str]:
     """The names of the metrics that a `custom_metrics` event deletes."""
     if event.type != "custom_metrics" or event.kind is not Kind.EVENT:

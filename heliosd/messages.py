@@ -18,7 +18,7 @@ from .cluster.custom_metrics import MetricView
 from .cluster.latency import ClusterHealth, LatencyReport
 from .cluster.status import ClusterStatus, PeerView
 from .cluster.uptime import UptimeReport
-from .events import MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
+from .events import Event, MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
 from .message import EVENT_TOPICS, Kind, Message
 from .raft.roles import Role
 from .subscription import NOTHING, Subscription, Topic
@@ -30,6 +30,7 @@ class _Envelope(Struct, frozen=True, omit_defaults=True):
     type: str
     timestamp: str
     seq: int | UnsetType = UNSET
+    provisional: bool | UnsetType = UNSET
     id: ClientId | UnsetType = UNSET
     data: object = UNSET
 
@@ -82,12 +83,23 @@ _encode = msgspec.json.Encoder().encode
 
 def of_event(stamped: Stamped) -> Message:
     """An event as everybody gets it, live and in a replay."""
-    event = stamped.event
-    data: object
+    name, data = _said(stamped.event)
+    payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, data=data))
+    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
+
+
+def of_provisional(event: Event, at: float) -> Message:
+    """An event that is not in the cluster's log yet, so that it has no number."""
+    name, data = _said(event)
+    payload = _encode(_Envelope(name, rfc3339(at), provisional=True, data=data))
+    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload)
+
+
+def _said(event: Event) -> tuple[str, object]:
+    """An event's type and data on the wire."""
     match event:
         case StateChanged():
-            name = "state_change"
-            data = {
+            return "state_change", {
                 "old_state": event.old_state,
                 "new_state": event.new_state,
                 "term": event.term,
@@ -95,23 +107,18 @@ def of_event(stamped: Stamped) -> Message:
                 "member": event.member,
             }
         case PeerChanged():
-            name = "peer_change"
-            data = {
+            return "peer_change", {
                 "event_type": event.event_type,
                 "peer_id": event.peer_id,
                 "peer_address": event.peer_address,
             }
         case SnapshotTaken():
-            name = "snapshot"
             entry = msgspec.to_builtins(event.snapshot)
-            data = {**entry, "size_bytes": entry["size"]}
+            return "snapshot", {**entry, "size_bytes": entry["size"]}
         case MetricsDefined():
-            name = "custom_metrics"
-            data = event.metrics
+            return "custom_metrics", event.metrics
         case _:
             assert_never(event)
-    payload = _encode(_Envelope(name, rfc3339(stamped.at), stamped.seq, UNSET, data))
-    return Message(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
 
 
 def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> Message:
@@ -155,7 +162,7 @@ def of_status(
 ) -> Message:
     """Everything a client needs to start from: the effects of every event up to `as_of_seq` are in it."""
     data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
-    payload = _encode(_Envelope("status", rfc3339(at), UNSET, client_id, data))
+    payload = _encode(_Envelope("status", rfc3339(at), id=client_id, data=data))
     return Message("status", Kind.SNAPSHOT, NOTHING, payload)
 
 
@@ -189,9 +196,9 @@ def of_welcome(welcome: Welcome, at: float) -> Message:
     return _control("welcome", at, welcome, UNSET)
 
 
-def of_gap(from_seq: int, to_seq: int, dropped: int, at: float) -> Message:
-    """Events were dropped for one client: all numbers from `from_seq` to `to_seq`; `status` follows."""
-    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": "slow_consumer"}
+def of_gap(from_seq: int, to_seq: int, dropped: int, at: float, reason: str = "slow_consumer") -> Message:
+    """Events will not be told to a client: all numbers from `from_seq` to `to_seq`; `status` follows."""
+    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": reason}
     return _control("gap", at, data, UNSET)
 
 
@@ -205,12 +212,12 @@ def of_authenticated(expires_at: float, at: float, client_id: ClientId | UnsetTy
 
 
 def _value(name: str, topic: Topic, data: object, at: float) -> Message:
-    payload = _encode(_Envelope(name, rfc3339(at), UNSET, UNSET, data))
+    payload = _encode(_Envelope(name, rfc3339(at), data=data))
     return Message(name, Kind.VALUE, topic, payload)
 
 
 def _control(name: str, at: float, data: object, client_id: ClientId | UnsetType) -> Message:
-    payload = _encode(_Envelope(name, rfc3339(at), UNSET, client_id, data))
+    payload = _encode(_Envelope(name, rfc3339(at), id=client_id, data=data))
     return Message(name, Kind.CONTROL, NOTHING, payload)
 
 

@@ -65,6 +65,8 @@ class Check:
     url: str
     token: str
     plan: Plan
+    others: tuple[str, ...] = ()
+    """URLs of more daemons of the same cluster: each connection goes to any of them."""
     ledger: Ledger = field(default_factory=Ledger)
     followers: list[Follower] = field(default_factory=list)
     cuts: int = 0
@@ -93,7 +95,10 @@ class Check:
         """Follow, cut, resume; then hear everything there is, and compare it with the history. Raises `Violation`
         or `CannotCheck`."""
         chance = random.Random(self.plan.seed)
-        self.followers = [Follower(f"client {number}", self.ledger) for number in range(self.plan.clients)]
+        self.followers = [
+            Follower(f"client {number}", self.ledger, hops=bool(self.others))
+            for number in range(self.plan.clients)
+        ]
         try:
             async with asyncio.TaskGroup() as tasks:
                 followings = [
@@ -130,7 +135,10 @@ class Check:
         away_since = time.monotonic()
         while True:
             try:
-                connection = await self._connect(follower.dial(), small=slow, deflate=chance.random() < 0.5)
+                url = chance.choice((self.url, *self.others))
+                connection = await self._connect(
+                    url, follower.dial(), small=slow, deflate=chance.random() < 0.5
+                )
             except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as lost:
                 if isinstance(lost, InvalidStatus) and lost.response.status_code in {400, 401, 403, 404}:
                     raise CannotCheck(f"refused with {lost.response.status_code}") from lost
@@ -146,12 +154,12 @@ class Check:
             away_since = time.monotonic()
 
     async def _connect(
-        self, query: dict[str, str], *, small: bool = False, deflate: bool = False
+        self, url: str, query: dict[str, str], *, small: bool = False, deflate: bool = False
     ) -> ClientConnection:
-        address = f"ws{self.url.removeprefix('http')}/ws/cluster?{urlencode(query)}"
+        address = f"ws{url.removeprefix('http')}/ws/cluster?{urlencode(query)}"
         options: dict[str, Any] = {}
         if small:
-            options["sock"] = await self._small_socket()
+            options["sock"] = await self._small_socket(url)
         return await connect(
             address,
             additional_headers={"Authorization": f"Bearer {self.token}"},
@@ -164,8 +172,8 @@ class Check:
             **options,
         )
 
-    async def _small_socket(self) -> stdlib.socket:
-        host, _, port = self.url.partition("://")[2].rpartition(":")
+    async def _small_socket(self, url: str) -> stdlib.socket:
+        host, _, port = url.partition("://")[2].rpartition(":")
         socket = stdlib.socket(stdlib.AF_INET6 if host.startswith("[") else stdlib.AF_INET)
         socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 8192)
         socket.setblocking(False)
@@ -235,7 +243,7 @@ class Check:
     async def _where_things_stand(self) -> tuple[str, int]:
         for attempt in range(600):
             try:
-                connection = await self._connect({"after": "now"})
+                connection = await self._connect(self._any_url(attempt), {"after": "now"})
             except (OSError, InvalidHandshake, TimeoutError) as lost:
                 if attempt == 599:
                     raise CannotCheck(f"cannot connect: {lost}") from lost
@@ -245,6 +253,10 @@ class Check:
                 welcome = json.loads(await connection.recv())
                 return welcome["data"]["epoch"], welcome["data"]["seq"]
         raise AssertionError("not reached")
+
+    def _any_url(self, attempt: int) -> str:
+        urls = (self.url, *self.others)
+        return urls[attempt % len(urls)]
 
     async def _compare_with_history(self) -> None:
         """Page through all that the daemon keeps of the newest epoch."""

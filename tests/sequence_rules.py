@@ -132,8 +132,10 @@ class Seen:
 class Follower:
     """One client over all its connections. `dial` before each, then every message of it into `take`."""
 
-    def __init__(self, name: str, ledger: Ledger) -> None:
+    def __init__(self, name: str, ledger: Ledger, *, hops: bool = False) -> None:
         self.name = name
+        self._hops = hops
+        """It goes from one daemon to another, of which each may be a moment behind what another has told."""
         self.epoch = ""
         self.position: int | None = None
         """Every event up to here has been seen or is known to be missing; None before the first connection."""
@@ -147,7 +149,8 @@ class Follower:
         """The query for the next connection: where to go on."""
         self._due = _Due.WELCOME
         # Whatever anybody was told before this client connects was durable then, and stays.
-        self._floor = self.epoch, self._ledger.newest(self.epoch)
+        newest = self.position or 0 if self._hops else self._ledger.newest(self.epoch)
+        self._floor = self.epoch, newest
         if self.position is None:
             return {"after": "now"}
         return {"epoch": self.epoch, "after": str(self.position)}

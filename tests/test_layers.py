@@ -25,12 +25,14 @@ LAYERS = [
     # 3: edges.
     (
         3,
-        "web.* websocket.* cluster.etcd store store_* epoch_file systemd logs prometheus client referenced_files",
+        "web.* websocket.* store store_* epoch_file systemd logs prometheus client client_* referenced_files",
     ),
-    (3, "client_*"),
+    (3, "cluster.etcd cluster.etcd_client* cluster.etcd_follow cluster.etcd_polls cluster.etcd_writer"),
+    (3, "cluster.etcd_transport cluster.etcd_presence cluster.etcd_backup cluster.etcd_admin"),
+    (3, "cluster.etcd_teller cluster.etcd_revocations"),
     (1, "cluster.*"),
     # 4: composition.
-    (4, "daemon reload cli.* __main__"),
+    (4, "daemon backends reload cli.* __main__"),
 ]
 RULES = {"msgspec", "jwt", "argon2", "wsproto.extensions", "wsproto.frame_protocol"}
 EDGES = {"trio", "quart", "quart_trio", "werkzeug", "hypercorn", "httpx", "h11", "wsproto", "trio_websocket"}

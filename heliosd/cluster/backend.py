@@ -11,7 +11,7 @@ from typing import Protocol
 
 import trio
 
-from ..events import Happened, Value
+from ..events import News
 from .custom_metrics import MetricCommand, MetricSet
 from .latency import LatencyTracker
 from .snapshots import SnapshotRecord, SnapshotTracker
@@ -71,8 +71,9 @@ class Backend(Protocol):
         """Write one change of the custom metrics."""
         ...
 
-    async def add_peer(self, peer: Peer) -> None:
-        """Add a member. `Conflict` if the id or the address is taken."""
+    async def add_peer(self, peer: Peer) -> Peer:
+        """Add a member and return it as it stands then: a real cluster gives ids of its own. `Conflict` if the id
+        or the address is taken."""
         ...
 
     async def remove_peer(self, peer_id: str) -> Peer:
@@ -93,6 +94,11 @@ class Backend(Protocol):
         """Forget the counters and the history; the snapshot itself stays."""
         ...
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[Happened | Value]]:
+    async def share_revocation(self, jti: str, expires_at: float) -> None:
+        """Let the other daemons of this cluster know that this token does not hold, until `expires_at` (Unix
+        seconds). Returns once they can, or soon after it was tried: it is tried until it succeeds."""
+        ...
+
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[News]]:
         """All that happens from here on, in order. A full channel makes the backend wait: nothing is dropped."""
         ...

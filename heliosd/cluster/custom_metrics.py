@@ -10,6 +10,7 @@ import math
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -88,7 +89,7 @@ class Applied:
 
 
 class _Metric(Struct, kw_only=True):
-    """One metric as it is stored in a snapshot."""
+    """One metric as it is stored in a snapshot. Never changed once it is in a set: sets share them."""
 
     name: str
     type: MetricType
@@ -141,6 +142,7 @@ class _Metric(Struct, kw_only=True):
         )
 
 
+_metric_decoder = msgspec.json.Decoder(_Metric)
 _metrics_decoder: msgspec.json.Decoder[list[_Metric]] = msgspec.json.Decoder(list[_Metric])
 
 
@@ -152,6 +154,9 @@ class MetricSet:
 
     def __len__(self) -> int:
         return len(self._metrics)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._metrics
 
     def apply(self, command: MetricCommand) -> Applied:
         """Carry out one committed command.
@@ -165,8 +170,7 @@ class MetricSet:
                 metric = self._metrics[command.name] = _new(command)
                 return Applied(defined={command.name: metric.view()})
             case UpdateMetric():
-                metric = self._metrics[command.name]
-                _update(metric, command)
+                metric = self._metrics[command.name] = _updated(self._metrics[command.name], command)
                 return Applied(moved={command.name: metric.view()})
             case DeleteMetric():
                 del self._metrics[command.name]
@@ -200,6 +204,33 @@ class MetricSet:
         """
         metrics = _metrics_decoder.decode(data) if data else []
         self._metrics = {metric.name: metric for metric in metrics}
+
+    def copy(self) -> MetricSet:
+        """A set of its own with the same metrics. Quick: nothing is copied but the names."""
+        other = MetricSet()
+        other._metrics = dict(self._metrics)
+        return other
+
+    def encode_one(self, name: str) -> bytes:
+        """One metric, to be stored by itself. Raises `NotFound` (field `name`)."""
+        return msgspec.json.encode(self._known(name))
+
+    def put(self, name: str, data: bytes) -> None:
+        """Take what `encode_one` made of the metric of this name: in its place, or as the newest one.
+
+        Raises `msgspec.DecodeError` on anything else, and then nothing has changed.
+        """
+        metric = _metric_decoder.decode(data)
+        if metric.name != name:
+            raise msgspec.ValidationError(f"this is the metric {metric.name!r}")
+        self._metrics[name] = metric
+
+    def remove(self, name: str) -> None:
+        """Take out the metric of this name, if there is one."""
+        self._metrics.pop(name, None)
+
+    def clear(self) -> None:
+        self._metrics.clear()
 
     def view(self, name: str) -> MetricView:
         """Raises `NotFound` (field `name`)."""
@@ -289,13 +320,16 @@ def _delta(command: UpdateMetric) -> float:
     return 1.0 if command.delta is None else command.delta
 
 
-def _update(metric: _Metric, command: UpdateMetric) -> None:
+def _updated(metric: _Metric, command: UpdateMetric) -> _Metric:
     """`_check_update` has passed."""
+    metric = copy(metric)
     match metric.type:
         case "counter":
             metric.value += _delta(command)
         case "gauge":
             metric.value = command.value or 0.0
         case "histogram":
+            metric.counts = list(metric.counts)
             metric.observe(command.value or 0.0)
     metric.updated_at = command.at
+    return metric

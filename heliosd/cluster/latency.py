@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from msgspec import structs
+from msgspec import UNSET, structs
 
 from ..clock import Instant, rfc3339
 from ..errors import NotFound
@@ -47,7 +47,7 @@ class HealthTurned(NamedTuple):
 class _Peer:
     """What is known of one peer. `heard` starts as the moment it was added, so that it has 30 s to answer."""
 
-    __slots__ = ("address", "calls", "errors_in_row", "healthy", "heard", "last_contact")
+    __slots__ = ("address", "calls", "errors_in_row", "healthy", "heard", "last_contact", "round_trip")
 
     def __init__(self, address: str, now: Instant) -> None:
         self.address = address
@@ -56,6 +56,7 @@ class _Peer:
         self.last_contact: float | None = None
         self.errors_in_row = 0
         self.healthy = True
+        self.round_trip: float | None = None
 
     def silent(self, now: Instant) -> bool:
         return now.mono - self.heard >= SILENCE_UNTIL_UNHEALTHY_SECONDS
@@ -135,6 +136,13 @@ class LatencyTracker:
         calls.last_error = now.wall
         peer.errors_in_row += 1
         return self._turned(peer_id, peer, now)
+
+    def round_trip(self, peer_id: str, seconds: float | None) -> None:
+        """A member itself has measured this mean round trip to the peer; None: nothing since the last time, which
+        then still holds (etcd measures every 30 s)."""
+        peer = self._peers.get(peer_id)
+        if peer is not None and seconds is not None:
+            peer.round_trip = seconds
 
     def check(self, now: Instant) -> list[HealthTurned]:
         """Find the peers that have become silent; call it about once a second."""
@@ -251,6 +259,7 @@ def _peer_report(peer_id: str, peer: _Peer, now: Instant) -> PeerReport:
         reachable=peer.reachable_at(now),
         consecutive_errors=peer.errors_in_row,
         connection_healthy=peer.healthy_at(now),
+        peer_round_trip_ms=UNSET if peer.round_trip is None else round(peer.round_trip * 1000, 3),
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .call_stats import Stats
 
@@ -33,6 +33,8 @@ class PeerReport(Struct, frozen=True, kw_only=True):
     reachable: bool
     consecutive_errors: int
     connection_healthy: bool
+    peer_round_trip_ms: float | UnsetType = UNSET
+    """With etcd: the mean of what a member itself measured to this one, as of late."""
 
 
 class HealthSummary(Struct, frozen=True):

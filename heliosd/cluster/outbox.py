@@ -6,7 +6,7 @@ from collections import deque
 
 import trio
 
-from ..events import Happened, MetricsMoved, Value
+from ..events import MetricsMoved, News
 
 
 class Outbox:
@@ -17,10 +17,10 @@ class Outbox:
     """
 
     def __init__(self) -> None:
-        self._waiting: deque[Happened | Value] = deque()
+        self._waiting: deque[News] = deque()
         self._filled = trio.Event()
 
-    def put(self, item: Happened | Value) -> None:
+    def put(self, item: News) -> None:
         if isinstance(item, MetricsMoved) and self._waiting:
             last = self._waiting[-1]
             if isinstance(last, MetricsMoved):
@@ -29,7 +29,7 @@ class Outbox:
         self._waiting.append(item)
         self._filled.set()
 
-    async def relay(self, listener: trio.MemorySendChannel[Happened | Value]) -> None:
+    async def relay(self, listener: trio.MemorySendChannel[News]) -> None:
         """Carry everything to the listener, for ever. A listener that left takes nothing more."""
         try:
             while True:

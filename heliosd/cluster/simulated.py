@@ -18,7 +18,7 @@ from ..clock import Instant
 from ..config import SimulatedConfig
 from ..durable import Change, HardState, MemberState, Save, Saved, SnapshotSaved
 from ..errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
-from ..events import Happened, Value
+from ..events import News
 from ..raft.batch import Batch
 from ..raft.cluster import Cluster
 from ..raft.member import Options
@@ -161,8 +161,8 @@ class SimulatedBackend:
         return why_not_ready(self._cluster, self._node)
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
-        send, receive = trio.open_memory_channel[Happened | Value](self._buffer)
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
+        send, receive = trio.open_memory_channel[News](self._buffer)
         outbox = Outbox()
         self._outboxes.append(outbox)
         try:
@@ -173,7 +173,7 @@ class SimulatedBackend:
         finally:
             self._outboxes.remove(outbox)
 
-    def _tell(self, item: Happened | Value) -> None:
+    def _tell(self, item: News) -> None:
         for outbox in self._outboxes:
             outbox.put(item)
 
@@ -184,8 +184,9 @@ class SimulatedBackend:
         done = await self._request(WriteCommands((encode_command(command),)))
         return Committed(done.index, done.term)
 
-    async def add_peer(self, peer: Peer) -> None:
+    async def add_peer(self, peer: Peer) -> Peer:
         await self._request(AddMember(peer.id, peer.address))
+        return peer
 
     async def remove_peer(self, peer_id: str) -> Peer:
         if peer_id == self._node:
@@ -235,6 +236,11 @@ class SimulatedBackend:
 
     async def reset_snapshots(self) -> None:
         await self._store_now(self.snapshots.reset())
+
+    async def share_revocation(self, jti: str, expires_at: float) -> None:
+        """Nobody else accepts this daemon's tokens."""
+        del jti, expires_at
+        await trio.lowlevel.checkpoint()
 
     async def _store_now(self, changes: list[Change]) -> None:
         """Store accounts together with those that wait, in order. Raises `StoreFull`; then all of them wait."""

@@ -1,7 +1,7 @@
 """Which snapshots this node made, received and restored, and how long that took.
 
-The store keeps one snapshot a member, the newest, which is why `retention_count` is 1 and no `deleted` event is
-ever told: a new snapshot replaces the old one in the same transaction.
+The simulated cluster's store keeps one snapshot a member, the newest: a new one replaces it in the same
+transaction, which is why no `deleted` event is ever told. Of a real etcd the newest few lie beside the store.
 """
 
 from __future__ import annotations
@@ -32,8 +32,6 @@ EVENTS_KEPT = 1_000
 SNAPSHOT_KIND = "snapshot"
 SNAPSHOTS_KEPT = 100
 TOTALS = "snapshot_totals"
-RETAINED = 1
-"""Snapshots that the store keeps for a member."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +71,20 @@ class _Totals(Struct, kw_only=True):
 
 
 class SnapshotTracker:
-    """The snapshots of one node. `interval` is in seconds, `threshold` in log entries; both are only reported.
+    """The snapshots of one node. `interval` is in seconds, `threshold` in log entries, `retained` is how many stay
+    on disk; all are only reported.
 
     Every method that returns changes has happened in memory already; its caller makes the changes durable.
     Durations are seconds, sizes bytes.
     """
 
-    def __init__(self, node_id: str, saved: Saved, *, interval: float, threshold: int) -> None:
+    def __init__(
+        self, node_id: str, saved: Saved, *, interval: float, threshold: int, retained: int = 1
+    ) -> None:
         self._node_id = node_id
         self._interval = interval
         self._threshold = threshold
+        self._retained = retained
         events = (msgspec.json.decode(body, type=SnapshotEvent) for body in saved.records.get(EVENT_KIND, ()))
         self._events = deque(events, maxlen=EVENTS_KEPT)
         records = (
@@ -254,10 +256,10 @@ class SnapshotTracker:
             snapshot_interval_ms=int(self._interval * 1000),
             snapshot_interval=duration_text(self._interval),
             snapshot_threshold=self._threshold,
-            retention_count=RETAINED,
+            retention_count=self._retained,
             time_since_last_snapshot_ms=int(age * 1000),
             time_since_last_snapshot=duration_text(age),
-            snapshots_on_disk=1 if latest else 0,
+            snapshots_on_disk=max(1, min(self._retained, len(self._records))) if latest else 0,
         )
 
     def _age(self, now: Instant) -> float:

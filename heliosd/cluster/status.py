@@ -12,9 +12,13 @@ from .latency import ClusterHealth, PeerLatency
 
 
 class NodeView(Struct, frozen=True):
+    """This node. With etcd `id` is its member's, or the configured one where no member bears that."""
+
     id: str
     state: Role
     term: int
+    name: str | UnsetType = UNSET
+    """Here and below: the member's name, with etcd only, where ids say little."""
 
 
 class LeaderView(Struct, frozen=True):
@@ -23,6 +27,7 @@ class LeaderView(Struct, frozen=True):
     id: str = ""
     address: str = ""
     is_leader: bool = False
+    name: str | UnsetType = UNSET
 
 
 class Indices(Struct, frozen=True):
@@ -33,9 +38,10 @@ class Indices(Struct, frozen=True):
 
 
 class PeerView(Struct, frozen=True, kw_only=True):
-    """A peer in `status`. `match_index` and `next_index` stand only while this node leads."""
+    """A peer in `status`. `match_index` and `next_index` stand only while this node leads a simulated cluster."""
 
     id: str
+    name: str | UnsetType = UNSET
     address: str
     match_index: int | UnsetType = UNSET
     next_index: int | UnsetType = UNSET
@@ -48,6 +54,16 @@ class PeerState(Struct, frozen=True):
     id: str
     address: str
     state: Role
+    name: str | UnsetType = UNSET
+
+
+class ObserverView(Struct, frozen=True):
+    """A heliosd that is present in a cluster of etcd."""
+
+    id: str
+    version: str
+    since: str
+    """RFC 3339."""
 
 
 class ClusterStatus(Struct, frozen=True, kw_only=True):
@@ -65,3 +81,5 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     stale: bool
     """True when what is shown may have been overtaken: no leader is known, or this node is cut off from it."""
+    observers: tuple[ObserverView, ...] | UnsetType = UNSET
+    """With etcd: the heliosd that are present, by id."""

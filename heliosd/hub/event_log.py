@@ -12,12 +12,13 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
+import trio
 
 from .. import messages
 from ..durable import Change, EventsCleared, EventsLogged, EventsTrimmed, LoggedEvent, Save, Saved, ValueSet
 from ..errors import StoreFull
 from ..events import Event, Stamped
-from ..history import History
+from ..history import Cursor, History
 from ..message import Message, replayed
 
 HEAD = "events/head"
@@ -79,6 +80,15 @@ class EventLog:
         else:
             self.history = History(new_epoch(), max_events, max_age)
             self._fresh = True
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        """Never: nobody else tells these numbers."""
+        del cursor
+        return False
+
+    async def reach(self, cursor: Cursor) -> None:
+        del cursor
+        await trio.lowlevel.checkpoint()
 
     async def open(self, now_mono: float) -> None:
         """Begin: a new epoch is stored before the first event of it. Call it once, before `commit`."""

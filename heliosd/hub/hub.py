@@ -7,8 +7,7 @@ happens between two messages of that loop, as a whole.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from math import inf
 from typing import assert_never
@@ -17,24 +16,27 @@ import trio
 
 from .. import messages
 from ..auth.access import Access
-from ..clock import Instant, rfc3339
-from ..cluster.custom_metrics import MetricView
+from ..clock import Instant
 from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from ..config import Settings
-from ..events import Happened, MetricsDefined, MetricsMoved, PeerChanged, StateChanged
+from ..durable import LoggedEvent
+from ..events import Happened, MetricsDefined, MetricsMoved, Provisional, Renumbered
 from ..history import Cursor, Replay
-from ..message import Kind, Message
+from ..message import Kind, Message, defined_metrics
 from . import fanout
 from .classes import Classes
 from .client import Client
 from .crowd import Crowd
-from .event_log import EventLog
+from .gathering import Gathering
 from .goodbye import TOO_MANY_MESSAGES, Goodbye
 from .inbox import Beat, Item
+from .log import Log
 from .pacing import Pacer
 from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
 from .rights import Rights
+from .shared_log import SharedLog, message_of
+from .welcome import welcome_to
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -47,14 +49,6 @@ STATUS_SHARED_SECONDS = 0.05
 once."""
 
 
-@dataclass(slots=True)
-class _Gathered:
-    """Metric values that changed and are not told yet."""
-
-    metrics: dict[str, MetricView]
-    due: float = inf
-
-
 class Hub(Crowd):
     """Tells all clients of one daemon what happens."""
 
@@ -62,7 +56,7 @@ class Hub(Crowd):
         self,
         *,
         settings: Settings,
-        log: EventLog,
+        log: Log,
         access: Access,
         now: Callable[[], Instant],
         pumps: trio.Nursery,
@@ -75,7 +69,7 @@ class Hub(Crowd):
         self._inbox: trio.MemoryReceiveChannel[Item] | None = None
         self._classes = Classes()
         self._pacer = Pacer()
-        self._gathered = _Gathered({})
+        self._gathered = Gathering()
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
         self._status: tuple[tuple[str, int], float, Message] | None = None
@@ -132,9 +126,18 @@ class Hub(Crowd):
                 case Happened():
                     message = next(events)
                     told.append(message)
-                    self._heed(message, item)
+                    if isinstance(item.event, MetricsDefined):
+                        self._heed(message, item.event.metrics)
                 case MetricsMoved():
-                    self._gather(item.metrics)
+                    interval = self._settings.current.websocket.metrics_interval
+                    self._gathered.add(item.metrics, trio.current_time() + interval)
+                case LoggedEvent():
+                    told.append(self._heeded(message_of(item)))
+                case Provisional():
+                    told.append(self._heeded(messages.of_provisional(item.event, self._now().wall)))
+                case Renumbered():
+                    await self._tell_all(told, reports)
+                    told = self._renumbered(item)
                 case Beat.STATUS:
                     told.append(reports.status_update())
                 case Beat.LATENCY:
@@ -145,9 +148,14 @@ class Hub(Crowd):
                     pass
                 case _:
                     assert_never(item)
-        if any(isinstance(item.event, StateChanged | PeerChanged) for item in happened):
+        await self._tell_all(told, reports)
+
+    async def _tell_all(self, told: list[Message], reports: Reports) -> None:
+        """Tell these, and how things stand after the events among them."""
+        types = {message.type for message in told}
+        if not types.isdisjoint(("state_change", "peer_change")):
             told.append(reports.status_update())
-        if any(isinstance(item.event, StateChanged) for item in happened):
+        if "state_change" in types:
             told.append(reports.uptime())
         await self.publish(told)
 
@@ -158,31 +166,52 @@ class Hub(Crowd):
             [(item.event, item.receipt) for item in happened], self._now().wall, trio.current_time()
         )
         if self.log.history.epoch != epoch:
-            for client in list(self._clients.values()):
-                # Numbers of two epochs must not meet in one gap, and the status replaces what waits.
-                client.dropped += client.forget_what_waits()
-                self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
-                self.tell(client, self._status_message())
+            self._tell_new_epoch()
         return told
 
-    def _heed(self, message: Message, item: Happened) -> None:
-        """Values that wait for a metric that is registered anew or deleted are not told after that."""
-        if isinstance(item.event, MetricsDefined):
-            for name in item.event.metrics:
-                self._gathered.metrics.pop(name, None)
-            self._pacer.heed(message)
+    def _renumbered(self, to: Renumbered) -> list[Message]:
+        """The cluster's log is another one, or lost some events that nobody had been told: everyone hears which.
+        Returns what is to be told live after that."""
+        assert isinstance(self.log, SharedLog), "only the cluster's own log is renumbered"
+        epoch = self.log.history.epoch
+        coming = self.log.renumber(to)
+        self._status = None
+        if self.log.history.epoch != epoch:
+            self._tell_new_epoch()
+        elif to.lost is not None:
+            self._tell_hole(*to.lost)
+        return [self._heeded(message_of(event)) for event in coming]
 
-    def _gather(self, metrics: Mapping[str, MetricView]) -> None:
-        self._gathered.metrics.update(metrics)
-        if self._gathered.due == inf:
-            self._gathered.due = trio.current_time() + self._settings.current.websocket.metrics_interval
+    def _tell_new_epoch(self) -> None:
+        for client in list(self._clients.values()):
+            # Numbers of two epochs must not meet in one gap, and the status replaces what waits.
+            client.dropped += client.forget_what_waits()
+            self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
+            self.tell(client, self._status_message())
+
+    def _tell_hole(self, first: int, last: int) -> None:
+        gap = messages.of_gap(first, last, last - first + 1, self._now().wall, "too_old")
+        for client in list(self._clients.values()):
+            self.tell(client, gap)
+            self.tell(client, self._status_message())
+
+    def _heeded(self, message: Message) -> Message:
+        names = defined_metrics(message)
+        if names:
+            self._heed(message, names)
+        return message
+
+    def _heed(self, message: Message, names: Iterable[str]) -> None:
+        """Values that wait for a metric that is registered anew or deleted are not told after that."""
+        self._gathered.forget(names)
+        self._pacer.heed(message)
 
     async def _tell_what_is_due(self) -> None:
         now = trio.current_time()
         if now >= self._gathered.due:
-            gathered, self._gathered = self._gathered, _Gathered({})
-            if gathered.metrics:
-                await self.publish([messages.of_metric_values(gathered.metrics, self._now().wall)])
+            gathered = self._gathered.take()
+            if gathered:
+                await self.publish([messages.of_metric_values(gathered, self._now().wall)])
         if now >= self._pacer.due:
             for client, value in self._pacer.release(now):
                 self.tell(client, value)
@@ -341,15 +370,4 @@ class Hub(Crowd):
         return made[2]
 
     def _welcome(self, client: Client, replay: Replay) -> Message:
-        history = self.log.history
-        welcome = messages.Welcome(
-            client_id=client.id,
-            epoch=history.epoch,
-            seq=history.seq,
-            oldest_seq=history.oldest_seq,
-            recovered=replay.refusal is None,
-            reason=replay.refusal,
-            replayed=len(replay.events),
-            expires_at=rfc3339(client.identity.expires_at),
-        )
-        return messages.of_welcome(welcome, self._now().wall)
+        return welcome_to(client, self.log.history, replay, self._now().wall)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from ..events import Happened, MetricsMoved
+from ..events import News
 
 
 class Beat(Enum):
@@ -17,4 +17,4 @@ class Beat(Enum):
     """Nothing is told: it only makes the loop turn."""
 
 
-Item = Happened | MetricsMoved | Beat
+Item = News | Beat

@@ -14,8 +14,8 @@ import trio
 from ..auth.identity import Identity
 from ..history import Cursor
 from ..hub.client import BATCH_BYTES, Client
-from ..hub.event_log import EventLog
 from ..hub.hub import Hub
+from ..hub.log import Log
 from ..message import Message
 from ..subscription import Subscription
 from .reception import Reception
@@ -50,6 +50,8 @@ class EventStreams:
     ) -> AsyncGenerator[bytes, None]:
         self._reception.greet(client)
         try:
+            if cursor is not None and self._hub.log.behind(cursor):
+                await self._hub.log.reach(cursor)
             self._hub.join(client, cursor)
             comment_due = trio.current_time() + COMMENT_SECONDS
             while True:
@@ -79,7 +81,7 @@ class _Line:
     direct = sealed = False
     pending = False
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: Log) -> None:
         self._log = log
         self._news = trio.Event()
         self._epoch = ""

@@ -145,6 +145,9 @@ class Live:
             pump = ReadPump(client, stream, self._readiness)
             client.heard = trio.current_time()
             client.reader = pump
+            if cursor is not None and self._hub.log.behind(cursor):
+                await self._hub.log.reach(cursor)
+                just_admitted = False
             self._hub.join(client, cursor, just_admitted=just_admitted)
             del cursor
             left = await self._read(client, pump, trailing)

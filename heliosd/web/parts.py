@@ -58,6 +58,14 @@ class Events(Protocol):
         """Why events are not on disk; None: they are."""
         ...
 
+    def behind(self, cursor: Cursor | None) -> bool:
+        """Whether to `reach` it before the history is asked."""
+        ...
+
+    async def reach(self, cursor: Cursor) -> None:
+        """Wait, for a moment at most, until the events up to `cursor` are in the history."""
+        ...
+
 
 class Streams(Protocol):
     """Opens event streams. `EventStreams` is one."""

@@ -29,7 +29,7 @@ from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.durable import Change, Saved
 from heliosd.errors import Conflict, NotFound
-from heliosd.events import Event, Happened, Stamped, Value
+from heliosd.events import Event, News, Stamped
 from heliosd.history import Cursor, History
 from heliosd.hub.counters import HubCounters
 from heliosd.hub.roster import ClientView, Transport
@@ -105,11 +105,12 @@ class LoneBackend:
         self.metrics.apply(command)
         return Committed(self.index, 5)
 
-    async def add_peer(self, peer: Peer) -> None:
+    async def add_peer(self, peer: Peer) -> Peer:
         await self._commit()
         if peer.id == "node-1" or peer.id in self.peers:
             raise Conflict("A member of this id exists", field="id")
         self._join(peer)
+        return peer
 
     async def remove_peer(self, peer_id: str) -> Peer:
         await self._commit()
@@ -151,9 +152,13 @@ class LoneBackend:
         await self._commit()
         self.snapshots.reset()
 
+    async def share_revocation(self, jti: str, expires_at: float) -> None:
+        del jti, expires_at
+        await trio.lowlevel.checkpoint()
+
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
-        send, receive = trio.open_memory_channel[Happened | Value](1)
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
+        send, receive = trio.open_memory_channel[News](1)
         async with send, receive:
             yield receive
 
@@ -210,6 +215,14 @@ class FakeEvents:
 
     history: History = field(default_factory=lambda: History("e1", max_events=1000, max_age=3600.0))
     trouble: str | None = None
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        del cursor
+        return False
+
+    async def reach(self, cursor: Cursor) -> None:
+        del cursor
+        await trio.lowlevel.checkpoint()
 
     def happen(self, event: Event) -> Message:
         """`event` is told: what a WebSocket would have got."""

@@ -19,7 +19,7 @@ from wire import TEXT, Frame, Frames, upgrade
 
 from heliosd import daemon
 from heliosd.config import AuthConfig, Config, Listen, NodeConfig, ServerConfig, UserConfig, WebSocketConfig
-from heliosd.events import Happened, PeerChanged, Value
+from heliosd.events import Happened, News, PeerChanged
 
 
 class Source(LoneBackend):
@@ -27,7 +27,7 @@ class Source(LoneBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._send, self._receive = trio.open_memory_channel[Happened | Value](256)
+        self._send, self._receive = trio.open_memory_channel[News](256)
         self._serials = count(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -38,7 +38,7 @@ class Source(LoneBackend):
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[Happened | Value]]:
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
         async with self._receive:
             yield self._receive
 
@@ -147,7 +147,7 @@ async def whole_daemon(
     """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
     it speaks TLS."""
     source = Source()
-    monkeypatch.setattr(daemon, "SimulatedBackend", lambda **_: source)
+    monkeypatch.setattr(daemon, "backend_of", lambda *_: source)
     with stdlib.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     quiet = {"status_interval": 60.0, "latency_interval": 60.0, "uptime_interval": 60.0}

@@ -33,7 +33,7 @@ _HASH = hash_password(PASSWORD)
 
 CONFIG = """
 [node]
-id = "node-1"
+id = "{node}"
 [server]
 listen = "{listen}"
 {server}
@@ -45,8 +45,10 @@ format = "json"
 election_timeout = 0.15
 heartbeat_interval = 0.03
 {simulated}
+{cluster}
 [auth]
 login_attempts_per_minute = 1000
+{auth}
 [[auth.users]]
 name = "admin"
 password_hash = "{hash}"
@@ -63,10 +65,28 @@ roles = []
 
 
 def write_config(
-    folder: Path, *, listen: str = "127.0.0.1:0", server: str = "", websocket: str = "", simulated: str = ""
+    folder: Path,
+    *,
+    node: str = "node-1",
+    listen: str = "127.0.0.1:0",
+    server: str = "",
+    websocket: str = "",
+    simulated: str = "",
+    cluster: str = "",
+    auth: str = "",
 ) -> Path:
+    """`cluster` stands by itself, the others stand in the sections that they are named for."""
     path = folder / "config.toml"
-    text = CONFIG.format(listen=listen, server=server, websocket=websocket, simulated=simulated, hash=_HASH)
+    text = CONFIG.format(
+        node=node,
+        listen=listen,
+        server=server,
+        websocket=websocket,
+        simulated=simulated,
+        cluster=cluster,
+        auth=auth,
+        hash=_HASH,
+    )
     path.write_text(text, encoding="utf-8")
     return path
 

@@ -286,3 +286,36 @@ def test_members_that_apply_the_same_commands_agree_and_refusals_change_nothing(
         assert other.views() == one.views()
         for name, view in {**applied.defined, **applied.moved}.items():
             assert one.views().get(name) == view
+
+
+def test_a_copy_and_its_original_go_ways_of_their_own() -> None:
+    metrics = MetricSet()
+    for name, kind in (("c", "counter"), ("g", "gauge"), ("h", "histogram")):
+        metrics.apply(RegisterMetric(name=name, type=kind, at=1.0))  # type: ignore[arg-type]
+    before = metrics.views()
+    other = metrics.copy()
+    other.apply(UpdateMetric(name="c", at=2.0))
+    other.apply(UpdateMetric(name="g", value=2.0, at=2.0))
+    other.apply(UpdateMetric(name="h", value=2.0, at=2.0))
+    other.apply(RegisterMetric(name="new", type="gauge", at=2.0))
+    assert metrics.views() == before
+    metrics.apply(DeleteMetric(name="c", at=3.0))
+    assert "c" in other
+    assert other.view("h").count == 1
+
+
+def test_one_metric_is_stored_and_taken_back_by_itself() -> None:
+    metrics, other = MetricSet(), MetricSet()
+    metrics.apply(RegisterMetric(name="h", type="histogram", at=1.0))
+    metrics.apply(UpdateMetric(name="h", value=2.0, at=2.0))
+    other.put("h", metrics.encode_one("h"))
+    assert other.views() == metrics.views()
+    for name, data in (("other", metrics.encode_one("h")), ("h", b"{}"), ("h", b"")):
+        with pytest.raises(msgspec.DecodeError):
+            other.put(name, data)
+    assert other.views() == metrics.views()
+    other.remove("h")
+    other.remove("h")
+    assert len(other) == 0
+    with pytest.raises(NotFound):
+        other.encode_one("h")

@@ -30,6 +30,7 @@ from heliosd.hub.client import Client
 from heliosd.hub.event_log import EventLog
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import Item
+from heliosd.hub.log import Log
 from heliosd.hub.reports import Reports
 from heliosd.message import Kind, Message
 from heliosd.messages import ClientId
@@ -242,7 +243,7 @@ def now() -> Instant:
 
 
 @asynccontextmanager
-async def open_house() -> AsyncIterator[House]:
+async def open_house(log: Log | None = None) -> AsyncIterator[House]:
     admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
     settings = Settings(Config(auth=AuthConfig(users=(admin,))))
     access = Access(settings, KeyRing(SigningKey(bytes(range(32)))), {})
@@ -251,7 +252,7 @@ async def open_house() -> AsyncIterator[House]:
     async with trio.open_nursery() as nursery:
         hub = Hub(
             settings=settings,
-            log=EventLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
+            log=log or EventLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
             access=access,
             now=now,
             pumps=nursery,

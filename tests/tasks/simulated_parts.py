@@ -29,7 +29,7 @@ from heliosd.durable import (
     ValueSet,
 )
 from heliosd.errors import StoreFull
-from heliosd.events import Event, Happened, Value
+from heliosd.events import Event, Happened, MetricsMoved, Value
 from heliosd.raft.disk import Disk
 
 CONFIG = SimulatedConfig(seed=7)
@@ -141,7 +141,8 @@ async def follow(
     async with backend.events() as events:
         task_status.started()
         async for event in events:
-            into.append(event.event if isinstance(event, Happened) else event)  # noqa: PERF401 (they are read while they come in)
+            assert isinstance(event, Happened | MetricsMoved)
+            into.append(event.event if isinstance(event, Happened) else event)
 
 
 def register(name: str = "app_requests") -> RegisterMetric:

@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.durable import Change, EventsLogged
 from heliosd.history import Cursor
+from heliosd.hub.event_log import EventLog
 from heliosd.hub.inbox import Beat, Item
 from heliosd.subscription import Subscription, Topic
 
@@ -128,6 +129,7 @@ async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClo
         told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
         await save(changes)
 
+    assert isinstance(house.hub.log, EventLog)
     house.hub.log._save = watched
     for _ in range(3):
         await house.tell(ADDED)

@@ -88,6 +88,7 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
     # A browser may log out and close the connection in one breath, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
         await call.parts.save([revoked])
+        await call.parts.backend.share_revocation(jti, expires_at)
     return Answer(body=Done())
 
 

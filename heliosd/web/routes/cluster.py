@@ -10,7 +10,7 @@ from ...clock import rfc3339
 from ...cluster.custom_metrics import CustomMetricsReport, MetricView
 from ...cluster.latency import ClusterHealth
 from ...cluster.snapshots import SnapshotRecord, SnapshotReport
-from ...cluster.status import Indices, LeaderView, NodeView, PeerView
+from ...cluster.status import Indices, LeaderView, NodeView, ObserverView, PeerView
 from ...cluster.uptime import UptimeStats
 from ...names import member_id
 from ..arguments import checked
@@ -54,6 +54,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     observed_by: str
     observed_at: str
     stale: bool
+    observers: tuple[ObserverView, ...] | UnsetType = UNSET
 
 
 class OfPeer(Struct, frozen=True):
@@ -109,6 +110,7 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
             observed_by=status.observed_by,
             observed_at=rfc3339(status.observed_at),
             stale=status.stale,
+            observers=status.observers,
         )
     )
 

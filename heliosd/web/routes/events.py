@@ -68,6 +68,8 @@ async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
 async def show_history(call: Call[Span, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query), subscription_of(query)
+    if cursor is not None and call.parts.events.behind(cursor):
+        await call.parts.events.reach(cursor)
     history = call.parts.events.history
     history.expire(call.now.wall)
     if cursor is None:

@@ -42,8 +42,9 @@ async def add_peer(call: Call[Nothing, NewPeer]) -> Answer:
     peer = call.body
     peer_id = checked(member_id, peer.id, "id")
     address = checked(member_address, peer.address, "address")
-    await call.parts.backend.add_peer(Peer(peer_id, address))
-    return Answer(status=201, body=PeerAdded("Peer added successfully", peer))
+    added = await call.parts.backend.add_peer(Peer(peer_id, address))
+    body = PeerAdded("Peer added successfully", NewPeer(added.id, added.address))
+    return Answer(status=201, body=body)
 
 
 async def remove_peer(call: Call[ById, ById]) -> Answer:

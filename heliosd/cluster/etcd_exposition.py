@@ -1,0 +1,124 @@
+"""What heliosd reads from a member's own `/metrics`: round trips, snapshots, its start, the size of its database.
+
+Prometheus' text format 0.0.4, of which only samples are read. Families that a version of etcd does not have, and
+lines that are no samples, are passed over: this is shown to people and decides nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+ROUND_TRIP = "etcd_network_peer_round_trip_time_seconds"
+
+_FAMILIES = (
+    ROUND_TRIP,
+    "etcd_server_is_leader",
+    "etcd_server_leader_changes_seen_total",
+    "etcd_debugging_snap_save_total_duration_seconds",
+    "etcd_snap_db_save_total_duration_seconds",
+    "etcd_mvcc_db_total_size_in_",
+    "process_start_time_seconds",
+)
+_SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^ \t]+)(?:[ \t]+-?[0-9]+)?[ \t]*")
+_LABEL = re.compile(r'[ \t]*([a-zA-Z_][a-zA-Z0-9_]*)="((?:[^"\\]|\\.)*)"[ \t]*(?:,|$)')
+
+
+class Sums(NamedTuple):
+    """A histogram's sum of seconds and count of observations, since the member's start."""
+
+    seconds: float = 0.0
+    times: int = 0
+
+
+NOTHING = Sums()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """What one member has counted since its start."""
+
+    is_leader: bool = False
+    leader_changes: int = 0
+    """Since its start, as it saw them."""
+    round_trips: Mapping[str, Sums] = field(default_factory=dict)
+    """Peer id -> the probes that this member sends it over its peer connections."""
+    snapshots_saved: Sums = NOTHING
+    """Raft snapshots that it wrote of its own state."""
+    snapshots_received: Sums = NOTHING
+    """Databases that a leader sent it."""
+    started: float | None = None
+    """Unix seconds, when its process began."""
+    db_size: int | None = None
+    """Bytes of its database's file."""
+    db_in_use: int | None = None
+    """Bytes of it that are not free pages."""
+
+
+def measured(text: str) -> Measured:
+    """What one body of `/metrics` says."""
+    plain: dict[str, float] = {}
+    seconds: dict[str, float] = {}
+    counts: dict[str, float] = {}
+    for line in text.splitlines():
+        # The body is some 150 KB, of which a few lines are of interest.
+        if not line.startswith(_FAMILIES):
+            continue
+        sample = _SAMPLE.fullmatch(line)
+        value = None if sample is None else _number(sample[3])
+        if sample is None or value is None:
+            continue
+        if not sample[2]:
+            plain[sample[1]] = value
+        elif sample[1] in (f"{ROUND_TRIP}_sum", f"{ROUND_TRIP}_count"):
+            peer = _labels(sample[2]).get("To", "")
+            (seconds if sample[1].endswith("_sum") else counts)[peer] = value
+
+    def sums(family: str) -> Sums:
+        return Sums(plain.get(f"{family}_sum", 0.0), int(plain.get(f"{family}_count", 0)))
+
+    def whole(name: str) -> int | None:
+        return int(plain[name]) if name in plain else None
+
+    return Measured(
+        is_leader=plain.get("etcd_server_is_leader") == 1,
+        leader_changes=int(plain.get("etcd_server_leader_changes_seen_total", 0)),
+        round_trips={
+            peer: Sums(seconds[peer], int(counts[peer]))
+            for peer in sorted(seconds.keys() & counts.keys())
+            if peer
+        },
+        snapshots_saved=sums("etcd_debugging_snap_save_total_duration_seconds"),
+        snapshots_received=sums("etcd_snap_db_save_total_duration_seconds"),
+        started=plain.get("process_start_time_seconds"),
+        db_size=whole("etcd_mvcc_db_total_size_in_bytes"),
+        db_in_use=whole("etcd_mvcc_db_total_size_in_use_in_bytes"),
+    )
+
+
+def _number(text: str) -> float | None:
+    """A sample's value if it is a finite number and not negative, as all are that are read here."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) and value >= 0 else None
+
+
+def _labels(text: str) -> dict[str, str]:
+    """The labels between the braces. None of those read here holds a character that would be escaped."""
+    return dict(_LABEL.findall(text))
+
+
+def mean_since(before: Sums | None, after: Sums) -> float | None:
+    """Mean seconds of what was counted between two readings; None if nothing was.
+
+    Without a reading before, or when the member was started anew in between, of all that it counted.
+    """
+    if before is None or after.times < before.times or after.seconds < before.seconds:
+        before = Sums()
+    counted = after.times - before.times
+    return (after.seconds - before.seconds) / counted if counted else None

@@ -1,0 +1,54 @@
+"""The hub's event log, whoever numbers the events: this daemon itself (`event_log.py`), or the cluster for all
+its daemons alike (`shared_log.py`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..durable import Change
+from ..events import Event
+from ..history import Cursor, History
+from ..message import Message
+
+
+class Log(Protocol):
+    """What the hub needs of it. Seconds are monotonic, `wall` is Unix time."""
+
+    @property
+    def history(self) -> History:
+        """What can be told again. May be another object after each `await`, and after a renumbering."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events are not on disk; None: they are."""
+        ...
+
+    @property
+    def retry_at(self) -> float:
+        """While there is trouble: when to call `retry`."""
+        ...
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        """Whether `cursor` may be ahead of `history` only because this daemon has not heard yet what another one
+        has told already: `reach` it first."""
+        ...
+
+    async def reach(self, cursor: Cursor) -> None:
+        """Wait, for a moment at most, until the events up to `cursor` have been told here."""
+        ...
+
+    async def open(self, now_mono: float) -> None:
+        """Begin; called once, before all else."""
+        ...
+
+    async def commit(
+        self, events: Sequence[tuple[Event, tuple[Change, ...]]], wall: float, now_mono: float
+    ) -> list[Message]:
+        """The messages that tell events which happened here, in order."""
+        ...
+
+    async def retry(self, now_mono: float) -> bool:
+        """Try to end the trouble. Whether it has ended."""
+        ...

@@ -1,0 +1,161 @@
+"""Both backends as the contract suite sees them: alive, ready, and with everything that they tell written down."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import trio
+from etcd_cluster import EtcdCluster
+from simulated_parts import CONFIG, MemoryStore
+
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.cluster.custom_metrics import RegisterMetric, UpdateMetric
+from heliosd.cluster.etcd import EtcdBackend
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.simulated import SimulatedBackend
+from heliosd.cluster.snapshots import SnapshotTracker
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.config import EtcdConfig, HistoryConfig
+from heliosd.durable import LoggedEvent
+from heliosd.errors import Conflict
+from heliosd.events import Happened, MetricsMoved, News, Provisional, Renumbered, Stamped
+from heliosd.messages import of_event
+
+READY_SECONDS = 20.0
+
+
+def now() -> Instant:
+    return Instant(time.time(), trio.current_time())
+
+
+@dataclass
+class Subject:
+    """A living backend. `told` are its events in order, `moved` the newest value of each metric."""
+
+    backend: Backend
+    own: str
+    """The id of this node as its cluster knows it."""
+    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    moved: dict[str, float] = field(default_factory=dict)
+    seqs: list[int] = field(default_factory=list)
+    revoked: list[str] = field(default_factory=list)
+    _news: trio.Event = field(default_factory=trio.Event)
+
+    def take(self, item: News) -> None:
+        match item:
+            case Happened(event=event):
+                self._event(of_event(Stamped(1, 0.0, event)).payload)
+            case LoggedEvent():
+                self.seqs.append(item.seq)
+                self._event(item.payload)
+            case MetricsMoved(metrics=metrics):
+                self.moved |= {name: view.value for name, view in metrics.items()}
+            case Renumbered() | Provisional():
+                pass
+        self._news.set()
+        self._news = trio.Event()
+
+    def _event(self, payload: bytes) -> None:
+        message = json.loads(payload)
+        self.told.append((message["type"], message["data"]))
+
+    def events(self, kind: str) -> list[dict[str, Any]]:
+        return [data for of, data in self.told if of == kind]
+
+    async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
+        """It comes to hold, and is asked whenever something was told."""
+        with trio.fail_after(seconds):
+            while not holds():
+                with trio.move_on_after(0.1):
+                    await self._news.wait()
+
+    async def follow(self, *, task_status: trio.TaskStatus[None]) -> None:
+        async with self.backend.events() as events:
+            task_status.started()
+            async for item in events:
+                self.take(item)
+
+
+def etcd_backend(
+    cluster: EtcdCluster,
+    folder: Path,
+    store: MemoryStore,
+    revoked: Callable[[str, float], None],
+    node: str = "etcd-1",
+    **options: Any,
+) -> EtcdBackend:
+    return EtcdBackend(
+        node_id=node,
+        config=EtcdConfig(endpoints=tuple(m.client_url for m in cluster.members), **options),
+        history=HistoryConfig(),
+        directory=folder,
+        saved=store.load(),
+        save=store.save,
+        revoked=revoked,
+        now=now,
+        buffer=256,
+    )
+
+
+def simulated_backend(store: MemoryStore) -> SimulatedBackend:
+    saved = store.load()
+    return SimulatedBackend(
+        node_id="node-1",
+        config=CONFIG,
+        saved=saved,
+        save=store.save,
+        latency=LatencyTracker(),
+        uptime=UptimeTracker("node-1", saved),
+        snapshots=SnapshotTracker("node-1", saved, interval=300.0, threshold=10_000),
+        now=now,
+        buffer=256,
+    )
+
+
+@asynccontextmanager
+async def living(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) -> AsyncIterator[Subject]:
+    """Ready, with every metric deleted, and nothing told so far."""
+    async with trio.open_nursery() as nursery:
+        subject = Subject(backend, "", revoked=revoked)
+        await nursery.start(subject.follow)
+        await nursery.start(backend.run)
+        await subject.until(lambda: backend.not_ready() is None, READY_SECONDS)
+        subject.own = backend.status().node.id
+        yield subject
+        with trio.fail_after(5):
+            await backend.close()
+        nursery.cancel_scope.cancel()
+
+
+T = TypeVar("T")
+
+
+async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -> T:
+    """etcd changes its members only once all of them have been there for five seconds."""
+    with trio.fail_after(seconds):
+        while True:
+            try:
+                return await change()
+            except Conflict as conflict:
+                if "5 s" not in conflict.message:
+                    raise
+                await trio.sleep(0.3)
+
+
+def register(name: str, kind: Any = "counter") -> RegisterMetric:
+    return RegisterMetric(name=name, type=kind, at=time.time())
+
+
+def add(name: str, delta: float = 1.0) -> UpdateMetric:
+    return UpdateMetric(name=name, delta=delta, at=time.time())
+
+
+def put(name: str, value: float) -> UpdateMetric:
+    return UpdateMetric(name=name, value=value, at=time.time())

@@ -1,0 +1,48 @@
+"""What the tests of the etcd client share."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Callable
+from contextlib import asynccontextmanager
+from typing import Any, TypeVar
+
+import trio
+from etcd_cluster import EtcdCluster
+
+from heliosd.cluster.etcd_client import EtcdClient
+from heliosd.cluster.etcd_requests import prefix_end
+from heliosd.config import EtcdConfig
+
+PREFIX = b"/heliosd/"
+END = prefix_end(PREFIX)
+KEY = PREFIX + b"a"
+
+T = TypeVar("T")
+
+
+def url(cluster: EtcdCluster, place: int) -> str:
+    return cluster.members[place].client_url
+
+
+@asynccontextmanager
+async def client_of(cluster: EtcdCluster, **changes: Any) -> AsyncGenerator[EtcdClient, None]:
+    """A client that knows all members, and asks the first of them first."""
+    settings = {"endpoints": tuple(member.client_url for member in cluster.members)} | changes
+    with trio.fail_after(60):
+        async with EtcdClient(EtcdConfig(**settings), random.Random(1)) as client:
+            yield client
+
+
+async def aside(call: Callable[..., T], *arguments: Any) -> T:
+    """Call what blocks in a thread."""
+    return await trio.to_thread.run_sync(call, *arguments)
+
+
+def keep_from_leading(cluster: EtcdCluster, place: int) -> None:
+    """The member at that place does not lead afterwards."""
+    if cluster.leader() == place:
+        other = cluster.status((place + 1) % len(cluster.members))
+        assert other is not None
+        cluster.ask(place, "/v3/maintenance/transfer-leadership", {"targetID": other["header"]["member_id"]})
+        assert cluster.leader() != place

@@ -1,0 +1,231 @@
+"""What every backend promises, put to the simulated cluster and to a real etcd of three members alike."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+import trio
+from backend_parts import Subject, add, etcd_backend, living, now, patiently, put, register, simulated_backend
+from etcd_cluster import EtcdCluster
+from simulated_parts import MemoryStore
+
+from heliosd.cluster.backend import Peer
+from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics
+from heliosd.errors import Conflict, Invalid, NotFound
+
+BACKENDS = ["simulated", pytest.param("etcd", marks=pytest.mark.needs("etcd"))]
+
+
+@pytest.fixture(scope="module")
+def cluster(request: pytest.FixtureRequest) -> Iterator[EtcdCluster | None]:
+    if request.param == "simulated":
+        yield None
+        return
+    with EtcdCluster.start(3) as started:
+        yield started
+
+
+@pytest.fixture
+async def subject(cluster: EtcdCluster | None, tmp_path: Path) -> AsyncIterator[Subject]:
+    revoked: list[str] = []
+    store = MemoryStore(0.0)
+    backend = (
+        simulated_backend(store)
+        if cluster is None
+        else etcd_backend(cluster, tmp_path, store, lambda jti, _: revoked.append(jti))
+    )
+    async with living(backend, revoked) as alive:
+        await alive.backend.propose(ResetMetrics(at=now().wall))
+        await trio.sleep(0.05)
+        alive.told.clear()
+        yield alive
+
+
+pytestmark = pytest.mark.parametrize("cluster", BACKENDS, indirect=True)
+
+
+async def test_the_status_shows_this_node_its_leader_and_every_peer(subject: Subject) -> None:
+    status = subject.backend.status()
+    assert status.node.state in {"Leader", "Follower"}
+    assert status.node.term >= 1
+    ids = {subject.own, *(peer.id for peer in status.peers)}
+    assert len(ids) == 3
+    assert status.leader.id in ids
+    assert status.leader.is_leader == (status.leader.id == subject.own)
+    assert status.leader.address
+    assert [peer.id for peer in status.peers] == [peer.id for peer in status.peer_states]
+    assert {peer.state for peer in status.peer_states} <= {"Leader", "Follower"}
+    assert all(peer.address for peer in status.peers)
+    assert not status.stale
+    assert status.indices.applied_index > 0
+    assert abs(status.observed_at - now().wall) < 5
+    assert status.cluster_health.total_peers == 2
+
+
+async def test_every_peer_is_measured_and_healthy(subject: Subject) -> None:
+    def measured() -> bool:
+        peers = subject.backend.status().peers
+        return all(peer.latency.sample_count > 0 and peer.latency.reachable for peer in peers)
+
+    await subject.until(measured)
+    report = subject.backend.latency.report(now())
+    assert report.health_summary.healthy == 2
+
+
+async def test_a_read_after_a_write_shows_it(subject: Subject) -> None:
+    backend = subject.backend
+    await backend.propose(register("app_total"))
+    assert backend.metrics.view("app_total").value == 0
+    before = 0.0
+    for delta in (1.0, 2.5, 0.0):
+        place = await backend.propose(add("app_total", delta))
+        before += delta
+        assert backend.metrics.view("app_total").value == before
+        assert place.index > 0
+        assert place.term >= 1
+    await backend.propose(DeleteMetric(name="app_total", at=now().wall))
+    with pytest.raises(NotFound):
+        backend.metrics.view("app_total")
+
+
+async def test_places_in_the_log_go_up(subject: Subject) -> None:
+    await subject.backend.propose(register("app_gauge", "gauge"))
+    places = [await subject.backend.propose(put("app_gauge", value)) for value in range(5)]
+    assert [place.index for place in places] == sorted({place.index for place in places})
+
+
+async def test_definitions_are_events_in_their_order_and_values_are_not(subject: Subject) -> None:
+    backend = subject.backend
+    await backend.propose(register("app_a", "gauge"))
+    await backend.propose(put("app_a", 7.0))
+    await backend.propose(register("app_b", "histogram"))
+    await backend.propose(put("app_b", 0.2))
+    await backend.propose(DeleteMetric(name="app_a", at=now().wall))
+    await backend.propose(ResetMetrics(at=now().wall))
+    await subject.until(lambda: len(subject.events("custom_metrics")) == 4)
+    told = subject.events("custom_metrics")
+    assert [(list(each), next(iter(each.values())) is None) for each in told] == [
+        (["app_a"], False),
+        (["app_b"], False),
+        (["app_a"], True),
+        (["app_b"], True),
+    ]
+    await subject.until(lambda: subject.moved == {"app_a": 7.0, "app_b": 1.0})
+
+
+async def test_many_writes_at_once_are_all_carried_out_once(subject: Subject) -> None:
+    backend = subject.backend
+    for number in range(5):
+        await backend.propose(register(f"app_{number}"))
+    async with trio.open_nursery() as nursery:
+        for number in range(100):
+            nursery.start_soon(backend.propose, add(f"app_{number % 5}"))
+    assert [backend.metrics.view(f"app_{number}").value for number in range(5)] == [20.0] * 5
+
+
+async def test_a_refusal_is_answered_and_changes_nothing(subject: Subject) -> None:
+    backend = subject.backend
+    await backend.propose(register("app_total"))
+    with pytest.raises(Conflict) as exists:
+        await backend.propose(register("app_total"))
+    assert exists.value.field == "name"
+    for wrong in (add("app_unknown"), DeleteMetric(name="app_unknown", at=now().wall)):
+        with pytest.raises(NotFound):
+            await backend.propose(wrong)
+    with pytest.raises(Invalid):
+        await backend.propose(put("app_total", 1.0))
+    with pytest.raises(Invalid):
+        await backend.propose(register("raft_total"))
+    assert backend.metrics.view("app_total").value == 0
+    await trio.sleep(0.1)
+    assert len(subject.events("custom_metrics")) == 1
+
+
+async def test_a_peer_is_added_and_removed_and_both_are_told(subject: Subject) -> None:
+    backend = subject.backend
+    before = {peer.id for peer in backend.status().peers}
+    address = "127.0.0.1:7999"
+    added = await patiently(lambda: backend.add_peer(Peer("node-9", address)))
+    assert added.address == address
+    assert {peer.id for peer in backend.status().peers} == before | {added.id}
+    with pytest.raises(Conflict):
+        await backend.add_peer(Peer("node-8", address))
+    with pytest.raises(Conflict):
+        await backend.add_peer(Peer(added.id, "127.0.0.1:7998"))
+    assert await patiently(lambda: backend.remove_peer(added.id)) == added
+    assert {peer.id for peer in backend.status().peers} == before
+    with pytest.raises(NotFound):
+        await backend.remove_peer(added.id)
+    await subject.until(lambda: len(subject.events("peer_change")) >= 2)
+    told = [
+        (each["event_type"], each["peer_id"], each["peer_address"]) for each in subject.events("peer_change")
+    ]
+    assert [each for each in told if each[0] in {"added", "removed"}] == [
+        ("added", added.id, address),
+        ("removed", added.id, address),
+    ]
+
+
+async def test_nobody_removes_this_node_or_one_that_is_not_there(subject: Subject) -> None:
+    with pytest.raises(Conflict):
+        await subject.backend.remove_peer(subject.own)
+    with pytest.raises(NotFound):
+        await subject.backend.remove_peer("nobody")
+    with pytest.raises(Conflict):
+        await subject.backend.add_peer(Peer(subject.own, "127.0.0.1:7997"))
+
+
+async def test_leadership_goes_where_it_is_sent_and_it_is_told(subject: Subject) -> None:
+    backend = subject.backend
+    first = backend.status().leader.id
+    target = next(peer.id for peer in backend.status().peers if peer.id != first)
+    assert await backend.transfer_leadership(target) == target
+    assert backend.status().leader.id == target
+    await subject.until(lambda: any(each["leader"] == target for each in subject.events("state_change")))
+    anyone = await backend.transfer_leadership(None)
+    assert anyone != target
+    assert backend.status().leader.id == anyone
+    with pytest.raises(NotFound) as unknown:
+        await backend.transfer_leadership("nobody")
+    assert unknown.value.field == "target"
+    await subject.until(lambda: backend.not_ready() is None)
+
+
+async def test_a_snapshot_is_taken_told_and_counted(subject: Subject) -> None:
+    backend = subject.backend
+    await backend.propose(register("app_total"))
+    record = await backend.take_snapshot()
+    assert record.size > 0
+    assert record.id == f"{record.term}-{record.index}"
+    assert backend.snapshots.latest == record
+    await subject.until(lambda: bool(subject.events("snapshot")))
+    told = subject.events("snapshot")[-1]
+    assert (told["index"], told["term"], told["size_bytes"]) == (record.index, record.term, record.size)
+    assert (told["type"], told["success"]) == ("created", True)
+    await backend.propose(add("app_total"))
+    assert (await backend.take_snapshot()).index > record.index
+    await backend.reset_snapshots()
+    assert backend.snapshots.report(now()).total_snapshots == 0
+    assert backend.snapshots.latest is not None
+
+
+async def test_uptime_counts_and_can_be_reset(subject: Subject) -> None:
+    backend = subject.backend
+    assert backend.uptime.report(now()).historical.total_sessions == 1
+    await backend.reset_uptime()
+    assert backend.uptime.report(now()).historical.restarts == 0
+
+
+async def test_a_revoked_token_is_taken_note_of_without_a_fault(subject: Subject) -> None:
+    with trio.fail_after(3):
+        await subject.backend.share_revocation("some-token", now().wall + 60)
+
+
+async def test_events_of_the_cluster_have_numbers_without_a_hole(subject: Subject) -> None:
+    for number in range(10):
+        await subject.backend.propose(register(f"app_{number}", "gauge"))
+    await subject.until(lambda: len(subject.events("custom_metrics")) == 10)
+    if subject.seqs:
+        assert subject.seqs == list(range(subject.seqs[0], subject.seqs[-1] + 1))

@@ -1,0 +1,305 @@
+"""The client of etcd and who may: users and passwords, tokens that end, rights, and certificates."""
+
+from __future__ import annotations
+
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import trio
+from etcd_certificates import EtcdCertificates
+from etcd_client_parts import END, KEY, PREFIX, aside, client_of, url
+from etcd_cluster import EtcdAuth, EtcdCluster
+
+from heliosd.cluster.etcd_client import EtcdClient
+from heliosd.cluster.etcd_errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
+from heliosd.cluster.etcd_requests import put
+from heliosd.cluster.etcd_transport import Ask
+from heliosd.config import EtcdConfig
+
+pytestmark = pytest.mark.needs("etcd")
+
+AUTH = EtcdAuth()
+OUTSIDE = b"/elsewhere"
+DESCRIPTORS = Path("/proc/self/fd")
+
+
+@pytest.fixture(scope="module")
+def guarded() -> Iterator[EtcdCluster]:
+    """One member that knows users, whose tokens end soon after their last use."""
+    with EtcdCluster.start(1, auth=AUTH, options=["--auth-token-ttl", "1"]) as cluster:
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> EtcdCertificates:
+    return EtcdCertificates.make(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.fixture(scope="module")
+def sealed(certificates: EtcdCertificates) -> Iterator[EtcdCluster]:
+    """One member that wants client certificates."""
+    with EtcdCluster.start(1, tls=certificates) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+def login(tmp_path: Path) -> dict[str, Any]:
+    file = tmp_path / "password"
+    file.write_text(AUTH.password + "\n")
+    return {"username": AUTH.username, "password_file": file}
+
+
+def ended(cluster: EtcdCluster, token: str) -> bool:
+    """Whether etcd refuses the token."""
+    headers = {"Authorization": token}
+    request = urllib.request.Request(url(cluster, 0) + "/v3/kv/range", b'{"key":"L2hlbGlvc2QvYQ=="}', headers)
+    try:
+        urllib.request.urlopen(request, timeout=5).close()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code == 401
+    return False
+
+
+# Users and passwords.
+
+
+async def test_a_user_with_the_right_reads_writes_and_watches(
+    guarded: EtcdCluster, login: dict[str, Any]
+) -> None:
+    async with client_of(guarded, **login) as client:
+        assert (await client.txn([], [put(KEY, b"x")])).succeeded
+        async with client.watch(PREFIX, END) as watch:
+            assert (await anext(watch)).created
+        assert (await client.lease_grant(10)).seconds == 10
+
+
+async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
+    guarded: EtcdCluster, login: dict[str, Any]
+) -> None:
+    async with client_of(guarded, **login) as client:
+        version = (await client.txn([], [put(KEY, b"x")])).header.revision
+        for call in (
+            lambda: client.range(KEY),
+            lambda: client.txn([], [put(KEY, b"y")]),
+            lambda: watched_once(client, version),
+        ):
+            token = client._calls._token
+            assert token
+            await until_ended(guarded, token)
+            await call()
+            assert client._calls._token != token
+        await until_ended(guarded, client._calls._token)
+        async with trio.open_nursery() as nursery:
+            for _ in range(20):
+                nursery.start_soon(client.range, KEY)
+
+
+async def until_ended(cluster: EtcdCluster, token: str) -> None:
+    """Each use of a token that still holds makes it last longer, also this question."""
+    while not await aside(ended, cluster, token):  # noqa: ASYNC110 - etcd tells nobody
+        await trio.sleep(2.2)
+
+
+async def watched_once(client: EtcdClient, revision: int) -> None:
+    async with client.watch(PREFIX, END, revision) as watch:
+        assert (await anext(watch)).created
+        assert (await anext(watch)).events
+
+
+async def test_a_wrong_password_is_told_and_not_shown_again_until_the_file_has_another(
+    guarded: EtcdCluster, login: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG")
+    file = login["password_file"]
+    file.write_text("c4nary-wrong")
+    async with client_of(guarded, **login) as client:
+        for _ in range(3):
+            with pytest.raises(EtcdLoginRefused) as told:
+                await client.range(KEY)
+            text = "etcdserver: authentication failed, invalid user ID or password"
+            assert str(told.value) == f"{url(guarded, 0)}: {text}"
+        with pytest.raises(EtcdLoginRefused):
+            async with client.watch(PREFIX, END):
+                pass
+        assert guarded.members[0].log.count("invalid user ID or password") <= 1
+        assert (await client.status(url(guarded, 0))).leader  # for this no right is needed
+        assert await client.members(url(guarded, 0))
+        file.write_text(AUTH.password)
+        await client.range(KEY)
+    assert "c4nary" not in caplog.text
+    assert AUTH.password not in caplog.text
+
+
+async def test_a_user_is_asked_for_by_name_if_none_is_configured(guarded: EtcdCluster) -> None:
+    async with client_of(guarded) as client:
+        with pytest.raises(EtcdLoginRefused, match="authentication is on in etcd, and no user was shown"):
+            await client.txn([], [put(KEY, b"x")])
+        with pytest.raises(EtcdLoginRefused):
+            async with client.watch(PREFIX, END):
+                pass
+
+
+async def test_a_missing_right_is_told_as_such(guarded: EtcdCluster, login: dict[str, Any]) -> None:
+    async with client_of(guarded, **login) as client:
+        with pytest.raises(EtcdDenied) as told:
+            await client.range(OUTSIDE)
+        assert str(told.value) == f"{url(guarded, 0)}: etcdserver: permission denied"
+        with pytest.raises(EtcdDenied):
+            await client.txn([], [put(OUTSIDE, b"x")])
+        with pytest.raises(EtcdDenied):
+            await client.member_add(["http://127.0.0.1:1"])
+        with pytest.raises(EtcdDenied):
+            async with client.watch(OUTSIDE):
+                pass
+        with pytest.raises(EtcdDenied):
+            async with client.snapshot(url(guarded, 0)):
+                pass
+        assert client.endpoints()[0].reason == ""
+
+
+async def test_a_password_file_that_is_gone_is_told_and_nothing_was_written(
+    guarded: EtcdCluster, login: dict[str, Any]
+) -> None:
+    login["password_file"].unlink()
+    async with client_of(guarded, **login) as client:
+        with pytest.raises(EtcdUnavailable, match=r"cannot read password_file .*: No such file or directory"):
+            await client.txn([], [put(KEY, b"x")])
+
+
+async def test_authentication_may_be_turned_on_and_tokens_be_forgotten_later(login: dict[str, Any]) -> None:
+    with EtcdCluster.start(1) as cluster:
+        async with client_of(cluster, **login) as client:
+            await client.txn([], [put(KEY, b"before")])
+            await aside(cluster.enable_auth, AUTH)
+            await client.txn([], [put(KEY, b"after")])
+            await aside(cluster.restart, 0)  # simple tokens do not outlive it
+            assert (await client.range(KEY)).kvs[0].version == 2
+
+
+# Certificates.
+
+
+def shown(certificates: EtcdCertificates, name: str = "client") -> dict[str, Any]:
+    return {
+        "ca_cert": certificates.ca_cert,
+        "client_cert": getattr(certificates, f"{name}_cert"),
+        "client_key": getattr(certificates, f"{name}_key"),
+    }
+
+
+async def refusal(cluster: EtcdCluster, **changes: Any) -> str:
+    """Why a write cannot be made: never of unknown outcome, and the same each time."""
+    async with client_of(cluster, **changes) as client:
+        told = set()
+        for _ in range(3):
+            with pytest.raises(EtcdUnavailable) as error:
+                await client.txn([], [put(KEY, b"x")])
+            told.add(error.value.reason)
+        assert len(told) == 1
+        with pytest.raises(EtcdUnavailable):
+            await client.status(error.value.endpoint)
+        return told.pop()
+
+
+async def test_a_client_certificate_opens_everything(
+    sealed: EtcdCluster, certificates: EtcdCertificates
+) -> None:
+    async with client_of(sealed, **shown(certificates)) as client:
+        assert (await client.txn([], [put(KEY, b"x")])).succeeded
+        async with client.watch(PREFIX, END) as watch:
+            assert (await anext(watch)).created
+        async with client.snapshot(url(sealed, 0)) as snapshot:
+            async for _ in snapshot:
+                pass
+        assert snapshot.sha256
+
+
+async def test_a_certificate_that_does_not_fit_is_named(
+    sealed: EtcdCluster, certificates: EtcdCertificates
+) -> None:
+    ca = {"ca_cert": certificates.ca_cert}
+    assert await refusal(sealed, **ca) == "it wants a client certificate, and none is configured"
+    assert (
+        await refusal(sealed, **shown(certificates, "stranger"))
+        == "it refused our certificate: bad certificate"
+    )
+    assert (
+        await refusal(sealed, **shown(certificates, "expired"))
+        == "it refused our certificate: bad certificate"
+    )
+    wrong = shown(certificates) | {"ca_cert": certificates.stranger_ca}
+    assert "its certificate is not trusted: unable to get local issuer" in await refusal(sealed, **wrong)
+    assert "its certificate is not trusted" in await refusal(
+        sealed, **shown(certificates) | {"ca_cert": None}
+    )
+
+
+async def test_http_and_https_confused_is_said_so(
+    guarded: EtcdCluster, sealed: EtcdCluster, certificates: EtcdCertificates
+) -> None:
+    plain = (url(sealed, 0).replace("https", "http"),)
+    assert (
+        await refusal(sealed, endpoints=plain) == "it closed the connection without an answer; is it https?"
+    )
+    secure = (url(guarded, 0).replace("http", "https"),)
+    assert await refusal(sealed, endpoints=secure) == "it broke off the TLS handshake; is it http?"
+
+
+async def test_certificates_are_read_anew_when_their_files_change(
+    sealed: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
+    async with client_of(sealed, **files) as client:
+        with pytest.raises(EtcdUnavailable, match=r"cannot read .*/ca_cert: No such file or directory"):
+            await client.range(KEY)
+        for file in files.values():
+            file.write_text("not PEM")
+        with pytest.raises(EtcdUnavailable, match="the certificate files cannot be used"):
+            await client.range(KEY)
+        for name, file in files.items():
+            file.write_bytes(
+                shown(certificates, "stranger" if name != "ca_cert" else "client")[name].read_bytes()
+            )
+        with pytest.raises(EtcdUnavailable, match="it refused our certificate"):
+            await client.range(KEY)
+        for name, file in files.items():
+            file.write_bytes(shown(certificates)[name].read_bytes())
+        await client.range(KEY)
+
+
+async def test_password_and_certificate_together_but_for_a_common_name(
+    certificates: EtcdCertificates, login: dict[str, Any]
+) -> None:
+    with EtcdCluster.start(1, tls=certificates, auth=AUTH) as cluster:
+        async with client_of(cluster, **shown(certificates), **login) as client:
+            await client.txn([], [put(KEY, b"x")])
+        async with client_of(cluster, **shown(certificates, "named"), **login) as client:
+            with pytest.raises(EtcdLoginRefused, match="no client certificate with a common name"):
+                await client.txn([], [put(KEY, b"x")])
+
+
+async def test_a_handshake_that_hangs_is_told_and_leaves_no_socket_open(
+    certificates: EtcdCertificates,
+) -> None:
+    (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    config = EtcdConfig(endpoints=(f"https://127.0.0.1:{listener.socket.getsockname()[1]}",))
+    async with listener, EtcdClient(replace(config, ca_cert=certificates.ca_cert)) as client:
+        before = len(list(DESCRIPTORS.iterdir()))
+        for _ in range(10):
+            with trio.move_on_after(0.05):
+                await client.range(KEY)
+        assert len(list(DESCRIPTORS.iterdir())) <= before
+        with pytest.raises(EtcdUnavailable, match="no answer within 1 s"):
+            await client.status(config.endpoints[0])
+
+
+def test_no_error_has_a_place_for_a_secret() -> None:
+    for kind in (EtcdError, EtcdUnavailable):
+        assert set(vars(kind("http://h", "why"))) == {"endpoint", "reason"}
+    assert {each.name for each in fields(Ask) if not each.repr} == {"body", "token"}

@@ -1,0 +1,323 @@
+"""A real etcd cluster on loopback, for tests: it can be started, hurt in every way, and is gone afterwards.
+
+    with EtcdCluster.start(3) as cluster:
+        cluster.stop(0)         # SIGSTOP
+        cluster.kill(1)         # SIGKILL
+        cluster.restart(1)
+
+All methods block; in an async test call the slow ones (`start`, `restart`, `leader`) by `trio.to_thread.run_sync`,
+unless nothing else is to go on meanwhile. Mark the test with `@pytest.mark.needs("etcd")`.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import ssl
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from etcd_certificates import EtcdCertificates
+
+START_SECONDS = 30.0
+TRIES = 5
+ROOT_PASSWORD = "root-of-the-test"
+
+
+@dataclass(frozen=True)
+class EtcdAuth:
+    """Turns on etcd's authentication: a root user with `ROOT_PASSWORD`, and one with the right to a prefix."""
+
+    username: str = "heliosd"
+    password: str = "pass-of-the-test"
+    prefix: str = "/heliosd/"
+    root: bool = False
+    """The user also has the role root."""
+
+
+@dataclass
+class EtcdMember:
+    """One etcd process, or one that is yet to be started."""
+
+    name: str
+    client_url: str
+    peer_url: str
+    data_dir: Path
+    log_file: Path
+    arguments: list[str] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    @property
+    def log(self) -> str:
+        return self.log_file.read_text(errors="replace") if self.log_file.exists() else ""
+
+
+class EtcdCluster:
+    """The members are `members`; methods that take a number take its place in that list."""
+
+    def __init__(self, folder: Path, tls: EtcdCertificates | None, options: Sequence[str]) -> None:
+        self.folder = folder
+        self.tls = tls
+        self.members: list[EtcdMember] = []
+        self.token = ""
+        """Of the root user, where authentication is on."""
+        self._options = options
+        self._scheme = "https" if tls else "http"
+        self._context: ssl.SSLContext | None = None
+        if tls:
+            self._context = ssl.create_default_context(cafile=str(tls.ca_cert))
+            self._context.load_cert_chain(tls.client_cert, tls.client_key)
+
+    @classmethod
+    def start(
+        cls,
+        n: int = 3,
+        *,
+        tls: EtcdCertificates | None = None,
+        auth: EtcdAuth | None = None,
+        names: Sequence[str] = (),
+        options: Sequence[str] = (),
+    ) -> EtcdCluster:
+        """A cluster that has a leader. `options` are more arguments for each etcd. Fails with etcd's log."""
+        told = ""
+        for _ in range(TRIES):
+            memory = Path("/dev/shm")
+            place = memory if os.access(memory, os.W_OK) else None
+            cluster = cls(Path(tempfile.mkdtemp(prefix="heliosd-etcd-", dir=place)), tls, options)
+            try:
+                cluster._start(names or [f"etcd-{number}" for number in range(1, n + 1)])
+                if auth is not None:
+                    cluster.enable_auth(auth)
+            except BaseException as error:
+                told = "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in cluster.members)
+                cluster.close()
+                if not isinstance(error, TimeoutError | ChildProcessError):
+                    raise
+                if "address already in use" in told:
+                    continue  # somebody was quicker to take a port
+                break
+            return cluster
+        raise AssertionError(f"etcd did not start:\n{told}")
+
+    def _start(self, names: Sequence[str]) -> None:
+        self.members = [self._member(name) for name in names]
+        together = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+        for member in self.members:
+            self._launch(member, together, "new")
+        self.leader()
+
+    def _member(self, name: str) -> EtcdMember:
+        client, peer = _free_port(), _free_port()
+        return EtcdMember(
+            name,
+            f"{self._scheme}://127.0.0.1:{client}",
+            f"http://127.0.0.1:{peer}",
+            self.folder / name,
+            self.folder / f"{name}.log",
+        )
+
+    def _launch(self, member: EtcdMember, together: str, state: str) -> None:
+        member.arguments = [
+            *("etcd", "--name", member.name, "--data-dir", str(member.data_dir)),
+            *("--listen-client-urls", member.client_url, "--advertise-client-urls", member.client_url),
+            *("--listen-peer-urls", member.peer_url, "--initial-advertise-peer-urls", member.peer_url),
+            *("--initial-cluster", together, "--initial-cluster-state", state),
+            *("--heartbeat-interval", "100", "--election-timeout", "1000", "--logger", "zap"),
+        ]
+        if self.tls:
+            member.arguments += ["--cert-file", str(self.tls.server_cert)]
+            member.arguments += ["--key-file", str(self.tls.server_key)]
+            member.arguments += ["--client-cert-auth", "--trusted-ca-file", str(self.tls.ca_cert)]
+        member.arguments += self._options
+        self._spawn(member)
+
+    def _spawn(self, member: EtcdMember) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("ETCD")}
+        with member.log_file.open("ab") as log:
+            member.process = subprocess.Popen(
+                member.arguments,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                cwd=self.folder,
+            )
+
+    # What can be done to a member.
+
+    def kill(self, which: int) -> None:
+        """SIGKILL; returns when the process is gone."""
+        self._end(self.members[which])
+
+    def stop(self, which: int) -> None:
+        """SIGSTOP: its sockets stay open and nothing answers."""
+        os.kill(self.members[which].pid, signal.SIGSTOP)
+
+    def cont(self, which: int) -> None:
+        """SIGCONT."""
+        os.kill(self.members[which].pid, signal.SIGCONT)
+
+    def restart(self, which: int, *, wait: bool = True) -> None:
+        """Kill it if it runs, and start it with the same data; `wait` until it answers."""
+        self.kill(which)
+        self._spawn(self.members[which])
+        if wait:
+            self.wait_for(lambda: self.status(which) is not None, f"{self.members[which].name} answers")
+
+    def make_anew(self) -> None:
+        """Another cluster at the same addresses, with nothing in it; its id may be the same."""
+        for member in self.members:
+            self._end(member)
+            shutil.rmtree(member.data_dir)
+        together = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+        for member in self.members:
+            self._launch(member, together, "new")
+        self.leader()
+
+    def close(self) -> None:
+        """All members are killed, and their data is gone."""
+        for member in self.members:
+            self._end(member)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _end(self, member: EtcdMember) -> None:
+        if member.process is not None:
+            member.process.kill()
+            member.process.wait()
+
+    # More members.
+
+    def spare(self, name: str) -> EtcdMember:
+        """One more member, not started and not known to the cluster: its `peer_url` can be given to it."""
+        return self._member(name)
+
+    def join(self, spare: EtcdMember) -> None:
+        """Start a spare whose `peer_url` has been added to the cluster."""
+        known = self.ask(0, "/v3/cluster/member/list", {})["members"]
+        names = {url: member.get("name") or spare.name for member in known for url in member["peerURLs"]}
+        self.members.append(spare)
+        self._launch(spare, ",".join(f"{name}={url}" for url, name in names.items()), "existing")
+
+    # Asking etcd itself, apart from the code under test.
+
+    def ask(self, which: int, path: str, body: Mapping[str, Any], *, seconds: float = 5.0) -> Any:
+        """One call of the JSON gateway, as root where authentication is on. Raises OSError, also for refusals."""
+        headers = {"Authorization": self.token} if self.token else {}
+        url = self.members[which].client_url + path
+        request = urllib.request.Request(url, json.dumps(body).encode(), headers)
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
+        if self._context:
+            handlers.append(urllib.request.HTTPSHandler(context=self._context))
+        try:
+            with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
+                return json.load(answer)
+        except urllib.error.HTTPError as error:
+            with error:
+                raise OSError(error.read().decode()) from None
+
+    def put(self, key: str, value: str, *, which: int = 0) -> int:
+        """Returns the revision."""
+        body = {"key": _base64(key), "value": _base64(value)}
+        return int(self.ask(which, "/v3/kv/put", body)["header"]["revision"])
+
+    def status(self, which: int) -> dict[str, Any] | None:
+        """/v3/maintenance/status of one member; None if it does not answer within half a second."""
+        try:
+            return dict(self.ask(which, "/v3/maintenance/status", {}, seconds=0.5))
+        except OSError:
+            return None
+
+    def leader(self) -> int:
+        """Wait until all members that answer name one leader that is among them; returns its place."""
+        found = -1
+
+        def agreed() -> bool:
+            nonlocal found
+            seen = [(place, self.status(place)) for place in range(len(self.members))]
+            heard = [(place, status) for place, status in seen if status is not None]
+            leaders = {status.get("leader", "0") for _, status in heard}
+            terms = {status["raftTerm"] for _, status in heard}
+            at = [place for place, status in heard if {status["header"]["member_id"]} == leaders]
+            if len(heard) <= len(self.members) // 2 or len(terms) != 1 or not at:
+                return False
+            found = at[0]
+            return True
+
+        self.wait_for(agreed, "the members agree on a leader")
+        return found
+
+    def wait_for(self, holds: Callable[[], bool], what: str) -> None:
+        """Ask until it holds; a TimeoutError or ChildProcessError names what did not come."""
+        until = time.monotonic() + START_SECONDS
+        while not holds():
+            for member in self.members:
+                code = member.process.poll() if member.process else None
+                if code is not None and code >= 0:
+                    raise ChildProcessError(f"{member.name} ended with {code}")
+            if time.monotonic() > until:
+                raise TimeoutError(f"not within {START_SECONDS:g} s: {what}")
+            time.sleep(0.02)
+
+    def enable_auth(self, auth: EtcdAuth) -> None:
+        """From now on etcd answers only to those who log in; `ask` does so as root."""
+        root = {"name": "root", "password": ROOT_PASSWORD}
+        end = auth.prefix[:-1] + chr(ord(auth.prefix[-1]) + 1)
+        right = {"permType": "READWRITE", "key": _base64(auth.prefix), "range_end": _base64(end)}
+        role = f"of-{auth.username}"
+        steps: list[tuple[str, Mapping[str, Any]]] = [
+            ("user/add", root),
+            ("role/add", {"name": "root"}),
+            ("user/grant", {"user": "root", "role": "root"}),
+            ("user/add", {"name": auth.username, "password": auth.password}),
+            ("role/add", {"name": role}),
+            ("role/grant", {"name": role, "perm": right}),
+            ("user/grant", {"user": auth.username, "role": role}),
+            *([("user/grant", {"user": auth.username, "role": "root"})] if auth.root else []),
+            ("enable", {}),
+        ]
+        for path, body in steps:
+            self.ask(0, f"/v3/auth/{path}", body)
+        self.token = self.ask(0, "/v3/auth/authenticate", root)["token"]
+
+
+def _base64(text: str) -> str:
+    return base64.b64encode(text.encode()).decode()
+
+
+def _free_port() -> int:
+    """Below the range that the kernel gives to outgoing connections, so that a restarted member finds it free."""
+    for _ in range(200):
+        port = random.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+            return port
+    raise OSError("no free port")

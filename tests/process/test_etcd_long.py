@@ -1,0 +1,90 @@
+"""heliosd beside a real etcd, in full: what `make prove-etcd` shows."""
+
+from __future__ import annotations
+
+import os
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from daemon_process import wait_until
+from etcd_cluster import EtcdCluster
+from etcd_nodes import METRICS, Nodes, beside
+
+pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[Nodes]:
+    with EtcdCluster.start(3) as cluster, beside(tmp_path, cluster) as daemons:
+        yield Nodes(cluster, daemons, patience=1.0)
+
+
+def test_every_node_hears_of_a_new_leader_within_a_second_20_times(nodes: Nodes) -> None:
+    late = nodes.kill_leader_and_compare(rounds=20)
+    print("seconds behind etcd:", " ".join(f"{each:.2f}" for each in sorted(late)))
+    assert max(late) < 1.0
+
+
+def test_twenty_seconds_without_a_quorum(nodes: Nodes) -> None:
+    nodes.lose_the_quorum(seconds=20.0)
+
+
+def test_each_member_is_stopped_while_it_is_in_use(nodes: Nodes) -> None:
+    for place in range(3):
+        nodes.stop_the_member_in_use(place)
+
+
+def test_a_cluster_that_is_made_anew_is_told_as_a_new_epoch(nodes: Nodes) -> None:
+    with nodes.listeners() as listeners, nodes.daemons[0].client() as http:
+        for number in range(20):
+            answer = http.post(METRICS, json={"name": f"app_{number}", "type": "gauge"})
+            assert answer.status_code == 201
+        nodes.cluster.make_anew()
+        wait_until(lambda: all(each.of("welcome") for each in listeners), 20.0)
+        for listener in listeners:
+            (_, welcome), *more = listener.of("welcome")
+            assert not more
+            assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, "epoch_changed")
+        nodes.wait_whole()
+        assert http.get(METRICS).json()["total_metrics"] == 0
+        assert http.post(METRICS, json={"name": "app_new", "type": "gauge"}).status_code == 201
+        wait_until(lambda: all(each.events()[-1]["data"].get("app_new") for each in listeners))
+        assert len({each.events()[-1]["seq"] for each in listeners}) == 1
+
+
+def test_a_metric_of_one_node_is_told_by_another_within_200_ms(nodes: Nodes) -> None:
+    took = nodes.seconds_from_write_to_stream(writes=500)
+    print(f"p50 {took[250] * 1000:.0f} ms, p99 {took[494] * 1000:.0f} ms, longest {took[-1] * 1000:.0f} ms")
+    assert took[494] <= 0.2
+
+
+def test_an_idle_heliosd_costs_little(tmp_path: Path) -> None:
+    with EtcdCluster.start(3) as cluster, beside(tmp_path, cluster, names=["etcd-1"]) as (daemon,):
+        time.sleep(6.0)
+        used, asked, began = _cpu_seconds(daemon.pid), _requests(cluster), time.monotonic()
+        time.sleep(30.0)
+        took = time.monotonic() - began
+        cpu = (_cpu_seconds(daemon.pid) - used) / took
+        rate = (_requests(cluster) - asked) / took
+        print(f"{cpu:.2%} of a core, {rate:.1f} requests/s")
+        assert cpu <= 0.02
+        assert rate < 20
+
+
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _requests(cluster: EtcdCluster) -> float:
+    """All that the members' gRPC servers have been asked."""
+    count = 0.0
+    for member in cluster.members:
+        with urllib.request.urlopen(f"{member.client_url}/metrics", timeout=5) as answer:
+            for line in answer.read().decode().splitlines():
+                if line.startswith("grpc_server_started_total{"):
+                    count += float(line.rpartition(" ")[2])
+    return count

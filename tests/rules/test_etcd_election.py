@@ -1,0 +1,316 @@
+"""Who leads a cluster of etcd: stories of single elections, and laws over any."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliosd.cluster.etcd_election import (
+    FRESH_SECONDS,
+    HELD_SECONDS,
+    RESTORED_SECONDS,
+    SUSPECT_SECONDS,
+    Answer,
+    Elected,
+    Election,
+    Lost,
+)
+
+VOTERS = ("a", "b", "c")
+Change = Elected | Lost | None
+
+
+class Cluster:
+    """What the members answer, told by hand. Each step takes `seconds` and lets the election look."""
+
+    def __init__(self, voters: tuple[str, ...] = VOTERS) -> None:
+        self.voters = voters
+        self.election = Election()
+        self.answers: dict[str, Answer] = {}
+        self.now = 100.0
+
+    def say(self, leader: str, term: int, *who: str, seconds: float = 0.25) -> Change:
+        """These members answer that."""
+        self.now += seconds
+        for each in who or self.voters:
+            self.answers[each] = Answer(leader, term, self.now, self.now)
+        return self.look()
+
+    def silent(self, *who: str, seconds: float = 0.25) -> Change:
+        """Polls of these members fail, those of others succeed as before."""
+        self.now += seconds
+        for each, answer in self.answers.items():
+            if each not in who:
+                self.answers[each] = replace(answer, asked=self.now, at=self.now, unanswered=None)
+            elif answer.unanswered is None:
+                self.answers[each] = replace(answer, unanswered=self.now)
+        return self.look()
+
+    def look(self) -> Change:
+        return self.election.decide(self.answers, self.voters, self.now)
+
+
+def led_by_a(term: int = 5) -> Cluster:
+    cluster = Cluster()
+    assert cluster.say("a", term) == Elected("a", term, "")
+    return cluster
+
+
+def test_a_leader_needs_a_quorum_that_names_it() -> None:
+    cluster = Cluster()
+    assert cluster.say("a", 5, "a") is None
+    assert cluster.say("a", 5, "b") == Elected("a", 5, "")
+    assert cluster.say("a", 5, "c") is None
+
+
+def test_a_member_that_others_name_but_that_does_not_say_so_itself_does_not_lead() -> None:
+    cluster = Cluster()
+    assert cluster.say("a", 5, "b", "c") is None
+    assert cluster.say("", 5, "a") is None
+    assert cluster.say("b", 5, "a") is None
+    assert cluster.election.leader == ""
+
+
+def test_a_leader_that_steps_down_is_lost_at_once() -> None:
+    cluster = led_by_a()
+    assert cluster.say("", 5, "a") == Lost("a", 5)
+    assert cluster.say("", 5) is None
+
+
+def test_a_dead_leader_is_suspect_until_the_others_forget_it() -> None:
+    cluster = led_by_a()
+    assert cluster.silent("a") is None
+    assert cluster.election.suspect
+    for _ in range(40):  # a long election timeout
+        assert cluster.silent("a") is None
+    assert cluster.say("", 5, "b") == Lost("a", 5)
+    assert not cluster.election.suspect
+    assert cluster.say("c", 6, "c") is None
+    assert cluster.say("c", 6, "b") == Elected("c", 6, "")
+
+
+def test_a_change_of_leaders_between_two_polls_is_one_change() -> None:
+    cluster = led_by_a()
+    assert cluster.say("b", 6) == Elected("b", 6, "a")
+
+
+def test_a_leader_that_only_this_heliosd_cannot_reach_stays_leader() -> None:
+    cluster = led_by_a()
+    for _ in range(1000):
+        assert cluster.silent("a") is None
+    assert (cluster.election.leader, cluster.election.suspect) == ("a", True)
+    assert cluster.say("a", 5) is None
+    assert not cluster.election.suspect
+
+
+def test_a_lost_quorum_is_told_within_three_seconds() -> None:
+    cluster = led_by_a()
+    began = cluster.now
+    while cluster.silent("a", "b", "c") is None:
+        assert cluster.now - began < 3
+    assert cluster.election.leader == ""
+
+
+def test_a_leader_whose_followers_die_is_lost_within_three_seconds() -> None:
+    cluster = led_by_a()
+    began = cluster.now
+    while cluster.silent("b", "c") is None:
+        assert cluster.now - began < 3
+    assert cluster.election.leader == ""
+    assert cluster.now - began >= FRESH_SECONDS
+
+
+def test_one_poll_that_fails_changes_nothing_even_where_each_vote_counts() -> None:
+    cluster = Cluster(("a", "b"))
+    assert cluster.say("a", 5) == Elected("a", 5, "")
+    assert cluster.silent("a") is None
+    assert cluster.election.suspect
+    assert cluster.say("a", 5) is None
+    assert cluster.silent("b") is None
+    assert not cluster.election.suspect
+
+
+def test_a_single_member_that_dies_is_lost() -> None:
+    cluster = Cluster(("a",))
+    assert cluster.say("a", 2) == Elected("a", 2, "")
+    assert cluster.silent("a") is None
+    assert cluster.silent("a", seconds=SUSPECT_SECONDS) == Lost("a", 2)
+
+
+def test_a_cut_off_leader_that_has_not_noticed_yet_does_not_lead_beside_its_successor() -> None:
+    cluster = led_by_a(5)
+    assert cluster.say("b", 6, "b", "c") == Elected("b", 6, "a")
+    for _ in range(100):
+        assert cluster.say("a", 5, "a") is None
+        assert cluster.say("b", 6, "b", "c") is None
+    assert cluster.election.leader == "b"
+
+
+def test_a_cut_off_candidate_whose_term_runs_away_does_not_depose_the_leader() -> None:
+    cluster = led_by_a(5)
+    for term in range(6, 60):
+        assert cluster.say("", term, "c") is None
+        assert cluster.say("a", 5, "a", "b") is None
+    assert cluster.election.leader == "a"
+
+
+def test_a_new_leader_that_still_shows_the_old_term_waits_for_its_own() -> None:
+    cluster = led_by_a(5)
+    assert cluster.say("", 5, "b", "c") == Lost("a", 5)
+    assert cluster.say("b", 5, "b", "c") is None
+    assert cluster.say("b", 6, "b") == Elected("b", 6, "")
+
+
+def test_the_same_leader_in_a_new_term_is_not_mistaken_for_its_old_self() -> None:
+    cluster = led_by_a(5)
+    assert cluster.say("", 5) == Lost("a", 5)
+    assert cluster.say("a", 5) is None
+    assert cluster.say("a", 6) == Elected("a", 6, "")
+
+
+def test_a_leader_that_was_only_out_of_reach_comes_back_in_its_term() -> None:
+    cluster = led_by_a(5)
+    while cluster.silent("a", "b", "c") is None:
+        pass
+    assert cluster.silent() is None
+    assert cluster.silent(seconds=HELD_SECONDS) == Elected("a", 5, "")
+
+
+def test_a_follower_that_applies_late_still_counts() -> None:
+    cluster = led_by_a(5)
+    assert cluster.say("", 5, "b", "c") == Lost("a", 5)
+    assert cluster.say("b", 5, "c") is None
+    assert cluster.say("b", 6, "b") == Elected("b", 6, "")
+
+
+def test_learners_have_no_vote() -> None:
+    cluster = Cluster()
+    assert cluster.say("a", 5, "a", "learner", "another") is None
+    assert cluster.say("a", 5, "b") == Elected("a", 5, "")
+
+
+def test_a_cluster_made_anew_from_a_backup_is_believed_after_a_while() -> None:
+    cluster = led_by_a(50)
+    cluster.say("", 1)
+    began = cluster.now
+    change: Change = None
+    while change is None:
+        change = cluster.say("b", 2)
+    assert change == Elected("b", 2, "", restored=True)
+    assert RESTORED_SECONDS <= cluster.now - began < RESTORED_SECONDS + 1
+    assert cluster.say("c", 3) == Elected("c", 3, "b")
+
+
+def test_a_member_without_voters_around_it_leads_nobody() -> None:
+    assert Cluster(()).say("a", 5, "a") is None
+
+
+answers = st.tuples(
+    st.sampled_from(VOTERS),
+    st.sampled_from(["", *VOTERS]),
+    st.integers(1, 4),
+    st.floats(0.0, 4.0),
+    st.booleans(),
+)
+
+
+@settings(deadline=None)
+@given(st.lists(answers, max_size=60))
+def test_whatever_is_answered_a_leader_has_said_so_itself_and_losses_follow_elections(
+    polls: list[tuple[str, str, int, float, bool]],
+) -> None:
+    cluster = Cluster()
+    said: set[tuple[str, int]] = set()
+    known: tuple[str, int] | None = None
+    highest = 0
+    for member, leader, term, seconds, answered in polls:
+        if answered:
+            said |= {(member, term)} if leader == member else set()
+            change = cluster.say(leader, term, member, seconds=seconds)
+        else:
+            change = cluster.silent(member, seconds=seconds)
+        match change:
+            case Elected():
+                assert (change.leader, change.term) in said
+                assert change.before == (known[0] if known else "")
+                assert change.term >= highest or change.restored
+                known, highest = (change.leader, change.term), change.term
+            case Lost():
+                assert (change.leader, change.term) == known
+                known = None
+        assert cluster.election.leader == (known[0] if known else "")
+        if known:
+            fresh = [each for each in cluster.answers.values() if cluster.now - each.at <= FRESH_SECONDS]
+            assert len(fresh) >= 2
+
+
+class TrueCluster:
+    """Five members that elect leaders as Raft does and show it as etcd does: the leader at once, the term once they
+    have applied its first entry."""
+
+    def __init__(self, chance: Random) -> None:
+        self.chance = chance
+        self.members = tuple("abcde")
+        self.term = 1
+        self.leads = dict.fromkeys(self.members, "")
+        self.terms = dict.fromkeys(self.members, 1)
+        self.shown = dict.fromkeys(self.members, 1)
+        self.history: list[tuple[str, int]] = []
+
+    def elect(self) -> None:
+        followers = set(self.chance.sample(self.members, self.chance.randint(3, 5)))
+        leader = self.chance.choice(sorted(followers))
+        self.term += self.chance.randint(1, 3)
+        self.history.append((leader, self.term))
+        for each in followers:
+            self.leads[each], self.terms[each] = leader, self.term
+
+    def step(self) -> None:
+        """Something happens between two polls."""
+        match self.chance.randrange(8):
+            case 0:
+                self.elect()
+            case 1:
+                self.leads[self.chance.choice(self.members)] = ""
+            case 2:
+                # An isolated candidate: nobody sees its term before it has applied something of it.
+                alone = self.chance.choice(self.members)
+                self.leads[alone] = ""
+                self.term += 1
+            case _:
+                pass
+        for each in self.members:
+            # The leader's own first entry is applied soon; a follower may take its time.
+            if self.leads[each] == each or self.chance.random() < 0.5:
+                self.shown[each] = self.terms[each]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32))
+def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
+    chance = Random(seed)
+    truth = TrueCluster(chance)
+    view = Cluster(truth.members)
+    told = []
+    for _ in range(150):
+        before = dict(truth.shown)
+        truth.step()
+        for each in truth.members:
+            polled = chance.random()
+            # A poll may fall into the moment in which a new leader still shows the old term. If nobody was seen to
+            # lead in that one, nothing tells it from its own.
+            term = truth.shown[each]
+            if polled < 0.1 and before[each] <= view.election.term:
+                term = before[each]
+            if polled < 0.8:
+                change = view.say(truth.leads[each], term, each, seconds=0.05)
+            else:
+                change = view.silent(each, seconds=0.05) if each in view.answers else None
+            if isinstance(change, Elected):
+                told.append((change.leader, change.term))
+    terms = [term for _, term in told]
+    assert terms == sorted(terms)
+    assert [each for each in told[1:] if each not in truth.history] == []

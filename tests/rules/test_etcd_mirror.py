@@ -1,0 +1,493 @@
+"""What a node makes of the keys under the prefix: state, and news of what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import pytest
+from etcd_model import CLUSTER, LAYOUT, Etcd
+from hypothesis import given
+from hypothesis import strategies as st
+
+from heliosd.cluster import etcd_writes
+from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, RegisterMetric, UpdateMetric
+from heliosd.cluster.etcd_codec import Header, WatchBatch
+from heliosd.cluster.etcd_log import Append, Item, SeenHead, begin, compose, read_head
+from heliosd.cluster.etcd_members import KnownMember
+from heliosd.cluster.etcd_mirror import Known, Learner, Mirror, News, Observer, Revoked
+from heliosd.durable import LoggedEvent
+from heliosd.events import MetricsMoved, PeerChanged, Renumbered
+
+EPOCH = f"{CLUSTER}-{'0' * 12}"
+ANNA = KnownMember("a1", "anna", "a:1", learner=False)
+
+
+def seen(etcd: Etcd) -> SeenHead:
+    return read_head([kv for kv in [etcd.kvs.get(LAYOUT.head)] if kv])
+
+
+def beget(etcd: Etcd, birth: str = "0" * 12, term: int = 0) -> None:
+    draft = begin(LAYOUT, seen(etcd), cluster_id=etcd.cluster_id, birth=birth, members=(ANNA,), term=term)
+    assert etcd.txn(draft.compares, draft.then, draft.otherwise).succeeded
+
+
+def tell(etcd: Etcd, *, times: int = 1, max_events: int = 100) -> None:
+    """Log some events."""
+    for _ in range(times):
+        change = PeerChanged(event_type="healthy", peer_id="a1", peer_address="a:1")
+        append = Append(items=(Item(f"h{etcd.revision}", change),))
+        draft = compose(LAYOUT, append, seen(etcd), lease="7", now_wall=1e9, max_events=max_events)
+        assert etcd.txn(draft.compares, draft.then, draft.otherwise).succeeded
+
+
+def write(etcd: Etcd, *commands: MetricCommand) -> None:
+    """Carry out metric commands, each in a transaction of its own."""
+    mirror = Mirror(LAYOUT, 100)
+    for command in commands:
+        mirror.load(etcd.read())
+        batch = etcd_writes.compose(
+            LAYOUT, [command], mirror.seen_metrics(), lease="7", now_wall=1e9, max_events=100
+        )
+        assert batch.answers == (None,)
+        assert etcd.txn(batch.compares, batch.then, batch.otherwise).succeeded
+
+
+def loaded(etcd: Etcd, max_events: int = 100, before: Known | None = None) -> Mirror:
+    mirror = Mirror(LAYOUT, max_events, before)
+    mirror.load(etcd.read())
+    return mirror
+
+
+def follow(mirror: Mirror, etcd: Etcd) -> News:
+    return mirror.apply(etcd.watch(mirror.revision + 1))
+
+
+def reread(mirror: Mirror, etcd: Etcd) -> News:
+    return mirror.load(etcd.read())
+
+
+Way = Callable[[Mirror, Etcd], News]
+either_way = pytest.mark.parametrize("way", [follow, reread])
+
+
+def numbers(news: News) -> list[int]:
+    assert all(isinstance(told, LoggedEvent) for told in news.told)
+    return [told.seq for told in news.told if isinstance(told, LoggedEvent)]
+
+
+@pytest.fixture
+def etcd() -> Etcd:
+    etcd = Etcd()
+    beget(etcd)
+    return etcd
+
+
+HITS = RegisterMetric(name="hits", type="counter", at=1.0)
+HIT = UpdateMetric(name="hits", at=2.0)
+
+# The log
+
+
+def test_the_first_reading_tells_the_numbering_and_what_is_kept(etcd: Etcd) -> None:
+    tell(etcd, times=3)
+    (told,) = Mirror(LAYOUT, 2).load(etcd.read()).told
+    assert isinstance(told, Renumbered)
+    assert (told.epoch, told.seq, told.lost) == (EPOCH, 3, None)
+    assert [event.seq for event in told.kept] == [2, 3]
+    event = told.kept[-1]
+    assert event == LoggedEvent(3, 1e9, "peer_change", etcd.value(LAYOUT.event(3)))
+
+
+def test_events_with_a_hole_before_them_are_not_kept(etcd: Etcd) -> None:
+    tell(etcd, times=4)
+    etcd.delete(LAYOUT.event(2))
+    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
+    assert isinstance(told, Renumbered)
+    assert [event.seq for event in told.kept] == [3, 4]
+
+
+def test_the_number_stands_when_every_event_has_expired(etcd: Etcd) -> None:
+    tell(etcd, times=2)
+    etcd.delete(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
+    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
+    assert told == Renumbered(epoch=EPOCH, seq=2)
+
+
+@either_way
+def test_each_event_is_told_once_and_in_order(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    tell(etcd, times=3)
+    news = way(mirror, etcd)
+    assert numbers(news) == [1, 2, 3]
+    assert "head" in news.changed
+    assert way(mirror, etcd) == News()
+
+
+def test_what_the_watch_delivers_twice_counts_once(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    start = mirror.revision + 1
+    tell(etcd, times=3)
+    batch = etcd.watch(start)
+    twice = WatchBatch(batch.header, batch.events + batch.events, False, False, 0, "")
+    assert numbers(mirror.apply(twice)) == [1, 2, 3]
+    assert mirror.apply(batch) == News()
+    assert mirror.apply(etcd.watch(1)) == News()
+
+
+def test_a_deleted_key_does_not_come_back_with_an_old_change(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    write(etcd, HITS, DeleteMetric(name="hits", at=2.0))
+    batch = etcd.watch(mirror.revision + 1)
+    mirror.apply(batch)
+    mirror.apply(WatchBatch(batch.header, batch.events[:1], False, False, 0, ""))
+    assert "hits" not in mirror.metrics
+
+
+def test_signs_of_progress_move_nothing(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    revision = mirror.revision
+    tell(etcd)
+    assert mirror.apply(WatchBatch(etcd.header, (), False, False, 0, "")) == News()
+    assert mirror.revision == revision
+    assert numbers(follow(mirror, etcd)) == [1]
+
+
+def test_a_hole_is_named_and_what_lies_beyond_is_told(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    tell(etcd, times=5, max_events=2)
+    lost, *rest = reread(mirror, etcd).told
+    assert lost == Renumbered(epoch=EPOCH, seq=3, lost=(1, 3))
+    assert [told.seq for told in rest if isinstance(told, LoggedEvent)] == [4, 5]
+    tell(etcd)
+    assert numbers(follow(mirror, etcd)) == [6]
+
+
+def test_an_event_that_cannot_be_read_is_a_hole(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    tell(etcd, times=3)
+    etcd.put(LAYOUT.event(2), b"not ours")
+    etcd.put(LAYOUT.event(3), etcd.value(LAYOUT.event(1)))
+    news = reread(mirror, etcd)
+    assert [told for told in news.told if isinstance(told, Renumbered)] == [
+        Renumbered(epoch=EPOCH, seq=3, lost=(2, 3))
+    ]
+    assert news.unreadable == (LAYOUT.event(2),)
+
+
+@either_way
+def test_events_whose_leases_run_out_are_not_told_of(etcd: Etcd, way: Way) -> None:
+    tell(etcd, times=3)
+    mirror = loaded(etcd)
+    etcd.delete(LAYOUT.event(1))
+    etcd.delete(LAYOUT.folder("told"), LAYOUT.folder_end("told"))
+    assert way(mirror, etcd).told == ()
+    tell(etcd)
+    assert numbers(way(mirror, etcd)) == [4]
+
+
+# Another numbering
+
+
+@either_way
+def test_nothing_is_told_before_a_log_begins(way: Way) -> None:
+    etcd = Etcd()
+    mirror = loaded(etcd)
+    assert mirror.needs_birth
+    assert mirror.head == SeenHead()
+    beget(etcd)
+    assert way(mirror, etcd).told == (Renumbered(epoch=EPOCH, seq=0),)
+    assert not mirror.needs_birth
+
+
+@either_way
+def test_a_log_that_begins_anew_is_another_numbering(etcd: Etcd, way: Way) -> None:
+    tell(etcd, times=2)
+    mirror = loaded(etcd)
+    beget(etcd, "1" * 12)
+    assert way(mirror, etcd).told == (Renumbered(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+
+
+@either_way
+def test_a_head_that_was_deleted_or_spoilt_has_to_be_born_again(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    etcd.put(LAYOUT.head, b"spoilt")
+    assert way(mirror, etcd).told == ()
+    assert mirror.needs_birth
+    etcd.delete(LAYOUT.head)
+    assert way(mirror, etcd).told == ()
+    assert mirror.needs_birth
+    beget(etcd, "1" * 12)
+    assert len(way(mirror, etcd).told) == 1
+
+
+def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
+    tell(etcd, times=2)
+    mirror = loaded(etcd)
+    restored = etcd.backup()
+    restored.cluster_id = "beef"
+    assert mirror.contradicted_by(restored.header)
+    assert mirror.apply(restored.watch(restored.revision + 1)) == News()
+    assert reread(mirror, restored).told == ()
+    assert mirror.needs_birth
+    beget(restored, "1" * 12)
+    assert follow(mirror, restored).told == (Renumbered(epoch=f"beef-{'1' * 12}", seq=0),)
+
+
+def set_back(etcd: Etcd) -> tuple[Mirror, Etcd]:
+    """A mirror that heard of two events more than there are in the restored cluster."""
+    tell(etcd)
+    backup = etcd.backup()
+    tell(etcd, times=2)
+    return loaded(etcd), backup
+
+
+def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> None:
+    mirror, restored = set_back(etcd)
+    assert not mirror.contradicted_by(etcd.header)
+    assert mirror.contradicted_by(restored.header)
+    assert reread(mirror, restored).told == ()
+    assert mirror.needs_birth
+    # Somebody who knows nothing of it goes on with the old numbers: they are not told.
+    tell(restored)
+    assert follow(mirror, restored).told == ()
+    beget(restored, "1" * 12)
+    assert follow(mirror, restored).told == (Renumbered(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+    assert not mirror.needs_birth
+    tell(restored)
+    assert numbers(follow(mirror, restored)) == [1]
+
+
+def test_numbers_that_came_twice_already_are_not_told(etcd: Etcd) -> None:
+    mirror, restored = set_back(etcd)
+    for _ in range(5):
+        etcd.put(LAYOUT.observer, b"n")
+    follow(mirror, etcd)
+    tell(restored, times=4)
+    assert restored.revision < mirror.revision
+    assert reread(mirror, restored).told == ()
+    assert mirror.needs_birth
+
+
+def test_a_start_knows_what_was_told_before_it(etcd: Etcd) -> None:
+    mirror, restored = set_back(etcd)
+    assert loaded(restored, before=mirror.known).needs_birth
+    assert not loaded(etcd, before=mirror.known).needs_birth
+    # Even when as much was written since.
+    for _ in range(5):
+        restored.put(LAYOUT.observer, b"n")
+    assert loaded(restored, before=mirror.known).needs_birth
+
+
+def test_a_cluster_whose_terms_began_anew_was_rebuilt(etcd: Etcd) -> None:
+    beget(etcd, "1" * 12, term=7)
+    etcd.raft_term = 7
+    mirror = loaded(etcd)
+    assert not mirror.needs_birth
+    etcd.raft_term = 2
+    assert mirror.contradicted_by(etcd.header)
+    assert loaded(etcd).needs_birth
+
+
+def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: Etcd) -> None:
+    mirror, restored = set_back(etcd)
+    beget(restored, "1" * 12)
+    tell(restored)
+    (told,) = reread(mirror, restored).told
+    assert isinstance(told, Renumbered)
+    assert (told.epoch, [event.seq for event in told.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
+    assert not mirror.needs_birth
+
+
+def test_nothing_contradicts_what_is_not_loaded() -> None:
+    assert not Mirror(LAYOUT, 1).contradicted_by(Header("beef", "1", 1, 1))
+
+
+# The metrics
+
+
+def moved(news: News) -> list[dict[str, float]]:
+    return [
+        {name: view.value for name, view in told.metrics.items()}
+        for told in news.told
+        if isinstance(told, MetricsMoved)
+    ]
+
+
+@either_way
+def test_a_new_metric_is_an_event_and_no_value(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    write(etcd, HITS)
+    news = way(mirror, etcd)
+    assert numbers(news) == [1]
+    assert mirror.metrics.view("hits").value == 0
+
+
+@either_way
+def test_a_value_is_told_after_the_event_of_its_metric(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    write(etcd, HITS, HIT)
+    news = way(mirror, etcd)
+    assert [type(told) for told in news.told] == [LoggedEvent, MetricsMoved]
+    assert moved(news) == [{"hits": 1.0}]
+
+
+@either_way
+def test_only_values_that_changed_are_told(etcd: Etcd, way: Way) -> None:
+    write(etcd, HITS, RegisterMetric(name="other", type="gauge", at=1.0), HIT)
+    mirror = loaded(etcd)
+    write(etcd, HIT)
+    assert moved(way(mirror, etcd)) == [{"hits": 2.0}]
+    assert way(mirror, etcd) == News()
+
+
+def test_values_of_another_cluster_or_of_the_past_are_no_changes(etcd: Etcd) -> None:
+    write(etcd, HITS, HIT)
+    mirror, restored = set_back(etcd)
+    assert reread(mirror, restored).told == ()
+    restored.cluster_id = "beef"
+    write(restored, HIT)
+    assert reread(mirror, restored).told == ()
+    assert mirror.metrics.view("hits").value == 2
+
+
+@either_way
+def test_a_metric_registered_anew_is_the_newest_and_starts_from_nothing(etcd: Etcd, way: Way) -> None:
+    write(etcd, HITS, RegisterMetric(name="other", type="gauge", at=1.0), HIT)
+    mirror = loaded(etcd)
+    write(etcd, DeleteMetric(name="hits", at=3.0), HITS)
+    news = way(mirror, etcd)
+    assert numbers(news) == [3, 4]
+    assert list(mirror.metrics.views()) == ["other", "hits"]
+    assert loaded(etcd).metrics.views() == mirror.metrics.views()
+
+
+def test_the_metrics_are_one_object_for_good(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    metrics = mirror.metrics
+    write(etcd, HITS)
+    reread(mirror, etcd)
+    assert mirror.metrics is metrics
+    assert "hits" in metrics
+
+
+def test_what_commands_are_composed_on_does_not_change(etcd: Etcd) -> None:
+    write(etcd, HITS)
+    mirror = loaded(etcd)
+    before = mirror.seen_metrics()
+    write(etcd, HIT)
+    follow(mirror, etcd)
+    assert before.metrics.view("hits").value == 0
+    assert before.revisions != mirror.seen_metrics().revisions
+
+
+@either_way
+def test_a_metric_that_cannot_be_read_is_none(etcd: Etcd, way: Way) -> None:
+    write(etcd, HITS)
+    mirror = loaded(etcd)
+    etcd.put(LAYOUT.metric("hits"), b"{}")
+    news = way(mirror, etcd)
+    assert news.unreadable == (LAYOUT.metric("hits"),)
+    assert "hits" not in mirror.metrics
+
+
+# Everything else
+
+
+@either_way
+def test_a_revoked_token_is_news_once(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    etcd.put(LAYOUT.revoked("a/b"), msgspec.json.encode(Revoked(expires_at=5.0)))
+    news = way(mirror, etcd)
+    assert news.revoked == {"a/b": 5.0}
+    assert news.changed == {"revoked"}
+    assert way(mirror, etcd) == News()
+    etcd.delete(LAYOUT.revoked("a/b"))
+    assert way(mirror, etcd).revoked == {}
+    assert mirror.revoked == {}
+
+
+def test_the_first_reading_tells_all_revoked_tokens(etcd: Etcd) -> None:
+    etcd.put(LAYOUT.revoked("j"), msgspec.json.encode(Revoked(expires_at=5.0)))
+    assert Mirror(LAYOUT, 1).load(etcd.read()).revoked == {"j": 5.0}
+
+
+@either_way
+def test_who_is_present_is_known(etcd: Etcd, way: Way) -> None:
+    mirror = loaded(etcd)
+    observer = Observer(id="n1", version="1", since="2023-01-01T00:00:00Z")
+    etcd.put(LAYOUT.present("n1"), msgspec.json.encode(observer))
+    etcd.put(LAYOUT.observer, b"n1")
+    etcd.put(LAYOUT.learner("c3"), msgspec.json.encode(Learner("c:1")))
+    assert way(mirror, etcd).changed == {"observers", "observer", "learners"}
+    assert (mirror.observers, mirror.observer, mirror.learners) == ({"n1": observer}, "n1", {"c3": "c:1"})
+    for key in (LAYOUT.present("n1"), LAYOUT.observer, LAYOUT.learner("c3"), LAYOUT.members):
+        etcd.delete(key)
+    assert way(mirror, etcd).changed == {"observers", "observer", "learners", "members"}
+    assert (mirror.observers, mirror.observer, mirror.learners) == ({}, "", {})
+    assert mirror.members.record is None
+
+
+@either_way
+@given(junk=st.binary(max_size=40))
+def test_no_value_that_somebody_else_wrote_is_a_fault(junk: bytes, way: Way) -> None:
+    etcd = Etcd()
+    beget(etcd)
+    mirror = loaded(etcd)
+    for key in [
+        LAYOUT.event(1),
+        LAYOUT.told("x"),
+        LAYOUT.metric("hits"),
+        LAYOUT.present("n1"),
+        LAYOUT.observer,
+        LAYOUT.learner("c3"),
+        LAYOUT.revoked("j"),
+        LAYOUT.members,
+        LAYOUT.prefix + b"strange",
+        LAYOUT.folder("events") + b"zz",
+        LAYOUT.folder("observers") + b"\xff",
+    ]:
+        etcd.put(key, junk)
+    assert way(mirror, etcd).told == ()
+    assert len(Mirror(LAYOUT, 10).load(etcd.read()).told) == 1
+
+
+@given(st.lists(st.sampled_from(["tell", "hit", "define", "delete"]), max_size=12), st.data())
+def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: st.DataObject) -> None:
+    """The same events; and of the values, the last ones."""
+    etcd = Etcd()
+    beget(etcd)
+    watching, reading = loaded(etcd), loaded(etcd)
+    watched: list[News] = []
+    read: list[News] = []
+    defined = False
+    for step in steps:
+        match step:
+            case "tell":
+                tell(etcd)
+            case "define" if not defined:
+                write(etcd, HITS)
+                defined = True
+            case "hit" if defined:
+                write(etcd, HIT)
+            case "delete" if defined:
+                write(etcd, DeleteMetric(name="hits", at=1.0))
+                defined = False
+            case _:
+                pass
+        watched.append(follow(watching, etcd))
+        if data.draw(st.booleans()):
+            read.append(reread(reading, etcd))
+    read.append(reread(reading, etcd))
+
+    def events(all_news: list[News]) -> list[object]:
+        return [told for news in all_news for told in news.told if isinstance(told, LoggedEvent)]
+
+    assert events(read) == events(watched)
+    assert reading.metrics.views() == watching.metrics.views()
+    assert reading.seen_metrics().revisions == watching.seen_metrics().revisions
+    if defined and any(map(moved, watched)):
+        last = [values for news in watched for values in moved(news)][-1]
+        value = watching.metrics.view("hits").value
+        assert value == 0 or last == {"hits": value}
+        assert value == 0 or [values for news in read for values in moved(news)][-1] == {"hits": value}

@@ -1,0 +1,435 @@
+"""A cluster of etcd as one heliosd sees it: members, health, states, the pace of polling, and the status."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd_codec import Header, Member, MemberStatus
+from heliosd.cluster.etcd_view import ClusterView, Elected, HealthTurned, Lost, Moved, OtherCluster, Turn
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.status import ObserverView
+
+A, B, C = "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad"
+CLUSTER = "cdf818194e3a8c32"
+
+
+def member(id_: str, name: str, *, learner: bool = False, port: int = 2379) -> Member:
+    return Member(
+        id_, name, (f"http://{name or 'new'}:2380",), (f"http://{name}:{port}",) if name else (), learner
+    )
+
+
+THREE = (member(C, "etcd-3"), member(A, "etcd-1"), member(B, "etcd-2"))
+
+
+class Seen:
+    """A view whose time and members are moved by hand."""
+
+    def __init__(self, node_id: str = "etcd-1", members: Sequence[Member] = THREE) -> None:
+        self.latency = LatencyTracker()
+        self.view = ClusterView(node_id, self.latency)
+        self.mono = 1000.0
+        self.cluster = CLUSTER
+        self.revision = 7
+        self.view.listed("", members, self.mono, self.now)
+
+    @property
+    def now(self) -> Instant:
+        return Instant(1_700_000_000.0 + self.mono, self.mono)
+
+    def status(self, of: str, leader: str, term: int, *, learner: bool = False) -> MemberStatus:
+        header = Header(self.cluster, of, self.revision, term)
+        return MemberStatus(header, "3.4.23", 4096, leader, 120, term, 118, learner, ())
+
+    def poll(
+        self, leader: str, term: int = 5, who: Sequence[str] = (A, B, C), *, seconds: float = 0.25
+    ) -> list[Turn]:
+        """These members say so, the others refuse to be asked."""
+        self.mono += seconds
+        turns: list[Turn] = []
+        for each in self.view.to_poll():
+            if each.id in who:
+                self.view.answered(each.id, self.status(each.id, leader, term), 0.002, self.now)
+            else:
+                self.view.failed(each.id, "connection refused", self.now)
+            turns += self.view.look(self.now)
+        return turns
+
+    def polls(self, leader: str, seconds: float, term: int = 5, who: Sequence[str] = (A, B, C)) -> list[Turn]:
+        """As `poll`, every 250 ms for so long."""
+        return [turn for _ in range(int(seconds * 4)) for turn in self.poll(leader, term, who)]
+
+    def listing(self, members: Sequence[Member], by: str = B) -> None:
+        """A list that is asked for now."""
+        self.mono += 0.01
+        self.view.listed(by, members, self.mono - 0.005, self.now)
+
+
+def led_by_b(node_id: str = "etcd-1") -> Seen:
+    seen = Seen(node_id)
+    seen.poll(B)
+    seen.listing(THREE)
+    return seen
+
+
+def test_a_leader_is_told_and_its_loss() -> None:
+    seen = Seen()
+    assert Elected(B, 5, "") in seen.poll(B)
+    assert seen.poll(B) == []
+    assert Lost(B, 5) in seen.poll("")
+    assert seen.view.why_not_ready() == "no leader"
+
+
+def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
+    seen = led_by_b()
+    began = seen.mono
+    while Lost(B, 5) not in seen.poll(B, who=()):
+        assert seen.mono - began < 3
+    shown = seen.view.status(seen.now)
+    assert (shown.leader.id, shown.leader.address, shown.stale) == ("", "", True)
+    assert shown.node.state == "Unknown"
+    assert [peer.state for peer in shown.peer_states] == ["Unknown", "Unknown"]
+
+
+def test_the_status_shows_this_nodes_member_and_the_others_as_peers() -> None:
+    seen = led_by_b()
+    shown = seen.view.status(seen.now, (ObserverView("etcd-1", "0.1.0", "2026-01-01T00:00:00Z"),))
+    json = msgspec.to_builtins(shown)
+    assert json["node"] == {"id": A, "state": "Follower", "term": 5, "name": "etcd-1"}
+    assert json["leader"] == {"id": B, "address": "etcd-2:2379", "is_leader": False, "name": "etcd-2"}
+    assert json["indices"] == {"last_log": 120, "last_log_term": 5, "commit_index": 120, "applied_index": 118}
+    assert [(each["id"], each["name"], each["address"]) for each in json["peers"]] == [
+        (B, "etcd-2", "etcd-2:2379"),
+        (C, "etcd-3", "etcd-3:2379"),
+    ]
+    assert "match_index" not in json["peers"][0]
+    assert json["peer_states"][0] == {"id": B, "address": "etcd-2:2379", "state": "Leader", "name": "etcd-2"}
+    assert json["peers"][0]["latency"]["last_latency_ms"] == 2.0
+    assert (json["observed_by"], json["observed_at"], json["stale"]) == ("etcd-1", seen.now.wall, False)
+    assert [each["id"] for each in json["observers"]] == ["etcd-1"]
+    assert json["cluster_health"]["total_peers"] == 2
+
+
+@pytest.mark.parametrize(("node_id", "own"), [("etcd-2", B), (B, B), ("node-9", None)])
+def test_this_node_is_the_member_that_bears_its_id(node_id: str, own: str | None) -> None:
+    seen = led_by_b(node_id)
+    found = seen.view.own
+    assert (found.id if found else None) == own
+    shown = seen.view.status(seen.now)
+    assert shown.node.state == ("Leader" if own else "Observer")
+    assert shown.node.id == (own or "node-9")
+    assert shown.leader.is_leader == bool(own)
+    assert shown.indices.commit_index == 120
+    assert len(shown.peers) == (2 if own else 3)
+
+
+def test_states_are_those_of_the_last_answers() -> None:
+    seen = led_by_b()
+    assert [seen.view.role(each, seen.now) for each in (A, B, C)] == ["Follower", "Leader", "Follower"]
+    seen.view.answered(A, seen.status(A, "", 5), 0.002, seen.now)
+    seen.view.answered(C, seen.status(C, C, 5), 0.002, seen.now)
+    assert seen.view.role(A, seen.now) == "Candidate"
+    assert seen.view.role(C, seen.now) == "Unknown"
+    seen.view.answered(C, seen.status(C, B, 5, learner=True), 0.002, seen.now)
+    assert seen.view.role(C, seen.now) == "Learner"
+    seen.mono += 2.6
+    assert seen.view.role(C, seen.now) == "Unknown"
+
+
+def test_before_anything_is_known_nothing_is_made_up() -> None:
+    view = ClusterView("etcd-1", LatencyTracker())
+    now = Instant(1.0, 1.0)
+    assert view.look(now) == ()
+    shown = view.status(now)
+    assert (shown.node.id, shown.node.state, shown.node.term) == ("etcd-1", "Unknown", 0)
+    assert (shown.leader.id, shown.peers, shown.stale) == ("", (), True)
+    assert (view.to_poll(), view.settled(now)) == ((), False)
+
+
+def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
+    seen = Seen("etcd-2")
+    turns = [turn for turn in seen.poll(B) if isinstance(turn, Moved)]
+    assert turns[-1] == Moved(turns[-1].old, "Leader", 5, B)
+    assert [turn for turn in seen.poll("", 5) if isinstance(turn, Moved)][-1].leader == ""
+    moves = [turn for turn in seen.poll(A, 6) if isinstance(turn, Moved)]
+    assert (moves[-1].new, moves[-1].term, moves[-1].leader) == ("Follower", 6, A)
+
+
+# Health
+
+
+def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> None:
+    seen = led_by_b()
+    turns = [turn for turn in seen.polls(B, 5.0, who=(A, B)) if isinstance(turn, HealthTurned)]
+    assert turns == [HealthTurned(C, healthy=False)]
+    assert seen.view.failures() == {C: "connection refused"}
+    assert [turn for turn in seen.poll(B) if isinstance(turn, HealthTurned)] == [
+        HealthTurned(C, healthy=True)
+    ]
+    assert seen.view.failures() == {}
+
+
+def test_this_nodes_own_member_has_a_health_too_though_it_is_no_peer() -> None:
+    seen = led_by_b("etcd-1")
+    assert HealthTurned(A, healthy=False) in seen.polls(B, 1.0, who=(B, C))
+    assert seen.view.status(seen.now).cluster_health.unhealthy_peers == 0
+    assert A not in {each.peer_id for each in seen.latency.peer_health(seen.now)}
+
+
+def test_an_answer_counts_for_the_member_that_gave_it() -> None:
+    seen = led_by_b()
+    seen.mono += 0.25
+    seen.view.answered(C, seen.status(A, B, 5), 0.002, seen.now)
+    assert seen.view.failures() == {C: f"another member answers at its address ({A})"}
+
+
+def test_a_member_of_another_cluster_is_no_member() -> None:
+    seen = led_by_b()
+    seen.cluster = "1"
+    seen.view.answered(C, seen.status(C, C, 99), 0.002, seen.now)
+    assert seen.view.failures() == {C: "belongs to another cluster (1)"}
+    assert seen.view.look(seen.now) == ()
+
+
+def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more() -> None:
+    seen = led_by_b()
+    seen.polls(B, 3.0, who=())
+    seen.cluster = "1"
+    seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
+    turns = seen.view.look(seen.now)
+    assert OtherCluster("1") in turns
+    assert (seen.view.cluster_id, seen.view.members, seen.view.term) == ("1", (), 0)
+    seen.listing(THREE, by=A)
+    assert Elected(A, 2, "") in seen.poll(A, 2)
+
+
+def test_a_leader_is_told_as_lost_before_its_cluster_is_forgotten() -> None:
+    seen = led_by_b()
+    seen.mono += 10.0
+    seen.cluster = "1"
+    seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
+    assert [turn for turn in seen.view.look(seen.now) if not isinstance(turn, Moved)] == [
+        Lost(B, 5),
+        OtherCluster("1"),
+    ]
+
+
+# Members
+
+
+def test_any_list_will_do_to_know_whom_to_ask() -> None:
+    seen = Seen(members=())
+    assert seen.view.to_poll() == ()
+    seen.listing(THREE, by=C)
+    assert [each.id for each in seen.view.to_poll()] == [A, B, C]
+    assert seen.view.members_as_of == 0
+
+
+def test_only_the_leader_is_believed_who_the_members_are() -> None:
+    seen = led_by_b()
+    assert seen.view.members_as_of == 7
+    seen.revision = 9
+    seen.poll(B)
+    seen.listing(THREE[:2], by=C)
+    assert len(seen.view.members) == 3
+    seen.listing(THREE[:2], by=B)
+    assert [each.id for each in seen.view.members] == [A, C]
+    assert seen.view.members_as_of == 9
+    assert [each.id for each in seen.view.known_members] == [A, C]
+
+
+def test_a_list_asked_before_its_teller_led_is_not_believed() -> None:
+    seen = Seen()
+    asked = seen.mono
+    seen.poll(B)
+    seen.view.listed(B, THREE[:2], asked, seen.now)
+    assert len(seen.view.members) == 3
+    assert seen.view.members_as_of == 0
+
+
+def test_a_status_that_comes_while_a_list_is_under_way_does_not_make_it_newer() -> None:
+    seen = led_by_b()
+    asked = seen.mono
+    seen.revision = 30
+    seen.poll(B)
+    seen.view.listed(B, THREE[:2], asked, seen.now)
+    assert (len(seen.view.members), seen.view.members_as_of) == (2, 7)
+    seen.poll(B)
+    seen.poll(B)
+    seen.view.listed(B, THREE, asked, seen.now)
+    assert len(seen.view.members) == 2
+
+
+def test_members_never_go_back_to_an_older_list() -> None:
+    seen = led_by_b()
+    four = (*THREE, member("1", "etcd-4"))
+    seen.revision = 20
+    seen.poll(B)
+    seen.listing(four)
+    seen.revision = 10
+    seen.poll(C, 6)
+    seen.listing(THREE, by=C)
+    assert len(seen.view.members) == 4
+
+
+def test_a_member_that_has_told_no_url_is_shown_but_not_asked() -> None:
+    seen = led_by_b()
+    seen.listing((*THREE, member("1", "", learner=True)))
+    assert [each.id for each in seen.view.to_poll()] == [A, B, C]
+    new = seen.view.status(seen.now).peers[0]
+    assert (new.id, new.name, new.address) == ("1", "", "new:2380")
+    seen.polls(B, 5.0)
+    assert seen.view.settled(seen.now)
+
+
+def test_a_learner_is_no_part_of_the_quorum() -> None:
+    seen = Seen(
+        members=(member(A, "etcd-1"), member(B, "etcd-2", learner=True), member(C, "etcd-3", learner=True))
+    )
+    assert seen.view.voters == (A,)
+    assert Elected(A, 5, "") in seen.poll(A, who=(A,))
+
+
+def test_a_member_that_went_is_forgotten() -> None:
+    seen = led_by_b()
+    seen.poll(B, who=(A, B))
+    seen.poll(B, who=(A, B))
+    seen.listing((THREE[1], THREE[2]))
+    assert [peer.id for peer in seen.view.status(seen.now).peers] == [B]
+    assert seen.view.failures() == {}
+    assert [each.peer_id for each in seen.latency.peer_health(seen.now)] == [B]
+    assert seen.view.last_status(C) is None
+
+
+def test_a_member_that_gets_this_nodes_name_is_no_peer_any_more() -> None:
+    seen = led_by_b("node-9")
+    assert len(seen.view.status(seen.now).peers) == 3
+    seen.poll(B)
+    seen.listing((THREE[0], THREE[1], replace(THREE[2], name="node-9")))
+    shown = seen.view.status(seen.now)
+    assert (shown.node.id, shown.node.state, len(shown.peers)) == (B, "Leader", 2)
+
+
+# The pace
+
+
+def test_the_members_are_asked_often_until_all_is_settled() -> None:
+    seen = led_by_b()
+    assert seen.view.poll_after(0.25, seen.now) == 0.25
+    seen.polls(B, 4.0)
+    assert seen.view.poll_after(0.25, seen.now) == 1.0
+
+
+@pytest.mark.parametrize("what", ["a failure", "a new term", "no leader", "another opinion", "a new member"])
+def test_what_is_new_is_looked_at_closely(what: str) -> None:
+    seen = led_by_b()
+    seen.polls(B, 4.0)
+    match what:
+        case "a failure":
+            seen.poll(B, who=(A, B))
+        case "a new term":
+            seen.poll(B, 6)
+        case "no leader":
+            seen.poll("", 5)
+        case "another opinion":
+            seen.view.answered(A, seen.status(A, C, 5), 0.002, seen.now)
+        case _:
+            seen.listing((*THREE, member("1", "etcd-4")))
+    assert not seen.view.settled(seen.now)
+
+
+def test_a_member_that_is_down_for_long_is_no_news_any_more() -> None:
+    seen = led_by_b()
+    seen.polls(B, 30.0, who=(A, B))
+    assert not seen.view.settled(seen.now)
+    seen.polls(B, 40.0, who=(A, B))
+    assert seen.view.settled(seen.now)
+
+
+def test_a_suspect_leader_is_said_to_be_one() -> None:
+    seen = led_by_b()
+    seen.poll(B, who=(A, C))
+    assert seen.view.suspect
+    assert seen.view.why_not_ready() == f"the leader {B} does not answer"
+    shown = seen.view.status(seen.now)
+    assert (shown.leader.id, shown.stale) == (B, True)
+    assert not seen.view.settled(seen.now)
+
+
+def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
+    seen = led_by_b()
+    raised = tuple(
+        f"memberID:{int(each, 16)} alarm:{kind} " for each, kind in [(B, "NOSPACE"), (A, "NOSPACE")]
+    )
+    raised += ("memberID:1 alarm:CORRUPT ", "etcdserver: no leader")
+    for each in (A, B, C):
+        status = replace(seen.status(each, B, 5), errors=raised)
+        seen.view.answered(each, status, 0.002, seen.now)
+    told = f"etcd has raised an alarm: CORRUPT on 1; NOSPACE on {A}, {B}"
+    assert seen.view.why_not_ready() == told
+    seen.poll(B, who=(A, B))
+    assert seen.view.why_not_ready() is None
+
+
+# Laws
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("answer"), st.sampled_from([A, B, C]), st.sampled_from(["", A, B, C]), st.integers(1, 4)
+        ),
+        st.tuples(st.just("fail"), st.sampled_from([A, B, C]), st.just(""), st.just(0)),
+        st.tuples(st.just("list"), st.sampled_from([A, B, C]), st.just(""), st.integers(0, 3)),
+        st.tuples(st.just("other"), st.sampled_from([A, B, C]), st.sampled_from(["", A]), st.integers(1, 2)),
+        st.tuples(st.just("wait"), st.just(""), st.just(""), st.integers(1, 40)),
+    ),
+    max_size=50,
+)
+
+
+@settings(max_examples=200, deadline=None)
+@given(steps, st.sampled_from(["etcd-1", B, "node-9"]))
+def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]], node_id: str) -> None:
+    seen = Seen(node_id, members=())
+    told = ""
+    for kind, who, leader, number in what:
+        seen.mono += 0.1
+        match kind:
+            case "answer":
+                seen.view.answered(who, seen.status(who, leader, number), 0.01, seen.now)
+            case "fail":
+                seen.view.failed(who, "refused", seen.now)
+            case "list":
+                seen.listing(THREE[:number], by=who)
+            case "other":
+                seen.cluster = str(number)
+                seen.view.answered(who, seen.status(who, leader, number), 0.01, seen.now)
+            case _:
+                seen.mono += number / 10
+        for turn in seen.view.look(seen.now):
+            match turn:
+                case Elected():
+                    assert turn.before == told
+                    told = turn.leader
+                case Lost():
+                    assert turn.leader == told
+                    told = ""
+                case _:
+                    pass
+        view = seen.view
+        shown = view.status(seen.now)
+        assert view.leader == told
+        assert shown.leader.id in ("", told)
+        ids = [peer.id for peer in shown.peers]
+        assert ids == [peer.id for peer in shown.peer_states]
+        own = {view.own.id} if view.own else set()
+        assert sorted({*ids} | own) == [each.id for each in view.members]
+        assert shown.cluster_health.total_peers == len(ids)
+        assert shown.stale or view.leader

@@ -1,0 +1,188 @@
+"""A hub whose events come numbered from the cluster's own log: what clients hear of it, whatever becomes of it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import trio
+from hub_parts import House, now, open_house
+from trio.testing import MockClock
+
+from heliosd.durable import LoggedEvent
+from heliosd.events import MetricsMoved, PeerChanged, Provisional, Renumbered, StateChanged
+from heliosd.history import Cursor
+from heliosd.hub.shared_log import SharedLog
+
+LOST = StateChanged(old_state="Leader", new_state="Unknown", term=3, leader="", member="8e9e")
+GONE = PeerChanged(event_type="unhealthy", peer_id="8e9e", peer_address="127.0.0.1:2380")
+
+
+def logged(seq: int, name: str = "peer_change", data: object = None) -> LoggedEvent:
+    message = {
+        "type": name,
+        "timestamp": "2026-11-23T00:00:00.000000Z",
+        "seq": seq,
+        "data": data or {"n": seq},
+    }
+    return LoggedEvent(seq=seq, at=now().wall, type=name, payload=json.dumps(message).encode())
+
+
+def kept(first: int, last: int) -> tuple[LoggedEvent, ...]:
+    return tuple(logged(seq) for seq in range(first, last + 1))
+
+
+@asynccontextmanager
+async def open_shared(to: Renumbered) -> AsyncIterator[House]:
+    log = SharedLog(max_events=100, max_age=3600.0)
+    async with open_house(log) as house:
+        await house.tell(to)
+        assert log.begun.is_set()
+        yield house
+
+
+def heard(messages: list[dict[str, Any]]) -> list[object]:
+    """The seq of each event, and the type of everything else but the values."""
+    return [
+        message.get("seq", message["type"])
+        for message in messages
+        if message["type"] not in {"status_update", "uptime"}
+    ]
+
+
+async def test_events_of_the_cluster_are_told_with_its_numbers_and_its_very_bytes(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=7)) as house:
+        _, socket = house.join()
+        event = logged(8)
+        await house.tell(event, logged(9))
+        assert heard(socket.messages()) == ["status", 8, 9]
+        assert event.payload in bytes(socket.written)
+        assert house.disk.transactions == 0
+
+
+async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=9, kept=kept(3, 9))) as house:
+        _, socket = house.join(cursor=Cursor("E", 7))
+        welcome = socket.messages()[0]["data"]
+        assert (welcome["recovered"], welcome["epoch"], welcome["oldest_seq"]) == (True, "E", 3)
+        assert heard(socket.messages()) == ["welcome", 8, 9, "status"]
+        _, too_late = house.join(cursor=Cursor("E", 1))
+        assert too_late.messages()[0]["data"]["reason"] == "too_old"
+
+
+async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_clock: MockClock) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+        _, socket = house.join()
+        await house.tell(logged(1, "snapshot"))
+        await house.tell(logged(2, "state_change"))
+        await house.tell(logged(3, "peer_change"))
+        after_state = ["state_change", "status_update", "uptime"]
+        assert socket.types()[1:] == ["snapshot", *after_state, "peer_change", "status_update"]
+
+
+async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4)) as house:
+        _, socket = house.join()
+        await house.tell(Provisional(LOST))
+        message = next(m for m in socket.messages() if m["type"] == "state_change")
+        assert message["provisional"] is True
+        assert "seq" not in message
+        assert message["data"]["leader"] == ""
+        assert "status_update" in socket.types()
+        await house.tell(logged(5, "state_change"))
+        assert heard(socket.messages())[-1] == 5
+        assert [event.seq for event in house.hub.log.history.kept()] == [5]
+
+
+async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock: MockClock) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4)) as house:
+        _, socket = house.join()
+        await house.tell(logged(5), Renumbered(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
+        assert heard(socket.messages()) == ["status", 5, "welcome", "status", 3]
+        welcome = next(m for m in socket.messages() if m["type"] == "welcome")
+        assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, "epoch_changed")
+        assert (welcome["data"]["epoch"], welcome["data"]["seq"]) == ("F", 2)
+        _, other = house.join(cursor=Cursor("F", 0))
+        assert heard(other.messages()) == ["welcome", 1, 2, 3, "status"]
+
+
+async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_told(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+        _, socket = house.join()
+        await house.tell(Renumbered(epoch="E", seq=9, kept=kept(7, 9), lost=(5, 6)), logged(10))
+        assert heard(socket.messages()) == ["status", "gap", "status", 7, 8, 9, 10]
+        gap = next(m for m in socket.messages() if m["type"] == "gap")
+        assert gap["data"] == {"from_seq": 5, "to_seq": 6, "dropped": 2, "reason": "too_old"}
+        _, other = house.join(cursor=Cursor("E", 4))
+        assert other.messages()[0]["data"]["reason"] == "too_old"
+
+
+async def test_with_everything_lost_the_gap_ends_with_the_newest_number(autojump_clock: MockClock) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+        _, socket = house.join()
+        await house.tell(Renumbered(epoch="E", seq=9, lost=(5, 9)), logged(10))
+        assert heard(socket.messages()) == ["status", "gap", "status", 10]
+
+
+async def test_a_client_that_is_behind_hears_of_the_hole_in_its_place(autojump_clock: MockClock) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+        _, socket = house.join()
+        socket.room = 0
+        await house.tell(logged(5), Renumbered(epoch="E", seq=9, kept=kept(8, 9), lost=(6, 7)))
+        socket.open()
+        await house.tell(logged(10))
+        assert heard(socket.messages()) == ["status", 5, "gap", "status", 8, 9, 10]
+
+
+async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_that(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+        _, socket = house.join()
+        moved = MetricsMoved(metrics={"a": house.metric("a", 1.0), "b": house.metric("b", 2.0)})
+        await house.tell(moved)
+        await house.tell(logged(1, "custom_metrics", {"a": None}))
+        await trio.sleep(1.0)
+        values = [m["data"] for m in socket.messages() if m["type"] == "custom_metrics" and "seq" not in m]
+        assert [sorted(value) for value in values] == [["b"]]
+
+
+async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+        log, cursor = house.hub.log, Cursor("E", 6)
+        assert not log.behind(None)
+        assert not log.behind(Cursor())
+        assert not log.behind(Cursor("E", 4))
+        assert not log.behind(Cursor("F", 9))
+        assert log.behind(cursor)
+        began = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.reach, cursor)
+            await trio.sleep(0.5)
+            await house.tell(logged(5), logged(6))
+        assert not log.behind(cursor)
+        assert trio.current_time() - began < 1.0
+        await log.reach(Cursor("E", 99))  # which may never come
+        assert trio.current_time() - began < 5.0
+
+
+async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_house(SharedLog(max_events=100, max_age=3600.0)) as house:
+        _, socket = house.join(cursor=Cursor("E", 3))
+        assert socket.messages()[0]["data"]["reason"] == "epoch_changed"
+        await house.tell(Renumbered(epoch="E", seq=5, kept=kept(1, 5)))
+        assert heard(socket.messages()) == ["welcome", "status", "welcome", "status"]
