@@ -15,8 +15,8 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 run: $(VENV)/.for-run
 	@scripts/run
 
-# Two at a time, each file in one process: most tests wait for daemons, clocks and browsers. PYTEST_ARGS=… replaces that.
-PYTEST_ARGS ?= -q -n 2 --dist loadfile
+# Three at a time, each file in one process: most tests wait for daemons, clocks and browsers. PYTEST_ARGS=… replaces that.
+PYTEST_ARGS ?= -q -n 3 --dist loadfile
 
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
