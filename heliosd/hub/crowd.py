@@ -140,8 +140,11 @@ class Crowd(ABC):
         """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
         message = Message.of_frame("ping frame", ping_frame())
         slot = 0
+        due = trio.current_time()
         while True:
-            await trio.sleep(self._settings.current.websocket.ping_interval / PING_SLOTS)
+            # From one due time to the next, so that lateness does not add up; but after a long one, not all at once.
+            due = max(due + self._settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
+            await trio.sleep_until(due)
             slot = (slot + 1) % PING_SLOTS
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
                 if client.transport == "websocket":

@@ -276,6 +276,11 @@ class Hub(Crowd):
         else:
             self._at_boundary(partial(self._join, client, cursor))
 
+    @property
+    def joins_at_once(self) -> bool:
+        """Whether `join` would take effect now, and not after the message that is being told."""
+        return not self._fanning_out
+
     def _at_boundary(self, action: Callable[[], None]) -> None:
         """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
         receivers, and of what, must not change while some have it and some have not."""

@@ -135,7 +135,9 @@ class Live:
         left = "connection lost"
         pump = None
         try:
-            at_once = stream.write_ahead(answer)  # the first message goes with it
+            # Where the hub has time for a new client right now, the first message goes with the answer.
+            soon = self._hub.joins_at_once and (cursor is None or not self._hub.log.behind(cursor))
+            at_once = stream.write_ahead(answer) if soon else stream.write_now(answer)
             just_admitted = at_once == len(answer) and not stream.pending
             if not just_admitted:
                 await self._accept(stream, answer[at_once:])
