@@ -142,7 +142,7 @@ class Crowd(ABC):
         slot = 0
         due = trio.current_time()
         while True:
-            # From one due time to the next, so that lateness does not add up; but after a long one, not all at once.
+            # From one due time to the next, so that lateness does not add up; after a long one, not all at once.
             due = max(due + self._settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
             await trio.sleep_until(due)
             slot = (slot + 1) % PING_SLOTS
