@@ -191,6 +191,11 @@ class Client:
         """The message in the form that this client agreed to."""
         return message.deflated if self.deflates else message.frame
 
+    def begin(self, greeting: bytes, message: Message) -> Delivery:
+        """Write the first message, and before it what the connection itself has to say first, in one."""
+        self._sent += 1
+        return self._write(greeting + self.frame_of(message))
+
     def deliver(self, message: Message) -> Delivery:
         """Write `message` now if nothing waits, else queue it."""
         if self.goodbye is not None:

@@ -265,21 +265,24 @@ class Hub(Crowd):
 
     # -- clients -----------------------------------------------------------------------------------------------
 
-    def join(self, client: Client, cursor: Cursor | None = None, *, just_admitted: bool = False) -> None:
+    def join(self, client: Client, cursor: Cursor | None = None) -> None:
         """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
 
         Takes effect between two messages, never inside one: the replay ends where the live events begin.
-        `just_admitted`: its rights were asked for in this very step, so they are not asked for again.
         """
-        if just_admitted and not self._fanning_out:
-            self._join(client, cursor, recheck=False)
-        else:
-            self._at_boundary(partial(self._join, client, cursor))
+        self._at_boundary(partial(self._join, client, cursor))
 
-    @property
-    def joins_at_once(self) -> bool:
-        """Whether `join` would take effect now, and not after the message that is being told."""
-        return not self._fanning_out
+    def join_now(self, client: Client, greeting: bytes) -> bool:
+        """The same without a cursor for one who was admitted in this very step, with `greeting` before all else, in
+        one write. False: it is not the moment, and nothing was done."""
+        if self._fanning_out or client.outlet.pending:
+            return False
+        self._register(client)
+        status = self._status_message()
+        self._count([status])
+        self._settle([(client, client.begin(greeting, status), ())])
+        self._follow(client)
+        return True
 
     def _at_boundary(self, action: Callable[[], None]) -> None:
         """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
@@ -289,11 +292,10 @@ class Hub(Crowd):
         else:
             action()
 
-    def _join(self, client: Client, cursor: Cursor | None, *, recheck: bool = True) -> None:
+    def _join(self, client: Client, cursor: Cursor | None) -> None:
         if client.goodbye is not None:
             return
-        self._add(client)
-        self._classes.add(client)
+        self._register(client)
         status = self._status_message()
         if cursor is None:
             self.tell(client, status)
@@ -303,10 +305,16 @@ class Hub(Crowd):
             missed = [self._welcome(client, replay), *replay.events, status]
             self._count(missed)
             self._settle([(client, client.deliver_replay(missed), ())])
+        self._follow(client)
+        # Its token may have been revoked, or its user removed, since it was let in.
+        self.rights.recheck([client])
+
+    def _register(self, client: Client) -> None:
+        self._add(client)
+        self._classes.add(client)
+
+    def _follow(self, client: Client) -> None:
         self.rights.watch(client)
-        if recheck:
-            # Its token may have been revoked, or its user removed, since it was let in.
-            self.rights.recheck([client])
         if self._closing is not None:
             self.end(client, self._closing, flush=True)
 

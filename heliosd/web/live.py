@@ -135,22 +135,20 @@ class Live:
         left = "connection lost"
         pump = None
         try:
-            # Where the hub has time for a new client right now, the first message goes with the answer.
-            soon = self._hub.joins_at_once and (cursor is None or not self._hub.log.behind(cursor))
-            at_once = stream.write_ahead(answer) if soon else stream.write_now(answer)
-            just_admitted = at_once == len(answer) and not stream.pending
-            if not just_admitted:
-                await self._accept(stream, answer[at_once:])
-            del answer
-            self._hub.count_connection("accepted")
-            self._reception.greet(client)
             pump = ReadPump(client, stream, self._readiness)
             client.heard = trio.current_time()
             client.reader = pump
-            if cursor is not None and self._hub.log.behind(cursor):
-                await self._hub.log.reach(cursor)
-                just_admitted = False
-            self._hub.join(client, cursor, just_admitted=just_admitted)
+            # Where the hub has time for a new client right now, the first message goes with the answer.
+            joined = cursor is None and self._hub.join_now(client, answer)
+            if not joined:
+                await self._accept(stream, answer)
+            del answer
+            self._hub.count_connection("accepted")
+            self._reception.greet(client)
+            if not joined:
+                if cursor is not None and self._hub.log.behind(cursor):
+                    await self._hub.log.reach(cursor)
+                self._hub.join(client, cursor)
             del cursor
             left = await self._read(client, pump, trailing)
             await self._part(client, pump)
@@ -172,8 +170,9 @@ class Live:
                 await linger(stream)
 
     async def _accept(self, stream: ClientStream, answer: bytes) -> None:
-        """Answer the upgrade, where that has to wait. Raises `trio.TooSlowError` where the client does not take it,
-        and as `write_now` and `wait_writable` where it is gone."""
+        """Answer the upgrade. Raises `trio.TooSlowError` where the client does not take it, and as `write_now` and
+        `wait_writable` where it is gone."""
+        answer = answer[stream.write_now(answer) :]
         with trio.fail_after(self._settings.current.websocket.write_timeout):
             while answer or stream.pending:
                 await stream.wait_writable()

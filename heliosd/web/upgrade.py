@@ -7,7 +7,7 @@ request; whatever is unusual about a head leaves it to `head.py`, which says wha
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from .head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, WEBSOCKET_PATH, Head, websocket_key
 
@@ -22,8 +22,7 @@ _CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
 _UNUSUAL = {b"content-length", b"transfer-encoding", b"http2-settings", b"expect", b"te", b"trailer"}
 
 
-@dataclass(frozen=True, slots=True)
-class Upgrade:
+class Upgrade(NamedTuple):
     """A valid upgrade request (RFC 6455 section 4.2.1)."""
 
     key: bytes

@@ -147,13 +147,6 @@ class PlainStream(trio.abc.HalfCloseableStream):
         except BlockingIOError:
             return 0
 
-    def write_ahead(self, data: bytes) -> int:
-        """As `write_now`, for what is to go out together with the next write, which follows at once."""
-        try:
-            return self.socket.send(data, stdlib.MSG_MORE)
-        except BlockingIOError:
-            return 0
-
     async def wait_writable(self) -> None:
         await wait_until_writable(self.socket)
 

@@ -177,10 +177,6 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._flush()
         return taken
 
-    def write_ahead(self, data: bytes) -> int:
-        """As `write_now`: nothing is gained by waiting."""
-        return self.write_now(data)
-
     async def wait_writable(self) -> None:
         await wait_until_writable(self.socket)
         await self._drain()
