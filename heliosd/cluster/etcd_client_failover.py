@@ -45,7 +45,9 @@ class Failover:
             for place, endpoint in enumerate(order):
                 left = until - trio.current_time()
                 if left <= 0:
-                    failures.setdefault(endpoint, EtcdUnavailable(endpoint, f"not asked within {seconds:g} s"))
+                    failures.setdefault(
+                        endpoint, EtcdUnavailable(endpoint, f"not asked within {seconds:g} s")
+                    )
                     continue
                 patience = _fair_share(left, len(order) - place)
                 # A write that was sent is not put to another, so it may take all the time there is.
