@@ -287,8 +287,6 @@ class EtcdCluster:
     def enable_auth(self, auth: EtcdAuth) -> None:
         """From now on etcd answers only to those who log in; `ask` does so as root."""
         root = {"name": "root", "password": ROOT_PASSWORD}
-        end = auth.prefix[:-1] + chr(ord(auth.prefix[-1]) + 1)
-        right = {"permType": "READWRITE", "key": _base64(auth.prefix), "range_end": _base64(end)}
         role = f"of-{auth.username}"
         steps: list[tuple[str, Mapping[str, Any]]] = [
             ("user/add", root),
@@ -296,7 +294,7 @@ class EtcdCluster:
             ("user/grant", {"user": "root", "role": "root"}),
             ("user/add", {"name": auth.username, "password": auth.password}),
             ("role/add", {"name": role}),
-            ("role/grant", {"name": role, "perm": right}),
+            ("role/grant", {"name": role, "perm": _right("READWRITE", auth.prefix)}),
             ("user/grant", {"user": auth.username, "role": role}),
             *([("user/grant", {"user": auth.username, "role": "root"})] if auth.root else []),
             ("enable", {}),
@@ -304,6 +302,22 @@ class EtcdCluster:
         for path, body in steps:
             self.ask(0, f"/v3/auth/{path}", body)
         self.token = self.ask(0, "/v3/auth/authenticate", root)["token"]
+
+    def grant(self, auth: EtcdAuth, kind: str = "READWRITE") -> None:
+        """The user may do this (READ, WRITE, READWRITE) with its prefix, instead of what it might before."""
+        perm = {"name": f"of-{auth.username}", "perm": _right(kind, auth.prefix)}
+        self.ask(0, "/v3/auth/role/grant", perm)
+
+    def take_away(self, auth: EtcdAuth) -> None:
+        """The user has no right any more; it may still log in."""
+        right = _right("", auth.prefix)
+        key = {"role": f"of-{auth.username}", "key": right["key"], "range_end": right["range_end"]}
+        self.ask(0, "/v3/auth/role/revoke", key)
+
+
+def _right(kind: str, prefix: str) -> dict[str, str]:
+    end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+    return {"permType": kind, "key": _base64(prefix), "range_end": _base64(end)}
 
 
 def _base64(text: str) -> str:

@@ -9,6 +9,7 @@ follow     one reading and one watch of all that is under the prefix   -> mirror
 teller     what is seen and not logged yet                             -> the log
 writer     custom metrics                                              -> transactions
 presence   leases; learners
+rights     whether etcd would still write
 """
 
 from __future__ import annotations
@@ -39,6 +40,7 @@ from .etcd_news import News as Heard
 from .etcd_polls import Polls
 from .etcd_presence import LogLease, Presence
 from .etcd_revocations import Revocations
+from .etcd_rights import Rights
 from .etcd_teller import Teller
 from .etcd_troubles import Troubles
 from .etcd_view import ClusterView, Moved, OtherCluster, Turn
@@ -139,6 +141,7 @@ class EtcdBackend:
         )
         self._presence = Presence(client, layout, mirror, node_id=node_id, now=now, troubles=self.troubles)
         self._revocations = Revocations(client, layout, mirror, now=now, troubles=self.troubles)
+        self._rights = Rights(client, layout, mirror, view, troubles=self.troubles)
         self._admin = Admin(client, layout, follow, mirror, view, self._polls)
         self._backup = Backup(client, view, self._polls, self.snapshots, directory, now)
 
@@ -160,11 +163,15 @@ class EtcdBackend:
 
     def not_ready(self) -> str | None:
         if self._unread() is None and self._view.leader:
-            if self._mirror.needs_birth:
-                return "the cluster's event log has not begun"
-            return self._view.why_not_ready()
-        reasons = (*self.troubles.refusals().values(), self._view.why_not_ready(), self._unread())
-        return "; ".join(dict.fromkeys(reason for reason in reasons if reason))
+            # Learners can wait: only an administrator of etcd's may promote them.
+            denied = (
+                why for concern, why in self.troubles.denials().items() if concern != "promoting learners"
+            )
+            unborn = "the cluster's event log has not begun" if self._mirror.needs_birth else None
+            reasons = (*denied, unborn or self._view.why_not_ready())
+        else:
+            reasons = (*self.troubles.refusals().values(), self._view.why_not_ready(), self._unread())
+        return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
     def _unread(self) -> str | None:
         """Why what is under the prefix may not be what is known of it here; None: it is."""
@@ -244,6 +251,7 @@ class EtcdBackend:
                 self._writer.run,
                 self._presence.run,
                 self._revocations.run,
+                self._rights.run,
                 self._keep_accounts,
                 self._check_watch,
             ):

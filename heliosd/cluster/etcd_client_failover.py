@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from typing import TypeVar
 
@@ -13,7 +13,9 @@ from .etcd_errors import EtcdError, EtcdNoLeader, EtcdOutcomeUnknown, EtcdRefuse
 from .etcd_transport import Progress
 
 ATTEMPT_SECONDS = 0.8
-"""A read is put to the next endpoint after so long without an answer."""
+"""A read is put to the next endpoint after so long without an answer, or sooner if many are still to be asked."""
+SHORT_ATTEMPT_SECONDS = 0.3
+"""But not sooner than this: a busy member that leads must be able to answer."""
 ELECTION_PAUSE_SECONDS = 0.2
 """While members say that they have no leader, they are asked again after so long."""
 SLOW_SECONDS = 0.4
@@ -37,14 +39,17 @@ class Failover:
     ) -> T:
         """Ask one endpoint after the other until one answers; a write only as long as none can have done it."""
         until = trio.current_time() + seconds
+        failures: dict[str, EtcdUnavailable] = {}
         while True:
-            failures: list[EtcdUnavailable] = []
             order = self._endpoints.order(trio.current_time())
-            for endpoint in order:
+            for place, endpoint in enumerate(order):
                 left = until - trio.current_time()
                 if left <= 0:
-                    break
-                patience = left if endpoint == order[-1] else min(left, ATTEMPT_SECONDS)
+                    failures.setdefault(
+                        endpoint, EtcdUnavailable(endpoint, f"not asked within {seconds:g} s")
+                    )
+                    continue
+                patience = _fair_share(left, len(order) - place)
                 # A write that was sent is not put to another, so it may take all the time there is.
                 once_sent = left if write else patience
                 try:
@@ -52,17 +57,23 @@ class Failover:
                         endpoint, patience, partial(ask, endpoint), write=write, once_sent=once_sent
                     )
                 except EtcdUnavailable as error:
-                    failures.append(error)
+                    # That it answered, if without a leader, says more than its silence after that.
+                    if not isinstance(failures.get(endpoint), EtcdNoLeader):
+                        failures[endpoint] = error
                 except EtcdRefused:
                     self._endpoints.answered(endpoint)
                     raise
                 else:
                     self._endpoints.answered(endpoint)
                     return answer
-            electing = any(isinstance(error, EtcdNoLeader) for error in failures)
-            if not electing or trio.current_time() + ELECTION_PAUSE_SECONDS >= until:
+            electing = any(isinstance(error, EtcdNoLeader) for error in failures.values())
+            # A busy machine sleeps longer than it was told to, and who is asked then has no time to answer.
+            left = until - trio.current_time()
+            if not electing or left < ELECTION_PAUSE_SECONDS + SHORT_ATTEMPT_SECONDS:
                 raise _none_of(failures)
             await trio.sleep(ELECTION_PAUSE_SECONDS)
+            if until - trio.current_time() < SHORT_ATTEMPT_SECONDS:
+                raise _none_of(failures)
 
     async def within(
         self,
@@ -104,8 +115,15 @@ class Failover:
             self._endpoints.failed(error.endpoint, trio.current_time(), error.reason)
 
 
-def _none_of(failures: Sequence[EtcdUnavailable]) -> EtcdUnavailable:
-    if len(failures) == 1:
-        return failures[0]
-    kind = EtcdNoLeader if any(isinstance(error, EtcdNoLeader) for error in failures) else EtcdUnavailable
-    return kind("", f"no endpoint of etcd can be used: {'; '.join(map(str, failures))}")
+def _fair_share(left: float, to_ask: int) -> float:
+    """How long the next one of those that are still to be asked may take: the last one all that is left."""
+    return left if to_ask == 1 else min(left, ATTEMPT_SECONDS, max(SHORT_ATTEMPT_SECONDS, left / to_ask))
+
+
+def _none_of(failures: Mapping[str, EtcdUnavailable]) -> EtcdUnavailable:
+    """The last that is known of each endpoint, as one error."""
+    errors = tuple(failures.values())
+    if len(errors) == 1:
+        return errors[0]
+    kind = EtcdNoLeader if any(isinstance(error, EtcdNoLeader) for error in errors) else EtcdUnavailable
+    return kind("", f"no endpoint of etcd can be used: {'; '.join(map(str, errors))}")

@@ -125,13 +125,15 @@ class Presence:
         """A learner that heliosd added becomes a voter once it is in step."""
         while True:
             await trio.sleep(PROMOTE_SECONDS)
-            if self._mirror.observer != self._node:
-                continue
-            for member in list(self._mirror.learners):
+            failed = False
+            for member in list(self._mirror.learners) if self._mirror.observer == self._node else ():
                 try:
                     await self._promote(member)
                 except EtcdError as error:
-                    self._troubles.add("presence", error)
+                    failed = True
+                    self._troubles.add("promoting learners", error)
+            if not failed:
+                self._troubles.clear("promoting learners")
 
     async def _promote(self, member: str) -> None:
         try:

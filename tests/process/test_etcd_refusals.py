@@ -105,3 +105,95 @@ def test_a_missing_right_is_said_plainly(
         wait_until(lambda: "permission denied" in reason(daemon))
         assert any("permission denied" in line for line in complaints(daemon))
         assert len(complaints(daemon)) <= 4
+
+
+@pytest.mark.parametrize("left", ["READ", ""])
+def test_a_right_that_is_taken_away_is_said_and_what_is_given_back_is_found_by_itself(
+    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates], left: str
+) -> None:
+    """Also by a heliosd that has nothing to write; and the watch that is open goes on."""
+    cluster, _ = guarded
+    with guest(tmp_path, guarded) as daemon:
+        daemon.wait_ready()
+        before = len(complaints(daemon))
+        try:
+            if left:
+                cluster.grant(AUTH, left)
+            else:
+                cluster.take_away(AUTH)
+            wait_until(lambda: not ready(daemon))
+            assert "permission denied" in reason(daemon)
+            with daemon.client() as http:
+                refused = http.post(METRICS, json={"name": "app_denied", "type": "gauge"})
+                assert refused.status_code == 503
+                assert "permission denied" in refused.json()["error"]
+                assert http.get("/api/cluster/status").json()["leader"]["is_leader"]
+            assert "permission denied" in reason(daemon)
+            assert any("permission denied" in line for line in complaints(daemon)[before:])
+        finally:
+            cluster.grant(AUTH)
+        daemon.wait_ready()  # nobody writes anything meanwhile
+        with daemon.client() as http:
+            assert http.post(METRICS, json={"name": "app_denied", "type": "gauge"}).status_code == 201
+            assert http.delete(METRICS, params={"name": "app_denied"}).is_success
+        assert len(complaints(daemon)) - before <= 8
+
+
+def ready(daemon: Daemon) -> bool:
+    return httpx.get(f"{daemon.url}/readyz", timeout=SECONDS).status_code == 200
+
+
+def test_a_login_that_is_taken_away_is_said_and_found_again(
+    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
+) -> None:
+    cluster, _ = guarded
+    user = {"user": AUTH.username, "role": f"of-{AUTH.username}"}
+    with guest(tmp_path, guarded) as daemon:
+        daemon.wait_ready()
+        cluster.ask(0, "/v3/auth/user/delete", {"name": AUTH.username})
+        try:
+            wait_until(lambda: not ready(daemon))
+            assert "invalid user ID or password" in reason(daemon)
+        finally:
+            cluster.ask(0, "/v3/auth/user/add", {"name": AUTH.username, "password": AUTH.password})
+            cluster.ask(0, "/v3/auth/user/grant", user)
+        daemon.wait_ready()
+
+
+def test_a_full_database_is_said_and_writes_go_on_once_there_is_space(tmp_path: Path) -> None:
+    with EtcdCluster.start(1, options=["--quota-backend-bytes", str(2 * 1024 * 1024)]) as cluster:
+        config = etcd_config(tmp_path / "full", "etcd-1", cluster)
+        with starting(tmp_path / "full", config) as daemon:
+            daemon.wait_listening()
+            daemon.wait_ready()
+            fill(cluster)
+            wait_until(lambda: not ready(daemon))
+            assert "NOSPACE" in reason(daemon) or "space exceeded" in reason(daemon)
+            with daemon.client() as http:
+                refused = http.post(METRICS, json={"name": "app_full", "type": "gauge"})
+                assert refused.status_code == 503
+                assert "space exceeded" in refused.json()["error"]
+            make_room(cluster)
+            daemon.wait_ready()
+            with daemon.client() as http:
+                assert http.post(METRICS, json={"name": "app_full", "type": "gauge"}).status_code == 201
+            assert daemon.stop() == 0
+
+
+def fill(cluster: EtcdCluster) -> None:
+    """Until etcd takes no more."""
+    try:
+        for number in range(200):
+            cluster.put(f"/elsewhere/{number % 2}", "x" * 50_000)
+    except OSError as refused:
+        assert "space exceeded" in str(refused)
+    else:
+        pytest.fail("etcd took it all")
+
+
+def make_room(cluster: EtcdCluster) -> None:
+    header = cluster.ask(0, "/v3/kv/range", {"key": "YQ=="})["header"]
+    cluster.ask(0, "/v3/kv/compaction", {"revision": header["revision"], "physical": True})
+    cluster.ask(0, "/v3/maintenance/defragment", {})
+    alarm = {"action": "DEACTIVATE", "memberID": header["member_id"], "alarm": "NOSPACE"}
+    cluster.ask(0, "/v3/maintenance/alarm", alarm)
