@@ -19,20 +19,20 @@ status() {
     exec 3>&-
 } 2>/dev/null
 
-# The number of the member that says of itself that it leads; nothing while there is none.
+# The number and the id of the member that says of itself that it leads; nothing while there is none.
 leader() {
     local n told
     for n in 1 2 3; do
         told=$(status "${urls[n - 1]}")
         if [[ $told =~ \"member_id\":\"([0-9]+)\" && $told == *"\"leader\":\"${BASH_REMATCH[1]}\""* ]]; then
-            echo "$n"
+            printf '%s %x\n' "$n" "${BASH_REMATCH[1]}"
             return
         fi
     done
 }
 
 for _ in $(seq 50); do
-    old=$(leader)
+    read -r old old_id <<<"$(leader)"
     [ -z "$old" ] || break
     sleep 0.2
 done
@@ -40,13 +40,13 @@ done
 
 echo "$seconds" >"$run/etcd-$old.pause"
 kill -KILL "$(cat "$run/etcd-$old.pid")"
-echo "killed node-$old, the leader"
+echo "killed node-$old ($old_id), the leader"
 
-until new=$(leader) && [ -n "$new" ]; do
+until read -r new new_id <<<"$(leader)" && [ -n "$new" ]; do
     [ -e "$run/running" ] || exit 1
     sleep 0.1
 done
-echo "node-$new leads"
+echo "node-$new ($new_id) leads"
 
 until [ ! -e "$run/etcd-$old.pause" ] && [ -n "$(status "${urls[old - 1]}")" ]; do
     [ -e "$run/running" ] || exit 1

@@ -8,6 +8,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 run=$PWD/.run
+root=$(cd ../.. && pwd)
 etcd_port=${ETCD_PORT:-12379}
 heliosd_port=${HELIOSD_PORT:-8081}
 
@@ -20,7 +21,7 @@ fail() {
 
 command -v etcd >/dev/null || fail "etcd is missing: apt-get install etcd-server (Debian and Ubuntu)"
 command -v setsid >/dev/null || fail "setsid is missing: apt-get install util-linux (Debian and Ubuntu)"
-heliosd=${HELIOSD:-$PWD/../../.venv/bin/heliosd}
+heliosd=${HELIOSD:-$root/.venv/bin/heliosd}
 [ -x "$heliosd" ] || heliosd=$(command -v heliosd) ||
     fail "heliosd is missing: 'make run' in the repository installs it in .venv, or set HELIOSD to the program"
 

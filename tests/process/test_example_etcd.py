@@ -132,7 +132,9 @@ def test_a_killed_leader_is_told_everywhere_alike_and_ctrl_c_leaves_nothing_behi
                 timeout=START_SECONDS,
                 check=True,
             ).stdout
-            assert re.fullmatch(r"killed node-(\d), the leader\nnode-(?!\1)\d leads\nnode-\1 is back\n", told)
+            member = r"node-%s \([0-9a-f]{8,16}\)"
+            killed, elected = member % r"(\d)", member % r"(?!\1)\d"
+            assert re.fullmatch(rf"killed {killed}, the leader\n{elected} leads\nnode-\1 is back\n", told)
             heard = [[logged(each) for _ in range(2)] for each in (first, second, third)]
         assert heard[0] == heard[1] == heard[2]
         assert [each["data"]["new_state"] for each in heard[0]] == ["Unknown", "Leader"]
