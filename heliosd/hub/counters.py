@@ -33,7 +33,8 @@ class HubCounters:
     """Totals since the daemon's start."""
 
     connections: Counter[str] = field(default_factory=Counter)
-    """Upgrade requests by how they ended: `accepted`, `unauthenticated`, `forbidden`, `full`, `malformed`."""
+    """Upgrade requests by how they ended: `accepted`, `unauthenticated`, `forbidden`, `full`, `unread`,
+    `malformed`."""
     messages: Counter[str] = field(default_factory=Counter)
     """Deliveries (message × client) by message type, counted when handed to the socket or a queue."""
     bytes: int = 0

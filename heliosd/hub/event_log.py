@@ -81,6 +81,11 @@ class EventLog:
             self.history = History(new_epoch(), max_events, max_age)
             self._fresh = True
 
+    @property
+    def readable(self) -> bool:
+        """Always: it was read before anything ran."""
+        return True
+
     def behind(self, cursor: Cursor | None) -> bool:
         """Never: nobody else tells these numbers."""
         del cursor

@@ -21,6 +21,12 @@ class Log(Protocol):
         ...
 
     @property
+    def readable(self) -> bool:
+        """Whether it is known what has happened. Before that no cursor can be judged, and the history is empty
+        without saying anything."""
+        ...
+
+    @property
     def trouble(self) -> str | None:
         """Why events are not on disk; None: they are."""
         ...

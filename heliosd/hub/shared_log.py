@@ -24,8 +24,8 @@ LOOK_SECONDS = 0.01
 
 
 class SharedLog:
-    """Implements `hub.log.Log`. Until the cluster's log has been read, its epoch is one that nobody knows: who
-    comes back in that time is told that the epoch has changed, never that nothing was lost."""
+    """Implements `hub.log.Log`. Until the cluster's log has been read it is not `readable`, and its epoch is one
+    that nobody knows: who would come back in that time is never told that nothing was lost."""
 
     trouble: str | None = None
     """Always None: what is told with a number is in the cluster's log already."""
@@ -38,11 +38,13 @@ class SharedLog:
         self.begun = trio.Event()
         """Set once the cluster's log has been read for the first time."""
 
+    @property
+    def readable(self) -> bool:
+        return self.begun.is_set()
+
     def behind(self, cursor: Cursor | None) -> bool:
         if cursor is None or cursor.after is None:
             return False
-        if not self.begun.is_set():
-            return True
         return cursor.epoch == self.history.epoch and cursor.after > self.history.seq
 
     async def reach(self, cursor: Cursor) -> None:

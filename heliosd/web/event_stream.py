@@ -37,9 +37,10 @@ class EventStreams:
         """The body of an event stream's response. The client joins with its first piece and leaves when the
         generator is closed; the generator ends when the hub ends the client.
 
-        Raises `TryLater` at once if there is no room.
+        Raises `TryLater` at once if there is no room, or if `cursor` cannot be judged yet.
         """
         self._reception.check_room(identity.user_id)
+        self._reception.check_cursor(cursor)
         line = _Line(self._hub.log)
         client = self._reception.client(identity, subscription, line, address, transport="sse")
         client.waker = line.wake

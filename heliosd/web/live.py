@@ -114,6 +114,7 @@ class Live:
         try:
             identity = await self._admit(upgrade, query)
             cursor, subscription = _wishes(query)
+            self._check_cursor(cursor)
         except Refused as refused:
             self._hub.count_connection(refused.outcome)
             log.info("client refused", address=str(peer), status=refused.status, reason=refused.error)
@@ -206,6 +207,13 @@ class Live:
             later = [("Retry-After", f"{full.seconds:.0f}")]
             raise Refused(full.status, str(full), "full", later) from full
         return identity
+
+    def _check_cursor(self, cursor: Cursor | None) -> None:
+        try:
+            self._reception.check_cursor(cursor)
+        except TryLater as unread:
+            later = [("Retry-After", f"{unread.seconds:.0f}")]
+            raise Refused(unread.status, str(unread), "unread", later) from unread
 
     def _check_origin(self, upgrade: Upgrade) -> None:
         if not upgrade.origins:

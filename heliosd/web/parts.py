@@ -54,6 +54,11 @@ class Events(Protocol):
     def history(self) -> History: ...
 
     @property
+    def readable(self) -> bool:
+        """Whether it is known what has happened."""
+        ...
+
+    @property
     def trouble(self) -> str | None:
         """Why events are not on disk; None: they are."""
         ...
@@ -73,7 +78,7 @@ class Streams(Protocol):
     def open(
         self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
     ) -> AsyncGenerator[bytes, None]:
-        """The body of an event stream's response. Raises `TryLater` if there is no room."""
+        """The body of an event stream's response. Raises `TryLater` if it cannot be opened now."""
         ...
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -49,6 +50,12 @@ class TryLater(HeliosError):
         super().__init__(message)
         self.status = status
         self.seconds = seconds
+
+
+def not_read_yet() -> TryLater:
+    """Asked is what has happened since, and this daemon has not read the cluster's events since it started."""
+    # Jittered, as whoever came with a cursor comes from a daemon that was restarted, and not alone.
+    return TryLater("The cluster's events cannot be read yet", status=503, seconds=random.randint(1, 5))  # noqa: S311
 
 
 class ForeignOrigin(HeliosError):

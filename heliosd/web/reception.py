@@ -10,12 +10,13 @@ from itertools import count
 from ..auth.identity import Identity
 from ..clock import Instant
 from ..config import Settings
+from ..history import Cursor
 from ..hub.client import Client
 from ..hub.hub import Hub
 from ..hub.outlet import Outlet
 from ..hub.roster import Transport
 from ..subscription import Subscription
-from .problems import TryLater
+from .problems import TryLater, not_read_yet
 from .visits import Visits
 
 
@@ -43,6 +44,12 @@ class Reception:
             # Jittered, so that those who were refused together do not come back together.
             later = random.randint(1, 10)  # noqa: S311
             raise TryLater("Stopping" if self.stopping else "Too many clients", status=503, seconds=later)
+
+    def check_cursor(self, cursor: Cursor | None) -> None:
+        """Raise `TryLater` (503) if it cannot be said yet what has happened since `cursor`. Told that its epoch has
+        changed, the client would give it up, although nothing may be lost."""
+        if cursor is not None and cursor.after is not None and not self._hub.log.readable:
+            raise not_read_yet()
 
     def client(
         self,

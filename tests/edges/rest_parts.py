@@ -215,6 +215,7 @@ class FakeEvents:
 
     history: History = field(default_factory=lambda: History("e1", max_events=1000, max_age=3600.0))
     trouble: str | None = None
+    readable: bool = True
 
     def behind(self, cursor: Cursor | None) -> bool:
         del cursor

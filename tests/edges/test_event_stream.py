@@ -13,9 +13,11 @@ from hub_parts import ADDED, ELECTED, House, now, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
+from heliosd.events import Renumbered
 from heliosd.history import Cursor
 from heliosd.hub.goodbye import GOING_AWAY
 from heliosd.hub.inbox import Beat
+from heliosd.hub.shared_log import SharedLog
 from heliosd.subscription import TO_EVERYTHING, Subscription, Topic
 from heliosd.web.event_stream import EventStreams
 from heliosd.web.problems import TryLater
@@ -323,6 +325,24 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
         for view in streaming.house.hub.views():
             streaming.house.hub.leave(streaming.house.hub._clients[view.id])
         await wait_all_tasks_blocked()
+
+
+async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_for_a_moment(
+    autojump_clock: MockClock,
+) -> None:
+    log = SharedLog(max_events=100, max_age=3600.0)
+    async with open_house(log) as house:
+        streaming = Streaming(house, Reception(settings=house.settings, hub=house.hub, now=now))
+        with pytest.raises(TryLater, match="cannot be read yet") as later:
+            await streaming.read(cursor=Cursor("E", 3))
+        assert (later.value.status, 1 <= later.value.seconds <= 5) == (503, True)
+        early = await streaming.read()
+        asking = await streaming.read(cursor=Cursor())
+        await house.tell(Renumbered(epoch="E", seq=5, kept=()))
+        assert early.types == ["status", "welcome", "status"]
+        assert asking.types == ["welcome", "status", "welcome", "status"]
+        reader = await streaming.read(cursor=Cursor("E", 5))
+        assert reader.messages[0]["data"]["recovered"] is True
 
 
 async def test_it_is_pinged_by_nobody(autojump_clock: MockClock, streaming: Streaming) -> None:

@@ -162,6 +162,19 @@ async def test_without_room_it_is_503_and_says_when_to_come_back(
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "7")
 
 
+async def test_a_history_that_has_not_been_read_yet_is_503_and_not_empty(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
+    rest.events.readable = False
+    for query in ("", "?epoch=e1&after=0", "?epoch=other&after=9"):
+        answer = await rest.ask("GET", f"/api/cluster/history{query}")
+        assert answer.status_code == 503
+        assert 1 <= int(answer.headers["Retry-After"]) <= 5
+        assert json.loads(await answer.get_data()) == {"error": "The cluster's events cannot be read yet"}
+    rest.events.readable = True
+    assert (await rest.ask("GET", "/api/cluster/history")).status_code == 200
+
+
 # -- tickets -------------------------------------------------------------------------------------------------
 
 

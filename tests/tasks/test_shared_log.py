@@ -182,7 +182,27 @@ async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
     autojump_clock: MockClock,
 ) -> None:
     async with open_house(SharedLog(max_events=100, max_age=3600.0)) as house:
+        assert not house.hub.log.readable
         _, socket = house.join(cursor=Cursor("E", 3))
         assert socket.messages()[0]["data"]["reason"] == "epoch_changed"
         await house.tell(Renumbered(epoch="E", seq=5, kept=kept(1, 5)))
         assert heard(socket.messages()) == ["welcome", "status", "welcome", "status"]
+        assert house.hub.log.readable
+
+
+async def test_who_joined_before_the_log_was_read_is_told_its_epoch_and_begins_there(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_house(SharedLog(max_events=100, max_age=3600.0)) as house:
+        _, plain = house.join()
+        _, asking = house.join(cursor=Cursor())
+        await house.tell(Provisional(LOST))
+        await house.tell(Renumbered(epoch="E", seq=5, kept=kept(1, 5)), logged(6))
+        assert heard(plain.messages()) == ["status", "state_change", "welcome", "status", 6]
+        assert heard(asking.messages()) == ["welcome", "status", "state_change", "welcome", "status", 6]
+        for socket in (plain, asking):
+            welcome = [m["data"] for m in socket.messages() if m["type"] == "welcome"][-1]
+            assert (welcome["epoch"], welcome["seq"], welcome["oldest_seq"]) == ("E", 5, 1)
+            assert (welcome["recovered"], welcome["reason"]) == (False, "epoch_changed")
+            status = [m["data"] for m in socket.messages() if m["type"] == "status"][-1]
+            assert status["as_of_seq"] == 5

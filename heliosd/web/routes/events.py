@@ -8,6 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from ...errors import Invalid
 from ...history import Refusal
+from ..problems import not_read_yet
 from ..resume import Query, cursor_of, subscription_of
 from ..route import Answer, Call, Nothing
 
@@ -68,6 +69,8 @@ async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
 async def show_history(call: Call[Span, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query), subscription_of(query)
+    if not call.parts.events.readable:
+        raise not_read_yet()
     if cursor is not None and call.parts.events.behind(cursor):
         await call.parts.events.reach(cursor)
     history = call.parts.events.history
