@@ -69,6 +69,12 @@ class Happened:
     receipt: tuple[Change, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class StatusMoved:
+    """How the cluster stands is seen otherwise than before, apart from any event: the newest status is worth
+    telling at once. With etcd an event may be in the cluster's log before this node has seen for itself."""
+
+
 Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined
 Value = MetricsMoved
 
@@ -105,6 +111,6 @@ class Stamped:
     event: Event
 
 
-News = Happened | Value | LoggedEvent | Provisional | Renumbered
+News = Happened | Value | StatusMoved | LoggedEvent | Provisional | Renumbered
 """What a backend tells the hub. A `LoggedEvent` has its number and its bytes from the cluster's own log; only the
 backend of a real cluster tells those, and what is renumbered or provisional."""

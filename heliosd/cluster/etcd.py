@@ -26,7 +26,7 @@ from ..clock import Instant
 from ..config import EtcdConfig, HistoryConfig
 from ..durable import Change, LoggedEvent, Save, Saved, ValueSet
 from ..errors import HeliosError, StoreFull
-from ..events import MetricsMoved, News, Renumbered, SnapshotTaken
+from ..events import MetricsMoved, News, Renumbered, SnapshotTaken, StatusMoved
 from .backend import Committed, Peer
 from .custom_metrics import MetricCommand, MetricSet, check_command
 from .etcd_admin import Admin
@@ -274,6 +274,9 @@ class EtcdBackend:
             if isinstance(item, LoggedEvent | Renumbered):
                 self._teller.told(item)
             self._tell(item)
+            if isinstance(item, LoggedEvent) and item.type == "state_change":
+                # Whoever wrote it has seen more than this node may have.
+                self._polls.hurry()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)
         for key in heard.unreadable:
@@ -298,6 +301,7 @@ class EtcdBackend:
                     pass
             self._teller.turned(turn)
         if turns:
+            self._tell(StatusMoved())
             self._polls.list_now()
         self._teller.look()
 

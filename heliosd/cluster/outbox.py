@@ -6,7 +6,7 @@ from collections import deque
 
 import trio
 
-from ..events import MetricsMoved, News
+from ..events import MetricsMoved, News, StatusMoved
 
 
 class Outbox:
@@ -21,9 +21,11 @@ class Outbox:
         self._filled = trio.Event()
 
     def put(self, item: News) -> None:
-        if isinstance(item, MetricsMoved) and self._waiting:
+        if isinstance(item, MetricsMoved | StatusMoved) and self._waiting:
             last = self._waiting[-1]
-            if isinstance(last, MetricsMoved):
+            if isinstance(item, StatusMoved) and isinstance(last, StatusMoved):
+                return
+            if isinstance(item, MetricsMoved) and isinstance(last, MetricsMoved):
                 self._waiting[-1] = MetricsMoved(metrics={**last.metrics, **item.metrics})
                 return
         self._waiting.append(item)

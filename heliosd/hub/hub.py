@@ -20,7 +20,7 @@ from ..clock import Instant
 from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from ..config import Settings
 from ..durable import LoggedEvent
-from ..events import Happened, MetricsDefined, MetricsMoved, Provisional, Renumbered
+from ..events import Happened, MetricsDefined, MetricsMoved, Provisional, Renumbered, StatusMoved
 from ..history import Cursor, Replay
 from ..message import Kind, Message, defined_metrics
 from . import fanout
@@ -121,6 +121,7 @@ class Hub(Crowd):
         happened = [item for item in batch if isinstance(item, Happened)]
         events = iter(await self._logged(happened)) if happened else iter(())
         told: list[Message] = []
+        moved = False
         for item in batch:
             match item:
                 case Happened():
@@ -135,6 +136,8 @@ class Hub(Crowd):
                     told.append(self._heeded(message_of(item)))
                 case Provisional():
                     told.append(self._heeded(messages.of_provisional(item.event, self._now().wall)))
+                case StatusMoved():
+                    moved = True
                 case Renumbered():
                     await self._tell_all(told, reports)
                     told = self._renumbered(item)
@@ -148,12 +151,12 @@ class Hub(Crowd):
                     pass
                 case _:
                     assert_never(item)
-        await self._tell_all(told, reports)
+        await self._tell_all(told, reports, moved=moved)
 
-    async def _tell_all(self, told: list[Message], reports: Reports) -> None:
-        """Tell these, and how things stand after the events among them."""
+    async def _tell_all(self, told: list[Message], reports: Reports, *, moved: bool = False) -> None:
+        """Tell these, and how things stand after the events among them, or since they have `moved` without one."""
         types = {message.type for message in told}
-        if not types.isdisjoint(("state_change", "peer_change")):
+        if moved or not types.isdisjoint(("state_change", "peer_change")):
             told.append(reports.status_update())
         if "state_change" in types:
             told.append(reports.uptime())

@@ -12,7 +12,7 @@ from hub_parts import House, now, open_house
 from trio.testing import MockClock
 
 from heliosd.durable import LoggedEvent
-from heliosd.events import MetricsMoved, PeerChanged, Provisional, Renumbered, StateChanged
+from heliosd.events import MetricsMoved, PeerChanged, Provisional, Renumbered, StateChanged, StatusMoved
 from heliosd.history import Cursor
 from heliosd.hub.shared_log import SharedLog
 
@@ -74,6 +74,18 @@ async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(
         assert heard(socket.messages()) == ["welcome", 8, 9, "status"]
         _, too_late = house.join(cursor=Cursor("E", 1))
         assert too_late.messages()[0]["data"]["reason"] == "too_old"
+
+
+async def test_a_status_that_moved_without_an_event_is_told_at_once_and_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+        _, socket = house.join()
+        await house.tell(StatusMoved())
+        assert socket.types() == ["status", "status_update"]
+        house.inbox.send_nowait(StatusMoved())
+        await house.tell(logged(1, "peer_change"))
+        assert socket.types() == ["status", "status_update", "peer_change", "status_update"]
 
 
 async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_clock: MockClock) -> None:
