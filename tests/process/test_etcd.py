@@ -13,7 +13,7 @@ import httpx
 import pytest
 from daemon_process import SECONDS, Daemon, free_port, wait_until
 from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, Nodes, beside, etcd_config, listening, starting
+from etcd_nodes import METRICS, Listener, Nodes, beside, etcd_config, listening, starting
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -44,6 +44,21 @@ def test_all_nodes_list_the_members_and_the_heliosd_that_are_present(nodes: Node
 
 def test_a_killed_leader_is_told_once_on_every_node_under_the_same_numbers(nodes: Nodes) -> None:
     nodes.kill_leader_and_compare(rounds=1)
+
+
+def test_after_a_transfer_every_node_soon_tells_a_status_with_the_new_leader(nodes: Nodes) -> None:
+    nodes.wait_whole()
+    with nodes.listeners() as listeners:
+        with nodes.daemons[0].client() as http:
+            answer = http.post("/api/cluster/leadership/transfer", json={})
+        leader = answer.json()["leader"]
+
+        def shows(listener: Listener) -> bool:
+            updates = listener.of("status_update")
+            return bool(updates) and updates[-1][1]["data"]["leader"] == leader
+
+        # The next one by the clock may be five seconds away.
+        wait_until(lambda: all(map(shows, listeners)), 2.5)
 
 
 def test_metrics_written_on_one_node_are_in_the_stream_and_the_metrics_of_another(nodes: Nodes) -> None:
