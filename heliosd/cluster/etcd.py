@@ -43,7 +43,7 @@ from .etcd_revocations import Revocations
 from .etcd_rights import Rights
 from .etcd_teller import Teller
 from .etcd_troubles import Troubles
-from .etcd_view import ClusterView, Moved, OtherCluster, Turn
+from .etcd_view import ClusterView, Elected, Moved, OtherCluster, Turn
 from .etcd_writer import Writer
 from .latency import LatencyTracker
 from .outbox import Outbox
@@ -296,6 +296,10 @@ class EtcdBackend:
                         self._store_soon(self.uptime.state_changed(old, new, term, leader, self._now()))
                 case OtherCluster(cluster_id):
                     log.warning("etcd: another cluster answers now: %s", cluster_id)
+                    self._follow.reload()
+                case Elected(term=term, restored=True):
+                    # Its revisions need not show it: they may have caught up since.
+                    log.warning("etcd: the terms began anew with %s: the cluster was restored", term)
                     self._follow.reload()
                 case _:
                     pass

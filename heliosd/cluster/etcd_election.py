@@ -71,6 +71,12 @@ class Election:
         self._waiting: tuple[str, int, float] | None = None
         """A claim that has to hold for a while: who, which term, since when."""
 
+    @property
+    def doubted(self) -> bool:
+        """A leader that a quorum names contradicts what was confirmed, and has not held for long enough to be
+        believed: perhaps `term` is of a cluster that was set back."""
+        return self._waiting is not None
+
     def decide(
         self, answers: Mapping[str, Answer], voters: Collection[str], now: float
     ) -> Elected | Lost | None:

@@ -152,7 +152,8 @@ class Teller:
     async def _write_next(self) -> bool | None:
         """Append what is missing next. Whether something was; None: it cannot be found out or written now."""
         mirror, view = self._mirror, self._view
-        if not mirror.cluster_id or not view.leader or view.suspect or view.cluster_id != mirror.cluster_id:
+        certain = view.leader and not view.suspect and not view.doubted
+        if not mirror.cluster_id or not certain or view.cluster_id != mirror.cluster_id:
             return None
         if mirror.needs_birth:
             return await self._begin()

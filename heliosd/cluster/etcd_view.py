@@ -155,6 +155,11 @@ class ClusterView:
         return self._election.suspect
 
     @property
+    def doubted(self) -> bool:
+        """Another leader, or another term, may have to be believed soon: `term` is not to be written anywhere."""
+        return self._election.doubted
+
+    @property
     def voters(self) -> tuple[str, ...]:
         return tuple(each.id for each in self.members if not each.is_learner)
 

@@ -204,6 +204,26 @@ def test_a_cluster_made_anew_from_a_backup_is_believed_after_a_while() -> None:
     assert cluster.say("c", 3) == Elected("c", 3, "b")
 
 
+def test_a_leader_whose_term_went_back_is_kept_and_its_term_doubted_until_it_is_believed() -> None:
+    cluster = led_by_a(6)
+    assert not cluster.election.doubted
+    began = cluster.now
+    while (change := cluster.say("a", 3)) is None:
+        assert cluster.election.doubted
+        assert (cluster.election.leader, cluster.election.term) == ("a", 6)
+    assert change == Elected("a", 3, "a", restored=True)
+    assert RESTORED_SECONDS <= cluster.now - began < RESTORED_SECONDS + 1
+    assert not cluster.election.doubted
+
+
+def test_a_doubt_ends_with_what_gave_rise_to_it() -> None:
+    cluster = led_by_a(6)
+    cluster.say("a", 3)
+    assert cluster.election.doubted
+    cluster.say("a", 6)
+    assert not cluster.election.doubted
+
+
 def test_a_member_without_voters_around_it_leads_nobody() -> None:
     assert Cluster(()).say("a", 5, "a") is None
 
