@@ -29,7 +29,7 @@ LAYERS = [
     ),
     (3, "cluster.etcd cluster.etcd_client* cluster.etcd_follow cluster.etcd_polls cluster.etcd_writer"),
     (3, "cluster.etcd_transport cluster.etcd_presence cluster.etcd_backup cluster.etcd_admin"),
-    (3, "cluster.etcd_teller cluster.etcd_revocations cluster.etcd_rights"),
+    (3, "cluster.etcd_teller cluster.etcd_revocations cluster.etcd_rights cluster.etcd_accounts"),
     (1, "cluster.*"),
     # 4: composition.
     (4, "daemon backends reload cli.* __main__"),

@@ -15,8 +15,8 @@ rights     whether etcd would still write
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 
 import msgspec
@@ -24,18 +24,19 @@ import trio
 
 from ..clock import Instant
 from ..config import EtcdConfig, HistoryConfig
-from ..durable import Change, LoggedEvent, Save, Saved, ValueSet
-from ..errors import HeliosError, StoreFull
+from ..durable import LoggedEvent, Save, Saved
+from ..errors import HeliosError
 from ..events import MetricsMoved, News, Renumbered, SnapshotTaken, StatusMoved
 from .backend import Committed, Peer
 from .custom_metrics import MetricCommand, MetricSet, check_command
+from .etcd_accounts import Accounts, known_before
 from .etcd_admin import Admin
 from .etcd_backup import RETAINED, Backup
 from .etcd_client import EtcdClient
 from .etcd_exposition import Measured, mean_since
 from .etcd_follow import Follow
 from .etcd_keys import Layout
-from .etcd_mirror import Known, Mirror
+from .etcd_mirror import Mirror
 from .etcd_news import News as Heard
 from .etcd_polls import Polls
 from .etcd_presence import LogLease, Presence
@@ -46,16 +47,13 @@ from .etcd_troubles import Troubles
 from .etcd_view import ClusterView, Elected, Moved, OtherCluster, Turn
 from .etcd_writer import Writer
 from .latency import LatencyTracker
-from .outbox import Outbox
+from .outbox import Outboxes
 from .snapshots import SnapshotOutcome, SnapshotRecord, SnapshotTracker
 from .status import ClusterStatus, ObserverView
 from .uptime import UptimeTracker
 
 log = logging.getLogger(__name__)
 
-KNOWN = "etcd/known"
-"""The stored value: how far this node had come, by which a cluster that was set back meanwhile is recognised."""
-ALIVE_SECONDS = 10.0
 CHECK_SECONDS = 0.25
 SET_BACK_SECONDS = 2.0
 """All members show a revision below the one applied here for so long: the cluster was restored from a backup."""
@@ -85,15 +83,9 @@ class EtcdBackend:
         self.uptime = UptimeTracker(node_id, saved)
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
         self._node = node_id
-        self._save = save
         self._revoked = revoked
         self._now = now
-        self._buffer = buffer
-        self._outboxes: list[Outbox] = []
-        self._changes: list[Change] = []
-        self._changed = trio.Event()
-        self._unstored = False
-        self._closed = False
+        self._outboxes = Outboxes(buffer)
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
@@ -101,7 +93,8 @@ class EtcdBackend:
         self.troubles = Troubles()
         layout = Layout(config.prefix)
         self._client = client = EtcdClient(config)
-        self._mirror = mirror = Mirror(layout, history.max_events, _known(saved))
+        self._mirror = mirror = Mirror(layout, history.max_events, known_before(saved))
+        self._accounts = Accounts(save, self.uptime, mirror, now)
         self._view = view = ClusterView(node_id, self.latency)
         self._follow = follow = Follow(client, layout, mirror, heard=self._heard, troubles=self.troubles)
         self._polls = Polls(
@@ -124,7 +117,7 @@ class EtcdBackend:
             node_id=node_id,
             max_events=history.max_events,
             now=now,
-            tell=self._tell,
+            tell=self._outboxes.tell,
             list_now=self._polls.list_now,
             troubles=self.troubles,
         )
@@ -180,22 +173,8 @@ class EtcdBackend:
             return reason
         return None if self._mirror.cluster_id else "etcd has not been read yet"
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
-        send, receive = trio.open_memory_channel[News](self._buffer)
-        outbox = Outbox()
-        self._outboxes.append(outbox)
-        try:
-            async with trio.open_nursery() as nursery, receive:
-                nursery.start_soon(outbox.relay, send)
-                yield receive
-                nursery.cancel_scope.cancel()
-        finally:
-            self._outboxes.remove(outbox)
-
-    def _tell(self, item: News) -> None:
-        for outbox in self._outboxes:
-            outbox.put(item)
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[News]]:
+        return self._outboxes.listener()
 
     # Writing
 
@@ -224,16 +203,16 @@ class EtcdBackend:
             return outcome.record
 
     def _told_of_snapshot(self, outcome: SnapshotOutcome) -> None:
-        self._store_soon(outcome.changes)
+        self._accounts.note(outcome.changes)
         event = outcome.event
         key = f"snapshot:{self._node}:{event.type}:{event.snapshot_id}:{event.timestamp}"
         self._teller.happened(key, SnapshotTaken(snapshot=event))
 
     async def reset_uptime(self) -> None:
-        await self._store(self.uptime.reset(self._now()))
+        await self._accounts.store(self.uptime.reset(self._now()))
 
     async def reset_snapshots(self) -> None:
-        await self._store(self.snapshots.reset())
+        await self._accounts.store(self.snapshots.reset())
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         await self._revocations.share(jti, expires_at)
@@ -242,7 +221,7 @@ class EtcdBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live it until cancelled. Started at once, whether etcd can be reached or not."""
-        self._store_soon(self.uptime.start(self._view.own_role(self._now()), self._now()))
+        self._accounts.note(self.uptime.start(self._view.own_role(self._now()), self._now()))
         async with self._client, trio.open_nursery() as nursery:
             for task in (
                 self._polls.run,
@@ -252,7 +231,7 @@ class EtcdBackend:
                 self._presence.run,
                 self._revocations.run,
                 self._rights.run,
-                self._keep_accounts,
+                self._accounts.run,
                 self._check_watch,
             ):
                 nursery.start_soon(task)
@@ -260,20 +239,14 @@ class EtcdBackend:
 
     async def close(self) -> None:
         """End the session in good order; call it before `run` is cancelled."""
-        self._closed = True
-        try:
-            await self._store([*self.uptime.stop("shutdown", self._now()), *self._known_now()])
-        except StoreFull as full:
-            log.warning(
-                "the end of this session could not be stored, the next start counts a crash: %s", full
-            )
+        await self._accounts.close()
 
     def _heard(self, heard: Heard) -> None:
         """What the mirror has taken over. Synchronous, so that nobody reads a state of which nothing was told."""
         for item in heard.told:
             if isinstance(item, LoggedEvent | Renumbered):
                 self._teller.told(item)
-            self._tell(item)
+            self._outboxes.tell(item)
             if isinstance(item, LoggedEvent) and item.type == "state_change":
                 # Whoever wrote it has seen more than this node may have.
                 self._polls.hurry()
@@ -292,8 +265,8 @@ class EtcdBackend:
         for turn in turns:
             match turn:
                 case Moved(old=old, new=new, term=term, leader=leader):
-                    if not self._closed:
-                        self._store_soon(self.uptime.state_changed(old, new, term, leader, self._now()))
+                    if not self._accounts.closed:
+                        self._accounts.note(self.uptime.state_changed(old, new, term, leader, self._now()))
                 case OtherCluster(cluster_id):
                     log.warning("etcd: another cluster answers now: %s", cluster_id)
                     self._follow.reload()
@@ -305,7 +278,7 @@ class EtcdBackend:
                     pass
             self._teller.turned(turn)
         if turns:
-            self._tell(StatusMoved())
+            self._outboxes.tell(StatusMoved())
             self._polls.list_now()
         self._teller.look()
 
@@ -332,48 +305,3 @@ class EtcdBackend:
             elif now - self._set_back_since >= SET_BACK_SECONDS:
                 self._set_back_since = None
                 self._follow.reload()
-
-    # The disk
-
-    def _known_now(self) -> list[Change]:
-        if not self._mirror.cluster_id:
-            return []
-        return [ValueSet(KNOWN, msgspec.json.encode(self._mirror.known))]
-
-    def _store_soon(self, changes: Sequence[Change]) -> None:
-        self._changes += changes
-        self._changed.set()
-
-    async def _store(self, changes: Sequence[Change]) -> None:
-        """Store these behind those that wait. Raises `StoreFull`; then all of them wait."""
-        waiting, self._changes = [*self._changes, *changes], []
-        try:
-            await self._save(waiting)
-        except StoreFull:
-            self._changes = waiting + self._changes
-            raise
-
-    async def _keep_accounts(self) -> None:
-        """Store what was noted; what cannot be stored waits."""
-        while True:
-            with trio.move_on_after(ALIVE_SECONDS) as quiet:
-                await self._changed.wait()
-            self._changed = trio.Event()
-            if self._closed:
-                continue
-            alive = self.uptime.alive(self._now()) if quiet.cancelled_caught else []
-            try:
-                await self._store([*alive, *(self._known_now() if quiet.cancelled_caught else [])])
-            except StoreFull as full:
-                if not self._unstored:
-                    log.error("the store refuses the accounts of uptime and snapshots: %s", full)
-                self._unstored = True
-                await trio.sleep(1.0)
-                self._changed.set()
-            else:
-                self._unstored = False
-
-
-def _known(saved: Saved) -> Known | None:
-    body = saved.values.get(KNOWN)
-    return None if body is None else msgspec.json.decode(body, type=Known)

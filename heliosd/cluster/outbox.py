@@ -1,8 +1,10 @@
-"""Events on their way from the backend to one listener."""
+"""Events on their way from a backend to those who listen to it."""
 
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import trio
 
@@ -41,3 +43,30 @@ class Outbox:
                 self._filled = trio.Event()
         except trio.BrokenResourceError:
             return
+
+
+class Outboxes:
+    """One for each listener: what both backends offer as `Backend.events`. `buffer`: items a channel holds."""
+
+    def __init__(self, buffer: int) -> None:
+        self._buffer = buffer
+        self._open: list[Outbox] = []
+
+    @asynccontextmanager
+    async def listener(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
+        """All that is told from here on, in order."""
+        send, receive = trio.open_memory_channel[News](self._buffer)
+        outbox = Outbox()
+        self._open.append(outbox)
+        try:
+            async with trio.open_nursery() as nursery, receive:
+                nursery.start_soon(outbox.relay, send)
+                yield receive
+                nursery.cancel_scope.cancel()
+        finally:
+            self._open.remove(outbox)
+
+    def tell(self, item: News) -> None:
+        """To everyone who listens."""
+        for outbox in self._open:
+            outbox.put(item)

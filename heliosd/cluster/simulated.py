@@ -8,8 +8,8 @@ comes in, writes go to disk, events go out.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from random import Random
 
 import trio
@@ -32,7 +32,7 @@ from .custom_metrics import MetricCommand, MetricSet, check_command, encode_comm
 from .desk import Desk, Done, Request
 from .latency import LatencyTracker
 from .metric_machine import MetricMachine
-from .outbox import Outbox
+from .outbox import Outboxes
 from .portrait import portray, why_not_ready
 from .snapshot_desk import SnapshotDesk, SnapshotWish
 from .snapshots import SnapshotRecord, SnapshotTracker
@@ -83,8 +83,7 @@ class SimulatedBackend:
         self._address = config.address
         self._save = save
         self._now = now
-        self._buffer = buffer
-        self._outboxes: list[Outbox] = []
+        self._outboxes = Outboxes(buffer)
         self._first_changes: list[Change] = []
         states = dict(saved.members) or self._first_start(config)
         if node_id not in states:
@@ -115,7 +114,7 @@ class SimulatedBackend:
             latency=latency,
             uptime=uptime,
             snapshots=snapshots,
-            tell=self._tell,
+            tell=self._outboxes.tell,
             now=now(),
         )
         self._warn_of_difference(config)
@@ -160,22 +159,8 @@ class SimulatedBackend:
     def not_ready(self) -> str | None:
         return why_not_ready(self._cluster, self._node)
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
-        send, receive = trio.open_memory_channel[News](self._buffer)
-        outbox = Outbox()
-        self._outboxes.append(outbox)
-        try:
-            async with trio.open_nursery() as nursery, receive:
-                nursery.start_soon(outbox.relay, send)
-                yield receive
-                nursery.cancel_scope.cancel()
-        finally:
-            self._outboxes.remove(outbox)
-
-    def _tell(self, item: News) -> None:
-        for outbox in self._outboxes:
-            outbox.put(item)
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[News]]:
+        return self._outboxes.listener()
 
     # Writing
 

@@ -1,14 +1,13 @@
 """The hub: what is told, to whom, and in which order.
 
 One loop takes everything in one order (events and values from the backend, beats from the broadcaster), has the
-events numbered and stored, encodes each message once and fans it out. Everything else here is synchronous: it
-happens between two messages of that loop, as a whole.
+events numbered and stored, encodes each message once and fans it out. Who comes, goes and asks meanwhile is
+`conversation.py`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from math import inf
 from typing import assert_never
 
@@ -17,26 +16,19 @@ import trio
 from .. import messages
 from ..auth.access import Access
 from ..clock import Instant
-from ..commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from ..config import Settings
 from ..durable import LoggedEvent
 from ..events import Happened, MetricsDefined, MetricsMoved, Provisional, Renumbered, StatusMoved
-from ..history import Cursor, Replay
+from ..history import Replay
 from ..message import Kind, Message, defined_metrics
 from . import fanout
-from .classes import Classes
 from .client import Client
-from .crowd import Crowd
+from .conversation import Conversation
 from .gathering import Gathering
-from .goodbye import TOO_MANY_MESSAGES, Goodbye
 from .inbox import Beat, Item
 from .log import Log
-from .pacing import Pacer
-from .rate import MAX_REFUSED_IN_A_ROW
 from .reports import Reports
-from .rights import Rights
 from .shared_log import SharedLog, message_of
-from .welcome import welcome_to
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -44,12 +36,8 @@ BATCH = 50
 CAUGHT_UP_SECONDS = 0.005
 """Between looks whether the loop has told everything."""
 
-STATUS_SHARED_SECONDS = 0.05
-"""Clients that join within so long, with nothing told in between, share one status: thousands may come back at
-once."""
 
-
-class Hub(Crowd):
+class Hub(Conversation):
     """Tells all clients of one daemon what happens."""
 
     def __init__(
@@ -61,22 +49,11 @@ class Hub(Crowd):
         now: Callable[[], Instant],
         pumps: trio.Nursery,
     ) -> None:
-        super().__init__(settings, now, pumps)
+        super().__init__(settings, log, access, now, pumps)
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
-        self.log = log
-        self._reports: Reports | None = None
         self._inbox: trio.MemoryReceiveChannel[Item] | None = None
-        self._classes = Classes()
-        self._pacer = Pacer()
         self._gathered = Gathering()
-        self._fanning_out = False
-        self._between: list[Callable[[], None]] = []
-        self._status: tuple[tuple[str, int], float, Message] | None = None
-        self.rights = Rights(access, now, tell=self.tell, end=self.end, release=self._release)
-        settings.on_change(lambda: self.rights.recheck(self._clients.values()))
-
-    # -- the loop ----------------------------------------------------------------------------------------------
 
     async def run(
         self,
@@ -265,125 +242,3 @@ class Hub(Crowd):
                 pause = client.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
                 if not pause or self._pacer.admit(client, message, pause, now):
                     self.tell(client, message)
-
-    # -- clients -----------------------------------------------------------------------------------------------
-
-    def join(self, client: Client, cursor: Cursor | None = None) -> None:
-        """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
-
-        Takes effect between two messages, never inside one: the replay ends where the live events begin.
-        """
-        self._at_boundary(partial(self._join, client, cursor))
-
-    def join_now(self, client: Client, greeting: bytes) -> bool:
-        """The same without a cursor for one who was admitted in this very step, with `greeting` before all else, in
-        one write. False: it is not the moment, and nothing was done."""
-        if self._fanning_out or client.outlet.pending:
-            return False
-        self._register(client)
-        status = self._status_message()
-        self._count([status])
-        self._settle([(client, client.begin(greeting, status), ())])
-        self._follow(client)
-        return True
-
-    def _at_boundary(self, action: Callable[[], None]) -> None:
-        """Do it now, or, in the middle of a fan-out, as soon as everybody has that message: who is among the
-        receivers, and of what, must not change while some have it and some have not."""
-        if self._fanning_out:
-            self._between.append(action)
-        else:
-            action()
-
-    def _join(self, client: Client, cursor: Cursor | None) -> None:
-        if client.goodbye is not None:
-            return
-        self._register(client)
-        status = self._status_message()
-        if cursor is None:
-            self.tell(client, status)
-        else:
-            self.log.history.expire(self._now().wall)
-            replay = self.log.history.since(cursor, client.subscription)
-            missed = [self._welcome(client, replay), *replay.events, status]
-            self._count(missed)
-            self._settle([(client, client.deliver_replay(missed), ())])
-        self._follow(client)
-        # Its token may have been revoked, or its user removed, since it was let in.
-        self.rights.recheck([client])
-
-    def _register(self, client: Client) -> None:
-        self._add(client)
-        self._classes.add(client)
-
-    def _follow(self, client: Client) -> None:
-        self.rights.watch(client)
-        if self._closing is not None:
-            self.end(client, self._closing, flush=True)
-
-    def leave(self, client: Client) -> None:
-        """Forget `client`. Its connection's task calls this first of all when it ends, before it closes the
-        socket."""
-        client.is_ending(Goodbye(1006, "connection lost"))
-        if self._remove(client):
-            self._classes.remove(client)
-            self._pacer.forget(client)
-            self.rights.forget(client)
-
-    def obey(self, client: Client, command: Command | BadCommand) -> None:
-        """Do what a client's message says, and answer it, if it does not come too often."""
-        at = self._now().wall
-        limits = self._settings.current.websocket
-        if not client.takes(trio.current_time(), limits.messages_per_second, limits.messages_burst):
-            if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
-                self.end(client, TOO_MANY_MESSAGES)
-            else:
-                self.tell(client, messages.of_error("too many messages", "rate_limited", at))
-            return
-        match command:
-            case Ping():
-                self.tell(client, messages.of_pong(at, command.data, command.id))
-            case AskStatus():
-                # Its `as_of_seq` must not run ahead of the events that this client has been given.
-                self._at_boundary(partial(self._tell_status, client, command))
-            case Subscribe():
-                self._at_boundary(partial(self._subscribe, client, command))
-            case Authenticate():
-                self.rights.present(client, command)
-            case BadCommand():
-                answer = messages.of_error(
-                    str(command), command.code, at, field=command.field, client_id=command.client_id
-                )
-                self.tell(client, answer)
-            case _:
-                assert_never(command)
-
-    def _tell_status(self, client: Client, command: AskStatus) -> None:
-        assert self._reports is not None
-        self.tell(client, self._reports.status(self.log.history.seq, command.id))
-
-    def _subscribe(self, client: Client, command: Subscribe) -> None:
-        waiting = self._pacer.take(client)
-        if client.id in self._clients:
-            self._classes.remove(client)
-            client.subscription = command.subscription
-            self._classes.add(client)
-        self.tell(client, messages.of_subscription(command.subscription, self._now().wall, command.id))
-        for value in waiting:
-            mine = value.cut_for(command.subscription)
-            if mine is not None:
-                self.tell(client, mine)
-
-    # -- what a client is told of its own ------------------------------------------------------------------------
-
-    def _status_message(self) -> Message:
-        """`status` with all in it that has been told; made once for all who need it in the same moment."""
-        assert self._reports is not None, "the hub's loop has been started"
-        as_of, now = (self.log.history.epoch, self.log.history.seq), trio.current_time()
-        made = self._status
-        if made is None or made[0] != as_of or now - made[1] > STATUS_SHARED_SECONDS:
-            made = self._status = as_of, now, self._reports.status(self.log.history.seq)
-        return made[2]
-
-    def _welcome(self, client: Client, replay: Replay) -> Message:
-        return welcome_to(client, self.log.history, replay, self._now().wall)

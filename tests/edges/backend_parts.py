@@ -146,7 +146,7 @@ async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -
             except Conflict as conflict:
                 if "5 s" not in conflict.message:
                     raise
-                await trio.sleep(0.3)
+                await trio.sleep(0.3)  # etcd tells nobody when it would agree: it can only be asked again
 
 
 def register(name: str, kind: Any = "counter") -> RegisterMetric:

@@ -120,7 +120,7 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 async def becomes(condition: Callable[[], bool]) -> None:
     """Returns once `condition` holds; the caller dates it."""
     while not condition():  # noqa: ASYNC110, what is watched is outside of this process's tasks
-        await trio.sleep(0.005)
+        await trio.sleep(0.005)  # descriptors and log lines tell nobody that they changed
 
 
 def reset(stream: trio.SocketStream) -> None:

@@ -90,7 +90,7 @@ class IssuerServer:
         await stream.send_all(start)
         while True:
             await stream.send_all(b" ")
-            await trio.sleep(0.02)
+            await trio.sleep(0.02)  # slower than anyone should wait for, which is what is tested
 
 
 @asynccontextmanager

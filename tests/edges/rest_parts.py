@@ -285,7 +285,9 @@ class Rest:
         )
 
     async def _save(self, changes: Sequence[Change]) -> None:
-        await trio.sleep(0.01)
+        await trio.sleep(
+            0.01
+        )  # as a disk: an answer that does not wait for it comes too early, and is seen to
         if self.disk_trouble is not None:
             raise self.disk_trouble
         self.saved.extend(changes)

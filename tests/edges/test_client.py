@@ -526,7 +526,9 @@ async def test_a_slow_consumer_is_waited_for_at_the_daemon() -> None:
         before = -1
         while sent != before:
             before = sent
-            await trio.sleep(0.2)
+            await trio.sleep(
+                0.2
+            )  # until the sender is stuck, which shows in nothing but that it sends no more
         assert sent < 1500  # the sender's own buffer grows to some 4 MB, the receiver's not
         assert await events_of(client, 1999) == list(range(2, 2001))
 
@@ -536,7 +538,7 @@ async def test_a_step_that_is_cancelled_loses_nothing() -> None:
         await visitor.begin(0)
         for seq in range(1, 40):
             await visitor.events(seq, seq)
-            await trio.sleep(0.003)
+            await trio.sleep(0.003)  # so that cancelling meets every state of the connection
         await stay(visitor)
 
     async with daemon_of(dripping) as daemon, opening(url(daemon), TOKEN) as client:
