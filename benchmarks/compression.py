@@ -139,7 +139,7 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
 async def _broadcast(audience: Audience, message: Message, *, deflate: bool) -> float:
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
-    async for unfinished in fanout.broadcast(audience, [message], frame):
+    for unfinished in fanout.broadcast(audience, [message], frame):
         assert not unfinished
     return (time.process_time_ns() - started) / 1000
 

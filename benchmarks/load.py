@@ -102,9 +102,16 @@ class Load:
 
 @contextmanager
 def loading(
-    program: Path, server: Running, *, cpu: int, beats: int | None = None, deflate: bool = False
+    program: Path,
+    server: Running,
+    *,
+    cpu: int,
+    eager: bool = False,
+    beats: int | None = None,
+    deflate: bool = False,
 ) -> Iterator[Load]:
-    """A load client for `server` on a CPU of its own, with no connections yet; afterwards it is gone."""
+    """A load client for `server`, with no connections yet; afterwards it is gone. An `eager` one, which wants a CPU
+    of its own, never sleeps while it connects or counts."""
     passed = () if beats is None else (beats,)
     with subprocess.Popen(
         ["taskset", "-c", str(cpu), str(program), server.address, str(server.pid)],
@@ -112,6 +119,7 @@ def loading(
         env={
             **os.environ,
             "LOAD_TARGET": server.target,
+            **({"LOAD_EAGER": "1"} if eager else {}),
             **({"LOAD_DEFLATE": "1"} if deflate else {}),
             **({} if beats is None else {"LOAD_BEATS": str(beats)}),
             **({} if server.tokens is None else {"LOAD_TOKENS": str(server.tokens)}),

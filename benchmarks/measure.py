@@ -66,6 +66,7 @@ class Bench:
                         BUILD / ("load_tls" if tls else "load"),
                         running,
                         cpu=self.load_cpu,
+                        eager=self.load_cpu != self.server_cpu,
                         beats=beating,
                         deflate=self.deflate and server.name == "heliosd",
                     ) as load,

@@ -36,6 +36,8 @@ KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
 ERRORS_UNTIL_UNHEALTHY = 3
 SILENCE_UNTIL_UNHEALTHY_SECONDS = 30.0
 
+_EVERYONE = ""  # no peer has this id
+
 
 class HealthTurned(NamedTuple):
     """A peer's health changed to `healthy`."""
@@ -97,24 +99,29 @@ class LatencyTracker:
 
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
+        self._made: dict[str, tuple[Stats, float]] = {}
+        """What `_summed` has made since the last call: a status is told more often than peers are called."""
 
     def add_peer(self, peer_id: str, address: str, now: Instant) -> None:
         """Measure this peer from now on; it starts as healthy. A known one only takes the new address."""
         known = self._peers.get(peer_id)
         if known is None:
             self._peers[peer_id] = _Peer(address, now)
+            self._made.clear()
         else:
             known.address = address
 
     def remove_peer(self, peer_id: str) -> None:
         """Forget this peer and all that was measured; an unknown one is none to forget."""
         self._peers.pop(peer_id, None)
+        self._made.clear()
 
     def succeeded(self, peer_id: str, kind: RpcKind, seconds: float, now: Instant) -> HealthTurned | None:
         """A call was answered after `seconds`. An unknown peer is ignored: it may just have been removed."""
         peer = self._peers.get(peer_id)
         if peer is None:
             return None
+        self._made.clear()
         calls = peer.calls[kind]
         calls.samples.append(seconds)
         calls.seconds.observe(seconds)
@@ -131,6 +138,7 @@ class LatencyTracker:
         peer = self._peers.get(peer_id)
         if peer is None:
             return None
+        self._made.clear()
         calls = peer.calls[kind]
         calls.errors += 1
         calls.last_error = now.wall
@@ -158,7 +166,7 @@ class LatencyTracker:
     def peer_latency(self, peer_id: str, now: Instant) -> PeerLatency:
         """One peer as `status` shows it. Raises `NotFound` (field `peer_id`)."""
         peer = self._known(peer_id)
-        stats = stats_of(list(peer.calls.values()))
+        stats, rate = self._summed(peer_id)
         return PeerLatency(
             avg_latency_ms=stats.avg_value_ms,
             min_latency_ms=stats.min_value_ms,
@@ -169,7 +177,7 @@ class LatencyTracker:
             last_latency_ms=stats.last_value_ms,
             sample_count=stats.count,
             error_count=stats.error_count,
-            error_rate=error_rate(list(peer.calls.values())),
+            error_rate=rate,
             last_contact_unix=int(peer.last_contact or 0),
             reachable=peer.reachable_at(now),
             connection_healthy=peer.healthy_at(now),
@@ -179,14 +187,14 @@ class LatencyTracker:
     def cluster_health(self, now: Instant) -> ClusterHealth:
         peers = list(self._peers.values())
         summary = _summary(peers, now)
-        stats = stats_of(_all_calls(peers))
+        stats, rate = self._summed()
         return ClusterHealth(
             healthy_peers=summary.healthy,
             unhealthy_peers=summary.unhealthy,
             total_peers=summary.total,
             avg_cluster_latency_ms=stats.avg_value_ms,
             max_cluster_latency_ms=stats.max_value_ms,
-            cluster_error_rate=error_rate(_all_calls(peers)),
+            cluster_error_rate=rate,
         )
 
     def report(self, now: Instant, peer_id: str | None = None) -> LatencyReport:
@@ -203,6 +211,7 @@ class LatencyTracker:
 
     def reset(self) -> None:
         """Forget samples and error counts. Health stays as it is, and so do the totals for `/metrics`."""
+        self._made.clear()
         for peer in self._peers.values():
             for calls in peer.calls.values():
                 calls.reset()
@@ -220,6 +229,15 @@ class LatencyTracker:
             PeerHealth(peer_id, peer.healthy_at(now), max(0.0, now.mono - peer.heard), peer.errors_in_row)
             for peer_id, peer in self._peers.items()
         ]
+
+    def _summed(self, peer_id: str | None = None) -> tuple[Stats, float]:
+        """Statistics and error rate of one peer's calls, or of everyone's."""
+        name = peer_id or _EVERYONE
+        if name not in self._made:
+            peers = self._peers.values() if peer_id is None else [self._peers[peer_id]]
+            calls = _all_calls(peers)
+            self._made[name] = stats_of(calls), error_rate(calls)
+        return self._made[name]
 
     def _known(self, peer_id: str) -> _Peer:
         try:

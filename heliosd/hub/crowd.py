@@ -24,6 +24,7 @@ from .goodbye import DISCONNECTED, REVOKED, SILENT, TOO_SLOW, Goodbye
 from .mailbox import Dropped
 from .pumps import write_pump
 from .roster import ClientView, Transport
+from .turn import Turn
 
 PING_SLOTS = 64
 """Clients are pinged in so many groups over a ping interval, never all in one tick."""
@@ -146,9 +147,12 @@ class Crowd(ABC):
             due = max(due + self._settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
             await trio.sleep_until(due)
             slot = (slot + 1) % PING_SLOTS
+            turn = Turn()
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
                 if client.transport == "websocket":
                     self._settle([(client, client.deliver(message), (message,))])
+                if turn.over:
+                    await turn.rest()
 
     def _look_for_silence(self) -> None:
         self._patience_changed.set()

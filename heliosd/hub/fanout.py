@@ -8,18 +8,15 @@ what did not fit becomes a pump's work.
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import repeat
-from operator import ne
-
-import trio
 
 from ..message import Message
 from .audience import Audience
 from .client import BATCH_BYTES, Client, Delivery
 
-CHUNK = 64
-"""Clients served between two checkpoints. It sets the loop's lag: the more, the longer everybody else waits."""
+CHUNK = 16
+"""Clients served before it is looked whether the loop should turn to somebody else (`turn.py`)."""
 
 Unfinished = tuple[Client, Delivery, Sequence[Message]]
 """A client for whom something is left to do, and the messages that it did not get."""
@@ -43,22 +40,18 @@ def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
         yield group
 
 
-async def broadcast(
-    audience: Audience, messages: Sequence[Message], frames: bytes
-) -> AsyncIterator[list[Unfinished]]:
+def broadcast(audience: Audience, messages: Sequence[Message], frames: bytes) -> Iterator[list[Unfinished]]:
     """Give `frames`, which are `messages` joined in the form that this audience agreed to, to all of it.
 
-    Yields after each chunk those for whom something is left to do; nobody is waited for. Clients that join
-    meanwhile are not among the receivers.
+    Yields after each chunk those for whom something is left to do; nobody is waited for. There the caller may let
+    others run: clients that join meanwhile are not among the receivers.
     """
     places, aside = audience.begin(len(messages))
     for start in range(0, places, CHUNK):
         yield _write(audience, start, min(start + CHUNK, places), frames)
-        await trio.lowlevel.checkpoint()
     aside += audience.finish()
     for start in range(0, len(aside), CHUNK):
         yield _deliver(aside[start : start + CHUNK], messages, frames)
-        await trio.lowlevel.checkpoint()
 
 
 def _write(audience: Audience, start: int, stop: int, frames: bytes) -> list[Unfinished]:
@@ -76,8 +69,9 @@ def _write(audience: Audience, start: int, stop: int, frames: bytes) -> list[Unf
             taken.append(0)
         except OSError:
             taken.append(_GONE)
-        sizes = repeat(len(frames), len(taken)) if sealed is None else map(len, sealed)
-        if any(map(ne, taken, sizes)):
+        # No socket takes more than it is given, so the sums are equal only if all of them are.
+        given = len(frames) * len(taken) if sealed is None else sum(map(len, sealed[: len(taken)]))
+        if sum(taken) != given:
             audience.served = start + len(taken)
             for place, (bytes_taken, payload) in enumerate(zip(taken, payloads, strict=False), start):
                 client = audience.clients[place]

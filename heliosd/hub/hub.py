@@ -29,6 +29,7 @@ from .inbox import Beat, Item
 from .log import Log
 from .reports import Reports
 from .shared_log import SharedLog, message_of
+from .turn import Turn
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -206,12 +207,12 @@ class Hub(Conversation):
             await self._fan_out(group)
 
     async def _fan_out(self, told: Sequence[Message]) -> None:
-        """One write of all of `told` to each client, in chunks of clients with a checkpoint after each.
+        """One write of all of `told` to each client, in turns that are short for everybody else.
 
         Clients that join meanwhile are not among the receivers: they join when everybody has these messages,
         with a status that has them in it.
         """
-        started = trio.current_time()
+        started, turn = trio.current_time(), Turn()
         for message in told:
             if message.seq is not None:
                 self.log.history.keep(message, self._now().wall)
@@ -226,8 +227,11 @@ class Hub(Conversation):
                         continue
                     self._count(mine, len(audience))
                     frames = b"".join([m.deflated if audience.deflating else m.frame for m in mine])
-                    async for unfinished in fanout.broadcast(audience, mine, frames):
-                        self._settle(unfinished)
+                    for unfinished in fanout.broadcast(audience, mine, frames):
+                        if unfinished:
+                            self._settle(unfinished)
+                        if turn.over:
+                            await turn.rest()
         finally:
             self._fanning_out = False
             between, self._between = self._between, []

@@ -213,7 +213,7 @@ class World:
         self._unwritten = {peer.client.outlet.fileno() for peer in self.here if peer.client.ready}
         frames = b"".join(message.frame for message in messages)
         todo = iter(between)
-        async for unfinished in fanout.broadcast(self.audience, messages, frames):
+        for unfinished in fanout.broadcast(self.audience, messages, frames):
             self.settle(unfinished)
             self.check()
             for act in next(todo, []):

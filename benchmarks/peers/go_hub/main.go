@@ -14,7 +14,6 @@ import (
 	"net/http"
 	"os"
 	"strconv"
-	"strings"
 	"time"
 
 	"github.com/gorilla/websocket"
@@ -27,38 +26,23 @@ const (
 	pingInterval = 30 * time.Second
 )
 
-// Status has the flat fields that Helios sent. Padding brings the message to the size asked for: one string is the
-// cheapest thing to encode, so a comparison at equal size favours this hub.
-type Status struct {
-	NodeID      string   `json:"node_id"`
-	State       string   `json:"state"`
-	Term        uint64   `json:"term"`
-	CommitIndex uint64   `json:"commit_index"`
-	LastApplied uint64   `json:"last_applied"`
-	Leader      string   `json:"leader"`
-	Peers       []string `json:"peers"`
-	Padding     string   `json:"padding"`
-}
-
-type Message struct {
-	Type      string      `json:"type"`
-	Timestamp time.Time   `json:"timestamp"`
-	Data      interface{} `json:"data"`
-
+// outgoing is a message on its way to all clients.
+type outgoing struct {
+	message  *Message
 	prepared *websocket.PreparedMessage // only with -prepared
 }
 
 type Client struct {
 	hub  *Hub
 	conn *websocket.Conn
-	send chan *Message
+	send chan outgoing
 }
 
 type Hub struct {
 	clients    map[*Client]bool
 	register   chan *Client
 	unregister chan *Client
-	broadcast  chan *Message
+	broadcast  chan outgoing
 }
 
 func (h *Hub) run() {
@@ -130,27 +114,11 @@ func (c *Client) writePump() {
 	}
 }
 
-func (c *Client) write(message *Message) error {
-	if message.prepared != nil {
-		return c.conn.WritePreparedMessage(message.prepared)
+func (c *Client) write(out outgoing) error {
+	if out.prepared != nil {
+		return c.conn.WritePreparedMessage(out.prepared)
 	}
-	return c.conn.WriteJSON(message)
-}
-
-// statusOfSize returns a status whose message is `size` bytes of JSON, give or take the digits of its timestamp.
-func statusOfSize(size int) *Status {
-	status := &Status{
-		NodeID: "node-1", State: "Leader", Term: 7, CommitIndex: 1042, LastApplied: 1042,
-		Leader: "node-1", Peers: []string{"node-2", "node-3"},
-	}
-	bare, err := json.Marshal(Message{Type: "status_update", Timestamp: time.Unix(0, 123456789).UTC(), Data: status})
-	if err != nil {
-		log.Fatal(err)
-	}
-	if len(bare) < size {
-		status.Padding = strings.Repeat("x", size-len(bare))
-	}
-	return status
+	return c.conn.WriteJSON(out.message)
 }
 
 // beats ticks at an interval; from the first byte on that comes through BENCH_BEATS, once for each such byte instead.
@@ -189,17 +157,20 @@ func beats(interval time.Duration) <-chan struct{} {
 
 func (h *Hub) beat(beats <-chan struct{}, status *Status, prepare bool) {
 	for range beats {
-		message := &Message{Type: "status_update", Timestamp: time.Now().UTC(), Data: status}
+		now := time.Now().UTC().Truncate(time.Microsecond)
+		of := *status
+		of.ObservedAt = now
+		out := outgoing{message: &Message{Type: "status_update", Timestamp: now, Data: &of}}
 		if prepare {
-			text, err := json.Marshal(message)
+			text, err := json.Marshal(out.message)
 			if err != nil {
 				log.Fatal(err)
 			}
-			if message.prepared, err = websocket.NewPreparedMessage(websocket.TextMessage, text); err != nil {
+			if out.prepared, err = websocket.NewPreparedMessage(websocket.TextMessage, text); err != nil {
 				log.Fatal(err)
 			}
 		}
-		h.broadcast <- message
+		h.broadcast <- out
 	}
 }
 
@@ -214,7 +185,7 @@ func main() {
 		clients:    make(map[*Client]bool),
 		register:   make(chan *Client, bufferSize),
 		unregister: make(chan *Client, bufferSize),
-		broadcast:  make(chan *Message, bufferSize),
+		broadcast:  make(chan outgoing, bufferSize),
 	}
 	go hub.run()
 	go hub.beat(beats(*interval), statusOfSize(*size), *prepared)
@@ -226,7 +197,7 @@ func main() {
 		if err != nil {
 			return // Upgrade has answered already
 		}
-		client := &Client{hub: hub, conn: conn, send: make(chan *Message, bufferSize)}
+		client := &Client{hub: hub, conn: conn, send: make(chan outgoing, bufferSize)}
 		hub.register <- client
 		go client.writePump()
 		go client.readPump()
