@@ -64,8 +64,10 @@ class Audience:
     def add(self, client: Client) -> None:
         """One more, told of nothing that is being told right now."""
         client.audience = self
-        self._aside[client.id] = client
-        self.reconsider(client)
+        if client.ready and client.outlet.direct:
+            self._stand(client)
+        else:
+            self._aside[client.id] = client
 
     def remove(self, client: Client) -> None:
         """One less."""
@@ -79,10 +81,7 @@ class Audience:
         ready = client.ready and client.outlet.direct
         if ready and client.place == ASIDE:
             del self._aside[client.id]
-            client.place = len(self.clients)
-            client.count_sent(-self._told)
-            self.clients.append(client)
-            self.fds.append(client.outlet.fileno())
+            self._stand(client)
         elif not ready and client.place != ASIDE:
             if self._awaits(client):
                 self._late.append(client)
@@ -125,6 +124,12 @@ class Audience:
     def _awaits(self, client: Client) -> bool:
         """It is among the receivers of the present broadcast, and has not been served yet."""
         return self._telling > 0 and self.served <= client.place < self._places
+
+    def _stand(self, client: Client) -> None:
+        client.place = len(self.clients)
+        client.count_sent(-self._told)
+        self.clients.append(client)
+        self.fds.append(client.outlet.fileno())
 
     def _step_aside(self, client: Client) -> None:
         client.count_sent(self.told_to(client))

@@ -24,6 +24,8 @@ from .upgrade import Upgrade, ordinary_upgrade, upgrade_of
 
 HEAD_SECONDS = 5.0
 _RECEIVE_BYTES = 16 * 1024
+_FIRST_BYTES = 2048
+"""Enough for an ordinary upgrade."""
 
 Serve: TypeAlias = Callable[[Head, bytes, ClientStream, Address], Awaitable[None]]
 """Serves one connection from its first request on: the head, the bytes that came behind it, the connection, its
@@ -92,7 +94,7 @@ class _Front:
             return
         stream = PlainStream(socket)
         try:
-            data = stream.read_now(_RECEIVE_BYTES) or b""
+            data = stream.read_now(_FIRST_BYTES) or b""
         except OSError:
             data = b""  # whoever serves it will see
         upgrade = ordinary_upgrade(data) if data else None

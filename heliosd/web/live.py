@@ -6,6 +6,7 @@ client's read pump, under a cancel scope that the hub owns; everything that is s
 
 from __future__ import annotations
 
+import re
 import socket as stdlib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -56,6 +57,7 @@ from .upgrade import Upgrade
 SUBPROTOCOL = "heliosd.v1"
 _CREDENTIALS = {"token", "ticket"}
 """The parameters that say nothing of what is wanted."""
+_PLAIN_PARAMETER = re.compile(r"([a-z_]+)=([A-Za-z0-9._-]+)")
 
 log = structlog.get_logger(__name__)
 
@@ -308,10 +310,8 @@ class Live:
 
 
 def _parameters(query: str) -> Query:
-    name, _, value = query.partition("=")
-    if name.isalnum() and value.replace("-", "").replace("_", "").replace(".", "").isalnum():
-        return {name: [value]}  # one parameter with nothing to decode in it: a token, as a rule
-    return parse_qs(query, keep_blank_values=True)
+    plain = _PLAIN_PARAMETER.fullmatch(query)  # with nothing to decode in it: a token, as a rule
+    return {plain[1]: [plain[2]]} if plain else parse_qs(query, keep_blank_values=True)
 
 
 def _wishes(query: Query) -> tuple[Cursor | None, Subscription]:

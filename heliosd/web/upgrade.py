@@ -1,7 +1,9 @@
 """A WebSocket upgrade on `/ws/cluster`: what is left of a request's head once it has been found valid.
 
 The ordinary one, as browsers and client libraries send it, is read here at a third of what `head.py` takes for any
-request; whatever is unusual about a head leaves it to `head.py`, which says what is wrong with it.
+request; whatever is unusual about a head leaves it to `head.py`, which says what is wrong with it. Thousands that
+come back at once are the same program: but for the key and the target their requests are the same bytes, and those
+are read once.
 """
 
 from __future__ import annotations
@@ -11,14 +13,36 @@ from typing import NamedTuple
 
 from .head import MAX_HEAD_BYTES, MAX_HEADERS, MAX_TARGET_BYTES, WEBSOCKET_PATH, Head, websocket_key
 
-_ORDINARY = re.compile(
-    rb"GET /ws/cluster(?:\?([!-\"$-~]*))? HTTP/1\.1\r\n"
-    rb"((?:[A-Za-z][A-Za-z0-9-]*: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n"
-)
+_METHOD, _PATH, _VERSION = b"GET ", WEBSOCKET_PATH.encode("ascii"), b" HTTP/1.1"
+_QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
+_FIELDS = re.compile(rb"((?:[A-Za-z][A-Za-z0-9-]*: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n")
 _FIELD = re.compile(rb"([^:]+): ([^\r]+)\r\n")
 _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
+_KEY_NAME = b"Sec-WebSocket-Key: "
+_KEY_BYTES = 24
+_SHAPES_KEPT = 64
+_WITHOUT_SECRETS = {
+    *(
+        b"host",
+        b"upgrade",
+        b"connection",
+        b"origin",
+        b"user-agent",
+        b"accept",
+        b"accept-encoding",
+        b"accept-language",
+    ),
+    *(
+        b"cache-control",
+        b"pragma",
+        b"sec-websocket-version",
+        b"sec-websocket-key",
+        b"sec-websocket-extensions",
+    ),
+}
+"""Headers that may be kept: tokens come in none of them."""
 _UNUSUAL = {b"content-length", b"transfer-encoding", b"http2-settings", b"expect", b"te", b"trailer"}
 
 
@@ -61,16 +85,45 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
     """
     if len(data) > MAX_HEAD_BYTES:
         return None
-    match = _ORDINARY.fullmatch(data)
-    if match is None or len(WEBSOCKET_PATH) + 1 + len(match[1] or b"") > MAX_TARGET_BYTES:
+    line, _, rest = data.partition(b"\r\n")
+    if not (line.startswith(_METHOD) and line.endswith(_VERSION)):
         return None
-    lines = _FIELD.findall(match[2])
-    fields: dict[bytes, bytes] = {name.lower(): value for name, value in lines}
+    target = line[len(_METHOD) : -len(_VERSION)]
+    path, _, asked = target.partition(b"?")
+    if path != _PATH or asked.translate(None, _QUERY_BYTES) or len(target) > MAX_TARGET_BYTES:
+        return None
+    query = asked.decode("ascii")
+    before, _, after = rest.partition(_KEY_NAME)
+    key, shape = after[:_KEY_BYTES], (before, after[_KEY_BYTES:])
+    known = _shapes.get(shape)
+    if known is not None and _KEY.fullmatch(key):
+        return Upgrade(key, query, *known)
+    match = _FIELDS.fullmatch(rest)
+    if match is None:
+        return None
+    lines = _FIELD.findall(match[1])
+    fields = {name.lower(): value for name, value in lines}
+    if len(fields) != len(lines) or len(lines) > MAX_HEADERS:
+        return None
+    upgrade = _of_fields(fields, query)
+    # What was found by its name is the key's own line.
+    whole_line = before[-2:] in {b"", b"\r\n"} and shape[1][:2] == b"\r\n"
+    if upgrade is not None and whole_line and fields.keys() <= _WITHOUT_SECRETS:
+        if len(_shapes) >= _SHAPES_KEPT:
+            del _shapes[next(iter(_shapes))]
+        _shapes[shape] = upgrade[2:]
+    return upgrade
+
+
+_shapes: dict[tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]] = {}
+"""Header lines of ordinary requests, before and after the key, and what they say."""
+
+
+def _of_fields(fields: dict[bytes, bytes], query: str) -> Upgrade | None:
+    """What an ordinary request says behind its first line."""
     take = fields.get
     if (
-        len(fields) != len(lines)
-        or len(lines) > MAX_HEADERS
-        or not _UNUSUAL.isdisjoint(fields)
+        not _UNUSUAL.isdisjoint(fields)
         or take(b"upgrade", b"").lower() != b"websocket"
         or take(b"connection", b"").lower() not in _CONNECTION
         or take(b"sec-websocket-version") != b"13"
@@ -80,7 +133,7 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
         return None
     return Upgrade(
         key=key,
-        query=(match[1] or b"").decode("ascii"),
+        query=query,
         host=host.decode("ascii"),
         origins=_once(take(b"origin")),
         authorization=_once(take(b"authorization")),
