@@ -26,6 +26,11 @@ HEAD_SECONDS = 5.0
 _RECEIVE_BYTES = 16 * 1024
 _FIRST_BYTES = 2048
 """Enough for an ordinary upgrade."""
+HANDSHAKES_AT_ONCE = 32
+"""TLS handshakes under way, beyond which no more connections are accepted for a moment: each holds some 40 KiB, and
+most of that the process would keep for good. Those who came first are served first."""
+HANDSHAKE_PATIENCE = 0.02
+"""That moment's length at most, in seconds: who stalls in a handshake keeps nobody else out."""
 
 Serve: TypeAlias = Callable[[Head, bytes, ClientStream, Address], Awaitable[None]]
 """Serves one connection from its first request on: the head, the bytes that came behind it, the connection, its
@@ -59,7 +64,7 @@ async def serve(
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(accept_each, listener, front.take)
+                    accepting.start_soon(accept_each, listener, front.take, front.until_there_is_room)
                 task_status.started()
                 await stop.wait()
                 accepting.cancel_scope.cancel()
@@ -79,12 +84,22 @@ class _Front:
     connections: trio.Nursery
     _unasked: set[trio.CancelScope] = field(default_factory=set)
     _stopped: bool = False
+    _shaking: int = 0
+    """TLS handshakes under way."""
+    _shaken: trio.Event = field(default_factory=trio.Event)
 
     def end_unasked(self) -> None:
         """Ends the connections that have not asked for anything."""
         self._stopped = True
         for scope in self._unasked:
             scope.cancel()
+
+    async def until_there_is_room(self) -> None:
+        """Wait for the handshakes that are under way, if they are many; for `HANDSHAKE_PATIENCE` at most."""
+        if self._shaking >= HANDSHAKES_AT_ONCE:
+            self._shaken = trio.Event()
+            with trio.move_on_after(HANDSHAKE_PATIENCE):
+                await self._shaken.wait()
 
     def take(self, socket: stdlib.socket, peer: Address) -> None:
         """A new connection. Where thousands come at once, their requests are here as soon as they are: an ordinary
@@ -162,7 +177,7 @@ class _Front:
         self._unasked.add(limit)
         try:
             if isinstance(stream, TLSStream):
-                await stream.do_handshake()
+                await self._shake_hands(stream)
             buffer = HeadBuffer()
             while data := came or await stream.receive_some(_RECEIVE_BYTES):
                 came = b""
@@ -171,3 +186,12 @@ class _Front:
             return None
         finally:
             self._unasked.discard(limit)
+
+    async def _shake_hands(self, stream: TLSStream) -> None:
+        self._shaking += 1
+        try:
+            await stream.do_handshake()
+        finally:
+            self._shaking -= 1
+            if self._shaking < HANDSHAKES_AT_ONCE:
+                self._shaken.set()

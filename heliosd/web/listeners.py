@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import socket as stdlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, NamedTuple, Self
 
 import structlog
@@ -94,11 +94,13 @@ async def open_listeners(listen: Listen) -> list[trio.SocketListener]:
 async def accept_each(
     listener: trio.SocketListener,
     take: Callable[[stdlib.socket, Address], None],
+    until_there_is_room: Callable[[], Awaitable[None]],
 ) -> None:
     """Hands every new connection, non-blocking, and its peer's address to `take`, until cancelled.
 
-    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints. Without descriptors
-    or memory it waits a little and tries again, with at most one log line a second.
+    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints, each time after
+    `until_there_is_room`. Without descriptors or memory it waits a little and tries again, with at most one log
+    line a second.
     """
     complained = -COMPLAINT_SECONDS
     # Another name for the descriptor, so that accepting needs no detour through Trio's socket for each one.
@@ -106,6 +108,7 @@ async def accept_each(
         waiting.setblocking(False)
         while True:
             await trio.lowlevel.wait_readable(listener.socket)
+            await until_there_is_room()
             try:
                 for _ in range(ACCEPTED_AT_ONCE):
                     socket, address = waiting.accept()

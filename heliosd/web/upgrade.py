@@ -23,25 +23,11 @@ _CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
 _KEY_NAME = b"Sec-WebSocket-Key: "
 _KEY_BYTES = 24
 _SHAPES_KEPT = 64
-_WITHOUT_SECRETS = {
-    *(
-        b"host",
-        b"upgrade",
-        b"connection",
-        b"origin",
-        b"user-agent",
-        b"accept",
-        b"accept-encoding",
-        b"accept-language",
-    ),
-    *(
-        b"cache-control",
-        b"pragma",
-        b"sec-websocket-version",
-        b"sec-websocket-key",
-        b"sec-websocket-extensions",
-    ),
-}
+_WITHOUT_SECRETS = frozenset(
+    b"host upgrade connection origin user-agent accept accept-encoding accept-language cache-control pragma "
+    b"sec-websocket-version sec-websocket-key sec-websocket-extensions "
+    b"sec-fetch-dest sec-fetch-mode sec-fetch-site".split()
+)
 """Headers that may be kept: tokens come in none of them."""
 _UNUSUAL = {b"content-length", b"transfer-encoding", b"http2-settings", b"expect", b"te", b"trailer"}
 

@@ -7,18 +7,21 @@ import os
 import resource
 import socket as stdlib
 from contextlib import suppress
+from unittest.mock import patch
 
 import pytest
 import structlog
 import trio
-from front_parts import GET, KEY, Front, open_front, read_all, tls_contexts, upgrade
+import trio.testing
+from front_parts import GET, KEY, Front, becomes, open_front, read_all, tls_contexts, upgrade
 
 from heliosd.config import Listen
+from heliosd.web import front
 from heliosd.web.front import Serve, ServeLive
 from heliosd.web.head import Head
-from heliosd.web.listeners import Address, ListenError, open_listeners
+from heliosd.web.listeners import ACCEPTED_AT_ONCE, Address, ListenError, open_listeners
 from heliosd.web.upgrade import Upgrade
-from heliosd.websocket.tls import ClientStream
+from heliosd.websocket.tls import ClientStream, TLSStream
 
 LIMIT_SECONDS = 10
 
@@ -160,6 +163,42 @@ async def test_over_tls_the_same_request_is_served() -> None:
         ):
             await stream.send_all(GET)
             assert await read_all(stream) == b"rest /  127.0.0.1"
+
+
+async def test_of_a_crowd_that_shakes_hands_over_tls_only_some_are_taken_at_a_time() -> None:
+    begun = 0
+    shake = TLSStream.do_handshake
+
+    async def counted(stream: TLSStream) -> None:
+        nonlocal begun
+        begun += 1
+        await shake(stream)
+
+    with (
+        trio.fail_after(LIMIT_SECONDS),
+        patch.object(front, "HANDSHAKE_PATIENCE", 60.0),
+        patch.object(TLSStream, "do_handshake", counted),
+    ):
+        async with open_front(tls=tls_contexts()[0]) as house:
+            crowd = [await house.connect() for _ in range(200)]
+            await becomes(lambda: begun >= front.HANDSHAKES_AT_ONCE)
+            await trio.testing.wait_all_tasks_blocked()
+            assert begun <= front.HANDSHAKES_AT_ONCE + 2 * ACCEPTED_AT_ONCE
+            for stream in crowd:  # who gives up makes room
+                await stream.aclose()
+            await becomes(lambda: begun == len(crowd))
+
+
+async def test_those_who_stall_in_a_tls_handshake_keep_nobody_out() -> None:
+    server, client = tls_contexts()
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=answering(b"rest"), tls=server, head_seconds=60) as house:
+            stalled = [await house.connect() for _ in range(300)]
+            async with trio.SSLStream(await house.connect(), client, server_hostname="127.0.0.1") as stream:
+                await stream.send_all(GET)
+                assert await read_all(stream) == b"rest /  127.0.0.1"
+            for one in stalled:
+                await one.aclose()
 
 
 async def test_an_exception_ends_its_own_connection_only() -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import random
 from collections.abc import Callable
+from unittest.mock import patch
 
 import pytest
 from hypothesis import example, given, settings
@@ -15,6 +17,7 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 from wsproto.extensions import PerMessageDeflate
 
+from heliosd.web import upgrade
 from heliosd.web.head import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
@@ -284,6 +287,39 @@ def test_what_is_read_fast_the_strict_way_reads_the_same(data: bytes) -> None:
     fast = ordinary_upgrade(data)
     if fast is not None:
         assert fast == read_strictly(data)
+
+
+KEYS = st.binary(min_size=16, max_size=16).map(base64.b64encode)
+BESIDE = st.sampled_from(
+    [b"", b"X-Sec-WebSocket-Key: %s", b"Accept: Sec-WebSocket-Key: %s", b"Sec-WebSocket-Key: %s"]
+)
+
+
+@settings(max_examples=300)
+@given(st.sampled_from(SENT), BESIDE, st.lists(st.tuples(KEYS, KEYS), min_size=2, max_size=2))
+def test_the_next_request_of_a_program_is_read_with_its_own_key(
+    lines: tuple[bytes, ...], beside: bytes, keys: list[tuple[bytes, bytes]]
+) -> None:
+    for key, other in [(keys[0][0], keys[0][0]), *keys]:
+        more = [beside % other] if beside else []
+        data = request(lines[0], *more, *(line.replace(KEY, key) for line in lines[1:]))
+        fast = ordinary_upgrade(data)
+        assert fast == read_strictly(data) if not beside else fast is None or fast == read_strictly(data)
+
+
+def test_of_what_is_remembered_of_requests_nothing_is_a_secret_and_it_does_not_grow() -> None:
+    with patch.dict(upgrade._shapes, clear=True):
+        kept = upgrade._shapes
+        for number in range(100):
+            data = request(*CHROMIUM[:1], b"Host: a%d.example" % number, *FIREFOX[2:])
+            assert ordinary_upgrade(data) is not None
+        assert len(kept) == 64
+        kept.clear()
+        secrets = b"Authorization: Bearer s3cret", b"Cookie: s=s3cret", b"X-Key: s3cret"
+        protocol = (*FIREFOX[:-1], b"Sec-WebSocket-Protocol: heliosd.v1, bearer.s3cret")
+        for lines in [protocol, *((*FIREFOX, secret) for secret in secrets)]:
+            assert ordinary_upgrade(request(*lines)) is not None
+        assert not kept
 
 
 @settings(max_examples=200)
