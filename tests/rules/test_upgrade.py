@@ -316,7 +316,7 @@ def test_of_what_is_remembered_of_requests_nothing_is_a_secret_and_it_does_not_g
         assert len(kept) == 64
         kept.clear()
         secrets = b"Authorization: Bearer s3cret", b"Cookie: s=s3cret", b"X-Key: s3cret"
-        protocol = (*FIREFOX[:-1], b"Sec-WebSocket-Protocol: heliosd.v1, bearer.s3cret")
+        protocol = (*FIREFOX, b"Sec-WebSocket-Protocol: heliosd.v1, bearer.s3cret")
         for lines in [protocol, *((*FIREFOX, secret) for secret in secrets)]:
             assert ordinary_upgrade(request(*lines)) is not None
         assert not kept
