@@ -20,7 +20,7 @@ from heliosd.config import Settings
 from heliosd.hub.inbox import Beat, Item
 
 MAX_BEATS = 64
-LAG_INTERVAL_SECONDS = 0.004
+LAG_INTERVAL_SECONDS = 0.006
 
 
 async def broadcast(settings: Settings, hub: trio.MemorySendChannel[Item]) -> None:

@@ -9,6 +9,8 @@
  *     connect CLIENTS NARROW   as many, of which NARROW, spread evenly, have next to no buffers
  *     rest SECONDS             reads, and counts nothing
  *     count SECONDS            counts what the server sends at its own pace, from one silence to another
+ *     hush                     from now on the server sends by beats, and not at its own pace
+ *     pace SECONDS INTERVAL    a beat each INTERVAL seconds
  *     rounds SECONDS BEATS     lockstep: so many beats at once, then those messages to everyone, then the next beats
  *     block                    reads the narrow ones no more; rounds wait for the others
  *
@@ -162,18 +164,35 @@ static void tell_window(void) {
            age_ms(0.99), resident_bytes());
 }
 
-/* Lockstep for so long: the next beats when everybody who reads has all messages of the last ones. */
-static unsigned long rounds_for(double seconds, int beats) {
+static void beat(int times) {
     static const char bytes[MAX_BEATS];
     const char *fd = getenv("LOAD_BEATS");
+    if (!fd || times < 1 || times > MAX_BEATS) fail("no beats");
+    if (write(atoi(fd), bytes, (size_t)times) != times) fail("a beat");
+}
+
+/* A beat each `interval` for so long; a window's broadcasts are whole. */
+static unsigned long pace_for(double seconds, double interval) {
+    static const unsigned long never;
+    unsigned long beats = 0;
+    serve_until_quiet();
+    open_window();
+    for (double start = window_from; (double)beats * interval < seconds - 1e-6; beats++) {
+        beat(1);
+        serve_until(start + (double)(beats + 1) * interval, &never, 1);
+    }
+    serve_until_quiet();
+    return beats;
+}
+
+/* Lockstep for so long: the next beats when everybody who reads has all messages of the last ones. */
+static unsigned long rounds_for(double seconds, int beats) {
     unsigned long rounds = 0, readers = (unsigned long)(blocked ? clients - narrow : clients);
-    if (!fd || beats < 1 || beats > MAX_BEATS) fail("no beats");
-    if (write(atoi(fd), bytes, 1) != 1) fail("the first beat"); /* from now on the server waits for more */
-    serve_for(0.3);
+    serve_until_quiet();
     double until = seconds_on(CLOCK_MONOTONIC) + seconds;
     for (open_window(); seconds_on(CLOCK_MONOTONIC) < until; rounds++) {
         unsigned long due = statuses + readers * (unsigned long)beats;
-        if (write(atoi(fd), bytes, (size_t)beats) != beats) fail("a beat");
+        beat(beats);
         errno = 0;
         if (!serve_until(seconds_on(CLOCK_MONOTONIC) + ROUND_SECONDS, &statuses, due)) fail("a round did not arrive");
     }
@@ -187,7 +206,7 @@ static void block(void) {
 }
 
 static void obey(const char *line) {
-    double seconds = 0;
+    double seconds = 0, interval = 0;
     int number = 0, more = 0;
     if (sscanf(line, "connect %d %d", &number, &more) == 2) {
         connect_all(number, more);
@@ -204,6 +223,13 @@ static void obey(const char *line) {
         serve_for(seconds);
         serve_until_quiet();
         printf("{");
+        tell_window();
+        printf("}\n");
+    } else if (strncmp(line, "hush", 4) == 0) {
+        beat(1);
+        printf("{}\n");
+    } else if (sscanf(line, "pace %lf %lf", &seconds, &interval) == 2 && interval > 0) {
+        printf("{\"rounds\":%lu,", pace_for(seconds, interval));
         tell_window();
         printf("}\n");
     } else if (sscanf(line, "rounds %lf %d", &seconds, &more) == 2) {

@@ -39,7 +39,7 @@ class Window:
     p99_ms: float
     resident_after: int
     rounds: int
-    """In lockstep; else 0."""
+    """Broadcasts that the load client asked for; 0 where the server sends at its own pace."""
 
 
 class Load:
@@ -64,6 +64,14 @@ class Load:
     def count(self, seconds: float) -> Window:
         """What the server sends at its own pace."""
         return self._window(f"count {seconds}")
+
+    def hush(self) -> None:
+        """From now on the server sends when it is told to, by `pace` and `rounds`, and not at its own pace."""
+        self._tell("hush")
+
+    def pace(self, seconds: float, interval: float) -> Window:
+        """A message to everyone each `interval` seconds."""
+        return self._window(f"pace {seconds} {interval}")
 
     def rounds(self, seconds: float, beats: int = 1) -> Window:
         """Lockstep: `beats` messages at once to everyone, the next ones when they are all there."""

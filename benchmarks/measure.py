@@ -1,12 +1,18 @@
-"""One measurement: a fresh server on one CPU, the load client on another, and what a delivery cost by each mode."""
+"""One measurement: fresh servers on one CPU, their load clients on another, and what a delivery cost by each mode.
+
+The servers that are compared are all up and take turns of half a second: a shared machine has good and bad moments
+that last longer, and meet all of them. Who is not asked for anything costs next to nothing.
+"""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median
 
 from .certificate import write_certificate
 from .load import Connected, Load, LoadFailed, Window, loading
@@ -18,19 +24,50 @@ from .servers import Server
 FILL_SECONDS = 1.5
 """Of lockstep, until those who are not read have no room left; less than heliosd waits for them."""
 
+LAG_CASE = Case("heliosd", 5000)
 
-BEATEN = {Mode.LOCKSTEP, Mode.BURSTS, Mode.BLOCKED}
-"""Modes in which the load client says when; for the others heliosd is started with nothing of the benchmark's."""
+TURNS = 3
+"""So often each server's turn comes in a mode; the median of its turns counts."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seconds:
     """How long what lasts."""
 
-    idle: float = 1.0
+    idle: float = 0.5
+    idle_daemon: float = 2.0
+    """heliosd has a cluster to simulate; what it costs by itself is taken off all the rest."""
     warmup: float = 0.5
-    paced: float = 2.0
-    lockstep: float = 1.0
+    paced: float = 0.5
+    """A turn, but one message at least."""
+    lockstep: float = 0.4
+    """A turn."""
+    lag: float = 6.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Started:
+    """A server with its clients."""
+
+    case: Case
+    running: Running
+    load: Load
+    idle_share: float
+    connected: Connected
+    rss_kib: float
+
+    @property
+    def is_ours(self) -> bool:
+        return self.running.name == "heliosd"
+
+    def cost_us(self, windows: Sequence[Window]) -> float:
+        """The median of what a delivery cost in each."""
+        if not all(window.deliveries for window in windows):
+            raise LoadFailed(f"{self.running.name}: nothing arrived")
+        return median(
+            (window.cpu_seconds - self.idle_share * window.seconds) / window.deliveries * 1e6
+            for window in windows
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,98 +79,137 @@ class Bench:
     seconds: Seconds = Seconds()
     deflate: bool = False
 
-    def measure(self, server: Server, case: Case, modes: frozenset[Mode], message_bytes: int) -> Sample:
-        """Raises ServerFailed or LoadFailed: also when a client is refused or lost, or nothing arrives."""
-        tls = case.alone is Mode.TLS
-        beats, beating = os.pipe()
-        try:
-            with tempfile.TemporaryDirectory(prefix="heliosd-bench-") as scratch:
-                task = Task(
-                    interval=case.interval,
-                    message_bytes=message_bytes,
-                    clients=case.clients,
-                    cpu=self.server_cpu,
-                    scratch=Path(scratch),
-                    beats=beats if modes & BEATEN else None,
-                    certificate=Path(scratch, "certificate.pem") if tls else None,
-                    own_tokens=case.alone is Mode.ACCEPTS,
-                )
-                if task.certificate is not None:
-                    write_certificate(task.certificate)
-                with (
-                    contextmanager(server.start)(task) as running,
-                    loading(
-                        BUILD / ("load_tls" if tls else "load"),
-                        running,
-                        cpu=self.load_cpu,
-                        eager=self.load_cpu != self.server_cpu,
-                        beats=beating,
-                        deflate=self.deflate and server.name == "heliosd",
-                    ) as load,
-                ):
-                    return self._sample(load, running, case, modes)
-        finally:
-            os.close(beats)
-            os.close(beating)
+    def measure(
+        self, compared: Sequence[tuple[Server, Case]], modes: frozenset[Mode], message_bytes: int
+    ) -> dict[Case, Sample]:
+        """What each did. Where heliosd is among them it comes first, and the others send as much as it does.
 
-    def _sample(self, load: Load, running: Running, case: Case, modes: frozenset[Mode]) -> Sample:
-        blocked = Mode.BLOCKED in modes
-        idle = load.count(self.seconds.idle)
-        idle_share = idle.cpu_seconds / idle.seconds
-        connected = load.connect(case.clients, round(case.clients * BLOCKED_SHARE) if blocked else 0)
-        load.rest(self.seconds.warmup)
-        sample = _of_connecting(case, connected, load.count(0.0), idle_share)
-        if Mode.PACED in modes:
-            window = load.count(self.seconds.paced)
-            due = case.clients * window.seconds / case.interval
+        Raises ServerFailed or LoadFailed: also when a client is refused or lost, or nothing arrives.
+        """
+        with ExitStack() as all_up:
+            started: list[_Started] = []
+            for server, case in compared:
+                one = all_up.enter_context(self._started(server, case, modes, message_bytes))
+                started.append(one)
+                if one.is_ours and modes != {Mode.ACCEPTS}:
+                    window = one.load.pace(case.interval, case.interval)
+                    message_bytes = round(window.payload_bytes / window.deliveries)
+            windows = self._windows(started, modes)
+            return {one.case: self._sample(one, modes, windows) for one in started}
+
+    @contextmanager
+    def _started(
+        self, server: Server, case: Case, modes: frozenset[Mode], message_bytes: int
+    ) -> Iterator[_Started]:
+        """A server with its clients, which sends only when it is told to."""
+        tls = case.alone is Mode.TLS
+        with ExitStack() as up:
+            beats, beating = os.pipe()
+            up.callback(os.close, beats)
+            up.callback(os.close, beating)
+            scratch = Path(up.enter_context(tempfile.TemporaryDirectory(prefix="heliosd-bench-")))
+            task = Task(
+                interval=case.interval,
+                message_bytes=message_bytes,
+                clients=case.clients,
+                cpu=self.server_cpu,
+                scratch=scratch,
+                beats=beats,
+                certificate=scratch / "certificate.pem" if tls else None,
+                own_tokens=case.alone is Mode.ACCEPTS,
+            )
+            if task.certificate is not None:
+                write_certificate(task.certificate)
+            running = up.enter_context(contextmanager(server.start)(task))
+            load = up.enter_context(
+                loading(
+                    BUILD / ("load_tls" if tls else "load"),
+                    running,
+                    cpu=self.load_cpu,
+                    eager=self.load_cpu != self.server_cpu,
+                    beats=beating,
+                    deflate=self.deflate and server.name == "heliosd",
+                )
+            )
+            load.hush()
+            load.rest(self.seconds.warmup)
+            idle = load.count(self.seconds.idle_daemon if server.name == "heliosd" else self.seconds.idle)
+            narrow = round(case.clients * BLOCKED_SHARE) if Mode.BLOCKED in modes else 0
+            connected = load.connect(case.clients, narrow)
+            load.rest(self.seconds.warmup)
+            resident = load.count(0.0).resident_after - connected.resident_before
+            yield _Started(
+                case=case,
+                running=running,
+                load=load,
+                idle_share=idle.cpu_seconds / idle.seconds,
+                connected=connected,
+                rss_kib=resident / case.clients / 1024,
+            )
+
+    def _windows(
+        self, started: Sequence[_Started], modes: frozenset[Mode]
+    ) -> dict[tuple[Case, Mode], list[Window]]:
+        """Turn by turn, what each server did in each mode."""
+        seconds = self.seconds
+        ask: dict[Mode, Callable[[_Started], Window]] = {
+            Mode.PACED: lambda one: one.load.pace(max(seconds.paced, one.case.interval), one.case.interval),
+            Mode.LOCKSTEP: lambda one: one.load.rounds(seconds.lockstep),
+            Mode.BURSTS: lambda one: one.load.rounds(seconds.lockstep, BURST),
+        }
+        windows: dict[tuple[Case, Mode], list[Window]] = {}
+        for _ in range(TURNS):
+            for mode in [mode for mode in ask if mode in modes]:
+                for one in started:
+                    windows.setdefault((one.case, mode), []).append(ask[mode](one))
+        return windows
+
+    def _sample(
+        self, one: _Started, modes: frozenset[Mode], windows: dict[tuple[Case, Mode], list[Window]]
+    ) -> Sample:
+        case, load = one.case, one.load
+        sample = _of_connecting(one)
+        if paced := windows.get((case, Mode.PACED)):
+            deliveries = sum(window.deliveries for window in paced)
+            resident = paced[-1].resident_after - one.connected.resident_before
             sample = replace(
                 sample,
-                paced_us=_cost_us(running, window, idle_share),
-                paced_p50_ms=window.p50_ms,
-                paced_p99_ms=window.p99_ms,
-                arrived=window.deliveries / due,
-                message_bytes=window.payload_bytes / window.deliveries,
-                rss_kib=_rss_kib(case, connected, window),
+                paced_us=one.cost_us(paced),
+                paced_p50_ms=median(window.p50_ms for window in paced),
+                paced_p99_ms=median(window.p99_ms for window in paced),
+                arrived=deliveries / (case.clients * sum(window.rounds for window in paced)),
+                message_bytes=sum(window.payload_bytes for window in paced) / deliveries,
+                rss_kib=resident / case.clients / 1024,
             )
-        if Mode.LOCKSTEP in modes:
-            exports = running.name == "heliosd" and case.alone is None
-            before = buckets(scraped(running), LAG) if exports else {}
-            window = load.rounds(self.seconds.lockstep)
-            after = buckets(scraped(running), LAG) if exports else {}
+        if flood := windows.get((case, Mode.LOCKSTEP)):
             sample = replace(
                 sample,
-                flood_us=_cost_us(running, window, idle_share),
-                flood_p99_ms=window.p99_ms,
-                lag_p99_ms=quantile(before, after, 0.99) * 1000,
-                message_bytes=window.payload_bytes / window.deliveries,
+                flood_us=one.cost_us(flood),
+                flood_p99_ms=median(window.p99_ms for window in flood),
+                message_bytes=flood[-1].payload_bytes / flood[-1].deliveries,
             )
-        if Mode.BURSTS in modes:
-            window = load.rounds(self.seconds.lockstep, BURST)
-            sample = replace(sample, burst_us=_cost_us(running, window, idle_share))
-        if blocked:
+            if one.is_ours and case == LAG_CASE:
+                before = buckets(scraped(one.running), LAG)
+                load.rounds(self.seconds.lag)
+                after = buckets(scraped(one.running), LAG)
+                sample = replace(sample, lag_p99_ms=quantile(before, after, 0.99) * 1000)
+        if bursts := windows.get((case, Mode.BURSTS)):
+            sample = replace(sample, burst_us=one.cost_us(bursts))
+        if Mode.BLOCKED in modes:
             load.block()
             load.rounds(FILL_SECONDS)
-            if running.name == "heliosd" and value(scraped(running), QUEUED) < case.clients * BLOCKED_SHARE:
-                raise LoadFailed(f"{running.name}: who is not read is not blocked")
-            window = load.rounds(self.seconds.lockstep)
-            sample = replace(sample, blocked_us=_cost_us(running, window, idle_share))
+            if one.is_ours and value(scraped(one.running), QUEUED) < case.clients * BLOCKED_SHARE:
+                raise LoadFailed(f"{one.running.name}: who is not read is not blocked")
+            blocked = [load.rounds(self.seconds.lockstep) for _ in range(TURNS)]
+            sample = replace(sample, blocked_us=one.cost_us(blocked))
         return sample
 
 
-def _of_connecting(case: Case, connected: Connected, then: Window, idle_share: float) -> Sample:
+def _of_connecting(one: _Started) -> Sample:
+    took, clients = one.connected, one.case.clients
     return Sample(
-        rss_kib=_rss_kib(case, connected, then),
-        idle_percent=idle_share * 100,
-        accepts=case.clients / connected.seconds,
-        accept_us=(connected.cpu_seconds - idle_share * connected.seconds) / case.clients * 1e6,
+        rss_kib=one.rss_kib,
+        idle_percent=one.idle_share * 100,
+        accepts=clients / took.seconds,
+        accept_us=(took.cpu_seconds - one.idle_share * took.seconds) / clients * 1e6,
     )
-
-
-def _rss_kib(case: Case, connected: Connected, window: Window) -> float:
-    return (window.resident_after - connected.resident_before) / case.clients / 1024
-
-
-def _cost_us(running: Running, window: Window, idle_share: float) -> float:
-    if not window.deliveries:
-        raise LoadFailed(f"{running.name}: nothing arrived")
-    return (window.cpu_seconds - idle_share * window.seconds) / window.deliveries * 1e6

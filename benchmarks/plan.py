@@ -25,9 +25,9 @@ MOST_CLIENTS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """One start of a server, and what is done with its clients."""
+    """One start of some servers that are compared, and what is done with their clients."""
 
-    case: Case
+    cases: tuple[Case, ...]
     modes: frozenset[Mode]
 
 
@@ -52,14 +52,12 @@ def chosen(servers: Iterable[Server], clients: Sequence[int], modes: frozenset[M
     together = modes - ALONE
     jobs = []
     for count in clients:
-        jobs += [Job(Case(server.name, count), together) for server in servers if together]
+        if together:
+            jobs.append(Job(tuple(Case(server.name, count) for server in servers), together))
         for mode in sorted(modes & ALONE):
-            jobs += [
-                Job(Case(server.name, count, mode), _MODES_ALONE[mode])
-                for server in servers
-                if server.speaks_tls or mode is not Mode.TLS
-            ]
-    return jobs
+            able = [server for server in servers if server.speaks_tls or mode is not Mode.TLS]
+            jobs.append(Job(tuple(Case(server.name, count, mode) for server in able), _MODES_ALONE[mode]))
+    return [job for job in jobs if job.cases]
 
 
 def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, rounds: int) -> Results:
@@ -71,11 +69,14 @@ def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, 
     message_bytes = DEFAULT_MESSAGE_BYTES
     for number in range(1, rounds + 1):
         for job in jobs:
-            sample = bench.measure(servers[job.case.server], job.case, job.modes, message_bytes)
-            samples.setdefault(job.case, []).append(sample)
-            if job.case.server == "heliosd" and not isnan(sample.message_bytes):
-                message_bytes = round(sample.message_bytes)
-            print(f"round {number}/{rounds}: {_told(job.case, sample)}", file=sys.stderr)
+            measured = bench.measure(
+                [(servers[case.server], case) for case in job.cases], job.modes, message_bytes
+            )
+            for case, sample in measured.items():
+                samples.setdefault(case, []).append(sample)
+                if case.server == "heliosd" and not isnan(sample.message_bytes):
+                    message_bytes = round(sample.message_bytes)
+                print(f"round {number}/{rounds}: {_told(case, sample)}", file=sys.stderr)
     return samples
 
 

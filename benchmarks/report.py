@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from math import isnan
 
 from .machine import description
+from .measure import TURNS
 from .plot import Series, plotted
 from .process import HERE
 from .results import Results, figure
@@ -59,8 +60,8 @@ def write(
         "Written by `make bench`; [benchmarks/README.md](../benchmarks/README.md) says what runs and how it is "
         "measured. Absolute\nfigures differ from machine to machine and from day to day: only the ratios of one "
         "run say anything.",
-        f"{datetime.now(UTC):%Y-%m-%d}, {description()}; medians of {rounds} rounds, paced windows of "
-        f"{seconds:g} s, the whole in {minutes:.0f} minutes.",
+        f"{datetime.now(UTC):%Y-%m-%d}, {description()}; medians of {rounds} rounds of {TURNS} turns each, "
+        f"paced ones of {seconds:g} s, the whole in {minutes:.0f} minutes.",
         "\n".join(f"- {NAMES[server.name]}: {server.version()}" for server in servers),
         "![CPU-µs a delivery against the number of clients](benchmarks.svg)",
         "## Targets",

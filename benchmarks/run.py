@@ -80,7 +80,7 @@ def _names() -> list[str]:
 
 def _build(servers: Sequence[Server], jobs: Sequence[Job]) -> None:
     compile_c(HERE / "load.c", BUILD / "load")
-    if any(job.case.alone is Mode.TLS for job in jobs):
+    if any(case.alone is Mode.TLS for job in jobs for case in job.cases):
         compile_c(HERE / "load.c", BUILD / "load_tls", "-DLOAD_TLS", "-lssl", "-lcrypto")
     for server in servers:
         server.build()
@@ -91,7 +91,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--mode", action="append", choices=list(Mode), help="only this; may be repeated")
     parser.add_argument("--clients", type=int, nargs="+", help="so many to each server (default 1000)")
     parser.add_argument("--server", action="append", choices=_names(), help="only this; may be repeated")
-    parser.add_argument("--seconds", type=float, default=2.0, help="a paced window lasts (default 2)")
+    parser.add_argument("--seconds", type=float, default=0.5, help="a paced turn lasts (default 0.5)")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default 3)")
     parser.add_argument("--deflate", action="store_true", help="heliosd's clients take compression")
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")

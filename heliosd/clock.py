@@ -22,7 +22,7 @@ class Instant(NamedTuple):
 
 def rfc3339(wall: float) -> str:
     """Unix seconds as RFC 3339 in UTC with microseconds, e.g. `2026-11-23T05:19:10.000000Z`."""
-    return datetime.fromtimestamp(wall, UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+    return datetime.fromtimestamp(wall, UTC).isoformat(timespec="microseconds").removesuffix("+00:00") + "Z"
 
 
 def duration_text(seconds: float) -> str:

@@ -22,7 +22,7 @@ async def main() -> None:
         finally:
             clients.discard(client)
 
-    async with serve(follow, "127.0.0.1", 0, compression=None, backlog=4096) as server:
+    async with serve(follow, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
         tell_ready(server.sockets[0].getsockname())
         await keep(lambda: broadcast(clients, message(size).decode()), interval)
 

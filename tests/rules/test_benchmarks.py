@@ -67,7 +67,7 @@ def test_a_cost_within_135_hundredths_of_the_c_loop_holds() -> None:
 
 def test_every_target_is_judged_by_what_a_whole_run_measures() -> None:
     everything = Sample(**dict.fromkeys(Sample.__dataclass_fields__, 1.0))
-    results = {job.case: [everything] for job in plan.whole(SERVERS)}
+    results = {case: [everything] for job in plan.whole(SERVERS) for case in job.cases}
     assert not [verdict.what for verdict in targets.judged(results) if isnan(verdict.measured)]
 
 
@@ -77,16 +77,16 @@ def test_who_drops_messages_is_named() -> None:
 
 
 def test_only_who_speaks_tls_is_measured_over_it() -> None:
-    jobs = plan.chosen(SERVERS, [10], frozenset({Mode.TLS}))
-    assert [job.case.server for job in jobs] == ["heliosd", "go-prepared", "go"]
+    (job,) = plan.chosen(SERVERS, [10], frozenset({Mode.TLS}))
+    assert [case.server for case in job.cases] == ["heliosd", "go-prepared", "go"]
 
 
 def test_modes_that_can_share_their_clients_share_one_start() -> None:
     modes = frozenset({Mode.PACED, Mode.LOCKSTEP, Mode.BURSTS, Mode.BLOCKED})
     together, alone = plan.chosen(SERVERS[:1], [10], modes)
-    assert together.case.alone is None
+    assert together.cases == (Case("heliosd", 10),)
     assert together.modes == modes - {Mode.BLOCKED}
-    assert alone.case.alone is Mode.BLOCKED
+    assert alone.cases == (Case("heliosd", 10, Mode.BLOCKED),)
     assert alone.modes == {Mode.LOCKSTEP, Mode.BLOCKED}
 
 

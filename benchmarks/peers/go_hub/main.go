@@ -22,8 +22,8 @@ import (
 const (
 	bufferSize   = 256
 	writeTimeout = 10 * time.Second
-	readTimeout  = 60 * time.Second
-	pingInterval = 30 * time.Second
+	readTimeout  = 10 * time.Minute // no pings while others are measured beside it
+	pingInterval = 9 * time.Minute
 )
 
 // outgoing is a message on its way to all clients.
