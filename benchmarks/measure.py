@@ -42,7 +42,7 @@ class Seconds:
     """A turn, but one message at least."""
     lockstep: float = 0.4
     """A turn."""
-    lag: float = 6.0
+    lag: float = 8.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,13 +6,13 @@ import trio
 
 from .histogram import Histogram
 
-INTERVAL_SECONDS = 0.05
+INTERVAL_SECONDS = 0.1
 TIMER_SECONDS = 0.001
 """The kernel's timers are rounded up to whole milliseconds, so a loop without anything to do is up to so late."""
 
 
 async def watch(lag: Histogram) -> None:
-    """Observe the loop's lag in seconds, twenty times a second, until cancelled.
+    """Observe the loop's lag in seconds, ten times a second, until cancelled.
 
     Each time two things are looked at, and the longer counts: how late a timer came, beyond `TIMER_SECONDS`, and
     how long one turn of the loop takes from there.
