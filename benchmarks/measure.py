@@ -24,8 +24,6 @@ from .servers import Server
 FILL_SECONDS = 1.5
 """Of lockstep, until those who are not read have no room left; less than heliosd waits for them."""
 
-LAG_CASE = Case("heliosd", 5000)
-
 TURNS = 3
 """So often each server's turn comes in a mode; the median of its turns counts."""
 
@@ -91,7 +89,7 @@ class Bench:
             for server, case in compared:
                 one = all_up.enter_context(self._started(server, case, modes, message_bytes))
                 started.append(one)
-                if one.is_ours and modes != {Mode.ACCEPTS}:
+                if one.is_ours and not modes & {Mode.ACCEPTS, Mode.LAG}:
                     window = one.load.pace(case.interval, case.interval)
                     message_bytes = round(window.payload_bytes / window.deliveries)
             windows = self._windows(started, modes)
@@ -188,13 +186,13 @@ class Bench:
                 flood_p99_ms=median(window.p99_ms for window in flood),
                 message_bytes=flood[-1].payload_bytes / flood[-1].deliveries,
             )
-            if one.is_ours and case == LAG_CASE:
-                before = buckets(scraped(one.running), LAG)
-                load.rounds(self.seconds.lag)
-                after = buckets(scraped(one.running), LAG)
-                sample = replace(sample, lag_p99_ms=quantile(before, after, 0.99) * 1000)
         if bursts := windows.get((case, Mode.BURSTS)):
             sample = replace(sample, burst_us=one.cost_us(bursts))
+        if Mode.LAG in modes:
+            before = buckets(scraped(one.running), LAG)
+            load.rounds(self.seconds.lag)
+            after = buckets(scraped(one.running), LAG)
+            sample = replace(sample, lag_p99_ms=quantile(before, after, 0.99) * 1000)
         if Mode.BLOCKED in modes:
             load.block()
             load.rounds(FILL_SECONDS)

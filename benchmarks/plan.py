@@ -18,6 +18,7 @@ _MODES_ALONE = {
     Mode.BLOCKED: frozenset({Mode.LOCKSTEP, Mode.BLOCKED}),
     Mode.TLS: frozenset({Mode.PACED, Mode.LOCKSTEP}),
     Mode.ACCEPTS: frozenset({Mode.ACCEPTS}),
+    Mode.LAG: frozenset({Mode.LAG}),
 }
 ALL_CLIENTS = (100, 1000, 5000)
 MOST_CLIENTS = 10_000
@@ -40,7 +41,7 @@ def whole(servers: Iterable[Server]) -> list[Job]:
         jobs += chosen(servers, [clients], both | {Mode.BURSTS} if clients == 1000 else both)
     ours = [server for server in servers if server.name == "heliosd"]
     jobs += chosen(ours, [MOST_CLIENTS], frozenset({Mode.PACED}))
-    jobs += chosen(ours, [5000], frozenset({Mode.ACCEPTS}))
+    jobs += chosen(ours, [5000], frozenset({Mode.ACCEPTS, Mode.LAG}))
     jobs += chosen(ours, [1000], frozenset({Mode.BLOCKED}))
     jobs += chosen(servers, [1000], frozenset({Mode.TLS}))
     return jobs
@@ -55,9 +56,15 @@ def chosen(servers: Iterable[Server], clients: Sequence[int], modes: frozenset[M
         if together:
             jobs.append(Job(tuple(Case(server.name, count) for server in servers), together))
         for mode in sorted(modes & ALONE):
-            able = [server for server in servers if server.speaks_tls or mode is not Mode.TLS]
+            able = [server for server in servers if _can(server, mode)]
             jobs.append(Job(tuple(Case(server.name, count, mode) for server in able), _MODES_ALONE[mode]))
     return [job for job in jobs if job.cases]
+
+
+def _can(server: Server, mode: Mode) -> bool:
+    if mode is Mode.TLS:
+        return server.speaks_tls
+    return mode is not Mode.LAG or server.name == "heliosd"
 
 
 def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, rounds: int) -> Results:

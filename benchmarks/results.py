@@ -29,9 +29,11 @@ class Mode(StrEnum):
     """Paced and in lockstep, over TLS 1.3."""
     ACCEPTS = "accepts"
     """They come all at once, each with a token of its own where the server wants one."""
+    LAG = "lag"
+    """Lockstep for some seconds, with nothing else on the CPU: how long others wait for heliosd's loop."""
 
 
-ALONE = frozenset({Mode.BLOCKED, Mode.TLS, Mode.ACCEPTS})
+ALONE = frozenset({Mode.BLOCKED, Mode.TLS, Mode.ACCEPTS, Mode.LAG})
 """Modes that need clients of their own kind, and so a server of their own; the others share one."""
 
 

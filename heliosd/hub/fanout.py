@@ -15,7 +15,7 @@ from ..message import Message
 from .audience import Audience
 from .client import BATCH_BYTES, Client, Delivery
 
-CHUNK = 12
+CHUNK = 16
 """Clients served before it is looked whether the loop should turn to somebody else (`turn.py`)."""
 
 Unfinished = tuple[Client, Delivery, Sequence[Message]]

@@ -6,7 +6,7 @@ from time import perf_counter
 
 import trio
 
-TURN_SECONDS = 0.00015
+TURN_SECONDS = 0.00025
 """Reckoned in time, not in clients served: what one of them costs differs threefold from machine to machine, and so
 would the loop's lag. A checkpoint costs as much as one or two deliveries."""
 
