@@ -15,8 +15,9 @@ from ..message import Message
 from .audience import Audience
 from .client import BATCH_BYTES, Client, Delivery
 
-CHUNK = 16
-"""Clients served before it is looked whether the loop should turn to somebody else (`turn.py`)."""
+CHUNK = 32
+"""Clients served before it is looked whether the loop should turn to somebody else (`turn.py`). With 16 a delivery
+costs 7 % more."""
 
 Unfinished = tuple[Client, Delivery, Sequence[Message]]
 """A client for whom something is left to do, and the messages that it did not get."""
