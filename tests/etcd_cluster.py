@@ -169,7 +169,14 @@ class EtcdCluster:
 
     def stop(self, which: int) -> None:
         """SIGSTOP: its sockets stay open and nothing answers."""
-        os.kill(self.members[which].pid, signal.SIGSTOP)
+        pid = self.members[which].pid
+        os.kill(pid, signal.SIGSTOP)
+        # The signal is posted; on a busy machine its threads go on until the kernel comes to each.
+        for _ in range(1000):
+            tasks = Path(f"/proc/{pid}/task").glob("*/stat")
+            if all(task.read_text().rpartition(")")[2].split()[0] in "Tt" for task in tasks):
+                return
+            time.sleep(0.001)
 
     def cont(self, which: int) -> None:
         """SIGCONT."""
