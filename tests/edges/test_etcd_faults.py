@@ -119,7 +119,7 @@ async def test_a_killed_member_is_passed_over_at_once_even_by_writes(three: Etcd
         await aside(three.restart, 0)
         await client.status(url(three, 0))
         while client.endpoints()[0].failures:
-            await trio.sleep(0.05)
+            await trio.sleep(0.05)  # an endpoint is forgiven with time, which is what is waited for
             await client.status(url(three, 0))
 
 
@@ -217,7 +217,7 @@ async def test_a_write_whose_answer_is_lost_is_of_unknown_outcome_and_not_repeat
 
 async def written_once(client: EtcdClient) -> bool:
     while not (found := (await client.range(KEY)).kvs):  # noqa: ASYNC110
-        await trio.sleep(0.02)
+        await trio.sleep(0.02)  # the proxy swallows the answer, so only etcd knows when it is written
     await trio.sleep(0.2)  # a repetition would have come by now
     return found == (await client.range(KEY)).kvs and found[0].version == 1
 
@@ -235,7 +235,7 @@ async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdClu
                 await client.member_promote(added.id)
                 break
             except (EtcdLearnerBehind, EtcdUnavailable):
-                await trio.sleep(0.1)
+                await trio.sleep(0.1)  # a learner tells nobody that it has caught up
         listed = await client.members()
         assert {member.name: member.is_learner for member in listed}["etcd-4"] is False
         client.learn([address for member in listed for address in member.client_urls])
