@@ -159,7 +159,7 @@ class Live:
             pass
         except trio.TooSlowError:
             left = "did not take the answer to its upgrade"
-        except Exception:  # a bug: the client is told 1011 (RFC 6455 section 7.4.1), the front logs it as it rises
+        except Exception:  # a bug: the client is told 1011 (RFC 6455 section 7.4.1), the front logs it
             left = BUG.reason
             self._hub.end(client, BUG)
             raise
