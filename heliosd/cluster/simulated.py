@@ -8,7 +8,7 @@ comes in, writes go to disk, events go out.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
@@ -16,16 +16,12 @@ import trio
 
 from ..clock import Instant
 from ..config import SimulatedConfig
-from ..durable import Change, HardState, MemberState, Save, Saved, SnapshotSaved
+from ..durable import Change, MemberState, Save, Saved
 from ..errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
 from ..events import News
 from ..raft.batch import Batch
 from ..raft.cluster import Cluster
-from ..raft.member import Options
-from ..raft.messages import Snapshot
-from ..raft.node import Timing
 from ..raft.requests import AddMember, RemoveMember, TransferLeadership, Wish, WriteCommands
-from ..raft.simnet import Weather
 from .backend import Committed, Peer
 from .chronicle import TOLD, Chronicle
 from .custom_metrics import MetricCommand, MetricSet, check_command, encode_command
@@ -34,6 +30,7 @@ from .latency import LatencyTracker
 from .metric_machine import MetricMachine
 from .outbox import Outboxes
 from .portrait import portray, why_not_ready
+from .simulated_start import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
 from .snapshot_desk import SnapshotDesk, SnapshotWish
 from .snapshots import SnapshotRecord, SnapshotTracker
 from .status import ClusterStatus
@@ -41,8 +38,6 @@ from .uptime import UptimeTracker
 
 log = logging.getLogger(__name__)
 
-TICKS_PER_SECOND = 1_000_000
-"""The network's delays are fractions of a millisecond, so the cluster counts in microseconds."""
 GRID = 1_000
 """An idle cluster is woken on this grid of ticks: events that fall together cost one waking."""
 LEADER_PATIENCE = 2.0
@@ -52,9 +47,6 @@ PATIENCE = 4.5
 ALIVE_INTERVAL = 10.0
 RETRY_INTERVAL = 1.0
 """Seconds between attempts to store the accounts of uptime and snapshots while the disk refuses."""
-FIRST_TERM = 1
-FIRST_INDEX = 1
-"""The log begins after a snapshot at this index, which holds the first membership: an empty member needs it."""
 
 
 class SimulatedBackend:
@@ -84,8 +76,11 @@ class SimulatedBackend:
         self._save = save
         self._now = now
         self._outboxes = Outboxes(buffer)
+        members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
+        states: Mapping[str, MemberState] = saved.members
         self._first_changes: list[Change] = []
-        states = dict(saved.members) or self._first_start(config)
+        if not states:
+            states, self._first_changes = first_members(members)
         if node_id not in states:
             raise StoreError(
                 f"the data directory is that of another node ({', '.join(sorted(states))}), not of {node_id}"
@@ -95,7 +90,7 @@ class SimulatedBackend:
         self._cluster = Cluster(
             root=node_id,
             states=states,
-            options=_options(config),
+            options=options_of(config),
             chance=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
             machine=MetricMachine,
         )
@@ -117,33 +112,18 @@ class SimulatedBackend:
             tell=self._outboxes.tell,
             now=now(),
         )
-        self._warn_of_difference(config)
+        if members != dict(self._chronicle.membership):
+            log.warning(
+                "the configured members are not those of the cluster, which hold: configured %s, stored %s",
+                members,
+                dict(self._chronicle.membership),
+            )
         self._wake = trio.Event()
         self._origin = 0.0
         self._snapshot_desk = SnapshotDesk(self._cluster, node_id, snapshots, self._chronicle)
         self._beat_at = self._alive_at = self._retry_at = 0.0
         self._store_works = True
         self._closed = False
-
-    def _first_start(self, config: SimulatedConfig) -> dict[str, MemberState]:
-        members = {self._node: config.address} | {peer.id: peer.address for peer in config.peers}
-        snapshot = Snapshot(FIRST_INDEX, FIRST_TERM, members)
-        for member in members:
-            self._first_changes += [
-                HardState(member, FIRST_TERM, ""),
-                SnapshotSaved(member, snapshot, keeps_log=False),
-            ]
-        return {member: MemberState(term=FIRST_TERM, snapshot=snapshot) for member in members}
-
-    def _warn_of_difference(self, config: SimulatedConfig) -> None:
-        configured = {self._node: config.address} | {peer.id: peer.address for peer in config.peers}
-        stored = dict(self._chronicle.membership)
-        if configured != stored:
-            log.warning(
-                "the configured members are not those of the cluster, which hold: configured %s, stored %s",
-                configured,
-                stored,
-            )
 
     # Reading
 
@@ -355,17 +335,3 @@ class SimulatedBackend:
                 log.warning("the store takes writes again")
             else:
                 log.error("the store refuses writes, so the cluster does too: %s", reason)
-
-
-def _options(config: SimulatedConfig) -> Options:
-    def ticks(seconds: float) -> int:
-        return max(1, round(seconds * TICKS_PER_SECOND))
-
-    return Options(
-        timing=Timing(ticks(config.heartbeat_interval), ticks(config.election_timeout)),
-        weather=Weather(latency=config.latency_ms * TICKS_PER_SECOND / 1000, loss=config.loss),
-        probe_interval=ticks(1.0),
-        call_timeout=ticks(1.0),
-        snapshot_threshold=config.snapshot_threshold,
-        snapshot_interval=ticks(config.snapshot_interval),
-    )

@@ -28,14 +28,12 @@ from .happenings import (
     Restarted,
     Unwritten,
 )
-from .machine import Raft
-from .member import Member, Options, StateMachine
+from .member import Member, Options, StateMachine, restored, started
 from .messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
 from .node import NEVER, NOTHING, Output, RaftChange
 from .requests import Ask, Declined, Reply, Verdict, Wish, perform
 from .simnet import SimNet
 
-REMEMBERED_REPLIES = 1024
 Content = Message | Probe | ProbeAnswer | Ask | Reply
 
 
@@ -114,8 +112,8 @@ class Cluster:
                 self.net.send(self.now, recipient, sender, ProbeAnswer(sent))
             case ProbeAnswer():
                 pass
-            case Ask(serial=serial):
-                self._answer(member, sender, serial, content)
+            case Ask():
+                self._answer(member, sender, content)
             case Reply(serial=serial, verdict=verdict):
                 self._happenings.append(Answered(recipient, serial, verdict))
             case message:
@@ -265,20 +263,9 @@ class Cluster:
         """Send a request once more to the same leader."""
         self.net.send(self.now, name, leader, ask)
 
-    def _answer(self, member: Member, sender: str, serial: int, ask: Ask) -> None:
-        key = (sender, serial)
-        verdict = member.replies.get(key)
-        output = NOTHING
-        if verdict is None:
-            if member.raft.term == ask.term:
-                verdict, output = perform(member.raft, self.now, ask.wish)
-            else:
-                verdict = Declined("not_leader")
-            if member.raft.role == "Leader":
-                member.replies[key] = verdict
-                if len(member.replies) > REMEMBERED_REPLIES:
-                    del member.replies[next(iter(member.replies))]
-        self.net.send(self.now, member.raft.id, sender, Reply(serial, verdict))  # before its entries
+    def _answer(self, member: Member, sender: str, ask: Ask) -> None:
+        verdict, output = member.answer(self.now, sender, ask)
+        self.net.send(self.now, member.raft.id, sender, Reply(ask.serial, verdict))  # before its entries
         self._handle(member, output)
 
     # Faults
@@ -321,19 +308,17 @@ class Cluster:
 
     def _start(self, name: str, disk: Disk, machine: StateMachine | None = None, applied: int = 0) -> Member:
         self._lives += 1
-        state = disk.read()
         chance = Random(self._chance.getrandbits(64))  # noqa: S311
-        timing = self.options.timing
-        raft = Raft(name, state, timing=timing, chance=chance, now=self.now, applied=applied)
-        if machine is None:
-            machine = self._machine()
-            if state.snapshot.data:
-                machine.restore(state.snapshot.data)
-        member = Member(raft, machine, disk, self._lives)
-        member.probe_due = self.now + int(chance.random() * self.options.probe_interval)
-        member.snapshot_due = self.now + self.options.snapshot_interval
-        member.reckon_due()
-        return member
+        return started(
+            name,
+            disk,
+            options=self.options,
+            chance=chance,
+            now=self.now,
+            life=self._lives,
+            machine=restored(disk, self._machine()) if machine is None else machine,
+            applied=applied,
+        )
 
     def _review_members(self) -> None:
         """Start who is named in a log and not there; stop and wipe who is there and wanted by nobody.

@@ -97,7 +97,8 @@ class _Front:
     async def until_there_is_room(self) -> None:
         """Wait for the handshakes that are under way, if they are many; for `HANDSHAKE_PATIENCE` at most."""
         if self._shaking >= HANDSHAKES_AT_ONCE:
-            self._shaken = trio.Event()
+            if self._shaken.is_set():  # else another listener waits for it already
+                self._shaken = trio.Event()
             with trio.move_on_after(HANDSHAKE_PATIENCE):
                 await self._shaken.wait()
 
