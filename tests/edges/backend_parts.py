@@ -24,7 +24,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config import EtcdConfig, HistoryConfig
 from heliosd.durable import LoggedEvent
-from heliosd.errors import Conflict
+from heliosd.errors import Conflict, NoLeader
 from heliosd.events import Happened, MetricsMoved, News, Provisional, Renumbered, Stamped
 from heliosd.messages import of_event
 
@@ -138,13 +138,14 @@ T = TypeVar("T")
 
 
 async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -> T:
-    """etcd changes its members only once all of them have been there for five seconds."""
+    """etcd changes its members only once all of them have been there for five seconds, and under a leader, whom a
+    new member or a busy machine may cost it for a moment: what answers 503 is asked again."""
     with trio.fail_after(seconds):
         while True:
             try:
                 return await change()
-            except Conflict as conflict:
-                if "5 s" not in conflict.message:
+            except (Conflict, NoLeader) as refused:
+                if isinstance(refused, Conflict) and "5 s" not in refused.message:
                     raise
                 await trio.sleep(0.3)  # etcd tells nobody when it would agree: it can only be asked again
 
