@@ -9,8 +9,8 @@ from pathlib import Path
 
 import trio
 
-from heliosd.durable import Change, EventsLogged, LoggedEvent
-from heliosd.store import Store
+from heliosd.store.changes import Change, EventsLogged, LoggedEvent
+from heliosd.store.store import Store
 
 ROUNDS = 500
 GROUP = 50

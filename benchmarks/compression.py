@@ -27,12 +27,12 @@ import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
 
-from heliosd.auth.identity import Grounds, Identity
+from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.hub import fanout
-from heliosd.hub.audience import Audience
-from heliosd.hub.client import Client
-from heliosd.message import Kind, Message
-from heliosd.subscription import Topic
+from heliosd.hub.client import HubClient
+from heliosd.hub.recipients import Recipients
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import Topic
 from heliosd.websocket.plain import PlainStream
 
 from .process import ServerFailed, Task
@@ -115,7 +115,7 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     costs: dict[bool, list[float]] = {False: [], True: []}
     forgetful = bytearray(_CACHE_BYTES)
     with ExitStack() as open_sockets:
-        audience, readers = Audience(), []
+        audience, readers = Recipients(), []
         listener = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
         for serial in range(count):
             reader = open_sockets.enter_context(socket.create_connection(listener.getsockname()))
@@ -136,7 +136,7 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     return costs[False], costs[True]
 
 
-async def _broadcast(audience: Audience, message: Message, *, deflate: bool) -> float:
+async def _broadcast(audience: Recipients, message: OutgoingMessage, *, deflate: bool) -> float:
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
     for unfinished in fanout.broadcast(audience, [message], frame):
@@ -144,11 +144,11 @@ async def _broadcast(audience: Audience, message: Message, *, deflate: bool) -> 
     return (time.process_time_ns() - started) / 1000
 
 
-def _message(payload: bytes) -> Message:
-    return Message("status_update", Kind.VALUE, Topic.STATUS, payload)
+def _message(payload: bytes) -> OutgoingMessage:
+    return OutgoingMessage("status_update", Kind.VALUE, Topic.STATUS, payload)
 
 
-def _client(serial: int, outlet: PlainStream) -> Client:
+def _client(serial: int, outlet: PlainStream) -> HubClient:
     identity = Identity(
         user_id="viewer",
         roles=(),
@@ -156,9 +156,9 @@ def _client(serial: int, outlet: PlainStream) -> Client:
         jti="",
         issued_at=0.0,
         expires_at=0.0,
-        grounds=Grounds(issuer="", audience="", key="", password=""),
+        grounds=TokenOrigin(issuer="", audience="", key="", password=""),
     )
-    return Client(
+    return HubClient(
         serial=serial,
         client_id=str(serial),
         identity=identity,

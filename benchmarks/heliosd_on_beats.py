@@ -15,10 +15,11 @@ from math import inf
 
 import trio
 
-from heliosd import broadcaster, daemon, loop_lag
 from heliosd.cli.main import main
-from heliosd.config import Settings
-from heliosd.hub.inbox import Beat, Item
+from heliosd.config.model import Settings
+from heliosd.daemon import loop_lag, ticker
+from heliosd.daemon import main as daemon
+from heliosd.hub.inbox import HubItem, Tick
 
 MAX_BEATS = 64
 FLOOD_SECONDS = 0.09
@@ -26,12 +27,12 @@ FLOOD_SECONDS = 0.09
 LAG_SECONDS = 0.005
 
 
-async def broadcast(settings: Settings, hub: trio.MemorySendChannel[Item]) -> None:
+async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
     """In place of `heliosd.broadcaster.broadcast`."""
     beats = int(os.environ["BENCH_BEATS"])
     os.set_blocking(beats, False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(broadcaster.broadcast, settings, hub)
+        nursery.start_soon(ticker.broadcast, settings, hub)
         await trio.lowlevel.wait_readable(beats)
         nursery.cancel_scope.cancel()
     seldom = loop_lag.INTERVAL_SECONDS
@@ -46,9 +47,9 @@ async def broadcast(settings: Settings, hub: trio.MemorySendChannel[Item]) -> No
             return
         for _ in due:
             try:
-                hub.send_nowait(Beat.STATUS)
+                hub.send_nowait(Tick.STATUS)
             except trio.WouldBlock:
-                await hub.send(Beat.STATUS)
+                await hub.send(Tick.STATUS)
 
 
 if __name__ == "__main__":

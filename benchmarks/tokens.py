@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 from heliosd.auth.access import Access
-from heliosd.auth.accounts import load_signing_keys
-from heliosd.config import Settings
-from heliosd.config_file import data_directory, load
+from heliosd.auth.first_start import load_signing_keys
+from heliosd.config.loader import data_directory, load
+from heliosd.config.model import Settings
 
 
 def write_tokens(path: Path, config_path: Path, user: str, count: int) -> None:

@@ -34,7 +34,7 @@ class HeliosError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
+class ConfigProblem:
     """One mistake in a configuration file: `key` is its path such as `websocket.send_buffer`."""
 
     key: str
@@ -47,7 +47,7 @@ class Problem:
 class ConfigError(HeliosError):
     """A configuration that cannot be used; `problems` holds every mistake found, never just the first."""
 
-    def __init__(self, problems: tuple[Problem, ...]) -> None:
+    def __init__(self, problems: tuple[ConfigProblem, ...]) -> None:
         super().__init__("; ".join(map(str, problems)))
         self.problems = problems
 

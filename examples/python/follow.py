@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from heliosd.client import Cursor, Disconnected, Gap, Message, Password, open_client
+from heliosd.client.client import Cursor, Disconnected, Gap, Message, Password, open_client
 
 CURSOR = Path(os.environ.get("FOLLOW_CURSOR", "follow.cursor"))
 

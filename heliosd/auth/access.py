@@ -10,15 +10,17 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-from ..config import Settings, UserConfig
-from ..durable import TokenRevoked
-from ..errors import Forbidden, Invalid, Unauthenticated
-from . import outside, passwords, rbac, tokens
-from .identity import Grounds, Identity, Issued
-from .outside import OutsideKeys
+from heliosd.config import permissions
+from heliosd.config.model import Settings, UserConfig
+from heliosd.errors import Forbidden, Invalid, Unauthenticated
+from heliosd.store.changes import TokenRevoked
+
+from . import external_issuer, passwords, tokens
+from .external_issuer import IssuerKeys
+from .identity import Identity, Issued, TokenOrigin
 from .signing_keys import KeyRing
+from .token_cache import TokenCache
 from .tokens import Claims
-from .verified import VerifiedTokens
 
 __all__ = ["Access", "Identity", "Issued"]
 
@@ -44,11 +46,11 @@ class Access:
     ) -> None:
         self._settings = settings
         self.keys = keys
-        self.outside_keys = OutsideKeys()
+        self.outside_keys = IssuerKeys()
         self.revoked = revoked
         self.admin = admin
         self._expired: dict[str, None] = {}
-        self._verified_tokens = VerifiedTokens()
+        self._verified_tokens = TokenCache()
 
     def user(self, name: str) -> UserConfig | None:
         """The user of that name as configured now."""
@@ -88,7 +90,7 @@ class Access:
         auth = self._settings.current.auth
         return bool(auth.jwks_url) and tokens.claimed_issuer(token) == auth.jwks_issuer
 
-    def refreshed(self, identity: Identity, now: float, needed: str = rbac.WATCH) -> Identity:
+    def refreshed(self, identity: Identity, now: float, needed: str = permissions.WATCH) -> Identity:
         """The same identity with the rights of this moment: for a connection that stays open.
 
         Raises `Unauthenticated` once the token has expired, was revoked, or would not be accepted any more (another
@@ -97,12 +99,12 @@ class Access:
         if identity.expires_at <= now or identity.jti in self.revoked:
             raise Unauthenticated("Invalid token")
         roles = self._present_roles(identity, needed)
-        permissions = self._permissions(roles)
-        if not rbac.may(permissions, needed):
+        granted = self._permissions(roles)
+        if not permissions.may(granted, needed):
             raise Forbidden(needed)
-        if (roles, permissions) == (identity.roles, identity.permissions):
+        if (roles, granted) == (identity.roles, identity.permissions):
             return identity
-        return replace(identity, roles=roles, permissions=permissions)
+        return replace(identity, roles=roles, permissions=granted)
 
     def expire(self, jti: str) -> None:
         """From now on the token with this `jti` does not hold, whatever the wall clock says.
@@ -165,8 +167,8 @@ class Access:
         auth = self._settings.current.auth
         if not self.is_outside(token):
             return tokens.verify(token, self.keys, issuer=auth.issuer, now=now, audience=auth.audience)
-        known = self.outside_keys if self.outside_keys.url == auth.jwks_url else OutsideKeys()
-        return outside.verify(
+        known = self.outside_keys if self.outside_keys.url == auth.jwks_url else IssuerKeys()
+        return external_issuer.verify(
             token,
             known,
             issuer=auth.jwks_issuer,
@@ -198,7 +200,7 @@ class Access:
             jti=claims.jti,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
-            grounds=Grounds(
+            grounds=TokenOrigin(
                 issuer=issuer,
                 audience=self._settings.current.auth.audience,
                 key=claims.key,
@@ -207,7 +209,7 @@ class Access:
         )
 
     def _permissions(self, roles: Iterable[str]) -> frozenset[str]:
-        return rbac.permissions_of(roles, self._settings.current.auth.roles)
+        return permissions.permissions_of(roles, self._settings.current.auth.roles)
 
     def _users(self) -> tuple[UserConfig, ...]:
         configured = self._settings.current.auth.users

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from . import rbac
+from heliosd.config import permissions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grounds:
+class TokenOrigin:
     """On what a token was accepted, so that an open connection can be asked whether it still would be."""
 
     issuer: str
@@ -29,11 +29,11 @@ class Identity:
     jti: str
     issued_at: float
     expires_at: float
-    grounds: Grounds = field(repr=False)
+    grounds: TokenOrigin = field(repr=False)
 
     def may(self, permission: str) -> bool:
         """Whether this user has that permission (or `admin:*`)."""
-        return rbac.may(self.permissions, permission)
+        return permissions.may(self.permissions, permission)
 
     def is_same_user(self, other: Identity) -> bool:
         """Whether both are one user. The same name from two issuers is two."""

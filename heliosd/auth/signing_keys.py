@@ -12,7 +12,7 @@ import hmac
 import jwt
 from jwt.algorithms import HMACAlgorithm
 
-from ..errors import KeyUnusable
+from heliosd.errors import KeyUnusable
 
 ALGORITHM = "HS256"
 MIN_KEY_BYTES = 32

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict, deque
 
-from ..config import Settings
+from heliosd.config.model import Settings
 
 WINDOW_SECONDS = 60.0
 _BY_ADDRESS = 10

@@ -8,7 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 
-from ..clock import Instant
+from heliosd.clock import Instant
+
 from .identity import Identity
 
 TICKET_SECONDS = 30.0

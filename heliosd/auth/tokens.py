@@ -17,7 +17,8 @@ from typing import Any, NoReturn
 
 import jwt
 
-from ..errors import Unauthenticated
+from heliosd.errors import Unauthenticated
+
 from .signing_keys import ALGORITHM, KeyRing
 
 MAX_TOKEN_BYTES = 8192

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from ..config_file import load
-from ..errors import ConfigError
-from ..referenced_files import problems_with_files
+from heliosd.config.loader import load
+from heliosd.daemon.referenced_files import problems_with_files
+from heliosd.errors import ConfigError
+
 from .exits import OK, WRONG
 
 

@@ -17,6 +17,6 @@ class Usage(Exception):
     """The command was used wrongly; the text says how."""
 
 
-def complain(message: str) -> None:
+def print_error(message: str) -> None:
     """One line on standard error."""
     print(f"heliosd: {message}", file=sys.stderr)

@@ -6,7 +6,8 @@ import argparse
 import getpass
 import sys
 
-from ..auth.passwords import MAX_PASSWORD_BYTES, hash_password
+from heliosd.auth.passwords import MAX_PASSWORD_BYTES, hash_password
+
 from .exits import OK, Usage
 
 

@@ -12,11 +12,12 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from .. import __version__
-from ..config_values import MAX_SECONDS, Wrong, duration
-from ..errors import ConfigError, HeliosError
+from heliosd import __version__
+from heliosd.config.values import MAX_SECONDS, InvalidValue, duration
+from heliosd.errors import ConfigError, HeliosError
+
 from . import check_config, hash_password, options, serve, token
-from .exits import FAILED, INTERRUPTED, WRONG, Usage, complain
+from .exits import FAILED, INTERRUPTED, WRONG, Usage, print_error
 
 Command = Callable[[argparse.Namespace], int]
 
@@ -32,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         return command(chosen)
     except ConfigError as error:
         for problem in error.problems:
-            complain(f"{chosen.config}: {problem}")
+            print_error(f"{chosen.config}: {problem}")
         return WRONG
     except Usage as error:
-        complain(str(error))
+        print_error(str(error))
         return WRONG
     except HeliosError as error:
-        complain(str(error))
+        print_error(str(error))
         return FAILED
     except BrokenPipeError:
         # Whoever read our output has left. Python would complain again when it flushes at the end.
@@ -88,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _watch(chosen: argparse.Namespace) -> int:
     # As for `serve`: the other commands are not to wait for what it imports.
-    from . import watch  # noqa: PLC0415
+    from . import watch
 
     return watch.run(chosen)
 
@@ -96,7 +97,7 @@ def _watch(chosen: argparse.Namespace) -> int:
 def _ttl(text: str) -> float:
     try:
         seconds = float(text) if text.isascii() and text.isdecimal() else duration(text)
-    except Wrong as error:
+    except InvalidValue as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     if not 1 <= seconds <= MAX_SECONDS:
         raise argparse.ArgumentTypeError("must be from 1 second to 100 years")

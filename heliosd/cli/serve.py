@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..config_file import load
-from ..errors import ConfigError
-from ..referenced_files import problems_with_files
+from heliosd.config.loader import load
+from heliosd.daemon.referenced_files import problems_with_files
+from heliosd.errors import ConfigError
 
 
 def run(options: argparse.Namespace) -> int:
@@ -14,6 +14,6 @@ def run(options: argparse.Namespace) -> int:
     if problems := problems_with_files(config):
         raise ConfigError(problems)
     # Only here: the other commands need neither the web nor Trio, and start in a third of the time.
-    from ..daemon import serve  # noqa: PLC0415
+    from heliosd.daemon.main import serve
 
     return serve(options.config, config)

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import trio
 
-from ..client_http import Credentials, Password, TokenSource, place_of
+from heliosd.client.http_api import Credentials, Password, TokenSource, parse_server_url
+
 from .exits import Usage
 from .options import DEFAULT_URL
 
@@ -30,7 +31,7 @@ def target_of(options: argparse.Namespace, environment: Mapping[str, str] = os.e
     """What the options say, then the environment, then the user at the terminal. Raises `Usage`."""
     url = options.url or environment.get("HELIOSD_URL") or DEFAULT_URL
     try:
-        place_of(url)
+        parse_server_url(url)
     except ValueError as wrong:
         raise Usage(f"--url: {wrong}") from None
     return Target(url, _credentials(options, environment))

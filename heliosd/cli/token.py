@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import time
 
-from ..auth.access import Access
-from ..auth.accounts import kept_admin, load_signing_keys
-from ..config import Settings
-from ..config_file import data_directory, load
+from heliosd.auth.access import Access
+from heliosd.auth.first_start import kept_admin, load_signing_keys
+from heliosd.config.loader import data_directory, load
+from heliosd.config.model import Settings
+
 from .exits import OK, Usage
 
 

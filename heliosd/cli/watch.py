@@ -14,20 +14,21 @@ import time
 import msgspec
 import trio
 
-from ..client import Client, Connected, Disconnected, FollowingEnded, Gap, Item, open_client
-from ..client_socket import sole_error
-from ..clock import rfc3339
-from ..following import cursor_text, parse_cursor
-from ..history import Cursor
-from ..narrowing import BadSubscription
-from ..subscription import Subscription
-from .exits import INTERRUPTED, OK, Usage, complain
-from .paper import Paper, coloured, printable, standard_output
+from heliosd.client.client import Client, Connected, Disconnected, FollowingEnded, Gap, Item, open_client
+from heliosd.client.resume import cursor_text, parse_cursor
+from heliosd.client.websocket import sole_error
+from heliosd.clock import rfc3339
+from heliosd.protocol.filters import BadSubscription
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.subscription import Subscription
+
+from .event_format import EventFormatter
+from .exits import INTERRUPTED, OK, Usage, print_error
+from .output import Output, coloured, printable, standard_output
 from .target import Target, target_of
-from .telling import Teller
 
 
-class _Line(msgspec.Struct, frozen=True):
+class _JsonLine(msgspec.Struct, frozen=True):
     type: str
     timestamp: str
     data: dict[str, object]
@@ -73,7 +74,7 @@ class _Watch:
         self._since = since
         self._as_json = as_json
         self._client: Client | None = None
-        self._teller = Teller(types, colour=coloured(sys.stdout))
+        self._teller = EventFormatter(types, colour=coloured(sys.stdout))
         self._lost = False
 
     async def run(self) -> None:
@@ -93,14 +94,14 @@ class _Watch:
                 else:
                     await self._show(paper, item)
 
-    async def _show(self, paper: Paper, item: Item) -> None:
+    async def _show(self, paper: Output, item: Item) -> None:
         match item:
             case Connected():
-                complain(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")
+                print_error(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")
                 self._lost = False
             case Disconnected():
                 self._lost = True
-                complain(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
+                print_error(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
             case _:
                 lines = self._teller.lines(item, rfc3339(time.time()))
                 if text := "".join(f"{line}\n" for line in lines):
@@ -109,16 +110,16 @@ class _Watch:
     def say_where_it_stopped(self) -> None:
         cursor = None if self._client is None else self._client.cursor
         if cursor is not None and not self._as_json:
-            complain(f"stopped; --since {cursor_text(cursor)} goes on from here")
+            print_error(f"stopped; --since {cursor_text(cursor)} goes on from here")
 
 
 def json_line(item: Item, now: str) -> str:
     """One item as one line of JSON, with its end. `now` is RFC 3339."""
     match item:
         case Connected():
-            line = _Line("connected", now, {"url": item.url})
+            line = _JsonLine("connected", now, {"url": item.url})
         case Disconnected():
-            line = _Line(
+            line = _JsonLine(
                 "disconnected",
                 now,
                 {"reason": item.reason, "code": item.code, "retry_in": round(item.retry_in, 3)},
@@ -130,7 +131,7 @@ def json_line(item: Item, now: str) -> str:
                 "reason": item.reason,
             }
             data |= {"epoch": item.epoch, "previous_epoch": item.previous_epoch}
-            line = _Line("gap", now, data)
+            line = _JsonLine("gap", now, data)
         case _:
             raw = item.raw or ""
             # Between the parts of a JSON text a line end means nothing.

@@ -11,11 +11,12 @@ from typing import Protocol
 
 import trio
 
-from ..events import News
+from heliosd.protocol.events import BackendItem
+from heliosd.protocol.views.status import ClusterStatus
+
 from .custom_metrics import MetricCommand, MetricSet
 from .latency import LatencyTracker
 from .snapshots import SnapshotRecord, SnapshotTracker
-from .status import ClusterStatus
 from .uptime import UptimeTracker
 
 
@@ -99,6 +100,6 @@ class Backend(Protocol):
         seconds). Returns once they can, or soon after it was tried: it is tried until it succeeds."""
         ...
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[News]]:
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
         """All that happens from here on, in order. A full channel makes the backend wait: nothing is dropped."""
         ...

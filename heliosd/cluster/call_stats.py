@@ -14,7 +14,7 @@ from itertools import chain
 
 from msgspec import UNSET, Struct, UnsetType
 
-from ..histogram import Histogram
+from heliosd.histogram import Histogram
 
 SAMPLES_KEPT = 100
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
@@ -40,7 +40,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     last_error_unix: int | UnsetType = UNSET
 
 
-class Calls:
+class CallRecord:
     """Calls of one kind to one peer."""
 
     __slots__ = (
@@ -89,7 +89,7 @@ def _milliseconds(seconds: float) -> float:
     return round(seconds * 1000, 3)
 
 
-def stats_of(calls: Sequence[Calls]) -> Stats:
+def stats_of(calls: Sequence[CallRecord]) -> Stats:
     """STATS of all these calls together; `last_value_ms` is the one answered last."""
     ascending = sorted(chain.from_iterable(each.samples for each in calls))
     count = len(ascending)
@@ -116,7 +116,7 @@ def stats_of(calls: Sequence[Calls]) -> Stats:
     )
 
 
-def error_rate(calls: Sequence[Calls]) -> float:
+def error_rate(calls: Sequence[CallRecord]) -> float:
     """The share of these calls that failed, since the start or the last reset; 0 without calls."""
     errors = sum(each.errors_since_reset for each in calls)
     total = errors + sum(each.ok_since_reset for each in calls)

@@ -17,8 +17,9 @@ from itertools import accumulate
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..clock import rfc3339
-from ..errors import Conflict, Invalid, NotFound
+from heliosd.clock import rfc3339
+from heliosd.errors import Conflict, Invalid, NotFound
+
 from .metric_commands import (
     DEFAULT_BUCKETS,
     HISTOGRAM_SUFFIXES,
@@ -35,13 +36,13 @@ from .metric_commands import (
 )
 
 __all__ = [
-    "Applied",
     "CustomMetricsReport",
     "DeleteMetric",
     "MetricCommand",
     "MetricSet",
     "MetricType",
     "MetricView",
+    "MetricsApplied",
     "RegisterMetric",
     "ResetMetrics",
     "UpdateMetric",
@@ -81,7 +82,7 @@ class CustomMetricsReport(Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
+class MetricsApplied:
     """What a command changed: `defined` came (or, None, went), `moved` has a new value."""
 
     defined: dict[str, MetricView | None] = field(default_factory=dict)
@@ -158,7 +159,7 @@ class MetricSet:
     def __contains__(self, name: object) -> bool:
         return name in self._metrics
 
-    def apply(self, command: MetricCommand) -> Applied:
+    def apply(self, command: MetricCommand) -> MetricsApplied:
         """Carry out one committed command.
 
         Raises `Invalid` (its field says which part), `NotFound` (field `name`) or `Conflict` (the name exists, or
@@ -168,17 +169,17 @@ class MetricSet:
         match command:
             case RegisterMetric():
                 metric = self._metrics[command.name] = _new(command)
-                return Applied(defined={command.name: metric.view()})
+                return MetricsApplied(defined={command.name: metric.view()})
             case UpdateMetric():
                 metric = self._metrics[command.name] = _updated(self._metrics[command.name], command)
-                return Applied(moved={command.name: metric.view()})
+                return MetricsApplied(moved={command.name: metric.view()})
             case DeleteMetric():
                 del self._metrics[command.name]
-                return Applied(defined={command.name: None})
+                return MetricsApplied(defined={command.name: None})
             case ResetMetrics():
                 gone = dict.fromkeys(self._metrics)
                 self._metrics.clear()
-                return Applied(defined=dict(gone))
+                return MetricsApplied(defined=dict(gone))
 
     def check(self, command: MetricCommand) -> None:
         """Raise what `apply` would raise now; changes nothing."""

@@ -11,11 +11,19 @@ from typing import Literal, NamedTuple, get_args
 
 from msgspec import UNSET, structs
 
-from ..clock import Instant, rfc3339
-from ..errors import NotFound
-from ..histogram import Histogram
-from .call_stats import Calls, Stats, error_rate, stats_of
-from .latency_views import ClusterHealth, HealthSummary, KindStats, LatencyReport, PeerLatency, PeerReport
+from heliosd.clock import Instant, rfc3339
+from heliosd.errors import NotFound
+from heliosd.histogram import Histogram
+from heliosd.protocol.views.latency import (
+    ClusterHealth,
+    HealthSummary,
+    KindStats,
+    LatencyReport,
+    PeerLatency,
+    PeerReport,
+)
+
+from .call_stats import CallRecord, Stats, error_rate, stats_of
 
 __all__ = [
     "KINDS",
@@ -53,7 +61,7 @@ class _Peer:
 
     def __init__(self, address: str, now: Instant) -> None:
         self.address = address
-        self.calls: dict[RpcKind, Calls] = {kind: Calls() for kind in KINDS}
+        self.calls: dict[RpcKind, CallRecord] = {kind: CallRecord() for kind in KINDS}
         self.heard = now.mono
         self.last_contact: float | None = None
         self.errors_in_row = 0
@@ -246,7 +254,7 @@ class LatencyTracker:
             raise NotFound("Unknown peer", field="peer_id") from None
 
 
-def _all_calls(peers: Iterable[_Peer]) -> list[Calls]:
+def _all_calls(peers: Iterable[_Peer]) -> list[CallRecord]:
     return [calls for peer in peers for calls in peer.calls.values()]
 
 

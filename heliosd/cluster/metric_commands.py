@@ -14,7 +14,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from ..errors import Invalid
+from heliosd.errors import Invalid
 
 MetricType = Literal["counter", "gauge", "histogram"]
 

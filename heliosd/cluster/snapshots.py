@@ -14,9 +14,9 @@ from typing import Literal
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from ..clock import Instant, duration_text, rfc3339
-from ..durable import Change, RecordAdded, RecordsCleared, Saved, ValueSet
-from .snapshot_views import SnapshotEvent, SnapshotHistory, SnapshotRecord, SnapshotReport
+from heliosd.clock import Instant, duration_text, rfc3339
+from heliosd.protocol.views.snapshots import SnapshotEvent, SnapshotHistory, SnapshotRecord, SnapshotReport
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 
 __all__ = [
     "SnapshotEvent",

@@ -12,23 +12,8 @@ from itertools import islice
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from ..clock import Instant, duration_text, rfc3339
-from ..durable import Change, RecordAdded, RecordsCleared, Saved
-from ..raft.roles import Role
-from .uptime_record import (
-    EVENT_KIND,
-    EVENTS_KEPT,
-    SESSION_KIND,
-    SESSIONS_KEPT,
-    Session,
-    Totals,
-    load_events,
-    load_sessions,
-    load_totals,
-    percentage,
-    uptime_percentage,
-)
-from .uptime_views import (
+from heliosd.clock import Instant, duration_text, rfc3339
+from heliosd.protocol.views.uptime import (
     CurrentSession,
     EventType,
     Historical,
@@ -38,6 +23,22 @@ from .uptime_views import (
     UptimeHistory,
     UptimeReport,
     UptimeStats,
+)
+from heliosd.raft.roles import Role
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved
+
+from .uptime_record import (
+    EVENT_KIND,
+    EVENTS_KEPT,
+    SESSION_KIND,
+    SESSIONS_KEPT,
+    Totals,
+    UptimeSession,
+    load_events,
+    load_sessions,
+    load_totals,
+    percentage,
+    uptime_percentage,
 )
 
 __all__ = ["UptimeHistory", "UptimeReport", "UptimeStats", "UptimeTracker"]
@@ -57,7 +58,7 @@ class UptimeTracker:
         self._totals = load_totals(saved)
         self._past = deque(load_sessions(saved), maxlen=SESSIONS_KEPT)
         self._events = deque(load_events(saved), maxlen=EVENTS_KEPT)
-        self._session: Session | None = None
+        self._session: UptimeSession | None = None
         self._started_mono = 0.0
         self._counted_mono = 0.0
         """Up to here the time is in the totals of its role."""
@@ -83,7 +84,7 @@ class UptimeTracker:
         totals.downtime += down_before
         totals.sessions += 1
         totals.last_session_key += 1
-        self._session = Session(
+        self._session = UptimeSession(
             key=totals.last_session_key,
             id=f"{self._node_id}-{int(now.wall * 1000)}-{totals.last_session_key}",
             start=now.wall,
@@ -100,7 +101,7 @@ class UptimeTracker:
         changes += self._tell("start", now.wall, reason=reason)
         return [*changes, *self._standing()]
 
-    def _bury(self, crashed: Session, totals: Totals) -> list[Change]:
+    def _bury(self, crashed: UptimeSession, totals: Totals) -> list[Change]:
         crashed.end, crashed.end_reason = crashed.last_alive, "crash"
         totals.crashes += 1
         totals.ended_uptime += crashed.duration
@@ -239,7 +240,7 @@ class UptimeTracker:
         """The current session's length, e.g. `2h15m30s`."""
         return duration_text(self._advance(now)[1].duration)
 
-    def _advance(self, now: Instant) -> tuple[Totals, Session]:
+    def _advance(self, now: Instant) -> tuple[Totals, UptimeSession]:
         """Count the time up to now, unless the session has ended."""
         totals, session = self._totals, self._session
         assert totals is not None, "start comes first"

@@ -12,10 +12,10 @@ from collections.abc import Iterable
 import msgspec
 from msgspec import Struct
 
-from ..clock import rfc3339
-from ..durable import Change, RecordAdded, Saved, ValueSet
-from ..raft.roles import Role
-from .uptime_views import SessionView, UptimeEvent
+from heliosd.clock import rfc3339
+from heliosd.protocol.views.uptime import SessionView, UptimeEvent
+from heliosd.raft.roles import Role
+from heliosd.store.changes import Change, RecordAdded, Saved, ValueSet
 
 EVENT_KIND = "uptime_event"
 EVENTS_KEPT = 10_000
@@ -26,7 +26,7 @@ TERMS_KEPT = 100
 """The newest terms of a session: a session that flaps for weeks must not grow a record without bound."""
 
 
-class Session(Struct, kw_only=True):
+class UptimeSession(Struct, kw_only=True):
     """One run of the daemon, as stored."""
 
     key: int
@@ -117,15 +117,15 @@ def load_totals(saved: Saved) -> Totals | None:
     return None if body is None else msgspec.json.decode(body, type=Totals)
 
 
-def load_sessions(saved: Saved) -> list[Session]:
-    return [msgspec.json.decode(body, type=Session) for body in saved.records.get(SESSION_KIND, ())]
+def load_sessions(saved: Saved) -> list[UptimeSession]:
+    return [msgspec.json.decode(body, type=UptimeSession) for body in saved.records.get(SESSION_KIND, ())]
 
 
 def load_events(saved: Saved) -> list[UptimeEvent]:
     return [msgspec.json.decode(body, type=UptimeEvent) for body in saved.records.get(EVENT_KIND, ())]
 
 
-def uptime_percentage(newest_first: Iterable[Session], window: float) -> float:
+def uptime_percentage(newest_first: Iterable[UptimeSession], window: float) -> float:
     """How much of the last `window` seconds these sessions cover, 0..100.
 
     Walks back from now over sessions and the gaps before them; a history shorter than the window counts from its

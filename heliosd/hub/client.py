@@ -9,19 +9,20 @@ from typing import TYPE_CHECKING, Protocol
 
 import trio
 
-from ..auth.identity import Identity
-from ..clock import rfc3339
-from ..message import Kind, Message
-from ..subscription import TO_EVERYTHING, Subscription
-from ..websocket.frames import close_frame
-from .goodbye import Goodbye
-from .mailbox import Mailbox
-from .outlet import Outlet
-from .rate import Bucket
-from .roster import ClientView, Transport
+from heliosd.auth.identity import Identity
+from heliosd.clock import rfc3339
+from heliosd.protocol.close_codes import CloseReason
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
+from heliosd.websocket.frames import close_frame
+
+from .client_view import ClientView, TransportName
+from .send_queue import SendQueue
+from .token_bucket import TokenBucket
+from .transport import Transport
 
 if TYPE_CHECKING:
-    from .audience import Audience
+    from .recipients import Recipients
 
 BATCH_BYTES = 64 * 1024
 """How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
@@ -30,7 +31,7 @@ trickle of bytes does not pass for a client that keeps up."""
 LINGER_SECONDS = 1.0
 """How long a client may take to answer a close frame before its connection is cut."""
 
-ASIDE = -1
+NOT_READY = -1
 """The place of a client that is not among the ready ones."""
 
 
@@ -57,7 +58,7 @@ class Reading(Protocol):
         """The close frame is on the wire: the client has `LINGER_SECONDS` to answer it."""
 
 
-class Client:
+class HubClient:
     """A connected client. All methods are synchronous, so each is one step for everybody else.
 
     `behind` is true from the moment something had to wait until a write pump has emptied the queue; while it is
@@ -104,11 +105,11 @@ class Client:
         identity: Identity,
         address: str,
         since: float,
-        outlet: Outlet,
+        outlet: Transport,
         send_buffer: int,
         subscription: Subscription = TO_EVERYTHING,
         deflates: bool = False,
-        transport: Transport = "websocket",
+        transport: TransportName = "websocket",
     ) -> None:
         self.serial = serial
         """Counts connections since the daemon's start; spreads the pings."""
@@ -122,13 +123,13 @@ class Client:
         self.subscription = subscription
         self.deflates = deflates
         """It took compression."""
-        self.transport: Transport = transport
-        self.audience: Audience | None = None
+        self.transport: TransportName = transport
+        self.audience: Recipients | None = None
         """Those who get the same bytes, once it has joined; it keeps `place`."""
-        self.place = ASIDE
+        self.place = NOT_READY
         """Where it stands among the ready ones of its audience."""
-        self._mailbox: Mailbox | None = None
-        self.replay: deque[Message] | None = None
+        self._mailbox: SendQueue | None = None
+        self.replay: deque[OutgoingMessage] | None = None
         """What it missed, ahead of the queue and outside of the queue's limits."""
         self.rest: bytes | memoryview = b""
         """The end of a frame whose beginning is on the wire: it goes before anything else."""
@@ -139,22 +140,22 @@ class Client:
         """It has been told of its token's end."""
         self.next_due = 0
         """By this number `Rights` knows what comes next for its token."""
-        self.goodbye: Goodbye | None = None
+        self.goodbye: CloseReason | None = None
         """Set once the connection is ending; nothing is delivered after it."""
         self.reader: Reading | None = None
         self.heard = 0.0
         """When something last came from it, in Trio's seconds."""
         self.waker: Callable[[], None] | None = None
         """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
-        self.bucket: Bucket | None = None
+        self.bucket: TokenBucket | None = None
         self._sent = 0
         self.dropped = 0
 
     @property
-    def mailbox(self) -> Mailbox:
+    def mailbox(self) -> SendQueue:
         """What waits for it."""
         if self._mailbox is None:
-            self._mailbox = Mailbox(self.send_buffer)
+            self._mailbox = SendQueue(self.send_buffer)
         return self._mailbox
 
     @property
@@ -179,7 +180,7 @@ class Client:
     def takes(self, now: float, per_second: float, burst: int) -> bool:
         """Whether a message from it is within the rate, of which it is counted. See `Bucket.allows`."""
         if self.bucket is None:
-            self.bucket = Bucket()
+            self.bucket = TokenBucket()
         return self.bucket.allows(now, per_second, burst)
 
     @property
@@ -187,16 +188,16 @@ class Client:
         """A frame may be written to its socket right away."""
         return not (self.behind or self.held) and self.goodbye is None
 
-    def frame_of(self, message: Message) -> bytes:
+    def frame_of(self, message: OutgoingMessage) -> bytes:
         """The message in the form that this client agreed to."""
         return message.deflated if self.deflates else message.frame
 
-    def begin(self, greeting: bytes, message: Message) -> Delivery:
+    def begin(self, greeting: bytes, message: OutgoingMessage) -> Delivery:
         """Write the first message, and before it what the connection itself has to say first, in one."""
         self._sent += 1
         return self._write(greeting + self.frame_of(message))
 
-    def deliver(self, message: Message) -> Delivery:
+    def deliver(self, message: OutgoingMessage) -> Delivery:
         """Write `message` now if nothing waits, else queue it."""
         if self.goodbye is not None:
             return Delivery.GONE
@@ -205,7 +206,9 @@ class Client:
         self._sent += 1
         return self._write(self.frame_of(message))
 
-    def deliver_all(self, messages: Sequence[Message], frames: bytes) -> tuple[Delivery, Sequence[Message]]:
+    def deliver_all(
+        self, messages: Sequence[OutgoingMessage], frames: bytes
+    ) -> tuple[Delivery, Sequence[OutgoingMessage]]:
         """Deliver one after the other, as far as they fit; returns what became of the last, and those that did
         not fit. `frames` are the messages joined, in the form that this client agreed to."""
         if self.ready and self.waker is None:
@@ -220,7 +223,7 @@ class Client:
                 outcome = delivery
         return outcome, ()
 
-    def deliver_replay(self, messages: Iterable[Message]) -> Delivery:
+    def deliver_replay(self, messages: Iterable[OutgoingMessage]) -> Delivery:
         """Give a client that has just joined what it missed. It does not count against the queue."""
         assert not self.behind
         self.replay = deque(messages)
@@ -255,9 +258,9 @@ class Client:
             or self.outlet.pending
         )
 
-    def take(self) -> Message | None:
+    def take(self) -> OutgoingMessage | None:
         """The next message on its way out."""
-        message: Message | None = None
+        message: OutgoingMessage | None = None
         if self.replay and not self.held:
             message = self.replay.popleft()
         elif self._mailbox is not None:
@@ -298,7 +301,7 @@ class Client:
         self.held = False
         self._reconsider()
 
-    def is_ending(self, goodbye: Goodbye) -> None:
+    def is_ending(self, goodbye: CloseReason) -> None:
         """Nothing more is delivered. Only the first goodbye counts."""
         self.goodbye = self.goodbye or goodbye
         self._reconsider()
@@ -309,7 +312,7 @@ class Client:
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def end(self, goodbye: Goodbye, *, flush: bool) -> Delivery:
+    def end(self, goodbye: CloseReason, *, flush: bool) -> Delivery:
         """Send the close frame, behind what waits if `flush`, else instead of it. Only the first call counts."""
         if self.goodbye is not None:
             return Delivery.GONE
@@ -320,7 +323,7 @@ class Client:
             self.dropped += 0 if self._mailbox is None else self._mailbox.clear()
         self.held = False
         if self.behind:
-            self.mailbox.put_last_words(Message.of_frame("close frame", frame))
+            self.mailbox.put_last_words(OutgoingMessage.of_frame("close frame", frame))
             return Delivery.DONE
         delivery = self._write(frame)
         if delivery is Delivery.DONE:
@@ -337,7 +340,7 @@ class Client:
         if self.reader is not None:
             self.reader.hang_up()
 
-    def cut(self, goodbye: Goodbye) -> None:
+    def cut(self, goodbye: CloseReason) -> None:
         """End the connection without a close frame: its socket takes nothing."""
         self.is_ending(goodbye)
         self.replay = self._mailbox = None

@@ -1,186 +1,60 @@
-"""The event log: events get their numbers here, and are on disk before anybody is told.
-
-`recovered: true` is a promise, and this file keeps it. While the store cannot write, events go on under a new
-epoch that lives in memory only; what is on disk is disowned first, so that no later start can take up a
-numbering in which something is missing.
-"""
+"""The hub's event log, whoever numbers the events: this daemon itself (`event_log.py`), or the cluster for all
+its daemons alike (`shared_log.py`)."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-import msgspec
-import trio
-
-from .. import messages
-from ..durable import Change, EventsCleared, EventsLogged, EventsTrimmed, LoggedEvent, Save, Saved, ValueSet
-from ..errors import StoreFull
-from ..events import Event, Stamped
-from ..history import Cursor, History
-from ..message import Message, replayed
-
-HEAD = "events/head"
-"""The stored value: epoch and newest number."""
-RETRY_SECONDS = 1.0
-"""Between attempts to make the log durable again."""
+from heliosd.protocol.events import Event
+from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.message import OutgoingMessage
+from heliosd.store.changes import Change
 
 
-class Vouching(Protocol):
-    """Says of the events on disk, apart from them, that nothing is missing. Works on a full disk, too."""
+class EventLog(Protocol):
+    """What the hub needs of it. Seconds are monotonic, `wall` is Unix time."""
 
-    def vouched(self) -> str:
-        """The epoch that was vouched for; "" = none."""
+    @property
+    def history(self) -> History:
+        """What can be told again. May be another object after each `await`, and after a renumbering."""
         ...
-
-    def vouch(self, epoch: str) -> None:
-        """The events on disk are all events of `epoch`. Raises `StoreFull`."""
-        ...
-
-    def disown(self) -> None:
-        """They are not. Raises `StoreFull` if even that cannot be stored."""
-        ...
-
-
-class _Head(msgspec.Struct, frozen=True):
-    epoch: str
-    seq: int
-
-
-class EventLog:
-    """Numbers events, makes them durable, and keeps the newest for those who come back."""
-
-    def __init__(
-        self,
-        saved: Saved,
-        *,
-        save: Save,
-        vouching: Vouching,
-        max_events: int,
-        max_age: float,
-        new_epoch: Callable[[], str] = lambda: secrets.token_urlsafe(12),
-    ) -> None:
-        self._save = save
-        self._vouching = vouching
-        self._new_epoch = new_epoch
-        self.trouble: str | None = None
-        """Why events are not on disk; None: they are."""
-        self.retry_at = 0.0
-        """While there is trouble: the monotonic second of the next attempt."""
-        self._unstored: list[Change] = []
-        head = _read_head(saved)
-        if head is not None and vouching.vouched() == head.epoch:
-            kept = [
-                replayed(seq=event.seq, at=event.at, name=event.type, payload=event.payload)
-                for event in saved.events[-max_events:]
-            ]
-            self.history = History(head.epoch, max_events, max_age, seq=head.seq, kept=kept)
-            self._fresh = False
-        else:
-            self.history = History(new_epoch(), max_events, max_age)
-            self._fresh = True
 
     @property
     def readable(self) -> bool:
-        """Always: it was read before anything ran."""
-        return True
+        """Whether it is known what has happened. Before that no cursor can be judged, and the history is empty
+        without saying anything."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events are not on disk; None: they are."""
+        ...
+
+    @property
+    def retry_at(self) -> float:
+        """While there is trouble: when to call `retry`."""
+        ...
 
     def behind(self, cursor: Cursor | None) -> bool:
-        """Never: nobody else tells these numbers."""
-        del cursor
-        return False
+        """Whether `cursor` may be ahead of `history` only because this daemon has not heard yet what another one
+        has told already: `reach` it first."""
+        ...
 
     async def reach(self, cursor: Cursor) -> None:
-        del cursor
-        await trio.lowlevel.checkpoint()
+        """Wait, for a moment at most, until the events up to `cursor` have been told here."""
+        ...
 
     async def open(self, now_mono: float) -> None:
-        """Begin: a new epoch is stored before the first event of it. Call it once, before `commit`."""
-        if self._fresh:
-            try:
-                await self._store_whole()
-            except StoreFull as full:
-                self._go_without(str(full), now_mono)
+        """Begin; called once, before all else."""
+        ...
 
     async def commit(
         self, events: Sequence[tuple[Event, tuple[Change, ...]]], wall: float, now_mono: float
-    ) -> list[Message]:
-        """Number `events`, each with what must be stored with it, and return the messages to tell, in order.
-
-        They are on disk, all in one transaction, or `trouble` says why not; then the epoch is another one.
-        Tell each of them by `History.keep` and then to the clients.
-        """
-        receipts = [change for _, changes in events for change in changes]
-        if self.trouble is not None:
-            self._unstored += receipts
-            return self._numbered(events, wall)
-        told = self._numbered(events, wall)
-        head = _Head(self.history.epoch, self.history.seq + len(told))
-        self.history.expire(wall)
-        try:
-            await self._save([EventsLogged(_rows(told)), self._trim(len(told)), _head(head), *receipts])
-        except StoreFull as full:
-            self._unstored += receipts
-            self._go_without(str(full), now_mono)
-            return self._numbered(events, wall)
-        return told
+    ) -> list[OutgoingMessage]:
+        """The messages that tell events which happened here, in order."""
+        ...
 
     async def retry(self, now_mono: float) -> bool:
-        """Try to make everything that is kept durable, the present epoch with it. Whether it is."""
-        try:
-            await self._store_whole()
-        except StoreFull as full:
-            self.trouble = str(full)
-            self.retry_at = now_mono + RETRY_SECONDS
-            return False
-        self.trouble = None
-        return True
-
-    async def _store_whole(self) -> None:
-        kept = self.history.kept()
-        head = _Head(self.history.epoch, self.history.seq)
-        # Disowned until it is whole: a crash in between must not leave a log that is half one epoch's.
-        self._vouching.disown()
-        await self._save([EventsCleared(), EventsLogged(_rows(kept)), _head(head), *self._unstored])
-        self._unstored.clear()
-        self._vouching.vouch(head.epoch)
-
-    def _go_without(self, reason: str, now_mono: float) -> None:
-        self.trouble = reason
-        self.retry_at = now_mono + RETRY_SECONDS
-        try:
-            self._vouching.disown()
-        except StoreFull:
-            # Not even a file can be removed: the disk is read-only or gone, and a start will refuse it or find
-            # what was stored before the trouble began.
-            self.trouble = f"{reason}; and what is stored cannot be disowned"
-        self.history.restart(self._new_epoch())
-
-    def _numbered(self, events: Sequence[tuple[Event, tuple[Change, ...]]], wall: float) -> list[Message]:
-        first = self.history.seq + 1
-        return [
-            messages.of_event(Stamped(first + number, wall, event))
-            for number, (event, _) in enumerate(events)
-        ]
-
-    def _trim(self, coming: int) -> EventsTrimmed:
-        """What the history will have forgotten once it has kept `coming` more."""
-        return EventsTrimmed(before_seq=self.history.oldest_after(coming))
-
-
-def _rows(told: Sequence[Message]) -> tuple[LoggedEvent, ...]:
-    return tuple(
-        LoggedEvent(seq=message.seq, at=message.at, type=message.type, payload=message.payload)
-        for message in told
-        if message.seq is not None
-    )
-
-
-def _head(head: _Head) -> ValueSet:
-    return ValueSet(HEAD, msgspec.json.encode(head))
-
-
-def _read_head(saved: Saved) -> _Head | None:
-    body = saved.values.get(HEAD)
-    return None if body is None else msgspec.json.decode(body, type=_Head)
+        """Try to end the trouble. Whether it has ended."""
+        ...

@@ -11,25 +11,26 @@ import os
 from collections.abc import Iterator, Sequence
 from itertools import repeat
 
-from ..message import Message
-from .audience import Audience
-from .client import BATCH_BYTES, Client, Delivery
+from heliosd.protocol.message import OutgoingMessage
+
+from .client import BATCH_BYTES, Delivery, HubClient
+from .recipients import Recipients
 
 CHUNK = 32
 """Clients served before it is looked whether the loop should turn to somebody else (`turn.py`). With 16 a delivery
 costs 7 % more."""
 
-Unfinished = tuple[Client, Delivery, Sequence[Message]]
+Unfinished = tuple[HubClient, Delivery, Sequence[OutgoingMessage]]
 """A client for whom something is left to do, and the messages that it did not get."""
 
 _GONE = -1
 """In place of the number of bytes that a socket took."""
 
 
-def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
+def groups(told: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
     """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
     would have taken at once."""
-    group: list[Message] = []
+    group: list[OutgoingMessage] = []
     size = 0
     for message in told:
         if group and size + len(message.payload) > BATCH_BYTES:
@@ -41,7 +42,9 @@ def groups(told: Sequence[Message]) -> Iterator[list[Message]]:
         yield group
 
 
-def broadcast(audience: Audience, messages: Sequence[Message], frames: bytes) -> Iterator[list[Unfinished]]:
+def broadcast(
+    audience: Recipients, messages: Sequence[OutgoingMessage], frames: bytes
+) -> Iterator[list[Unfinished]]:
     """Give `frames`, which are `messages` joined in the form that this audience agreed to, to all of it.
 
     Yields after each chunk those for whom something is left to do; nobody is waited for. There the caller may let
@@ -55,7 +58,7 @@ def broadcast(audience: Audience, messages: Sequence[Message], frames: bytes) ->
         yield _deliver(aside[start : start + CHUNK], messages, frames)
 
 
-def _write(audience: Audience, start: int, stop: int, frames: bytes) -> list[Unfinished]:
+def _write(audience: Recipients, start: int, stop: int, frames: bytes) -> list[Unfinished]:
     """To the ready ones from one place to another. No checkpoint lies between their being ready and the write."""
     unfinished: list[Unfinished] = []
     # Encrypted first and written then: writes in close order find the other side awake, and cost half.
@@ -85,7 +88,7 @@ def _write(audience: Audience, start: int, stop: int, frames: bytes) -> list[Unf
 
 
 def _sealed(
-    audience: Audience, start: int, stop: int, frames: bytes, unfinished: list[Unfinished]
+    audience: Recipients, start: int, stop: int, frames: bytes, unfinished: list[Unfinished]
 ) -> list[bytes]:
     """What to write for each of them, over TLS: b"" where there is nobody any more."""
     sealed: list[bytes] = []
@@ -99,7 +102,7 @@ def _sealed(
     return sealed
 
 
-def _left(client: Client, payload: bytes, taken: int) -> Unfinished:
+def _left(client: HubClient, payload: bytes, taken: int) -> Unfinished:
     if taken == _GONE:
         return client, Delivery.GONE, ()
     if client.outlet.sealed:
@@ -110,7 +113,9 @@ def _left(client: Client, payload: bytes, taken: int) -> Unfinished:
     return client, Delivery.QUEUED, ()
 
 
-def _deliver(clients: Sequence[Client], messages: Sequence[Message], frames: bytes) -> list[Unfinished]:
+def _deliver(
+    clients: Sequence[HubClient], messages: Sequence[OutgoingMessage], frames: bytes
+) -> list[Unfinished]:
     """To those whose sockets are not simply written to: a queue that has not emptied, an expired token."""
     unfinished: list[Unfinished] = []
     for client in clients:

@@ -13,23 +13,31 @@ from typing import assert_never
 
 import trio
 
-from .. import messages
-from ..auth.access import Access
-from ..clock import Instant
-from ..config import Settings
-from ..durable import LoggedEvent
-from ..events import Happened, MetricsDefined, MetricsMoved, Provisional, Renumbered, StatusMoved
-from ..history import Replay
-from ..message import Kind, Message, defined_metrics
+from heliosd.auth.access import Access
+from heliosd.clock import Instant
+from heliosd.config.model import Settings
+from heliosd.protocol import server_messages
+from heliosd.protocol.events import (
+    Happened,
+    LogReset,
+    MetricsDefined,
+    MetricValuesChanged,
+    Provisional,
+    StatusChanged,
+)
+from heliosd.protocol.history import Replay
+from heliosd.protocol.message import Kind, OutgoingMessage, defined_metrics
+from heliosd.store.changes import LoggedEvent
+
 from . import fanout
-from .client import Client
-from .conversation import Conversation
-from .gathering import Gathering
-from .inbox import Beat, Item
-from .log import Log
-from .reports import Reports
-from .shared_log import SharedLog, message_of
-from .turn import Turn
+from .client import HubClient
+from .event_log import EventLog
+from .inbox import HubItem, Tick
+from .metric_gathering import MetricGathering
+from .session import Session
+from .shared_log import ClusterLog, message_of
+from .status_messages import StatusMessages
+from .time_slice import TimeSlice
 
 BATCH = 50
 """Items taken from the inbox at once: their events share a transaction, and one status_update tells the rest."""
@@ -38,14 +46,14 @@ CAUGHT_UP_SECONDS = 0.005
 """Between looks whether the loop has told everything."""
 
 
-class Hub(Conversation):
+class Hub(Session):
     """Tells all clients of one daemon what happens."""
 
     def __init__(
         self,
         *,
         settings: Settings,
-        log: Log,
+        log: EventLog,
         access: Access,
         now: Callable[[], Instant],
         pumps: trio.Nursery,
@@ -53,13 +61,13 @@ class Hub(Conversation):
         super().__init__(settings, log, access, now, pumps)
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
-        self._inbox: trio.MemoryReceiveChannel[Item] | None = None
-        self._gathered = Gathering()
+        self._inbox: trio.MemoryReceiveChannel[HubItem] | None = None
+        self._gathered = MetricGathering()
 
     async def run(
         self,
-        inbox: trio.MemoryReceiveChannel[Item],
-        reports: Reports,
+        inbox: trio.MemoryReceiveChannel[HubItem],
+        reports: StatusMessages,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
@@ -69,7 +77,7 @@ class Hub(Conversation):
         await self.log.open(trio.current_time())
         task_status.started()
         while True:
-            batch: list[Item] = []
+            batch: list[HubItem] = []
             with trio.move_on_at(min(self._gathered.due, self._pacer.due, self._retry_due())):
                 try:
                     batch.append(await inbox.receive())
@@ -95,10 +103,10 @@ class Hub(Conversation):
     def _retry_due(self) -> float:
         return inf if self.log.trouble is None else self.log.retry_at
 
-    async def _tell(self, batch: Sequence[Item], reports: Reports) -> None:
+    async def _tell(self, batch: Sequence[HubItem], reports: StatusMessages) -> None:
         happened = [item for item in batch if isinstance(item, Happened)]
         events = iter(await self._logged(happened)) if happened else iter(())
-        told: list[Message] = []
+        told: list[OutgoingMessage] = []
         moved = False
         for item in batch:
             match item:
@@ -107,31 +115,33 @@ class Hub(Conversation):
                     told.append(message)
                     if isinstance(item.event, MetricsDefined):
                         self._heed(message, item.event.metrics)
-                case MetricsMoved():
+                case MetricValuesChanged():
                     interval = self._settings.current.websocket.metrics_interval
                     self._gathered.add(item.metrics, trio.current_time() + interval)
                 case LoggedEvent():
                     told.append(self._heeded(message_of(item)))
                 case Provisional():
-                    told.append(self._heeded(messages.of_provisional(item.event, self._now().wall)))
-                case StatusMoved():
+                    told.append(self._heeded(server_messages.of_provisional(item.event, self._now().wall)))
+                case StatusChanged():
                     moved = True
-                case Renumbered():
+                case LogReset():
                     await self._tell_all(told, reports)
                     told = self._renumbered(item)
-                case Beat.STATUS:
+                case Tick.STATUS:
                     told.append(reports.status_update())
-                case Beat.LATENCY:
+                case Tick.LATENCY:
                     told.append(reports.latency())
-                case Beat.UPTIME:
+                case Tick.UPTIME:
                     told.append(reports.uptime())
-                case Beat.WATCHDOG:
+                case Tick.WATCHDOG:
                     pass
                 case _:
                     assert_never(item)
         await self._tell_all(told, reports, moved=moved)
 
-    async def _tell_all(self, told: list[Message], reports: Reports, *, moved: bool = False) -> None:
+    async def _tell_all(
+        self, told: list[OutgoingMessage], reports: StatusMessages, *, moved: bool = False
+    ) -> None:
         """Tell these, and how things stand after the events among them, or since they have `moved` without one."""
         types = {message.type for message in told}
         if moved or not types.isdisjoint(("state_change", "peer_change")):
@@ -140,7 +150,7 @@ class Hub(Conversation):
             told.append(reports.uptime())
         await self.publish(told)
 
-    async def _logged(self, happened: Sequence[Happened]) -> list[Message]:
+    async def _logged(self, happened: Sequence[Happened]) -> list[OutgoingMessage]:
         """The events numbered and, unless the store is in trouble, on disk. A new epoch is told to everyone."""
         epoch = self.log.history.epoch
         told = await self.log.commit(
@@ -150,10 +160,10 @@ class Hub(Conversation):
             self._tell_new_epoch()
         return told
 
-    def _renumbered(self, to: Renumbered) -> list[Message]:
+    def _renumbered(self, to: LogReset) -> list[OutgoingMessage]:
         """The cluster's log is another one, or lost some events that nobody had been told: everyone hears which.
         Returns what is to be told live after that."""
-        assert isinstance(self.log, SharedLog), "only the cluster's own log is renumbered"
+        assert isinstance(self.log, ClusterLog), "only the cluster's own log is renumbered"
         epoch = self.log.history.epoch
         coming = self.log.renumber(to)
         self._status = None
@@ -171,18 +181,18 @@ class Hub(Conversation):
             self.tell(client, self._status_message())
 
     def _tell_hole(self, first: int, last: int) -> None:
-        gap = messages.of_gap(first, last, last - first + 1, self._now().wall, "too_old")
+        gap = server_messages.of_gap(first, last, last - first + 1, self._now().wall, "too_old")
         for client in list(self._clients.values()):
             self.tell(client, gap)
             self.tell(client, self._status_message())
 
-    def _heeded(self, message: Message) -> Message:
+    def _heeded(self, message: OutgoingMessage) -> OutgoingMessage:
         names = defined_metrics(message)
         if names:
             self._heed(message, names)
         return message
 
-    def _heed(self, message: Message, names: Iterable[str]) -> None:
+    def _heed(self, message: OutgoingMessage, names: Iterable[str]) -> None:
         """Values that wait for a metric that is registered anew or deleted are not told after that."""
         self._gathered.forget(names)
         self._pacer.heed(message)
@@ -192,12 +202,12 @@ class Hub(Conversation):
         if now >= self._gathered.due:
             gathered = self._gathered.take()
             if gathered:
-                await self.publish([messages.of_metric_values(gathered, self._now().wall)])
+                await self.publish([server_messages.of_metric_values(gathered, self._now().wall)])
         if now >= self._pacer.due:
             for client, value in self._pacer.release(now):
                 self.tell(client, value)
 
-    async def publish(self, told: Sequence[Message]) -> None:
+    async def publish(self, told: Sequence[OutgoingMessage]) -> None:
         """Give messages, in their order, to every client that wants them.
 
         What comes in one turn of the loop goes out in one write to each client: that is what makes a storm
@@ -206,13 +216,13 @@ class Hub(Conversation):
         for group in fanout.groups(told):
             await self._fan_out(group)
 
-    async def _fan_out(self, told: Sequence[Message]) -> None:
+    async def _fan_out(self, told: Sequence[OutgoingMessage]) -> None:
         """One write of all of `told` to each client, in turns that are short for everybody else.
 
         Clients that join meanwhile are not among the receivers: they join when everybody has these messages,
         with a status that has them in it.
         """
-        started, turn = trio.current_time(), Turn()
+        started, turn = trio.current_time(), TimeSlice()
         for message in told:
             if message.seq is not None:
                 self.log.history.keep(message, self._now().wall)
@@ -239,7 +249,9 @@ class Hub(Conversation):
                 action()
         self.counters.broadcast.observe(trio.current_time() - started)
 
-    def _deliver_paced(self, receivers: Sequence[Client], mine: Sequence[Message], now: float) -> None:
+    def _deliver_paced(
+        self, receivers: Sequence[HubClient], mine: Sequence[OutgoingMessage], now: float
+    ) -> None:
         """To clients who want some values no more often than now and then, each message by itself."""
         for client in receivers:
             for message in mine:

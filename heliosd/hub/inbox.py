@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from enum import Enum, auto
 
-from ..events import News
+from heliosd.protocol.events import BackendItem
 
 
-class Beat(Enum):
+class Tick(Enum):
     """It is time to tell a value."""
 
     STATUS = auto()
@@ -17,4 +17,4 @@ class Beat(Enum):
     """Nothing is told: it only makes the loop turn."""
 
 
-Item = News | Beat
+HubItem = BackendItem | Tick

@@ -12,18 +12,18 @@ from math import inf
 
 import trio
 
-from .. import messages
-from ..durable import Change, LoggedEvent
-from ..events import Event, Renumbered
-from ..history import Cursor, History
-from ..message import Message, replayed
+from heliosd.protocol import server_messages
+from heliosd.protocol.events import Event, LogReset
+from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.message import OutgoingMessage, replayed
+from heliosd.store.changes import Change, LoggedEvent
 
 PATIENCE_SECONDS = 3.0
 """How long one who comes back waits for events that another daemon has told already, and this one has not."""
 LOOK_SECONDS = 0.01
 
 
-class SharedLog:
+class ClusterLog:
     """Implements `hub.log.Log`. Until the cluster's log has been read it is not `readable`, and its epoch is one
     that nobody knows: who would come back in that time is never told that nothing was lost."""
 
@@ -58,18 +58,18 @@ class SharedLog:
 
     async def commit(
         self, events: Sequence[tuple[Event, tuple[Change, ...]]], wall: float, now_mono: float
-    ) -> list[Message]:
+    ) -> list[OutgoingMessage]:
         """What did not come through the cluster's log has no number: it is told as provisional."""
         del now_mono
         await trio.lowlevel.checkpoint()
-        return [messages.of_provisional(event, wall) for event, _ in events]
+        return [server_messages.of_provisional(event, wall) for event, _ in events]
 
     async def retry(self, now_mono: float) -> bool:
         del now_mono
         await trio.lowlevel.checkpoint()
         return True
 
-    def renumber(self, to: Renumbered) -> list[LoggedEvent]:
+    def renumber(self, to: LogReset) -> list[LoggedEvent]:
         """Hold what `to` says from now on; returns the events that are still to be told live.
 
         With the same epoch a hole was torn into it: those who listen have everything before it and get what
@@ -89,6 +89,6 @@ class SharedLog:
         return History(epoch, self._max_events, self._max_age, seq=seq, kept=told)
 
 
-def message_of(event: LoggedEvent) -> Message:
+def message_of(event: LoggedEvent) -> OutgoingMessage:
     """The event as every daemon of the cluster tells it: the same bytes."""
     return replayed(seq=event.seq, at=event.at, name=event.type, payload=event.payload)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from .. import messages
-from ..clock import rfc3339
-from ..history import History, Replay
-from ..message import Message
-from .client import Client
+from heliosd.clock import rfc3339
+from heliosd.protocol import server_messages
+from heliosd.protocol.history import History, Replay
+from heliosd.protocol.message import OutgoingMessage
+
+from .client import HubClient
 
 
-def welcome_to(client: Client, history: History, replay: Replay, at: float) -> Message:
+def welcome_message(client: HubClient, history: History, replay: Replay, at: float) -> OutgoingMessage:
     """Where things stand, and whether what `client` missed follows."""
-    welcome = messages.Welcome(
+    welcome = server_messages.Welcome(
         client_id=client.id,
         epoch=history.epoch,
         seq=history.seq,
@@ -21,4 +22,4 @@ def welcome_to(client: Client, history: History, replay: Replay, at: float) -> M
         replayed=len(replay.events),
         expires_at=rfc3339(client.identity.expires_at),
     )
-    return messages.of_welcome(welcome, at)
+    return server_messages.of_welcome(welcome, at)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from . import quorum, replication
+from . import leader, quorum
 from .log import is_up_to_date
 from .messages import PreVote, PreVoteAnswer, RequestVote, TimeoutNow, VoteAnswer
-from .node import IllegalTransition, Node
+from .state import IllegalTransition, NodeState
 
 
-def start_prevote(node: Node, now: int) -> None:
+def start_prevote(node: NodeState, now: int) -> None:
     """The election timeout has passed: ask whether an election could be won, changing nothing yet.
 
     So a member that was cut off comes back with the term that it left with, and disturbs nobody.
@@ -23,7 +23,7 @@ def start_prevote(node: Node, now: int) -> None:
         campaign(node, now, transfer=False)
 
 
-def campaign(node: Node, now: int, *, transfer: bool) -> None:
+def campaign(node: NodeState, now: int, *, transfer: bool) -> None:
     """Ask for votes in the next term (paper 5.2). The own one counts once it is on disk, see `own_vote_durable`."""
     if node.role == "Leader" or not node.may_campaign:
         raise IllegalTransition(f"{node.id}: a {node.role} outside or at the head of the cluster campaigns")
@@ -38,30 +38,30 @@ def campaign(node: Node, now: int, *, transfer: bool) -> None:
         node.promise(member, request)
 
 
-def own_vote_durable(node: Node, now: int) -> None:
+def own_vote_durable(node: NodeState, now: int) -> None:
     if node.role == "Candidate" and node.all_durable:
         node.granted.add(node.id)
         win_if_elected(node, now)
 
 
-def win_if_elected(node: Node, now: int) -> None:
+def win_if_elected(node: NodeState, now: int) -> None:
     if node.id in node.granted and quorum.has_majority(node.granted, node.membership):
-        replication.lead(node, now)
+        leader.lead(node, now)
 
 
-def must_keep_faith(node: Node, now: int) -> bool:
+def lease_active(node: NodeState, now: int) -> bool:
     """Whether a leader may count on this node still, so that no other may be helped (thesis 4.2.3)."""
     return node.role == "Leader" or now < node.faithful_until
 
 
-def may_vote(node: Node, candidate: str, term: int) -> bool:
+def may_vote(node: NodeState, candidate: str, term: int) -> bool:
     """One vote a term (paper 5.2): free in a term to come, and in this one if not given to another."""
     return term > node.term or (term == node.term and node.vote in {"", candidate})
 
 
-def on_prevote(node: Node, now: int, candidate: str, asked: PreVote) -> None:
+def on_prevote(node: NodeState, now: int, candidate: str, asked: PreVote) -> None:
     granted = (
-        not must_keep_faith(node, now)
+        not lease_active(node, now)
         and may_vote(node, candidate, asked.term)
         and is_up_to_date(
             asked.last_term,
@@ -73,7 +73,7 @@ def on_prevote(node: Node, now: int, candidate: str, asked: PreVote) -> None:
     node.promise(candidate, PreVoteAnswer(asked.term if granted else node.term, granted, asked.sent))
 
 
-def on_prevote_answer(node: Node, now: int, voter: str, answer: PreVoteAnswer) -> None:
+def on_prevote_answer(node: NodeState, now: int, voter: str, answer: PreVoteAnswer) -> None:
     if not answer.granted:
         if answer.term > node.term:
             node.follow(now, answer.term, "")
@@ -83,8 +83,8 @@ def on_prevote_answer(node: Node, now: int, voter: str, answer: PreVoteAnswer) -
             campaign(node, now, transfer=False)
 
 
-def on_request_vote(node: Node, now: int, candidate: str, request: RequestVote) -> None:
-    if request.term > node.term and (request.transfer or not must_keep_faith(node, now)):
+def on_request_vote(node: NodeState, now: int, candidate: str, request: RequestVote) -> None:
+    if request.term > node.term and (request.transfer or not lease_active(node, now)):
         node.follow(now, request.term, "")
     granted = (
         request.term == node.term
@@ -105,7 +105,7 @@ def on_request_vote(node: Node, now: int, candidate: str, request: RequestVote) 
     node.promise(candidate, VoteAnswer(node.term, granted, request.sent))
 
 
-def on_vote_answer(node: Node, now: int, voter: str, answer: VoteAnswer) -> None:
+def on_vote_answer(node: NodeState, now: int, voter: str, answer: VoteAnswer) -> None:
     if answer.term > node.term:
         node.follow(now, answer.term, "")
     elif node.role == "Candidate" and answer.term == node.term and answer.granted:
@@ -113,7 +113,7 @@ def on_vote_answer(node: Node, now: int, voter: str, answer: VoteAnswer) -> None
         win_if_elected(node, now)
 
 
-def on_timeout_now(node: Node, now: int, leader: str, order: TimeoutNow) -> None:
+def on_timeout_now(node: NodeState, now: int, leader: str, order: TimeoutNow) -> None:
     """Campaign without asking first: the leader itself gives up its place."""
     if order.term == node.term and node.leader == leader and node.role == "Follower" and node.may_campaign:
         campaign(node, now, transfer=True)

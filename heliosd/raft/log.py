@@ -24,7 +24,7 @@ def decode_membership(data: bytes) -> dict[str, str]:
     return msgspec.json.decode(data, type=dict[str, str])
 
 
-class Log:
+class RaftLog:
     """Entries in order, without a hole, from `snapshot.index + 1` on.
 
     The latest membership in it holds from the moment it is appended, committed or not (thesis 4.1), and

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from .node import Node
+from .state import NodeState
 
 Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "taken", "storage"]
 
 
-class Refused(Exception):
+class ChangeRefused(Exception):
     """A request that a member answers with no: nothing was appended.
 
     `busy`: a change of members is under way, or none is allowed before the term's first commit; ask again.
@@ -22,20 +22,20 @@ class Refused(Exception):
         self.reason: Reason = reason
 
 
-def check_change(node: Node, voters: Mapping[str, str]) -> None:
+def check_change(node: NodeState, voters: Mapping[str, str]) -> None:
     """Raise `Refused` unless this leader may append `voters` now."""
     if change_pending(node) or not committed_in_term(node):
-        raise Refused("busy")
+        raise ChangeRefused("busy")
     if len(voters) == 0 or not differs_by_one(node.membership, voters):
         raise ValueError("a membership changes by one member at a time")
 
 
-def change_pending(node: Node) -> bool:
+def change_pending(node: NodeState) -> bool:
     """A membership holds from its appending, so there may be one uncommitted change, never two."""
     return node.log.membership_index > node.commit
 
 
-def committed_in_term(node: Node) -> bool:
+def committed_in_term(node: NodeState) -> bool:
     """Before that, a change that an earlier leader left behind may come back (the correction)."""
     return node.log.term(node.commit) == node.term
 
@@ -50,12 +50,12 @@ def differs_by_one(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
 def with_member(voters: Mapping[str, str], member: str, address: str) -> dict[str, str]:
     """The voters and a new one. Raises `Refused("taken")`."""
     if member in voters or address in voters.values():
-        raise Refused("taken")
+        raise ChangeRefused("taken")
     return {**voters, member: address}
 
 
 def without_member(voters: Mapping[str, str], member: str) -> dict[str, str]:
     """The voters but one. Raises `Refused("unknown_member")`."""
     if member not in voters:
-        raise Refused("unknown_member")
+        raise ChangeRefused("unknown_member")
     return {other: address for other, address in voters.items() if other != member}

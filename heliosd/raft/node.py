@@ -1,76 +1,54 @@
-"""What one member holds in its hands, and the small moves that every rule is made of.
+"""One Raft member as a value: messages, ticks and requests in, an `Output` out.
 
-`election.py`, `replication.py` and `following.py` decide, and do it through these moves. Nothing here waits: what a
-step wants from the world is gathered and handed out once by `take_output`.
+Theory of operation. A member follows, campaigns, or leads:
+
+    Follower --election timeout--> (asks for pre-votes) --majority would vote--> Candidate
+    Candidate --majority of votes--> Leader
+    Leader --no majority heard for an election timeout, or a higher term--> Follower
+
+There is no clock, no disk and no network in here. A tick is a whole number that never goes back, in a unit that
+the caller chooses; chance comes as a `random.Random`, so the same calls give the same outputs. The caller carries
+out each `Output`: it sends `sends`, writes `write` and then calls `persisted`, and applies `committed`.
+Acknowledgements and votes stay in here until what they promise is durable; entries of a leader leave at once, and
+its own disk counts for a commit like any other (thesis 10.2.1). A restart is a new `Raft` made of what was
+written.
+
+The rules are in `election.py`, `replication.py`, `following.py`, and the small ones in `log.py`, `quorum.py` and
+`membership.py`; `node.py` is the state they work on.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
-from typing import Literal, NamedTuple
+from typing import assert_never
 
-from ..durable import HardState, LogSuffix, MemberState, SnapshotSaved
-from .log import Log
-from .messages import Entry, Envelope, Message, Snapshot
+from heliosd.store.changes import MemberState
+
+from . import election, follower, leader, membership
+from .log import RaftLog
+from .membership import ChangeRefused
+from .messages import (
+    AppendAnswer,
+    AppendEntries,
+    Envelope,
+    InstallAnswer,
+    InstallSnapshot,
+    PreVote,
+    PreVoteAnswer,
+    RequestVote,
+    Snapshot,
+    TimeoutNow,
+    VoteAnswer,
+)
 from .progress import Progress
-
-RaftRole = Literal["Leader", "Follower", "Candidate"]
-NEVER = 1 << 62
-"""A tick that does not come."""
-RaftChange = HardState | LogSuffix | SnapshotSaved
+from .state import IllegalTransition, NodeState, RaftRole, Ready, SoftState, Timing
 
 
-class IllegalTransition(Exception):
-    """A step that Raft's rules exclude: a bug here, or a member that lost what it had promised to keep."""
+class RaftNode:
+    """A member of a cluster. Methods raise `IllegalTransition` where Raft's rules are broken from outside."""
 
-
-@dataclass(frozen=True, slots=True)
-class Timing:
-    """In ticks. The base election timeout; each one is drawn from 1x to 2x."""
-
-    heartbeat: int
-    election: int
-
-
-class Standing(NamedTuple):
-    """What others may be told of a member. `leader` "" = it knows none."""
-
-    role: RaftRole
-    term: int
-    leader: str
-
-
-@dataclass(frozen=True, slots=True)
-class Write:
-    """Changes to make durable, in order. `Raft.persisted(number)` says that this one and all before are."""
-
-    number: int
-    changes: tuple[RaftChange, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """What one step asks of the world."""
-
-    sends: tuple[Envelope, ...] = ()
-    """May leave at once: what depends on a write is held back until it is durable."""
-    write: Write | None = None
-    installed: Snapshot | None = None
-    """Replaces the state machine, before `committed` is applied to it."""
-    committed: tuple[Entry, ...] = ()
-    """To apply, in order; each entry is handed out once in the life of this node."""
-    changed: Standing | None = None
-    """The new standing, where it differs from the one before."""
-
-
-NOTHING = Output()
-
-
-class Node:
-    """The state of figure 2, and what the machinery of thesis 3.10, 4 and 9.6 adds to it."""
+    __slots__ = ("_node", "_now")
 
     def __init__(
         self,
@@ -82,194 +60,164 @@ class Node:
         now: int,
         applied: int = 0,
     ) -> None:
-        self.id = member
-        self.timing = timing
-        self.chance = chance
+        """`applied`: the state machine holds the log up to there, which is committed; else it is the snapshot."""
+        self._node = NodeState(member, state, timing=timing, chance=chance, now=now, applied=applied)
+        self._now = now
 
-        self.term = state.term
-        self.vote = state.vote
-        self.log = Log(state.snapshot, state.log)
-        self.commit = max(applied, state.snapshot.index)
-        self.durable_index = self.log.last_index
-        """The log up to here is on disk as it is in memory."""
+    # What happens to it
 
-        self.role: RaftRole = "Follower"
-        self.leader = ""
-        self.prevoting = False
-        """A follower that asks around whether it should campaign."""
-        self.granted: set[str] = set()
-        """Who granted the (pre-)vote that is running."""
-        self.election_due = 0
-        self.faithful_until = now + timing.election
-        """Until then no other leader is helped into office, so that one who hears a majority can be sure of it
-        (thesis 4.2.3, 6.4.1). A start keeps the promise that was made before it, for nobody knows to whom."""
+    def step(self, now: int, envelope: Envelope) -> Ready:
+        """Take a message. Late, repeated and reordered ones are as good as any."""
+        node = self._at(now)
+        if envelope.recipient != node.id:
+            raise IllegalTransition(f"{node.id}: got a message for {envelope.recipient}")
+        sender = envelope.sender
+        match envelope.message:
+            case AppendEntries() as append:
+                follower.on_append(node, now, sender, append)
+            case AppendAnswer() as answer:
+                leader.on_append_answer(node, now, sender, answer)
+            case PreVote() as asked:
+                election.on_prevote(node, now, sender, asked)
+            case PreVoteAnswer() as answer:
+                election.on_prevote_answer(node, now, sender, answer)
+            case RequestVote() as request:
+                election.on_request_vote(node, now, sender, request)
+            case VoteAnswer() as answer:
+                election.on_vote_answer(node, now, sender, answer)
+            case InstallSnapshot() as install:
+                follower.on_install(node, now, sender, install)
+            case InstallAnswer() as answer:
+                leader.on_install_answer(node, now, sender, answer)
+            case TimeoutNow() as order:
+                election.on_timeout_now(node, now, sender, order)
+            case message:
+                assert_never(message)
+        return node.take_output()
 
-        self.progress: dict[str, Progress] = {}
-        """As leader: what is known of each other member."""
-        self.heartbeat_due = 0
-        self.transfer_target = ""
-        self.transfer_due = 0
+    def tick(self, now: int) -> Ready:
+        """Do what is due by now; before `deadline` that is nothing."""
+        node = self._at(now)
+        if node.role == "Leader":
+            leader.on_tick(node, now)
+        elif node.may_campaign and node.election_due <= now:
+            election.start_prevote(node, now)
+        return node.take_output()
 
-        self._sends: list[Envelope] = []
-        self._answers: list[Envelope] = []
-        self._changes: list[RaftChange] = []
-        self._installed: Snapshot | None = None
-        self._handed_out = self.commit
-        self._told = self.standing
-        self._issued = 0
-        self._held: deque[tuple[int, Envelope]] = deque()
-        self._writes: deque[list[int]] = deque()  # [number, how far the log is durable once it is written]
-        self.restart_election_timer(now)
+    def persisted(self, now: int, number: int) -> Ready:
+        """The writes up to `number` are durable: what waited for that may leave, and counts."""
+        node = self._at(now)
+        node.settle(number)
+        election.own_vote_durable(node, now)
+        if node.role == "Leader":
+            leader.advance_commit(node, now)
+        return node.take_output()
 
-    # What is so
+    # What it is asked for
+
+    def propose(self, now: int, commands: Sequence[bytes]) -> Ready:
+        """Append commands to the log, at `last_index + 1` on. Raises `Refused`; then nothing was appended."""
+        node = self._leading(now)
+        if commands:
+            leader.append_own(node, now, "command", commands)
+        return node.take_output()
+
+    def propose_membership(self, now: int, voters: Mapping[str, str]) -> Ready:
+        """Append a membership that differs from the one in force by one member (thesis 4.1). Raises `Refused`."""
+        node = self._leading(now)
+        membership.check_change(node, voters)
+        leader.change_membership(node, now, dict(voters))
+        return node.take_output()
+
+    def transfer(self, now: int, target: str) -> Ready:
+        """Hand leadership to `target` ("": the most advanced other member); no proposals meanwhile.
+
+        It is given up after an election timeout. Raises `Refused`.
+        """
+        node = self._leading(now)
+        if not target:
+            target = max(node.progress, key=lambda member: node.progress[member].match, default="")
+        if target not in node.progress:
+            raise ChangeRefused("unknown_member")
+        node.transfer_target = target
+        node.transfer_due = now + node.timing.election
+        leader.hand_over(node)
+        return node.take_output()
+
+    def compact(self, now: int, data: bytes) -> tuple[Snapshot, Ready]:
+        """Put a snapshot in the place of all committed entries; `data` is the state machine with them applied."""
+        node = self._at(now)
+        snapshot = node.compact(data)
+        return snapshot, node.take_output()
+
+    def _at(self, now: int) -> NodeState:
+        if now < self._now:
+            raise IllegalTransition(f"{self._node.id}: time goes back from {self._now} to {now}")
+        self._now = now
+        return self._node
+
+    def _leading(self, now: int) -> NodeState:
+        node = self._at(now)
+        if node.role != "Leader":
+            raise ChangeRefused("not_leader")
+        if node.transfer_target:
+            raise ChangeRefused("transferring")
+        return node
+
+    # What can be seen of it
 
     @property
-    def standing(self) -> Standing:
-        return Standing(self.role, self.term, self.leader)
+    def deadline(self) -> int | None:
+        """The next tick at which `tick` has something to do, unless a message changes that."""
+        node = self._node
+        if node.role != "Leader":
+            return node.election_due if node.may_campaign else None
+        due = node.heartbeat_due
+        if node.transfer_target:
+            due = min(due, node.transfer_due)
+        contact = leader.contact_due(node)
+        return due if contact is None else min(due, contact)
 
     @property
-    def membership(self) -> Mapping[str, str]:
-        return self.log.membership
+    def id(self) -> str:
+        return self._node.id
 
     @property
-    def is_voter(self) -> bool:
-        return self.id in self.log.membership
+    def standing(self) -> SoftState:
+        return self._node.standing
 
     @property
-    def may_campaign(self) -> bool:
-        """Voters may, and one whose removal is not committed: perhaps it alone has that entry (thesis 4.2.2)."""
-        return self.is_voter or self.id in self.log.membership_at(self.commit)
+    def role(self) -> RaftRole:
+        return self._node.role
 
     @property
-    def all_durable(self) -> bool:
-        """Whether everything that was handed out to be written is on disk."""
-        return not self._writes and not self._changes
+    def term(self) -> int:
+        return self._node.term
 
-    def others(self) -> list[str]:
-        return [member for member in self.log.membership if member != self.id]
+    @property
+    def vote(self) -> str:
+        return self._node.vote
 
-    # Terms and roles
+    @property
+    def leader(self) -> str:
+        return self._node.leader
 
-    def follow(self, now: int, term: int, leader: str) -> None:
-        """Be a follower in `term`, of `leader` where one is known."""
-        if term < self.term:
-            raise IllegalTransition(f"{self.id}: term {self.term} cannot go back to {term}")
-        if term == self.term and self.leader and leader and self.leader != leader:
-            raise IllegalTransition(f"{self.id}: two leaders in term {term}: {self.leader} and {leader}")
-        was_leader = self.role == "Leader"
-        if term > self.term:
-            self.enter_term(term, vote="")
-        self.role = "Follower"
-        self.leader = leader
-        self.prevoting = False
-        self.granted.clear()
-        self.progress.clear()
-        self.transfer_target = ""
-        if was_leader:
-            self.restart_election_timer(now)
+    @property
+    def commit(self) -> int:
+        """All up to here is committed, and was handed out to be applied."""
+        return self._node.commit
 
-    def enter_term(self, term: int, *, vote: str) -> None:
-        """Take a term with the vote in it, and write both down before anyone hears of them."""
-        self.term = term
-        self.vote = vote
-        self._changes.append(HardState(self.id, term, vote))
+    @property
+    def transfer_target(self) -> str:
+        """To whom leadership is being handed; "" = to nobody."""
+        return self._node.transfer_target
 
-    def restart_election_timer(self, now: int) -> None:
-        self.election_due = now + self.timing.election + int(self.chance.random() * self.timing.election)
+    @property
+    def log(self) -> RaftLog:
+        """To be read only."""
+        return self._node.log
 
-    # The log
-
-    def append(self, entries: Sequence[Entry]) -> None:
-        """Make the log end with `entries`, truncating what is in their place."""
-        first = entries[0].index
-        if first <= self.commit:
-            raise IllegalTransition(f"{self.id}: committed entry {first} would be replaced")
-        if first <= self.log.last_index:
-            if self.role == "Leader":
-                raise IllegalTransition(f"{self.id}: a leader never truncates its log (paper 5.3)")
-            self.log.truncate(first)
-            self._unsettle(first - 1)
-        self.log.extend(entries)
-        self._changes.append(LogSuffix(self.id, tuple(entries)))
-
-    def commit_to(self, index: int) -> None:
-        """Take everything up to `index` for committed. Never goes back."""
-        if index > self.log.last_index:
-            raise IllegalTransition(f"{self.id}: commit {index} is past the end {self.log.last_index}")
-        self.commit = max(self.commit, index)
-
-    def compact(self, data: bytes) -> Snapshot:
-        """Put a snapshot of the state machine, in which all committed entries are applied, in their place."""
-        index = self.commit
-        term = self.log.term(index)
-        snapshot = Snapshot(index, term, dict(self.log.membership_at(index)), data)
-        self.log.compact(snapshot)
-        self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=True))
-        return snapshot
-
-    def install(self, snapshot: Snapshot) -> None:
-        """Take the leader's snapshot (figure 13, steps 5 to 8); it is ahead of what is committed here."""
-        if snapshot.index <= self.commit:
-            raise IllegalTransition(f"{self.id}: a snapshot at {snapshot.index} would undo {self.commit}")
-        keeps_log = self.log.holds(snapshot.index, snapshot.term)
-        if keeps_log:
-            self.log.compact(snapshot)
-        else:
-            self._unsettle(self.commit)
-            self.log = Log(snapshot, ())
-        self.commit = self._handed_out = snapshot.index
-        self._installed = snapshot
-        self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=keeps_log))
-
-    def _unsettle(self, index: int) -> None:
-        """What is or will be on disk past `index` is no longer what memory holds."""
-        self.durable_index = min(self.durable_index, index)
-        for write in self._writes:
-            write[1] = min(write[1], index)
-
-    # Messages and writes
-
-    def send(self, recipient: str, message: Message) -> None:
-        """To leave at once, also while writes are under way: only what a leader says of its own accord."""
-        self._sends.append(Envelope(self.id, recipient, message))
-
-    def promise(self, recipient: str, message: Message) -> None:
-        """To leave once everything that this node has decided so far is durable: votes and acknowledgements."""
-        self._answers.append(Envelope(self.id, recipient, message))
-
-    def settle(self, number: int) -> None:
-        """The writes up to `number` are durable; what waited for them leaves with the next output."""
-        if number > self._issued:
-            raise IllegalTransition(f"{self.id}: write {number} was never handed out")
-        while self._writes and self._writes[0][0] <= number:
-            self.durable_index = max(self.durable_index, self._writes.popleft()[1])
-        while self._held and self._held[0][0] <= number:
-            self._sends.append(self._held.popleft()[1])
-
-    def take_output(self) -> Output:
-        """What has gathered since the last time."""
-        write = None
-        if self._changes:
-            self._issued += 1
-            write = Write(self._issued, tuple(self._changes))
-            self._writes.append([self._issued, self.log.last_index])
-            self._changes.clear()
-        if self._answers:
-            if self._writes:
-                self._held.extend((self._issued, answer) for answer in self._answers)
-            else:
-                self._sends += self._answers
-            self._answers.clear()
-        sends = tuple(self._sends)
-        self._sends.clear()
-        committed: tuple[Entry, ...] = ()
-        if self._handed_out < self.commit:
-            committed = self.log.slice(self._handed_out + 1, self.commit)
-            self._handed_out = self.commit
-        installed, self._installed = self._installed, None
-        changed = None
-        if (standing := self.standing) != self._told:
-            self._told = changed = standing
-        if not (sends or write or committed or installed or changed):
-            return NOTHING
-        return Output(sends=sends, write=write, installed=installed, committed=committed, changed=changed)
+    @property
+    def progress(self) -> Mapping[str, Progress]:
+        """Of each other member, while this one leads. To be read only."""
+        return self._node.progress

@@ -19,10 +19,10 @@ import structlog
 import trio
 from jwt import PyJWKClient, PyJWKClientConnectionError, PyJWTError
 
-from ..auth.access import Access
-from ..auth.outside import OutsideKeys, kid_of
-from ..config import Settings
-from ..errors import IssuerUnreachable, Unauthenticated
+from heliosd.auth.access import Access
+from heliosd.auth.external_issuer import IssuerKeys, kid_of
+from heliosd.config.model import Settings
+from heliosd.errors import IssuerUnreachable, Unauthenticated
 
 FETCH_SECONDS = 5.0
 MIN_INTERVAL_SECONDS = 10.0
@@ -38,7 +38,7 @@ MAX_WAITING = 100
 log = structlog.get_logger(__name__)
 
 
-class OutsideIssuer:
+class ExternalIssuer:
     """Sees to it that the key of an outside token is known before `Access.identify` is asked about the token."""
 
     def __init__(self, access: Access, settings: Settings) -> None:
@@ -99,7 +99,7 @@ class OutsideIssuer:
             self._fetched_at = self._next_fetch = -math.inf
             self._failed = False
         if self._access.outside_keys.by_kid and self._fetched_at + KEPT_SECONDS < trio.current_time():
-            self._access.outside_keys = OutsideKeys()
+            self._access.outside_keys = IssuerKeys()
 
     def _is_fresh(self) -> bool:
         return trio.current_time() < self._fetched_at + FRESH_SECONDS
@@ -112,7 +112,7 @@ class OutsideIssuer:
                 keys = await trio.to_thread.run_sync(
                     client.get_signing_keys, limiter=self._threads, abandon_on_cancel=True
                 )
-            self._access.outside_keys = OutsideKeys.of(url, keys)
+            self._access.outside_keys = IssuerKeys.of(url, keys)
             self._fetched_at = trio.current_time()
         except trio.TooSlowError:
             reason = f"no answer in {FETCH_SECONDS:g} s"

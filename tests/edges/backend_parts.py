@@ -17,16 +17,16 @@ from simulated_parts import CONFIG, MemoryStore
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.custom_metrics import RegisterMetric, UpdateMetric
-from heliosd.cluster.etcd import EtcdBackend
+from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.simulated import SimulatedBackend
+from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
-from heliosd.config import EtcdConfig, HistoryConfig
-from heliosd.durable import LoggedEvent
+from heliosd.config.model import EtcdConfig, HistoryConfig
 from heliosd.errors import Conflict, NoLeader
-from heliosd.events import Happened, MetricsMoved, News, Provisional, Renumbered, Stamped
-from heliosd.messages import of_event
+from heliosd.protocol.events import BackendItem, Happened, LogReset, MetricValuesChanged, Provisional, Stamped
+from heliosd.protocol.server_messages import of_event
+from heliosd.store.changes import LoggedEvent
 
 READY_SECONDS = 20.0
 
@@ -48,16 +48,16 @@ class Subject:
     revoked: list[str] = field(default_factory=list)
     _news: trio.Event = field(default_factory=trio.Event)
 
-    def take(self, item: News) -> None:
+    def take(self, item: BackendItem) -> None:
         match item:
             case Happened(event=event):
                 self._event(of_event(Stamped(1, 0.0, event)).payload)
             case LoggedEvent():
                 self.seqs.append(item.seq)
                 self._event(item.payload)
-            case MetricsMoved(metrics=metrics):
+            case MetricValuesChanged(metrics=metrics):
                 self.moved |= {name: view.value for name, view in metrics.items()}
-            case Renumbered() | Provisional():
+            case LogReset() | Provisional():
                 pass
         self._news.set()
         self._news = trio.Event()

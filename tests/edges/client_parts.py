@@ -13,11 +13,11 @@ from urllib.parse import parse_qs
 import trio
 from front_parts import Front, open_front
 
-from heliosd.client import Client, Item
-from heliosd.web.head import Head
-from heliosd.web.listeners import Address
-from heliosd.web.refusal import linger, refuse
-from heliosd.web.upgrade import Upgrade
+from heliosd.client.client import Client, Item
+from heliosd.web.http.early_response import linger, refuse
+from heliosd.web.http.listeners import Address
+from heliosd.web.http.request_head import RequestHead
+from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.connection import CloseReceived, Inbound, TextReceived, accept_response
 from heliosd.websocket.frames import close_frame, text_frame
 from heliosd.websocket.tls import ClientStream
@@ -119,7 +119,7 @@ class Daemon:
             await visit(visitor)
         await linger(stream)
 
-    async def rest(self, head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def rest(self, head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         del peer
         body = trailing
         length = int(head.header(b"content-length") or 0)

@@ -10,9 +10,9 @@ from typing import Any, TypeVar
 import trio
 from etcd_cluster import EtcdCluster
 
-from heliosd.cluster.etcd_client import EtcdClient
-from heliosd.cluster.etcd_requests import prefix_end
-from heliosd.config import EtcdConfig
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.requests import prefix_end
+from heliosd.config.model import EtcdConfig
 
 PREFIX = b"/heliosd/"
 END = prefix_end(PREFIX)

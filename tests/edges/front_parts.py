@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from heliosd.config import Listen
-from heliosd.web.front import Serve, ServeLive, serve
-from heliosd.web.head import Head
-from heliosd.web.listeners import Address, open_listeners
-from heliosd.web.upgrade import Upgrade
+from heliosd.config.model import Listen
+from heliosd.web.http.front import Serve, ServeLive, serve
+from heliosd.web.http.listeners import Address, open_listeners
+from heliosd.web.http.request_head import RequestHead
+from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, server_context
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -44,7 +44,7 @@ def upgrade(target: bytes = b"/ws/cluster", *lines: bytes) -> bytes:
     return b"\r\n".join((*fields, b"", b""))
 
 
-async def nobody(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+async def nobody(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
     raise AssertionError(f"nobody was expected to ask for {head.target!r}")
 
 

@@ -12,9 +12,9 @@ import trio
 from front_parts import becomes, tls_contexts
 from trio.testing import wait_all_tasks_blocked
 
-from heliosd.auth.identity import Grounds, Identity
-from heliosd.hub.client import Client
-from heliosd.web.read_pump import ReadPump
+from heliosd.auth.identity import Identity, TokenOrigin
+from heliosd.hub.client import HubClient
+from heliosd.web.stream.read_pump import ReadPump
 from heliosd.websocket.connection import Inbound
 from heliosd.websocket.frames import ends_whole
 from heliosd.websocket.plain import PlainStream
@@ -30,7 +30,7 @@ SOMEBODY = Identity(
     jti="jti",
     issued_at=0.0,
     expires_at=1e11,
-    grounds=Grounds(issuer="", audience="", key="", password=""),
+    grounds=TokenOrigin(issuer="", audience="", key="", password=""),
 )
 
 
@@ -73,8 +73,8 @@ def moved_to(number: int, stream: PlainStream) -> PlainStream:
     return PlainStream(stdlib.socket(fileno=number))
 
 
-def client_of(stream: ClientStream) -> Client:
-    client = Client(
+def client_of(stream: ClientStream) -> HubClient:
+    client = HubClient(
         serial=1,
         client_id="c1",
         identity=SOMEBODY,
@@ -94,7 +94,7 @@ class Pumped:
     stream: ClientStream
     readiness: Readiness
     pump: ReadPump = field(init=False)
-    client: Client = field(init=False)
+    client: HubClient = field(init=False)
     got: list[bytes | None] = field(default_factory=list)
 
     def __post_init__(self) -> None:

@@ -24,20 +24,20 @@ from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricCommand, MetricSet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
-from heliosd.cluster.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.cluster.uptime import UptimeTracker
-from heliosd.config import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
-from heliosd.durable import Change, Saved
+from heliosd.config.model import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Conflict, NotFound
-from heliosd.events import Event, News, Stamped
-from heliosd.history import Cursor, History
+from heliosd.hub.client_view import ClientView, TransportName
 from heliosd.hub.counters import HubCounters
-from heliosd.hub.roster import ClientView, Transport
-from heliosd.message import Message
-from heliosd.messages import of_event
-from heliosd.subscription import Subscription
-from heliosd.web.app import Parts, create_app
-from heliosd.web.jwks import OutsideIssuer
+from heliosd.protocol.events import BackendItem, Event, Stamped
+from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.server_messages import of_event
+from heliosd.protocol.subscription import Subscription
+from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
+from heliosd.store.changes import Change, Saved
+from heliosd.web.jwks import ExternalIssuer
+from heliosd.web.rest.app import Services, create_app
 
 PASSWORD = "correct horse battery staple"
 # As weak as argon2 can be made, so that tests spend no time on it.
@@ -157,8 +157,8 @@ class LoneBackend:
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
-        send, receive = trio.open_memory_channel[News](1)
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[BackendItem]]:
+        send, receive = trio.open_memory_channel[BackendItem](1)
         async with send, receive:
             yield receive
 
@@ -196,7 +196,7 @@ class FakeRoster:
     def views(self) -> list[ClientView]:
         return list(self.clients.values())
 
-    def count(self, transport: Transport | None = None) -> int:
+    def count(self, transport: TransportName | None = None) -> int:
         return sum(transport in {None, client.transport} for client in self.clients.values())
 
     def queue_depth(self) -> int:
@@ -225,7 +225,7 @@ class FakeEvents:
         del cursor
         await trio.lowlevel.checkpoint()
 
-    def happen(self, event: Event) -> Message:
+    def happen(self, event: Event) -> OutgoingMessage:
         """`event` is told: what a WebSocket would have got."""
         message = of_event(Stamped(self.history.seq + 1, now().wall, event))
         self.history.keep(message, now().wall)
@@ -258,7 +258,7 @@ class Rest:
         users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
         self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
         self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), {})
-        self.issuer = OutsideIssuer(self.access, self.settings)
+        self.issuer = ExternalIssuer(self.access, self.settings)
         """A test that has one runs its `run`."""
         self.lone = LoneBackend()
         """The backend, unless another one was given."""
@@ -270,7 +270,7 @@ class Rest:
         self.saved: list[Change] = []
         self.disk_trouble: Exception | None = None
         self.app = create_app(
-            Parts(
+            Services(
                 settings=self.settings,
                 backend=self.backend,
                 access=self.access,

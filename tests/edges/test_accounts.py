@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from heliosd.auth import tokens
-from heliosd.auth.accounts import ensure_admin, hand_over, kept_admin, load_signing_keys
+from heliosd.auth.first_start import ensure_admin, hand_over, kept_admin, load_signing_keys
 from heliosd.auth.passwords import DECOY, verify
 from heliosd.auth.signing_keys import MAX_KEYS, KeyRing, SigningKey
-from heliosd.config import AuthConfig, Config, UserConfig
+from heliosd.config.model import AuthConfig, Config, UserConfig
 from heliosd.errors import KeyUnusable, StoreDamaged, StoreError, Unauthenticated
 
 

@@ -22,8 +22,8 @@ from front_parts import tls_contexts
 from trio_websocket import WebSocketConnection
 from wsproto.utilities import LocalProtocolError
 
-from heliosd import client_http, client_socket
-from heliosd.client import (
+from heliosd.client import http_api, websocket
+from heliosd.client.client import (
     AccessRefused,
     Client,
     Connected,
@@ -35,7 +35,7 @@ from heliosd.client import (
     Password,
     open_client,
 )
-from heliosd.narrowing import BadSubscription
+from heliosd.protocol.filters import BadSubscription
 from heliosd.websocket.frames import frame, ping_frame, text_frame
 
 ADMIN = Password("admin", "correct horse")
@@ -190,7 +190,7 @@ async def test_an_upgrade_that_is_not_answered_is_noticed_at_once(answer: bytes)
             await stream.receive_some(4096)
             await stream.send_all(answer)
 
-    with trio.fail_after(client_socket.CONNECT_SECONDS / 2):
+    with trio.fail_after(websocket.CONNECT_SECONDS / 2):
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(partial(trio.serve_tcp, rude, 0, host="127.0.0.1"))
             port = listeners[0].socket.getsockname()[1]
@@ -234,7 +234,7 @@ async def test_a_wrong_url_is_told_without_its_secrets(wrong: str) -> None:
 
 
 def test_a_url_is_read_as_people_write_it() -> None:
-    place = client_http.place_of("https://[::1]:8443/helios/")
+    place = http_api.parse_server_url("https://[::1]:8443/helios/")
     assert (place.host, place.port, place.tls, place.netloc, place.prefix) == (
         "::1",
         8443,
@@ -242,8 +242,8 @@ def test_a_url_is_read_as_people_write_it() -> None:
         "[::1]:8443",
         "/helios",
     )
-    assert client_http.place_of("ws://a").port == 80
-    assert client_http.place_of("https://a").port == 443
+    assert http_api.parse_server_url("ws://a").port == 80
+    assert http_api.parse_server_url("https://a").port == 443
 
 
 # -- going on -----------------------------------------------------------------------------------------------------
@@ -552,7 +552,7 @@ async def test_a_step_that_is_cancelled_loses_nothing() -> None:
 
 
 async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.3)
 
     async def silent(visitor: Visitor) -> None:
         await visitor.begin(0)
@@ -573,8 +573,8 @@ async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.Monk
 
 
 async def test_a_daemon_that_only_answers_pings_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "SILENCE_SECONDS", 1.0)
-    monkeypatch.setattr(client_socket, "PING_SECONDS", 0.1)
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(websocket, "PING_SECONDS", 0.1)
 
     async def quiet(visitor: Visitor) -> None:
         await visitor.begin(0)
@@ -592,7 +592,7 @@ async def test_a_daemon_that_only_answers_pings_is_not_silent(monkeypatch: pytes
 
 
 async def test_a_message_that_is_too_large_ends_it_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client_socket, "MAX_MESSAGE_BYTES", 10_000)
+    monkeypatch.setattr(websocket, "MAX_MESSAGE_BYTES", 10_000)
 
     async def large(visitor: Visitor) -> None:
         await visitor.begin(0)
@@ -685,4 +685,4 @@ async def test_leaving_while_nobody_answers_is_quick() -> None:
         started = trio.current_time()
         async with opening(url(daemon), TOKEN) as client:
             await take(client, 2)
-        assert trio.current_time() - started < client_socket.CLOSE_SECONDS + 1
+        assert trio.current_time() - started < websocket.CLOSE_SECONDS + 1

@@ -15,11 +15,11 @@ from etcd_certificates import EtcdCertificates
 from etcd_client_parts import END, KEY, PREFIX, aside, client_of, url
 from etcd_cluster import EtcdAuth, EtcdCluster
 
-from heliosd.cluster.etcd_client import EtcdClient
-from heliosd.cluster.etcd_errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
-from heliosd.cluster.etcd_requests import put
-from heliosd.cluster.etcd_transport import Ask
-from heliosd.config import EtcdConfig
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
+from heliosd.cluster.etcd.client.requests import put
+from heliosd.cluster.etcd.client.transport import GatewayRequest
+from heliosd.config.model import EtcdConfig
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -302,4 +302,4 @@ async def test_a_handshake_that_hangs_is_told_and_leaves_no_socket_open(
 def test_no_error_has_a_place_for_a_secret() -> None:
     for kind in (EtcdError, EtcdUnavailable):
         assert set(vars(kind("http://h", "why"))) == {"endpoint", "reason"}
-    assert {each.name for each in fields(Ask) if not each.repr} == {"body", "token"}
+    assert {each.name for each in fields(GatewayRequest) if not each.repr} == {"body", "token"}

@@ -14,7 +14,7 @@ from etcd_cluster import EtcdCluster
 from simulated_parts import MemoryStore
 
 from heliosd.cluster.backend import Peer
-from heliosd.cluster.etcd import EtcdBackend
+from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.errors import Conflict
 
 pytestmark = pytest.mark.needs("etcd")

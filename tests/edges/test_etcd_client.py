@@ -12,14 +12,14 @@ import trio
 from etcd_client_parts import END, KEY, client_of, url
 from etcd_cluster import EtcdCluster
 
-from heliosd.cluster.etcd_errors import (
+from heliosd.cluster.etcd.client.errors import (
     NOT_FOUND,
     EtcdCompacted,
     EtcdLeaseGone,
     EtcdRefused,
     EtcdUnavailable,
 )
-from heliosd.cluster.etcd_requests import absent, delete, get, mod_is, prefix_end, put, value_is
+from heliosd.cluster.etcd.client.requests import absent, delete, get, mod_is, prefix_end, put, value_is
 
 pytestmark = pytest.mark.needs("etcd")
 

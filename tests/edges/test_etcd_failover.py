@@ -8,11 +8,11 @@ import pytest
 import trio
 import trio.testing
 
-from heliosd.cluster.etcd_client import REQUEST_SECONDS
-from heliosd.cluster.etcd_client_failover import SHORT_ATTEMPT_SECONDS, Failover
-from heliosd.cluster.etcd_endpoints import Endpoints
-from heliosd.cluster.etcd_errors import EtcdNoLeader, EtcdOutcomeUnknown, EtcdUnavailable
-from heliosd.cluster.etcd_transport import Progress
+from heliosd.cluster.etcd.client.client import REQUEST_SECONDS
+from heliosd.cluster.etcd.client.endpoints import Endpoints
+from heliosd.cluster.etcd.client.errors import EtcdNoLeader, EtcdOutcomeUnknown, EtcdUnavailable
+from heliosd.cluster.etcd.client.failover import SHORT_ATTEMPT_SECONDS, Failover
+from heliosd.cluster.etcd.client.transport import RequestProgress
 
 ONE, TWO, THREE, FOUR = (f"http://10.0.0.{number}:2379" for number in range(1, 5))
 
@@ -26,7 +26,7 @@ class Members:
         self._dead = dead
         self._silent = silent
 
-    async def ask(self, endpoint: str, progress: Progress) -> str:
+    async def ask(self, endpoint: str, progress: RequestProgress) -> str:
         self.asked.append(endpoint)
         await trio.lowlevel.checkpoint()
         if endpoint in self._dead:
@@ -80,7 +80,7 @@ async def test_nobody_is_asked_who_has_no_time_left_to_answer(
     late: list[float] = []
     ask = members.ask
 
-    async def noting(endpoint: str, progress: Progress) -> str:
+    async def noting(endpoint: str, progress: RequestProgress) -> str:
         late.append(trio.current_time() - began)
         return await ask(endpoint, progress)
 
@@ -126,7 +126,7 @@ async def test_a_write_that_was_sent_and_not_answered_is_put_to_nobody_else(
 ) -> None:
     members = Members(ONE, TWO, silent=(ONE,))
 
-    async def send(endpoint: str, progress: Progress) -> str:
+    async def send(endpoint: str, progress: RequestProgress) -> str:
         await progress.trace("http11.send_request_headers.started", {})
         return await members.ask(endpoint, progress)
 

@@ -11,9 +11,8 @@ import trio
 from etcd_client_parts import END, KEY, PREFIX, aside, client_of, keep_from_leading, url
 from etcd_cluster import EtcdCluster
 
-from heliosd.cluster.etcd_client import REQUEST_SECONDS, STATUS_SECONDS, EtcdClient
-from heliosd.cluster.etcd_codec import Member
-from heliosd.cluster.etcd_errors import (
+from heliosd.cluster.etcd.client.client import REQUEST_SECONDS, STATUS_SECONDS, EtcdClient
+from heliosd.cluster.etcd.client.errors import (
     EtcdError,
     EtcdLearnerBehind,
     EtcdNoLeader,
@@ -23,7 +22,8 @@ from heliosd.cluster.etcd_errors import (
     EtcdRefused,
     EtcdUnavailable,
 )
-from heliosd.cluster.etcd_requests import absent, get, put
+from heliosd.cluster.etcd.client.requests import absent, get, put
+from heliosd.cluster.etcd.client.responses import EtcdMember
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -245,7 +245,7 @@ async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdClu
         assert added.id not in [member.id for member in await client.members()]
 
 
-async def when_etcd_is_ready(client: EtcdClient, peer_url: str) -> Member:
+async def when_etcd_is_ready(client: EtcdClient, peer_url: str) -> EtcdMember:
     """etcd refuses changes until all members have been connected for five seconds."""
     while True:
         try:

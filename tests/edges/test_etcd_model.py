@@ -9,10 +9,20 @@ from etcd_client_parts import client_of
 from etcd_cluster import EtcdCluster
 from etcd_model import MAX_OPS, Etcd, Refused
 
-from heliosd.cluster.etcd_codec import KeyValue, WatchEvent
-from heliosd.cluster.etcd_errors import EtcdRefused
-from heliosd.cluster.etcd_keys import Layout
-from heliosd.cluster.etcd_requests import Compare, Op, absent, delete, get, mod_is, prefix_end, put, value_is
+from heliosd.cluster.etcd.client.errors import EtcdRefused
+from heliosd.cluster.etcd.client.requests import (
+    Compare,
+    Op,
+    absent,
+    delete,
+    get,
+    mod_is,
+    prefix_end,
+    put,
+    value_is,
+)
+from heliosd.cluster.etcd.client.responses import KeyValue, WatchEvent
+from heliosd.cluster.etcd.keys import KeyLayout
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -66,7 +76,7 @@ async def test_transactions_readings_and_the_watch_are_as_etcd_has_them() -> Non
                     watched += batch.events
                     if watched and watched[-1].kv.mod_revision == model.revision:
                         break
-            assert watched == list(model.watch(2, layout=Layout("/heliosd/")).events)
+            assert watched == list(model.watch(2, layout=KeyLayout("/heliosd/")).events)
     assert refused > 20
     assert 100 < succeeded < 380
 

@@ -10,14 +10,14 @@ import pytest
 from etcd_client_parts import END, PREFIX, aside, client_of
 from etcd_cluster import EtcdAuth, EtcdCluster
 
-from heliosd.cluster.etcd_errors import EtcdDenied
-from heliosd.cluster.etcd_keys import Layout
-from heliosd.cluster.etcd_requests import Put, get
-from heliosd.cluster.etcd_rights import rehearsal
+from heliosd.cluster.etcd.client.errors import EtcdDenied
+from heliosd.cluster.etcd.client.requests import Put, get
+from heliosd.cluster.etcd.keys import KeyLayout
+from heliosd.cluster.etcd.write_probe import rehearsal
 
 pytestmark = pytest.mark.needs("etcd")
 AUTH = EtcdAuth()
-LAYOUT = Layout("/heliosd/")
+LAYOUT = KeyLayout("/heliosd/")
 
 
 @pytest.fixture(scope="module")

@@ -13,15 +13,15 @@ from hub_parts import ADDED, ELECTED, House, now, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
-from heliosd.events import Renumbered
-from heliosd.history import Cursor
-from heliosd.hub.goodbye import GOING_AWAY
-from heliosd.hub.inbox import Beat
-from heliosd.hub.shared_log import SharedLog
-from heliosd.subscription import TO_EVERYTHING, Subscription, Topic
-from heliosd.web.event_stream import EventStreams
-from heliosd.web.problems import TryLater
-from heliosd.web.reception import Reception
+from heliosd.hub.inbox import Tick
+from heliosd.hub.shared_log import ClusterLog
+from heliosd.protocol.close_codes import GOING_AWAY
+from heliosd.protocol.events import LogReset
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
+from heliosd.web.rest.problems import TryLater
+from heliosd.web.stream.admission import Admission
+from heliosd.web.stream.sse import EventStreams
 
 
 @dataclass
@@ -74,7 +74,7 @@ class Reader:
 @dataclass
 class Streaming:
     house: House
-    reception: Reception
+    reception: Admission
 
     async def read(
         self,
@@ -102,14 +102,14 @@ class Streaming:
 @pytest.fixture
 async def streaming() -> AsyncIterator[Streaming]:
     async with open_house() as house:
-        yield Streaming(house, Reception(settings=house.settings, hub=house.hub, now=now))
+        yield Streaming(house, Admission(settings=house.settings, hub=house.hub, now=now))
 
 
 async def test_the_messages_come_as_data_and_events_with_their_place(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     reader = await streaming.read()
-    for item in (ADDED, Beat.LATENCY, ELECTED):
+    for item in (ADDED, Tick.LATENCY, ELECTED):
         await streaming.house.tell(item)
     assert reader.types == [
         *("status", "peer_change", "status_update", "latency", "state_change", "status_update", "uptime")
@@ -147,7 +147,7 @@ async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_ha
 
 async def test_only_what_was_asked_for_is_told(autojump_clock: MockClock, streaming: Streaming) -> None:
     reader = await streaming.read(subscription=Subscription(Topic.STATE_CHANGES))
-    await streaming.house.tell(ADDED, ELECTED, Beat.LATENCY)
+    await streaming.house.tell(ADDED, ELECTED, Tick.LATENCY)
     assert reader.types == ["status", "state_change"]
 
 
@@ -330,15 +330,15 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
 async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_for_a_moment(
     autojump_clock: MockClock,
 ) -> None:
-    log = SharedLog(max_events=100, max_age=3600.0)
+    log = ClusterLog(max_events=100, max_age=3600.0)
     async with open_house(log) as house:
-        streaming = Streaming(house, Reception(settings=house.settings, hub=house.hub, now=now))
+        streaming = Streaming(house, Admission(settings=house.settings, hub=house.hub, now=now))
         with pytest.raises(TryLater, match="cannot be read yet") as later:
             await streaming.read(cursor=Cursor("E", 3))
         assert (later.value.status, 1 <= later.value.seconds <= 5) == (503, True)
         early = await streaming.read()
         asking = await streaming.read(cursor=Cursor())
-        await house.tell(Renumbered(epoch="E", seq=5, kept=()))
+        await house.tell(LogReset(epoch="E", seq=5, kept=()))
         assert early.types == ["status", "welcome", "status"]
         assert asking.types == ["welcome", "status", "welcome", "status"]
         reader = await streaming.read(cursor=Cursor("E", 5))

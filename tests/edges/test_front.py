@@ -15,19 +15,19 @@ import trio
 import trio.testing
 from front_parts import GET, KEY, Front, becomes, open_front, read_all, tls_contexts, upgrade
 
-from heliosd.config import Listen
-from heliosd.web import front
-from heliosd.web.front import Serve, ServeLive
-from heliosd.web.head import Head
-from heliosd.web.listeners import ACCEPTED_AT_ONCE, Address, ListenError, open_listeners
-from heliosd.web.upgrade import Upgrade
+from heliosd.config.model import Listen
+from heliosd.web.http import front
+from heliosd.web.http.front import Serve, ServeLive
+from heliosd.web.http.listeners import ACCEPTED_AT_ONCE, Address, ListenError, open_listeners
+from heliosd.web.http.request_head import RequestHead
+from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, TLSStream
 
 LIMIT_SECONDS = 10
 
 
 def answering(text: bytes) -> Serve:
-    async def answer(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def answer(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b" ".join((text, head.target, trailing, peer.host.encode())))
 
     return answer
@@ -202,7 +202,7 @@ async def test_those_who_stall_in_a_tls_handshake_keep_nobody_out() -> None:
 
 
 async def test_an_exception_ends_its_own_connection_only() -> None:
-    async def fails(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def fails(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         raise ZeroDivisionError
 
     with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
@@ -213,7 +213,7 @@ async def test_an_exception_ends_its_own_connection_only() -> None:
 
 
 async def test_small_answers_leave_at_once() -> None:
-    async def tell(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def tell(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b"%d" % stream.socket.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY))
 
     with trio.fail_after(LIMIT_SECONDS):
@@ -224,7 +224,7 @@ async def test_small_answers_leave_at_once() -> None:
 async def test_without_descriptors_it_waits_complains_once_a_second_and_goes_on() -> None:
     go_on = trio.Event()
 
-    async def greet(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def greet(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b"hello")
         await go_on.wait()
         await stream.send_all(b" and goodbye")
@@ -258,7 +258,7 @@ async def test_the_stop_closes_the_door_first_and_waits_for_those_inside() -> No
     finish = trio.Event()
     entered = trio.Event()
 
-    async def slow(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def slow(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         entered.set()
         await finish.wait()
         await stream.send_all(b"served")
@@ -290,7 +290,7 @@ async def test_the_stop_closes_the_door_first_and_waits_for_those_inside() -> No
 async def test_cancelling_cuts_those_inside() -> None:
     entered = trio.Event()
 
-    async def stuck(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def stuck(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         entered.set()
         await trio.sleep_forever()
 

@@ -25,8 +25,8 @@ from wsproto.events import (
 )
 from wsproto.extensions import Extension, PerMessageDeflate
 
-from heliosd.hub.client import Client
-from heliosd.web import listeners
+from heliosd.hub.client import HubClient
+from heliosd.web.http import listeners
 
 MIX = {
     "status_interval": 0.01,
@@ -154,14 +154,14 @@ def make_writes_partial(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     def cramp(socket: trio.socket.SocketType) -> None:
         socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, 2048)
 
-    fall_behind = Client.fall_behind
+    fall_behind = HubClient.fall_behind
 
-    def watched(client: Client) -> None:
+    def watched(client: HubClient) -> None:
         rests.append(client.serial)
         fall_behind(client)
 
     monkeypatch.setattr(listeners, "prepare", cramp)
-    monkeypatch.setattr(Client, "fall_behind", watched)
+    monkeypatch.setattr(HubClient, "fall_behind", watched)
     return rests
 
 

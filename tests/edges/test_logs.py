@@ -13,9 +13,9 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd import logs
 from heliosd.auth import tokens
 from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.daemon import logs
 
 TOKEN, _ = tokens.issue(
     KeyRing(SigningKey(bytes(range(32)))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9

@@ -17,9 +17,9 @@ from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, RegisterMet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
-from heliosd.durable import Saved
 from heliosd.hub.counters import HubCounters
-from heliosd.prometheus import CONTENT_TYPE, exposition
+from heliosd.store.changes import Saved
+from heliosd.web.rest.prometheus import CONTENT_TYPE, exposition
 
 START = Instant(1_700_000_000.0, 100.0)
 LATER = Instant(1_700_000_060.0, 160.0)

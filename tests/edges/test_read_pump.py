@@ -21,7 +21,7 @@ from pump_parts import (
 from trio.testing import wait_all_tasks_blocked
 from wire import PING, PONG, TEXT, masked
 
-from heliosd.web.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES
+from heliosd.web.stream.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES
 from heliosd.websocket.connection import Inbound
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.readiness import Readiness

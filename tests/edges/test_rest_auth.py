@@ -14,10 +14,10 @@ from trio.testing import MockClock
 
 from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339
-from heliosd.durable import TokenRevoked
 from heliosd.errors import Invalid, StoreFull, Unauthenticated
-from heliosd.web.guard import authenticate, tokens_carried
-from heliosd.web.login import HASHES_AT_ONCE, QUEUE_LENGTH
+from heliosd.store.changes import TokenRevoked
+from heliosd.web.authentication import authenticate, tokens_carried
+from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
 
 GOOD = {"username": "viewer", "password": PASSWORD}
 LOGIN = "/api/auth/login"

@@ -13,9 +13,9 @@ from rest_parts import Rest
 from trio.testing import MockClock
 
 from heliosd.errors import Invalid
-from heliosd.web.bodies import MAX_BODY_BYTES, read_body
-from heliosd.web.route import Route
-from heliosd.web.table import ROUTES
+from heliosd.web.rest.request_data import MAX_BODY_BYTES, read_body
+from heliosd.web.rest.route import Route
+from heliosd.web.rest.route_table import ROUTES
 
 READERS = [route for route in ROUTES if route.method != "GET"]
 VALID: dict[str, dict[str, object]] = {

@@ -8,7 +8,7 @@ import pytest
 from rest_parts import Rest
 from trio.testing import MockClock
 
-from heliosd.web.pages import STATIC_DIRECTORY, content_security_policy, etag_matches, load_pages
+from heliosd.web.rest.static_files import STATIC_DIRECTORY, content_security_policy, etag_matches, load_pages
 
 DASH = "https://dash.example.com"
 EVIL = "https://evil.example"

@@ -11,9 +11,9 @@ import rest_shapes as shapes
 from rest_parts import ROLES, Rest, simulated_rest
 from trio.testing import MockClock
 
-from heliosd.events import PeerChanged
-from heliosd.web.route import Call, Route
-from heliosd.web.table import ROUTES
+from heliosd.protocol.events import PeerChanged
+from heliosd.web.rest.route import Call, Route
+from heliosd.web.rest.route_table import ROUTES
 
 GETS: dict[str, shapes.Shape] = {
     "/api/auth/me": shapes.ME,

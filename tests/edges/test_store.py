@@ -17,7 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
-from heliosd.durable import (
+from heliosd.errors import StoreBusy, StoreError
+from heliosd.raft.messages import Entry, Snapshot
+from heliosd.store.changes import (
     Change,
     HardState,
     LogSuffix,
@@ -30,9 +32,7 @@ from heliosd.durable import (
     TokenRevoked,
     ValueSet,
 )
-from heliosd.errors import StoreBusy, StoreError
-from heliosd.raft.messages import Entry, Snapshot
-from heliosd.store import GROUP, WAL_BYTES, Store
+from heliosd.store.store import GROUP, WAL_BYTES, Store
 
 FAR_FUTURE = 4e9
 

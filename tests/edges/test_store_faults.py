@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 import trio
 
-from heliosd.durable import Change, HardState, LogSuffix, RecordAdded, Saved, SnapshotSaved, ValueSet
 from heliosd.errors import StoreDamaged, StoreFull
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.store import Store
+from heliosd.store.changes import Change, HardState, LogSuffix, RecordAdded, Saved, SnapshotSaved, ValueSet
+from heliosd.store.store import Store
 
 # kill -9 during a stream of saves
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from heliosd.systemd import Notifier, inherited_sockets, watchdog_interval
+from heliosd.daemon.systemd import Notifier, inherited_sockets, watchdog_interval
 
 
 @pytest.fixture(params=["path", "abstract"])

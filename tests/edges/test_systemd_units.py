@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from heliosd.config import ServerConfig
+from heliosd.config.model import ServerConfig
 
 ROOT = Path(__file__).parents[2]
 UNITS = ROOT / "systemd"

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from heliosd.cli.telling import Teller, gap_text
+from heliosd.cli.event_format import EventFormatter, gap_text
 from heliosd.cli.watch import json_line
-from heliosd.client import Connected, Disconnected
-from heliosd.following import Gap, Message
+from heliosd.client.client import Connected, Disconnected
+from heliosd.client.resume import Gap, Message
 
 AT = "2026-11-23T05:19:10.123456Z"
 HEALTH = {"healthy_peers": 2, "total_peers": 2}
@@ -26,7 +26,7 @@ def standing(name: str, **changed: object) -> Message:
 
 
 def texts(*items: Message | Gap, asked: tuple[str, ...] = (), colour: bool = False) -> list[str]:
-    teller = Teller(frozenset(asked), colour=colour, zone=UTC)
+    teller = EventFormatter(frozenset(asked), colour=colour, zone=UTC)
     return [line for each in items for line in teller.lines(each, AT)]
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from front_parts import read_all, tls_contexts
 
-from heliosd.hub.outlet import Outlet
+from heliosd.hub.transport import Transport
 from heliosd.websocket.plain import PlainStream, prepare
 from heliosd.websocket.tls import ClientStream, TLSStream, server_context
 
@@ -98,7 +98,7 @@ async def test_bytes_go_both_ways(over_tls: bool) -> None:
 @BOTH
 async def test_a_write_that_fits_arrives_without_waiting(over_tls: bool) -> None:
     async with connected(over_tls) as (ours, theirs):
-        outlet: Outlet = ours
+        outlet: Transport = ours
         assert outlet.direct
         assert outlet.sealed is over_tls
         assert outlet.write_now(b"first ") == 6

@@ -18,13 +18,19 @@ from hypercorn.utils import LifespanFailureError
 from quart import Response, request
 from quart_trio import QuartTrio
 
-from heliosd.web.head import Head, parse
-from heliosd.web.listeners import Address
-from heliosd.web.wall import MAX_SWALLOWED_BYTES, Patience, WalledStream, hypercorn_parts, serve_request
+from heliosd.web.http.hypercorn_adapter import (
+    MAX_SWALLOWED_BYTES,
+    Deadlines,
+    HypercornStream,
+    hypercorn_parts,
+    serve_request,
+)
+from heliosd.web.http.listeners import Address
+from heliosd.web.http.request_head import RequestHead, parse
 from heliosd.websocket.tls import ClientStream
 
 LIMIT_SECONDS = 20
-SHORT = Patience(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
+SHORT = Deadlines(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
 FOR_EVER_SECONDS = 10_000.0
 BIG_BYTES = 30_000_000
 POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
@@ -112,12 +118,12 @@ class Walled:
 
 
 @asynccontextmanager
-async def open_walled(*, patience: Patience | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
+async def open_walled(*, patience: Deadlines | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
     seen = Seen()
     walled: Walled | None = None
     async with hypercorn_parts(make_app(seen), patience) as parts:
 
-        async def rest(head: Head, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+        async def rest(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
             assert walled is not None
             walled.running += 1
             try:
@@ -179,9 +185,9 @@ def walled_stream(
     request: bytes = GET,
     trailing: bytes = b"",
     scope: trio.CancelScope | None = None,
-) -> WalledStream:
+) -> HypercornStream:
     stream = cast(ClientStream, connection)
-    return WalledStream(stream, parse(request), trailing, Patience(), scope or trio.CancelScope())
+    return HypercornStream(stream, parse(request), trailing, Deadlines(), scope or trio.CancelScope())
 
 
 # 1: sends in pieces, each with a deadline of its own

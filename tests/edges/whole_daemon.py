@@ -17,9 +17,17 @@ import trio
 from rest_parts import PASSWORD_HASH, LoneBackend
 from wire import TEXT, Frame, Frames, upgrade
 
-from heliosd import daemon
-from heliosd.config import AuthConfig, Config, Listen, NodeConfig, ServerConfig, UserConfig, WebSocketConfig
-from heliosd.events import Happened, News, PeerChanged
+from heliosd.config.model import (
+    AuthConfig,
+    Config,
+    Listen,
+    NodeConfig,
+    ServerConfig,
+    UserConfig,
+    WebSocketConfig,
+)
+from heliosd.daemon import main as daemon
+from heliosd.protocol.events import BackendItem, Happened, PeerChanged
 
 
 class Source(LoneBackend):
@@ -27,7 +35,7 @@ class Source(LoneBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._send, self._receive = trio.open_memory_channel[News](256)
+        self._send, self._receive = trio.open_memory_channel[BackendItem](256)
         self._serials = count(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -38,7 +46,7 @@ class Source(LoneBackend):
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[News]]:
+    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[BackendItem]]:
         async with self._receive:
             yield self._receive
 

@@ -16,7 +16,7 @@ from etcd_nodes import METRICS, etcd_config, listening, starting
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from heliosd.client import Connected, Cursor, Disconnected, Gap, Message, Password, open_client
+from heliosd.client.client import Connected, Cursor, Disconnected, Gap, Message, Password, open_client
 
 pytestmark = pytest.mark.needs("etcd")
 

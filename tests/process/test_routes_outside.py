@@ -9,9 +9,9 @@ import pytest
 import rest_shapes as shapes
 from daemon_process import SECONDS, Daemon, running, wait_until
 
-from heliosd.config import DEFAULT_ROLES
-from heliosd.web.route import Route
-from heliosd.web.table import ROUTES
+from heliosd.config.model import DEFAULT_ROLES
+from heliosd.web.rest.route import Route
+from heliosd.web.rest.route_table import ROUTES
 
 SHAPES: dict[str, shapes.Shape] = {
     "/api/auth/me": shapes.ME,

@@ -9,11 +9,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from heliosd.cluster.etcd_codec import Header, KeyValue, RangeResult, TxnResult, WatchBatch, WatchEvent
-from heliosd.cluster.etcd_keys import Layout
-from heliosd.cluster.etcd_requests import Compare, Delete, Get, Op, Put
+from heliosd.cluster.etcd.client.requests import Compare, Delete, Get, Op, Put
+from heliosd.cluster.etcd.client.responses import (
+    KeyValue,
+    RangeResult,
+    ResponseHeader,
+    TxnResult,
+    WatchBatch,
+    WatchEvent,
+)
+from heliosd.cluster.etcd.keys import KeyLayout
 
-LAYOUT = Layout("/heliosd/")
+LAYOUT = KeyLayout("/heliosd/")
 CLUSTER = "cdf818194e3a8c32"
 MAX_OPS = 128
 
@@ -41,8 +48,8 @@ class Etcd:
         self.compacted = 0
 
     @property
-    def header(self) -> Header:
-        return Header(self.cluster_id, "1", self.revision, self.raft_term)
+    def header(self) -> ResponseHeader:
+        return ResponseHeader(self.cluster_id, "1", self.revision, self.raft_term)
 
     def txn(self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()) -> TxnResult:
         for ops in (compares, then, otherwise):
@@ -84,7 +91,7 @@ class Etcd:
     def under(self, start: bytes, end: bytes) -> tuple[KeyValue, ...]:
         return self._found(start, end)
 
-    def read(self, page: int = 7, layout: Layout = LAYOUT) -> list[RangeResult]:
+    def read(self, page: int = 7, layout: KeyLayout = LAYOUT) -> list[RangeResult]:
         """The whole prefix in pages, as of now."""
         found = self._found(layout.prefix, layout.end)
         cuts = range(0, max(len(found), 1), page)
@@ -93,7 +100,7 @@ class Etcd:
             for cut in cuts
         ]
 
-    def watch(self, start: int, upto: int | None = None, layout: Layout = LAYOUT) -> WatchBatch:
+    def watch(self, start: int, upto: int | None = None, layout: KeyLayout = LAYOUT) -> WatchBatch:
         """What a watch of the prefix delivers of the revisions from `start` to `upto` (None: all)."""
         assert start > self.compacted
         events = tuple(

@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 from etcd_model import CLUSTER, LAYOUT, Etcd
 
-from heliosd.cluster import etcd_log, etcd_writes
 from heliosd.cluster.custom_metrics import (
     DeleteMetric,
     MetricCommand,
@@ -24,23 +23,24 @@ from heliosd.cluster.custom_metrics import (
     ResetMetrics,
     UpdateMetric,
 )
-from heliosd.cluster.etcd_codec import TxnResult
-from heliosd.cluster.etcd_log import (
-    AlreadyTold,
+from heliosd.cluster.etcd import event_log, metric_transactions
+from heliosd.cluster.etcd.client.responses import TxnResult
+from heliosd.cluster.etcd.event_log import (
+    AlreadyLogged,
     Append,
     Draft,
-    Head,
     HeadMoved,
     Logged,
+    LogHead,
     SeenHead,
     SeenMembers,
 )
-from heliosd.cluster.etcd_members import KnownMember
-from heliosd.cluster.etcd_mirror import Mirror, News
-from heliosd.cluster.etcd_telling import health_events, leader_events, membership_events
-from heliosd.cluster.etcd_writes import Batch, Outrun
-from heliosd.durable import LoggedEvent
-from heliosd.events import MetricsMoved, Renumbered
+from heliosd.cluster.etcd.members import KnownMember
+from heliosd.cluster.etcd.metric_transactions import MetricTransaction, Outrun
+from heliosd.cluster.etcd.mirror import Mirror, MirrorUpdate
+from heliosd.cluster.etcd.pending_events import health_events, leader_events, membership_events
+from heliosd.protocol.events import LogReset, MetricValuesChanged
+from heliosd.store.changes import LoggedEvent
 
 IDS = ("1a", "2b", "3c", "4d")
 NAMES = ("hits", "depth", "took", "hits_sum")
@@ -70,11 +70,11 @@ class Client:
     leader: str = ""
     holes: list[tuple[int, int]] = field(default_factory=list)
 
-    def hear(self, news: News, mirror: Mirror) -> None:
+    def hear(self, news: MirrorUpdate, mirror: Mirror) -> None:
         status = False
         for told in news.told:
             match told:
-                case Renumbered():
+                case LogReset():
                     if told.lost is not None:
                         assert told.epoch == self.epoch
                         assert told.lost == (self.seq + 1, told.seq)
@@ -94,7 +94,7 @@ class Client:
                     # After a hole the status will replace it all.
                     if not status:
                         self._believe(told)
-                case MetricsMoved():
+                case MetricValuesChanged():
                     for name, view in told.metrics.items():
                         # Values are told of metrics that the client knows.
                         assert status or name in self.metrics
@@ -144,7 +144,7 @@ class Client:
 class Sent:
     """A transaction on its way."""
 
-    request: Draft | Batch
+    request: Draft | MetricTransaction
     commands: tuple[MetricCommand, ...] = ()
     result: TxnResult | None = None
     forsaken: bool = False
@@ -159,7 +159,7 @@ class Node:
         self.sight_revision = 0
         self.head = SeenHead()
         self.members = SeenMembers()
-        self.fresh = etcd_writes.SeenMetrics()
+        self.fresh = metric_transactions.SeenMetrics()
         self.wanted = 0
         """The revision to which `head`, `members` belong."""
         self.sent: Sent | None = None
@@ -193,7 +193,7 @@ class World:
         self.calm = calm
         self.etcd = Etcd(raft_term=2)
         self.truth = Truth()
-        draft = etcd_log.begin(
+        draft = event_log.begin(
             LAYOUT, SeenHead(), cluster_id=CLUSTER, birth="x" * 12, members=self.truth.members
         )
         self._carry_out(Sent(draft))
@@ -228,13 +228,13 @@ class World:
 
     def verify(self) -> None:
         """What holds once everything has arrived."""
-        head = etcd_log.read_head((self.etcd.kvs[LAYOUT.head],)).head
+        head = event_log.read_head((self.etcd.kvs[LAYOUT.head],)).head
         assert head is not None
         assert head.seq == len(self.log)
         self._verify_leaders(head)
         truth = self.truth
         assert head.leader == truth.leader
-        record = etcd_log.read_members((self.etcd.kvs[LAYOUT.members],)).record
+        record = event_log.read_members((self.etcd.kvs[LAYOUT.members],)).record
         assert record is not None
         assert record.members == truth.members
         assert set(record.unhealthy) == truth.ill & {each.id for each in truth.members}
@@ -256,7 +256,7 @@ class World:
             assert client.leader == head.leader
             assert client.peers == {each.id: each.id not in truth.ill for each in truth.members}
 
-    def _verify_leaders(self, head: Head) -> None:
+    def _verify_leaders(self, head: LogHead) -> None:
         """Every leader in its turn: elected, lost, elected, …, in terms that never go back."""
         leader, term = "", 0
         for seq in sorted(self.log):
@@ -327,7 +327,7 @@ class World:
             choices.append(health_events(members, {each: each not in sight.ill for each in IDS}))
         for append in self.chance.sample(choices, len(choices)):
             if append:
-                draft = etcd_log.compose(LAYOUT, append, head, max_events=self.max_events, **LOG)  # type: ignore[arg-type]
+                draft = event_log.compose(LAYOUT, append, head, max_events=self.max_events, **LOG)  # type: ignore[arg-type]
                 node.sent = Sent(draft)
                 return
 
@@ -340,7 +340,7 @@ class World:
         seen = node.mirror.seen_metrics()
         if node.fresh.revision > seen.revision:
             seen = node.fresh
-        batch = etcd_writes.compose(LAYOUT, node.waiting, seen, max_events=self.max_events, **LOG)  # type: ignore[arg-type]
+        batch = metric_transactions.compose(LAYOUT, node.waiting, seen, max_events=self.max_events, **LOG)  # type: ignore[arg-type]
         node.sent = Sent(batch, node.waiting[: len(batch.answers)])
         node.waiting = node.waiting[len(batch.answers) :]
 
@@ -394,7 +394,7 @@ class World:
         sent.result = self.etcd.txn(request.compares, request.then, request.otherwise)
         if self.etcd.revision > before:
             self._look_through(self.etcd.revision)
-        if sent.result.succeeded and isinstance(request, Batch):
+        if sent.result.succeeded and isinstance(request, MetricTransaction):
             for command, refused in zip(sent.commands, request.answers, strict=True):
                 if refused is None:
                     self._count(command)
@@ -424,19 +424,19 @@ class World:
     def _answered(self, node: Node, sent: Sent) -> None:
         assert sent.result is not None
         request = sent.request
-        if isinstance(request, Batch):
-            match etcd_writes.settle(LAYOUT, request, sent.result):
+        if isinstance(request, MetricTransaction):
+            match metric_transactions.settle(LAYOUT, request, sent.result):
                 case Outrun(seen=seen):
                     node.waiting = sent.commands + node.waiting
                     node.fresh = seen
                 case settled:
                     node.fresh = settled.seen
             return
-        match etcd_log.outcome(request, sent.result):
+        match event_log.outcome(request, sent.result):
             case HeadMoved() as moved:
                 assert moved.head.head is not None
                 node.head, node.members, node.wanted = moved.head, moved.members, moved.revision
-            case AlreadyTold():
+            case AlreadyLogged():
                 node.wanted = 0
             case Logged(events=events):
                 assert all(self.log[each.seq] == each.payload for each in events)

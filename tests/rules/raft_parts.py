@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from random import Random
 
-from heliosd.durable import MemberState
-from heliosd.raft.machine import Raft
 from heliosd.raft.messages import (
     AppendAnswer,
     AppendEntries,
@@ -16,7 +14,9 @@ from heliosd.raft.messages import (
     Snapshot,
     VoteAnswer,
 )
-from heliosd.raft.node import Output, Timing
+from heliosd.raft.node import RaftNode
+from heliosd.raft.state import Ready, Timing
+from heliosd.store.changes import MemberState
 
 TIMING = Timing(heartbeat=10, election=100)
 ABC = {"a": "a:1", "b": "b:1", "c": "c:1"}
@@ -39,21 +39,21 @@ class Stage:
     ) -> None:
         start = snapshot or Snapshot(1, 1, members)
         state = MemberState(term=term, vote=vote, snapshot=start, log=entries)
-        self.raft = Raft("a", state, timing=TIMING, chance=Random(1), now=0)
+        self.raft = RaftNode("a", state, timing=TIMING, chance=Random(1), now=0)
         self.now = 0
         self.sent: list[Envelope] = []
         """What left since the last `take`."""
         self.committed: list[Entry] = []
         self.unwritten = 0
 
-    def _done(self, output: Output) -> Output:
+    def _done(self, output: Ready) -> Ready:
         self.sent += output.sends
         self.committed += output.committed
         if output.write is not None:
             self.unwritten = output.write.number
         return output
 
-    def hear(self, sender: str, message: Message) -> Output:
+    def hear(self, sender: str, message: Message) -> Ready:
         return self._done(self.raft.step(self.now, Envelope(sender, "a", message)))
 
     def wait(self, ticks: int) -> None:
@@ -64,17 +64,17 @@ class Stage:
             self._done(self.raft.tick(due))
         self.now = end
 
-    def write(self) -> Output:
+    def write(self) -> Ready:
         """The disk has written everything so far."""
         return self._done(self.raft.persisted(self.now, self.unwritten))
 
-    def propose(self, *commands: bytes) -> Output:
+    def propose(self, *commands: bytes) -> Ready:
         return self._done(self.raft.propose(self.now, commands))
 
-    def change(self, voters: dict[str, str]) -> Output:
+    def change(self, voters: dict[str, str]) -> Ready:
         return self._done(self.raft.propose_membership(self.now, voters))
 
-    def transfer(self, target: str) -> Output:
+    def transfer(self, target: str) -> Ready:
         return self._done(self.raft.transfer(self.now, target))
 
     def take(self) -> list[tuple[str, Message]]:
@@ -101,12 +101,12 @@ class Stage:
         self.write()
         self.take()
 
-    def accept(self, follower: str, match: int) -> Output:
+    def accept(self, follower: str, match: int) -> Ready:
         """A follower has the log up to `match` on its disk."""
         return self.hear(follower, AppendAnswer(self.raft.term, True, match, 0, 0, 0, self.now))
 
     def append(
         self, prev: tuple[int, int], *entries: Entry, term: int, commit: int = 0, leader: str = "b"
-    ) -> Output:
+    ) -> Ready:
         """A leader's AppendEntries; `prev` is (index, term)."""
         return self.hear(leader, AppendEntries(term, prev[0], prev[1], entries, commit, self.now))

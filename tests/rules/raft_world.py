@@ -5,21 +5,34 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from random import Random
 
-from heliosd.durable import MemberState
-from heliosd.raft.batch import Batch
-from heliosd.raft.cluster import Cluster
-from heliosd.raft.happenings import Applied, Changed, Forgotten, Happening, Installed, Restarted
-from heliosd.raft.member import Options
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.raft.node import NEVER, Timing
-from heliosd.raft.requests import AddMember, RemoveMember, TransferLeadership, Wish, WriteCommands
-from heliosd.raft.simnet import Weather
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.member import SimulationOptions
+from heliosd.raft.simulation.network import NetworkConditions
+from heliosd.raft.simulation.observations import (
+    EntryApplied,
+    Forgotten,
+    Installed,
+    Observation,
+    Restarted,
+    SoftStateChanged,
+)
+from heliosd.raft.simulation.proposals import (
+    AddMember,
+    Proposal,
+    RemoveMember,
+    TransferLeadership,
+    WriteCommands,
+)
+from heliosd.raft.simulation.write_batch import WriteBatch
+from heliosd.raft.state import NEVER, Timing
+from heliosd.store.changes import MemberState
 
 MS = 1000
 ELECTION = 100 * MS
-OPTIONS = Options(
+OPTIONS = SimulationOptions(
     timing=Timing(heartbeat=20 * MS, election=ELECTION),
-    weather=Weather(latency=1.0 * MS),
+    weather=NetworkConditions(latency=1.0 * MS),
     probe_interval=1000 * MS,
     call_timeout=1000 * MS,
     snapshot_threshold=40,
@@ -50,8 +63,10 @@ def first_states(names: str) -> dict[str, MemberState]:
     return {name: MemberState(term=1, snapshot=Snapshot(1, 1, membership)) for name in names}
 
 
-def make_cluster(names: str = "abc", *, seed: int = 1, options: Options = OPTIONS) -> Cluster:
-    return Cluster(
+def make_cluster(
+    names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS
+) -> SimulatedCluster:
+    return SimulatedCluster(
         root=names[0], states=first_states(names), options=options, chance=Random(seed), machine=Journal
     )
 
@@ -68,9 +83,9 @@ class _Seen:
 class World:
     """A cluster with a disk that is written at once, and an eye that checks everything that happens."""
 
-    def __init__(self, names: str = "abc", *, seed: int = 1, options: Options = OPTIONS) -> None:
+    def __init__(self, names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS) -> None:
         self.cluster = make_cluster(names, seed=seed, options=options)
-        self.story: list[Happening] = []
+        self.story: list[Observation] = []
         """All that happened."""
         self._leaders: dict[int, str] = {}
         self._applied: dict[int, Entry] = {}
@@ -134,10 +149,10 @@ class World:
         self.story += happened
         for what in happened:
             match what:
-                case Changed(member=name, new=new) if new.role == "Leader":
+                case SoftStateChanged(member=name, new=new) if new.role == "Leader":
                     assert self._leaders.setdefault(new.term, name) == name, "election safety"
                     self._check_leader_completeness(name)
-                case Applied(member=name, entry=entry):
+                case EntryApplied(member=name, entry=entry):
                     assert self._applied.setdefault(entry.index, entry) == entry, "state machine safety"
                     expected = self._next.get(name, 2)
                     assert entry.index == expected, f"{name} applied {entry.index}, not {expected}"
@@ -201,7 +216,7 @@ class Chaos:
 
     def __init__(self, seed: int, names: str = "abc") -> None:
         self.chance = Random(seed)
-        weather = Weather(
+        weather = NetworkConditions(
             latency=self.chance.choice([0.5, 2.0, 10.0]) * MS,
             loss=self.chance.choice([0.0, 0.02, 0.3]),
             repeats=self.chance.choice([0.0, 0.1]),
@@ -212,7 +227,7 @@ class Chaos:
             names, seed=seed, options=replace(OPTIONS, weather=weather, snapshot_threshold=threshold)
         )
         self.names = names
-        self._batch: Batch | None = None
+        self._batch: WriteBatch | None = None
         self._serial = 0
 
     def run(self, events: int) -> None:
@@ -260,7 +275,7 @@ class Chaos:
                 cluster.ask(name, self._serial, self._wish())
         self.world.look()
 
-    def _wish(self) -> Wish:
+    def _wish(self) -> Proposal:
         match self.chance.randrange(10):
             case 0:
                 return TransferLeadership(self.chance.choice(["", *self.names]))
@@ -281,7 +296,7 @@ class Chaos:
             cluster.written(self._batch)
             self._batch = None
         cluster.partition([])
-        cluster.net.weather = Weather(latency=1.0 * MS)
+        cluster.net.weather = NetworkConditions(latency=1.0 * MS)
         for name in list(cluster.members):
             cluster.restart(name)
         world.live(10 * ELECTION)

@@ -13,14 +13,14 @@ from jwt import PyJWK
 
 from heliosd.auth import tokens
 from heliosd.auth.access import Access
-from heliosd.auth.identity import Grounds, Identity
-from heliosd.auth.outside import OutsideKeys
+from heliosd.auth.external_issuer import IssuerKeys
+from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
-from heliosd.auth.verified import KEPT, VerifiedTokens
-from heliosd.config import AuthConfig, Config, Settings, UserConfig
-from heliosd.durable import TokenRevoked
+from heliosd.auth.token_cache import KEPT, TokenCache
+from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
+from heliosd.store.changes import TokenRevoked
 
 NOW = 1_700_000_000.0
 EVA = UserConfig(name="eva", password_hash=hash_password("apple"), roles=("viewer",))
@@ -248,7 +248,7 @@ URL = "http://127.0.0.1:1/keys"
 @pytest.fixture
 def open_house(house: House) -> House:
     house.reload(EVA, ADAM, jwks_url=URL, jwks_issuer=ISSUER)
-    house.access.outside_keys = OutsideKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    house.access.outside_keys = IssuerKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
     return house
 
 
@@ -371,18 +371,18 @@ def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> No
 
 def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(house: House) -> None:
     house.reload(EVA, jwks_url=URL, jwks_issuer=ISSUER)
-    house.access.outside_keys = OutsideKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    house.access.outside_keys = IssuerKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
     token = signed(key("EdDSA"), "k", alg="EdDSA")
     house.access.identify(token, NOW)
     house.access.identify(token, NOW + 1)
-    house.access.outside_keys = OutsideKeys(URL)
+    house.access.outside_keys = IssuerKeys(URL)
     with pytest.raises(Unauthenticated):
         house.access.identify(token, NOW + 2)
 
 
 def test_only_the_newest_verified_tokens_are_kept() -> None:
-    known, against = VerifiedTokens(), (object(),)
-    grounds = Grounds(issuer="", audience="", key="", password="")
+    known, against = TokenCache(), (object(),)
+    grounds = TokenOrigin(issuer="", audience="", key="", password="")
     eva = Identity(
         user_id="eva",
         roles=(),

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
-from heliosd.commands import AskStatus, Authenticate, BadCommand, Ping, Subscribe, parse
-from heliosd.subscription import EVERYTHING, NOTHING, Topic
+from heliosd.protocol.client_commands import AskStatus, Authenticate, BadCommand, Ping, Subscribe, parse
+from heliosd.protocol.subscription import EVERYTHING, NOTHING, Topic
 
 
 def test_helios_messages_are_understood_with_their_timestamp() -> None:

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
-from heliosd.config import Config, Listen, PeerConfig
-from heliosd.config_file import data_directory, duration, ensure_data_directory, load, parse
-from heliosd.config_values import Wrong
+from heliosd.config.loader import data_directory, duration, ensure_data_directory, load, parse
+from heliosd.config.model import Config, Listen, PeerConfig
+from heliosd.config.values import InvalidValue
 from heliosd.errors import ConfigError, StoreError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -268,7 +268,7 @@ def test_a_duration_that_heliosd_writes_is_read_as_the_same(seconds: int) -> Non
 def test_any_text_is_a_duration_or_refused(text: str) -> None:
     try:
         assert duration(text) >= 0
-    except Wrong:
+    except InvalidValue:
         assert not re.fullmatch(r"[1-9][0-9]{0,5}(ms|s|m|h|d)", text)
 
 

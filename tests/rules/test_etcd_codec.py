@@ -6,16 +6,17 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from heliosd.cluster import etcd_errors as errors
-from heliosd.cluster.etcd_codec import (
-    Header,
+from heliosd.cluster.etcd.client import errors
+from heliosd.cluster.etcd.client.errors import Failure, meaning, refusal
+from heliosd.cluster.etcd.client.responses import (
+    EtcdMember,
+    EtcdVersion,
     InStream,
     KeyValue,
     Lease,
-    Lines,
-    Member,
+    LineSplitter,
     NotEtcd,
-    Version,
+    ResponseHeader,
     read_lease,
     read_lease_line,
     read_member_added,
@@ -28,13 +29,12 @@ from heliosd.cluster.etcd_codec import (
     read_version,
     read_watch_line,
 )
-from heliosd.cluster.etcd_errors import Failure, meaning, refusal
 
 H = (
     b'"header":{"cluster_id":"324952591200643719","member_id":"16948573228802758431",'
     b'"revision":"2","raft_term":"2"}'
 )
-HEADER = Header("48276a8f75b6a87", "eb356d8de07bd71f", 2, 2)
+HEADER = ResponseHeader("48276a8f75b6a87", "eb356d8de07bd71f", 2, 2)
 KV = KeyValue(key=b"a", value=b"x", create_revision=2, mod_revision=2, version=1)
 KV_JSON = b'{"key":"YQ==","create_revision":"2","mod_revision":"2","version":"1","value":"eA=="}'
 ANY_BYTES = st.binary(min_size=1, max_size=40)
@@ -100,9 +100,9 @@ def test_members_are_told_with_one_that_has_not_started() -> None:
     first = b'{"ID":"3319814642761637952","name":"n1","peerURLs":["http://h:2380"],"clientURLs":["http://h:2379"]}'
     added = b'{"ID":"10636399217070435360","peerURLs":["http://127.0.0.1:23900"],"isLearner":true}'
     content = b"{" + H + b',"member":' + added + b',"members":[' + first + b"," + added + b"]}"
-    learner = Member("939c14bbdeb9ec20", "", ("http://127.0.0.1:23900",), (), True)
+    learner = EtcdMember("939c14bbdeb9ec20", "", ("http://127.0.0.1:23900",), (), True)
     assert read_members(content) == (
-        Member("2e1259d415f2a040", "n1", ("http://h:2380",), ("http://h:2379",), False),
+        EtcdMember("2e1259d415f2a040", "n1", ("http://h:2380",), ("http://h:2379",), False),
         learner,
     )
     assert read_member_added(content) == learner
@@ -186,8 +186,10 @@ def test_a_token_is_read() -> None:
     [("3.4.23", "/v3"), ("3.3.27", "/v3beta"), ("3.2.1", "/v3alpha"), ("3.6.0-rc.1", "/v3"), ("4.0", "/v3")],
 )
 def test_the_prefix_of_the_gateway_goes_by_the_version(server: str, prefix: str) -> None:
-    assert read_version(b'{"etcdserver":"' + server.encode() + b'","etcdcluster":"3.4.0"}') == Version(server)
-    assert Version(server).gateway == prefix
+    assert read_version(b'{"etcdserver":"' + server.encode() + b'","etcdcluster":"3.4.0"}') == EtcdVersion(
+        server
+    )
+    assert EtcdVersion(server).gateway == prefix
 
 
 @pytest.mark.parametrize(
@@ -212,7 +214,7 @@ def test_lines_are_the_same_wherever_their_bytes_are_cut(
 ) -> None:
     stream = b"".join(line + b"\n" for line in lines)
     cuts = sorted(data.draw(st.lists(st.integers(0, len(stream))))) if data else []
-    cut = Lines()
+    cut = LineSplitter()
     got: list[bytes] = []
     for start, end in zip([0, *cuts], [*cuts, len(stream)], strict=True):
         got += cut.feed(stream[start:end])
@@ -225,13 +227,13 @@ def test_a_watch_is_read_the_same_wherever_it_is_cut(place: int) -> None:
     first = b'{"result":{' + H + b',"created":true}}\n'
     second = b'{"result":{' + H + b',"events":[{"kv":' + KV_JSON + b"}]}}\n"
     stream = first + second
-    cut = Lines()
+    cut = LineSplitter()
     lines = [*cut.feed(stream[:place]), *cut.feed(stream[place:])]
     assert [read_watch_line(line) for line in lines] == [read_watch_line(first), read_watch_line(second)]
 
 
 def test_a_last_line_without_an_end_is_a_line() -> None:
-    cut = Lines()
+    cut = LineSplitter()
     assert cut.feed(b'{"a"') == []
     assert cut.feed(b":1}") == []
     assert cut.finish() == [b'{"a":1}']
@@ -239,7 +241,7 @@ def test_a_last_line_without_an_end_is_a_line() -> None:
 
 
 def test_a_line_that_does_not_end_is_not_kept_for_ever() -> None:
-    cut = Lines(max_bytes=10)
+    cut = LineSplitter(max_bytes=10)
     assert cut.feed(b"123456789\n12345") == [b"123456789"]
     with pytest.raises(NotEtcd):
         cut.feed(b"678901")

@@ -8,19 +8,19 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd_election import (
+from heliosd.cluster.etcd.election import (
     FRESH_SECONDS,
     HELD_SECONDS,
     RESTORED_SECONDS,
     SUSPECT_SECONDS,
-    Answer,
-    Elected,
     Election,
-    Lost,
+    LeaderElected,
+    LeaderLost,
+    MemberAnswer,
 )
 
 VOTERS = ("a", "b", "c")
-Change = Elected | Lost | None
+Change = LeaderElected | LeaderLost | None
 
 
 class Cluster:
@@ -29,14 +29,14 @@ class Cluster:
     def __init__(self, voters: tuple[str, ...] = VOTERS) -> None:
         self.voters = voters
         self.election = Election()
-        self.answers: dict[str, Answer] = {}
+        self.answers: dict[str, MemberAnswer] = {}
         self.now = 100.0
 
     def say(self, leader: str, term: int, *who: str, seconds: float = 0.25) -> Change:
         """These members answer that."""
         self.now += seconds
         for each in who or self.voters:
-            self.answers[each] = Answer(leader, term, self.now, self.now)
+            self.answers[each] = MemberAnswer(leader, term, self.now, self.now)
         return self.look()
 
     def silent(self, *who: str, seconds: float = 0.25) -> Change:
@@ -55,14 +55,14 @@ class Cluster:
 
 def led_by_a(term: int = 5) -> Cluster:
     cluster = Cluster()
-    assert cluster.say("a", term) == Elected("a", term, "")
+    assert cluster.say("a", term) == LeaderElected("a", term, "")
     return cluster
 
 
 def test_a_leader_needs_a_quorum_that_names_it() -> None:
     cluster = Cluster()
     assert cluster.say("a", 5, "a") is None
-    assert cluster.say("a", 5, "b") == Elected("a", 5, "")
+    assert cluster.say("a", 5, "b") == LeaderElected("a", 5, "")
     assert cluster.say("a", 5, "c") is None
 
 
@@ -76,7 +76,7 @@ def test_a_member_that_others_name_but_that_does_not_say_so_itself_does_not_lead
 
 def test_a_leader_that_steps_down_is_lost_at_once() -> None:
     cluster = led_by_a()
-    assert cluster.say("", 5, "a") == Lost("a", 5)
+    assert cluster.say("", 5, "a") == LeaderLost("a", 5)
     assert cluster.say("", 5) is None
 
 
@@ -86,15 +86,15 @@ def test_a_dead_leader_is_suspect_until_the_others_forget_it() -> None:
     assert cluster.election.suspect
     for _ in range(40):  # a long election timeout
         assert cluster.silent("a") is None
-    assert cluster.say("", 5, "b") == Lost("a", 5)
+    assert cluster.say("", 5, "b") == LeaderLost("a", 5)
     assert not cluster.election.suspect
     assert cluster.say("c", 6, "c") is None
-    assert cluster.say("c", 6, "b") == Elected("c", 6, "")
+    assert cluster.say("c", 6, "b") == LeaderElected("c", 6, "")
 
 
 def test_a_change_of_leaders_between_two_polls_is_one_change() -> None:
     cluster = led_by_a()
-    assert cluster.say("b", 6) == Elected("b", 6, "a")
+    assert cluster.say("b", 6) == LeaderElected("b", 6, "a")
 
 
 def test_a_leader_that_only_this_heliosd_cannot_reach_stays_leader() -> None:
@@ -125,7 +125,7 @@ def test_a_leader_whose_followers_die_is_lost_within_three_seconds() -> None:
 
 def test_one_poll_that_fails_changes_nothing_even_where_each_vote_counts() -> None:
     cluster = Cluster(("a", "b"))
-    assert cluster.say("a", 5) == Elected("a", 5, "")
+    assert cluster.say("a", 5) == LeaderElected("a", 5, "")
     assert cluster.silent("a") is None
     assert cluster.election.suspect
     assert cluster.say("a", 5) is None
@@ -135,14 +135,14 @@ def test_one_poll_that_fails_changes_nothing_even_where_each_vote_counts() -> No
 
 def test_a_single_member_that_dies_is_lost() -> None:
     cluster = Cluster(("a",))
-    assert cluster.say("a", 2) == Elected("a", 2, "")
+    assert cluster.say("a", 2) == LeaderElected("a", 2, "")
     assert cluster.silent("a") is None
-    assert cluster.silent("a", seconds=SUSPECT_SECONDS) == Lost("a", 2)
+    assert cluster.silent("a", seconds=SUSPECT_SECONDS) == LeaderLost("a", 2)
 
 
 def test_a_cut_off_leader_that_has_not_noticed_yet_does_not_lead_beside_its_successor() -> None:
     cluster = led_by_a(5)
-    assert cluster.say("b", 6, "b", "c") == Elected("b", 6, "a")
+    assert cluster.say("b", 6, "b", "c") == LeaderElected("b", 6, "a")
     for _ in range(100):
         assert cluster.say("a", 5, "a") is None
         assert cluster.say("b", 6, "b", "c") is None
@@ -159,16 +159,16 @@ def test_a_cut_off_candidate_whose_term_runs_away_does_not_depose_the_leader() -
 
 def test_a_new_leader_that_still_shows_the_old_term_waits_for_its_own() -> None:
     cluster = led_by_a(5)
-    assert cluster.say("", 5, "b", "c") == Lost("a", 5)
+    assert cluster.say("", 5, "b", "c") == LeaderLost("a", 5)
     assert cluster.say("b", 5, "b", "c") is None
-    assert cluster.say("b", 6, "b") == Elected("b", 6, "")
+    assert cluster.say("b", 6, "b") == LeaderElected("b", 6, "")
 
 
 def test_the_same_leader_in_a_new_term_is_not_mistaken_for_its_old_self() -> None:
     cluster = led_by_a(5)
-    assert cluster.say("", 5) == Lost("a", 5)
+    assert cluster.say("", 5) == LeaderLost("a", 5)
     assert cluster.say("a", 5) is None
-    assert cluster.say("a", 6) == Elected("a", 6, "")
+    assert cluster.say("a", 6) == LeaderElected("a", 6, "")
 
 
 def test_a_leader_that_was_only_out_of_reach_comes_back_in_its_term() -> None:
@@ -176,20 +176,20 @@ def test_a_leader_that_was_only_out_of_reach_comes_back_in_its_term() -> None:
     while cluster.silent("a", "b", "c") is None:
         pass
     assert cluster.silent() is None
-    assert cluster.silent(seconds=HELD_SECONDS) == Elected("a", 5, "")
+    assert cluster.silent(seconds=HELD_SECONDS) == LeaderElected("a", 5, "")
 
 
 def test_a_follower_that_applies_late_still_counts() -> None:
     cluster = led_by_a(5)
-    assert cluster.say("", 5, "b", "c") == Lost("a", 5)
+    assert cluster.say("", 5, "b", "c") == LeaderLost("a", 5)
     assert cluster.say("b", 5, "c") is None
-    assert cluster.say("b", 6, "b") == Elected("b", 6, "")
+    assert cluster.say("b", 6, "b") == LeaderElected("b", 6, "")
 
 
 def test_learners_have_no_vote() -> None:
     cluster = Cluster()
     assert cluster.say("a", 5, "a", "learner", "another") is None
-    assert cluster.say("a", 5, "b") == Elected("a", 5, "")
+    assert cluster.say("a", 5, "b") == LeaderElected("a", 5, "")
 
 
 def test_a_cluster_made_anew_from_a_backup_is_believed_after_a_while() -> None:
@@ -199,9 +199,9 @@ def test_a_cluster_made_anew_from_a_backup_is_believed_after_a_while() -> None:
     change: Change = None
     while change is None:
         change = cluster.say("b", 2)
-    assert change == Elected("b", 2, "", restored=True)
+    assert change == LeaderElected("b", 2, "", restored=True)
     assert RESTORED_SECONDS <= cluster.now - began < RESTORED_SECONDS + 1
-    assert cluster.say("c", 3) == Elected("c", 3, "b")
+    assert cluster.say("c", 3) == LeaderElected("c", 3, "b")
 
 
 def test_a_leader_whose_term_went_back_is_kept_and_its_term_doubted_until_it_is_believed() -> None:
@@ -211,7 +211,7 @@ def test_a_leader_whose_term_went_back_is_kept_and_its_term_doubted_until_it_is_
     while (change := cluster.say("a", 3)) is None:
         assert cluster.election.doubted
         assert (cluster.election.leader, cluster.election.term) == ("a", 6)
-    assert change == Elected("a", 3, "a", restored=True)
+    assert change == LeaderElected("a", 3, "a", restored=True)
     assert RESTORED_SECONDS <= cluster.now - began < RESTORED_SECONDS + 1
     assert not cluster.election.doubted
 
@@ -253,12 +253,12 @@ def test_whatever_is_answered_a_leader_has_said_so_itself_and_losses_follow_elec
         else:
             change = cluster.silent(member, seconds=seconds)
         match change:
-            case Elected():
+            case LeaderElected():
                 assert (change.leader, change.term) in said
                 assert change.before == (known[0] if known else "")
                 assert change.term >= highest or change.restored
                 known, highest = (change.leader, change.term), change.term
-            case Lost():
+            case LeaderLost():
                 assert (change.leader, change.term) == known
                 known = None
         assert cluster.election.leader == (known[0] if known else "")
@@ -329,7 +329,7 @@ def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
                 change = view.say(truth.leads[each], term, each, seconds=0.05)
             else:
                 change = view.silent(each, seconds=0.05) if each in view.answers else None
-            if isinstance(change, Elected):
+            if isinstance(change, LeaderElected):
                 told.append((change.leader, change.term))
     terms = [term for _, term in told]
     assert terms == sorted(terms)

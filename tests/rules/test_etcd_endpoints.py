@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd_endpoints import LONGEST_PAUSE_SECONDS, MAX_LEARNED, Endpoints, normal
+from heliosd.cluster.etcd.client.endpoints import LONGEST_PAUSE_SECONDS, MAX_LEARNED, Endpoints, normal
 
 A, B, C = "http://10.0.0.1:2379", "http://10.0.0.2:2379", "http://10.0.0.3:2379"
 

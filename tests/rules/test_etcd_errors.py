@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster import etcd_errors as errors
-from heliosd.cluster.etcd_errors import Failure, meaning, read_failure, refusal, unavailable
+from heliosd.cluster.etcd.client import errors
+from heliosd.cluster.etcd.client.errors import Failure, meaning, read_failure, refusal, unavailable
 
 PLAIN = [
     (

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd_exposition import Measured, Sums, mean_since, measured
+from heliosd.cluster.etcd.member_metrics import Measured, Sums, mean_since, measured
 
 BODIES = Path(__file__).parent / "etcd"
 LEADER = (BODIES / "metrics-leader-3.4.23.txt").read_text(encoding="utf-8")

@@ -11,16 +11,15 @@ from etcd_world import World
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd_codec import KeyValue, TxnResult
-from heliosd.cluster.etcd_keys import Layout, Place
-from heliosd.cluster.etcd_log import (
-    AlreadyTold,
+from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
+from heliosd.cluster.etcd.event_log import (
+    AlreadyLogged,
     Append,
     Draft,
-    Head,
     HeadMoved,
-    Item,
     Logged,
+    LogHead,
+    LogItem,
     MembersRecord,
     SeenHead,
     SeenMembers,
@@ -30,9 +29,10 @@ from heliosd.cluster.etcd_log import (
     read_head,
     read_members,
 )
-from heliosd.cluster.etcd_members import KnownMember
-from heliosd.cluster.etcd_telling import health_events, leader_events, membership_events
-from heliosd.events import PeerChanged, StateChanged
+from heliosd.cluster.etcd.keys import KeyLayout, KeyMeaning
+from heliosd.cluster.etcd.members import KnownMember
+from heliosd.cluster.etcd.pending_events import health_events, leader_events, membership_events
+from heliosd.protocol.events import PeerChanged, StateChanged
 
 ANNA = KnownMember("a1", "anna", "a:1", learner=False)
 BERT = KnownMember("b2", "bert", "b:1", learner=False)
@@ -68,7 +68,7 @@ def told(etcd: Etcd) -> list[dict[str, Any]]:
 
 def health(number: int) -> Append:
     change = PeerChanged(event_type="healthy", peer_id="a1", peer_address="a:1")
-    return Append(items=(Item(f"health:{number}", change),))
+    return Append(items=(LogItem(f"health:{number}", change),))
 
 
 # Keys
@@ -84,7 +84,7 @@ def health(number: int) -> Append:
     ],
 )
 def test_a_prefix_is_completed_by_its_slashes(prefix: str, key: bytes) -> None:
-    layout = Layout(prefix)
+    layout = KeyLayout(prefix)
     assert layout.head == key
     assert layout.prefix <= key < layout.end
     assert not layout.prefix <= b"0" < layout.end
@@ -93,14 +93,14 @@ def test_a_prefix_is_completed_by_its_slashes(prefix: str, key: bytes) -> None:
 @given(name=st.text(min_size=1), seq=st.integers(1, 2**53 - 1))
 def test_every_key_is_read_as_what_it_was_made_of(name: str, seq: int) -> None:
     made = {
-        LAYOUT.told(name): Place("told", name),
-        LAYOUT.metric(name): Place("metrics", name),
-        LAYOUT.present(name): Place("observers", name),
-        LAYOUT.learner(name): Place("learners", name),
-        LAYOUT.revoked(name): Place("revoked", name),
-        LAYOUT.head: Place("head"),
-        LAYOUT.members: Place("members"),
-        LAYOUT.observer: Place("observer"),
+        LAYOUT.told(name): KeyMeaning("told", name),
+        LAYOUT.metric(name): KeyMeaning("metrics", name),
+        LAYOUT.present(name): KeyMeaning("observers", name),
+        LAYOUT.learner(name): KeyMeaning("learners", name),
+        LAYOUT.revoked(name): KeyMeaning("revoked", name),
+        LAYOUT.head: KeyMeaning("head"),
+        LAYOUT.members: KeyMeaning("members"),
+        LAYOUT.observer: KeyMeaning("observer"),
     }
     for key, place in made.items():
         assert LAYOUT.place(key) == place
@@ -112,7 +112,7 @@ def test_every_key_is_read_as_what_it_was_made_of(name: str, seq: int) -> None:
 
 
 def test_a_lone_surrogate_in_a_name_is_kept() -> None:
-    assert LAYOUT.place(LAYOUT.revoked("a\ud800")) == Place("revoked", "a\ud800")
+    assert LAYOUT.place(LAYOUT.revoked("a\ud800")) == KeyMeaning("revoked", "a\ud800")
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_strange_key_has_no_place(key: bytes) -> None:
 
 @pytest.mark.parametrize("name", ["1", "000000000000000G", "00000000000000AB", "+000000000000001", "x" * 16])
 def test_what_is_not_sixteen_digits_is_no_number(name: str) -> None:
-    assert LAYOUT.seq(Place("events", name)) is None
+    assert LAYOUT.seq(KeyMeaning("events", name)) is None
 
 
 # Appending
@@ -150,7 +150,7 @@ def test_of_two_that_want_the_same_told_one_writes_it() -> None:
     seen = born(etcd)
     mine, theirs = draft_of(health(1), seen), draft_of(health(1), seen)
     assert isinstance(outcome(mine, write(etcd, mine)), Logged)
-    assert outcome(theirs, write(etcd, theirs)) == AlreadyTold()
+    assert outcome(theirs, write(etcd, theirs)) == AlreadyLogged()
     assert len(told(etcd)) == 1
 
 
@@ -183,7 +183,7 @@ def test_a_try_whose_answer_was_lost_is_not_doubled() -> None:
     seen = born(etcd)
     write(etcd, draft_of(health(1), seen))
     again = draft_of(health(1), head(etcd))
-    assert outcome(again, write(etcd, again)) == AlreadyTold()
+    assert outcome(again, write(etcd, again)) == AlreadyLogged()
 
 
 def test_a_try_that_arrives_after_its_repetition_does_nothing() -> None:
@@ -225,12 +225,12 @@ def test_nothing_is_appended_before_a_log_has_begun() -> None:
 
 
 def test_a_leader_out_of_turn_is_refused() -> None:
-    seen = SeenHead(Head(birth="x", cluster=CLUSTER, term=5, leader="a1"), 3)
+    seen = SeenHead(LogHead(birth="x", cluster=CLUSTER, term=5, leader="a1"), 3)
     too_early = StateChanged(old_state="Follower", new_state="Leader", term=6, leader="b2", member="b2")
     unknown = StateChanged(old_state="Leader", new_state="Unknown", term=5, leader="", member="b2")
     for event in (too_early, unknown):
         with pytest.raises(ValueError, match="told"):
-            draft_of(Append(items=(Item("x", event),)), seen)
+            draft_of(Append(items=(LogItem("x", event),)), seen)
 
 
 # Beginning
@@ -242,7 +242,7 @@ def test_a_log_begins_with_what_is_true_and_without_events() -> None:
         LAYOUT, SeenHead(), cluster_id=CLUSTER, birth="0" * 12, members=(ANNA,), term=5, leader="a1"
     )
     assert outcome(draft, write(etcd, draft)) == Logged((), etcd.revision)
-    assert head(etcd).head == Head(birth="0" * 12, cluster=CLUSTER, term=5, leader="a1")
+    assert head(etcd).head == LogHead(birth="0" * 12, cluster=CLUSTER, term=5, leader="a1")
     assert members(etcd).record == MembersRecord(members=(ANNA,))
     assert told(etcd) == []
 
@@ -283,8 +283,8 @@ def test_a_head_that_cannot_be_read_is_begun_over() -> None:
 # What is to be told
 
 
-def leader_head(term: int = 5, leader: str = "a1", turn: int = 3) -> Head:
-    return Head(birth="x", cluster=CLUSTER, seq=9, term=term, leader=leader, turn=turn)
+def leader_head(term: int = 5, leader: str = "a1", turn: int = 3) -> LogHead:
+    return LogHead(birth="x", cluster=CLUSTER, seq=9, term=term, leader=leader, turn=turn)
 
 
 def leaders(append: Append) -> list[tuple[str, str, int]]:

@@ -7,8 +7,8 @@ from random import Random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd_codec import Member
-from heliosd.cluster.etcd_members import KnownMember, differences, known
+from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.cluster.etcd.members import KnownMember, differences, known
 
 IDS = ["1", "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad", "ffffffffffffffff"]
 members = st.builds(
@@ -28,20 +28,20 @@ def kinds(before: tuple[KnownMember, ...], after: tuple[KnownMember, ...]) -> li
 
 
 def test_a_member_is_shown_with_its_first_client_url() -> None:
-    member = Member(
+    member = EtcdMember(
         "a1", "one", ("http://10.0.0.1:2380",), ("https://10.0.0.2:2379", "https://10.0.0.1:2379"), False
     )
     assert known([member]) == (KnownMember("a1", "one", "10.0.0.1:2379", learner=False),)
 
 
 def test_a_member_that_has_not_started_yet_is_shown_with_its_peer_url() -> None:
-    member = Member("a1", "", ("http://[::1]:2380",), (), True)
+    member = EtcdMember("a1", "", ("http://[::1]:2380",), (), True)
     assert known([member]) == (KnownMember("a1", "", "[::1]:2380", learner=True),)
-    assert known([Member("a1", "", (), (), False)])[0].address == ""
+    assert known([EtcdMember("a1", "", (), (), False)])[0].address == ""
 
 
 def test_the_order_in_which_etcd_lists_its_members_says_nothing() -> None:
-    listed = [Member(each, f"name-{each}", (f"http://{each}:1",), (), False) for each in IDS]
+    listed = [EtcdMember(each, f"name-{each}", (f"http://{each}:1",), (), False) for each in IDS]
     shuffled = listed.copy()
     Random(1).shuffle(shuffled)
     assert known(shuffled) == known(listed)

@@ -10,14 +10,21 @@ from etcd_model import CLUSTER, LAYOUT, Etcd
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster import etcd_writes
 from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, RegisterMetric, UpdateMetric
-from heliosd.cluster.etcd_codec import Header, WatchBatch
-from heliosd.cluster.etcd_log import Append, Item, SeenHead, begin, compose, read_head
-from heliosd.cluster.etcd_members import KnownMember
-from heliosd.cluster.etcd_mirror import Known, Learner, Mirror, News, Observer, Revoked
-from heliosd.durable import LoggedEvent
-from heliosd.events import MetricsMoved, PeerChanged, Renumbered
+from heliosd.cluster.etcd import metric_transactions
+from heliosd.cluster.etcd.client.responses import ResponseHeader, WatchBatch
+from heliosd.cluster.etcd.event_log import Append, LogItem, SeenHead, begin, compose, read_head
+from heliosd.cluster.etcd.members import KnownMember
+from heliosd.cluster.etcd.mirror import (
+    KnownState,
+    Mirror,
+    MirrorUpdate,
+    PendingLearner,
+    PresentObserver,
+    Revoked,
+)
+from heliosd.protocol.events import LogReset, MetricValuesChanged, PeerChanged
+from heliosd.store.changes import LoggedEvent
 
 EPOCH = f"{CLUSTER}-{'0' * 12}"
 ANNA = KnownMember("a1", "anna", "a:1", learner=False)
@@ -36,7 +43,7 @@ def tell(etcd: Etcd, *, times: int = 1, max_events: int = 100) -> None:
     """Log some events."""
     for _ in range(times):
         change = PeerChanged(event_type="healthy", peer_id="a1", peer_address="a:1")
-        append = Append(items=(Item(f"h{etcd.revision}", change),))
+        append = Append(items=(LogItem(f"h{etcd.revision}", change),))
         draft = compose(LAYOUT, append, seen(etcd), lease="7", now_wall=1e9, max_events=max_events)
         assert etcd.txn(draft.compares, draft.then, draft.otherwise).succeeded
 
@@ -46,32 +53,32 @@ def write(etcd: Etcd, *commands: MetricCommand) -> None:
     mirror = Mirror(LAYOUT, 100)
     for command in commands:
         mirror.load(etcd.read())
-        batch = etcd_writes.compose(
+        batch = metric_transactions.compose(
             LAYOUT, [command], mirror.seen_metrics(), lease="7", now_wall=1e9, max_events=100
         )
         assert batch.answers == (None,)
         assert etcd.txn(batch.compares, batch.then, batch.otherwise).succeeded
 
 
-def loaded(etcd: Etcd, max_events: int = 100, before: Known | None = None) -> Mirror:
+def loaded(etcd: Etcd, max_events: int = 100, before: KnownState | None = None) -> Mirror:
     mirror = Mirror(LAYOUT, max_events, before)
     mirror.load(etcd.read())
     return mirror
 
 
-def follow(mirror: Mirror, etcd: Etcd) -> News:
+def follow(mirror: Mirror, etcd: Etcd) -> MirrorUpdate:
     return mirror.apply(etcd.watch(mirror.revision + 1))
 
 
-def reread(mirror: Mirror, etcd: Etcd) -> News:
+def reread(mirror: Mirror, etcd: Etcd) -> MirrorUpdate:
     return mirror.load(etcd.read())
 
 
-Way = Callable[[Mirror, Etcd], News]
+Way = Callable[[Mirror, Etcd], MirrorUpdate]
 either_way = pytest.mark.parametrize("way", [follow, reread])
 
 
-def numbers(news: News) -> list[int]:
+def numbers(news: MirrorUpdate) -> list[int]:
     assert all(isinstance(told, LoggedEvent) for told in news.told)
     return [told.seq for told in news.told if isinstance(told, LoggedEvent)]
 
@@ -92,7 +99,7 @@ HIT = UpdateMetric(name="hits", at=2.0)
 def test_the_first_reading_tells_the_numbering_and_what_is_kept(etcd: Etcd) -> None:
     tell(etcd, times=3)
     (told,) = Mirror(LAYOUT, 2).load(etcd.read()).told
-    assert isinstance(told, Renumbered)
+    assert isinstance(told, LogReset)
     assert (told.epoch, told.seq, told.lost) == (EPOCH, 3, None)
     assert [event.seq for event in told.kept] == [2, 3]
     event = told.kept[-1]
@@ -103,7 +110,7 @@ def test_events_with_a_hole_before_them_are_not_kept(etcd: Etcd) -> None:
     tell(etcd, times=4)
     etcd.delete(LAYOUT.event(2))
     (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
-    assert isinstance(told, Renumbered)
+    assert isinstance(told, LogReset)
     assert [event.seq for event in told.kept] == [3, 4]
 
 
@@ -111,7 +118,7 @@ def test_the_number_stands_when_every_event_has_expired(etcd: Etcd) -> None:
     tell(etcd, times=2)
     etcd.delete(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
     (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
-    assert told == Renumbered(epoch=EPOCH, seq=2)
+    assert told == LogReset(epoch=EPOCH, seq=2)
 
 
 @either_way
@@ -121,7 +128,7 @@ def test_each_event_is_told_once_and_in_order(etcd: Etcd, way: Way) -> None:
     news = way(mirror, etcd)
     assert numbers(news) == [1, 2, 3]
     assert "head" in news.changed
-    assert way(mirror, etcd) == News()
+    assert way(mirror, etcd) == MirrorUpdate()
 
 
 def test_what_the_watch_delivers_twice_counts_once(etcd: Etcd) -> None:
@@ -131,8 +138,8 @@ def test_what_the_watch_delivers_twice_counts_once(etcd: Etcd) -> None:
     batch = etcd.watch(start)
     twice = WatchBatch(batch.header, batch.events + batch.events, False, False, 0, "")
     assert numbers(mirror.apply(twice)) == [1, 2, 3]
-    assert mirror.apply(batch) == News()
-    assert mirror.apply(etcd.watch(1)) == News()
+    assert mirror.apply(batch) == MirrorUpdate()
+    assert mirror.apply(etcd.watch(1)) == MirrorUpdate()
 
 
 def test_a_deleted_key_does_not_come_back_with_an_old_change(etcd: Etcd) -> None:
@@ -148,7 +155,7 @@ def test_signs_of_progress_move_nothing(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     revision = mirror.revision
     tell(etcd)
-    assert mirror.apply(WatchBatch(etcd.header, (), False, False, 0, "")) == News()
+    assert mirror.apply(WatchBatch(etcd.header, (), False, False, 0, "")) == MirrorUpdate()
     assert mirror.revision == revision
     assert numbers(follow(mirror, etcd)) == [1]
 
@@ -157,7 +164,7 @@ def test_a_hole_is_named_and_what_lies_beyond_is_told(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     tell(etcd, times=5, max_events=2)
     lost, *rest = reread(mirror, etcd).told
-    assert lost == Renumbered(epoch=EPOCH, seq=3, lost=(1, 3))
+    assert lost == LogReset(epoch=EPOCH, seq=3, lost=(1, 3))
     assert [told.seq for told in rest if isinstance(told, LoggedEvent)] == [4, 5]
     tell(etcd)
     assert numbers(follow(mirror, etcd)) == [6]
@@ -169,8 +176,8 @@ def test_an_event_that_cannot_be_read_is_a_hole(etcd: Etcd) -> None:
     etcd.put(LAYOUT.event(2), b"not ours")
     etcd.put(LAYOUT.event(3), etcd.value(LAYOUT.event(1)))
     news = reread(mirror, etcd)
-    assert [told for told in news.told if isinstance(told, Renumbered)] == [
-        Renumbered(epoch=EPOCH, seq=3, lost=(2, 3))
+    assert [told for told in news.told if isinstance(told, LogReset)] == [
+        LogReset(epoch=EPOCH, seq=3, lost=(2, 3))
     ]
     assert news.unreadable == (LAYOUT.event(2),)
 
@@ -196,7 +203,7 @@ def test_nothing_is_told_before_a_log_begins(way: Way) -> None:
     assert mirror.needs_birth
     assert mirror.head == SeenHead()
     beget(etcd)
-    assert way(mirror, etcd).told == (Renumbered(epoch=EPOCH, seq=0),)
+    assert way(mirror, etcd).told == (LogReset(epoch=EPOCH, seq=0),)
     assert not mirror.needs_birth
 
 
@@ -205,7 +212,7 @@ def test_a_log_that_begins_anew_is_another_numbering(etcd: Etcd, way: Way) -> No
     tell(etcd, times=2)
     mirror = loaded(etcd)
     beget(etcd, "1" * 12)
-    assert way(mirror, etcd).told == (Renumbered(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+    assert way(mirror, etcd).told == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
 
 
 @either_way
@@ -227,11 +234,11 @@ def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
     restored = etcd.backup()
     restored.cluster_id = "beef"
     assert mirror.contradicted_by(restored.header)
-    assert mirror.apply(restored.watch(restored.revision + 1)) == News()
+    assert mirror.apply(restored.watch(restored.revision + 1)) == MirrorUpdate()
     assert reread(mirror, restored).told == ()
     assert mirror.needs_birth
     beget(restored, "1" * 12)
-    assert follow(mirror, restored).told == (Renumbered(epoch=f"beef-{'1' * 12}", seq=0),)
+    assert follow(mirror, restored).told == (LogReset(epoch=f"beef-{'1' * 12}", seq=0),)
 
 
 def set_back(etcd: Etcd) -> tuple[Mirror, Etcd]:
@@ -252,7 +259,7 @@ def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> N
     tell(restored)
     assert follow(mirror, restored).told == ()
     beget(restored, "1" * 12)
-    assert follow(mirror, restored).told == (Renumbered(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+    assert follow(mirror, restored).told == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
     assert not mirror.needs_birth
     tell(restored)
     assert numbers(follow(mirror, restored)) == [1]
@@ -294,23 +301,23 @@ def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: E
     beget(restored, "1" * 12)
     tell(restored)
     (told,) = reread(mirror, restored).told
-    assert isinstance(told, Renumbered)
+    assert isinstance(told, LogReset)
     assert (told.epoch, [event.seq for event in told.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
     assert not mirror.needs_birth
 
 
 def test_nothing_contradicts_what_is_not_loaded() -> None:
-    assert not Mirror(LAYOUT, 1).contradicted_by(Header("beef", "1", 1, 1))
+    assert not Mirror(LAYOUT, 1).contradicted_by(ResponseHeader("beef", "1", 1, 1))
 
 
 # The metrics
 
 
-def moved(news: News) -> list[dict[str, float]]:
+def moved(news: MirrorUpdate) -> list[dict[str, float]]:
     return [
         {name: view.value for name, view in told.metrics.items()}
         for told in news.told
-        if isinstance(told, MetricsMoved)
+        if isinstance(told, MetricValuesChanged)
     ]
 
 
@@ -328,7 +335,7 @@ def test_a_value_is_told_after_the_event_of_its_metric(etcd: Etcd, way: Way) -> 
     mirror = loaded(etcd)
     write(etcd, HITS, HIT)
     news = way(mirror, etcd)
-    assert [type(told) for told in news.told] == [LoggedEvent, MetricsMoved]
+    assert [type(told) for told in news.told] == [LoggedEvent, MetricValuesChanged]
     assert moved(news) == [{"hits": 1.0}]
 
 
@@ -338,7 +345,7 @@ def test_only_values_that_changed_are_told(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
     write(etcd, HIT)
     assert moved(way(mirror, etcd)) == [{"hits": 2.0}]
-    assert way(mirror, etcd) == News()
+    assert way(mirror, etcd) == MirrorUpdate()
 
 
 def test_values_of_another_cluster_or_of_the_past_are_no_changes(etcd: Etcd) -> None:
@@ -401,7 +408,7 @@ def test_a_revoked_token_is_news_once(etcd: Etcd, way: Way) -> None:
     news = way(mirror, etcd)
     assert news.revoked == {"a/b": 5.0}
     assert news.changed == {"revoked"}
-    assert way(mirror, etcd) == News()
+    assert way(mirror, etcd) == MirrorUpdate()
     etcd.delete(LAYOUT.revoked("a/b"))
     assert way(mirror, etcd).revoked == {}
     assert mirror.revoked == {}
@@ -415,10 +422,10 @@ def test_the_first_reading_tells_all_revoked_tokens(etcd: Etcd) -> None:
 @either_way
 def test_who_is_present_is_known(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
-    observer = Observer(id="n1", version="1", since="2023-01-01T00:00:00Z")
+    observer = PresentObserver(id="n1", version="1", since="2023-01-01T00:00:00Z")
     etcd.put(LAYOUT.present("n1"), msgspec.json.encode(observer))
     etcd.put(LAYOUT.observer, b"n1")
-    etcd.put(LAYOUT.learner("c3"), msgspec.json.encode(Learner("c:1")))
+    etcd.put(LAYOUT.learner("c3"), msgspec.json.encode(PendingLearner("c:1")))
     assert way(mirror, etcd).changed == {"observers", "observer", "learners"}
     assert (mirror.observers, mirror.observer, mirror.learners) == ({"n1": observer}, "n1", {"c3": "c:1"})
     for key in (LAYOUT.present("n1"), LAYOUT.observer, LAYOUT.learner("c3"), LAYOUT.members):
@@ -458,8 +465,8 @@ def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: 
     etcd = Etcd()
     beget(etcd)
     watching, reading = loaded(etcd), loaded(etcd)
-    watched: list[News] = []
-    read: list[News] = []
+    watched: list[MirrorUpdate] = []
+    read: list[MirrorUpdate] = []
     defined = False
     for step in steps:
         match step:
@@ -480,7 +487,7 @@ def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: 
             read.append(reread(reading, etcd))
     read.append(reread(reading, etcd))
 
-    def events(all_news: list[News]) -> list[object]:
+    def events(all_news: list[MirrorUpdate]) -> list[object]:
         return [told for news in all_news for told in news.told if isinstance(told, LoggedEvent)]
 
     assert events(read) == events(watched)

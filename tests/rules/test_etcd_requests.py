@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster import etcd_requests as requests
-from heliosd.cluster.etcd_codec import read_members
+from heliosd.cluster.etcd.client import requests
+from heliosd.cluster.etcd.client.responses import read_members
 
 ANY_BYTES = st.binary(min_size=1, max_size=40)
 

@@ -6,14 +6,14 @@ import logging
 
 import pytest
 
-from heliosd.cluster.etcd_errors import (
+from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
     EtcdLoginRefused,
     EtcdNoSpace,
     EtcdRefused,
     EtcdUnavailable,
 )
-from heliosd.cluster.etcd_troubles import Troubles
+from heliosd.cluster.etcd.faults import Faults
 
 HERE = "http://etcd-1:2379"
 DENIED = EtcdDenied(HERE, "etcdserver: permission denied", 7)
@@ -21,7 +21,7 @@ TOO_LARGE = EtcdRefused(HERE, "etcdserver: request is too large", 3)
 
 
 def test_what_is_denied_is_a_refusal_that_holds_for_every_request() -> None:
-    troubles = Troubles()
+    troubles = Faults()
     troubles.add("writing", DENIED)
     troubles.add("writing metrics", TOO_LARGE)
     assert troubles.refusals() == {"writing": str(DENIED), "writing metrics": str(TOO_LARGE)}
@@ -32,7 +32,7 @@ def test_what_is_denied_is_a_refusal_that_holds_for_every_request() -> None:
     "error", [DENIED, EtcdLoginRefused(HERE, "invalid user", 3), EtcdNoSpace(HERE, "space exceeded", 8)]
 )
 def test_a_right_a_login_and_space_can_be_given_back(error: EtcdRefused) -> None:
-    troubles = Troubles()
+    troubles = Faults()
     troubles.add("writing metrics", error)
     assert "writing metrics" in troubles.denials()
     troubles.allowed("writing metrics")
@@ -40,7 +40,7 @@ def test_a_right_a_login_and_space_can_be_given_back(error: EtcdRefused) -> None
 
 
 def test_what_is_allowed_need_not_work() -> None:
-    troubles = Troubles()
+    troubles = Faults()
     troubles.add("writing metrics", EtcdUnavailable(HERE, "connection refused"))
     troubles.allowed("writing metrics")
     troubles.allowed("revocations")
@@ -48,7 +48,7 @@ def test_what_is_allowed_need_not_work() -> None:
 
 
 def test_a_denial_that_becomes_another_trouble_is_none_any_more() -> None:
-    troubles = Troubles()
+    troubles = Faults()
     troubles.add("presence", DENIED)
     troubles.add("presence", EtcdUnavailable(HERE, "connection refused"))
     assert troubles.denials() == troubles.refusals() == {}
@@ -57,7 +57,7 @@ def test_a_denial_that_becomes_another_trouble_is_none_any_more() -> None:
 
 def test_each_kind_of_trouble_is_logged_once_and_its_end_once(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
-    troubles = Troubles()
+    troubles = Faults()
     for _ in range(3):
         troubles.add("writing", DENIED)
     for _ in range(3):

@@ -11,17 +11,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosd.clock import Instant
-from heliosd.cluster.etcd_codec import Header, Member, MemberStatus
-from heliosd.cluster.etcd_view import ClusterView, Elected, HealthTurned, Lost, Moved, OtherCluster, Turn
+from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
+from heliosd.cluster.etcd.view import (
+    ClusterView,
+    HealthTurned,
+    LeaderElected,
+    LeaderLost,
+    OtherCluster,
+    Turn,
+    ViewChanges,
+)
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.status import ObserverView
+from heliosd.protocol.views.status import ObserverView
 
 A, B, C = "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad"
 CLUSTER = "cdf818194e3a8c32"
 
 
-def member(id_: str, name: str, *, learner: bool = False, port: int = 2379) -> Member:
-    return Member(
+def member(id_: str, name: str, *, learner: bool = False, port: int = 2379) -> EtcdMember:
+    return EtcdMember(
         id_, name, (f"http://{name or 'new'}:2380",), (f"http://{name}:{port}",) if name else (), learner
     )
 
@@ -32,7 +40,7 @@ THREE = (member(C, "etcd-3"), member(A, "etcd-1"), member(B, "etcd-2"))
 class Seen:
     """A view whose time and members are moved by hand."""
 
-    def __init__(self, node_id: str = "etcd-1", members: Sequence[Member] = THREE) -> None:
+    def __init__(self, node_id: str = "etcd-1", members: Sequence[EtcdMember] = THREE) -> None:
         self.latency = LatencyTracker()
         self.view = ClusterView(node_id, self.latency)
         self.mono = 1000.0
@@ -45,7 +53,7 @@ class Seen:
         return Instant(1_700_000_000.0 + self.mono, self.mono)
 
     def status(self, of: str, leader: str, term: int, *, learner: bool = False) -> MemberStatus:
-        header = Header(self.cluster, of, self.revision, term)
+        header = ResponseHeader(self.cluster, of, self.revision, term)
         return MemberStatus(header, "3.4.23", 4096, leader, 120, term, 118, learner, ())
 
     def poll(
@@ -66,7 +74,7 @@ class Seen:
         """As `poll`, every 250 ms for so long."""
         return [turn for _ in range(int(seconds * 4)) for turn in self.poll(leader, term, who)]
 
-    def listing(self, members: Sequence[Member], by: str = B) -> None:
+    def listing(self, members: Sequence[EtcdMember], by: str = B) -> None:
         """A list that is asked for now."""
         self.mono += 0.01
         self.view.listed(by, members, self.mono - 0.005, self.now)
@@ -81,16 +89,16 @@ def led_by_b(node_id: str = "etcd-1") -> Seen:
 
 def test_a_leader_is_told_and_its_loss() -> None:
     seen = Seen()
-    assert Elected(B, 5, "") in seen.poll(B)
+    assert LeaderElected(B, 5, "") in seen.poll(B)
     assert seen.poll(B) == []
-    assert Lost(B, 5) in seen.poll("")
+    assert LeaderLost(B, 5) in seen.poll("")
     assert seen.view.why_not_ready() == "no leader"
 
 
 def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
     seen = led_by_b()
     began = seen.mono
-    while Lost(B, 5) not in seen.poll(B, who=()):
+    while LeaderLost(B, 5) not in seen.poll(B, who=()):
         assert seen.mono - began < 3
     shown = seen.view.status(seen.now)
     assert (shown.leader.id, shown.leader.address, shown.stale) == ("", "", True)
@@ -155,10 +163,10 @@ def test_before_anything_is_known_nothing_is_made_up() -> None:
 
 def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
     seen = Seen("etcd-2")
-    turns = [turn for turn in seen.poll(B) if isinstance(turn, Moved)]
-    assert turns[-1] == Moved(turns[-1].old, "Leader", 5, B)
-    assert [turn for turn in seen.poll("", 5) if isinstance(turn, Moved)][-1].leader == ""
-    moves = [turn for turn in seen.poll(A, 6) if isinstance(turn, Moved)]
+    turns = [turn for turn in seen.poll(B) if isinstance(turn, ViewChanges)]
+    assert turns[-1] == ViewChanges(turns[-1].old, "Leader", 5, B)
+    assert [turn for turn in seen.poll("", 5) if isinstance(turn, ViewChanges)][-1].leader == ""
+    moves = [turn for turn in seen.poll(A, 6) if isinstance(turn, ViewChanges)]
     assert (moves[-1].new, moves[-1].term, moves[-1].leader) == ("Follower", 6, A)
 
 
@@ -207,7 +215,7 @@ def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more
     assert OtherCluster("1") in turns
     assert (seen.view.cluster_id, seen.view.members, seen.view.term) == ("1", (), 0)
     seen.listing(THREE, by=A)
-    assert Elected(A, 2, "") in seen.poll(A, 2)
+    assert LeaderElected(A, 2, "") in seen.poll(A, 2)
 
 
 def test_a_leader_is_told_as_lost_before_its_cluster_is_forgotten() -> None:
@@ -215,8 +223,8 @@ def test_a_leader_is_told_as_lost_before_its_cluster_is_forgotten() -> None:
     seen.mono += 10.0
     seen.cluster = "1"
     seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
-    assert [turn for turn in seen.view.look(seen.now) if not isinstance(turn, Moved)] == [
-        Lost(B, 5),
+    assert [turn for turn in seen.view.look(seen.now) if not isinstance(turn, ViewChanges)] == [
+        LeaderLost(B, 5),
         OtherCluster("1"),
     ]
 
@@ -294,7 +302,7 @@ def test_a_learner_is_no_part_of_the_quorum() -> None:
         members=(member(A, "etcd-1"), member(B, "etcd-2", learner=True), member(C, "etcd-3", learner=True))
     )
     assert seen.view.voters == (A,)
-    assert Elected(A, 5, "") in seen.poll(A, who=(A,))
+    assert LeaderElected(A, 5, "") in seen.poll(A, who=(A,))
 
 
 def test_a_member_that_went_is_forgotten() -> None:
@@ -415,10 +423,10 @@ def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]
                 seen.mono += number / 10
         for turn in seen.view.look(seen.now):
             match turn:
-                case Elected():
+                case LeaderElected():
                     assert turn.before == told
                     told = turn.leader
-                case Lost():
+                case LeaderLost():
                     assert turn.leader == told
                     told = ""
                 case _:

@@ -19,11 +19,18 @@ from heliosd.cluster.custom_metrics import (
     ResetMetrics,
     UpdateMetric,
 )
-from heliosd.cluster.etcd_codec import TxnResult
-from heliosd.cluster.etcd_log import MAX_OPS, SeenHead, begin
-from heliosd.cluster.etcd_mirror import Mirror
-from heliosd.cluster.etcd_requests import MAX_REQUEST_BYTES, Delete, Put
-from heliosd.cluster.etcd_writes import Batch, Outrun, SeenMetrics, Settled, compose, settle
+from heliosd.cluster.etcd.client.requests import MAX_REQUEST_BYTES, Delete, Put
+from heliosd.cluster.etcd.client.responses import TxnResult
+from heliosd.cluster.etcd.event_log import MAX_OPS, SeenHead, begin
+from heliosd.cluster.etcd.metric_transactions import (
+    MetricTransaction,
+    Outrun,
+    SeenMetrics,
+    Settled,
+    compose,
+    settle,
+)
+from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.errors import Conflict, Invalid, NotFound, RequestRefused
 
 HITS = RegisterMetric(name="hits", type="counter", at=1.0)
@@ -53,11 +60,11 @@ def stored(etcd: Etcd) -> MetricSet:
     return seen(etcd).metrics
 
 
-def draft(commands: list[MetricCommand], on: SeenMetrics) -> Batch:
+def draft(commands: list[MetricCommand], on: SeenMetrics) -> MetricTransaction:
     return compose(LAYOUT, commands, on, lease="7", now_wall=1e9, max_events=10_000)
 
 
-def send(etcd: Etcd, batch: Batch) -> TxnResult:
+def send(etcd: Etcd, batch: MetricTransaction) -> TxnResult:
     return etcd.txn(batch.compares, batch.then, batch.otherwise)
 
 

@@ -9,18 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliosd.client.resume import HOLE, Gap, Message, OutOfOrder, ResumeState, cursor_text, parse_cursor, read
 from heliosd.errors import NotUnderstood
-from heliosd.following import (
-    HOLE,
-    Disorder,
-    Following,
-    Gap,
-    Message,
-    cursor_text,
-    parse_cursor,
-    read,
-)
-from heliosd.history import Cursor
+from heliosd.protocol.history import Cursor
 
 
 def message(name: str, data: object = None, seq: int | None = None) -> Message:
@@ -63,7 +54,7 @@ def gap(from_seq: int, to_seq: int) -> Message:
     return message("gap", {"from_seq": from_seq, "to_seq": to_seq, "dropped": 1, "reason": "slow_consumer"})
 
 
-def seen(following: Following, *messages: Message) -> list[int | tuple[int, int, str]]:
+def seen(following: ResumeState, *messages: Message) -> list[int | tuple[int, int, str]]:
     """What is seen of some messages: the numbers of events, and gaps."""
     told: list[int | tuple[int, int, str]] = []
     for item in [item for each in messages for item in following.take(each)]:
@@ -74,8 +65,8 @@ def seen(following: Following, *messages: Message) -> list[int | tuple[int, int,
     return told
 
 
-def started(*, seq: int = 10, whole: bool = True, since: Cursor | None = None) -> Following:
-    following = Following(since, whole=whole)
+def started(*, seq: int = 10, whole: bool = True, since: Cursor | None = None) -> ResumeState:
+    following = ResumeState(since, whole=whole)
     following.connected()
     if since is None:
         seen(following, welcome(seq), status(seq))
@@ -83,7 +74,7 @@ def started(*, seq: int = 10, whole: bool = True, since: Cursor | None = None) -
 
 
 def test_it_begins_now_and_then_goes_on_where_it_stopped() -> None:
-    following = Following(None, whole=True)
+    following = ResumeState(None, whole=True)
     assert following.cursor is None
     assert following.query() == {"after": "now"}
     following.connected()
@@ -193,13 +184,13 @@ def test_a_number_that_had_its_turn_makes_the_connection_useless() -> None:
     following = started()
     seen(following, event(11), event(12))
     for again in (12, 11, 3):
-        with pytest.raises(Disorder):
+        with pytest.raises(OutOfOrder):
             following.take(event(again))
     assert following.cursor == Cursor("A", 12)
 
 
 def test_a_connection_begins_with_welcome() -> None:
-    following = Following(None, whole=True)
+    following = ResumeState(None, whole=True)
     following.connected()
     with pytest.raises(NotUnderstood):
         following.take(status(1))
@@ -262,7 +253,7 @@ class World:
         self.had: dict[tuple[str, int], int] = {}
         self.excused: set[tuple[str, int]] = set()
         self.last: dict[str, int] = {"A": 0}
-        self.following = Following(None, whole=modulus == 1)
+        self.following = ResumeState(None, whole=modulus == 1)
         self.connect()
 
     def wanted(self, seq: int) -> bool:
@@ -386,7 +377,7 @@ def test_every_event_comes_once_or_is_told_missing(modulus: int, actions: list[t
 
 @given(st.data())
 def test_a_follower_of_everything_misses_nothing_that_a_lying_daemon_drops(data: st.DataObject) -> None:
-    following = Following(None, whole=True)
+    following = ResumeState(None, whole=True)
     following.connected()
     seen(following, welcome(0), status(0))
     kept = data.draw(st.lists(st.booleans(), min_size=1, max_size=30))

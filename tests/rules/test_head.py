@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.web import head as head_module
-from heliosd.web.head import (
+from heliosd.web.http import request_head as head_module
+from heliosd.web.http.request_head import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
     MAX_TARGET_BYTES,
     BadHead,
-    Head,
     HeadBuffer,
+    RequestHead,
     parse,
     websocket_key,
 )
@@ -42,7 +42,7 @@ def upgrade(
     method: bytes = b"GET",
     version: bytes = b"1.1",
     **changes: bytes | None,
-) -> Head:
+) -> RequestHead:
     fields: dict[str, bytes | None] = {
         "Upgrade": b"websocket",
         "Connection": b"keep-alive, Upgrade",
@@ -54,7 +54,7 @@ def upgrade(
     return parse(head(*lines, request=method + b" " + target + b" HTTP/" + version))
 
 
-def upgrade_refused(asked: Head) -> BadHead:
+def upgrade_refused(asked: RequestHead) -> BadHead:
     with pytest.raises(BadHead) as refusal:
         websocket_key(asked)
     return refusal.value

@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.history import MAX_REPLAY_BYTES, MAX_REPLAY_EVENTS, Cursor, History
-from heliosd.message import Message, replayed
-from heliosd.subscription import EVERYTHING, Subscription, Topic
+from heliosd.protocol.history import MAX_REPLAY_BYTES, MAX_REPLAY_EVENTS, Cursor, History
+from heliosd.protocol.message import OutgoingMessage, replayed
+from heliosd.protocol.subscription import EVERYTHING, Subscription, Topic
 
 
-def event(seq: int, at: float = 0.0, name: str = "peer_change", filler: int = 0) -> Message:
+def event(seq: int, at: float = 0.0, name: str = "peer_change", filler: int = 0) -> OutgoingMessage:
     payload = json.dumps({"type": name, "seq": seq, "data": {"x": "x" * filler}}).encode()
     return replayed(seq=seq, at=at, name=name, payload=payload)
 
@@ -25,7 +25,7 @@ def history(count: int, max_events: int = 5000, filler: int = 0) -> History:
     return made
 
 
-def seqs(events: tuple[Message, ...]) -> list[int | None]:
+def seqs(events: tuple[OutgoingMessage, ...]) -> list[int | None]:
     return [message.seq for message in events]
 
 

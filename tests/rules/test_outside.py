@@ -15,28 +15,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 from issuer_parts import CLAIMS, ISSUER, NOW, b64, document, jwk, key, signed
 
-from heliosd.auth import outside, tokens
-from heliosd.auth.outside import OutsideKeys, kid_of
+from heliosd.auth import external_issuer, tokens
+from heliosd.auth.external_issuer import IssuerKeys, kid_of
 from heliosd.auth.tokens import Claims
 from heliosd.errors import Unauthenticated
 
 KINDS = ["RS256", "ES256", "EdDSA"]
 
 
-def known(*published: dict[str, Any]) -> OutsideKeys:
+def known(*published: dict[str, Any]) -> IssuerKeys:
     """The keys as they are read from the issuer's document."""
     read = jwt.PyJWKSet.from_json(document(*published).decode()).keys
-    return OutsideKeys.of("http://127.0.0.1:1/keys", read)
+    return IssuerKeys.of("http://127.0.0.1:1/keys", read)
 
 
 KEYS = known(*(jwk(key(kind), kind) for kind in KINDS))
 
 
-def verify(token: str, keys: OutsideKeys = KEYS, *, now: float = NOW, audience: str = "") -> Claims:
-    return outside.verify(token, keys, issuer=ISSUER, now=now, audience=audience, roles_claim="roles")
+def verify(token: str, keys: IssuerKeys = KEYS, *, now: float = NOW, audience: str = "") -> Claims:
+    return external_issuer.verify(token, keys, issuer=ISSUER, now=now, audience=audience, roles_claim="roles")
 
 
-def assert_refused(token: str, keys: OutsideKeys = KEYS, *, now: float = NOW, audience: str = "") -> None:
+def assert_refused(token: str, keys: IssuerKeys = KEYS, *, now: float = NOW, audience: str = "") -> None:
     with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
         verify(token, keys, now=now, audience=audience)
 
@@ -127,8 +127,8 @@ def test_a_secret_in_the_issuers_document_signs_nothing() -> None:
 
 
 def test_of_a_document_with_very_many_keys_only_the_first_count() -> None:
-    keys = known(*(jwk(key("EdDSA"), f"k{number}") for number in range(outside.MAX_KEYS + 5)))
-    assert len(keys.by_kid) == outside.MAX_KEYS
+    keys = known(*(jwk(key("EdDSA"), f"k{number}") for number in range(external_issuer.MAX_KEYS + 5)))
+    assert len(keys.by_kid) == external_issuer.MAX_KEYS
 
 
 @pytest.mark.parametrize("kid", [None, "", "../../../dev/null", "' OR 1=1 --", "RS256", "eddsa"])
@@ -236,7 +236,7 @@ def test_odd_roles_give_none(roles: object) -> None:
 
 def test_the_claim_of_roles_may_have_another_name() -> None:
     token = good(groups=["admin", "admin", "x"])
-    found = outside.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim="groups")
+    found = external_issuer.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim="groups")
     assert found.roles == ("admin", "x")
 
 

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.auth.rbac import EVERYTHING, PERMISSIONS, may, permissions_of
-from heliosd.config import DEFAULT_ROLES
+from heliosd.config.model import DEFAULT_ROLES
+from heliosd.config.permissions import EVERYTHING, PERMISSIONS, may, permissions_of
 
 
 @pytest.mark.parametrize("needed", sorted(PERMISSIONS))

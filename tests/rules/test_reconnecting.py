@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.errors import AccessRefused, NotUnderstood
-from heliosd.reconnecting import (
+from heliosd.client.reconnect import (
     DISMISSED_SECONDS,
     FLOODED_SECONDS,
     LONGEST_RETRY_AFTER,
@@ -18,6 +17,7 @@ from heliosd.reconnecting import (
     after_close,
     after_refusal,
 )
+from heliosd.errors import AccessRefused, NotUnderstood
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 1012, 4408, 4999])

@@ -5,7 +5,7 @@ import pytest
 
 from heliosd.clock import Instant
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
-from heliosd.durable import Change, RecordAdded, RecordsCleared, Saved, ValueSet
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 
 WALL = 1_700_000_000.0
 

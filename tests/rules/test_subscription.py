@@ -9,40 +9,40 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.message import Kind, Message, replayed
-from heliosd.narrowing import BadSubscription
-from heliosd.subscription import EVERYTHING, KEYS, Subscription, Topic
+from heliosd.protocol.filters import BadSubscription
+from heliosd.protocol.message import Kind, OutgoingMessage, replayed
+from heliosd.protocol.subscription import EVERYTHING, KEYS, Subscription, Topic
 
 SEVEN = ["status", "latency", "uptime", "snapshot", "custom_metrics", "state_changes", "peer_changes"]
 
 
-def peer_change(peer: str, what: str) -> Message:
+def peer_change(peer: str, what: str) -> OutgoingMessage:
     return event("peer_change", {"event_type": what, "peer_id": peer, "peer_address": ""})
 
 
-def state_change(state: str) -> Message:
+def state_change(state: str) -> OutgoingMessage:
     return event(
         "state_change", {"old_state": "Follower", "new_state": state, "term": 1, "leader": "", "member": ""}
     )
 
 
-def event(name: str, data: dict[str, Any]) -> Message:
+def event(name: str, data: dict[str, Any]) -> OutgoingMessage:
     payload = json.dumps({"type": name, "timestamp": "t", "seq": 7, "data": data}).encode()
     return replayed(seq=7, at=0.0, name=name, payload=payload)
 
 
-def metrics(**labels: dict[str, str] | None) -> Message:
+def metrics(**labels: dict[str, str] | None) -> OutgoingMessage:
     data = {name: None if of is None else {"value": 1, "labels": of} for name, of in labels.items()}
     return event("custom_metrics", data)
 
 
-def latency(*peers: str) -> Message:
+def latency(*peers: str) -> OutgoingMessage:
     data = {"peers": {peer: {"peer_id": peer} for peer in peers}, "aggregated": {}, "health_summary": {}}
     payload = json.dumps({"type": "latency", "timestamp": "t", "data": data}).encode()
-    return Message("latency", Kind.VALUE, Topic.LATENCY, payload)
+    return OutgoingMessage("latency", Kind.VALUE, Topic.LATENCY, payload)
 
 
-def cut(said: dict[str, Any], message: Message) -> dict[str, Any] | None:
+def cut(said: dict[str, Any], message: OutgoingMessage) -> dict[str, Any] | None:
     mine = message.cut_for(Subscription.parse(said))
     if mine is None:
         return None
@@ -105,7 +105,7 @@ def test_an_empty_object_narrows_nothing() -> None:
     ],
 )
 def test_peer_changes_are_narrowed_by_globs_and_kinds(
-    said: dict[str, Any], message: Message, passes: bool
+    said: dict[str, Any], message: OutgoingMessage, passes: bool
 ) -> None:
     assert (cut({"peer_changes": said}, message) is not None) is passes
 

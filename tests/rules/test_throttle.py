@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.auth.throttle import Throttle, network_of
-from heliosd.config import AuthConfig, Config, Settings
+from heliosd.config.model import AuthConfig, Config, Settings
 
 
 def throttle(limit: int = 3) -> Throttle:

@@ -12,7 +12,7 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.tickets import MAX_OF_ONE_TOKEN, MAX_TICKETS, TICKET_SECONDS, Tickets
 from heliosd.clock import Instant
-from heliosd.config import AuthConfig, Config, Settings, UserConfig
+from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 
 NOW = Instant(1_700_000_000.0, 50.0)
 

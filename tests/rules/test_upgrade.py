@@ -17,8 +17,8 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request
 from wsproto.extensions import PerMessageDeflate
 
-from heliosd.web import upgrade
-from heliosd.web.head import (
+from heliosd.web.http import websocket_upgrade
+from heliosd.web.http.request_head import (
     MAX_HEAD_BYTES,
     MAX_HEADERS,
     MAX_TARGET_BYTES,
@@ -26,7 +26,7 @@ from heliosd.web.head import (
     HeadBuffer,
     parse,
 )
-from heliosd.web.upgrade import Upgrade, ordinary_upgrade, upgrade_of
+from heliosd.web.http.websocket_upgrade import Upgrade, ordinary_upgrade, upgrade_of
 
 KEY = b"dGhlIHNhbXBsZSBub25jZQ=="
 CHROMIUM = (
@@ -308,8 +308,8 @@ def test_the_next_request_of_a_program_is_read_with_its_own_key(
 
 
 def test_of_what_is_remembered_of_requests_nothing_is_a_secret_and_it_does_not_grow() -> None:
-    with patch.dict(upgrade._shapes, clear=True):
-        kept = upgrade._shapes
+    with patch.dict(websocket_upgrade._shapes, clear=True):
+        kept = websocket_upgrade._shapes
         for number in range(100):
             data = request(*CHROMIUM[:1], b"Host: a%d.example" % number, *FIREFOX[2:])
             assert ordinary_upgrade(data) is not None

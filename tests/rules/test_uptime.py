@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from heliosd.clock import Instant
 from heliosd.cluster.uptime import UptimeTracker
-from heliosd.durable import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 from heliosd.raft.roles import Role
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 
 WALL = 1_700_000_000.0
 DAY = 86_400.0

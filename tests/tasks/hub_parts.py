@@ -22,21 +22,21 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant
 from heliosd.cluster.custom_metrics import MetricView
-from heliosd.config import AuthConfig, Config, Settings, UserConfig
-from heliosd.durable import Change, Saved
+from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import StoreFull
-from heliosd.events import Happened, PeerChanged, StateChanged
-from heliosd.history import Cursor
-from heliosd.hub import turn
-from heliosd.hub.client import Client
+from heliosd.hub import time_slice
+from heliosd.hub.client import HubClient
 from heliosd.hub.event_log import EventLog
 from heliosd.hub.hub import Hub
-from heliosd.hub.inbox import Item
-from heliosd.hub.log import Log
-from heliosd.hub.reports import Reports
-from heliosd.message import Kind, Message
-from heliosd.messages import ClientId
-from heliosd.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
+from heliosd.hub.inbox import HubItem
+from heliosd.hub.local_log import LocalLog
+from heliosd.hub.status_messages import StatusMessages
+from heliosd.protocol.events import Happened, PeerChanged, StateChanged
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.server_messages import ClientId
+from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
+from heliosd.store.changes import Change, Saved
 
 ELECTED = Happened(
     StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")
@@ -166,34 +166,36 @@ class Disk:
         self.epoch = ""
 
 
-class FixedReports(Reports):
+class FixedReports(StatusMessages):
     """Reports without a backend: the hub is what is tested."""
 
     def __init__(self) -> None: ...
 
-    def status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> Message:
+    def status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
         data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
         if client_id is not UNSET:
             data["id"] = client_id
-        return Message("status", Kind.SNAPSHOT, NOTHING, json.dumps(data).encode())
+        return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, json.dumps(data).encode())
 
-    def status_update(self) -> Message:
+    def status_update(self) -> OutgoingMessage:
         return self._value("status_update", Topic.STATUS)
 
-    def latency(self) -> Message:
+    def latency(self) -> OutgoingMessage:
         return self._value("latency", Topic.LATENCY)
 
-    def uptime(self) -> Message:
+    def uptime(self) -> OutgoingMessage:
         return self._value("uptime", Topic.UPTIME)
 
-    def _value(self, name: str, topic: Topic) -> Message:
-        return Message(name, Kind.VALUE, topic, json.dumps({"type": name, "fill": "x" * 300}).encode())
+    def _value(self, name: str, topic: Topic) -> OutgoingMessage:
+        return OutgoingMessage(
+            name, Kind.VALUE, topic, json.dumps({"type": name, "fill": "x" * 300}).encode()
+        )
 
 
 @dataclass
 class House:
     hub: Hub
-    inbox: trio.MemorySendChannel[Item]
+    inbox: trio.MemorySendChannel[HubItem]
     nursery: trio.Nursery
     settings: Settings
     access: Access
@@ -209,9 +211,9 @@ class House:
         subscription: Subscription = TO_EVERYTHING,
         identity: Identity | None = None,
         deflates: bool = False,
-    ) -> tuple[Client, Socket]:
+    ) -> tuple[HubClient, Socket]:
         serial, socket = next(self.serials), Socket()
-        client = Client(
+        client = HubClient(
             serial=serial,
             client_id=f"c{serial}",
             identity=identity or self.identity(jti),
@@ -229,7 +231,7 @@ class House:
     def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
         return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
-    async def tell(self, *items: Item) -> None:
+    async def tell(self, *items: HubItem) -> None:
         for item in items:
             await self.inbox.send(item)
         await wait_all_tasks_blocked()
@@ -247,22 +249,22 @@ def now() -> Instant:
 @contextmanager
 def every_turn_ends_where_it_may() -> Iterator[None]:
     """The worst case for what must not be interleaved: in real time few turns of a test would last long enough."""
-    with patch.object(turn, "TURN_SECONDS", 0.0):
+    with patch.object(time_slice, "TURN_SECONDS", 0.0):
         yield
 
 
 @asynccontextmanager
-async def open_house(log: Log | None = None) -> AsyncIterator[House]:
+async def open_house(log: EventLog | None = None) -> AsyncIterator[House]:
     admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
     settings = Settings(Config(auth=AuthConfig(users=(admin,))))
     access = Access(settings, KeyRing(SigningKey(bytes(range(32)))), {})
     disk = Disk()
-    inbox, outbox = trio.open_memory_channel[Item](256)
+    inbox, outbox = trio.open_memory_channel[HubItem](256)
     with every_turn_ends_where_it_may():
         async with trio.open_nursery() as nursery:
             hub = Hub(
                 settings=settings,
-                log=log or EventLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
+                log=log or LocalLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
                 access=access,
                 now=now,
                 pumps=nursery,

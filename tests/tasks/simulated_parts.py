@@ -11,11 +11,14 @@ import trio
 from heliosd.clock import Instant
 from heliosd.cluster.custom_metrics import RegisterMetric, UpdateMetric
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.simulated import SimulatedBackend
+from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
-from heliosd.config import PeerConfig, SimulatedConfig
-from heliosd.durable import (
+from heliosd.config.model import PeerConfig, SimulatedConfig
+from heliosd.errors import StoreFull
+from heliosd.protocol.events import Event, Happened, MetricValuesChanged, Value
+from heliosd.raft.simulation.disk import Disk
+from heliosd.store.changes import (
     Change,
     HardState,
     LogSuffix,
@@ -28,9 +31,6 @@ from heliosd.durable import (
     TokenRevoked,
     ValueSet,
 )
-from heliosd.errors import StoreFull
-from heliosd.events import Event, Happened, MetricsMoved, Value
-from heliosd.raft.disk import Disk
 
 CONFIG = SimulatedConfig(seed=7)
 ALONE = replace(CONFIG, peers=())
@@ -141,7 +141,7 @@ async def follow(
     async with backend.events() as events:
         task_status.started()
         async for event in events:
-            assert isinstance(event, Happened | MetricsMoved)
+            assert isinstance(event, Happened | MetricValuesChanged)
             into.append(event.event if isinstance(event, Happened) else event)
 
 

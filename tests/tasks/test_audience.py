@@ -25,25 +25,25 @@ from pump_parts import SOMEBODY
 from wire import CLOSE, Frames
 
 from heliosd.hub import fanout
-from heliosd.hub.audience import NOBODY, Audience
-from heliosd.hub.client import ASIDE, Client, Delivery
-from heliosd.hub.goodbye import DISCONNECTED, Goodbye
-from heliosd.message import Kind, Message
-from heliosd.subscription import NOTHING
+from heliosd.hub.client import NOT_READY, Delivery, HubClient
+from heliosd.hub.recipients import NOBODY, Recipients
+from heliosd.protocol.close_codes import DISCONNECTED, CloseReason
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import NOTHING
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.tls import ClientStream, TLSStream
 
 LIMIT_SECONDS = 60
 BUFFER_BYTES = 4096
 """The least that the kernel grants: a few messages, and a client is behind."""
-LOST = Goodbye(1006, "connection lost")
+LOST = CloseReason(1006, "connection lost")
 
 
 class Peer:
     """The other end of one client's connection, and what the client has to be told."""
 
     def __init__(
-        self, client: Client, far: stdlib.socket, tls: ssl.SSLObject | None, bio: ssl.MemoryBIO
+        self, client: HubClient, far: stdlib.socket, tls: ssl.SSLObject | None, bio: ssl.MemoryBIO
     ) -> None:
         self.client = client
         self.told: list[bytes] = []
@@ -92,7 +92,7 @@ class Peer:
 class World:
     """An audience, everybody who ever belonged to it, and the hub's part in their lives."""
 
-    def __init__(self, audience: Audience, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+    def __init__(self, audience: Recipients, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
         self.audience = audience
         self.here: list[Peer] = []
         self.gone: list[Peer] = []
@@ -131,7 +131,7 @@ class World:
             stream = TLSStream(near, self._secrets[0])
             tls = await shaken_hands(stream, far, bio, self._secrets[1])
         serial = next(self._serials)
-        client = Client(
+        client = HubClient(
             serial=serial,
             client_id=f"c{serial}",
             identity=SOMEBODY,
@@ -188,8 +188,8 @@ class World:
     def vanish(self, peer: Peer) -> None:
         peer.vanish()
 
-    def message(self, kind: Kind, size: int) -> Message:
-        return Message("event", kind, NOTHING, f"{next(self._serials)}:".encode().ljust(size, b"."))
+    def message(self, kind: Kind, size: int) -> OutgoingMessage:
+        return OutgoingMessage("event", kind, NOTHING, f"{next(self._serials)}:".encode().ljust(size, b"."))
 
     # -- the hub's part -----------------------------------------------------------------------------------------
 
@@ -205,7 +205,7 @@ class World:
                 for peer in [peer for peer in self.here if peer.client is client and peer.vanished]:
                     self.leave(peer)
 
-    async def broadcast(self, messages: list[Message], between: list[list[Act]]) -> None:
+    async def broadcast(self, messages: list[OutgoingMessage], between: list[list[Act]]) -> None:
         """Tell everybody, and at each checkpoint do what is to be done there."""
         for peer in self.here:
             if peer.client.goodbye is None:
@@ -249,7 +249,7 @@ class World:
                 assert client.ready
                 assert (client.place, client.outlet.fileno()) == (place, fd)
         for peer in self.here:
-            assert (peer.client.place == ASIDE) is not peer.client.ready
+            assert (peer.client.place == NOT_READY) is not peer.client.ready
         for peer in self.gone:
             assert peer.client not in audience.clients
 
@@ -316,7 +316,7 @@ async def shaken_hands(
 
 @asynccontextmanager
 async def world(*, over_tls: bool, chunk: int) -> AsyncIterator[World]:
-    made = World(Audience(sealed=over_tls), tls_contexts() if over_tls else None)
+    made = World(Recipients(sealed=over_tls), tls_contexts() if over_tls else None)
     with (
         trio.fail_after(LIMIT_SECONDS),
         patch.object(fanout, "CHUNK", chunk),

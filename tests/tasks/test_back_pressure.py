@@ -12,11 +12,11 @@ from hub_parts import ADDED, House, open_house
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.commands import Ping, Subscribe
-from heliosd.events import Happened, MetricsDefined, MetricsMoved
-from heliosd.hub.inbox import Beat
-from heliosd.hub.rate import MAX_REFUSED_IN_A_ROW
-from heliosd.subscription import Subscription, Topic
+from heliosd.hub.inbox import Tick
+from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
+from heliosd.protocol.client_commands import Ping, Subscribe
+from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
+from heliosd.protocol.subscription import Subscription, Topic
 
 
 @pytest.fixture
@@ -90,13 +90,13 @@ async def test_values_that_wait_conflate_and_metric_values_merge_by_name(
 ) -> None:
     _, slow = house.join()
     slow.room = 0
-    await house.tell(Beat.LATENCY)  # on its way already
+    await house.tell(Tick.LATENCY)  # on its way already
     for number in range(5):
         await house.inbox.send(
-            MetricsMoved(metrics={f"m{number % 3}": house.metric(f"m{number % 3}", number)})
+            MetricValuesChanged(metrics={f"m{number % 3}": house.metric(f"m{number % 3}", number)})
         )
         await trio.sleep(0.2)
-        await house.tell(Beat.STATUS)
+        await house.tell(Tick.STATUS)
     slow.open()
     await wait_all_tasks_blocked()
     assert slow.types() == ["status", "latency", "custom_metrics", "status_update"]
@@ -109,8 +109,10 @@ async def test_a_deletion_drops_the_values_of_its_metric_that_wait(
 ) -> None:
     _, slow = house.join()
     slow.room = 0
-    await house.tell(Beat.LATENCY)
-    await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", 1), "b": house.metric("b", 2)}))
+    await house.tell(Tick.LATENCY)
+    await house.inbox.send(
+        MetricValuesChanged(metrics={"a": house.metric("a", 1), "b": house.metric("b", 2)})
+    )
     await trio.sleep(0.2)
     await house.tell(Happened(MetricsDefined(metrics={"a": None})))
     slow.open()
@@ -126,9 +128,11 @@ async def test_a_min_interval_keeps_values_apart_and_loses_none(
     asked = Subscription.parse({"custom_metrics": {"min_interval": 1.0}, "latency": {"min_interval": 10}})
     _, paced = house.join(subscription=asked)
     for number in range(10):
-        await house.inbox.send(MetricsMoved(metrics={f"m{number}": house.metric(f"m{number}", number)}))
+        await house.inbox.send(
+            MetricValuesChanged(metrics={f"m{number}": house.metric(f"m{number}", number)})
+        )
         await trio.sleep(0.25)
-        await house.tell(Beat.LATENCY)
+        await house.tell(Tick.LATENCY)
     await trio.sleep(2)
     told = [m for m in paced.messages() if m["type"] == "custom_metrics"]
     assert 3 <= len(told) <= 4
@@ -161,7 +165,7 @@ async def test_the_memory_of_a_client_that_never_reads_is_bounded(
     slow.room = 0
     for _ in range(3000):
         await house.inbox.send(ADDED)
-        await house.inbox.send(Beat.STATUS)
+        await house.inbox.send(Tick.STATUS)
     await wait_all_tasks_blocked()
     assert client.mailbox.size <= 1024 * 1024 + 1024
     assert len(client.mailbox) <= 258
@@ -172,7 +176,7 @@ async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
 ) -> None:
     client, slow = house.join()
     slow.room = 0
-    await house.tell(Beat.LATENCY)
+    await house.tell(Tick.LATENCY)
     while len(client.mailbox) < 16:
         await house.tell(ADDED)
     house.hub.obey(client, Ping("p", UNSET))
@@ -192,7 +196,7 @@ async def test_a_client_that_only_asks_and_never_reads_is_closed(
     change(house, messages_burst=10_000)
     client, slow = house.join()
     slow.room = 0
-    await house.tell(Beat.LATENCY)
+    await house.tell(Tick.LATENCY)
     for _ in range(20):
         house.hub.obey(client, Ping(UNSET, UNSET))
     assert client.goodbye is not None

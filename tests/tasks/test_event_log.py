@@ -8,7 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.durable import (
+from heliosd.errors import StoreFull
+from heliosd.hub.local_log import LocalLog
+from heliosd.protocol.events import PeerChanged
+from heliosd.store.changes import (
     Change,
     EventsCleared,
     EventsLogged,
@@ -17,9 +20,6 @@ from heliosd.durable import (
     Saved,
     ValueSet,
 )
-from heliosd.errors import StoreFull
-from heliosd.events import PeerChanged
-from heliosd.hub.event_log import EventLog
 
 ADDED = PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003")
 
@@ -60,9 +60,9 @@ class DiskAndWord:
     def disown(self) -> None:
         self.epoch = ""
 
-    def start(self, max_events: int = 100, max_age: float = 1e9) -> EventLog:
+    def start(self, max_events: int = 100, max_age: float = 1e9) -> LocalLog:
         saved = Saved(events=tuple(self.events), values=dict(self.values))
-        return EventLog(
+        return LocalLog(
             saved,
             save=self.save,  # type: ignore[arg-type]
             vouching=self,
@@ -71,7 +71,7 @@ class DiskAndWord:
         )
 
 
-async def tell(log: EventLog, count: int = 1, wall: float = 0.0) -> list[int | None]:
+async def tell(log: LocalLog, count: int = 1, wall: float = 0.0) -> list[int | None]:
     """As the hub does: commit, then keep each as it is told."""
     told = await log.commit([(ADDED, ())] * count, wall, wall)
     for message in told:

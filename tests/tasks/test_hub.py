@@ -12,11 +12,11 @@ from hub_parts import ADDED, ELECTED, House, Reader, Socket, open_house
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.commands import AskStatus, BadCommand, Ping, Subscribe
-from heliosd.events import Happened, MetricsDefined, MetricsMoved
-from heliosd.hub.goodbye import GOING_AWAY, SILENT
-from heliosd.hub.inbox import Beat
-from heliosd.subscription import NOTHING, Subscription, Topic
+from heliosd.hub.inbox import Tick
+from heliosd.protocol.client_commands import AskStatus, BadCommand, Ping, Subscribe
+from heliosd.protocol.close_codes import GOING_AWAY, SILENT
+from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
+from heliosd.protocol.subscription import NOTHING, Subscription, Topic
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ async def test_those_who_come_together_share_a_status_until_something_is_told(
 ) -> None:
     first, second = house.join()[1], house.join()[1]
     assert second.frames[0] is first.frames[0]
-    await house.tell(Beat.LATENCY)
+    await house.tell(Tick.LATENCY)
     third = house.join()[1]
     assert third.frames[0] is not first.frames[0]  # who was not told is told by its status
 
@@ -127,21 +127,21 @@ async def test_a_peer_change_brings_a_fresh_status_at_once(autojump_clock: MockC
 
 async def test_each_beat_tells_its_value(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
-    await house.tell(Beat.STATUS, Beat.LATENCY, Beat.UPTIME, Beat.WATCHDOG)
+    await house.tell(Tick.STATUS, Tick.LATENCY, Tick.UPTIME, Tick.WATCHDOG)
     assert socket.types() == ["status", "status_update", "latency", "uptime"]
 
 
 async def test_one_frame_is_shared_by_all_clients(autojump_clock: MockClock, house: House) -> None:
     sockets = [house.join()[1] for _ in range(3)]
-    await house.tell(Beat.LATENCY)
+    await house.tell(Tick.LATENCY)
     assert len({id(socket.frames[-1]) for socket in sockets}) == 1
 
 
 async def test_metric_values_are_gathered_into_one_message(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
     for value in range(10):
-        await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", value)}))
-    await house.inbox.send(MetricsMoved(metrics={"b": house.metric("b", 7)}))
+        await house.inbox.send(MetricValuesChanged(metrics={"a": house.metric("a", value)}))
+    await house.inbox.send(MetricValuesChanged(metrics={"b": house.metric("b", 7)}))
     await wait_all_tasks_blocked()
     assert socket.types() == ["status"]
     await trio.sleep(0.11)
@@ -155,7 +155,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = house.join()
-    await house.inbox.send(MetricsMoved(metrics={"a": house.metric("a", 1)}))
+    await house.inbox.send(MetricValuesChanged(metrics={"a": house.metric("a", 1)}))
     await house.inbox.send(Happened(MetricsDefined(metrics={"a": None})))
     await trio.sleep(0.2)
     (message,) = socket.messages()[1:]
@@ -168,7 +168,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
 async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.obey(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
-    await house.tell(ELECTED, ADDED, Beat.STATUS)
+    await house.tell(ELECTED, ADDED, Tick.STATUS)
     _, answer, *rest = socket.messages()
     assert (answer["type"], answer["id"]) == ("subscribed", "s1")
     assert answer["data"]["active"]["peer_changes"] is True
@@ -179,7 +179,7 @@ async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, ho
 async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.obey(client, Subscribe(UNSET, Subscription(NOTHING)))
-    await house.tell(ELECTED, ADDED, Beat.STATUS, Beat.LATENCY, Beat.UPTIME)
+    await house.tell(ELECTED, ADDED, Tick.STATUS, Tick.LATENCY, Tick.UPTIME)
     house.hub.obey(client, AskStatus(5))
     assert socket.types() == ["status", "subscribed", "status"]
     assert socket.messages()[-1]["id"] == 5
@@ -243,7 +243,7 @@ async def test_while_a_client_is_behind_a_newer_value_replaces_the_one_that_wait
     _, socket = house.join()
     socket.room = 0
     for _ in range(5):
-        await house.tell(Beat.LATENCY)
+        await house.tell(Tick.LATENCY)
     await house.tell(ADDED)
     socket.open()
     await wait_all_tasks_blocked()
@@ -308,7 +308,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
 ) -> None:
     client, socket = house.join()
     socket.room = 0
-    await house.tell(Beat.LATENCY)
+    await house.tell(Tick.LATENCY)
     for number in range(10_000):
         house.hub.pong(client, b"%d" % number)
     assert len(client.mailbox) <= 2

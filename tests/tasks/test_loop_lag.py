@@ -6,7 +6,7 @@ import time
 
 import trio
 
-from heliosd import loop_lag
+from heliosd.daemon import loop_lag
 from heliosd.histogram import Histogram
 from heliosd.hub.counters import LAG_BUCKETS
 

@@ -10,11 +10,11 @@ from hub_parts import Socket
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.auth.identity import Grounds, Identity
-from heliosd.hub.client import Client
-from heliosd.hub.pacing import Pacer
-from heliosd.message import Kind, Message
-from heliosd.subscription import Topic
+from heliosd.auth.identity import Identity, TokenOrigin
+from heliosd.hub.client import HubClient
+from heliosd.hub.value_throttle import ValueThrottle
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import Topic
 
 PAUSE = 2.0
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -28,12 +28,12 @@ STEPS = st.lists(
 )
 
 
-def metrics(data: dict[str, object], kind: Kind, seq: int | None = None) -> Message:
+def metrics(data: dict[str, object], kind: Kind, seq: int | None = None) -> OutgoingMessage:
     payload = json.dumps({"type": "custom_metrics", "timestamp": "t", "data": data}).encode()
-    return Message("custom_metrics", kind, Topic.CUSTOM_METRICS, payload, seq)
+    return OutgoingMessage("custom_metrics", kind, Topic.CUSTOM_METRICS, payload, seq)
 
 
-def client(name: str) -> Client:
+def client(name: str) -> HubClient:
     identity = Identity(
         user_id="",
         roles=(),
@@ -41,9 +41,9 @@ def client(name: str) -> Client:
         jti="",
         issued_at=0.0,
         expires_at=0.0,
-        grounds=Grounds(issuer="", audience="", key="", password=""),
+        grounds=TokenOrigin(issuer="", audience="", key="", password=""),
     )
-    return Client(
+    return HubClient(
         serial=0, client_id=name, identity=identity, address="", since=0.0, outlet=Socket(), send_buffer=8
     )
 
@@ -52,13 +52,13 @@ def client(name: str) -> Client:
 def test_whoever_hears_values_now_and_then_ends_where_whoever_hears_all_ends(
     steps: list[tuple[str, object]],
 ) -> None:
-    pacer, mine = Pacer(), client("c")
+    pacer, mine = ValueThrottle(), client("c")
     truth: dict[str, object] = {}
     seen: dict[str, object] = {}
     heard_at: list[float] = []
     now = 0.0
 
-    def hear(value: Message) -> None:
+    def hear(value: OutgoingMessage) -> None:
         heard_at.append(now)
         for name, view in value.data.items():
             assert name in truth, "a value of a metric that is gone"
@@ -91,7 +91,7 @@ def test_whoever_hears_values_now_and_then_ends_where_whoever_hears_all_ends(
 
 
 def test_what_waits_for_one_client_is_nobody_elses() -> None:
-    pacer, first, second = Pacer(), client("1"), client("2")
+    pacer, first, second = ValueThrottle(), client("1"), client("2")
     value = metrics({"a": {"value": 1}}, Kind.VALUE)
     for one in (first, second):
         assert pacer.admit(one, value, PAUSE, 0.0)

@@ -10,11 +10,11 @@ import trio
 from hub_parts import ADDED, ELECTED, House, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.durable import Change, EventsLogged
-from heliosd.history import Cursor
-from heliosd.hub.event_log import EventLog
-from heliosd.hub.inbox import Beat, Item
-from heliosd.subscription import Subscription, Topic
+from heliosd.hub.inbox import HubItem, Tick
+from heliosd.hub.local_log import LocalLog
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.subscription import Subscription, Topic
+from heliosd.store.changes import Change, EventsLogged
 
 
 @pytest.fixture
@@ -129,7 +129,7 @@ async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClo
         told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
         await save(changes)
 
-    assert isinstance(house.hub.log, EventLog)
+    assert isinstance(house.hub.log, LocalLog)
     house.hub.log._save = watched
     for _ in range(3):
         await house.tell(ADDED)
@@ -196,7 +196,7 @@ async def race(house: House, seed: int) -> None:
         house.join()
     sockets = []
 
-    items: list[Item] = [ADDED, ELECTED, Beat.LATENCY]
+    items: list[HubItem] = [ADDED, ELECTED, Tick.LATENCY]
 
     async def produce() -> None:
         for _ in range(60):

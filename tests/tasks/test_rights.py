@@ -14,11 +14,11 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant, rfc3339
-from heliosd.commands import Authenticate
-from heliosd.config import UserConfig
-from heliosd.hub.client import Client
-from heliosd.hub.goodbye import Goodbye
-from heliosd.hub.inbox import Beat
+from heliosd.config.model import UserConfig
+from heliosd.hub.client import HubClient
+from heliosd.hub.inbox import Tick
+from heliosd.protocol.client_commands import Authenticate
+from heliosd.protocol.close_codes import CloseReason
 
 OTHER = UserConfig(name="other", password_hash=hash_password("pear"), roles=("viewer",))
 
@@ -29,7 +29,7 @@ async def house() -> AsyncIterator[House]:
         yield house
 
 
-async def come(house: House, ttl: float) -> tuple[Client, Socket]:
+async def come(house: House, ttl: float) -> tuple[HubClient, Socket]:
     """A client with a token for `ttl` seconds that has had its status."""
     identity = house.access.issue("admin", now().wall, ttl).identity
     client, socket = house.join(identity=identity)
@@ -37,7 +37,7 @@ async def come(house: House, ttl: float) -> tuple[Client, Socket]:
     return client, socket
 
 
-def present(house: House, client: Client, token: str) -> None:
+def present(house: House, client: HubClient, token: str) -> None:
     house.hub.obey(client, Authenticate("a1", token))
 
 
@@ -84,7 +84,7 @@ async def test_from_the_end_events_wait_and_then_come_in_order_behind_the_answer
     assert seqs(socket) == [1]
     await trio.sleep(4)
     before = socket.types()
-    await house.tell(ADDED, ADDED, Beat.LATENCY, ADDED)
+    await house.tell(ADDED, ADDED, Tick.LATENCY, ADDED)
     assert socket.types() == before
     assert len(client.mailbox) >= 4
     token = newer(house)
@@ -140,7 +140,7 @@ async def test_without_a_newer_token_the_connection_ends_after_twenty_five_secon
     assert socket.close_code() is None
     await trio.sleep(2)
     assert socket.close_code() == 4401
-    assert client.goodbye == Goodbye(4401, "token expired")
+    assert client.goodbye == CloseReason(4401, "token expired")
     assert seqs(socket) == []
 
 

@@ -11,10 +11,17 @@ import trio
 from hub_parts import House, now, open_house
 from trio.testing import MockClock
 
-from heliosd.durable import LoggedEvent
-from heliosd.events import MetricsMoved, PeerChanged, Provisional, Renumbered, StateChanged, StatusMoved
-from heliosd.history import Cursor
-from heliosd.hub.shared_log import SharedLog
+from heliosd.hub.shared_log import ClusterLog
+from heliosd.protocol.events import (
+    LogReset,
+    MetricValuesChanged,
+    PeerChanged,
+    Provisional,
+    StateChanged,
+    StatusChanged,
+)
+from heliosd.protocol.history import Cursor
+from heliosd.store.changes import LoggedEvent
 
 LOST = StateChanged(old_state="Leader", new_state="Unknown", term=3, leader="", member="8e9e")
 GONE = PeerChanged(event_type="unhealthy", peer_id="8e9e", peer_address="127.0.0.1:2380")
@@ -35,8 +42,8 @@ def kept(first: int, last: int) -> tuple[LoggedEvent, ...]:
 
 
 @asynccontextmanager
-async def open_shared(to: Renumbered) -> AsyncIterator[House]:
-    log = SharedLog(max_events=100, max_age=3600.0)
+async def open_shared(to: LogReset) -> AsyncIterator[House]:
+    log = ClusterLog(max_events=100, max_age=3600.0)
     async with open_house(log) as house:
         await house.tell(to)
         assert log.begun.is_set()
@@ -55,7 +62,7 @@ def heard(messages: list[dict[str, Any]]) -> list[object]:
 async def test_events_of_the_cluster_are_told_with_its_numbers_and_its_very_bytes(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=7)) as house:
+    async with open_shared(LogReset(epoch="E", seq=7)) as house:
         _, socket = house.join()
         event = logged(8)
         await house.tell(event, logged(9))
@@ -67,7 +74,7 @@ async def test_events_of_the_cluster_are_told_with_its_numbers_and_its_very_byte
 async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=9, kept=kept(3, 9))) as house:
+    async with open_shared(LogReset(epoch="E", seq=9, kept=kept(3, 9))) as house:
         _, socket = house.join(cursor=Cursor("E", 7))
         welcome = socket.messages()[0]["data"]
         assert (welcome["recovered"], welcome["epoch"], welcome["oldest_seq"]) == (True, "E", 3)
@@ -79,17 +86,17 @@ async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(
 async def test_a_status_that_moved_without_an_event_is_told_at_once_and_once(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+    async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
-        await house.tell(StatusMoved())
+        await house.tell(StatusChanged())
         assert socket.types() == ["status", "status_update"]
-        house.inbox.send_nowait(StatusMoved())
+        house.inbox.send_nowait(StatusChanged())
         await house.tell(logged(1, "peer_change"))
         assert socket.types() == ["status", "status_update", "peer_change", "status_update"]
 
 
 async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_clock: MockClock) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+    async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
         await house.tell(logged(1, "snapshot"))
         await house.tell(logged(2, "state_change"))
@@ -101,7 +108,7 @@ async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_c
 async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4)) as house:
+    async with open_shared(LogReset(epoch="E", seq=4)) as house:
         _, socket = house.join()
         await house.tell(Provisional(LOST))
         message = next(m for m in socket.messages() if m["type"] == "state_change")
@@ -115,9 +122,9 @@ async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
 
 
 async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock: MockClock) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4)) as house:
+    async with open_shared(LogReset(epoch="E", seq=4)) as house:
         _, socket = house.join()
-        await house.tell(logged(5), Renumbered(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
+        await house.tell(logged(5), LogReset(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
         assert heard(socket.messages()) == ["status", 5, "welcome", "status", 3]
         welcome = next(m for m in socket.messages() if m["type"] == "welcome")
         assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, "epoch_changed")
@@ -129,9 +136,9 @@ async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock:
 async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_told(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+    async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
-        await house.tell(Renumbered(epoch="E", seq=9, kept=kept(7, 9), lost=(5, 6)), logged(10))
+        await house.tell(LogReset(epoch="E", seq=9, kept=kept(7, 9), lost=(5, 6)), logged(10))
         assert heard(socket.messages()) == ["status", "gap", "status", 7, 8, 9, 10]
         gap = next(m for m in socket.messages() if m["type"] == "gap")
         assert gap["data"] == {"from_seq": 5, "to_seq": 6, "dropped": 2, "reason": "too_old"}
@@ -140,17 +147,17 @@ async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_tol
 
 
 async def test_with_everything_lost_the_gap_ends_with_the_newest_number(autojump_clock: MockClock) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+    async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
-        await house.tell(Renumbered(epoch="E", seq=9, lost=(5, 9)), logged(10))
+        await house.tell(LogReset(epoch="E", seq=9, lost=(5, 9)), logged(10))
         assert heard(socket.messages()) == ["status", "gap", "status", 10]
 
 
 async def test_a_client_that_is_behind_hears_of_the_hole_in_its_place(autojump_clock: MockClock) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+    async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
         socket.room = 0
-        await house.tell(logged(5), Renumbered(epoch="E", seq=9, kept=kept(8, 9), lost=(6, 7)))
+        await house.tell(logged(5), LogReset(epoch="E", seq=9, kept=kept(8, 9), lost=(6, 7)))
         socket.open()
         await house.tell(logged(10))
         assert heard(socket.messages()) == ["status", 5, "gap", "status", 8, 9, 10]
@@ -159,9 +166,9 @@ async def test_a_client_that_is_behind_hears_of_the_hole_in_its_place(autojump_c
 async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_that(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=0)) as house:
+    async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
-        moved = MetricsMoved(metrics={"a": house.metric("a", 1.0), "b": house.metric("b", 2.0)})
+        moved = MetricValuesChanged(metrics={"a": house.metric("a", 1.0), "b": house.metric("b", 2.0)})
         await house.tell(moved)
         await house.tell(logged(1, "custom_metrics", {"a": None}))
         await trio.sleep(1.0)
@@ -172,7 +179,7 @@ async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_
 async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_shared(Renumbered(epoch="E", seq=4, kept=kept(1, 4))) as house:
+    async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         log, cursor = house.hub.log, Cursor("E", 6)
         assert not log.behind(None)
         assert not log.behind(Cursor())
@@ -193,11 +200,11 @@ async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
 async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_house(SharedLog(max_events=100, max_age=3600.0)) as house:
+    async with open_house(ClusterLog(max_events=100, max_age=3600.0)) as house:
         assert not house.hub.log.readable
         _, socket = house.join(cursor=Cursor("E", 3))
         assert socket.messages()[0]["data"]["reason"] == "epoch_changed"
-        await house.tell(Renumbered(epoch="E", seq=5, kept=kept(1, 5)))
+        await house.tell(LogReset(epoch="E", seq=5, kept=kept(1, 5)))
         assert heard(socket.messages()) == ["welcome", "status", "welcome", "status"]
         assert house.hub.log.readable
 
@@ -205,11 +212,11 @@ async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
 async def test_who_joined_before_the_log_was_read_is_told_its_epoch_and_begins_there(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_house(SharedLog(max_events=100, max_age=3600.0)) as house:
+    async with open_house(ClusterLog(max_events=100, max_age=3600.0)) as house:
         _, plain = house.join()
         _, asking = house.join(cursor=Cursor())
         await house.tell(Provisional(LOST))
-        await house.tell(Renumbered(epoch="E", seq=5, kept=kept(1, 5)), logged(6))
+        await house.tell(LogReset(epoch="E", seq=5, kept=kept(1, 5)), logged(6))
         assert heard(plain.messages()) == ["status", "state_change", "welcome", "status", 6]
         assert heard(asking.messages()) == ["welcome", "status", "state_change", "welcome", "status", 6]
         for socket in (plain, asking):

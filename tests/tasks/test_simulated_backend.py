@@ -12,10 +12,10 @@ from trio.testing import MockClock
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics, UpdateMetric
 from heliosd.errors import Conflict, Invalid, NotFound, StoreError
-from heliosd.events import (
+from heliosd.protocol.events import (
     Event,
     MetricsDefined,
-    MetricsMoved,
+    MetricValuesChanged,
     PeerChanged,
     SnapshotTaken,
     StateChanged,
@@ -126,7 +126,7 @@ async def test_metrics_are_told_as_events_and_their_values_as_values(autojump_cl
     defined = [event.metrics for event in seen if isinstance(event, MetricsDefined)]
     assert [list(metrics) for metrics in defined] == [["app_a"], ["app_b"], ["app_a"], ["app_b"]]
     assert [metrics[name] is None for metrics in defined for name in metrics] == [False, False, True, True]
-    moved = [event.metrics["app_a"].value for event in seen if isinstance(event, MetricsMoved)]
+    moved = [event.metrics["app_a"].value for event in seen if isinstance(event, MetricValuesChanged)]
     assert moved == [1.0]
 
 

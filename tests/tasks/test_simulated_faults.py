@@ -11,23 +11,23 @@ from trio.testing import MockClock
 
 from heliosd.cluster.backend import Committed
 from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, encode_command
-from heliosd.cluster.simulated import SimulatedBackend
+from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
-from heliosd.events import (
+from heliosd.protocol.events import (
     Event,
     Happened,
     MetricsDefined,
-    MetricsMoved,
+    MetricValuesChanged,
     PeerChanged,
     SnapshotTaken,
     StateChanged,
     Value,
 )
-from heliosd.raft.cluster import Cluster
-from heliosd.raft.requests import WriteCommands
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.proposals import WriteCommands
 
 
-def cluster_of(backend: SimulatedBackend) -> Cluster:
+def cluster_of(backend: SimulatedBackend) -> SimulatedCluster:
     """Faults have no door in the backend yet."""
     return backend._cluster
 
@@ -280,7 +280,7 @@ async def test_a_listener_that_takes_nothing_holds_up_nobody_and_misses_no_event
                     event = item.event if isinstance(item, Happened) else item
                     if isinstance(event, MetricsDefined):
                         names += event.metrics
-                    elif isinstance(event, MetricsMoved):
+                    elif isinstance(event, MetricValuesChanged):
                         value = event.metrics["app_7"].value
             assert names == [f"app_{number}" for number in range(50)]
         nursery.cancel_scope.cancel()

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 from raft_parts import ABC, TIMING, Stage, command
 
-from heliosd.durable import HardState, LogSuffix, SnapshotSaved
 from heliosd.raft.log import encode_membership
-from heliosd.raft.membership import Refused
+from heliosd.raft.membership import ChangeRefused
 from heliosd.raft.messages import (
     AppendAnswer,
     AppendEntries,
@@ -21,7 +20,8 @@ from heliosd.raft.messages import (
     TimeoutNow,
     VoteAnswer,
 )
-from heliosd.raft.node import IllegalTransition
+from heliosd.raft.state import IllegalTransition
+from heliosd.store.changes import HardState, LogSuffix, SnapshotSaved
 
 FOUR = {**ABC, "d": "d:1"}
 FIVE = {**FOUR, "e": "e:1"}
@@ -399,7 +399,7 @@ def test_no_change_before_the_term_has_committed_an_entry() -> None:
     """The bug of 2015: a change of the last leader may still come back."""
     stage = Stage()
     stage.lead()
-    with pytest.raises(Refused, match="busy"):
+    with pytest.raises(ChangeRefused, match="busy"):
         stage.change(FOUR)
     stage.accept("b", 2)
     stage.change(FOUR)
@@ -410,7 +410,7 @@ def test_one_change_at_a_time() -> None:
     stage.lead()
     stage.accept("b", 2)
     stage.change(FOUR)
-    with pytest.raises(Refused, match="busy"):
+    with pytest.raises(ChangeRefused, match="busy"):
         stage.change(FIVE)
     stage.write()
     stage.accept("b", 3)
@@ -474,7 +474,7 @@ def test_the_target_is_told_to_campaign_once_its_log_is_complete() -> None:
     stage.lead()
     stage.transfer("b")
     assert stage.take() == []
-    with pytest.raises(Refused, match="transferring"):
+    with pytest.raises(ChangeRefused, match="transferring"):
         stage.propose(b"x")
     stage.accept("b", 2)
     assert ("b", TimeoutNow(2)) in stage.take()
@@ -514,7 +514,7 @@ def test_a_leader_yields_to_the_vote_that_it_asked_for() -> None:
 
 
 def test_proposals_are_for_the_leader() -> None:
-    with pytest.raises(Refused, match="not_leader"):
+    with pytest.raises(ChangeRefused, match="not_leader"):
         Stage().propose(b"x")
 
 

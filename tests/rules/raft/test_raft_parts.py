@@ -8,22 +8,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.durable import HardState, LogSuffix, MemberState, SnapshotSaved
 from heliosd.raft import quorum
-from heliosd.raft.batch import gather
-from heliosd.raft.disk import Disk
-from heliosd.raft.log import Log, encode_membership, is_up_to_date
+from heliosd.raft.log import RaftLog, encode_membership, is_up_to_date
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.raft.node import Write
-from heliosd.raft.simnet import SimNet, Weather
+from heliosd.raft.simulation.disk import Disk
+from heliosd.raft.simulation.network import NetworkConditions, SimulatedNetwork
+from heliosd.raft.simulation.write_batch import gather
+from heliosd.raft.state import Write
+from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
 
 SIXES = st.integers(0, 6)
 
 
-def make_log(*terms: int, snapshot: Snapshot | None = None) -> Log:
+def make_log(*terms: int, snapshot: Snapshot | None = None) -> RaftLog:
     base = snapshot or Snapshot()
     entries = [Entry(index, term, "command") for index, term in enumerate(terms, base.index + 1)]
-    return Log(base, entries)
+    return RaftLog(base, entries)
 
 
 @given(st.lists(SIXES, max_size=7))
@@ -103,7 +103,7 @@ def test_compacting_keeps_what_comes_after() -> None:
         log.compact(Snapshot(9, 1))
 
 
-def drain(net: SimNet[int]) -> list[tuple[int, int]]:
+def drain(net: SimulatedNetwork[int]) -> list[tuple[int, int]]:
     """(due, content) in the order of arrival."""
     arrived = []
     while (due := net.next_due()) is not None:
@@ -114,7 +114,7 @@ def drain(net: SimNet[int]) -> list[tuple[int, int]]:
 
 
 def test_the_mean_delay_is_as_told_and_the_least_is_half_of_it() -> None:
-    net: SimNet[int] = SimNet(Weather(latency=1000.0, ordered=False), Random(1))
+    net: SimulatedNetwork[int] = SimulatedNetwork(NetworkConditions(latency=1000.0, ordered=False), Random(1))
     for number in range(5000):
         net.send(0, "a", "b", number)
     dues = [due for due, _ in drain(net)]
@@ -124,7 +124,9 @@ def test_the_mean_delay_is_as_told_and_the_least_is_half_of_it() -> None:
 
 def test_a_link_keeps_order_unless_the_weather_says_otherwise() -> None:
     for ordered in (True, False):
-        net: SimNet[int] = SimNet(Weather(latency=1000.0, ordered=ordered), Random(1))
+        net: SimulatedNetwork[int] = SimulatedNetwork(
+            NetworkConditions(latency=1000.0, ordered=ordered), Random(1)
+        )
         for number in range(100):
             net.send(number, "a", "b", number)
         contents = [content for _, content in drain(net)]
@@ -132,7 +134,9 @@ def test_a_link_keeps_order_unless_the_weather_says_otherwise() -> None:
 
 
 def test_loss_and_repeats_have_their_share() -> None:
-    net: SimNet[int] = SimNet(Weather(latency=1.0, loss=0.25, repeats=0.5), Random(1))
+    net: SimulatedNetwork[int] = SimulatedNetwork(
+        NetworkConditions(latency=1.0, loss=0.25, repeats=0.5), Random(1)
+    )
     for number in range(2000):
         net.send(0, "a", "b", number)
     contents = [content for _, content in drain(net)]
@@ -141,7 +145,7 @@ def test_loss_and_repeats_have_their_share() -> None:
 
 
 def test_a_cut_swallows_what_is_under_way_and_who_is_in_no_group_stays_together() -> None:
-    net: SimNet[int] = SimNet(Weather(latency=1.0), Random(1))
+    net: SimulatedNetwork[int] = SimulatedNetwork(NetworkConditions(latency=1.0), Random(1))
     net.send(0, "a", "b", 1)
     net.partition([["a"], ["b", "c"]])
     assert drain(net) == []
@@ -155,7 +159,7 @@ def test_a_cut_swallows_what_is_under_way_and_who_is_in_no_group_stays_together(
 
 
 def test_what_is_taken_back_never_arrives() -> None:
-    net: SimNet[int] = SimNet(Weather(latency=1.0), Random(1))
+    net: SimulatedNetwork[int] = SimulatedNetwork(NetworkConditions(latency=1.0), Random(1))
     net.send(0, "a", "b", 1)
     mark = net.sent
     net.send(0, "a", "b", 2)

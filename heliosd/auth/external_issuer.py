@@ -1,0 +1,109 @@
+"""Tokens of an outside issuer: which of its published keys may sign them, and what they say.
+
+Only public keys, and one algorithm for each type of key: RSA is RS256, EC P-256 is ES256, Ed25519 is EdDSA. A token
+picks a key by `kid` among those that were fetched from the configured URL, and nothing else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+import jwt
+from jwt import PyJWK
+
+from . import tokens
+from .tokens import Claims
+
+MIN_RSA_BYTES = 256
+"""RFC 7518 section 3.3: 2048 bits."""
+MAX_KEYS = 100
+
+_ALGORITHM_OF = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
+_MAX_KID = 256
+_TYPES = frozenset({"JWT", "AT+JWT", "APPLICATION/AT+JWT"})
+"""RFC 9068 section 2.1 gives access tokens a type of their own."""
+_JWS = jwt.PyJWS(algorithms=sorted(_ALGORITHM_OF.values()))
+
+
+@dataclass(frozen=True, slots=True)
+class IssuerKeys:
+    """The keys that were found under `url`, by `kid`."""
+
+    url: str = ""
+    by_kid: Mapping[str, PyJWK] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def of(cls, url: str, keys: Iterable[PyJWK]) -> IssuerKeys:
+        """Those of `keys` that may sign tokens. A `kid` that stands twice means its first key."""
+        found: dict[str, PyJWK] = {}
+        for key in keys:
+            kid = key.key_id
+            if isinstance(kid, str) and 0 < len(kid) <= _MAX_KID and len(found) < MAX_KEYS and _usable(key):
+                found.setdefault(kid, key)
+        return cls(url, found)
+
+
+def kid_of(token: str) -> str:
+    """The `kid` that a token names, not verified; "" if there is none or the token cannot hold anyway."""
+    header = tokens.read_header(token)
+    kid = header.get("kid")
+    sound = isinstance(kid, str) and len(kid) <= _MAX_KID and header["alg"] in _ALGORITHM_OF.values()
+    return str(kid) if sound else ""
+
+
+def verify(
+    token: str, keys: IssuerKeys, *, issuer: str, now: float, audience: str, roles_claim: str
+) -> Claims:
+    """What `token` says, if one of `keys` signed it and it holds at `now`. Raises as `tokens.verify` does.
+
+    `iss`, `sub` and `exp` are needed. Without a `jti` what was signed stands for it, so that it can be revoked.
+    """
+    header = tokens.read_header(token)
+    key = keys.by_kid.get(kid_of(token))
+    if (
+        key is None
+        or header["alg"] != key.algorithm_name
+        or str(header.get("typ", "JWT")).upper() not in _TYPES
+    ):
+        tokens.refuse()
+    try:
+        # The key brings its algorithm; the list says it once more.
+        opened = _JWS.decode_complete(token, key, algorithms=[key.algorithm_name])
+        body = tokens.strict_json(opened["payload"])
+    except (jwt.PyJWTError, ValueError, RecursionError):
+        tokens.refuse()
+    claims = Claims(
+        subject=tokens.name(body.get("sub")),
+        jti=tokens.name(body.get("jti", _digest(token))),
+        issued_at=tokens.time(body.get("iat", 0)),
+        expires_at=tokens.time(body.get("exp")),
+        key=str(key.key_id),
+        roles=_roles(body.get(roles_claim)),
+    )
+    tokens.check_holds(body, claims, issuer=issuer, audience=audience, now=now)
+    return claims
+
+
+def _digest(token: str) -> str:
+    # Without the signature: ECDSA has two for each, and both would verify.
+    return "sha256:" + hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
+
+
+def _roles(claim: object) -> tuple[str, ...]:
+    """A list of names; anything else gives no role at all."""
+    if not isinstance(claim, list) or not all(isinstance(role, str) for role in claim):
+        return ()
+    return tuple(dict.fromkeys(claim))
+
+
+def _usable(key: PyJWK) -> bool:
+    try:
+        # Written anew from what was read: it says what the key is, not what the issuer calls it.
+        form = key.Algorithm.to_jwk(key.key, as_dict=True)
+        kind: tuple[str, str | None] = (form["kty"], form.get("crv"))
+        sound = _ALGORITHM_OF.get(kind) == key.algorithm_name and "d" not in form
+        return sound and (kind[0] != "RSA" or len(jwt.utils.base64url_decode(form["n"])) >= MIN_RSA_BYTES)
+    except (jwt.PyJWTError, TypeError, ValueError, KeyError):
+        return False

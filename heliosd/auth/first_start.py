@@ -1,0 +1,168 @@
+"""What a first start makes in the data directory: the key that signs tokens, and a user who can log in.
+
+Both are files of mode 0600, written whole before they appear under their names.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import secrets
+import stat
+from pathlib import Path
+from typing import TextIO
+
+from heliosd.config.model import Config, UserConfig
+from heliosd.errors import KeyUnusable, StoreDamaged, StoreError
+
+from . import passwords
+from .signing_keys import MAX_KEYS, KeyRing, SigningKey
+
+KEY_FILE = "jwt_secret"
+HASH_FILE = "admin_password_hash"
+PASSWORD_FILE = "admin_password"  # noqa: S105
+ADMIN = "admin"
+
+_log = logging.getLogger(__name__)
+_MAX_FILE_BYTES = 65_536
+
+
+def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
+    """The keys: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
+
+    Only the last is made, and only with `make`. Raises `KeyUnusable` saying which file is missing or wrong.
+    """
+    credentials = os.environ.get("CREDENTIALS_DIRECTORY")
+    configured = config.auth.jwt_secret_file
+    if configured is not None:
+        keys = read_keys(configured)
+        # systemd guards credentials by the directory and an ACL; their mode says nothing.
+        guarded = credentials and configured.is_relative_to(credentials)
+        if not guarded and configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+            _log.warning("others than the owner may read the signing key %s; chmod 600 it", configured)
+        return keys
+    if credentials and (credential := Path(credentials) / KEY_FILE).exists():
+        return read_keys(credential)
+    own = data_dir / KEY_FILE
+    if own.exists():
+        return read_keys(own)
+    if not make:
+        raise KeyUnusable(f"there is no signing key yet: {own} does not exist; `heliosd serve` makes it")
+    try:
+        _create(own, secrets.token_hex(32) + "\n")
+    except FileExistsError:
+        pass  # another process was first; its key is as good
+    except OSError as error:
+        raise KeyUnusable(f"cannot make the signing key {own}: {error.strerror}") from error
+    return read_keys(own)
+
+
+def read_keys(path: Path) -> KeyRing:
+    """The keys in that file, of which the first signs: one a line of text, white space around it left out, or one
+    that is not text. Raises `KeyUnusable` if there is none, or any of them cannot be used."""
+    try:
+        content = _read(path)
+    except OSError as error:
+        raise KeyUnusable(f"cannot read the signing key {path}: {error.strerror}") from error
+    lines = [line.strip() for line in content.splitlines() if line.strip()]
+    is_text = content.isascii() and all(line.decode().isprintable() for line in lines)
+    found = lines if is_text else [content]
+    if len(found) > MAX_KEYS:
+        raise KeyUnusable(f"{path}: {len(found)} keys; at most {MAX_KEYS} may stand there")
+    keys = []
+    for number, secret in enumerate(found, 1):
+        try:
+            keys.append(SigningKey(secret))
+        except KeyUnusable as error:
+            where = f"{path}, key {number}" if len(found) > 1 else path
+            raise KeyUnusable(f"{where}: {error}") from None
+    if not keys:
+        raise KeyUnusable(f"{path}: there is no signing key in it")
+    return KeyRing(*keys)
+
+
+def ensure_admin(config: Config, data_dir: Path) -> tuple[UserConfig | None, str | None]:
+    """The user `admin` that heliosd makes for itself while no user is configured.
+
+    (None, None) when users are configured; (user, None) when an earlier start made it; (user, password) when
+    it is new: then nothing is stored yet, and the caller passes both to `hand_over`. Raises `StoreError`.
+    """
+    if config.auth.users:
+        return None, None
+    kept = kept_admin(data_dir)
+    if kept is not None:
+        return kept, None
+    password = secrets.token_urlsafe(18)
+    return _admin(passwords.hash_password(password)), password
+
+
+def kept_admin(data_dir: Path) -> UserConfig | None:
+    """The user that an earlier start made, if any. Raises `StoreError` if its file cannot be read or used."""
+    path = data_dir / HASH_FILE
+    try:
+        password_hash = _read(path).decode("ascii", "replace").strip()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+    if not passwords.is_argon2id(password_hash):
+        raise StoreDamaged(
+            f"{path} holds no argon2id hash; remove it, and the next start makes a new password"
+        )
+    return _admin(password_hash)
+
+
+def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO | None) -> Path | None:
+    """Tell the new password, once, and then keep its hash: a start that is killed in between tells another.
+
+    With a terminal it is printed there and None is returned; else it is in the file (mode 0600) whose path is
+    returned, for the log. Raises `StoreError`.
+    """
+    told = None
+    try:
+        if terminal is not None:
+            print(
+                f"\n  First start: log in as {user.name!r} with the password  {password}\n",
+                file=terminal,
+                flush=True,
+            )
+        else:
+            told = data_dir / PASSWORD_FILE
+            told.unlink(missing_ok=True)
+            _create(told, password + "\n")
+        _create(data_dir / HASH_FILE, user.password_hash + "\n")
+    except OSError as error:
+        raise StoreError(
+            f"cannot keep the password of {user.name!r} in {data_dir}: {error.strerror}"
+        ) from error
+    return told
+
+
+def _admin(password_hash: str) -> UserConfig:
+    return UserConfig(name=ADMIN, password_hash=password_hash, roles=(ADMIN,))
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_FILE_BYTES)
+
+
+def _create(path: Path, text: str) -> None:
+    """A new durable file of mode 0600, there whole or not at all. Raises FileExistsError if it is there."""
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        with os.fdopen(descriptor, "w", encoding="ascii") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, not a rename: it fails if the name is taken.
+        path.hardlink_to(draft)
+    finally:
+        draft.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

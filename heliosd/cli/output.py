@@ -1,0 +1,55 @@
+"""Standard output as a task writes to it: line by line, at once, and without holding up anything else."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Mapping
+from typing import TextIO
+
+import trio
+
+ONE_WRITE = 4096
+"""What a pipe that is ready takes without blocking (PIPE_BUF)."""
+
+
+class Output:
+    """A file descriptor to write text to. One task at a time."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+
+    async def write(self, text: str) -> None:
+        """Write all of it. While nobody reads, only this waits. Raises `BrokenPipeError` when nobody will."""
+        data = memoryview(text.encode("utf-8", "backslashreplace"))
+        while data:
+            part = data[:ONE_WRITE]
+            if select.select([], [self._fd], [], 0)[1]:
+                await trio.lowlevel.checkpoint()
+                written = os.write(self._fd, part)
+            else:
+                # The descriptor may be shared with other programs, so it is not made non-blocking. Python's own
+                # buffer must not come between: its lock, held by a thread left behind, would stop the exit.
+                written = await trio.to_thread.run_sync(os.write, self._fd, part, abandon_on_cancel=True)
+            data = data[written:]
+
+
+def coloured(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
+    """Whether people want colour there (https://no-color.org)."""
+    return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
+
+
+def printable(text: object) -> str:
+    """Text from elsewhere, with what could move the cursor, hide, or turn around written as an escape."""
+    shown = str(text)
+    if shown.isprintable():
+        return shown
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in shown
+    )
+
+
+def standard_output() -> Output:
+    sys.stdout.flush()
+    return Output(sys.stdout.fileno())

@@ -1,0 +1,292 @@
+"""Following a cluster from Python: every event once and in order, or told which are missing.
+
+    async with open_client("http://127.0.0.1:8080", Password("admin", secret)) as client:
+        async for item in client:
+            match item:
+                case Message(type="peer_change", data=data):
+                    print(data["event_type"], data["peer_id"])
+                case Gap():
+                    print("missed", item.from_seq, "to", item.to_seq)
+
+The client logs in, connects, comes back after whatever ended a connection, goes on where it stopped, renews its
+token, and pages through the history when more was missed than a replay holds. `client.cursor` is where to go on
+from in a later run: `open_client(…, since=cursor)`.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import ssl
+from collections import deque
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from urllib.parse import urlencode
+
+import msgspec
+import trio
+
+from heliosd.errors import AccessRefused, FollowingEnded, NotUnderstood
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.message import EVENT_TOPICS, replayed
+from heliosd.protocol.subscription import KEYS, Subscription
+
+from .http_api import Credentials, Password, ServerURL, TokenManager, TokenSource, open_http, parse_server_url
+from .reconnect import Backoff, ConnectionLost
+from .resume import Gap, Message, OutOfOrder, ResumeState, read
+from .websocket import Socket, TokenRefused, open_socket, sole_error
+
+__all__ = [
+    "AccessRefused",
+    "Client",
+    "Connected",
+    "Credentials",
+    "Cursor",
+    "Disconnected",
+    "FollowingEnded",
+    "Gap",
+    "Item",
+    "Message",
+    "NotUnderstood",
+    "Password",
+    "TokenSource",
+    "open_client",
+]
+
+STEADY_SECONDS = 10.0
+"""A connection that has lasted so long ends the series of failures before it."""
+RENEW_AGAIN_SECONDS = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """The daemon has answered the upgrade; its `welcome` follows."""
+
+    url: str
+
+
+@dataclass(frozen=True, slots=True)
+class Disconnected:
+    """There is no connection; the next attempt is made in `retry_in` seconds."""
+
+    reason: str
+    code: int | None
+    """The close code; None: no connection came about."""
+    retry_in: float
+
+
+Item = Message | Gap | Connected | Disconnected
+
+
+@asynccontextmanager
+async def open_client(
+    url: str,
+    credentials: Credentials,
+    *,
+    subscription: Mapping[str, object] | None = None,
+    since: Cursor | None = None,
+    ssl_context: ssl.SSLContext | None = None,
+    notices: bool = False,
+    chance: random.Random | None = None,
+) -> AsyncIterator[Client]:
+    """Follow the daemon at `url` (`http://HOST:PORT` or `https://…`) for as long as the block lasts.
+
+    `subscription` is a `subscribe`'s data, None everything; `since` where an earlier run stopped, None now.
+    `ssl_context` is for https, None the system's certificates. With `notices` the client also yields `Connected`
+    and `Disconnected`. Raises ValueError for an argument that is wrong. Iterating raises `FollowingEnded`.
+
+    Where the consumer is slow nothing piles up here: the socket is not read, and the daemon drops and tells.
+    """
+    place = parse_server_url(url)
+    if since is not None and since.after is None:
+        since = None
+    if place.tls and ssl_context is None:
+        ssl_context = ssl.create_default_context()
+    parsed = None if subscription is None else Subscription.parse(dict(subscription))
+    send, receive = trio.open_memory_channel[tuple[Item, Cursor | None]](0)
+    client = Client(receive, since)
+    with sole_error():
+        async with (
+            open_http(place, ssl_context if place.tls else None) as http,
+            trio.open_nursery() as nursery,
+        ):
+            follower = _Follower(
+                place=place,
+                ssl_context=ssl_context if place.tls else None,
+                account=TokenManager(http, credentials),
+                following=ResumeState(since, whole=subscription is None),
+                subscription=parsed,
+                query={} if subscription is None else {"filter": json.dumps(subscription)},
+                tell=send,
+                notices=notices,
+                backoff=Backoff(chance or random.Random()),  # noqa: S311
+                covered=since,
+            )
+            nursery.start_soon(client._run, follower)
+            try:
+                yield client
+            finally:
+                nursery.cancel_scope.cancel()
+
+
+class Client:
+    """An async iterator of what the daemon tells. Cancelling a step of it loses nothing."""
+
+    def __init__(
+        self, receive: trio.MemoryReceiveChannel[tuple[Item, Cursor | None]], since: Cursor | None
+    ) -> None:
+        self._receive = receive
+        self._cursor = since
+        self._ended: FollowingEnded | None = None
+
+    @property
+    def cursor(self) -> Cursor | None:
+        """Where to go on from: covers all that was yielded, the newest included. Store it once that is dealt with.
+        None until the first `welcome`."""
+        return self._cursor
+
+    def __aiter__(self) -> Client:
+        return self
+
+    async def __anext__(self) -> Item:
+        try:
+            item, self._cursor = await self._receive.receive()
+        except trio.EndOfChannel:
+            if self._ended is None:
+                await trio.sleep_forever()  # the task behind has a bug, which is about to cancel this one
+            raise self._ended from None
+        return item
+
+    async def _run(self, follower: _Follower) -> None:
+        try:
+            await follower.run()
+        except FollowingEnded as ended:
+            self._ended = ended
+        finally:
+            follower.tell.close()
+
+
+@dataclass(slots=True)
+class _Follower:
+    """The task behind a client."""
+
+    place: ServerURL
+    ssl_context: ssl.SSLContext | None
+    account: TokenManager
+    following: ResumeState
+    subscription: Subscription | None
+    query: dict[str, str]
+    tell: trio.MemorySendChannel[tuple[Item, Cursor | None]]
+    notices: bool
+    backoff: Backoff
+    covered: Cursor | None
+    """The cursor that covers what has been handed over."""
+    pending: deque[tuple[Item, Cursor | None]] = field(default_factory=deque)
+    """What the consumer has not taken yet. A connection may end under it, and the next one goes on behind it."""
+
+    async def run(self) -> None:
+        """Connect, and again. Ends by raising `FollowingEnded`, or cancelled."""
+        while True:
+            started = trio.current_time()
+            try:
+                await self._converse()
+            except TokenRefused as refused:
+                self.account.refused(str(refused))
+                await trio.lowlevel.checkpoint()
+                continue  # with a new one, which is not refused twice
+            except OutOfOrder as disorder:
+                lost = ConnectionLost(str(disorder))
+            except ConnectionLost as error:
+                lost = error
+            if lost.new_token:
+                self.account.forget()
+            if trio.current_time() - started >= STEADY_SECONDS:
+                self.backoff.reset()
+            seconds = self.backoff.seconds(lost.at_least)
+            await self._tell(Disconnected(lost.reason, lost.code, seconds))
+            await trio.sleep(seconds)
+
+    async def _converse(self) -> None:
+        """One connection, to its end, which is always an exception."""
+        resource = f"{self.place.prefix}/ws/cluster?{urlencode(self.following.query() | self.query)}"
+        token = await self.account.token()
+        with sole_error():
+            async with open_socket(self.place, resource, token, self.ssl_context) as socket:
+                self.account.accepted()
+                self.following.connected()
+                await self._tell(Connected(self.place.url))
+                async with trio.open_nursery() as nursery:
+                    while True:
+                        message = read(await socket.receive())
+                        await self._tell(*self.following.take(message))
+                        if self.following.missing_until is not None:
+                            await self._page(self.following.missing_until)
+                        if message.type == "token_expiring":
+                            nursery.start_soon(self._renew, socket)
+
+    async def _tell(self, *items: Item) -> None:
+        """Hand items to the consumer, each with the cursor that covers it. Waits for the consumer."""
+        for number, item in enumerate(items, start=1):
+            if isinstance(item, Connected | Disconnected) and not self.notices:
+                continue
+            # Of several the last one moves the cursor: who stops between them must get the rest again.
+            if number == len(items):
+                self.covered = self.following.cursor
+            self.pending.append((item, self.covered))
+        while self.pending:
+            await self.tell.send(self.pending[0])
+            self.pending.popleft()
+
+    async def _page(self, until: int) -> None:
+        """Fetch from the history what is too much for a replay."""
+        at = self.following.cursor
+        assert at is not None
+        assert at.after is not None
+        after, more = at.after, True
+        while more:
+            page = await self.account.page(at.epoch, after, self._types())
+            if page is None or page.epoch != at.epoch:
+                await self._tell(self.following.give_up())
+                return
+            more = page.more and bool(page.events)
+            for raw in page.events:
+                message = read(bytes(raw))
+                if message.seq is None or message.seq > until:
+                    more = False
+                    break
+                after = message.seq
+                wanted = self._cut(message)
+                if wanted is not None:
+                    await self._tell(*self.following.take(wanted))
+        await self._tell(*self.following.caught_up())
+
+    def _types(self) -> str | None:
+        if self.subscription is None:
+            return None
+        return ",".join(
+            key
+            for key, topic in KEYS.items()
+            if topic in EVENT_TOPICS.values() and topic & self.subscription.topics
+        )
+
+    def _cut(self, message: Message) -> Message | None:
+        """What the subscription lets through of an event of the history, which knows no narrowing."""
+        if self.subscription is None or not self.subscription.narrowings or message.type not in EVENT_TOPICS:
+            return message
+        assert message.seq is not None
+        event = replayed(seq=message.seq, at=0.0, name=message.type, payload=message.raw.encode())
+        cut = event.cut_for(self.subscription)
+        return None if cut is None else message if cut is event else read(cut.payload)
+
+    async def _renew(self, socket: Socket) -> None:
+        """Bring a newer token. Where there is none the daemon will end the connection, and that is told."""
+        token = None
+        while token is None:
+            try:
+                token = await self.account.renew()
+            except ConnectionLost:
+                await trio.sleep(RENEW_AGAIN_SECONDS)
+            except FollowingEnded:
+                return
+        await socket.send(msgspec.json.encode({"type": "auth", "data": {"token": token}}).decode())

@@ -1,0 +1,227 @@
+"""The client's requests over HTTP: tokens, and the events that are too many for a replay."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+
+from heliosd.errors import AccessRefused, NotUnderstood
+
+from .reconnect import ConnectionLost, after_refusal
+
+REQUEST_SECONDS = 10.0
+PAGE_EVENTS = 1000
+"""Events in one page of the history."""
+
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Password:
+    """Who logs in, and again whenever a new token is needed."""
+
+    user: str
+    password: str = field(repr=False)
+
+
+TokenSource = Callable[[], Awaitable[str]]
+"""Returns the token to use now. Asked at first, and when a token has ended. OSError: try again later."""
+
+Credentials = Password | str | TokenSource
+"""A password, a token, or where to get one."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerURL:
+    """Where a daemon is."""
+
+    host: str
+    port: int
+    tls: bool
+    netloc: str
+    """As it belongs into `Host`."""
+    prefix: str
+    """What a proxy puts before every path."""
+
+    @property
+    def url(self) -> str:
+        return f"{'https' if self.tls else 'http'}://{self.netloc}{self.prefix}"
+
+
+def parse_server_url(url: str) -> ServerURL:
+    """Reads `http://HOST:PORT` (or https, ws, wss). Raises ValueError; the text never repeats a password."""
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as wrong:
+        raise ValueError(f"not a URL: {wrong}") from None
+    if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname:
+        raise ValueError("a URL is of the form http://HOST:PORT or https://HOST:PORT")
+    if "@" in parts.netloc:
+        raise ValueError("a URL must not hold a user or a password")
+    if parts.query or parts.fragment:
+        raise ValueError("a URL must not hold a query or a fragment")
+    tls = parts.scheme in {"https", "wss"}
+    host = parts.hostname
+    return ServerURL(
+        host, port or (443 if tls else 80), tls, parts.netloc.removesuffix(":"), parts.path.rstrip("/")
+    )
+
+
+class _LoginAnswer(msgspec.Struct, frozen=True):
+    token: str
+
+
+class _ErrorBody(msgspec.Struct, frozen=True):
+    error: str = ""
+
+
+class EventsPage(msgspec.Struct, frozen=True):
+    """One page of `GET /api/cluster/history`."""
+
+    epoch: str
+    events: list[msgspec.Raw]
+    more: bool
+
+
+class TokenManager:
+    """The tokens of one client: logs in when one is needed, and renews it."""
+
+    def __init__(self, http: httpx.AsyncClient, credentials: Credentials) -> None:
+        self._http = http
+        self._credentials = credentials
+        self._token: str | None = None
+        self._untried = False
+
+    async def token(self) -> str:
+        """The token to use now. Raises `Lost` and `FollowingEnded`."""
+        if self._token is None:
+            self._token = await self._obtain()
+            self._untried = True
+        return self._token
+
+    def accepted(self) -> None:
+        """The daemon has taken the token."""
+        self._untried = False
+
+    def refused(self, reason: str) -> None:
+        """The daemon has not. Raises `AccessRefused` if the token was a fresh one: another would be no better."""
+        if self._untried:
+            raise AccessRefused(reason)
+        self.forget()
+
+    def forget(self) -> None:
+        """The token has ended."""
+        self._token = None
+
+    async def renew(self) -> str:
+        """A newer token in place of the present one. Raises `Lost` and `FollowingEnded`."""
+        present = await self.token()
+        answer = await self._ask("POST", "/api/auth/refresh", headers={"Authorization": f"Bearer {present}"})
+        if answer.is_success:
+            self._token = _session(answer)
+        elif answer.status_code < 500 and answer.status_code != 429:
+            # It cannot be renewed (any more): begin anew.
+            self._token = await self._obtain()
+        else:
+            raise _refusal(answer)
+        return self._token
+
+    async def page(self, epoch: str, after: int, types: str | None) -> EventsPage | None:
+        """Events beyond `after`; None if the daemon cannot or will not tell them. Raises `Lost`."""
+        asked = {"epoch": epoch, "after": str(after), "limit": str(PAGE_EVENTS)}
+        if types is not None:
+            asked["types"] = types
+        answer = await self._ask(
+            "GET",
+            "/api/cluster/history",
+            params=asked,
+            headers={"Authorization": f"Bearer {await self.token()}"},
+        )
+        if answer.status_code >= 500 or answer.status_code == 429:
+            raise _refusal(answer)
+        if not answer.is_success:
+            return None
+        try:
+            return msgspec.json.decode(answer.content, type=EventsPage)
+        except msgspec.DecodeError:
+            return None
+
+    async def _obtain(self) -> str:
+        if isinstance(self._credentials, Password):
+            body = {"username": self._credentials.user, "password": self._credentials.password}
+            answer = await self._ask("POST", "/api/auth/login", json=body)
+            if not answer.is_success:
+                raise _refusal(answer)
+            return _session(answer)
+        if isinstance(self._credentials, str):
+            token = self._credentials
+        else:
+            try:
+                token = await self._credentials()
+            except OSError as error:
+                raise ConnectionLost(f"no token: {error}") from error
+        if not _TOKEN.fullmatch(token):
+            raise AccessRefused("what was given as a token is none")
+        return token
+
+    async def _ask(
+        self,
+        method: str,
+        path: str,
+        *,
+        json: object = None,
+        params: dict[str, str] | None = None,
+        headers: dict[str, str] | None = None,
+    ) -> httpx.Response:
+        try:
+            return await self._http.request(method, path, json=json, params=params, headers=headers)
+        except httpx.HTTPError as error:
+            raise ConnectionLost(
+                f"cannot ask {self._http.base_url.netloc.decode('ascii')}: {words_of(error)}"
+            ) from error
+
+
+def open_http(place: ServerURL, ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
+    """What an `Account` asks with. Proxies of the environment are not used, as for the WebSocket."""
+    return httpx.AsyncClient(
+        base_url=place.url, verify=ssl_context or False, timeout=REQUEST_SECONDS, trust_env=False
+    )
+
+
+def words_of(error: BaseException) -> str:
+    """What an error says; where it says nothing, what its cause says. One that is alone behind it says more."""
+    at: BaseException | None = error
+    while at is not None and (not str(at) or isinstance(at.__cause__, OSError)):
+        at = at.__cause__ or at.__context__
+    return str(at or type(error).__name__)
+
+
+def error_text(body: bytes, status: int) -> str:
+    """What an answer says went wrong."""
+    try:
+        said = msgspec.json.decode(body, type=_ErrorBody).error
+    except msgspec.DecodeError:
+        said = ""
+    return said or f"the daemon answered with HTTP status {status}"
+
+
+def _refusal(answer: httpx.Response) -> ConnectionLost:
+    said = error_text(answer.content, answer.status_code)
+    return after_refusal(answer.status_code, said, answer.headers.get("Retry-After"))
+
+
+def _session(answer: httpx.Response) -> str:
+    try:
+        token = msgspec.json.decode(answer.content, type=_LoginAnswer).token
+    except msgspec.DecodeError as wrong:
+        raise NotUnderstood(f"{answer.url.path} was not answered as heliosd does") from wrong
+    if not _TOKEN.fullmatch(token):
+        raise NotUnderstood(f"{answer.url.path} was not answered with a token")
+    return token

@@ -1,0 +1,240 @@
+"""The client's WebSocket: trio-websocket on a connection that notices when the other side is gone.
+
+What trio-websocket leaves to its user, and is done here:
+- A connection that ends before the upgrade is answered leaves its handshake waiting for ever.
+- It has no deadline for a peer that has vanished. Here one end pings, and silence while somebody reads is an end.
+  While nobody reads (a slow consumer), nothing is read from the socket and no silence is counted: the messages
+  wait at the daemon, which knows what to do about them.
+- After a message that is too large its reader waits for the other side; here it is cancelled.
+"""
+
+from __future__ import annotations
+
+import socket as stdlib
+import ssl
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import Any, cast
+
+import h11
+import trio
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
+from wsproto.utilities import ProtocolError
+
+from heliosd.errors import NotUnderstood
+
+from .http_api import ServerURL, error_text, words_of
+from .reconnect import ConnectionLost, after_close, after_refusal
+
+CONNECT_SECONDS = 10.0
+PING_SECONDS = 15.0
+SILENCE_SECONDS = 40.0
+"""Nothing was received for so long, although it was asked for: the connection is dead."""
+CLOSE_SECONDS = 1.0
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+"""The largest is `status` with 1,000 metrics, whose help and labels may be long."""
+RECEIVE_BUFFER_BYTES = 256 * 1024
+"""The kernel may keep so much unread. Left alone it grows to megabytes of news that get old there, while at the
+daemon a newer value would take the place of an older one."""
+_RECEIVE_AT_ONCE = 64 * 1024
+
+_GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
+
+
+class TokenRefused(Exception):
+    """The daemon answered the upgrade with 401."""
+
+
+class Socket:
+    """An open connection."""
+
+    def __init__(self, websocket: WebSocketConnection) -> None:
+        self._websocket = websocket
+
+    async def receive(self) -> str:
+        """The next text message. Raises `Lost` and `FollowingEnded` when the connection has ended."""
+        try:
+            text = await self._websocket.get_message()
+        except ConnectionClosed as closed:
+            reason = closed.reason
+            raise after_close(
+                1006 if reason is None else reason.code, None if reason is None else reason.reason
+            ) from None
+        if not isinstance(text, str):
+            raise NotUnderstood("the daemon sent a binary message")
+        return text
+
+    async def send(self, text: str) -> None:
+        """Send one text message. On a connection that has ended nothing happens; `receive` tells."""
+        with suppress(ConnectionClosed):
+            await self._websocket.send_message(text)
+
+    async def keep_alive(self) -> None:
+        """Ping, so that a living daemon is never silent for long. Runs until cancelled or closed."""
+        with suppress(ConnectionClosed):
+            while True:
+                with trio.move_on_after(PING_SECONDS):
+                    await self._websocket.ping()
+                await trio.sleep(PING_SECONDS)
+
+
+@asynccontextmanager
+async def open_socket(
+    place: ServerURL, resource: str, token: str, ssl_context: ssl.SSLContext | None
+) -> AsyncIterator[Socket]:
+    """A connection to `resource` for as long as the block lasts.
+
+    Raises `Lost`, `TokenRefused` and `FollowingEnded` when there is none to be had.
+    """
+    with sole_error():
+        line = await _dial(place, ssl_context)
+        stumbled = left = False
+        try:
+            async with trio.open_nursery() as nursery:
+                reader = _ShieldedNursery(nursery)
+                try:
+                    websocket = await _upgrade(reader, line, place, resource, token)
+                    opened = Socket(websocket)
+                    nursery.start_soon(opened.keep_alive)
+                    try:
+                        yield opened
+                        left = True
+                    finally:
+                        with trio.move_on_after(CLOSE_SECONDS, shield=True):
+                            await websocket.aclose()
+                finally:
+                    reader.scope.cancel()
+                    nursery.cancel_scope.cancel()
+        except* ConnectionRejected as rejected:
+            raise _refused(rejected) from None
+        except* (ConnectionClosed, h11.ProtocolError, ProtocolError):
+            # The reader lets these out: of an answer that is not HTTP, of a fault on a connection that is gone, and
+            # of a ping behind its own close frame, which wsproto will not have answered.
+            stumbled = True
+        finally:
+            line.cut()
+        if stumbled and not left:
+            raise ConnectionLost("the connection broke")
+
+
+async def _dial(place: ServerURL, ssl_context: ssl.SSLContext | None) -> _SocketStream:
+    try:
+        with trio.fail_after(CONNECT_SECONDS):
+            plain = await trio.open_tcp_stream(place.host, place.port)
+            plain.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            if ssl_context is None:
+                return _SocketStream(plain, plain)
+            secure = trio.SSLStream(plain, ssl_context, server_hostname=place.host, https_compatible=True)
+            try:
+                await secure.do_handshake()
+            except BaseException:
+                plain.socket.close()
+                raise
+            return _SocketStream(secure, plain)
+    except trio.TooSlowError:
+        raise ConnectionLost(f"{place.netloc} does not answer") from None
+    except (OSError, trio.BrokenResourceError) as error:
+        raise ConnectionLost(f"cannot connect to {place.netloc}: {words_of(error)}") from error
+
+
+async def _upgrade(
+    reader: _ShieldedNursery, line: _SocketStream, place: ServerURL, resource: str, token: str
+) -> WebSocketConnection:
+    with trio.move_on_after(CONNECT_SECONDS) as opening:
+        line.on_end = opening.cancel
+        return await wrap_client_stream(
+            cast(Any, reader),
+            cast(Any, line),  # any stream does, as its documentation says; its annotation knows two
+            place.netloc,
+            resource,
+            extra_headers=[(b"Authorization", f"Bearer {token}".encode("ascii"))],
+            max_message_size=MAX_MESSAGE_BYTES,
+            receive_buffer_size=_RECEIVE_AT_ONCE,
+        )
+    raise ConnectionLost(f"{place.netloc} did not answer the upgrade")
+
+
+def _refused(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionLost | TokenRefused:
+    rejection = group.exceptions[0]
+    assert isinstance(rejection, ConnectionRejected)
+    said = error_text(rejection.body or b"", rejection.status_code)
+    if rejection.status_code == 401:
+        return TokenRefused(said)
+    later = next(
+        (value.decode("latin-1") for name, value in rejection.headers if name == b"retry-after"), None
+    )
+    return after_refusal(rejection.status_code, said, later)
+
+
+class _ShieldedNursery:
+    """A nursery for the reader of a WebSocket: it outlives a cancellation until its own scope is cancelled, so that
+    the answer to a close frame is still heard."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.scope = trio.CancelScope(shield=True)
+        self._nursery = nursery
+
+    def start_soon(self, task: Callable[[], Awaitable[None]]) -> None:
+        self._nursery.start_soon(self._run, task)
+
+    async def _run(self, task: Callable[[], Awaitable[None]]) -> None:
+        with self.scope:
+            await task()
+
+
+class _SocketStream(trio.abc.Stream):
+    """A connection under a WebSocket: tells when it has ended, and ends when it is silent or takes nothing."""
+
+    def __init__(self, stream: trio.abc.Stream, plain: trio.SocketStream) -> None:
+        self.on_end: Callable[[], None] = lambda: None
+        self._stream = stream
+        self._plain = plain
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        with self._ending(), trio.fail_after(SILENCE_SECONDS):
+            data = await self._stream.receive_some(max_bytes)
+        if not data:
+            self.on_end()
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with self._ending(), trio.fail_after(SILENCE_SECONDS):
+            await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def cut(self) -> None:
+        """Nothing is left of the connection."""
+        self._plain.socket.close()
+
+    @contextmanager
+    def _ending(self) -> Iterator[None]:
+        try:
+            yield
+        except trio.TooSlowError:
+            self.on_end()
+            raise trio.BrokenResourceError("nothing was heard for too long") from None
+        except _GONE:
+            self.on_end()
+            raise
+
+
+@contextmanager
+def sole_error() -> Iterator[None]:
+    """An error that is alone in its group, as it comes out of a nursery, rises as itself."""
+    alone: BaseException | None = None
+    try:
+        yield
+    except BaseExceptionGroup as group:
+        alone = group
+        while isinstance(alone, BaseExceptionGroup):
+            if len(alone.exceptions) != 1:
+                raise
+            alone = alone.exceptions[0]
+    # Out of the handler, so that the group does not become its context.
+    if alone is not None:
+        raise alone

@@ -1,0 +1,186 @@
+"""Changing etcd's members and its leader, as operators ask for it through heliosd."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
+
+from heliosd.cluster.backend import Peer
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import (
+    NOT_FOUND,
+    EtcdError,
+    EtcdNotLeader,
+    EtcdOutcomeUnknown,
+    EtcdRefused,
+    EtcdUnavailable,
+)
+from heliosd.cluster.etcd.client.requests import put
+from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
+
+from .keys import KeyLayout
+from .members import address_of
+from .mirror import Mirror, PendingLearner
+from .poller import Poller
+from .view import ClusterView
+from .watcher import Watcher
+
+LEADER_PATIENCE = 1.2
+"""Seconds that a request waits for a leader."""
+SHOWN_SECONDS = 2.0
+"""How long a change that etcd has made may take until it is shown here. It is answered after that in any case."""
+LOOK_SECONDS = 0.02
+
+
+class MemberAdmin:
+    """Raises `NoLeader`, `OutcomeUnknown`, and `NotFound` or `Conflict` in etcd's own words where it refuses."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        follow: Watcher,
+        mirror: Mirror,
+        view: ClusterView,
+        polls: Poller,
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._follow = follow
+        self._mirror = mirror
+        self._view = view
+        self._polls = polls
+
+    async def add_peer(self, peer: Peer) -> Peer:
+        """Add a learner at this peer address, over the others' scheme. It becomes a voter once it is in step."""
+        members = await self._members()
+        if any(peer.id in (each.id, each.name) for each in members):
+            raise Conflict("A member of this id exists", field="id")
+        if any(urlsplit(url).netloc == peer.address for each in members for url in each.peer_urls):
+            raise Conflict("A member with this address exists", field="address")
+        scheme = next((urlsplit(url).scheme for each in members for url in each.peer_urls), "http")
+        try:
+            added = await self._client.member_add([f"{scheme}://{peer.address}"], learner=True)
+            learner = msgspec.json.encode(PendingLearner(address=peer.address))
+            await self._client.txn([], [put(self._layout.learner(added.id), learner)], [])
+        except EtcdError as error:
+            raise _as_request_refused(error) from error
+        await self._shown(lambda: any(each.id == added.id for each in self._told_members()))
+        return Peer(added.id, address_of(added))
+
+    async def remove_peer(self, peer_id: str) -> Peer:
+        """Remove the member with this id or name."""
+        members = await self._members()
+        member = _named(members, peer_id)
+        if self._view.node_id in (member.id, member.name):
+            raise Conflict("This node cannot be removed from its own cluster", field="id")
+        try:
+            await self._client.member_remove(member.id)
+        except EtcdRefused as refused:
+            if refused.code == NOT_FOUND:
+                raise NotFound("Unknown peer", field="id") from None
+            raise Conflict(refused.reason, field="id") from refused
+        except EtcdError as error:
+            raise _as_request_refused(error) from error
+        await self._shown(lambda: all(each.id != member.id for each in self._told_members()))
+        return Peer(member.id, address_of(member))
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        """Move the leader to the member with this id or name; None: to the most advanced other voter."""
+        await self._wait_for_leader()
+        view = self._view
+        leader = _named(view.members, view.leader)
+        if target is None:
+            wanted = self._most_advanced(leader)
+        else:
+            wanted = _named(view.members, target, field="target")
+            if wanted.is_learner:
+                raise Conflict("A learner cannot lead", field="target")
+        if wanted.id != leader.id:
+            url = self._polls.url_of(leader)
+            if not url:
+                raise NoLeader("The leader cannot be reached from here")
+            try:
+                await self._client.move_leader(url, wanted.id)
+            except EtcdNotLeader:
+                raise NoLeader("The leader has just changed") from None
+            except EtcdError as error:
+                raise _as_request_refused(error) from error
+            self._polls.hurry()
+            with trio.move_on_after(SHOWN_SECONDS):
+                while view.leader != wanted.id:  # noqa: ASYNC110 (the view tells nobody)
+                    await trio.sleep(LOOK_SECONDS)
+        if view.leader != wanted.id:
+            raise OutcomeUnknown
+        return wanted.id
+
+    def _most_advanced(self, leader: EtcdMember) -> EtcdMember:
+        def applied(member: EtcdMember) -> int:
+            status = self._view.last_status(member.id)
+            return status.raft_applied_index if status is not None else -1
+
+        failed = self._view.failures()
+        others = [
+            each
+            for each in self._view.members
+            if each.id != leader.id and not each.is_learner and each.id not in failed
+        ]
+        if not others:
+            raise Conflict("There is no other voter to hand leadership to")
+        return max(others, key=applied)
+
+    async def _members(self) -> tuple[EtcdMember, ...]:
+        """The members as the leader knows them now."""
+        await self._wait_for_leader()
+        leader = next((each for each in self._view.members if each.id == self._view.leader), None)
+        try:
+            return await self._client.members(self._polls.url_of(leader) if leader is not None else "")
+        except EtcdError as error:
+            raise NoLeader from error
+
+    async def _wait_for_leader(self) -> None:
+        with trio.move_on_after(LEADER_PATIENCE):
+            while not self._view.leader:  # noqa: ASYNC110 (the view tells nobody)
+                await trio.sleep(LOOK_SECONDS)
+        if not self._view.leader:
+            raise NoLeader
+
+    def _told_members(self) -> tuple[EtcdMember, ...]:
+        return self._view.members
+
+    async def _shown(self, holds: Callable[[], bool]) -> None:
+        """Until this node shows it, and the log tells it."""
+        with trio.move_on_after(SHOWN_SECONDS):
+            while not holds():
+                self._polls.hurry()
+                await trio.sleep(LOOK_SECONDS * 5)
+            wanted = self._view.known_members
+            await self._follow.changed(
+                lambda: (
+                    self._mirror.members.record is not None and self._mirror.members.record.members == wanted
+                )
+            )
+
+
+def _named(members: tuple[EtcdMember, ...], name: str, *, field: str = "id") -> EtcdMember:
+    for member in members:
+        if name in (member.id, member.name):
+            return member
+    raise NotFound("Unknown peer", field=field)
+
+
+def _as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:
+    match error:
+        case EtcdOutcomeUnknown():
+            return OutcomeUnknown()
+        case EtcdUnavailable() if "unhealthy cluster" in error.reason:
+            # For five seconds after any member was away, etcd lets nobody change the members.
+            return Conflict("etcd refuses while not all members have been there for 5 s: try again")
+        case EtcdUnavailable():
+            return NoLeader()
+        case _:
+            return Conflict(error.reason)

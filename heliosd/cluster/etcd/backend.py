@@ -1,0 +1,310 @@
+"""A real etcd cluster as a backend.
+
+Everything that decides is pure and elsewhere: `etcd_view.py` weighs what the members answer, `etcd_mirror.py` is
+what lies under the prefix, `etcd_log.py` and `etcd_telling.py` say how the cluster's log goes on. Here the tasks
+that carry it are put together:
+
+polls      every member's status, the list of members                  -> view
+follow     one reading and one watch of all that is under the prefix   -> mirror -> the hub
+teller     what is seen and not logged yet                             -> the log
+writer     custom metrics                                              -> transactions
+presence   leases; learners
+rights     whether etcd would still write
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from pathlib import Path
+
+import msgspec
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Committed, Peer
+from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, check_command
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotRecord, SnapshotTracker
+from heliosd.cluster.subscribers import Subscribers
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.config.model import EtcdConfig, HistoryConfig
+from heliosd.errors import HeliosError
+from heliosd.protocol.events import BackendItem, LogReset, MetricValuesChanged, SnapshotTaken, StatusChanged
+from heliosd.protocol.views.status import ClusterStatus, ObserverView
+from heliosd.store.changes import LoggedEvent, Save, Saved
+
+from .admin import MemberAdmin
+from .backup import RETAINED, Backup
+from .faults import Faults
+from .keys import KeyLayout
+from .local_records import LocalRecords, known_before
+from .log_writer import LogWriter
+from .member_metrics import Measured, mean_since
+from .metric_writer import MetricWriter
+from .mirror import Mirror
+from .poller import Poller
+from .presence import LogLease, Presence
+from .revocations import Revocations
+from .updates import MirrorUpdate as Heard
+from .view import ClusterView, LeaderElected, OtherCluster, Turn, ViewChanges
+from .watcher import Watcher
+from .write_probe import WriteProbe
+
+log = logging.getLogger(__name__)
+
+CHECK_SECONDS = 0.25
+SET_BACK_SECONDS = 2.0
+"""All members show a revision below the one applied here for so long: the cluster was restored from a backup."""
+
+
+class EtcdBackend:
+    """A cluster of etcd as this node shows and reports it; implements `backend.Backend`.
+
+    `run` lives it. Readers may be called once `run` has started; before anything was heard of etcd they say so.
+    `revoked` is told of tokens (`jti`, expiry in Unix seconds) that any daemon of the cluster has revoked.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        config: EtcdConfig,
+        history: HistoryConfig,
+        directory: Path,
+        saved: Saved,
+        save: Save,
+        revoked: Callable[[str, float], None],
+        now: Callable[[], Instant],
+        buffer: int,
+    ) -> None:
+        self.latency = LatencyTracker()
+        self.uptime = UptimeTracker(node_id, saved)
+        self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
+        self._node = node_id
+        self._revoked = revoked
+        self._now = now
+        self._outboxes = Subscribers(buffer)
+        self._set_back_since: float | None = None
+        self._snapshot_lock = trio.Lock()
+        self.measured: Measured | None = None
+        """What a member last said of itself in its `/metrics`."""
+        self.troubles = Faults()
+        layout = KeyLayout(config.prefix)
+        self._client = client = EtcdClient(config)
+        self._mirror = mirror = Mirror(layout, history.max_events, known_before(saved))
+        self._accounts = LocalRecords(save, self.uptime, mirror, now)
+        self._view = view = ClusterView(node_id, self.latency)
+        self._follow = follow = Watcher(client, layout, mirror, heard=self._heard, troubles=self.troubles)
+        self._polls = Poller(
+            client,
+            view,
+            poll_interval=config.poll_interval,
+            now=now,
+            turned=self._turned,
+            read=self._measured,
+            troubles=self.troubles,
+        )
+        lease = LogLease(client, history.max_age)
+        self._teller = LogWriter(
+            client,
+            layout,
+            follow,
+            mirror,
+            view,
+            lease,
+            node_id=node_id,
+            max_events=history.max_events,
+            now=now,
+            tell=self._outboxes.tell,
+            list_now=self._polls.list_now,
+            troubles=self.troubles,
+        )
+        self._writer = MetricWriter(
+            client,
+            layout,
+            follow,
+            mirror,
+            view,
+            lease,
+            max_events=history.max_events,
+            now=now,
+            troubles=self.troubles,
+        )
+        self._presence = Presence(client, layout, mirror, node_id=node_id, now=now, troubles=self.troubles)
+        self._revocations = Revocations(client, layout, mirror, now=now, troubles=self.troubles)
+        self._rights = WriteProbe(client, layout, mirror, view, troubles=self.troubles)
+        self._admin = MemberAdmin(client, layout, follow, mirror, view, self._polls)
+        self._backup = Backup(client, view, self._polls, self.snapshots, directory, now)
+
+    # Reading
+
+    @property
+    def metrics(self) -> MetricSet:
+        return self._mirror.metrics
+
+    def status(self) -> ClusterStatus:
+        observers = tuple(
+            ObserverView(each.id, each.version, each.since)
+            for _, each in sorted(self._mirror.observers.items())
+        )
+        status = self._view.status(self._now(), observers)
+        if self._unread() is not None:
+            return msgspec.structs.replace(status, stale=True)
+        return status
+
+    def not_ready(self) -> str | None:
+        if self._unread() is None and self._view.leader:
+            # Learners can wait: only an administrator of etcd's may promote them.
+            denied = (
+                why for concern, why in self.troubles.denials().items() if concern != "promoting learners"
+            )
+            unborn = "the cluster's event log has not begun" if self._mirror.needs_birth else None
+            reasons = (*denied, unborn or self._view.why_not_ready())
+        else:
+            reasons = (*self.troubles.refusals().values(), self._view.why_not_ready(), self._unread())
+        return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
+
+    def _unread(self) -> str | None:
+        """Why what is under the prefix may not be what is known of it here; None: it is."""
+        reason = self.troubles.reason("reading")
+        if reason is not None:
+            return reason
+        return None if self._mirror.cluster_id else "etcd has not been read yet"
+
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
+        return self._outboxes.listener()
+
+    # Writing
+
+    async def propose(self, command: MetricCommand) -> Committed:
+        check_command(command)
+        return await self._writer.propose(command)
+
+    async def add_peer(self, peer: Peer) -> Peer:
+        return await self._admin.add_peer(peer)
+
+    async def remove_peer(self, peer_id: str) -> Peer:
+        return await self._admin.remove_peer(peer_id)
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        return await self._admin.transfer_leadership(target)
+
+    async def take_snapshot(self) -> SnapshotRecord:
+        async with self._snapshot_lock:
+            try:
+                outcome = await self._backup.take()
+            except HeliosError as error:
+                self._told_of_snapshot(self._backup.failed(error))
+                raise
+            self._told_of_snapshot(outcome)
+            assert outcome.record is not None
+            return outcome.record
+
+    def _told_of_snapshot(self, outcome: SnapshotOutcome) -> None:
+        self._accounts.note(outcome.changes)
+        event = outcome.event
+        key = f"snapshot:{self._node}:{event.type}:{event.snapshot_id}:{event.timestamp}"
+        self._teller.happened(key, SnapshotTaken(snapshot=event))
+
+    async def reset_uptime(self) -> None:
+        await self._accounts.store(self.uptime.reset(self._now()))
+
+    async def reset_snapshots(self) -> None:
+        await self._accounts.store(self.snapshots.reset())
+
+    async def share_revocation(self, jti: str, expires_at: float) -> None:
+        await self._revocations.share(jti, expires_at)
+
+    # Living
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live it until cancelled. Started at once, whether etcd can be reached or not."""
+        self._accounts.note(self.uptime.start(self._view.own_role(self._now()), self._now()))
+        async with self._client, trio.open_nursery() as nursery:
+            for task in (
+                self._polls.run,
+                self._follow.run,
+                self._teller.run,
+                self._writer.run,
+                self._presence.run,
+                self._revocations.run,
+                self._rights.run,
+                self._accounts.run,
+                self._check_watch,
+            ):
+                nursery.start_soon(task)
+            task_status.started()
+
+    async def close(self) -> None:
+        """End the session in good order; call it before `run` is cancelled."""
+        await self._accounts.close()
+
+    def _heard(self, heard: Heard) -> None:
+        """What the mirror has taken over. Synchronous, so that nobody reads a state of which nothing was told."""
+        for item in heard.told:
+            if isinstance(item, LoggedEvent | LogReset):
+                self._teller.told(item)
+            self._outboxes.tell(item)
+            if isinstance(item, LoggedEvent) and item.type == "state_change":
+                # Whoever wrote it has seen more than this node may have.
+                self._polls.hurry()
+        for jti, expires_at in heard.revoked.items():
+            self._revoked(jti, expires_at)
+        for key in heard.unreadable:
+            log.warning("etcd: what lies under %s is none of heliosd's", key.decode(errors="replace"))
+        if heard.changed & {"observer", "observers"}:
+            self._presence.hurry()
+        if "members" in heard.changed:
+            self._polls.list_now()
+        if any(not isinstance(item, MetricValuesChanged) for item in heard.told) or heard.changed - {
+            "metrics"
+        }:
+            self._teller.look()
+
+    def _turned(self, turns: Sequence[Turn]) -> None:
+        for turn in turns:
+            match turn:
+                case ViewChanges(old=old, new=new, term=term, leader=leader):
+                    if not self._accounts.closed:
+                        self._accounts.note(self.uptime.state_changed(old, new, term, leader, self._now()))
+                case OtherCluster(cluster_id):
+                    log.warning("etcd: another cluster answers now: %s", cluster_id)
+                    self._follow.reload()
+                case LeaderElected(term=term, restored=True):
+                    # Its revisions need not show it: they may have caught up since.
+                    log.warning("etcd: the terms began anew with %s: the cluster was restored", term)
+                    self._follow.reload()
+                case _:
+                    pass
+            self._teller.turned(turn)
+        if turns:
+            self._outboxes.tell(StatusChanged())
+            self._polls.list_now()
+        self._teller.look()
+
+    def _measured(self, measured: Measured) -> None:
+        before = {} if self.measured is None else self.measured.round_trips
+        self.measured = measured
+        for peer, sums in measured.round_trips.items():
+            self.latency.round_trip(peer, mean_since(before.get(peer), sums))
+
+    async def _check_watch(self) -> None:
+        """Leave a member that is silent or behind; read anew what was set back."""
+        while True:
+            await trio.sleep(CHECK_SECONDS)
+            if self._follow.endpoint:
+                reason = self._polls.unfit(self._follow.endpoint)
+                if reason:
+                    self._follow.leave(reason)
+            now = trio.current_time()
+            newest = self._polls.newest_revision()
+            if not newest or newest >= self._mirror.revision:
+                self._set_back_since = None
+            elif self._set_back_since is None:
+                self._set_back_since = now
+            elif now - self._set_back_since >= SET_BACK_SECONDS:
+                self._set_back_since = None
+                self._follow.reload()

@@ -1,0 +1,204 @@
+"""One call to one given endpoint of etcd: its version's paths, the login, and what the answer means."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import TypeVar
+
+import trio
+
+from heliosd.config.model import EtcdConfig
+
+from .errors import (
+    UNIMPLEMENTED,
+    EtcdError,
+    EtcdLoginRefused,
+    EtcdOutcomeUnknown,
+    EtcdTokenEnded,
+    EtcdUnavailable,
+    Failure,
+    meaning,
+    read_failure,
+    refusal,
+    unavailable,
+)
+from .requests import authenticate_body
+from .responses import InStream, NotEtcd, read_token, read_version
+from .transport import GatewayReply, GatewayRequest, NoAnswer, RequestProgress, Transport
+
+LOGIN_PAUSE_SECONDS = 5.0
+"""A password that was refused is not shown again for so long: checking one costs etcd much."""
+
+Headers = tuple[tuple[str, str], ...]
+NEED_A_LEADER: Headers = (("Grpc-Metadata-hasleader", "true"),)
+"""Refused at once by a member that has no leader, and so certainly not done. A watch ends when the member has been
+without one for three election timeouts. Source: etcd's `rpctypes.MetadataRequireLeaderKey`."""
+
+T = TypeVar("T")
+
+
+class EndpointCalls:
+    """Calls to any endpoint, one at a time each; which one is for others to choose.
+
+    All raise `EtcdUnavailable` (nothing was done), `EtcdOutcomeUnknown` (only for writes) or `EtcdRefused`.
+    """
+
+    def __init__(self, config: EtcdConfig, transport: Transport) -> None:
+        self._config = config
+        self._transport = transport
+        self._gateways: dict[str, str] = {}
+        self._token = ""
+        self._logged_in = not config.username
+        self._login = trio.Lock()
+        self._refused: tuple[str, float, EtcdLoginRefused] | None = None
+
+    async def get(self, endpoint: str, path: str) -> bytes:
+        """A plain page such as /metrics."""
+        status, content = await self._exchange(GatewayRequest(endpoint, path))
+        if status != 200:
+            raise EtcdUnavailable(endpoint, f"answered {path} with status {status}")
+        return content
+
+    async def call(
+        self,
+        endpoint: str,
+        path: str,
+        body: bytes,
+        read: Callable[[bytes], T],
+        progress: RequestProgress,
+        *,
+        write: bool,
+        open_to_all: bool = False,
+        headers: Headers = NEED_A_LEADER,
+    ) -> T:
+        """One call of the gateway. A token that has ended is renewed once; for what is open to all none is needed.
+
+        `progress` tells, also to who cancels the call, whether it may have been acted on.
+        """
+        again = bool(self._config.username)
+        while True:
+            token = await self._shown(endpoint, login=not open_to_all)
+            ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
+            status, content = await self._exchange(ask, progress, write=write)
+            try:
+                if status == 200:
+                    return read(content)
+                failure = read_failure(status, content)
+            except InStream as told:
+                failure = told.failure
+            except NotEtcd as fault:
+                raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
+            error = self._error(endpoint, failure, write=write)
+            if not (again and isinstance(error, EtcdTokenEnded)):
+                raise error
+            again, progress.sent = False, False
+            await self._renew(endpoint, token)
+
+    @asynccontextmanager
+    async def stream(
+        self, endpoint: str, path: str, body: bytes, headers: Headers
+    ) -> AsyncGenerator[GatewayReply, None]:
+        """A streaming call that etcd has taken up; read it under `told`."""
+        token = await self._shown(endpoint, login=True)
+        ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
+        with self.told(endpoint):
+            async with self._transport.reply(ask, RequestProgress()) as reply:
+                if reply.status != 200:
+                    raise self._error(
+                        endpoint, read_failure(reply.status, await reply.content()), write=False
+                    )
+                yield reply
+
+    @contextmanager
+    def told(self, endpoint: str) -> Iterator[None]:
+        """What goes wrong while a stream is read, as `EtcdUnavailable` or `EtcdRefused`."""
+        try:
+            yield
+        except NoAnswer as error:
+            raise EtcdUnavailable(endpoint, error.reason) from None
+        except InStream as told:
+            raise self._error(endpoint, told.failure, write=False) from None
+        except NotEtcd as error:
+            raise EtcdUnavailable(endpoint, str(error)) from None
+
+    async def renew(self, endpoint: str) -> None:
+        """The token that is shown now does not hold: get another. Raises `EtcdLoginRefused` if there is none."""
+        await self._renew(endpoint, self._token)
+
+    @property
+    def can_log_in(self) -> bool:
+        """A user is configured."""
+        return bool(self._config.username)
+
+    async def _exchange(
+        self, ask: GatewayRequest, progress: RequestProgress | None = None, *, write: bool = False
+    ) -> tuple[int, bytes]:
+        try:
+            return await self._transport.answer(ask, progress or RequestProgress())
+        except NoAnswer as error:
+            if error.sent and write:
+                raise EtcdOutcomeUnknown(
+                    ask.endpoint, f"the write was sent and not answered: {error.reason}"
+                ) from None
+            raise EtcdUnavailable(ask.endpoint, error.reason) from None
+
+    def _error(self, endpoint: str, failure: Failure, *, write: bool) -> EtcdError:
+        if failure.code == UNIMPLEMENTED:
+            self._gateways.pop(endpoint, None)  # it may have been replaced by another version
+            return EtcdUnavailable(endpoint, failure.message)
+        match meaning(failure, write=write):
+            case "refused":
+                return refusal(endpoint, failure)
+            case "elsewhere":
+                return unavailable(endpoint, failure)
+            case "unknown":
+                return EtcdOutcomeUnknown(endpoint, failure.message)
+
+    async def _path(self, endpoint: str, path: str) -> str:
+        if endpoint not in self._gateways:
+            try:
+                self._gateways[endpoint] = read_version(await self.get(endpoint, "/version")).gateway
+            except NotEtcd as error:
+                raise EtcdUnavailable(endpoint, str(error)) from None
+        return self._gateways[endpoint] + path
+
+    async def _shown(self, endpoint: str, *, login: bool) -> str:
+        if login and not self._logged_in:
+            await self._renew(endpoint, self._token)
+        return self._token
+
+    async def _renew(self, endpoint: str, ended: str) -> None:
+        async with self._login:
+            if self._logged_in and self._token != ended:
+                return  # another call has done it meanwhile
+            password = await self._password(endpoint)
+            if self._refused and self._refused[0] == password and trio.current_time() < self._refused[1]:
+                raise EtcdLoginRefused(endpoint, self._refused[2].reason, self._refused[2].code)
+            path = await self._path(endpoint, "/auth/authenticate")
+            body = authenticate_body(self._config.username, password)
+            status, content = await self._exchange(GatewayRequest(endpoint, path, body))
+            if status == 200:
+                with self.told(endpoint):
+                    self._token = read_token(content)
+            else:
+                failure = read_failure(status, content)
+                if "authentication is not enabled" not in failure.message:
+                    raise self._not_let_in(endpoint, failure, password)
+                self._token = ""
+            self._logged_in, self._refused = True, None
+
+    def _not_let_in(self, endpoint: str, failure: Failure, password: str) -> EtcdError:
+        error = self._error(endpoint, failure, write=False)
+        if isinstance(error, EtcdLoginRefused):
+            self._refused = password, trio.current_time() + LOGIN_PAUSE_SECONDS, error
+        return error
+
+    async def _password(self, endpoint: str) -> str:
+        file = self._config.password_file
+        try:
+            return (await trio.Path(file or "").read_text(encoding="utf-8")).rstrip("\r\n")
+        except UnicodeDecodeError:
+            raise EtcdUnavailable(endpoint, f"password_file {file} is not UTF-8") from None
+        except OSError as error:
+            raise EtcdUnavailable(endpoint, f"cannot read password_file {file}: {error.strerror}") from None

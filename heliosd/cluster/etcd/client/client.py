@@ -1,0 +1,274 @@
+"""A client of one etcd cluster: which member is asked, when another is, and how long anything may take."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from types import TracebackType
+from typing import Self, TypeVar
+
+import trio
+
+from heliosd.config.model import EtcdConfig
+
+from .calls import NEED_A_LEADER, EndpointCalls, Headers
+from .endpoints import EndpointHealth, Endpoints
+from .errors import EtcdTokenEnded, EtcdUnavailable
+from .failover import Failover
+from .requests import (
+    Compare,
+    Op,
+    lease_body,
+    lease_grant_body,
+    member_add_body,
+    member_body,
+    move_leader_body,
+    range_body,
+    txn_body,
+    watch_body,
+)
+from .responses import (
+    EtcdMember,
+    Lease,
+    MemberStatus,
+    RangeResult,
+    TxnResult,
+    read_lease,
+    read_lease_line,
+    read_member_added,
+    read_members,
+    read_range,
+    read_status,
+    read_txn,
+)
+from .streams import SnapshotStream, WatchStream
+from .transport import RequestProgress, Transport
+
+REQUEST_SECONDS = 1.8
+"""For a whole request, whoever is asked. Well below etcd's own 7 s."""
+STATUS_SECONDS = 1.0
+"""For one member's answer about itself."""
+MEMBER_SECONDS = 5.0
+"""For changes of the members and of the leader, which wait for others than the member asked."""
+T = TypeVar("T")
+S = TypeVar("S", WatchStream, SnapshotStream)
+
+
+class EtcdClient:
+    """One cluster, by any of its members. To be opened with `async with`; many tasks may use it at once.
+
+    Reads are put to the next endpoint when one does not answer. A write is put to the next one only if it cannot
+    have been done; if it was sent and not answered, that is `EtcdOutcomeUnknown`, and it is not repeated here.
+    All methods raise `EtcdUnavailable`, writes also `EtcdOutcomeUnknown`, and all `EtcdRefused` and its kinds.
+    Everything has a deadline of its own; a caller may set an earlier one, and must take a write that it cancelled
+    for one of unknown outcome. Ids of members are hexadecimal text (else `ValueError`), those of leases decimal.
+    """
+
+    def __init__(self, config: EtcdConfig, chance: random.Random | None = None) -> None:
+        self._endpoints = Endpoints(config.endpoints, chance or random.SystemRandom())
+        self._failover = Failover(self._endpoints)
+        self._transport = Transport(config)
+        self._calls = EndpointCalls(config, self._transport)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, trace)
+
+    # Endpoints.
+
+    def endpoints(self) -> tuple[EndpointHealth, ...]:
+        """All that are known, the configured first."""
+        return self._endpoints.health()
+
+    def learn(self, urls: Iterable[str]) -> None:
+        """The members' client URLs as the member list tells them now; see `Endpoints.learn` for those left out."""
+        self._endpoints.learn(urls)
+
+    def avoid(self, endpoint: str, reason: str) -> None:
+        """Its member was found to be silent, or behind the others: ask it last for a while."""
+        self._endpoints.failed(self._endpoints.among(endpoint), trio.current_time(), reason)
+
+    # Keys.
+
+    async def range(
+        self,
+        key: bytes,
+        end: bytes | None = None,
+        *,
+        limit: int = 0,
+        revision: int = 0,
+        serializable: bool = False,
+    ) -> RangeResult:
+        """A key, or all from it to before `end`. Linearizable unless `serializable`. Raises `EtcdCompacted`."""
+        body = range_body(key, end, limit=limit, revision=revision, serializable=serializable)
+        return await self._read("/kv/range", body, read_range, () if serializable else NEED_A_LEADER)
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        """`then` if all compares hold, else `otherwise`; all of it or nothing. A write, unless it only gets."""
+        return await self._write("/kv/txn", txn_body(compares, then, otherwise), read_txn)
+
+    @asynccontextmanager
+    async def watch(
+        self, key: bytes, end: bytes | None = None, start_revision: int = 0
+    ) -> AsyncGenerator[WatchStream, None]:
+        """All changes from `start_revision` on (0: from now), told by one endpoint, to be read in the block.
+
+        Entering waits until etcd watches. A start that is compacted away is told by a batch's `compact_revision`.
+        """
+        body = watch_body(key, end, start_revision)
+        async with AsyncExitStack() as stack:
+
+            async def begin(endpoint: str, _: RequestProgress) -> WatchStream:
+                return await self._streaming(stack, endpoint, "/watch", body, WatchStream, NEED_A_LEADER)
+
+            yield await self._failover.first_to_answer(begin, REQUEST_SECONDS)
+
+    # Members.
+
+    async def status(self, endpoint: str) -> MemberStatus:
+        """How that one member sees things. Needs no right in etcd."""
+        return await self._at(endpoint, "/maintenance/status", b"{}", read_status, STATUS_SECONDS)
+
+    async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
+        """The members as one member knows them: that one, or any. etcd 3.4 does not ask the quorum for this."""
+        if endpoint:
+            return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
+        return await self._read("/cluster/member/list", b"{}", read_members, ())
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> EtcdMember:
+        """Needs the role root where authentication is on, as do the next two."""
+        body = member_add_body(peer_urls, learner=learner)
+        return await self._write("/cluster/member/add", body, read_member_added, MEMBER_SECONDS)
+
+    async def member_remove(self, member_id: str) -> None:
+        """Refused with code NOT_FOUND if there is no such member."""
+        await self._write("/cluster/member/remove", member_body(member_id), read_members, MEMBER_SECONDS)
+
+    async def member_promote(self, member_id: str) -> None:
+        """Make a learner a voter. Raises `EtcdLearnerBehind`."""
+        await self._write("/cluster/member/promote", member_body(member_id), read_members, MEMBER_SECONDS)
+
+    async def move_leader(self, leader_endpoint: str, target_id: str) -> None:
+        """Returns when the target leads. Raises `EtcdNotLeader` if the endpoint is not the leader's."""
+        endpoint, body = self._known(leader_endpoint), move_leader_body(target_id)
+
+        async def ask(progress: RequestProgress) -> None:
+            await self._calls.call(
+                endpoint, "/maintenance/transfer-leadership", body, _nothing, progress, write=True
+            )
+
+        await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
+
+    # Leases.
+
+    async def lease_grant(self, seconds: int) -> Lease:
+        """A new lease. One whose outcome is unknown ends by itself."""
+        return await self._write("/lease/grant", lease_grant_body(seconds), read_lease)
+
+    async def lease_keepalive(self, lease: str) -> Lease:
+        """Renew it once. `seconds` 0: it has ended. Harmless to repeat, so this never is of unknown outcome."""
+        return await self._read("/lease/keepalive", lease_body(lease), read_lease_line)
+
+    async def lease_revoke(self, lease: str) -> None:
+        """End it and delete its keys. Raises `EtcdLeaseGone`."""
+        await self._write("/lease/revoke", lease_body(lease), _nothing)
+
+    # One member's own affairs.
+
+    async def metrics_text(self, endpoint: str) -> str:
+        """That member's /metrics, in Prometheus' text format."""
+        known = self._known(endpoint)
+        content = await self._failover.within(
+            known, REQUEST_SECONDS, lambda _: self._calls.get(known, "/metrics")
+        )
+        return content.decode(errors="replace")
+
+    @asynccontextmanager
+    async def snapshot(self, endpoint: str) -> AsyncGenerator[SnapshotStream, None]:
+        """That member's database, to be read in the block. Needs the role root where authentication is on."""
+        known = self._known(endpoint)
+        async with AsyncExitStack() as stack:
+
+            async def begin(_: RequestProgress) -> SnapshotStream:
+                return await self._streaming(stack, known, "/maintenance/snapshot", b"{}", SnapshotStream)
+
+            yield await self._failover.within(known, MEMBER_SECONDS, begin)
+
+    # Asking one, or one after the other.
+
+    def _known(self, endpoint: str) -> str:
+        """As it is known. No other may be asked: it would be shown the token."""
+        known = self._endpoints.among(endpoint)
+        if not known:
+            raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
+        return known
+
+    async def _at(
+        self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], seconds: float
+    ) -> T:
+        """Ask that member for what it tells everyone."""
+        known = self._known(endpoint)
+
+        async def ask(progress: RequestProgress) -> T:
+            return await self._calls.call(
+                known, path, body, read, progress, write=False, open_to_all=True, headers=()
+            )
+
+        answer = await self._failover.within(known, seconds, ask)
+        self._endpoints.alive(known, trio.current_time())
+        return answer
+
+    async def _read(
+        self, path: str, body: bytes, read: Callable[[bytes], T], headers: Headers = NEED_A_LEADER
+    ) -> T:
+        async def ask(endpoint: str, progress: RequestProgress) -> T:
+            return await self._calls.call(endpoint, path, body, read, progress, write=False, headers=headers)
+
+        return await self._failover.first_to_answer(ask, REQUEST_SECONDS)
+
+    async def _write(
+        self, path: str, body: bytes, read: Callable[[bytes], T], seconds: float = REQUEST_SECONDS
+    ) -> T:
+        async def ask(endpoint: str, progress: RequestProgress) -> T:
+            return await self._calls.call(endpoint, path, body, read, progress, write=True)
+
+        return await self._failover.first_to_answer(ask, seconds, write=True)
+
+    async def _streaming(
+        self,
+        stack: AsyncExitStack,
+        endpoint: str,
+        path: str,
+        body: bytes,
+        kind: type[S],
+        headers: Headers = (),
+    ) -> S:
+        """A stream that has begun; it ends with the stack. A token that has ended is renewed once."""
+        again = self._calls.can_log_in
+        while True:
+            try:
+                async with AsyncExitStack() as attempt:
+                    reply = await attempt.enter_async_context(
+                        self._calls.stream(endpoint, path, body, headers)
+                    )
+                    found = kind(endpoint, reply, self._calls, self._failover.failed)
+                    await found.begin()
+                    stack.push_async_exit(attempt.pop_all())
+                    return found
+            except EtcdTokenEnded:
+                if not again:
+                    raise
+            again = False
+            await self._calls.renew(endpoint)
+
+
+def _nothing(_content: bytes) -> None:
+    """An answer that tells no more than that it was done."""

@@ -1,0 +1,142 @@
+"""Which of etcd's endpoints is asked next. Pure: `now` is in seconds of a clock that never goes back.
+
+The endpoint that answered last is kept until it fails. One that failed is asked last until its pause is over;
+pauses grow, and are drawn, so that the daemons of a cluster do not come back all at once. They are shared by all
+that is asked: what one request has found out, the next one knows.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+FIRST_PAUSE_SECONDS = 0.5
+LONGEST_PAUSE_SECONDS = 10.0
+MAX_LEARNED = 32
+
+
+@dataclass(frozen=True, slots=True)
+class EndpointHealth:
+    """What is known of one endpoint. `reason` is why it failed last, "" while it answers."""
+
+    url: str
+    configured: bool
+    failures: int
+    """In a row."""
+    reason: str
+
+
+@dataclass(slots=True)
+class _KnownEndpoint:
+    failures: int = 0
+    paused_until: float = 0.0
+    reason: str = ""
+
+
+class Endpoints:
+    """The configured endpoints, which always stay, and those that the cluster's member list has taught."""
+
+    def __init__(self, configured: Sequence[str], chance: random.Random) -> None:
+        self._configured = tuple(dict.fromkeys(filter(None, map(normal, configured))))
+        self._chance = chance
+        self._known = {url: _KnownEndpoint() for url in self._configured}
+        self._current = ""
+
+    def learn(self, urls: Iterable[str]) -> None:
+        """The members' client URLs as of now. Unusable ones are ignored; what is not among them is forgotten.
+
+        Unusable is an address that means nothing elsewhere (0.0.0.0), a loopback address unless one is configured,
+        and plain http if https is configured: a member list must not get a password sent in the clear.
+        """
+        fit = [url for url in dict.fromkeys(map(normal, urls)) if url and self._usable(url)]
+        keep = [*self._configured, *[url for url in fit if url not in self._configured][:MAX_LEARNED]]
+        self._known = {url: self._known.get(url) or _KnownEndpoint() for url in keep}
+        if self._current not in self._known:
+            self._current = ""
+
+    def order(self, now: float) -> tuple[str, ...]:
+        """All of them, the best first: never empty if one is configured."""
+
+        def rank(item: tuple[str, _KnownEndpoint]) -> tuple[float, int, bool]:
+            url, known = item
+            paused = known.paused_until if known.paused_until > now else 0.0
+            return paused, known.failures, url != self._current
+
+        return tuple(url for url, _ in sorted(self._known.items(), key=rank))
+
+    def among(self, url: str) -> str:
+        """The URL as it is known here, however it is written; "" if it is none of these."""
+        return normal(url) if normal(url) in self._known else ""
+
+    def answered(self, url: str) -> None:
+        """A request was answered: it is asked first from now on."""
+        if url in self._known:
+            self._known[url] = _KnownEndpoint()
+            self._current = url
+
+    def alive(self, url: str, now: float) -> None:
+        """It answers of itself, which does not say that it can serve requests: a pause is not cut short."""
+        if url in self._known and self._known[url].paused_until <= now:
+            self._known[url] = _KnownEndpoint()
+
+    def failed(self, url: str, now: float, reason: str) -> None:
+        """It did not answer, or said that it cannot. Failures while it pauses are told, and do not count again."""
+        known = self._known.get(url)
+        if known is None:
+            return
+        known.reason = reason
+        if url == self._current:
+            self._current = ""
+        if known.paused_until <= now:
+            ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(known.failures, 10))
+            known.failures += 1
+            known.paused_until = now + self._chance.uniform(ceiling / 2, ceiling)
+
+    def health(self) -> tuple[EndpointHealth, ...]:
+        """The configured first."""
+        return tuple(
+            EndpointHealth(url, url in self._configured, known.failures, known.reason)
+            for url, known in self._known.items()
+        )
+
+    def _usable(self, url: str) -> bool:
+        secure = any(each.startswith("https:") for each in self._configured)
+        local = any(_is_loopback(each) for each in self._configured)
+        if _is_unspecified(url) or (secure and not url.startswith("https:")):
+            return False
+        return local or not _is_loopback(url)
+
+
+def normal(url: str) -> str:
+    """One way to write an endpoint: no slash at its end, small letters in scheme and host. "" if it is none."""
+    try:
+        parts = urlsplit(url)
+        sound = (
+            parts.scheme in {"http", "https"}
+            and parts.hostname
+            and parts.port != 0
+            and "@" not in parts.netloc
+        )
+    except ValueError:
+        return ""
+    if not sound or not url.isascii() or not url.isprintable() or " " in url:
+        return ""
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+
+
+def _is_unspecified(url: str) -> bool:
+    try:
+        return ip_address(urlsplit(url).hostname or "").is_unspecified
+    except ValueError:
+        return False
+
+
+def _is_loopback(url: str) -> bool:
+    host = urlsplit(url).hostname or ""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")

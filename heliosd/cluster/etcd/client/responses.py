@@ -1,0 +1,309 @@
+"""What etcd's JSON gateway answers, as frozen values. Pure.
+
+The gateway leaves out fields that are zero, tells 64-bit numbers as text, and bytes as base64. Ids of clusters and
+members become lower-case hexadecimal text without leading zeros, as etcdctl prints them: they are above 2^63 as
+often as not, and nobody calculates with them. Every `read_…` raises `NotEtcd` if the answer is none of etcd's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from . import wire_types as wire
+from .errors import Failure, failure_in, one_line
+
+MAX_LINE_BYTES = 64 * 1024 * 1024
+"""A line of a stream that is longer is a fault; etcd's largest batch of a watch is far below."""
+
+
+T = TypeVar("T")
+
+
+class NotEtcd(ValueError):
+    """The answer is not one that etcd gives; the text says in what."""
+
+
+class InStream(Exception):
+    """A line of a stream (with status 200) tells an error."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure.message)
+        self.failure = failure
+
+
+@dataclass(frozen=True, slots=True)
+class ResponseHeader:
+    """Who answered, and how far it was: `revision` of the keys (0: not told), `raft_term`."""
+
+    cluster_id: str
+    member_id: str
+    revision: int
+    raft_term: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeyValue:
+    """One key as of some revision. After a deletion: no value, no lease, and the revision of the deletion."""
+
+    key: bytes
+    value: bytes = b""
+    create_revision: int = 0
+    mod_revision: int = 0
+    version: int = 0
+    lease: str = "0"
+
+
+@dataclass(frozen=True, slots=True)
+class RangeResult:
+    """`count` keys lie in the range; `more`: not all of them are in `kvs`, because of the limit."""
+
+    header: ResponseHeader
+    kvs: tuple[KeyValue, ...]
+    more: bool
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class TxnResult:
+    """`responses` has one item for each operation of the branch that ran: a get's keys, () for all others."""
+
+    header: ResponseHeader
+    succeeded: bool
+    responses: tuple[tuple[KeyValue, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class WatchEvent:
+    """One change of one key."""
+
+    kind: Literal["put", "delete"]
+    kv: KeyValue
+
+
+@dataclass(frozen=True, slots=True)
+class WatchBatch:
+    """One message of a watch. All changes of one revision come in one batch, in the order of revisions.
+
+    `created`: the first one. No events and not created: only a sign of progress. `compact_revision` above 0: the
+    start asked for is compacted away, up to that revision; the watch has ended (`canceled`).
+    """
+
+    header: ResponseHeader
+    events: tuple[WatchEvent, ...]
+    created: bool
+    canceled: bool
+    compact_revision: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class MemberStatus:
+    """How one member sees itself and the cluster. `leader` is "" if it knows none; `errors` in etcd's words."""
+
+    header: ResponseHeader
+    version: str
+    db_size: int
+    leader: str
+    raft_index: int
+    raft_term: int
+    raft_applied_index: int
+    is_learner: bool
+    errors: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdMember:
+    """One member of the cluster. `name` and `client_urls` are empty until it has started for the first time."""
+
+    id: str
+    name: str
+    peer_urls: tuple[str, ...]
+    client_urls: tuple[str, ...]
+    is_learner: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`seconds` is the time granted, or left after a renewal; 0: there is no such lease any more."""
+
+    id: str
+    seconds: int
+
+
+@dataclass(frozen=True, slots=True)
+class EtcdVersion:
+    """What /version says: the server's own, such as "3.4.23"."""
+
+    server: str
+
+    @property
+    def gateway(self) -> str:
+        """The prefix of the JSON gateway's paths: 3.4 was the first with /v3."""
+        numbers = [int(part) if part.isdecimal() else 0 for part in self.server.split(".")[:2]]
+        return (
+            "/v3" if numbers >= [3, 4] or numbers < [3, 0] else "/v3beta" if numbers == [3, 3] else "/v3alpha"
+        )
+
+
+class LineSplitter:
+    """Cuts a stream into lines, however its bytes arrive. Raises `NotEtcd` for one that does not end."""
+
+    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """The lines that are complete now, without their ends; empty ones are left out."""
+        *ended, rest = data.split(b"\n")
+        lines = []
+        for part in ended:
+            line = b"".join((*self._parts, part)).strip()
+            self._parts, self._size = [], 0
+            if line:
+                lines.append(line)
+        if rest:
+            self._parts.append(rest)
+            self._size += len(rest)
+            if self._size > self._max_bytes:
+                raise NotEtcd(f"a line is longer than {self._max_bytes} bytes")
+        return lines
+
+    def finish(self) -> list[bytes]:
+        """At the end of the stream: the last line, if it had no end. etcd's errors have none."""
+        return self.feed(b"\n")
+
+
+def read_range(content: bytes) -> RangeResult:
+    """The answer of /kv/range."""
+    found = _decode(content, wire.RangeJson)
+    return RangeResult(_header(found.header), _key_values(found.kvs), found.more, found.count)
+
+
+def read_txn(content: bytes) -> TxnResult:
+    """The answer of /kv/txn."""
+    found = _decode(content, wire.TxnJson)
+    told = tuple(
+        _key_values(each.response_range.kvs) if each.response_range else () for each in found.responses
+    )
+    return TxnResult(_header(found.header), found.succeeded, told)
+
+
+def read_status(content: bytes) -> MemberStatus:
+    """The answer of /maintenance/status."""
+    found = _decode(content, wire.StatusJson)
+    return MemberStatus(
+        _header(found.header),
+        found.version,
+        found.db_size,
+        _hex(found.leader),
+        found.raft_index,
+        found.raft_term,
+        found.raft_applied_index,
+        found.is_learner,
+        tuple(map(one_line, found.errors)),
+    )
+
+
+def read_members(content: bytes) -> tuple[EtcdMember, ...]:
+    """The members in the answers of /cluster/member/*, in etcd's order, which means nothing."""
+    return tuple(_member(each) for each in _decode(content, wire.MembersJson).members)
+
+
+def read_member_added(content: bytes) -> EtcdMember:
+    """The new member in the answer of /cluster/member/add."""
+    found = _decode(content, wire.MembersJson).member
+    if found is None:
+        raise NotEtcd("no member in the answer")
+    return _member(found)
+
+
+def read_lease(content: bytes) -> Lease:
+    """The answer of /lease/grant."""
+    found = _decode(content, wire.LeaseJson)
+    return Lease(found.id, found.ttl)
+
+
+def read_lease_line(line: bytes) -> Lease:
+    """The line of /lease/keepalive. Raises `InStream`."""
+    return read_lease(_result(line))
+
+
+def read_watch_line(line: bytes) -> WatchBatch:
+    """A line of /watch. Raises `InStream`, also for a watch that etcd ends for another reason than compaction."""
+    found = _decode(_result(line), wire.WatchJson)
+    if found.canceled and not found.compact_revision:
+        # Refusals come so, too: "rpc error: code = PermissionDenied desc = etcdserver: permission denied".
+        reason = found.cancel_reason.rpartition(" desc = ")[2]
+        raise InStream(Failure(2, one_line(reason or "etcd ended the watch")))
+    events = tuple(
+        WatchEvent("delete" if each.type == "DELETE" else "put", _key_value(each.kv)) for each in found.events
+    )
+    return WatchBatch(
+        _header(found.header),
+        events,
+        found.created,
+        found.canceled,
+        found.compact_revision,
+        one_line(found.cancel_reason),
+    )
+
+
+def read_snapshot_line(line: bytes) -> bytes:
+    """The bytes in a line of /maintenance/snapshot. Raises `InStream`."""
+    return _decode(_result(line), wire.BlobJson).blob
+
+
+def read_token(content: bytes) -> str:
+    """The answer of /auth/authenticate."""
+    return _decode(content, wire.TokenJson).token
+
+
+def read_version(content: bytes) -> EtcdVersion:
+    """The answer of /version."""
+    return EtcdVersion(one_line(_decode(content, wire.VersionJson).etcdserver))
+
+
+def _decode(content: bytes | msgspec.Raw, kind: type[T]) -> T:
+    try:
+        return msgspec.json.decode(content, type=kind, strict=False)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise NotEtcd(one_line(f"not an answer of etcd's: {error}")) from None
+
+
+def _result(line: bytes) -> bytes:
+    found = _decode(line, wire.LineJson)
+    if found.result:
+        return bytes(found.result)
+    told: dict[str, Any] = _decode(line, dict[str, Any])
+    raise InStream(failure_in(told) or Failure(2, "a line with neither result nor error"))
+
+
+def _header(found: wire.HeaderJson) -> ResponseHeader:
+    return ResponseHeader(_hex(found.cluster_id), _hex(found.member_id), found.revision, found.raft_term)
+
+
+def _key_values(found: list[wire.KeyValueJson]) -> tuple[KeyValue, ...]:
+    return tuple(map(_key_value, found))
+
+
+def _key_value(found: wire.KeyValueJson) -> KeyValue:
+    return KeyValue(
+        key=found.key,
+        value=found.value,
+        create_revision=found.create_revision,
+        mod_revision=found.mod_revision,
+        version=found.version,
+        lease=found.lease,
+    )
+
+
+def _member(found: wire.MemberJson) -> EtcdMember:
+    return EtcdMember(_hex(found.id), found.name, found.peer_urls, found.client_urls, found.is_learner)
+
+
+def _hex(number: int) -> str:
+    return f"{number:x}" if number else ""

@@ -1,0 +1,136 @@
+"""What etcd tells without end, or at length: a watch, and a snapshot of its database."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable
+from typing import Self
+
+import trio
+
+from .calls import EndpointCalls
+from .errors import EtcdError, EtcdUnavailable
+from .responses import LineSplitter, WatchBatch, read_snapshot_line, read_watch_line
+from .transport import GatewayReply, NoAnswer
+
+STALL_SECONDS = 5.0
+"""A snapshot whose next part takes longer is given up."""
+DIGEST_BYTES = 32
+
+
+class _Stream:
+    """The lines of one streaming answer."""
+
+    def __init__(
+        self, endpoint: str, reply: GatewayReply, calls: EndpointCalls, failed: Callable[[EtcdError], None]
+    ) -> None:
+        self.endpoint = endpoint
+        """Which endpoint tells it."""
+        self._reply = reply
+        self._calls = calls
+        self._failed = failed
+        self._cut = LineSplitter()
+        self._lines: deque[bytes] = deque()
+        self._ended = False
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def begin(self) -> None:
+        """Returns once etcd has taken it up for good. Raises as the iteration does."""
+        await trio.lowlevel.checkpoint()
+
+    async def _line(self) -> bytes | None:
+        """The next line; None at the end. Raises `NoAnswer`."""
+        await trio.lowlevel.checkpoint()
+        while not (self._lines or self._ended):
+            chunk = await anext(self._reply.chunks, None)
+            self._ended = chunk is None
+            self._lines.extend(self._cut.finish() if chunk is None else self._cut.feed(chunk))
+        return self._lines.popleft() if self._lines else None
+
+
+class WatchStream(_Stream):
+    """An async iterator of `WatchBatch`: the first has `created`. Waits without a deadline.
+
+    Ends only after a batch that tells `compact_revision`. Raises `EtcdUnavailable` when the stream breaks, when the
+    member stops, or when it has had no leader for three election timeouts; `EtcdRefused` when etcd takes it away.
+    """
+
+    def __init__(
+        self, endpoint: str, reply: GatewayReply, calls: EndpointCalls, failed: Callable[[EtcdError], None]
+    ) -> None:
+        super().__init__(endpoint, reply, calls, failed)
+        self._first: WatchBatch | None = None
+        self._over = False
+
+    async def begin(self) -> None:
+        """Wait for the first batch: refusals come in its place, with status 200."""
+        self._first = await anext(self)
+
+    async def __anext__(self) -> WatchBatch:
+        if self._first is not None:
+            first, self._first = self._first, None
+            await trio.lowlevel.checkpoint()
+            return first
+        if self._over:
+            raise StopAsyncIteration
+        try:
+            with self._calls.told(self.endpoint):
+                line = await self._line()
+                if line is None:
+                    raise NoAnswer("the watch ended", sent=True)
+                batch = read_watch_line(line)
+        except EtcdError as error:
+            self._failed(error)
+            raise
+        self._over = batch.canceled
+        return batch
+
+
+class SnapshotStream(_Stream):
+    """An async iterator of bytes: etcd's database as `etcdctl snapshot save` stores it, the SHA-256 at its end.
+
+    Only if the iteration ends without an error is the snapshot whole: its last 32 bytes are the digest of the rest.
+    """
+
+    def __init__(
+        self, endpoint: str, reply: GatewayReply, calls: EndpointCalls, failed: Callable[[EtcdError], None]
+    ) -> None:
+        super().__init__(endpoint, reply, calls, failed)
+        self._digest = hashlib.sha256()
+        self._last = b""
+        self.size = 0
+        """Bytes so far."""
+        self.sha256 = ""
+        """Once it is whole: the digest, in hexadecimal."""
+
+    async def __anext__(self) -> bytes:
+        try:
+            with self._calls.told(self.endpoint), trio.fail_after(STALL_SECONDS):
+                line = await self._line()
+                part = read_snapshot_line(line) if line is not None else b""
+        except trio.TooSlowError:
+            error: EtcdError = EtcdUnavailable(self.endpoint, f"the snapshot stalled for {STALL_SECONDS:g} s")
+            self._failed(error)
+            raise error from None
+        except EtcdError as error:
+            self._failed(error)
+            raise
+        if line is None:
+            self._finish()
+            raise StopAsyncIteration
+        self.size += len(part)
+        tail = self._last + part
+        self._digest.update(tail[:-DIGEST_BYTES])
+        self._last = tail[-DIGEST_BYTES:]
+        return part
+
+    def _finish(self) -> None:
+        # etcd's maintenance.proto: the last message holds the digest, and nothing else says that all has come.
+        if self._last != self._digest.digest():
+            raise EtcdUnavailable(
+                self.endpoint, f"the snapshot is not whole: SHA-256 differs after {self.size} bytes"
+            )
+        self.sha256 = self._digest.hexdigest()

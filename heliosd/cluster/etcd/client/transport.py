@@ -1,0 +1,311 @@
+"""One HTTP request to one endpoint of etcd, over httpx on Trio: TLS, bounds, and why there was no answer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import ssl
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+import trio
+
+from heliosd.config.model import EtcdConfig
+
+from .errors import one_line
+
+CONNECT_SECONDS = 1.0
+MAX_CONNECTIONS = 32
+MAX_IDLE_CONNECTIONS = 16
+IDLE_SECONDS = 60.0
+MAX_ANSWER_BYTES = 64 * 1024 * 1024
+CLEANUP_SECONDS = 1.0
+
+# TLS 1.3 ends the client's handshake before the server has seen its certificate, so a refusal is read as an alert
+# where the answer should be. Nothing of the request has been looked at then.
+_HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "ACCESS_DENIED")
+
+FAULTS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
+"""All that httpx raises for what the other side, or the way there, does."""
+
+
+class NoAnswer(Exception):
+    """There was no (whole) answer. `sent`: the request may have been acted on."""
+
+    def __init__(self, reason: str, *, sent: bool) -> None:
+        super().__init__(reason)
+        self.reason = one_line(reason)
+        self.sent = sent
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayRequest:
+    """A request: POST if it has a body, else GET. Neither body nor token are in what is shown of it."""
+
+    endpoint: str
+    path: str
+    body: bytes | None = field(default=None, repr=False)
+    token: str = field(default="", repr=False)
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(slots=True)
+class RequestProgress:
+    """How far a request has come; also to be read after it was cancelled."""
+
+    then: Callable[[], None] | None = None
+    """Called when the request is about to be sent."""
+    sent: bool = False
+    greeted: bool = False
+    """A TLS handshake was begun, in this request."""
+    _greeting: Any = None
+
+    async def trace(self, name: str, info: Any) -> None:
+        """httpcore calls this at each step. No checkpoint: what was just opened has no owner yet."""
+        if name.endswith("connect_tcp.complete"):
+            self._greeting = info["return_value"]
+        elif name.endswith("start_tls.started"):
+            self.greeted = True
+        elif name.endswith("start_tls.complete"):
+            self._greeting = None
+        elif name.endswith("send_request_headers.started"):
+            self.sent = True
+            if self.then is not None:
+                self.then()
+
+    def abandon(self) -> None:
+        """httpcore leaves a connection open whose TLS handshake is cancelled."""
+        if self.greeted and self._greeting is not None:
+            self._greeting.get_extra_info("socket").close()
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayReply:
+    """The head of an answer has come; `chunks` are its body. Its errors are told as `NoAnswer`."""
+
+    status: int
+    chunks: AsyncIterator[bytes]
+
+    async def content(self) -> bytes:
+        """The whole body. Raises `NoAnswer`, also if it is too long."""
+        parts, size = [], 0
+        async for chunk in self.chunks:
+            parts.append(chunk)
+            size += len(chunk)
+            if size > MAX_ANSWER_BYTES:
+                raise NoAnswer(f"the answer is longer than {MAX_ANSWER_BYTES} bytes", sent=True)
+        return b"".join(parts)
+
+
+class Transport:
+    """The connections to all endpoints: a bounded pool. To be opened with `async with`.
+
+    Certificates are read when they are first needed, and again when their files change: connections made from then
+    on use them, and an authority once trusted stays so until a restart. A file that cannot be used is told as
+    `NoAnswer`, by each request that needs it.
+    """
+
+    def __init__(self, config: EtcdConfig) -> None:
+        self._files = (config.ca_cert, config.client_cert, config.client_key)
+        self._shows_certificate = config.client_cert is not None
+        self._loaded: object = None
+        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._client = httpx.AsyncClient(
+            verify=self._context,
+            trust_env=False,
+            follow_redirects=False,
+            headers={"User-Agent": "heliosd", "Accept-Encoding": "identity"},
+            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
+            limits=httpx.Limits(
+                max_connections=MAX_CONNECTIONS,
+                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
+                keepalive_expiry=IDLE_SECONDS,
+            ),
+        )
+
+    async def __aenter__(self) -> Self:
+        await self._client.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+            await self._client.aclose()
+
+    async def answer(self, ask: GatewayRequest, progress: RequestProgress) -> tuple[int, bytes]:
+        """Status and body. Raises `NoAnswer`. Has no deadline of its own but for connecting."""
+        async with self.reply(ask, progress) as reply:
+            return reply.status, await reply.content()
+
+    def reply(
+        self, ask: GatewayRequest, progress: RequestProgress
+    ) -> AbstractAsyncContextManager[GatewayReply]:
+        """The answer as it comes; leaving the block early ends the request. Raises `NoAnswer`."""
+        return self._reply(ask, progress)
+
+    @asynccontextmanager
+    async def _reply(
+        self, ask: GatewayRequest, progress: RequestProgress
+    ) -> AsyncGenerator[GatewayReply, None]:
+        if ask.endpoint.startswith("https:"):
+            self._read_certificates()
+        headers = dict(ask.headers) | ({"Authorization": ask.token} if ask.token else {})
+        request = self._client.build_request(
+            "GET" if ask.body is None else "POST",
+            ask.endpoint + ask.path,
+            content=ask.body,
+            headers=headers,
+            extensions={"trace": progress.trace},
+        )
+        request.stream = _Body(ask.body or b"")
+        try:
+            response = await self._client.send(request, stream=True)
+        except FAULTS as error:
+            raise no_answer(error, ask, progress, self._shows_certificate) from None
+        except trio.Cancelled:
+            progress.abandon()
+            raise
+        chunks = response.aiter_raw()
+        told = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
+        try:
+            yield GatewayReply(response.status_code, _Chunks(chunks, told))
+        finally:
+            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
+                await _unwind(chunks)
+                await response.aclose()
+
+    def _read_certificates(self) -> None:
+        try:
+            stamp = tuple((path, path.stat().st_mtime_ns) for path in self._files if path is not None)
+            if stamp != self._loaded:
+                self._load(*self._files)
+                self._loaded = stamp
+        except ssl.SSLError as error:
+            raise NoAnswer(
+                f"the certificate files cannot be used: {error.reason or error}", sent=False
+            ) from None
+        except OSError as error:
+            raise NoAnswer(f"cannot read {error.filename}: {error.strerror}", sent=False) from None
+
+    def _load(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
+        if ca is None:
+            self._context.load_default_certs()
+        else:
+            self._context.load_verify_locations(ca)
+        if cert is not None:
+            self._context.load_cert_chain(cert, key, password="")
+
+
+class _Body(httpx.AsyncByteStream):
+    """A request's body. httpx's own is an async generator, which a request that is cancelled leaves to the garbage
+    collector."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return _Once(self._content)
+
+
+class _Once:
+    def __init__(self, content: bytes) -> None:
+        self._parts = [content]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if not self._parts:
+            raise StopAsyncIteration
+        return self._parts.pop()
+
+
+class _Chunks:
+    """The parts of a body, with httpx's errors told as `NoAnswer`."""
+
+    def __init__(self, chunks: AsyncIterator[bytes], told: Callable[[Exception], NoAnswer]) -> None:
+        self._chunks = chunks
+        self._told = told
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> bytes:
+        try:
+            return await anext(self._chunks)
+        except FAULTS as error:
+            raise self._told(error) from None
+
+
+async def _unwind(chunks: AsyncIterator[bytes]) -> None:
+    """End httpx's generators, which stand within one another, from the inside: by a read that is cancelled."""
+    with trio.CancelScope() as over, suppress(*FAULTS):
+        over.cancel()
+        async for _ in chunks:
+            pass
+
+
+def no_answer(
+    error: Exception, ask: GatewayRequest, progress: RequestProgress, certificate: bool
+) -> NoAnswer:
+    """What httpx raised, in one line, and whether the request may have been acted on.
+
+    `certificate`: a client certificate was shown.
+    """
+    causes = list(_causes(error))
+    for cause in causes:
+        if isinstance(cause, ssl.SSLCertVerificationError):
+            return NoAnswer(f"its certificate is not trusted: {cause.verify_message}", sent=False)
+        if isinstance(cause, ssl.SSLError):
+            reason = (cause.reason or "").upper()
+            if "EOF" in reason:
+                break
+            begun = not any(words in reason for words in _HANDSHAKE_ALERTS)
+            return NoAnswer(_of_tls(reason or str(cause), certificate), sent=progress.sent and begun)
+    if isinstance(error, httpx.ConnectTimeout):
+        return NoAnswer(f"no connection within {CONNECT_SECONDS:g} s", sent=False)
+    if isinstance(error, httpx.PoolTimeout):
+        return NoAnswer(f"all {MAX_CONNECTIONS} connections to etcd are in use", sent=False)
+    if progress.greeted and not progress.sent:
+        return NoAnswer("it broke off the TLS handshake; is it http?", sent=False)
+    for cause in reversed(causes):
+        if isinstance(cause, socket.gaierror):
+            return NoAnswer(f"its name cannot be resolved: {cause.strerror}", sent=False)
+        if isinstance(cause, OSError) and cause.errno is not None:
+            return NoAnswer(os.strerror(cause.errno).lower(), sent=progress.sent)
+    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
+        hint = "; is it https?" if ask.endpoint.startswith("http:") else ""
+        return NoAnswer(f"it closed the connection without an answer{hint}", sent=progress.sent)
+    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+        told = str(error) or "the connection broke"
+        return NoAnswer(told[:1].lower() + told[1:], sent=progress.sent)
+    return NoAnswer(f"{type(error).__name__}: {error}", sent=progress.sent)
+
+
+def _of_tls(reason: str, certificate: bool) -> str:
+    if "ALERT" in reason and "CERTIFICATE" in reason and not certificate:
+        return "it wants a client certificate, and none is configured"
+    if "ALERT" in reason and any(words in reason for words in _HANDSHAKE_ALERTS):
+        return f"it refused our certificate: {reason.rpartition('ALERT_')[2].replace('_', ' ').lower()}"
+    if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
+        return "it does not speak TLS; is it http?"
+    return f"TLS failed: {reason.replace('_', ' ').lower()}"
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what caused it, the outermost first; all of a group."""
+    yield error
+    inner = (
+        error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
+    )
+    for cause in inner:
+        if cause is not None:
+            yield from _causes(cause)

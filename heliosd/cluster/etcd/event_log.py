@@ -1,0 +1,283 @@
+"""The event log that all heliosd of one etcd cluster write together, each event once.
+
+An append is one transaction: that the head is the one its writer saw, and that none of its dedupe keys is there,
+then the dedupe keys, the events under the next numbers, and the head. Whoever loses the race reads in the answer
+what came before it, and decides again. So numbers have no hole, and every node that wants the same event told
+derives the same dedupe key for it. `etcd_telling.py` says which events there are to append.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec import Struct, structs
+
+from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
+from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
+from heliosd.protocol import server_messages
+from heliosd.protocol.events import Event, Stamped, StateChanged
+from heliosd.store.changes import LoggedEvent
+
+from .keys import KeyLayout
+from .members import KnownMember
+
+MAX_OPS = 100
+"""Operations, and compares, in one transaction of ours. etcd refuses more than 128 (`--max-txn-ops`)."""
+
+
+class LogHead(Struct, frozen=True, kw_only=True):
+    """Where the log stands. The leader is the one that was last told as an event."""
+
+    birth: str
+    """Random; another one means that the numbering began anew."""
+    cluster: str
+    """The id of the etcd cluster in which it was born. A cluster restored from a backup usually has another one."""
+    seq: int = 0
+    term: int = 0
+    leader: str = ""
+    """"" after it was told as lost."""
+    turn: int = 0
+    """The number of the event that last told a leader or its loss."""
+
+    @property
+    def epoch(self) -> str:
+        """What clients see of it: with a number, it names one event for good."""
+        return f"{self.cluster}-{self.birth}"
+
+
+class MembersRecord(Struct, frozen=True, kw_only=True):
+    """The members as last told by logged events, by id."""
+
+    members: tuple[KnownMember, ...] = ()
+    unhealthy: tuple[str, ...] = ()
+    """Ids, ascending."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenHead:
+    """The head as it was read. None: there is none, or one that cannot be read; `begin` writes it then."""
+
+    head: LogHead | None = None
+    mod_revision: int = 0
+    """0: the key does not exist."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMembers:
+    """The members record as it was read. None: there is none, or one that cannot be read."""
+
+    record: MembersRecord | None = None
+    mod_revision: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class LogItem:
+    """One event to be logged. `key` is its dedupe key: the same from every node that means the same event;
+    "" for an event that another compare of its transaction guards."""
+
+    key: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewMembers:
+    """A record that replaces the one with this mod_revision (0: none), and no other."""
+
+    record: MembersRecord
+    instead_of: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Append:
+    """What a node wants logged, all of it or nothing."""
+
+    items: tuple[LogItem, ...] = ()
+    members: NewMembers | None = None
+
+    def __bool__(self) -> bool:
+        """Whether there is anything to write."""
+        return bool(self.items) or self.members is not None
+
+    def without(self, told: Collection[str]) -> Append:
+        """The same without the events that are in the log already."""
+        return replace(self, items=tuple(item for item in self.items if item.key not in told))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """One transaction, and what will be in the log once it has succeeded."""
+
+    compares: tuple[Compare, ...]
+    then: tuple[Op, ...]
+    otherwise: tuple[Op, ...]
+    """Reads what `outcome` needs: the head, the members, and the dedupe keys in the order of `keys`."""
+    head: LogHead
+    events: tuple[LoggedEvent, ...] = ()
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """It is in the log, with these events, since `revision`."""
+
+    events: tuple[LoggedEvent, ...]
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class AlreadyLogged:
+    """Somebody else, or an earlier try of ours, has logged all of it."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeadMoved:
+    """Nothing was written; what stands there instead, as of one revision. Decide again from that."""
+
+    head: SeenHead
+    members: SeenMembers
+    told: frozenset[str]
+    """The dedupe keys of ours that are there."""
+    revision: int
+
+
+def compose(
+    layout: KeyLayout, append: Append, seen: SeenHead, *, lease: str, now_wall: float, max_events: int
+) -> Draft:
+    """The transaction that appends to the log whose head was `seen`.
+
+    Raises `ValueError` if the head is none (see `begin`), if a leader is told out of turn, or for too many events.
+    """
+    head, events, then = log_ops(
+        layout, append.items, seen, lease=lease, now_wall=now_wall, max_events=max_events
+    )
+    keys = tuple(item.key for item in append.items if item.key)
+    compares = [
+        mod_is(layout.head, seen.mod_revision),
+        *(absent(layout.told(key)) for key in keys),
+    ]
+    then = [*(put(layout.told(key), b"", lease) for key in keys), *then]
+    if append.members is not None:
+        compares.append(mod_is(layout.members, append.members.instead_of))
+        then.append(put(layout.members, msgspec.json.encode(append.members.record)))
+    reads = (layout.head, layout.members, *(layout.told(key) for key in keys))
+    if max(len(compares), len(then), len(reads)) > MAX_OPS:
+        raise ValueError(f"{len(append.items)} events are too many for one transaction")
+    return Draft(
+        compares=tuple(compares),
+        then=tuple(then),
+        otherwise=tuple(get(key) for key in reads),
+        head=head,
+        events=events,
+        keys=keys,
+    )
+
+
+def begin(
+    layout: KeyLayout,
+    seen: SeenHead,
+    *,
+    cluster_id: str,
+    birth: str,
+    members: Sequence[KnownMember] = (),
+    term: int = 0,
+    leader: str = "",
+) -> Draft:
+    """The transaction that begins a log: the first one here, or anew where the old one went back or belongs to
+    another cluster. Numbers start from 1 again; nothing of the old log is left.
+
+    What is true at this moment is written down without an event. `birth`: 12 random URL-safe characters.
+    """
+    head = LogHead(birth=birth, cluster=cluster_id, term=term, leader=leader)
+    record = MembersRecord(members=tuple(members))
+    return Draft(
+        compares=(mod_is(layout.head, seen.mod_revision),),
+        then=(
+            delete(layout.folder("events"), layout.folder_end("events")),
+            delete(layout.folder("told"), layout.folder_end("told")),
+            put(layout.members, msgspec.json.encode(record)),
+            put(layout.head, msgspec.json.encode(head)),
+        ),
+        otherwise=(get(layout.head), get(layout.members)),
+        head=head,
+    )
+
+
+def outcome(draft: Draft, result: TxnResult) -> Logged | AlreadyLogged | HeadMoved:
+    """What came of it. After an unknown outcome compose the same append again on the head as it is then: if the
+    first try has been carried out after all, this says `AlreadyTold`."""
+    if result.succeeded:
+        return Logged(draft.events, result.header.revision)
+    head, members, *keys = result.responses
+    told = frozenset(key for key, found in zip(draft.keys, keys, strict=True) if found)
+    if told and len(told) == len(draft.events):
+        return AlreadyLogged()
+    return HeadMoved(read_head(head), read_members(members), told, result.header.revision)
+
+
+def log_ops(
+    layout: KeyLayout,
+    items: Sequence[LogItem],
+    seen: SeenHead,
+    *,
+    lease: str,
+    now_wall: float,
+    max_events: int,
+) -> tuple[LogHead, tuple[LoggedEvent, ...], list[Op]]:
+    """The head after `items`, what will be logged, and the operations that do it, for whoever compares the head
+    by itself. Without items nothing is written. Raises as `compose` does."""
+    if seen.head is None:
+        raise ValueError("a log has to begin before anything is appended to it")
+    head = seen.head
+    events: list[LoggedEvent] = []
+    for item in items:
+        head = _after(head, item.event)
+        told = server_messages.of_event(Stamped(head.seq, now_wall, item.event))
+        events.append(LoggedEvent(head.seq, now_wall, told.type, told.payload))
+    then: list[Op] = [put(layout.event(event.seq), event.payload, lease) for event in events]
+    if events:
+        then.append(put(layout.head, msgspec.json.encode(head)))
+        # etcd refuses a transaction that both puts and deletes a key.
+        oldest = min(head.seq + 1 - max_events, seen.head.seq + 1)
+        if oldest > 1:
+            then.append(delete(layout.folder("events"), layout.event(oldest)))
+    return head, tuple(events), then
+
+
+def read_head(found: Sequence[KeyValue]) -> SeenHead:
+    """The head out of a range answer."""
+    if not found:
+        return SeenHead()
+    try:
+        head = msgspec.json.decode(found[0].value, type=LogHead)
+    except msgspec.MsgspecError:
+        head = None
+    return SeenHead(head, found[0].mod_revision)
+
+
+def read_members(found: Sequence[KeyValue]) -> SeenMembers:
+    """The members record out of a range answer."""
+    if not found:
+        return SeenMembers()
+    try:
+        record = msgspec.json.decode(found[0].value, type=MembersRecord)
+    except msgspec.MsgspecError:
+        record = None
+    return SeenMembers(record, found[0].mod_revision)
+
+
+def _after(head: LogHead, event: Event) -> LogHead:
+    """The head once `event` is logged."""
+    seq = head.seq + 1
+    match event:
+        case StateChanged(new_state="Leader"):
+            if head.leader or event.term < head.term:
+                raise ValueError("a leader is told only after the loss of the one before it")
+            return structs.replace(head, seq=seq, term=event.term, leader=event.leader, turn=seq)
+        case StateChanged():
+            if (event.member, event.term) != (head.leader, head.term):
+                raise ValueError("only the leader that was told can be told as lost")
+            return structs.replace(head, seq=seq, leader="", turn=seq)
+        case _:
+            return structs.replace(head, seq=seq)

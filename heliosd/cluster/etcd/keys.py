@@ -1,0 +1,110 @@
+"""What heliosd keeps in etcd, and under which keys. All of it lies under one prefix, and nothing else does.
+
+head                 the log's head: its birth, the newest number, the leader as last told
+members              the members as last told
+events/<16 hex>      one event of the log, the bytes that clients get         (lease)
+told/<dedupe key>    this event is in the log already                         (lease)
+metrics/<name>       one custom metric
+observers/<node id>  a heliosd that is present                                (lease)
+observer             the heliosd that tells health and snapshots              (lease)
+learners/<hex id>    a learner that becomes a voter once it is in step
+revoked/<jti>        a token that no longer holds                             (lease)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, Literal, get_args
+
+from heliosd.cluster.etcd.client.requests import prefix_end
+
+Single = Literal["head", "members", "observer"]
+Folder = Literal["events", "told", "metrics", "observers", "learners", "revoked"]
+Part = Single | Folder
+
+_SINGLES: Final = {name.encode(): name for name in get_args(Single)}
+_FOLDERS: Final = {name.encode(): name for name in get_args(Folder)}
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMeaning:
+    """Where a key belongs: `name` is what stands behind the folder's slash, "" for the keys outside of folders."""
+
+    part: Part
+    name: str = ""
+
+
+class KeyLayout:
+    """Makes and reads the keys under one prefix. A prefix is completed to begin and end with a slash."""
+
+    def __init__(self, prefix: str) -> None:
+        inner = prefix.strip("/")
+        self.prefix = b"/%s/" % inner.encode() if inner else b"/"
+        self.end = prefix_end(self.prefix)
+        """The first key beyond the prefix: `[prefix, end)` is everything that heliosd writes."""
+        self.head = self.prefix + b"head"
+        self.members = self.prefix + b"members"
+        self.observer = self.prefix + b"observer"
+
+    def folder(self, folder: Folder) -> bytes:
+        """What all keys of the folder begin with."""
+        return b"%s%s/" % (self.prefix, folder.encode())
+
+    def folder_end(self, folder: Folder) -> bytes:
+        """The first key beyond the folder."""
+        return prefix_end(self.folder(folder))
+
+    def event(self, seq: int) -> bytes:
+        """In the order of their numbers, as etcd sorts keys."""
+        return b"%s%016x" % (self.folder("events"), seq)
+
+    def told(self, dedupe_key: str) -> bytes:
+        return self.folder("told") + _bytes(dedupe_key)
+
+    def metric(self, name: str) -> bytes:
+        return self.folder("metrics") + _bytes(name)
+
+    def present(self, node_id: str) -> bytes:
+        """A heliosd's presence."""
+        return self.folder("observers") + _bytes(node_id)
+
+    def learner(self, member_id: str) -> bytes:
+        return self.folder("learners") + _bytes(member_id)
+
+    def revoked(self, jti: str) -> bytes:
+        return self.folder("revoked") + _bytes(jti)
+
+    def place(self, key: bytes) -> KeyMeaning | None:
+        """Where a key belongs; None: it is not one of heliosd's."""
+        if not key.startswith(self.prefix):
+            return None
+        first, slash, name = key[len(self.prefix) :].partition(b"/")
+        if not slash:
+            single = _SINGLES.get(first)
+            return None if single is None else KeyMeaning(single)
+        folder = _FOLDERS.get(first)
+        if folder is None or not name:
+            return None
+        try:
+            return KeyMeaning(folder, _text(name))
+        except UnicodeDecodeError:
+            return None
+
+    def seq(self, place: KeyMeaning) -> int | None:
+        """The number of the event at `place`; None: it is no event."""
+        if place.part != "events" or len(place.name) != 16:
+            return None
+        try:
+            seq = int(place.name, 16)
+        except ValueError:
+            return None
+        return seq if b"%016x" % seq == place.name.encode() else None
+
+
+# A token's id comes from outside: even a lone surrogate in it must not be a fault.
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _text(key: bytes) -> str:
+    return key.decode("utf-8", "surrogatepass")

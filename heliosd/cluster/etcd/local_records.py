@@ -1,0 +1,94 @@
+"""What this node keeps on its own disk beside etcd: its uptime, its snapshots, how far it had come in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+
+import msgspec
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.errors import StoreFull
+from heliosd.store.changes import Change, Save, Saved, ValueSet
+
+from .mirror import KnownState, Mirror
+
+log = logging.getLogger(__name__)
+
+KNOWN = "etcd/known"
+"""The stored value: how far this node had come, by which a cluster that was set back meanwhile is recognised."""
+ALIVE_SECONDS = 10.0
+RETRY_SECONDS = 1.0
+
+
+class LocalRecords:
+    """`note` is for what can wait until the disk takes it, `store` for what is to be answered."""
+
+    def __init__(self, save: Save, uptime: UptimeTracker, mirror: Mirror, now: Callable[[], Instant]) -> None:
+        self._save = save
+        self._uptime = uptime
+        self._mirror = mirror
+        self._now = now
+        self._waiting: list[Change] = []
+        self._noted = trio.Event()
+        self._refused = False
+        self.closed = False
+        """The session has ended: nothing more is noted of it."""
+
+    def note(self, changes: Sequence[Change]) -> None:
+        """These are stored soon, in their order."""
+        self._waiting += changes
+        self._noted.set()
+
+    async def store(self, changes: Sequence[Change]) -> None:
+        """Store these behind those that wait. Raises `StoreFull`; then all of them wait."""
+        waiting, self._waiting = [*self._waiting, *changes], []
+        try:
+            await self._save(waiting)
+        except StoreFull:
+            self._waiting = waiting + self._waiting
+            raise
+
+    async def run(self) -> None:
+        """Store what was noted, and now and then that this node lives, until cancelled. What cannot be stored
+        waits."""
+        while True:
+            with trio.move_on_after(ALIVE_SECONDS) as quiet:
+                await self._noted.wait()
+            self._noted = trio.Event()
+            if self.closed:
+                continue
+            alive = [*self._uptime.alive(self._now()), *self._known()] if quiet.cancelled_caught else []
+            try:
+                await self.store(alive)
+            except StoreFull as full:
+                if not self._refused:
+                    log.error("the store refuses the accounts of uptime and snapshots: %s", full)
+                self._refused = True
+                await trio.sleep(RETRY_SECONDS)
+                self._noted.set()
+            else:
+                self._refused = False
+
+    async def close(self) -> None:
+        """End the session."""
+        self.closed = True
+        try:
+            await self.store([*self._uptime.stop("shutdown", self._now()), *self._known()])
+        except StoreFull as full:
+            log.warning(
+                "the end of this session could not be stored, the next start counts a crash: %s", full
+            )
+
+    def _known(self) -> list[Change]:
+        if not self._mirror.cluster_id:
+            return []
+        return [ValueSet(KNOWN, msgspec.json.encode(self._mirror.known))]
+
+
+def known_before(saved: Saved) -> KnownState | None:
+    """How far the last session had come; None if there was none."""
+    body = saved.values.get(KNOWN)
+    return None if body is None else msgspec.json.decode(body, type=KnownState)

@@ -1,0 +1,264 @@
+"""Writing into the cluster's log what this node sees and the log does not say yet.
+
+There is no list of things to do that could be lost: after everything that happens, what is seen is held against
+what the log says (`etcd_telling.py`), and the difference is appended. While the log cannot be written to, for want
+of a leader, this node's own clients are told at once, provisionally.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterable
+from random import uniform
+
+import msgspec
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
+from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
+from heliosd.store.changes import LoggedEvent
+
+from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
+from .faults import Faults
+from .keys import KeyLayout
+from .mirror import Mirror
+from .pending_events import health_events, leader_events, membership_events
+from .presence import LogLease
+from .view import ClusterView, HealthTurned, LeaderElected, LeaderLost, Turn
+from .watcher import Watcher
+
+RETRY_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)
+APPLIED_SECONDS = 3.0
+"""How long to wait for the watch to bring what was written. After that, what is seen decides again."""
+ALREADY_SECONDS = 0.3
+LOOK_SECONDS = 5.0
+"""What is seen is held against the log so often at least."""
+MAX_AT_ONCE = 20
+
+
+class LogWriter:
+    """`tell` gives something to this node's clients. `list_now` asks for a newer list of members."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        follow: Watcher,
+        mirror: Mirror,
+        view: ClusterView,
+        lease: LogLease,
+        *,
+        node_id: str,
+        max_events: int,
+        now: Callable[[], Instant],
+        tell: Callable[[Provisional], None],
+        list_now: Callable[[], None],
+        troubles: Faults,
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._follow = follow
+        self._mirror = mirror
+        self._view = view
+        self._lease = lease
+        self._node = node_id
+        self._max_events = max_events
+        self._now = now
+        self._tell = tell
+        self._list_now = list_now
+        self._troubles = troubles
+        self._pending: list[LogItem] = []
+        """Events of this node alone, which the log is still to get."""
+        self._shown = ""
+        """The leader that this node's clients were told of last."""
+        self._wake = trio.Event()
+        self._attempt = trio.CancelScope()
+
+    # What happens
+
+    def look(self) -> None:
+        """Something is seen, or said by the log, that was not before."""
+        self._wake.set()
+
+    def turned(self, turn: Turn) -> None:
+        """The view has turned so."""
+        match turn:
+            case LeaderLost(leader, term):
+                if self._shown == leader:
+                    self._provisional(_lost(leader, term))
+                    self._shown = ""
+            case LeaderElected():
+                # What was sent to the leader before it hangs with it. Nothing is written twice: the dedupe keys
+                # see to that.
+                self._attempt.cancel()
+            case HealthTurned(member, healthy) if not self._view.leader:
+                address = next((each.address for each in self._view.known_members if each.id == member), "")
+                kind: PeerEvent = "healthy" if healthy else "unhealthy"
+                self._provisional(PeerChanged(event_type=kind, peer_id=member, peer_address=address))
+            case _:
+                pass
+        self.look()
+
+    def happened(self, key: str, event: Event) -> None:
+        """An event of this node, to be logged under this dedupe key as soon as the log takes it."""
+        self._pending.append(LogItem(key, event))
+        if not self._view.leader:
+            self._provisional(event)
+        self.look()
+
+    def told(self, item: LoggedEvent | LogReset) -> None:
+        """This node's clients are told so by the log."""
+        if isinstance(item, LogReset):
+            head = self._mirror.head.head
+            self._shown = "" if head is None else head.leader
+        elif item.type == "state_change":
+            self._shown = msgspec.json.decode(item.payload, type=_StateChange).data.leader
+
+    def _provisional(self, event: Event) -> None:
+        self._tell(Provisional(event))
+
+    # The log
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        failures = 0
+        while True:
+            self._wake = trio.Event()
+            wrote: bool | None = True
+            try:
+                with trio.CancelScope() as self._attempt:
+                    wrote = await self._write_next()
+            except EtcdLeaseGone:
+                self._lease.gone()
+                failures, wrote = failures + 1, True
+            except EtcdError as error:
+                self._troubles.add("telling events", error)
+                self._show_leader()
+                failures, wrote = failures + 1, True
+            else:
+                if wrote is not None:
+                    self._troubles.clear("telling events")
+                    failures = 0
+            if failures:
+                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
+                await trio.sleep(uniform(pause / 2, pause))  # noqa: S311
+            elif not wrote:
+                with trio.move_on_after(LOOK_SECONDS):
+                    await self._wake.wait()
+            else:
+                await trio.lowlevel.checkpoint()
+
+    async def _write_next(self) -> bool | None:
+        """Append what is missing next. Whether something was; None: it cannot be found out or written now."""
+        mirror, view = self._mirror, self._view
+        certain = view.leader and not view.suspect and not view.doubted
+        if not mirror.cluster_id or not certain or view.cluster_id != mirror.cluster_id:
+            return None
+        if mirror.needs_birth:
+            return await self._begin()
+        append = self._missing()
+        if not append:
+            self._show_leader()
+            return False
+        await self._append(append)
+        return True
+
+    def _missing(self) -> Append:
+        """What the log is to say next: who leads before all else."""
+        mirror, view = self._mirror, self._view
+        assert mirror.head.head is not None, "it needs no birth"
+        append = leader_events(mirror.head.head, view.term, view.leader)
+        if append:
+            return append
+        if view.members_as_of:
+            members = membership_events(mirror.members, view.known_members, view.members_as_of)
+            if members is None:
+                self._list_now()
+            elif members:
+                return members
+        if mirror.observer == self._node:
+            append = health_events(mirror.members, view.judged(self._now()))
+            if append:
+                return append
+        return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
+
+    async def _append(self, append: Append) -> None:
+        draft = compose(
+            self._layout,
+            append,
+            self._mirror.head,
+            lease=await self._lease.current(),
+            now_wall=self._now().wall,
+            max_events=self._max_events,
+        )
+        before = self._mirror.head.mod_revision
+        result = await self._client.txn(draft.compares, draft.then, draft.otherwise)
+        # What was written, or came before it, decides what is missing next: it has to have been heard here.
+        with trio.move_on_after(APPLIED_SECONDS):
+            match outcome(draft, result):
+                case Logged(revision=revision):
+                    self._forget(item.key for item in append.items)
+                    await self._follow.reach(revision)
+                case AlreadyLogged():
+                    self._forget(item.key for item in append.items)
+                    with trio.move_on_after(ALREADY_SECONDS):
+                        await self._follow.changed(lambda: self._mirror.head.mod_revision != before)
+                case HeadMoved(head=head, members=members, told=told):
+                    self._forget(told)
+                    await self._follow.changed(
+                        lambda: (
+                            self._mirror.head.mod_revision >= head.mod_revision
+                            and self._mirror.members.mod_revision >= members.mod_revision
+                        )
+                    )
+
+    async def _begin(self) -> bool | None:
+        """The log's first transaction: without it, what is true now would have to be told as if it had happened."""
+        if not self._view.members_as_of:
+            self._list_now()
+            return None
+        draft = begin(
+            self._layout,
+            self._mirror.head,
+            cluster_id=self._mirror.cluster_id,
+            birth=secrets.token_urlsafe(9),
+            members=self._view.known_members,
+            term=self._view.term,
+            leader=self._view.leader,
+        )
+        await self._client.txn(draft.compares, draft.then, draft.otherwise)
+        with trio.move_on_after(APPLIED_SECONDS):
+            await self._follow.changed(lambda: not self._mirror.needs_birth)
+        return True
+
+    def _forget(self, keys: Iterable[str]) -> None:
+        gone = set(keys)
+        self._pending = [item for item in self._pending if item.key not in gone]
+
+    def _show_leader(self) -> None:
+        """The leader is known and this node's clients were told of none: it was lost to this node alone, or the log
+        does not take it. They are told all the same."""
+        view, head = self._view, self._mirror.head.head
+        logged = ("", 0) if head is None else (head.leader, head.term)
+        newest = view.term > logged[1] or (view.leader, view.term) == logged
+        if view.leader and newest and view.leader != self._shown:
+            self._shown = view.leader
+            self._provisional(_elected(view.leader, view.term))
+
+
+class _Leader(msgspec.Struct):
+    leader: str = ""
+
+
+class _StateChange(msgspec.Struct):
+    data: _Leader
+
+
+def _lost(leader: str, term: int) -> StateChanged:
+    return StateChanged(old_state="Leader", new_state="Unknown", term=term, leader="", member=leader)
+
+
+def _elected(leader: str, term: int) -> StateChanged:
+    return StateChanged(old_state="Follower", new_state="Leader", term=term, leader=leader, member=leader)

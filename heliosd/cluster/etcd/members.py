@@ -1,0 +1,58 @@
+"""The members of an etcd cluster as they are shown and told, and what changed between two lists of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from urllib.parse import urlsplit
+
+from msgspec import Struct
+
+from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.protocol.events import PeerChanged, PeerEvent
+
+
+class KnownMember(Struct, frozen=True):
+    """A member as it is shown, and as it stands in the list under the prefix."""
+
+    id: str
+    """Lower-case hex, as etcdctl prints it."""
+    name: str
+    """"" until the member has started once."""
+    address: str
+    """`HOST:PORT` of its first client URL; of its peer URL until it has told one."""
+    learner: bool
+
+
+def known(members: Iterable[EtcdMember]) -> tuple[KnownMember, ...]:
+    """These members by id: etcd lists them in any order, and their URLs too."""
+    shown = (KnownMember(each.id, each.name, address_of(each), each.is_learner) for each in members)
+    return tuple(sorted(shown, key=lambda each: each.id))
+
+
+def address_of(member: EtcdMember) -> str:
+    """`HOST:PORT` where its clients find it, "" if it tells no URL at all."""
+    urls = member.client_urls or member.peer_urls
+    return urlsplit(min(urls)).netloc if urls else ""
+
+
+def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> tuple[PeerChanged, ...]:
+    """What has to be told to get from one list to the other, in one order for every node.
+
+    Removed, added, promoted, renamed, and by id within each. That a member got its first name is told as renamed.
+    A changed address alone is not told.
+    """
+    old, new = ({each.id: each for each in each_list} for each_list in (before, after))
+    both = sorted(old.keys() & new.keys())
+
+    def told(kind: PeerEvent, ids: Iterable[str], source: dict[str, KnownMember]) -> list[PeerChanged]:
+        return [
+            PeerChanged(event_type=kind, peer_id=each, peer_address=source[each].address)
+            for each in sorted(ids)
+        ]
+
+    return (
+        *told("removed", old.keys() - new.keys(), old),
+        *told("added", new.keys() - old.keys(), new),
+        *told("promoted", (each for each in both if old[each].learner and not new[each].learner), new),
+        *told("renamed", (each for each in both if old[each].name != new[each].name), new),
+    )

@@ -1,0 +1,219 @@
+"""Commands for the custom metrics as transactions: many commands in one, each answered by itself.
+
+A value compares that the metric is the one it was computed from. What defines metrics compares the head of the
+log as well, since it logs its event in the same transaction: so the names are those that were seen. A refusal is
+compared too, before it is given: a metric that another node has just registered is not told as unknown.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import msgspec
+
+from heliosd.cluster.custom_metrics import MetricSet
+from heliosd.cluster.etcd.client.requests import Compare, Op, delete, get, mod_is, put
+from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
+from heliosd.cluster.metric_commands import (
+    DeleteMetric,
+    MetricCommand,
+    RegisterMetric,
+    ResetMetrics,
+    UpdateMetric,
+)
+from heliosd.errors import RequestRefused
+from heliosd.protocol.events import MetricsDefined
+
+from .event_log import MAX_OPS, LogHead, LogItem, SeenHead, log_ops, read_head
+from .keys import KeyLayout
+
+MAX_BATCH_BYTES = 512 * 1024
+"""Of values in one transaction; etcd refuses requests over 1.5 MiB (`--max-request-bytes`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenMetrics:
+    """The metrics and the log's head as they were read, or as they are believed to be. To be read only."""
+
+    head: SeenHead = field(default_factory=SeenHead)
+    metrics: MetricSet = field(default_factory=MetricSet)
+    revisions: Mapping[str, int] = field(default_factory=dict)
+    """Name -> mod_revision of its key."""
+    revision: int = 0
+    """Whoever has two of these composes on the one with the higher revision: it is the better guess."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricTransaction:
+    """One transaction that carries out the first `len(answers)` of the commands."""
+
+    compares: tuple[Compare, ...]
+    then: tuple[Op, ...]
+    otherwise: tuple[Op, ...]
+    answers: tuple[RequestRefused | None, ...]
+    """What is to be answered to each command once the transaction has succeeded; None: committed."""
+    seen: SeenMetrics
+    metrics: MetricSet
+    """As they are once it has succeeded."""
+    head: LogHead | None
+    """As it is then; None: unchanged."""
+    compared: tuple[str, ...]
+    """The names that `otherwise` reads, in its order; empty where it reads the head and all metrics."""
+    written: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The transaction has succeeded: the batch's `answers` hold. `seen` is good for the next batch."""
+
+    seen: SeenMetrics
+    revision: int
+
+
+@dataclass(frozen=True, slots=True)
+class Outrun:
+    """Nothing was written: others came first. Compose the same commands again on `seen`."""
+
+    seen: SeenMetrics
+
+
+def compose(
+    layout: KeyLayout,
+    commands: Sequence[MetricCommand],
+    seen: SeenMetrics,
+    *,
+    lease: str,
+    now_wall: float,
+    max_events: int,
+) -> MetricTransaction:
+    """Put as many of the commands, in their order, into one transaction as go into one; at least the first.
+
+    Each is answered as `MetricSet.apply` answers it. Raises `ValueError` if one defines metrics and the log has not
+    begun (`Mirror.needs_birth`).
+    """
+    plan = _Plan(seen)
+    for command in commands:
+        if not plan.has_room(command):
+            break
+        plan.take(command)
+    names = sorted(plan.compared)
+    compares = [mod_is(layout.metric(name), seen.revisions.get(name, 0)) for name in names]
+    then: list[Op] = []
+    if plan.reset:
+        # One operation however many they are, and one event that names them all.
+        then.append(delete(layout.folder("metrics"), layout.folder_end("metrics")))
+    for name in plan.written:
+        key = layout.metric(name)
+        then.append(put(key, plan.metrics.encode_one(name)) if name in plan.metrics else delete(key))
+    head = None
+    if plan.defines:
+        compares.append(mod_is(layout.head, seen.head.mod_revision))
+    if plan.items:
+        head, _, ops = log_ops(
+            layout, plan.items, seen.head, lease=lease, now_wall=now_wall, max_events=max_events
+        )
+        then += ops
+    whole = (get(layout.head), get(layout.folder("metrics"), layout.folder_end("metrics")))
+    return MetricTransaction(
+        compares=tuple(compares),
+        then=tuple(then),
+        otherwise=whole if plan.defines else tuple(get(layout.metric(name)) for name in names),
+        answers=tuple(plan.answers),
+        seen=seen,
+        metrics=plan.metrics,
+        head=head,
+        compared=() if plan.defines else tuple(names),
+        written=tuple(plan.written),
+    )
+
+
+def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Settled | Outrun:
+    """What came of it. After an unknown outcome nobody can be answered more than that, and the batch is not
+    composed again."""
+    revision = result.header.revision
+    if result.succeeded:
+        revisions = {name: at for name, at in batch.seen.revisions.items() if name in batch.metrics}
+        revisions |= {name: revision for name in batch.written if name in batch.metrics}
+        head = batch.seen.head if batch.head is None else SeenHead(batch.head, revision)
+        return Settled(SeenMetrics(head, batch.metrics, revisions, revision), revision)
+    if not batch.compared:
+        head_kv, kvs = result.responses
+        in_order = sorted(kvs, key=lambda kv: (kv.create_revision, kv.key))
+        return Outrun(_with(SeenMetrics(read_head(head_kv)), layout, in_order, revision))
+    metrics, revisions = batch.seen.metrics.copy(), dict(batch.seen.revisions)
+    for name, found in zip(batch.compared, result.responses, strict=True):
+        if not found:
+            metrics.remove(name)
+            revisions.pop(name, None)
+    base = SeenMetrics(batch.seen.head, metrics, revisions)
+    return Outrun(_with(base, layout, [kv for found in result.responses for kv in found], revision))
+
+
+class _Plan:
+    """What the commands of one batch come to, one after another."""
+
+    def __init__(self, seen: SeenMetrics) -> None:
+        self.metrics = seen.metrics.copy()
+        self.answers: list[RequestRefused | None] = []
+        self.items: list[LogItem] = []
+        self.compared: set[str] = set()
+        """Metrics whose values, or whose absence, an answer hangs on."""
+        self.written: dict[str, None] = {}
+        self.defines = False
+        """Whether an answer hangs on which metrics there are."""
+        self.reset = False
+        self._defined: set[str] = set()
+        self._size = 0
+
+    def has_room(self, command: MetricCommand) -> bool:
+        if not self.answers:
+            return True
+        # etcd refuses a transaction that puts and deletes the same key; and a value that came in one revision
+        # with the metric itself would not be heard of as a change.
+        if self.reset or isinstance(command, ResetMetrics) or command.name in self._defined:
+            return False
+        keys = len(self.compared | self.written.keys()) + 1
+        # With one more event, the head, and the trimming.
+        return keys + len(self.items) + 3 <= MAX_OPS and self._size < MAX_BATCH_BYTES
+
+    def take(self, command: MetricCommand) -> None:
+        try:
+            applied = self.metrics.apply(command)
+        except RequestRefused as refused:
+            self.answers.append(refused.with_traceback(None))
+            if isinstance(command, UpdateMetric | DeleteMetric):
+                self.compared.add(command.name)
+            else:
+                self.defines = True
+            return
+        self.answers.append(None)
+        match command:
+            case UpdateMetric():
+                self.compared.add(command.name)
+                self.written[command.name] = None
+                self._size += len(self.metrics.encode_one(command.name))
+            case RegisterMetric() | DeleteMetric():
+                self._defined.add(command.name)
+                self.written[command.name] = None
+                self.defines = True
+                if command.name in self.metrics:
+                    self._size += 2 * len(self.metrics.encode_one(command.name))
+            case ResetMetrics():
+                self.defines = self.reset = True
+        if applied.defined:
+            self.items.append(LogItem("", MetricsDefined(metrics=applied.defined)))
+
+
+def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revision: int) -> SeenMetrics:
+    """`base` with these metrics as they were at `revision`."""
+    metrics, revisions = base.metrics.copy(), dict(base.revisions)
+    for kv in kvs:
+        place = layout.place(kv.key)
+        if place is not None:
+            revisions[place.name] = kv.mod_revision
+            # What cannot be read is no metric; its revision lets it be overwritten.
+            with suppress(msgspec.MsgspecError):
+                metrics.put(place.name, kv.value)
+    return SeenMetrics(base.head, metrics, revisions, revision)

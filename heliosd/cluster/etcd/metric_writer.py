@@ -1,0 +1,196 @@
+"""Writing the custom metrics: commands that wait together go into one transaction, and are answered one by one.
+
+A command is carried out once or not at all, or its outcome is told as unknown: after a write that was sent and not
+answered nothing is repeated.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import islice
+
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Committed
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone, EtcdOutcomeUnknown, EtcdRefused
+from heliosd.cluster.etcd.client.responses import TxnResult
+from heliosd.cluster.metric_commands import MetricCommand
+from heliosd.errors import HeliosError, NoLeader, OutcomeUnknown, RequestRefused
+
+from .faults import Faults
+from .keys import KeyLayout
+from .metric_transactions import MetricTransaction, Outrun, SeenMetrics, Settled, compose, settle
+from .mirror import Mirror
+from .presence import LogLease
+from .view import ClusterView
+from .watcher import Watcher
+
+GROUP = 50
+"""So many commands share a transaction at most."""
+LEADER_PATIENCE = 1.2
+"""Seconds that a command waits for a leader, before it is sent."""
+PATIENCE = 4.5
+"""Seconds after which a command is answered, whatever has become of it."""
+LOOK_SECONDS = 0.05
+
+
+@dataclass(slots=True, eq=False)
+class _PendingWrite:
+    command: MetricCommand
+    deadline: float
+    """By then it has to have been sent."""
+    outcome: Committed | HeliosError | None = None
+    sent: bool = False
+    done: trio.Event = field(default_factory=trio.Event)
+
+    def answer(self, outcome: Committed | HeliosError) -> None:
+        if self.outcome is None:
+            self.outcome = outcome
+            self.done.set()
+
+
+class MetricWriter:
+    """`propose` is for everybody; `run` carries it out."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        follow: Watcher,
+        mirror: Mirror,
+        view: ClusterView,
+        lease: LogLease,
+        *,
+        max_events: int,
+        now: Callable[[], Instant],
+        troubles: Faults,
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._follow = follow
+        self._mirror = mirror
+        self._view = view
+        self._lease = lease
+        self._max_events = max_events
+        self._now = now
+        self._troubles = troubles
+        self._queue: deque[_PendingWrite] = deque()
+        self._filled = trio.Event()
+        self._seen: SeenMetrics | None = None
+
+    async def propose(self, command: MetricCommand) -> Committed:
+        """Returns once it is committed and applied here. Raises as `Backend.propose` does."""
+        request = _PendingWrite(command, trio.current_time() + LEADER_PATIENCE)
+        self._queue.append(request)
+        self._filled.set()
+        with trio.move_on_after(PATIENCE):
+            await request.done.wait()
+        if request.outcome is None:
+            request.outcome = OutcomeUnknown() if request.sent else NoLeader()
+        if isinstance(request.outcome, HeliosError):
+            raise request.outcome
+        return request.outcome
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            while True:
+                await self._filled.wait()
+                self._drop_answered()
+                if not self._queue:
+                    self._filled = trio.Event()
+                elif self._ready():
+                    await self._write(list(islice(self._queue, GROUP)), nursery)
+                else:
+                    await trio.sleep(LOOK_SECONDS)
+
+    def _ready(self) -> bool:
+        """Whether a command may be sent. Those that have waited too long are refused."""
+        ready = bool(self._mirror.cluster_id and self._view.leader and not self._mirror.needs_birth)
+        if not ready:
+            for request in self._queue:
+                if trio.current_time() >= request.deadline:
+                    request.answer(NoLeader())
+        return ready
+
+    def _drop_answered(self) -> None:
+        while self._queue and self._queue[0].outcome is not None:
+            self._queue.popleft()
+
+    async def _write(self, group: list[_PendingWrite], nursery: trio.Nursery) -> None:
+        waiting = [request for request in group if request.outcome is None]
+        try:
+            lease = await self._lease.current()
+            batch = compose(
+                self._layout,
+                [request.command for request in waiting],
+                self._best_guess(),
+                lease=lease,
+                now_wall=self._now().wall,
+                max_events=self._max_events,
+            )
+            taken = waiting[: len(batch.answers)]
+            for request in taken:
+                request.sent = True
+            result = await self._client.txn(batch.compares, batch.then, batch.otherwise)
+        except EtcdLeaseGone:
+            self._lease.gone()
+            for request in waiting:
+                request.sent = False
+            await trio.sleep(LOOK_SECONDS)
+        except EtcdOutcomeUnknown as error:
+            self._seen = None
+            self._fail(waiting, OutcomeUnknown(), error)
+        except EtcdRefused as error:
+            self._fail(waiting, NoLeader(f"etcd refuses: {error.reason}"), error)
+        except EtcdError as error:
+            self._fail(waiting, NoLeader(), error)
+        else:
+            self._troubles.clear("writing metrics")
+            self._settle(taken, batch, result, nursery)
+
+    def _best_guess(self) -> SeenMetrics:
+        """The metrics as the last transaction left them, unless the watch has brought something newer."""
+        if self._seen is None or self._seen.revision < self._mirror.revision:
+            self._seen = self._mirror.seen_metrics()
+        return self._seen
+
+    def _fail(self, requests: list[_PendingWrite], outcome: RequestRefused, error: EtcdError) -> None:
+        self._troubles.add("writing metrics", error)
+        for request in requests:
+            if request.sent or not isinstance(outcome, OutcomeUnknown):
+                request.answer(outcome)
+
+    def _settle(
+        self,
+        requests: list[_PendingWrite],
+        batch: MetricTransaction,
+        result: TxnResult,
+        nursery: trio.Nursery,
+    ) -> None:
+        settled = settle(self._layout, batch, result)
+        self._seen = settled.seen
+        match settled:
+            case Outrun():
+                for request in requests:
+                    request.sent = False
+            case Settled(revision=revision):
+                for request in requests:
+                    self._queue.remove(request)
+                place = Committed(revision, result.header.raft_term)
+                answers = [answer if answer is not None else place for answer in batch.answers]
+                nursery.start_soon(self._answer, requests, answers, revision if batch.then else 0)
+
+    async def _answer(
+        self, requests: list[_PendingWrite], answers: list[Committed | RequestRefused], revision: int
+    ) -> None:
+        """Once it is applied here, so that a read that follows shows it. Who has no patience for that is told that
+        the outcome is unknown."""
+        with trio.move_on_after(PATIENCE):
+            await self._follow.reach(revision)
+            for request, answer in zip(requests, answers, strict=True):
+                request.answer(answer)

@@ -1,0 +1,289 @@
+"""What lies under the prefix, as this node has applied it: from one full reading, then from the watch.
+
+The same news comes out whether a change was watched or found in a new reading after a compaction: each event of
+the log once and in order, a hole in it by its numbers, and every metric whose value changed. etcd 3.4 may deliver
+a change twice; what is not newer than what was applied counts for nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import msgspec
+from msgspec import Struct
+
+from heliosd.cluster.custom_metrics import MetricSet
+from heliosd.cluster.etcd.client.responses import KeyValue, RangeResult, ResponseHeader, WatchBatch
+from heliosd.protocol.events import LogReset, MetricValuesChanged
+
+from .event_log import LogHead, SeenHead, SeenMembers, read_head, read_members
+from .keys import KeyLayout, KeyMeaning, Part
+from .metric_transactions import SeenMetrics
+from .updates import MirrorUpdate, UpdateBuilder, logged, newest
+
+__all__ = ["KnownState", "Mirror", "MirrorUpdate", "PendingLearner", "PresentObserver", "Revoked"]
+
+
+class PresentObserver(Struct, frozen=True, kw_only=True):
+    """A heliosd that is present, as it stands under its key."""
+
+    id: str
+    version: str
+    since: str
+    """RFC 3339."""
+
+
+class PendingLearner(Struct, frozen=True):
+    """A learner that heliosd added, as it stands under its key."""
+
+    address: str
+
+
+class Revoked(Struct, frozen=True):
+    """A token that no longer holds, as it stands under its key."""
+
+    expires_at: float
+    """Unix seconds."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KnownState:
+    """How far a node had come. Handed to its next start, it shows that a cluster was set back meanwhile."""
+
+    cluster_id: str
+    revision: int
+    epoch: str
+    seq: int
+
+
+class Mirror:
+    """The state under the prefix. To be read only; `load` comes before `apply`."""
+
+    def __init__(self, layout: KeyLayout, max_events: int, before: KnownState | None = None) -> None:
+        self.cluster_id = ""
+        """"" until the first `load`."""
+        self.revision = 0
+        """Everything up to here is applied."""
+        self.head = SeenHead()
+        self.members = SeenMembers()
+        self.metrics = MetricSet()
+        """One object for good, in the order of registration."""
+        self.observers: dict[str, PresentObserver] = {}
+        self.observer = ""
+        """Node id of the heliosd that tells health and snapshots; "": none now."""
+        self.learners: dict[str, str] = {}
+        """Member id -> address."""
+        self.revoked: dict[str, float] = {}
+        """`jti` -> Unix seconds."""
+        self._layout = layout
+        self._max_events = max_events
+        self._before = before
+        self._metric_revisions: dict[str, int] = {}
+        self._epoch = ""
+        self._seq = 0
+        """What was told last."""
+        self._epochs: set[str] = set() if before is None else {before.epoch}
+        """All that were ever told."""
+        self._void = ""
+        """The epoch of a log that was set back: its numbers would come twice."""
+
+    @property
+    def known(self) -> KnownState:
+        """To be kept for this node's next start."""
+        return KnownState(
+            cluster_id=self.cluster_id, revision=self.revision, epoch=self._epoch, seq=self._seq
+        )
+
+    @property
+    def needs_birth(self) -> bool:
+        """Whether `etcd_log.begin` has to be written (on `head`) before anything can be logged or told: there is
+        no log, or it is another cluster's, or it was set back."""
+        head = self.head.head
+        return head is None or head.cluster != self.cluster_id or head.epoch == self._void
+
+    def contradicted_by(self, header: ResponseHeader) -> bool:
+        """Whether this answer to a linearizable read or a write cannot come from the cluster as it is known here,
+        so that it has to be loaded anew: it is another one, or was set back (restored from a backup)."""
+        if not self.cluster_id:
+            return False
+        return (
+            header.cluster_id != self.cluster_id
+            or header.revision < self.revision
+            or _rebuilt(self.head.head, header)
+        )
+
+    def seen_metrics(self) -> SeenMetrics:
+        """What metric commands are composed on. It does not change any more."""
+        return SeenMetrics(self.head, self.metrics.copy(), dict(self._metric_revisions), self.revision)
+
+    def load(self, pages: Sequence[RangeResult]) -> MirrorUpdate:
+        """Become what a linearizable reading of the whole prefix says: all pages at the first one's revision."""
+        header = pages[0].header
+        first = not self.cluster_id
+        known = self._before if first else self.known
+        set_back = known is not None and _set_back(known, header)
+        old, revoked = self._shape(), self.revoked
+        # Of a cluster that is not the one that was told of, no value is a change of what was told.
+        told_of = not set_back and header.cluster_id == self.cluster_id
+        gathered = UpdateBuilder(self._metric_revisions if told_of else None)
+        self.cluster_id, self.revision = header.cluster_id, header.revision
+        self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
+        self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
+        self.metrics.clear()
+        everything = (kv for page in pages for kv in page.kvs)
+        # Metrics stand in the order of their registration.
+        for kv in sorted(everything, key=lambda kv: (kv.create_revision, kv.key)):
+            place = self._layout.place(kv.key)
+            if place is not None:
+                self._put(place, kv, gathered)
+        head = self.head.head
+        if head is not None and (
+            (set_back and head.epoch in self._epochs)
+            or (known is not None and known.epoch == head.epoch and head.seq < known.seq)
+            or _rebuilt(head, header)
+        ):
+            self._void = head.epoch
+        self._tell(gathered)
+        gathered.revoked = {jti: at for jti, at in self.revoked.items() if jti not in revoked}
+        new = self._shape()
+        return gathered.news({part for part in new if first or new[part] != old[part]})
+
+    def apply(self, batch: WatchBatch) -> MirrorUpdate:
+        """Take over what the watch of the whole prefix delivered. A batch of another cluster is passed over, and
+        so is what was applied already."""
+        gathered = UpdateBuilder(self._metric_revisions)
+        changed: set[Part] = set()
+        if batch.header.cluster_id != self.cluster_id:
+            return MirrorUpdate()
+        for revision, group in groupby(batch.events, key=lambda event: event.kv.mod_revision):
+            # All of a revision comes in one batch.
+            if revision <= self.revision:
+                continue
+            self.revision = revision
+            # In the order of keys, as a reading has it.
+            for event in sorted(group, key=lambda event: event.kv.key):
+                place = self._layout.place(event.kv.key)
+                if place is None:
+                    continue
+                changed.add(place.part)
+                if event.kind == "put":
+                    self._put(place, event.kv, gathered)
+                else:
+                    self._delete(place)
+            self._tell(gathered)
+        return gathered.news(changed)
+
+    def _shape(self) -> dict[Part, object]:
+        """What tells two readings apart, part by part."""
+        return {
+            "head": self.head,
+            "members": self.members,
+            "metrics": self._metric_revisions,
+            "observers": self.observers,
+            "observer": self.observer,
+            "learners": self.learners,
+            "revoked": self.revoked,
+        }
+
+    def _put(self, place: KeyMeaning, kv: KeyValue, gathered: UpdateBuilder) -> None:
+        name = place.name
+        try:
+            match place.part:
+                case "head":
+                    self.head = read_head((kv,))
+                case "members":
+                    self.members = read_members((kv,))
+                case "observer":
+                    self.observer = kv.value.decode()
+                case "events":
+                    event = logged(kv.value)
+                    if self._layout.event(event.seq) == kv.key:
+                        gathered.events[event.seq] = event
+                case "metrics":
+                    self._put_metric(name, kv, gathered)
+                case "observers":
+                    self.observers[name] = msgspec.json.decode(kv.value, type=PresentObserver)
+                case "learners":
+                    self.learners[name] = msgspec.json.decode(kv.value, type=PendingLearner).address
+                case "revoked":
+                    expires_at = msgspec.json.decode(kv.value, type=Revoked).expires_at
+                    if name not in self.revoked:
+                        gathered.revoked[name] = expires_at
+                    self.revoked[name] = expires_at
+                case "told":
+                    pass
+        except (msgspec.MsgspecError, ValueError):
+            gathered.unreadable.append(kv.key)
+
+    def _put_metric(self, name: str, kv: KeyValue, gathered: UpdateBuilder) -> None:
+        before = gathered.metric_revisions
+        moved = before is not None and kv.version > 1 and before.get(name) != kv.mod_revision
+        self._metric_revisions[name] = kv.mod_revision
+        try:
+            self.metrics.put(name, kv.value)
+        except msgspec.MsgspecError:
+            self.metrics.remove(name)
+            raise
+        if moved:
+            gathered.moved[name] = self.metrics.view(name)
+
+    def _delete(self, place: KeyMeaning) -> None:
+        name = place.name
+        match place.part:
+            case "head":
+                self.head = SeenHead()
+            case "members":
+                self.members = SeenMembers()
+            case "observer":
+                self.observer = ""
+            case "metrics":
+                self.metrics.remove(name)
+                self._metric_revisions.pop(name, None)
+            case "observers":
+                self.observers.pop(name, None)
+            case "learners":
+                self.learners.pop(name, None)
+            case "revoked":
+                self.revoked.pop(name, None)
+            case "events" | "told":
+                # Trimmed, or their leases have run out.
+                pass
+
+    def _tell(self, gathered: UpdateBuilder) -> None:
+        """Close a revision, or a reading."""
+        head = self.head.head
+        if head is not None and not self.needs_birth:
+            if head.epoch != self._epoch:
+                kept = newest(gathered.events, head.seq, self._max_events)
+                gathered.told.append(LogReset(epoch=head.epoch, seq=head.seq, kept=kept))
+                self._epoch, self._seq = head.epoch, head.seq
+                self._epochs.add(head.epoch)
+            for seq in sorted(gathered.events):
+                if self._seq < seq <= head.seq:
+                    self._skip(seq - 1, gathered)
+                    gathered.told.append(gathered.events[seq])
+                    self._seq = seq
+            self._skip(head.seq, gathered)
+        gathered.events.clear()
+        if gathered.moved:
+            gathered.told.append(MetricValuesChanged(metrics=dict(gathered.moved)))
+            gathered.moved.clear()
+
+    def _skip(self, seq: int, gathered: UpdateBuilder) -> None:
+        """What was not told up to `seq` is gone."""
+        if self._seq < seq:
+            lost = (self._seq + 1, seq)
+            gathered.told.append(LogReset(epoch=self._epoch, seq=seq, lost=lost))
+            self._seq = seq
+
+
+def _set_back(known: KnownState, header: ResponseHeader) -> bool:
+    return known.cluster_id == header.cluster_id and header.revision < known.revision
+
+
+def _rebuilt(head: LogHead | None, header: ResponseHeader) -> bool:
+    """Whether the cluster has not even come to the term that the log tells of. Whoever wrote the head saw that
+    term, so every cluster that has this head from its own past has it behind it."""
+    return head is not None and header.cluster_id == head.cluster and header.raft_term < head.term

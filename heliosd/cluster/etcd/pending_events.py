@@ -1,0 +1,92 @@
+"""Which events a node wants in the log, from what the log says and what the node sees.
+
+Every node that sees the same comes to the same events under the same dedupe keys. The log's own record of what
+was told, and not a node's memory, is what a sight is compared with: so a node that restarts tells nothing twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from heliosd.protocol.events import PeerChanged, StateChanged
+
+from .event_log import Append, LogHead, LogItem, MembersRecord, NewMembers, SeenMembers
+from .members import KnownMember, differences
+
+
+def leader_events(head: LogHead, term: int, leader: str) -> Append:
+    """What has to be told so that the log says what is seen: `leader` leads in `term`.
+
+    With "" no leader is known, and `term` is that of the leader that is missed: the one that this node saw, or
+    else the one in the head that it had read when it looked. So nobody tells a leader as lost that was elected
+    after he looked. A leader of a term below the head's is old news. Empty where there is nothing to tell.
+    """
+    lost = _lost(head) if head.leader else ()
+    if not leader:
+        return Append(items=lost if term >= head.term else ())
+    if term < head.term or (term == head.term and head.leader):
+        return Append()
+    elected = StateChanged(old_state="Follower", new_state="Leader", term=term, leader=leader, member=leader)
+    return Append(items=(*lost, LogItem(f"elected:{term}:{leader}:{head.turn}", elected)))
+
+
+def membership_events(told: SeenMembers, actual: Sequence[KnownMember], as_of: int) -> Append | None:
+    """What has to be told so that the log knows of these members (as `etcd_members.known` gives them).
+
+    `as_of` is the revision of the store of the very member that was asked for the list, read before the list was.
+    None: that is older than the told record, so the list may be older too; ask again. (A member's list is only
+    as new as what it has applied; etcd 3.4 answers it from its own memory.)
+    """
+    if as_of < told.mod_revision:
+        return None
+    before = told.record
+    ids = {member.id for member in actual}
+    after = MembersRecord(
+        members=tuple(actual),
+        unhealthy=() if before is None else tuple(each for each in before.unhealthy if each in ids),
+    )
+    if after == before:
+        return Append()
+    changes = () if before is None else differences(before.members, actual)
+    return _peers(told, after, changes)
+
+
+def health_events(told: SeenMembers, healthy: Mapping[str, bool]) -> Append:
+    """What has to be told so that the log knows of the health of these members; others stay as they are."""
+    before = told.record
+    if before is None:
+        return Append()
+    changes: list[PeerChanged] = []
+    unhealthy = set(before.unhealthy)
+    for member in before.members:
+        was = member.id not in unhealthy
+        now = healthy.get(member.id, was)
+        if now != was:
+            changes.append(
+                PeerChanged(
+                    event_type="healthy" if now else "unhealthy",
+                    peer_id=member.id,
+                    peer_address=member.address,
+                )
+            )
+            unhealthy ^= {member.id}
+    if not changes:
+        return Append()
+    return _peers(told, MembersRecord(members=before.members, unhealthy=tuple(sorted(unhealthy))), changes)
+
+
+def _lost(head: LogHead) -> tuple[LogItem, ...]:
+    lost = StateChanged(
+        old_state="Leader", new_state="Unknown", term=head.term, leader="", member=head.leader
+    )
+    return (LogItem(f"lost:{head.term}:{head.leader}:{head.turn}", lost),)
+
+
+def _peers(told: SeenMembers, record: MembersRecord, changes: Sequence[PeerChanged]) -> Append:
+    return Append(
+        items=tuple(
+            LogItem(f"member:{change.event_type}:{change.peer_id}:{told.mod_revision}", change)
+            for change in changes
+        ),
+        members=NewMembers(record=record, instead_of=told.mod_revision),
+    )

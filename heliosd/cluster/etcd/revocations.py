@@ -1,0 +1,79 @@
+"""Revoked tokens, shared by all heliosd of a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import ceil
+from random import uniform
+
+import msgspec
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdError
+from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS, put
+
+from .faults import Faults
+from .keys import KeyLayout
+from .mirror import Mirror, Revoked
+
+SHARED_SECONDS = 1.0
+"""How long whoever logs out waits until the others know. It is tried on until they do."""
+RETRY_SECONDS = 1.0
+
+
+class Revocations:
+    """`share` is for everybody; `run` carries it out, again and again until etcd has it."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        mirror: Mirror,
+        *,
+        now: Callable[[], Instant],
+        troubles: Faults,
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._mirror = mirror
+        self._now = now
+        self._troubles = troubles
+        self._waiting: dict[str, float] = {}
+        self._filled = trio.Event()
+        self._shared = trio.Event()
+
+    async def share(self, jti: str, expires_at: float) -> None:
+        """Returns once it is written, or after a second."""
+        self._waiting[jti] = expires_at
+        self._filled.set()
+        with trio.move_on_after(SHARED_SECONDS):
+            while jti in self._waiting:
+                await self._shared.wait()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._filled.wait()
+            self._filled = trio.Event()
+            for jti, expires_at in list(self._waiting.items()):
+                try:
+                    await self._write(jti, expires_at)
+                except EtcdError as error:
+                    self._troubles.add("revocations", error)
+                    await trio.sleep(uniform(RETRY_SECONDS / 2, RETRY_SECONDS))  # noqa: S311
+                    self._filled.set()
+                    break
+                self._troubles.clear("revocations")
+                del self._waiting[jti]
+                self._shared.set()
+                self._shared = trio.Event()
+
+    async def _write(self, jti: str, expires_at: float) -> None:
+        left = ceil(expires_at - self._now().wall)
+        if left <= 0 or jti in self._mirror.revoked:
+            return
+        lease = await self._client.lease_grant(min(left, MAX_LEASE_SECONDS))
+        revoked = msgspec.json.encode(Revoked(expires_at=expires_at))
+        await self._client.txn([], [put(self._layout.revoked(jti), revoked, lease.id)], [])

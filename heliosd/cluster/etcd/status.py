@@ -1,0 +1,100 @@
+"""How a cluster of etcd stands, as one heliosd sees it, in the shapes of the REST API."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from msgspec import UNSET
+
+from heliosd.clock import Instant
+from heliosd.protocol.views.status import (
+    ClusterStatus,
+    Indices,
+    LeaderView,
+    NodeView,
+    ObserverView,
+    PeerState,
+    PeerView,
+)
+
+from .members import address_of
+
+if TYPE_CHECKING:
+    from .view import ClusterView
+
+# A status tells each raised alarm as text among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
+_ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
+
+
+def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant) -> ClusterStatus:
+    """The whole status. What an observer shows of a node's indices are the leader's."""
+    own = view.own
+    peers = [each for each in view.members if own is None or each.id != own.id]
+    return ClusterStatus(
+        node=NodeView(
+            id=own.id if own else view.node_id,
+            state=view.own_role(now),
+            term=view.own_term,
+            name=own.name if own else UNSET,
+        ),
+        leader=_leader(view),
+        indices=_indices(view, own.id if own else view.leader),
+        peers=tuple(
+            PeerView(
+                id=peer.id,
+                name=peer.name,
+                address=address_of(peer),
+                latency=view.latency.peer_latency(peer.id, now),
+            )
+            for peer in peers
+        ),
+        peer_states=tuple(
+            PeerState(peer.id, address_of(peer), view.role(peer.id, now), peer.name) for peer in peers
+        ),
+        cluster_health=view.latency.cluster_health(now),
+        observed_by=view.node_id,
+        observed_at=now.wall,
+        stale=not view.leader or view.suspect or not view.quorum_answers(now),
+        observers=observers,
+    )
+
+
+def why_not_ready(view: ClusterView) -> str | None:
+    """No leader, one that does not answer here, or an alarm, with which etcd refuses to write."""
+    if not view.leader:
+        return "no leader"
+    if view.suspect:
+        return f"the leader {view.leader} does not answer"
+    raised: dict[str, set[str]] = {}
+    for member, kind in _ALARM.findall("\n".join(_errors(view))):
+        raised.setdefault(kind, set()).add(f"{int(member):x}")
+    alarms = [f"{kind} on {', '.join(sorted(members))}" for kind, members in sorted(raised.items())]
+    return f"etcd has raised an alarm: {'; '.join(alarms)}" if alarms else None
+
+
+def _errors(view: ClusterView) -> Iterator[str]:
+    """What the members that answer say is wrong with them."""
+    failed = view.failures()
+    for each in view.members:
+        status = view.last_status(each.id)
+        if status is not None and each.id not in failed:
+            yield from status.errors
+
+
+def _leader(view: ClusterView) -> LeaderView:
+    own = view.own
+    for each in view.members:
+        if each.id == view.leader:
+            is_leader = own is not None and own.id == each.id
+            return LeaderView(each.id, address_of(each), is_leader, each.name)
+    return LeaderView()
+
+
+def _indices(view: ClusterView, member: str) -> Indices:
+    """`raftIndex` of etcd's status is the committed index. What stands in the log behind it, it does not tell."""
+    status = view.last_status(member)
+    if status is None:
+        return Indices(0, 0, 0, 0)
+    return Indices(status.raft_index, status.raft_term, status.raft_index, status.raft_applied_index)

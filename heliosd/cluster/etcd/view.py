@@ -1,0 +1,305 @@
+"""An etcd cluster as one heliosd sees it: what its members answered, weighed and shown.
+
+Nothing here asks anybody anything. Whoever polls the members hands in each answer, calls `look` after it (and
+every 250 ms at least), and tells what `look` returns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus
+from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.protocol.views.status import ClusterStatus, ObserverView
+from heliosd.raft.roles import Role
+
+from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, MemberAnswer
+from .members import KnownMember, known
+from .status import build_status, why_not_ready
+
+__all__ = ["ClusterView", "HealthTurned", "LeaderElected", "LeaderLost", "OtherCluster", "Turn", "ViewChanges"]
+
+SETTLING_SECONDS = 3.0
+"""So long after a change the members are asked more often."""
+ACCEPTED_SECONDS = 60.0
+"""A member that has failed for so long is no news any more."""
+SETTLED_FACTOR = 4
+
+
+@dataclass(frozen=True, slots=True)
+class ViewChanges:
+    """This node's own member changed its state, its term or its leader: for its uptime."""
+
+    old: Role
+    new: Role
+    term: int
+    leader: str
+
+
+@dataclass(frozen=True, slots=True)
+class OtherCluster:
+    """What answers now is another cluster; all that was known of the one before is forgotten."""
+
+    cluster_id: str
+
+
+Turn = LeaderElected | LeaderLost | HealthTurned | ViewChanges | OtherCluster
+
+
+class ClusterView:
+    """The cluster of etcd as the heliosd `node_id` sees it.
+
+    `latency` gets every peer and every poll of one, as kind "probe". Moments without a name are `now.mono`.
+    """
+
+    def __init__(self, node_id: str, latency: LatencyTracker) -> None:
+        self.node_id = node_id
+        self.cluster_id = ""
+        """Hex; "" until the first answer."""
+        self.members: tuple[EtcdMember, ...] = ()
+        """By id. While `members_as_of` is 0 this is only whom to ask."""
+        self.members_as_of = 0
+        """A revision that the leader's store had before the leader told `members`; 0: no leader has told them."""
+        self.latency = latency
+        self._own_health = LatencyTracker()
+        """Of this node's own member, which is no peer; other heliosd are told of its health all the same."""
+        self._election = Election()
+        self._answers: dict[str, MemberAnswer] = {}
+        self._statuses: dict[str, MemberStatus] = {}
+        self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
+        """When each member's last two answers came, and the revision of its store in them."""
+        self._reasons: dict[str, str] = {}
+        self._turns: list[Turn] = []
+        self._changed = self._elected = float("-inf")
+        self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
+
+    # What is heard
+
+    def listed(self, by: str, members: Sequence[EtcdMember], asked: float, now: Instant) -> None:
+        """The member `by` listed these members; it was asked at `asked`.
+
+        etcd 3.4 lists what the asked member has applied. So only a leader's list is believed, and none from before
+        the last one. Without a leader any list will do to know whom to ask.
+        """
+        told = tuple(sorted(members, key=lambda each: each.id))
+        if not self.members or not (self.members_as_of or self.leader):
+            self._take(told, now)
+        if by == self.leader and self._elected <= asked:
+            # A status that came while the list was under way says nothing about how old the list is.
+            heard = reversed(self._revisions.get(by, ()))
+            as_of = next((revision for at, revision in heard if at <= asked), -1)
+            if as_of >= self.members_as_of:
+                self.members_as_of = as_of
+                self._take(told, now)
+
+    def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
+        """A member's status came after `seconds`; it counts for the member that answered.
+
+        `asked_member` is the one whose URL was asked, "" if that was no known member's.
+        """
+        member = status.header.member_id
+        if not self._is_ours(status.header.cluster_id, now):
+            self.failed(asked_member, f"belongs to another cluster ({status.header.cluster_id})", now)
+            return
+        if asked_member not in ("", member):
+            self.failed(asked_member, f"another member answers at its address ({member})", now)
+        self._statuses[member] = status
+        latest = self._revisions.get(member, ())[-1:]
+        self._revisions[member] = (*latest, (now.mono, status.header.revision))
+        self._answers[member] = MemberAnswer(status.leader, status.raft_term, now.mono - seconds, now.mono)
+        self._reasons.pop(member, None)
+        self._health(self._tracker(member).succeeded(member, "probe", seconds, now))
+
+    def failed(self, member: str, reason: str, now: Instant) -> None:
+        """A member did not answer, or not with a status."""
+        answer = self._answers.get(member)
+        if answer is not None and answer.unanswered is None:
+            self._answers[member] = replace(answer, unanswered=now.mono)
+            self._changed = now.mono
+        self._reasons[member] = reason
+        self._health(self._tracker(member).failed(member, "probe", now))
+
+    def look(self, now: Instant) -> tuple[Turn, ...]:
+        """What has turned since the last look, in order."""
+        change = self._election.decide(self._answers, self.voters, now.mono)
+        if change is not None:
+            self._turns.append(change)
+            self._changed = self._elected = now.mono
+            if isinstance(change, LeaderElected) and change.restored:
+                self.members_as_of = 0
+        for tracker in (self.latency, self._own_health):
+            self._turns += tracker.check(now)
+        shown = (self.own_role(now), self.own_term, self.leader)
+        if shown != self._shown:
+            self._turns.append(ViewChanges(self._shown[0], *shown))
+            self._shown = shown
+        turns, self._turns = tuple(self._turns), []
+        return turns
+
+    # What is known
+
+    @property
+    def leader(self) -> str:
+        """The leader's id, "" if none is known."""
+        return self._election.leader
+
+    @property
+    def term(self) -> int:
+        """The highest confirmed term, also while there is no leader; 0 before the first."""
+        return self._election.term
+
+    @property
+    def suspect(self) -> bool:
+        """The leader does not answer here, though a quorum names it."""
+        return self._election.suspect
+
+    @property
+    def doubted(self) -> bool:
+        """Another leader, or another term, may have to be believed soon: `term` is not to be written anywhere."""
+        return self._election.doubted
+
+    @property
+    def voters(self) -> tuple[str, ...]:
+        return tuple(each.id for each in self.members if not each.is_learner)
+
+    @property
+    def known_members(self) -> tuple[KnownMember, ...]:
+        return known(self.members)
+
+    @property
+    def own(self) -> EtcdMember | None:
+        """The member that bears this node's id, as its name or as its id."""
+        fitting = (each for each in self.members if self.node_id in (each.name, each.id))
+        return next(fitting, None)
+
+    @property
+    def own_term(self) -> int:
+        own = self.own
+        return self._answers[own.id].term if own and own.id in self._answers else self.term
+
+    def own_role(self, now: Instant) -> Role:
+        """This node's state: `Observer` where no member bears its id, `Unknown` before the members are known."""
+        if not self.members:
+            return "Unknown"
+        own = self.own
+        return "Observer" if own is None else self.role(own.id, now)
+
+    def role(self, member_id: str, now: Instant) -> Role:
+        """What a member is to be shown as: `Candidate` if it answers but knows no leader, `Unknown` if it has not
+        answered lately, or says that it leads and is not confirmed."""
+        answer, status = self._answers.get(member_id), self._statuses.get(member_id)
+        if member_id == self.leader:
+            return "Leader"
+        if answer is None or status is None or now.mono - answer.at > FRESH_SECONDS:
+            return "Unknown"
+        if status.is_learner:
+            return "Learner"
+        if not answer.leader:
+            return "Candidate"
+        return "Unknown" if answer.leader == member_id else "Follower"
+
+    def last_status(self, member_id: str) -> MemberStatus | None:
+        """What this member answered last, however long ago."""
+        return self._statuses.get(member_id)
+
+    def failures(self) -> dict[str, str]:
+        """The members that did not answer the last time, each with the reason."""
+        return dict(self._reasons)
+
+    def judged(self, now: Instant) -> dict[str, bool]:
+        """The health of the members of which this node may judge: those that answered the last time, and those that
+        have not for so long that it counts."""
+        healths = (*self.latency.peer_health(now), *self._own_health.peer_health(now))
+        return {
+            each.peer_id: each.healthy
+            for each in healths
+            if not each.healthy or (each.peer_id in self._answers and not each.consecutive_errors)
+        }
+
+    def quorum_answers(self, now: Instant) -> bool:
+        """Whether a quorum of the voters has answered lately, whatever they said."""
+        voters = self.voters
+        fresh = sum(
+            now.mono - self._answers[each].at <= FRESH_SECONDS for each in voters if each in self._answers
+        )
+        return fresh > len(voters) // 2
+
+    def to_poll(self) -> tuple[EtcdMember, ...]:
+        """Whom to ask: every member that has told a URL for clients."""
+        return tuple(each for each in self.members if each.client_urls)
+
+    def settled(self, now: Instant) -> bool:
+        """Whether the members may be asked less often: nothing changed lately, all answer, and all agree."""
+        return (
+            bool(self.leader)
+            and not self.suspect
+            and now.mono - self._changed >= SETTLING_SECONDS
+            and all(self._agrees(each.id, now.mono) for each in self.to_poll())
+        )
+
+    def poll_after(self, poll_interval: float, now: Instant) -> float:
+        """Seconds from one poll of a member to the next."""
+        return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
+
+    def why_not_ready(self) -> str | None:
+        """Why a read here could be out of date, or nothing can be written; None: neither is so."""
+        return why_not_ready(self)
+
+    def status(self, now: Instant, observers: tuple[ObserverView, ...] = ()) -> ClusterStatus:
+        """The whole status, with the heliosd that are present."""
+        return build_status(self, observers, now)
+
+    # Within
+
+    def _is_ours(self, cluster_id: str, now: Instant) -> bool:
+        """Whether this is our cluster. Another one takes its place once nobody of ours has answered lately."""
+        if cluster_id == self.cluster_id:
+            return True
+        if any(now.mono - answer.at <= FRESH_SECONDS for answer in self._answers.values()):
+            return False
+        if self.cluster_id:
+            if self.leader:
+                self._turns.append(LeaderLost(self.leader, self.term))
+            self._take((), now)
+            self._election = Election()
+            self._answers, self._statuses, self._revisions, self._reasons = {}, {}, {}, {}
+            self.members_as_of = 0
+            self._turns.append(OtherCluster(cluster_id))
+        self.cluster_id = cluster_id
+        return True
+
+    def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
+        """These are the members from now on."""
+        before = {each.id for each in self.members}
+        if members != self.members:
+            self.members, self._changed = members, now.mono
+        own = self.own
+        for each in known(members):
+            mine, others = (self._own_health, self.latency)
+            if own is None or each.id != own.id:
+                mine, others = others, mine
+            mine.add_peer(each.id, each.address, now)
+            others.remove_peer(each.id)
+        for gone in before - {each.id for each in members}:
+            for tracker in (self.latency, self._own_health):
+                tracker.remove_peer(gone)
+            for kept in (self._answers, self._statuses, self._revisions, self._reasons):
+                kept.pop(gone, None)
+
+    def _tracker(self, member: str) -> LatencyTracker:
+        own = self.own
+        return self._own_health if own is not None and own.id == member else self.latency
+
+    def _health(self, turned: HealthTurned | None) -> None:
+        if turned is not None:
+            self._turns.append(turned)
+
+    def _agrees(self, member: str, now: float) -> bool:
+        answer = self._answers.get(member)
+        if answer is None:
+            return False
+        if answer.unanswered is not None:
+            return now - answer.unanswered >= ACCEPTED_SECONDS
+        return answer.leader == self.leader

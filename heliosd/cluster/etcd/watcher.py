@@ -1,0 +1,140 @@
+"""Following everything under the prefix: one full reading, then one watch, from whichever member answers.
+
+A watch says nothing where nothing happens, so whether it still hears is judged by its member: one that does not
+answer its polls, or that stays behind the leader, is left for another one. Revisions tell where to go on, so
+nothing is missed and nothing is taken twice, whatever member tells it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from random import uniform
+
+import trio
+
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
+from heliosd.cluster.etcd.client.responses import RangeResult
+
+from .faults import Faults
+from .keys import KeyLayout
+from .mirror import Mirror
+from .updates import MirrorUpdate
+
+log = logging.getLogger(__name__)
+
+PAGE = 1000
+"""Keys in one answer while everything is read."""
+RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
+"""Pauses between attempts, each drawn from half to the whole of it; the last one holds for all that follow."""
+STEADY_SECONDS = 1.0
+"""A watch that lasted so long was a success."""
+
+
+class Watcher:
+    """Keeps `mirror` true. `heard` is given all news, in order."""
+
+    def __init__(
+        self,
+        client: EtcdClient,
+        layout: KeyLayout,
+        mirror: Mirror,
+        *,
+        heard: Callable[[MirrorUpdate], None],
+        troubles: Faults,
+    ) -> None:
+        self._client = client
+        self._layout = layout
+        self._mirror = mirror
+        self._heard = heard
+        self._troubles = troubles
+        self._stale = True
+        self._scope = trio.CancelScope()
+        self._endpoint = ""
+        self._news = trio.Event()
+
+    @property
+    def endpoint(self) -> str:
+        """The member's URL that is watched; "" if none is."""
+        return self._endpoint
+
+    def leave(self, reason: str) -> None:
+        """The member that is watched is silent or behind: go on at another one."""
+        if self._endpoint:
+            self._client.avoid(self._endpoint, reason)
+            log.info("etcd: leaving %s: %s", self._endpoint, reason)
+            self._scope.cancel()
+
+    def reload(self) -> None:
+        """What was read is not of the cluster that answers now: read everything anew."""
+        self._stale = True
+        self._scope.cancel()
+
+    async def reach(self, revision: int) -> None:
+        """Return once everything up to `revision` has been heard. Something under the prefix must be of it."""
+        await self.changed(lambda: self._mirror.revision >= revision)
+
+    async def changed(self, holds: Callable[[], bool]) -> None:
+        """Return once `holds()`; it is asked after all news."""
+        while not holds():
+            await self._news.wait()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        failures = 0
+        while True:
+            began = trio.current_time()
+            try:
+                with trio.CancelScope() as self._scope:
+                    if self._stale:
+                        await self._load()
+                    await self._watch()
+            except EtcdCompacted:
+                self._stale = True
+            except EtcdError as error:
+                # A watch that breaks is taken up elsewhere in a moment; only if that fails is it trouble.
+                if not self._endpoint or isinstance(error, EtcdRefused):
+                    self._troubles.add("reading", error)
+            self._endpoint = ""
+            failures = 0 if trio.current_time() - began > STEADY_SECONDS else failures + 1
+            if failures:
+                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
+                await trio.sleep(uniform(pause / 2, pause))  # noqa: S311
+            else:
+                await trio.lowlevel.checkpoint()
+
+    async def _load(self) -> None:
+        """All pages as of one revision, by a linearizable read: a member that is behind does not answer it."""
+        key, revision = self._layout.prefix, 0
+        pages: list[RangeResult] = []
+        while True:
+            page = await self._client.range(key, self._layout.end, limit=PAGE, revision=revision)
+            pages.append(page)
+            revision = revision or page.header.revision
+            if not page.more:
+                break
+            key = page.kvs[-1].key + b"\0"
+        self._stale = False
+        self._hear(self._mirror.load(pages))
+
+    async def _watch(self) -> None:
+        start = self._mirror.revision + 1
+        async with self._client.watch(self._layout.prefix, self._layout.end, start) as watch:
+            self._endpoint = watch.endpoint
+            async for batch in watch:
+                if batch.compact_revision:
+                    self._stale = True
+                    return
+                if batch.header.cluster_id != self._mirror.cluster_id:
+                    self._stale = True
+                    return
+                self._troubles.clear("reading")
+                if batch.events:
+                    self._hear(self._mirror.apply(batch))
+        raise EtcdUnavailable(self._endpoint, "the watch ended")
+
+    def _hear(self, news: MirrorUpdate) -> None:
+        self._heard(news)
+        self._news.set()
+        self._news = trio.Event()

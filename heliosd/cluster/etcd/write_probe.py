@@ -1,0 +1,69 @@
+"""Whether this node may still write: a right can be taken away while it runs, and space can run out.
+
+etcd lets a watch that is open go on without the right, and a node that has nothing to write would not notice. So
+a write is rehearsed: one transaction with a write of each kind, under conditions that never hold together. etcd
+checks the right to all of it, and that there is space, and stores nothing.
+Source: etcd's `checkTxnAuth` and `applierV3Capped.Txn` (3.4), which look at both branches.
+"""
+
+from __future__ import annotations
+
+import trio
+
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdRefused
+from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, mod_is, put
+
+from .faults import Faults
+from .keys import KeyLayout
+from .mirror import Mirror
+from .view import ClusterView
+
+ASK_SECONDS = 5.0
+AGAIN_SECONDS = 1.0
+"""While it is refused, or could not be asked."""
+
+
+class WriteProbe:
+    """Keeps the trouble "writing" true, and ends that of metrics which were refused and would not be any more."""
+
+    def __init__(
+        self, client: EtcdClient, layout: KeyLayout, mirror: Mirror, view: ClusterView, *, troubles: Faults
+    ) -> None:
+        self._client = client
+        self._mirror = mirror
+        self._view = view
+        self._troubles = troubles
+        self._compares, self._writes = rehearsal(layout)
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            # Without a leader nothing can be written, right or no right, and that is told by others.
+            asked = bool(self._mirror.cluster_id and self._view.leader) and await self._rehearse()
+            await trio.sleep(ASK_SECONDS if asked else AGAIN_SECONDS)
+
+    async def _rehearse(self) -> bool:
+        """Whether etcd would write."""
+        try:
+            await self._client.txn(self._compares, self._writes)
+        except EtcdRefused as refused:
+            self._troubles.add("writing", refused)
+            return False
+        except EtcdError:
+            return False  # it is no refusal, and no write was lost
+        self._troubles.clear("writing")
+        # Nobody may write a metric again for long, to find out that it works.
+        self._troubles.allowed("writing metrics")
+        return True
+
+
+def rehearsal(layout: KeyLayout) -> tuple[tuple[Compare, ...], tuple[Op, ...]]:
+    """A transaction that is never carried out: conditions that contradict each other, and a write of each kind."""
+    name = "rehearsal"
+    written = (
+        *(layout.head, layout.members, layout.observer, layout.event(0), layout.told(name)),
+        *(layout.metric(name), layout.present(name), layout.learner(name), layout.revoked(name)),
+    )
+    trimmed = delete(layout.folder("events"), layout.event(0))
+    return (absent(layout.head), mod_is(layout.head, 1)), (*(put(key, b"") for key in written), trimmed)

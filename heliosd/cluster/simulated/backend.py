@@ -1,0 +1,344 @@
+"""The simulated cluster as a backend: real Raft, beaten on Trio's clock.
+
+Everything that decides is synchronous and elsewhere: `raft/cluster.py` lives the members' lives, `desk.py` follows
+the requests of this node's clients, `chronicle.py` tells what became of the local member. Here it is carried: time
+comes in, writes go to disk, events go out.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from contextlib import AbstractAsyncContextManager
+from random import Random
+
+import trio
+
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Committed, Peer
+from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, check_command, encode_command
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.cluster.subscribers import Subscribers
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.config.model import SimulatedConfig
+from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
+from heliosd.protocol.events import BackendItem
+from heliosd.protocol.views.status import ClusterStatus
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.proposals import (
+    AddMember,
+    Proposal,
+    RemoveMember,
+    TransferLeadership,
+    WriteCommands,
+)
+from heliosd.raft.simulation.write_batch import WriteBatch
+from heliosd.store.changes import Change, MemberState, Save, Saved
+
+from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
+from .observer import TOLD, MemberObserver
+from .requests import ClientRequest, RequestDone, Requests
+from .snapshotting import SnapshotRequest, Snapshotting
+from .state_machine import MetricStateMachine
+from .status import build_status, why_not_ready
+
+log = logging.getLogger(__name__)
+
+GRID = 1_000
+"""An idle cluster is woken on this grid of ticks: events that fall together cost one waking."""
+LEADER_PATIENCE = 2.0
+"""Seconds that a request waits for a leader."""
+PATIENCE = 4.5
+"""Seconds after which a request is answered, whatever has become of it."""
+ALIVE_INTERVAL = 10.0
+RETRY_INTERVAL = 1.0
+"""Seconds between attempts to store the accounts of uptime and snapshots while the disk refuses."""
+
+
+class SimulatedBackend:
+    """This node and its peers as a simulated Raft cluster; implements `backend.Backend`.
+
+    `run` lives it. Readers may be called from the first moment on, the rest once `run` has started.
+    """
+
+    def __init__(
+        self,
+        *,
+        node_id: str,
+        config: SimulatedConfig,
+        saved: Saved,
+        save: Save,
+        latency: LatencyTracker,
+        uptime: UptimeTracker,
+        snapshots: SnapshotTracker,
+        now: Callable[[], Instant],
+        buffer: int,
+    ) -> None:
+        self.latency = latency
+        self.uptime = uptime
+        self.snapshots = snapshots
+        self._node = node_id
+        self._address = config.address
+        self._save = save
+        self._now = now
+        self._outboxes = Subscribers(buffer)
+        members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
+        states: Mapping[str, MemberState] = saved.members
+        self._first_changes: list[Change] = []
+        if not states:
+            states, self._first_changes = first_members(members)
+        if node_id not in states:
+            raise StoreError(
+                f"the data directory is that of another node ({', '.join(sorted(states))}), not of {node_id}"
+            )
+        self._heartbeat = round(config.heartbeat_interval * TICKS_PER_SECOND)
+        began = now().mono
+        self._cluster = SimulatedCluster(
+            root=node_id,
+            states=states,
+            options=options_of(config),
+            chance=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
+            machine=MetricStateMachine,
+        )
+        self._restore_seconds = now().mono - began
+        self._desk = Requests(
+            self._cluster,
+            node_id,
+            patience=TICKS_PER_SECOND // 2,
+            pause=max(GRID, self._heartbeat // 4),
+        )
+        self._chronicle = MemberObserver(
+            self._cluster,
+            node_id,
+            told=int(saved.values.get(TOLD, b"%d" % FIRST_INDEX)),
+            ticks_per_second=TICKS_PER_SECOND,
+            latency=latency,
+            uptime=uptime,
+            snapshots=snapshots,
+            tell=self._outboxes.tell,
+            now=now(),
+        )
+        if members != dict(self._chronicle.membership):
+            log.warning(
+                "the configured members are not those of the cluster, which hold: configured %s, stored %s",
+                members,
+                dict(self._chronicle.membership),
+            )
+        self._wake = trio.Event()
+        self._origin = 0.0
+        self._snapshot_desk = Snapshotting(self._cluster, node_id, snapshots, self._chronicle)
+        self._beat_at = self._alive_at = self._retry_at = 0.0
+        self._store_works = True
+        self._closed = False
+
+    # Reading
+
+    @property
+    def metrics(self) -> MetricSet:
+        machine = self._cluster.members[self._node].machine
+        assert isinstance(machine, MetricStateMachine)
+        return machine.metrics
+
+    def status(self) -> ClusterStatus:
+        return build_status(self._cluster, self._node, self._chronicle.membership, self.latency, self._now())
+
+    def not_ready(self) -> str | None:
+        return why_not_ready(self._cluster, self._node)
+
+    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
+        return self._outboxes.listener()
+
+    # Writing
+
+    async def propose(self, command: MetricCommand) -> Committed:
+        check_command(command)
+        done = await self._request(WriteCommands((encode_command(command),)))
+        return Committed(done.index, done.term)
+
+    async def add_peer(self, peer: Peer) -> Peer:
+        await self._request(AddMember(peer.id, peer.address))
+        return peer
+
+    async def remove_peer(self, peer_id: str) -> Peer:
+        if peer_id == self._node:
+            raise Conflict("This node cannot be removed from its own cluster", field="id")
+        address = self._chronicle.membership.get(peer_id, "")
+        await self._request(RemoveMember(peer_id))
+        return Peer(peer_id, address)
+
+    async def transfer_leadership(self, target: str | None) -> str:
+        return (await self._request(TransferLeadership(target or ""))).leader
+
+    async def _request(self, wish: Proposal) -> RequestDone:
+        """Have the cluster do it. Raises `NoLeader`, `OutcomeUnknown`, `StoreFull`, or what it was refused with."""
+        answered = trio.Event()
+        request = ClientRequest(wish, answered.set)
+        self._desk.add(request)
+        self._wake.set()
+        try:
+            with trio.move_on_after(LEADER_PATIENCE):
+                await answered.wait()
+            if request.outcome is None and self._desk.is_waiting(request):
+                raise NoLeader
+            with trio.move_on_after(PATIENCE - LEADER_PATIENCE):
+                await answered.wait()
+            if request.outcome is None:
+                raise NoLeader if self._desk.is_waiting(request) else OutcomeUnknown
+        finally:
+            self._desk.withdraw(request)
+        if isinstance(request.outcome, Exception):
+            raise request.outcome
+        assert isinstance(request.outcome, RequestDone)
+        return request.outcome
+
+    async def take_snapshot(self) -> SnapshotRecord:
+        answered = trio.Event()
+        wish = SnapshotRequest(answered.set)
+        self._snapshot_desk.wishes.append(wish)
+        self._wake.set()
+        await answered.wait()
+        if isinstance(wish.outcome, Exception):
+            raise wish.outcome
+        assert wish.outcome is not None
+        return wish.outcome
+
+    async def reset_uptime(self) -> None:
+        await self._store_now(self.uptime.reset(self._now()))
+
+    async def reset_snapshots(self) -> None:
+        await self._store_now(self.snapshots.reset())
+
+    async def share_revocation(self, jti: str, expires_at: float) -> None:
+        """Nobody else accepts this daemon's tokens."""
+        del jti, expires_at
+        await trio.lowlevel.checkpoint()
+
+    async def _store_now(self, changes: list[Change]) -> None:
+        """Store accounts together with those that wait, in order. Raises `StoreFull`; then all of them wait."""
+        waiting, self._chronicle.changes = [*self._chronicle.changes, *changes], []
+        try:
+            await self._save(waiting)
+        except StoreFull:
+            self._chronicle.changes = waiting + self._chronicle.changes
+            raise
+
+    # Living
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Live the cluster until cancelled. Started once what a first start must know for ever is on disk."""
+        now = self._now()
+        self._chronicle.begin(now)
+        restored = self._cluster.members[self._node].raft.log.snapshot
+        if restored.data:
+            self._chronicle.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
+        await self._save([*self._first_changes, *self._chronicle.changes])
+        self._chronicle.changes.clear()
+        self._origin = trio.current_time() - self._cluster.now / TICKS_PER_SECOND
+        self._alive_at = now.mono + ALIVE_INTERVAL
+        task_status.started()
+        while True:
+            await self._turn()
+
+    async def close(self) -> None:
+        """End the session in good order; call it before `run` is cancelled."""
+        self._closed = True
+        try:
+            await self._store_now(self.uptime.stop("shutdown", self._now()))
+        except StoreFull as full:
+            log.warning(
+                "the end of this session could not be stored, the next start counts a crash: %s", full
+            )
+
+    async def _turn(self) -> None:
+        """Let happen what is due, have it written, or wait for more."""
+        began = self._now().mono
+        self._wake = trio.Event()
+        self._cluster.run_until(self._tick())
+        self._desk.submit()
+        self._snapshot_desk.take_due(self._now)
+        self._take_notes(began)
+        batch = self._cluster.take_writes()
+        if batch is not None:
+            await self._write(batch)
+            await trio.lowlevel.checkpoint()
+        elif self._chronicle.changes and trio.current_time() >= self._retry_at:
+            await self._store_accounts()
+            await trio.lowlevel.checkpoint()
+        else:
+            with trio.move_on_at(self._next_turn()):
+                await self._wake.wait()
+
+    def _tick(self) -> int:
+        """The cluster's time. It stands still while the process is stopped or the disk is slow: what the members
+        could not do in that time must not look to them like each other's silence."""
+        cluster = self._cluster
+        reached = round((trio.current_time() - self._origin) * TICKS_PER_SECOND)
+        latest = max(cluster.now, cluster.next_due()) + self._heartbeat
+        if reached > latest:
+            self._origin += (reached - latest) / TICKS_PER_SECOND
+            reached = latest
+        return max(reached, cluster.now)
+
+    def _next_turn(self) -> float:
+        due = self._cluster.next_due()
+        asked = self._desk.next_due()
+        if asked is not None:
+            due = min(due, asked)
+        if not self._desk.busy:
+            due = -(-due // GRID) * GRID
+        return self._origin + due / TICKS_PER_SECOND
+
+    def _take_notes(self, began: float) -> None:
+        """Learn what has happened since the last time, and tell it."""
+        now = self._now()
+        for happening in self._cluster.take_happenings():
+            self._desk.take_note(happening)
+            self._chronicle.take_note(happening, now)
+            self._snapshot_desk.take_note(happening, began)
+        if self._closed:
+            return
+        self._chronicle.show_state(now)
+        if now.mono >= self._beat_at:
+            self._beat_at = now.mono + 1.0
+            self._chronicle.beat(now)
+        if now.mono >= self._alive_at:
+            self._alive_at = now.mono + ALIVE_INTERVAL
+            self._chronicle.changes += self.uptime.alive(now)
+
+    # The disk
+
+    async def _write(self, batch: WriteBatch) -> None:
+        """Make a batch durable; only then may anyone hear of it."""
+        accounts, self._chronicle.changes = self._chronicle.changes, []
+        began = self._now().mono
+        try:
+            await self._save([*batch.changes, *accounts])
+        except StoreFull as full:
+            self._say_store_works(False, full)
+            self._chronicle.changes = accounts + self._chronicle.changes
+            self._cluster.refused(batch)
+            self._snapshot_desk.refused(full, self._now())
+        else:
+            self._say_store_works(True)
+            self._cluster.written(batch)
+            self._snapshot_desk.written(self._now())
+        self._take_notes(began)
+
+    async def _store_accounts(self) -> None:
+        """Store what was noted beside the cluster; what cannot be stored waits."""
+        try:
+            await self._store_now([])
+        except StoreFull as full:
+            self._say_store_works(False, full)
+            self._retry_at = trio.current_time() + RETRY_INTERVAL
+        else:
+            self._say_store_works(True)
+
+    def _say_store_works(self, works: bool, reason: object = "") -> None:
+        if works != self._store_works:
+            self._store_works = works
+            if works:
+                log.warning("the store takes writes again")
+            else:
+                log.error("the store refuses writes, so the cluster does too: %s", reason)

@@ -1,0 +1,44 @@
+"""How a simulated cluster begins: its members at their first start, and how the configuration has them live."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from heliosd.config.model import SimulatedConfig
+from heliosd.raft.messages import Snapshot
+from heliosd.raft.simulation.member import SimulationOptions
+from heliosd.raft.simulation.network import NetworkConditions
+from heliosd.raft.state import Timing
+from heliosd.store.changes import Change, HardState, MemberState, SnapshotSaved
+
+TICKS_PER_SECOND = 1_000_000
+"""The network's delays are fractions of a millisecond, so the cluster counts in microseconds."""
+FIRST_TERM = 1
+FIRST_INDEX = 1
+"""The log begins after a snapshot at this index, which holds the first membership: an empty member needs it."""
+
+
+def first_members(addresses: Mapping[str, str]) -> tuple[dict[str, MemberState], list[Change]]:
+    """The members by id as they stand before anything has happened, and what says so on disk."""
+    snapshot = Snapshot(FIRST_INDEX, FIRST_TERM, dict(addresses))
+    states = {member: MemberState(term=FIRST_TERM, snapshot=snapshot) for member in addresses}
+    changes: list[Change] = []
+    for member in addresses:
+        changes += [HardState(member, FIRST_TERM, ""), SnapshotSaved(member, snapshot, keeps_log=False)]
+    return states, changes
+
+
+def options_of(config: SimulatedConfig) -> SimulationOptions:
+    """How the members live, in ticks."""
+
+    def ticks(seconds: float) -> int:
+        return max(1, round(seconds * TICKS_PER_SECOND))
+
+    return SimulationOptions(
+        timing=Timing(ticks(config.heartbeat_interval), ticks(config.election_timeout)),
+        weather=NetworkConditions(latency=config.latency_ms * TICKS_PER_SECOND / 1000, loss=config.loss),
+        probe_interval=ticks(1.0),
+        call_timeout=ticks(1.0),
+        snapshot_threshold=config.snapshot_threshold,
+        snapshot_interval=ticks(config.snapshot_interval),
+    )

@@ -1,0 +1,245 @@
+"""What happens to the local member of a simulated cluster, told as events, measured, and kept.
+
+Committed entries are told once, also across restarts: an event that an entry caused carries a receipt, which is
+stored in one transaction with the event itself and says up to which index entries were told. After a kill those
+beyond it are told again; of them none had an event that anyone could have heard.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from heliosd.clock import Instant
+from heliosd.cluster import custom_metrics
+from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.errors import RequestRefused
+from heliosd.protocol.events import (
+    Event,
+    Happened,
+    MetricsDefined,
+    MetricValuesChanged,
+    PeerChanged,
+    SnapshotTaken,
+    StateChanged,
+    Value,
+)
+from heliosd.raft.log import decode_membership
+from heliosd.raft.messages import Snapshot
+from heliosd.raft.roles import Role
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.observations import EntryApplied, Installed, Observation, RoundTrip, Unanswered
+from heliosd.store.changes import Change, ValueSet
+
+from .state_machine import MetricStateMachine
+from .status import role_of
+
+TOLD = "simulated/told"
+"""The stored value: the index up to which committed entries were told."""
+
+
+@dataclass(slots=True)
+class ShownState:
+    """What was last told of this node."""
+
+    role: Role = "Follower"
+    leader: str = ""
+
+
+class MemberObserver:
+    """Follows one cluster for one node. `tell` takes the events and values; `changes` gathers what to store."""
+
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        node: str,
+        *,
+        told: int,
+        ticks_per_second: int,
+        latency: LatencyTracker,
+        uptime: UptimeTracker,
+        snapshots: SnapshotTracker,
+        tell: Callable[[Happened | Value], None],
+        now: Instant,
+    ) -> None:
+        self.changes: list[Change] = []
+        self._cluster = cluster
+        self._node = node
+        self._told = told
+        self._ticks_per_second = ticks_per_second
+        self._latency = latency
+        self._uptime = uptime
+        self._snapshots = snapshots
+        self._hand_on = tell
+        self._caused: list[Event | Value] | None = None
+        self._shown = ShownState()
+        # A start does not know yet what is committed, but what was told before was.
+        log = cluster.members[node].raft.log
+        self._members = log.membership_at(max(log.snapshot.index, min(told, log.last_index)))
+        for peer, address in self._members.items():
+            if peer != node:
+                latency.add_peer(peer, address, now)
+
+    @property
+    def membership(self) -> Mapping[str, str]:
+        """The committed membership as it was told."""
+        return self._members
+
+    def begin(self, now: Instant) -> None:
+        """Start a session."""
+        self.changes += self._uptime.start(role_of(self._cluster, self._node), now)
+
+    def take_note(self, happening: Observation, now: Instant) -> None:
+        """Learn from what happened in the cluster, and tell it."""
+        match happening:
+            case RoundTrip(peer=peer, kind=kind, ticks=ticks):
+                self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now))
+            case Unanswered(peer=peer, kind=kind):
+                self._health(self._latency.failed(peer, kind, now))
+            case EntryApplied(member=self._node, entry=entry) if entry.index > self._told:
+                with self._receipted(entry.index):
+                    self._entry_applied(happening, now)
+            case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._told:
+                with self._receipted(snapshot.index):
+                    self._members_moved(snapshot.membership, now)
+                    machine = self._cluster.members[self._node].machine
+                    assert isinstance(machine, MetricStateMachine)
+                    self._metrics_changed(machine.difference())
+            case _:
+                pass
+
+    def show_state(self, now: Instant) -> None:
+        """Tell this node's role and leader, if they are other than was told."""
+        member = self._cluster.members[self._node]
+        role = role_of(self._cluster, self._node)
+        leader = member.raft.leader if member.alive else ""
+        shown = self._shown
+        if (role, leader) != (shown.role, shown.leader):
+            term = member.raft.term
+            self._tell(
+                StateChanged(
+                    old_state=shown.role, new_state=role, term=term, leader=leader, member=self._node
+                )
+            )
+            self.changes += self._uptime.state_changed(shown.role, role, term, leader, now)
+            self._shown = ShownState(role, leader)
+
+    def beat(self, now: Instant) -> None:
+        """Once a second: find peers that have become silent."""
+        for turned in self._latency.check(now):
+            self._health(turned)
+
+    # Snapshots
+
+    def snapshot_created(
+        self, snapshot: Snapshot, *, previous_index: int, seconds: float, now: Instant
+    ) -> None:
+        """A snapshot of this node is on disk."""
+        outcome = self._snapshots.created(
+            index=snapshot.index,
+            term=snapshot.term,
+            size=len(snapshot.data),
+            duration=seconds,
+            entries_compacted=snapshot.index - previous_index,
+            leader_id=self._cluster.members[self._node].raft.leader,
+            peer_count=len(snapshot.membership) - 1,
+            previous_index=previous_index,
+            now=now,
+        )
+        self._snapshot_told(outcome)
+
+    def snapshot_received(self, installed: Installed, *, seconds: float, now: Instant) -> None:
+        """A leader's snapshot is on this node's disk, and its state."""
+        snapshot = installed.snapshot
+        outcome = self._snapshots.received(
+            index=snapshot.index,
+            term=snapshot.term,
+            size=len(snapshot.data),
+            duration=seconds,
+            from_peer=installed.sender,
+            leader_id=installed.sender,
+            peer_count=len(snapshot.membership) - 1,
+            now=now,
+        )
+        self._snapshot_told(outcome)
+        self.snapshot_restored(snapshot, seconds=seconds, now=now)
+
+    def snapshot_restored(self, snapshot: Snapshot, *, seconds: float, now: Instant) -> None:
+        """This node's state was set to a snapshot."""
+        size = len(snapshot.data)
+        outcome = self._snapshots.restored(
+            index=snapshot.index, term=snapshot.term, size=size, duration=seconds, now=now
+        )
+        self._snapshot_told(outcome)
+
+    def snapshot_failed(self, reason: str, now: Instant) -> None:
+        """A snapshot of this node did not reach the disk."""
+        self._snapshot_told(self._snapshots.failed(kind="created", message=reason, now=now))
+
+    def _snapshot_told(self, outcome: SnapshotOutcome) -> None:
+        self.changes += outcome.changes
+        self._tell(SnapshotTaken(snapshot=outcome.event))
+
+    # Telling
+
+    def _tell(self, item: Event | Value) -> None:
+        if self._caused is not None:
+            self._caused.append(item)
+        else:
+            self._hand_on(item if isinstance(item, MetricValuesChanged) else Happened(item))
+
+    @contextmanager
+    def _receipted(self, index: int) -> Iterator[None]:
+        """What is told inside was caused by the log up to `index`; the last event of it carries the receipt."""
+        self._told = index
+        caused: list[Event | Value] = []
+        self._caused = caused
+        try:
+            yield
+        finally:
+            self._caused = None
+        events = [item for item in caused if not isinstance(item, MetricValuesChanged)]
+        for item in caused:
+            if isinstance(item, MetricValuesChanged):
+                self._hand_on(item)
+            else:
+                last = item is events[-1]
+                self._hand_on(Happened(item, (ValueSet(TOLD, b"%d" % index),) if last else ()))
+
+    # Entries
+
+    def _entry_applied(self, applied: EntryApplied, now: Instant) -> None:
+        if applied.entry.kind == "membership":
+            self._members_moved(decode_membership(applied.entry.data), now)
+        elif isinstance(applied.result, custom_metrics.MetricsApplied):
+            self._metrics_changed(applied.result)
+        else:
+            assert applied.result is None or isinstance(applied.result, RequestRefused)
+
+    def _metrics_changed(self, change: custom_metrics.MetricsApplied) -> None:
+        if change.defined:
+            self._tell(MetricsDefined(metrics=change.defined))
+        if change.moved:
+            self._tell(MetricValuesChanged(metrics=change.moved))
+
+    def _members_moved(self, members: Mapping[str, str], now: Instant) -> None:
+        before, self._members = self._members, members
+        for peer in before.keys() - members.keys() - {self._node}:
+            self._latency.remove_peer(peer)
+            self._tell(PeerChanged(event_type="removed", peer_id=peer, peer_address=before[peer]))
+        for peer in members.keys() - before.keys() - {self._node}:
+            self._latency.add_peer(peer, members[peer], now)
+            self._tell(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
+
+    def _health(self, turned: HealthTurned | None) -> None:
+        if turned is not None:
+            self._tell(
+                PeerChanged(
+                    event_type="healthy" if turned.healthy else "unhealthy",
+                    peer_id=turned.peer_id,
+                    peer_address=self._members.get(turned.peer_id, ""),
+                )
+            )

@@ -1,0 +1,282 @@
+"""The requests of this node's clients on their way through the replicated log, and what is known of their fate.
+
+A request waits until a leader is known, is handed over (to the leader, over the simulated network), is accepted
+at an index, and is answered when this node applies that index. Its entry was kept exactly if the entry applied
+there is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was
+written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from itertools import islice
+
+from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused, StoreFull
+from heliosd.raft.membership import Reason
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.observations import (
+    Answered,
+    EntryApplied,
+    Installed,
+    Observation,
+    SoftStateChanged,
+    Unwritten,
+)
+from heliosd.raft.simulation.proposals import (
+    Accepted,
+    AddMember,
+    Declined,
+    ForwardedProposal,
+    Proposal,
+    ProposalResult,
+    TransferLeadership,
+    WriteCommands,
+)
+
+MAX_COMMANDS = 1024
+"""Handed over at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDone:
+    """It is committed at `index`, of `term`, and applied here; or leadership is `leader`'s."""
+
+    index: int
+    term: int
+    leader: str = ""
+
+
+@dataclass(slots=True, eq=False)
+class ClientRequest:
+    """One client's request. `on_done` is called once, when `outcome` stands."""
+
+    wish: Proposal
+    on_done: Callable[[], None]
+    outcome: RequestDone | Exception | None = None
+    place: Accepted | None = None
+
+
+@dataclass(slots=True, eq=False)
+class _SentProposal:
+    """Requests handed over under one serial, and not answered yet."""
+
+    ask: ForwardedProposal
+    leader: str
+    requests: list[ClientRequest]
+    sent_at: int
+    times: int = 1
+
+
+@dataclass(slots=True)
+class Requests:
+    """The requests of one node. Times are ticks."""
+
+    cluster: SimulatedCluster
+    node: str
+    patience: int
+    """An answer that takes longer is asked for again."""
+    pause: int
+    """Before a request that was declined for now is handed over again."""
+    _waiting: dict[ClientRequest, None] = field(default_factory=dict)
+    _asked: dict[int, _SentProposal] = field(default_factory=dict)
+    _placed: dict[int, list[ClientRequest]] = field(default_factory=dict)
+    _transfers: list[ClientRequest] = field(default_factory=list)
+    _recent: dict[int, EntryApplied] = field(default_factory=dict)
+    """What was applied while answers were due: an answer may come after that."""
+    _serial: int = 0
+    _resume_at: int = 0
+
+    def add(self, request: ClientRequest) -> None:
+        self._waiting[request] = None
+
+    def is_waiting(self, request: ClientRequest) -> bool:
+        """Whether a request was never handed over, or declined, so that it has changed nothing."""
+        return request in self._waiting
+
+    def withdraw(self, request: ClientRequest) -> None:
+        """Stop caring for a request; it is not handed over from now on."""
+        request.outcome = request.outcome or OutcomeUnknown()
+        self._waiting.pop(request, None)
+        if request.place is not None and request in (placed := self._placed.get(request.place.index, [])):
+            self._take_out(request.place.index, [request], placed)
+        if request in self._transfers:
+            self._transfers.remove(request)
+
+    def _take_out(self, index: int, gone: Iterable[ClientRequest], placed: list[ClientRequest]) -> None:
+        self._placed[index] = [request for request in placed if request not in gone]
+        if not self._placed[index]:
+            del self._placed[index]
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is under way."""
+        return bool(self._waiting or self._asked or self._placed)
+
+    def next_due(self) -> int | None:
+        """When `submit` has something to do of its own accord."""
+        dues = [asked.sent_at + self.patience for asked in self._asked.values()]
+        if self._waiting and self._leader:
+            dues.append(self._resume_at)
+        return min(dues, default=None)
+
+    @property
+    def _leader(self) -> str:
+        member = self.cluster.members[self.node]
+        return member.raft.leader if member.alive else ""
+
+    # Handing over
+
+    def submit(self) -> None:
+        """Hand over what waits, in as few messages as can be, and ask again for answers that are overdue."""
+        now = self.cluster.now
+        for serial, asked in list(self._asked.items()):
+            if asked.sent_at + self.patience <= now:
+                self._ask_again(serial, asked)
+        while self._waiting and self._leader and self._resume_at <= now:
+            writes = [request for request in self._waiting if isinstance(request.wish, WriteCommands)]
+            if writes:
+                some = list(islice(writes, MAX_COMMANDS))
+                wish: Proposal = WriteCommands(tuple(_command(request) for request in some))
+            else:
+                some = [next(iter(self._waiting))]
+                wish = some[0].wish
+            for request in some:
+                del self._waiting[request]
+            self._serial += 1
+            verdict = self.cluster.ask(self.node, self._serial, wish)
+            if isinstance(verdict, ForwardedProposal):
+                self._asked[self._serial] = _SentProposal(verdict, self._leader, some, now)
+            else:
+                self._judge(some, verdict)
+
+    def _ask_again(self, serial: int, asked: _SentProposal) -> None:
+        member = self.cluster.members[self.node]
+        if self._leader == asked.leader and member.raft.term == asked.ask.term:
+            self.cluster.ask_again(self.node, asked.leader, asked.ask)
+            asked.sent_at = self.cluster.now
+            asked.times += 1
+        else:  # another leader does not know what this one did
+            del self._asked[serial]
+            for request in asked.requests:
+                self._settle(request, OutcomeUnknown())
+
+    # What becomes of them
+
+    def take_note(self, happening: Observation) -> None:
+        """Learn from what happened in the cluster."""
+        match happening:
+            case EntryApplied(member=self.node):
+                self._applied(happening)
+            case Answered(member=self.node, serial=serial, verdict=verdict):
+                self._answered(serial, verdict)
+            case SoftStateChanged(member=self.node):
+                self._leader_moved()
+            case Installed(member=self.node, snapshot=snapshot):
+                self._recent.clear()
+                for index in [index for index in self._placed if index <= snapshot.index]:
+                    for request in self._placed.pop(index):
+                        self._settle(request, OutcomeUnknown())
+            case Unwritten(was=was, last_index=last_index) if was.role == "Leader":
+                self._never_written(was.term, last_index)
+            case _:
+                pass
+
+    def _never_written(self, term: int, last_index: int) -> None:
+        for index, placed in [place for place in self._placed.items() if place[0] > last_index]:
+            lost = [request for request in placed if _term(request) == term]
+            self._take_out(index, lost, placed)
+            for request in lost:
+                self._settle(request, _not_stored())
+
+    def _applied(self, applied: EntryApplied) -> None:
+        if self._asked:
+            self._recent[applied.entry.index] = applied
+        for request in self._placed.pop(applied.entry.index, ()):
+            self._conclude(request, applied)
+
+    def _conclude(self, request: ClientRequest, applied: EntryApplied) -> None:
+        entry = applied.entry
+        if entry.term != _term(request):
+            self._settle(request, NoLeader())
+        elif isinstance(applied.result, RequestRefused):
+            self._settle(request, applied.result)
+        else:
+            self._settle(request, RequestDone(entry.index, entry.term))
+
+    def _answered(self, serial: int, verdict: ProposalResult) -> None:
+        asked = self._asked.pop(serial, None)
+        if asked is not None:
+            first_try = asked.times == 1
+            if verdict == Declined("not_leader") and not first_try:
+                # It may have led, and done it, when it was asked before.
+                for request in asked.requests:
+                    self._settle(request, OutcomeUnknown())
+            else:
+                self._judge(asked.requests, verdict)
+        if not self._asked:
+            self._recent.clear()
+
+    def _judge(self, requests: list[ClientRequest], verdict: ProposalResult) -> None:
+        if isinstance(verdict, Accepted):
+            for place, request in enumerate(requests):
+                self._accepted(request, Accepted(verdict.index + place, verdict.term, verdict.target))
+        elif verdict.reason in {"not_leader", "transferring", "busy"}:
+            still_wanted = {request: None for request in requests if request.outcome is None}
+            self._waiting = still_wanted | self._waiting
+            self._resume_at = self.cluster.now + self.pause
+        else:
+            for request in requests:
+                self._settle(request, self._refusal(request.wish, verdict.reason))
+
+    def _accepted(self, request: ClientRequest, place: Accepted) -> None:
+        request.place = place
+        if place.target:
+            self._transfers.append(request)
+            self._leader_moved()
+        elif (applied := self._recent.get(place.index)) is not None:
+            self._conclude(request, applied)
+        else:
+            self._placed.setdefault(place.index, []).append(request)
+
+    def _leader_moved(self) -> None:
+        """A transfer is done once a leader is known here who was not before, or who was meant to be."""
+        raft = self.cluster.members[self.node].raft
+        for request in list(self._transfers):
+            assert request.place is not None
+            if self._leader and (raft.term > request.place.term or self._leader == request.place.target):
+                self._transfers.remove(request)
+                self._settle(request, RequestDone(0, raft.term, self._leader))
+
+    def _refusal(self, wish: Proposal, reason: Reason) -> Exception:
+        match reason:
+            case "taken":
+                known = isinstance(wish, AddMember) and wish.member in self.cluster.members
+                if known:
+                    return Conflict("A member with this id exists", field="id")
+                return Conflict("A member with this address exists", field="address")
+            case "unknown_member":
+                field = "target" if isinstance(wish, TransferLeadership) else "id"
+                return NotFound("Unknown peer", field=field)
+            case "storage":
+                return _not_stored()
+            case _:
+                return NoLeader()
+
+    def _settle(self, request: ClientRequest, outcome: RequestDone | Exception) -> None:
+        if request.outcome is None:
+            request.outcome = outcome
+            request.on_done()
+
+
+def _term(request: ClientRequest) -> int:
+    return request.place.term if request.place is not None else 0
+
+
+def _command(request: ClientRequest) -> bytes:
+    assert isinstance(request.wish, WriteCommands)
+    return request.wish.commands[0]
+
+
+def _not_stored() -> StoreFull:
+    return StoreFull("the cluster's log could not be written to disk")

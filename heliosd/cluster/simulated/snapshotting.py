@@ -1,0 +1,97 @@
+"""Snapshots of the local member on their way to disk: a snapshot counts, and is told, once it is there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from heliosd.clock import Instant
+from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.errors import NoLeader, StoreFull
+from heliosd.raft.messages import Snapshot
+from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.observations import Crashed, Installed, Observation
+
+from .observer import MemberObserver
+
+
+@dataclass(slots=True, eq=False)
+class SnapshotRequest:
+    """One client's wish for a snapshot. `on_done` is called once, when `outcome` stands."""
+
+    on_done: Callable[[], None]
+    outcome: SnapshotRecord | Exception | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    snapshot: Snapshot
+    previous_index: int
+    began: float
+
+
+@dataclass(slots=True)
+class Snapshotting:
+    """Times are `Instant.mono` in seconds."""
+
+    cluster: SimulatedCluster
+    node: str
+    tracker: SnapshotTracker
+    chronicle: MemberObserver
+    wishes: list[SnapshotRequest] = field(default_factory=list)
+    _made: _Made | None = None
+    _installed: list[tuple[Installed, float]] = field(default_factory=list)
+
+    def take_due(self, now: Callable[[], Instant]) -> None:
+        """Make the snapshots that are due, and the one that was wished for."""
+        for name in self.cluster.take_snapshots_due():
+            if name == self.node:
+                self._make(now().mono)
+            else:
+                self.cluster.snapshot(name)
+        if self.wishes and self._made is None and not self._make(now().mono):
+            self._answer(self.tracker.latest or NoLeader())
+
+    def _make(self, began: float) -> bool:
+        """Snapshot this node; False if nothing was applied since the last one."""
+        previous_index = self.cluster.members[self.node].raft.log.snapshot.index
+        snapshot = self.cluster.snapshot(self.node)
+        if snapshot is not None:
+            self._made = _Made(snapshot, previous_index, began)
+        return snapshot is not None
+
+    def take_note(self, happening: Observation, began: float) -> None:
+        """Learn from what happened in the cluster since `began`."""
+        match happening:
+            case Installed(member=self.node):
+                self._installed.append((happening, began))
+            case Crashed(member=self.node):
+                self._installed.clear()
+            case _:
+                pass
+
+    def written(self, now: Instant) -> None:
+        """The cluster's writes so far are on disk."""
+        if self._made is not None:
+            made, self._made = self._made, None
+            self.chronicle.snapshot_created(
+                made.snapshot, previous_index=made.previous_index, seconds=now.mono - made.began, now=now
+            )
+            assert self.tracker.latest is not None
+            self._answer(self.tracker.latest)
+        for installed, began in self._installed:
+            self.chronicle.snapshot_received(installed, seconds=now.mono - began, now=now)
+        self._installed.clear()
+
+    def refused(self, failure: StoreFull, now: Instant) -> None:
+        """The cluster's last writes are not on disk."""
+        if self._made is not None:
+            self._made = None
+            self.chronicle.snapshot_failed(str(failure), now)
+            self._answer(failure)
+
+    def _answer(self, outcome: SnapshotRecord | Exception) -> None:
+        for wish in self.wishes:
+            wish.outcome = outcome
+            wish.on_done()
+        self.wishes.clear()

@@ -1,0 +1,70 @@
+"""How a simulated cluster stands, as its local member sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from msgspec import UNSET
+
+from heliosd.clock import Instant
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
+from heliosd.raft.roles import Role
+from heliosd.raft.simulation.cluster import SimulatedCluster
+
+
+def role_of(cluster: SimulatedCluster, name: str) -> Role:
+    """What a member is to be shown as."""
+    member = cluster.members.get(name)
+    if member is None:
+        return "Unknown"
+    return member.raft.role if member.alive else "Down"
+
+
+def build_status(
+    cluster: SimulatedCluster, node: str, membership: Mapping[str, str], latency: LatencyTracker, now: Instant
+) -> ClusterStatus:
+    """The whole status. `membership` is what is shown; the latency tracker knows all of it but this node."""
+    member = cluster.members[node]
+    raft = member.raft
+    leader = raft.leader if member.alive else ""
+    progress = raft.progress if member.alive else {}
+    peers = {name: address for name, address in membership.items() if name != node}
+    return ClusterStatus(
+        node=NodeView(node, role_of(cluster, node), raft.term),
+        leader=LeaderView(leader, membership.get(leader, ""), leader == node) if leader else LeaderView(),
+        indices=Indices(raft.log.last_index, raft.log.last_term, raft.commit, raft.commit),
+        peers=tuple(
+            PeerView(
+                id=peer,
+                address=address,
+                match_index=progress[peer].match if peer in progress else UNSET,
+                next_index=progress[peer].next if peer in progress else UNSET,
+                latency=latency.peer_latency(peer, now),
+            )
+            for peer, address in peers.items()
+        ),
+        peer_states=tuple(
+            PeerState(peer, address, role_of(cluster, peer)) for peer, address in peers.items()
+        ),
+        cluster_health=latency.cluster_health(now),
+        observed_by=node,
+        observed_at=now.wall,
+        stale=not leader,
+    )
+
+
+def why_not_ready(cluster: SimulatedCluster, node: str) -> str | None:
+    """Why a read at `node` could miss an answered write; None when it cannot.
+
+    A leader's first entry is the first of its term, and everything that was committed before stands before it.
+    """
+    member = cluster.members[node]
+    raft = member.raft
+    if not member.alive:
+        return "this node is down"
+    if not raft.leader:
+        return "no leader"
+    if raft.log.term(raft.commit) != raft.term:
+        return "this node has not applied its leader's first entry yet"
+    return None

@@ -1,0 +1,72 @@
+"""TOML -> `Config`: all mistakes at once, each with the path of its key.
+
+Relative paths in a file are relative to the folder of that file, so that the same file means the same under
+systemd and in a shell; `~` is the home directory. "" stands for "not set".
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import tomllib
+from pathlib import Path
+
+from heliosd.errors import ConfigError, ConfigProblem, StoreError
+
+from .model import Config
+from .reader import ConfigReader
+from .schema import read_config
+from .values import duration
+
+__all__ = ["data_directory", "duration", "ensure_data_directory", "load", "parse"]
+
+
+def load(file: Path) -> Config:
+    """The configuration in that file. Raises `ConfigError`, also if the file cannot be read."""
+    try:
+        text = file.read_bytes().decode()
+    except OSError as error:
+        raise ConfigError((ConfigProblem("", f"cannot read {file}: {error.strerror}"),)) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError((ConfigProblem("", f"{file} is not UTF-8 text (byte {error.start})"),)) from error
+    return parse(text, folder=file.absolute().parent)
+
+
+def parse(text: str, *, folder: Path = Path()) -> Config:
+    """The configuration in `text`; relative paths in it start at `folder`. Raises `ConfigError`."""
+    try:
+        # TOML allows CRLF; a file written on another system may begin with a byte order mark.
+        whole = tomllib.loads(text.removeprefix("\ufeff"))
+    except (ValueError, RecursionError) as error:
+        message = "tables are nested too deeply" if isinstance(error, RecursionError) else str(error)
+        raise ConfigError((ConfigProblem("", f"not TOML: {message}"),)) from error
+    root = ConfigReader("", whole, folder)
+    config = read_config(root)
+    if root.problems:
+        raise ConfigError(tuple(root.problems))
+    return config
+
+
+def data_directory(config: Config) -> Path:
+    """`node.data_dir`, else systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/heliosd or ~/.local/state/heliosd."""
+    if config.node.data_dir is not None:
+        return config.node.data_dir
+    if given := os.environ.get("STATE_DIRECTORY"):
+        # systemd joins several directories with colons; the first is the service's own.
+        return Path(given.partition(":")[0])
+    state_home = os.environ.get("XDG_STATE_HOME", "")
+    # The XDG specification: a relative path there is to be ignored.
+    home = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
+    return home / "heliosd"
+
+
+def ensure_data_directory(directory: Path) -> None:
+    """Make `directory` exist with mode 0700, for this process to write in. Raises `StoreError` if it cannot."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if stat.S_IMODE(directory.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
+            directory.chmod(0o700)
+    except OSError as error:
+        raise StoreError(f"cannot use the data directory {directory}: {error.strerror}") from error
+    if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
+        raise StoreError(f"cannot use the data directory {directory}: Permission denied")

@@ -1,0 +1,105 @@
+"""A value of the configuration file together with where it stands, so that every mistake can name its key."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from heliosd.errors import ConfigProblem
+
+from .values import InvalidValue, text
+
+Read = Callable[["ConfigReader"], Any]
+
+_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class ConfigReader:
+    """One value at its key path. Mistakes found at or below it gather in `problems`."""
+
+    key: str
+    value: object
+    folder: Path
+    """Where relative paths start."""
+    problems: list[ConfigProblem] = field(default_factory=list)
+
+    def complain(self, message: str) -> None:
+        """Note a mistake here."""
+        self.problems.append(ConfigProblem(self.key, message))
+
+    def at(self, name: str, value: object) -> ConfigReader:
+        """The value of one key of this table."""
+        # A key may be any text; what is not a plain word is quoted and escaped, so that it stays on its line.
+        shown = name if _BARE_KEY.fullmatch(name) else json.dumps(name)
+        return ConfigReader(f"{self.key}.{shown}" if self.key else shown, value, self.folder, self.problems)
+
+    def table(self, readers: Mapping[str, Read], required: Collection[str] = ()) -> dict[str, Any]:
+        """The keys that this table has and that could be read, in the order of `readers`, whatever the file's."""
+        given = self.given()
+        found = {}
+        for name, reader in readers.items():
+            if name in given:
+                for value in self.at(name, given[name]).attempt(reader):
+                    found[name] = value
+            elif name in required:
+                self.at(name, None).complain("is missing")
+        for name in (name for name in given if name not in readers):
+            near = difflib.get_close_matches(name, readers, n=1)
+            self.at(name, None).complain(f"unknown key; did you mean {near[0]}?" if near else "unknown key")
+        return found
+
+    def free_table(self, read_key: Read, reader: Read) -> dict[str, Any]:
+        """A table whose keys are the user's own. What could not be read stands as None."""
+        found = {}
+        for name, value in self.given().items():
+            self.at(name, name).attempt(read_key)
+            found[name] = next(iter(self.at(name, value).attempt(reader)), None)
+        return found
+
+    def items(self, reader: Read) -> tuple[Any, ...]:
+        """The elements of this list. What could not be read stands as None."""
+        if not isinstance(self.value, list):
+            raise InvalidValue("must be a list")
+        return tuple(
+            next(
+                iter(ConfigReader(f"{self.key}[{index}]", value, self.folder, self.problems).attempt(reader)),
+                None,
+            )
+            for index, value in enumerate(self.value)
+        )
+
+    def given(self) -> dict[str, object]:
+        """This table as TOML has it. Raises `Wrong` if it is none."""
+        if not isinstance(self.value, dict):
+            raise InvalidValue("must be a table")
+        return self.value
+
+    def attempt(self, reader: Read) -> tuple[Any, ...]:
+        """What `reader` makes of this, or nothing after noting the mistake."""
+        try:
+            return (reader(self),)
+        except InvalidValue as mistake:
+            self.complain(str(mistake))
+            return ()
+
+
+def plain(read_value: Callable[[object], Any]) -> Read:
+    """A reader that looks at the value alone."""
+    return lambda here: read_value(here.value)
+
+
+def path(here: ConfigReader) -> Path | None:
+    """A file's path, "" for none. A relative one starts at the folder of the configuration file."""
+    given = text(here.value)
+    if not given:
+        return None
+    try:
+        return here.folder / Path(given).expanduser()
+    except RuntimeError:
+        raise InvalidValue("there is no such home directory") from None

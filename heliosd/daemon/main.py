@@ -1,0 +1,335 @@
+"""The daemon: one nursery tree, the order in which it starts, and the order in which it stops.
+
+house                                cancelled last: what lives here outlives the server
+├─ signals      SIGTERM, SIGINT: stop; a second one: now. SIGHUP: reload
+├─ store        the one writer
+├─ raft node    the simulated cluster, or what follows a real etcd
+├─ relay        backend events -> the hub's inbox
+├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
+├─ rights       warns of tokens that end; and the fetcher of the outside issuer's keys
+├─ broadcaster  status, latency and uptime on their beats
+├─ watchdog     only if systemd asked; beats only while the hub loop turns
+└─ front        drains first: one task a connection
+"""
+
+from __future__ import annotations
+
+import gc
+import signal
+import ssl
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from heliosd.auth.access import Access
+from heliosd.auth.first_start import ensure_admin, hand_over, load_signing_keys
+from heliosd.auth.tickets import Tickets
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.config.loader import data_directory, ensure_data_directory
+from heliosd.config.model import Config, Settings
+from heliosd.errors import ConfigError, ConfigProblem, HeliosError, StoreFull
+from heliosd.hub.hub import Hub
+from heliosd.hub.inbox import HubItem, Tick
+from heliosd.hub.shared_log import ClusterLog
+from heliosd.hub.status_messages import StatusMessages
+from heliosd.protocol.close_codes import GOING_AWAY
+from heliosd.store.changes import Saved, TokenRevoked
+from heliosd.store.epoch_file import EpochFile
+from heliosd.store.store import Store
+from heliosd.web.http import front
+from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, serve_request
+from heliosd.web.http.listeners import Address, open_listeners
+from heliosd.web.http.request_head import RequestHead
+from heliosd.web.jwks import ExternalIssuer
+from heliosd.web.rest.app import Services, create_app
+from heliosd.web.stream.admission import Admission
+from heliosd.web.stream.sse import EventStreams
+from heliosd.web.stream.websocket import WebSocketEndpoint
+from heliosd.websocket.readiness import Readiness
+from heliosd.websocket.tls import ClientStream, server_context
+
+from . import logs, loop_lag
+from .backends import backend_of, log_of
+from .reload import reload
+from .systemd import Notifier, watchdog_interval
+from .ticker import broadcast
+
+EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
+GC_NEW_OBJECTS = 100_000
+"""So many more objects of those that can form cycles, and the youngest are searched for garbage. Clients that come
+and go leave none (tests/edges/test_garbage.py), so this is a net for what nobody thought of."""
+
+LOG_SECONDS = 5.0
+"""How long a start waits for the cluster's event log. Whoever came back sooner could not be told what it missed."""
+
+LAST_WORDS_SECONDS = 1.0
+"""How long a stop waits for events that are being stored to be told."""
+
+log = structlog.get_logger("heliosd")
+
+
+def serve(config_path: Path, config: Config) -> int:
+    """Run the daemon until it is told to stop. Returns the process's exit code; what went wrong is in the log."""
+    logs.configure(config.log.level, config.log.format)
+    try:
+        prepared = _prepare(config_path, config)
+    except HeliosError as error:
+        log.error("cannot start", reason=str(error))
+        return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
+    code = EXIT_OK
+    # Whatever is there by now stays, and thousands of clients mean a hundred thousand objects that stay: looking
+    # through them every 700 new ones, Python's default, is a tenth of what letting a client in costs.
+    gc.freeze()
+    gc.set_threshold(GC_NEW_OBJECTS, *gc.get_threshold()[1:])
+    try:
+        trio.run(prepared.run)
+    except* HeliosError as failed:
+        code = EXIT_FAILED
+        for reason in _leaves(failed):
+            log.error("stopped by an error", reason=str(reason))
+    except* Exception as bug:
+        code = EXIT_FAILED
+        log.error("stopped by a bug", exc_info=bug)
+    finally:
+        prepared.store.close()
+    log.info("stopped", exit_code=code)
+    return code
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
+    return [
+        leaf
+        for error in group.exceptions
+        for leaf in (_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    ]
+
+
+def _prepare(config_path: Path, config: Config) -> Daemon:
+    """All that can be refused before anything runs. Raises `HeliosError`."""
+    directory = data_directory(config)
+    ensure_data_directory(directory)
+    store = Store.open(directory)
+    try:
+        keys = load_signing_keys(config, directory, make=True)
+        admin, password = ensure_admin(config, directory)
+        if admin is not None and password is not None:
+            terminal = sys.stderr if sys.stderr.isatty() else None
+            written = hand_over(admin, password, directory, terminal)
+            if written is not None:
+                log.info("made the user admin; its password is in a file", user=admin.name, path=str(written))
+        tls = None
+        if config.server.tls_cert is not None and config.server.tls_key is not None:
+            tls = _tls(config.server.tls_cert, config.server.tls_key)
+        saved = store.load()
+        settings = Settings(config)
+        access = Access(settings, keys, dict(saved.revoked), admin)
+    except BaseException:
+        store.close()
+        raise
+    return Daemon(config_path, settings, directory, store, saved, access, EpochFile(directory), tls)
+
+
+def _tls(cert: Path, key: Path) -> ssl.SSLContext:
+    try:
+        return server_context(cert, key)
+    except OSError as error:
+        raise ConfigError(
+            (ConfigProblem("server.tls_cert", f"cannot use {cert} with {key}: {error}"),)
+        ) from error
+
+
+def _now() -> Instant:
+    return Instant(time.time(), trio.current_time())
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Everything that was opened before the first task; `run` is the tree."""
+
+    config_path: Path
+    settings: Settings
+    directory: Path
+    store: Store
+    saved: Saved
+    access: Access
+    epoch_file: EpochFile
+    tls: ssl.SSLContext | None
+
+    async def run(self) -> None:
+        """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
+        config = self.settings.current
+        notifier = Notifier()
+        stop = trio.Event()
+        listeners = await open_listeners(config.server.listen)
+        with trio.CancelScope() as everything:
+            async with _house() as house:
+                house.start_soon(self._heed_signals, stop, everything, notifier)
+                await house.start(self.store.run)
+                event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
+                hub = Hub(settings=self.settings, log=event_log, access=self.access, now=_now, pumps=house)
+                revoked = partial(self._revoked_elsewhere, hub, house)
+                backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
+                inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
+                await house.start(_relay, backend, inbox)
+                await house.start(backend.run)
+                await house.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
+                house.start_soon(hub.ping_all)
+                house.start_soon(hub.end_silent)
+                house.start_soon(loop_lag.watch, hub.counters.loop_lag)
+                readiness = Readiness()
+                house.start_soon(readiness.run)
+                house.start_soon(hub.rights.run)
+                issuer = ExternalIssuer(self.access, self.settings)
+                house.start_soon(issuer.run)
+                house.start_soon(broadcast, self.settings, inbox)
+                house.start_soon(_watch, notifier, inbox, hub)
+                if isinstance(event_log, ClusterLog):
+                    with trio.move_on_after(LOG_SECONDS):
+                        await event_log.begun.wait()
+                reception = Admission(settings=self.settings, hub=hub, now=_now)
+                house.start_soon(reception.visits.run)
+                await self._serve(listeners, backend, hub, reception, readiness, issuer, notifier, stop)
+                with trio.move_on_after(config.server.shutdown_grace, shield=True):
+                    await backend.close()
+        if everything.cancelled_caught:
+            log.warning("stopped at once by a second signal")
+
+    def _revoked_elsewhere(self, hub: Hub, house: trio.Nursery, jti: str, expires_at: float) -> None:
+        """Another daemon of the cluster says that this token does not hold any more."""
+        if jti not in self.access.revoked:
+            change = self.access.revoke(jti, expires_at, _now().wall)
+            hub.token_revoked(jti)
+            house.start_soon(self._remember, change)
+
+    async def _remember(self, change: TokenRevoked) -> None:
+        try:
+            await self.store.save([change])
+        except StoreFull as full:
+            log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
+
+    async def _serve(
+        self,
+        listeners: list[trio.SocketListener],
+        backend: Backend,
+        hub: Hub,
+        reception: Admission,
+        readiness: Readiness,
+        issuer: ExternalIssuer,
+        notifier: Notifier,
+        stop: trio.Event,
+    ) -> None:
+        """The server, from ready to drained. It returns when every connection has ended, within the grace."""
+        tickets = Tickets()
+        live = WebSocketEndpoint(
+            settings=self.settings,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            hub=hub,
+            reception=reception,
+            readiness=readiness,
+            now=_now,
+        )
+        parts = Services(
+            settings=self.settings,
+            backend=backend,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            roster=hub,
+            events=hub.log,
+            streams=EventStreams(hub, reception),
+            save=self.store.save,
+            now=_now,
+        )
+        async with hypercorn_parts(create_app(parts)) as hypercorn, trio.open_nursery() as server:
+            await server.start(
+                partial(
+                    front.serve,
+                    listeners,
+                    rest=partial(_rest, hypercorn),
+                    live=live.serve,
+                    stop=stop,
+                    tls=self.tls,
+                    count_malformed=partial(hub.count_connection, "malformed"),
+                )
+            )
+            address = _bound_address(listeners[0])
+            log.info("ready", address=address, node=self.settings.current.node.id, tls=self.tls is not None)
+            notifier.ready()
+            await stop.wait()
+            notifier.stopping()
+            log.info("stopping", clients=hub.count())
+            reception.stopping = True
+            server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
+            # What was answered before the signal came is told before goodbye is said.
+            with trio.move_on_after(LAST_WORDS_SECONDS):
+                await hub.caught_up()
+            hub.end_all(GOING_AWAY)
+
+    async def _heed_signals(self, stop: trio.Event, everything: trio.CancelScope, notifier: Notifier) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    notifier.reloading()
+                    await reload(self.config_path, self.settings, self.access)
+                    notifier.ready()
+                elif stop.is_set():
+                    everything.cancel()
+                else:
+                    stop.set()
+
+
+@asynccontextmanager
+async def _house() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks end when the block does."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _rest(
+    hypercorn: HypercornParts, head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address
+) -> None:
+    del peer
+    await serve_request(hypercorn, head, trailing, stream)
+
+
+async def _relay(
+    backend: Backend,
+    inbox: trio.MemorySendChannel[HubItem],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Carry what happens to the hub. Where the hub's inbox is full this waits, and so does the backend."""
+    async with backend.events() as events:
+        task_status.started()
+        async for event in events:
+            await inbox.send(event)
+
+
+async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub: Hub) -> None:
+    """Tell systemd that the daemon lives, as long as the hub's loop turns; a lifeless loop gets it restarted."""
+    interval = watchdog_interval()
+    if interval is None:
+        return
+    while True:
+        turns = hub.turns
+        with suppress(trio.WouldBlock):
+            inbox.send_nowait(Tick.WATCHDOG)  # so that a quiet loop turns
+        await trio.sleep(interval)
+        if hub.turns != turns:
+            notifier.watchdog()
+
+
+def _bound_address(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,55 @@
+"""The files that a configuration names: are they there, readable, and what they should be?"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Iterator
+from pathlib import Path
+
+from heliosd.auth.first_start import read_keys
+from heliosd.config.model import Config
+from heliosd.errors import ConfigProblem, KeyUnusable
+
+
+def problems_with_files(config: Config) -> tuple[ConfigProblem, ...]:
+    """Every problem with a file that this configuration uses, with the key that names it."""
+    return tuple(_problems(config))
+
+
+def _problems(config: Config) -> Iterator[ConfigProblem]:
+    server, etcd = config.server, config.cluster.etcd
+    if server.tls_cert is not None and server.tls_key is not None:
+        yield from _certificate("server", "tls", server.tls_cert, server.tls_key)
+    if config.auth.jwt_secret_file is not None:
+        try:
+            read_keys(config.auth.jwt_secret_file)
+        except KeyUnusable as error:
+            yield ConfigProblem("auth.jwt_secret_file", str(error))
+    if config.cluster.backend == "etcd":
+        if etcd.client_cert is not None and etcd.client_key is not None:
+            yield from _certificate("cluster.etcd", "client", etcd.client_cert, etcd.client_key)
+        for name, path in (("ca_cert", etcd.ca_cert), ("password_file", etcd.password_file)):
+            if path is not None:
+                yield from _unreadable(f"cluster.etcd.{name}", path)
+
+
+def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[ConfigProblem]:
+    unreadable = [*_unreadable(f"{section}.{name}_cert", cert), *_unreadable(f"{section}.{name}_key", key)]
+    yield from unreadable
+    if not unreadable:
+        try:
+            # An empty password: a key that needs one is a mistake, not a question on the terminal.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
+        except (ssl.SSLError, ValueError) as error:
+            reason = getattr(error, "reason", None) or str(error)
+            yield ConfigProblem(
+                f"{section}.{name}_cert", f"{cert} and {key} are no pair of PEM files: {reason}"
+            )
+
+
+def _unreadable(key: str, path: Path) -> Iterator[ConfigProblem]:
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        yield ConfigProblem(key, f"cannot read {path}: {error.strerror}")

@@ -1,0 +1,74 @@
+"""SIGHUP: the configuration read anew, taken whole or not at all."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import structlog
+import trio
+
+from heliosd.auth.access import Access
+from heliosd.auth.first_start import kept_admin, load_signing_keys
+from heliosd.auth.signing_keys import KeyRing
+from heliosd.config import loader
+from heliosd.config.loader import data_directory
+from heliosd.config.model import Config, Settings, UserConfig
+from heliosd.errors import ConfigError, ConfigProblem, HeliosError
+
+from . import logs
+from .referenced_files import problems_with_files
+
+log = structlog.get_logger("heliosd")
+
+NEEDS_RESTART = (
+    "node",
+    "server.listen",
+    "server.tls_cert",
+    "server.tls_key",
+    "websocket.broadcast_buffer",
+    "history",
+    "cluster",
+)
+"""Keys that are read at the start only; a change of one is reported and takes effect with the next start."""
+
+
+async def reload(path: Path, settings: Settings, access: Access) -> bool:
+    """Put the file's configuration in force. False: it cannot be used, nothing changed, and the log says why."""
+    try:
+        config, admin, keys = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
+    except HeliosError as error:
+        log.error("configuration not reloaded; the old one stays in force", path=str(path), reason=str(error))
+        return False
+    later = [key for key in NEEDS_RESTART if _value(config, key) != _value(settings.current, key)]
+    access.admin, access.keys = admin, keys
+    settings.replace(config)
+    logs.configure(config.log.level, config.log.format)
+    log.info("configuration reloaded", path=str(path), needs_restart=later)
+    return True
+
+
+def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRing]:
+    """The file's configuration, found usable as a whole, the user of the first start if it has no other, and the
+    keys that sign tokens as they are now."""
+    config = loader.load(path)
+    problems = problems_with_files(config)
+    if config.auth.users:
+        admin = None
+    else:
+        admin = kept_admin(data_dir)
+        if admin is None:
+            # Making one is for a start, where somebody sees the password.
+            problems = (
+                *problems,
+                ConfigProblem("auth.users", "no user is left, and the first start made none"),
+            )
+    if problems:
+        raise ConfigError(problems)
+    return config, admin, load_signing_keys(config, data_dir, make=False)
+
+
+def _value(config: Config, key: str) -> object:
+    value: object = config
+    for name in key.split("."):
+        value = getattr(value, name)
+    return value

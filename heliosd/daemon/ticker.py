@@ -1,0 +1,54 @@
+"""The broadcaster: says on its beats that it is time for status, latency and uptime."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from heliosd.config.model import Settings, WebSocketConfig
+from heliosd.hub.inbox import HubItem, Tick
+
+INTERVALS: dict[Tick, Callable[[WebSocketConfig], float]] = {
+    Tick.STATUS: lambda config: config.status_interval,
+    Tick.LATENCY: lambda config: config.latency_interval,
+    Tick.UPTIME: lambda config: config.uptime_interval,
+}
+
+
+class _Change:
+    """Wakes whoever sleeps on a value of the configuration."""
+
+    def __init__(self) -> None:
+        self._event = trio.Event()
+
+    def tell(self) -> None:
+        self._event.set()
+        self._event = trio.Event()
+
+    async def wait(self) -> None:
+        await self._event.wait()
+
+
+async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
+    """Send each beat into `hub` on its interval, until cancelled. A changed interval holds at once."""
+    change = _Change()
+    settings.on_change(change.tell)
+    async with trio.open_nursery() as nursery:
+        for beat in INTERVALS:
+            nursery.start_soon(_keep, beat, settings, change, hub.clone())
+
+
+async def _keep(
+    beat: Tick, settings: Settings, change: _Change, hub: trio.MemorySendChannel[HubItem]
+) -> None:
+    async with hub:
+        last = trio.current_time()
+        while True:
+            # From the last due time, so that beats do not drift; after a pause (SIGSTOP) none is made up for.
+            due = max(last + INTERVALS[beat](settings.current.websocket), trio.current_time())
+            with trio.move_on_at(due) as patience:
+                await change.wait()
+            if patience.cancelled_caught:
+                last = due
+                await hub.send(beat)

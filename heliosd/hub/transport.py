@@ -1,0 +1,54 @@
+"""The one thing the hub knows of a client's socket: how to put bytes into it without waiting."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+
+class Transport(Protocol):
+    """A client's way out. Every method but `wait_writable` is synchronous and may be called between two
+    checkpoints of the hub. One task at a time waits in `wait_writable`."""
+
+    @property
+    def direct(self) -> bool:
+        """True: the hub may `os.write(outlet.fileno(), …)` by itself. False: only `write_now`."""
+
+    @property
+    def sealed(self) -> bool:
+        """True (TLS): what is written to the descriptor must have gone through `seal`."""
+
+    @property
+    def pending(self) -> bool:
+        """True: bytes that were taken have not all reached the socket, and nothing sends them until somebody
+        calls `write_now` or awaits `wait_writable`. Always False where `sealed` is False."""
+
+    def fileno(self) -> int:
+        """The descriptor at this moment, -1 once closed. Never keep it across a checkpoint: the number may by
+        then be another client's."""
+
+    def seal(self, data: bytes) -> bytes:
+        """What to write to the descriptor so that `data` arrives, behind what is `pending`, on an outlet that is
+        `sealed`. It must be written before anything else; what the socket does not take is for `keep`.
+
+        Raises OSError when the connection is gone.
+        """
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        """The end of what `seal` gave: it is `pending` now."""
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        """Gives `data` to the socket without waiting. Returns how many bytes were taken, 0 to `len(data)`;
+        the rest is the caller's to offer again. TLS takes all or nothing: 0 while `pending` bytes do not fit.
+
+        Raises OSError when the connection is gone.
+        """
+
+    async def wait_writable(self) -> None:
+        """Waits until the socket takes bytes again; over TLS, sends what is `pending` first.
+
+        Raises `trio.BrokenResourceError` or `trio.ClosedResourceError` when the connection is gone.
+        """
+
+    def abort(self) -> None:
+        """Cuts the connection now and drops what the kernel still holds. Tasks that wait on it get
+        `trio.ClosedResourceError`. May be called more than once."""

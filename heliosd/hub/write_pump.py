@@ -1,0 +1,46 @@
+"""A client's write pump: runs only while the client is behind, and ends when it has caught up."""
+
+from __future__ import annotations
+
+import trio
+
+from heliosd.config.model import Settings
+from heliosd.protocol.close_codes import TOO_SLOW
+
+from .client import HubClient
+from .counters import HubCounters
+
+
+async def write_pump(client: HubClient, settings: Settings, counters: HubCounters) -> None:
+    """Empty the client's queue into its socket.
+
+    A client that does not take a batch within `websocket.write_timeout` is cut; the connection's own task then
+    ends and leaves the hub. Nothing is raised.
+    """
+    try:
+        while client.has_more():
+            with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
+                await _write_batch(client)
+            if patience.cancelled_caught:
+                waiting = client.waiting
+                client.dropped += waiting
+                counters.dropped["write_timeout"] += waiting
+                client.cut(TOO_SLOW)
+                return
+        client.catch_up()
+        if client.goodbye is not None:
+            client.linger()
+    except (OSError, ValueError, trio.BrokenResourceError, trio.ClosedResourceError):
+        client.hang_up()
+
+
+async def _write_batch(client: HubClient) -> None:
+    """One batch, or what is left of one, whole."""
+    outlet = client.outlet
+    if not client.rest:
+        client.rest = client.take_joined()
+    while client.rest or outlet.pending:
+        await outlet.wait_writable()
+        if client.rest:
+            taken = outlet.write_now(client.rest)
+            client.rest = memoryview(client.rest)[taken:]

@@ -1,0 +1,171 @@
+"""How a topic is narrowed: by globs and by equality, on the data of a message as it stands on the wire.
+
+Working on the wire's data, a narrowing says the same of a live message and of one read back from the disk.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Any, Self, get_args
+
+from heliosd.raft.roles import Role
+
+from .events import PeerEvent
+
+MAX_PATTERNS = 64
+"""Patterns or values in one list."""
+MAX_PATTERN_LENGTH = 200
+MAX_MIN_INTERVAL = 86_400.0
+
+
+class BadSubscription(ValueError):
+    """What a client sent as a subscription is not one; `field` names the wrong key."""
+
+    def __init__(self, message: str, field: str) -> None:
+        super().__init__(message)
+        self.field = field
+
+
+class ContentFilter(ABC):
+    """One topic's narrowing. Equal when it says the same."""
+
+    @classmethod
+    @abstractmethod
+    def parse(cls, said: dict[str, Any], field: str) -> Self:
+        """The narrowing that a client's object describes. Raises `BadSubscription` below `field`."""
+
+    @abstractmethod
+    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        """What of a message's data is left; None: nothing, the message is not for this client.
+
+        Returns `data` itself where nothing had to be cut.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class PeerFilter(ContentFilter):
+    """`peer_changes` of some peers, or of some kinds. An empty tuple does not narrow."""
+
+    peers: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, said: dict[str, Any], field: str) -> Self:
+        known = get_args(PeerEvent)
+        return cls(**_lists(said, field, {"peers": _pattern, "events": _one_of(known)}))
+
+    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        fits = _matches(data["peer_id"], self.peers) and (
+            not self.events or data["event_type"] in self.events
+        )
+        return data if fits else None
+
+
+@dataclass(frozen=True, slots=True)
+class StateFilter(ContentFilter):
+    """`state_changes` into some states."""
+
+    states: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, said: dict[str, Any], field: str) -> Self:
+        return cls(**_lists(said, field, {"states": _one_of(get_args(Role))}))
+
+    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        return data if not self.states or data["new_state"] in self.states else None
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyFilter(ContentFilter):
+    """`latency` of some peers. What is aggregated over all of them stays as it is."""
+
+    peers: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, said: dict[str, Any], field: str) -> Self:
+        return cls(**_lists(said, field, {"peers": _pattern}))
+
+    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        kept = {name: peer for name, peer in data["peers"].items() if _matches(name, self.peers)}
+        if len(kept) == len(data["peers"]):
+            return data
+        return {**data, "peers": kept} if kept else None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricsFilter(ContentFilter):
+    """`custom_metrics` of some names, with some labels. A deleted metric has no labels any more, so its
+    deletion is told to everyone who asked for its name."""
+
+    names: tuple[str, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+
+    @classmethod
+    def parse(cls, said: dict[str, Any], field: str) -> Self:
+        rest = dict(said)
+        labels = rest.pop("labels", {})
+        if not isinstance(labels, dict) or not all(isinstance(value, str) for value in labels.values()):
+            raise BadSubscription("labels must be an object of texts", f"{field}.labels")
+        if len(labels) > MAX_PATTERNS:
+            raise BadSubscription(f"at most {MAX_PATTERNS} labels", f"{field}.labels")
+        return cls(**_lists(rest, field, {"names": _pattern}), labels=tuple(sorted(labels.items())))
+
+    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+        kept = {name: metric for name, metric in data.items() if self._wants(name, metric)}
+        if len(kept) == len(data):
+            return data
+        return kept or None
+
+    def _wants(self, name: str, metric: dict[str, Any] | None) -> bool:
+        if not _matches(name, self.names):
+            return False
+        return metric is None or all(metric["labels"].get(key) == value for key, value in self.labels)
+
+
+def parse_min_interval(value: object, field: str) -> float:
+    """Seconds, more than 0 and at most a day. Raises `BadSubscription`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not 0 < value <= MAX_MIN_INTERVAL
+    ):
+        raise BadSubscription("min_interval must be seconds, more than 0 and at most 86400", field)
+    return float(value)
+
+
+def _matches(text: str, patterns: tuple[str, ...]) -> bool:
+    return not patterns or any(fnmatchcase(text, pattern) for pattern in patterns)
+
+
+def _lists(
+    said: dict[str, Any], field: str, readers: dict[str, Callable[[object], str | None]]
+) -> dict[str, tuple[str, ...]]:
+    """Lists of texts by key; each reader returns what is wrong with one text, or None."""
+    lists = {}
+    for key, values in said.items():
+        if key not in readers:
+            known = ", ".join(readers)
+            raise BadSubscription(f"unknown key {key[:64]!r}; known are {known}", f"{field}.{key[:64]}")
+        if not isinstance(values, list) or not 0 < len(values) <= MAX_PATTERNS:
+            raise BadSubscription(f"{key} must be a list of 1 to {MAX_PATTERNS} texts", f"{field}.{key}")
+        for number, value in enumerate(values):
+            wrong = readers[key](value)
+            if wrong is not None:
+                raise BadSubscription(wrong, f"{field}.{key}[{number}]")
+        lists[key] = tuple(values)
+    return lists
+
+
+def _pattern(value: object) -> str | None:
+    if isinstance(value, str) and 0 < len(value) <= MAX_PATTERN_LENGTH:
+        return None
+    return f"a pattern must be text of 1 to {MAX_PATTERN_LENGTH} characters"
+
+
+def _one_of(known: tuple[str, ...]) -> Callable[[object], str | None]:
+    return lambda value: None if value in known else f"must be one of {', '.join(known)}"

@@ -1,0 +1,157 @@
+"""The order of events: who gets which number, and what can still be told of them.
+
+The epoch says which numbering a seq belongs to; within an epoch, seq counts from 1 without a hole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from .message import OutgoingMessage
+from .subscription import Subscription
+
+EPOCH_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
+"""What an epoch may look like on the wire; opaque to clients."""
+
+MAX_SEQ = 2**53 - 1
+"""The largest whole number that every JSON reader keeps exactly."""
+
+MAX_REPLAY_EVENTS = 1000
+MAX_REPLAY_BYTES = 1024 * 1024
+
+Refusal = Literal["epoch_changed", "too_old", "too_many", "ahead"]
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """Where a client stopped: the last number it has of an epoch. `after` None: it only wants to know where
+    things stand."""
+
+    epoch: str = ""
+    after: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """What a client missed, cut for its subscription; or why that cannot be told."""
+
+    events: tuple[OutgoingMessage, ...] = ()
+    refusal: Refusal | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryPage:
+    """Some of what is kept, oldest first; `more`: further events of what was asked for are kept beyond."""
+
+    events: tuple[OutgoingMessage, ...]
+    more: bool
+
+
+class History:
+    """The newest events of one epoch: at most `max_events`, none older than `max_age` seconds."""
+
+    def __init__(
+        self,
+        epoch: str,
+        max_events: int,
+        max_age: float,
+        *,
+        seq: int = 0,
+        kept: Iterable[OutgoingMessage] = (),
+    ) -> None:
+        if not EPOCH_PATTERN.fullmatch(epoch):
+            raise ValueError(f"not an epoch: {epoch!r}")
+        self.epoch = epoch
+        self.seq = seq
+        """The newest number that has been told; 0 before the first event."""
+        self._max_age = max_age
+        self._events: deque[OutgoingMessage] = deque(kept, maxlen=max_events)
+        if self._events and self._events[-1].seq != seq:
+            raise ValueError("the kept events do not end with the newest number")
+
+    @property
+    def oldest_seq(self) -> int:
+        """The oldest number that is kept; with none, the number that the next event will get."""
+        return self.seq - len(self._events) + 1
+
+    def oldest_after(self, coming: int) -> int:
+        """The oldest number that will be kept once `coming` more events are."""
+        assert self._events.maxlen is not None
+        return max(self.oldest_seq, self.seq + coming - self._events.maxlen + 1)
+
+    def keep(self, event: OutgoingMessage, now: float) -> None:
+        """`event` bears the next number and is about to be told. `now` is Unix seconds."""
+        if event.seq != self.seq + 1:
+            raise ValueError(f"event {event.seq} does not follow {self.seq}")
+        self.seq += 1
+        self._events.append(event)
+        self.expire(now)
+
+    def expire(self, now: float) -> None:
+        """Forget what is older than `max_age`."""
+        while self._events and self._events[0].at < now - self._max_age:
+            self._events.popleft()
+
+    def restart(self, epoch: str) -> None:
+        """Begin a new numbering with nothing in it."""
+        self.epoch = epoch
+        self.seq = 0
+        self._events.clear()
+
+    def kept(self) -> tuple[OutgoingMessage, ...]:
+        """Everything that is kept, oldest first."""
+        return tuple(self._events)
+
+    def refusal(self, epoch: str, after: int) -> Refusal | None:
+        """Why the events after `after` cannot all be told; None: they can."""
+        if epoch != self.epoch:
+            return "epoch_changed"
+        if after > self.seq:
+            return "ahead"
+        if after < self.oldest_seq - 1:
+            return "too_old"
+        return None
+
+    def after(self, after: int) -> Iterator[OutgoingMessage]:
+        """The kept events beyond `after`, oldest first."""
+        # Counted from the end, where those who come back have stopped: a deque is quick at its ends.
+        for back in range(min(self.seq - after, len(self._events)), 0, -1):
+            yield self._events[-back]
+
+    def page(self, after: int, limit: int, subscription: Subscription) -> HistoryPage:
+        """At most `limit` events beyond `after` that `subscription` lets through, and at least one if there is
+        one: a page also ends where it would grow beyond 1 MiB."""
+        events: list[OutgoingMessage] = []
+        size = 0
+        for event in self.after(after):
+            mine = event.cut_for(subscription)
+            if mine is None:
+                continue
+            size += len(mine.payload)
+            if len(events) == limit or (events and size > MAX_REPLAY_BYTES):
+                return HistoryPage(tuple(events), more=True)
+            events.append(mine)
+        return HistoryPage(tuple(events), more=False)
+
+    def since(self, cursor: Cursor, subscription: Subscription) -> Replay:
+        """All events beyond `cursor` that `subscription` lets through, or why not."""
+        if cursor.after is None:
+            return Replay()
+        refusal = self.refusal(cursor.epoch, cursor.after)
+        if refusal is not None:
+            return Replay(refusal=refusal)
+        events: list[OutgoingMessage] = []
+        size = 0
+        for event in self.after(cursor.after):
+            mine = event.cut_for(subscription)
+            if mine is None:
+                continue
+            events.append(mine)
+            size += len(mine.payload)
+            if len(events) > MAX_REPLAY_EVENTS or size > MAX_REPLAY_BYTES:
+                return Replay(refusal="too_many")
+        return Replay(tuple(events))

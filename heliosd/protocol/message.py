@@ -1,0 +1,157 @@
+"""One message on its way to many clients: its bytes, and what is derived from them once for all.
+
+A message is made in `messages.py` or read back from the event log; here is what can be done with one without
+knowing what it says: framed, compressed, cut down to a subscription, merged with a newer one.
+"""
+
+from __future__ import annotations
+
+from enum import Enum, auto
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from heliosd.websocket.deflate import MIN_COMPRESSED, deflate
+from heliosd.websocket.frames import TEXT, frame, text_frame
+
+from .subscription import NOTHING, Subscription, Topic
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Kind(Enum):
+    """How a message may be treated on its way to a slow client."""
+
+    EVENT = auto()
+    """Happened once; queued in order, never merged."""
+    VALUE = auto()
+    """How something stands; a newer one of its type replaces it."""
+    SNAPSHOT = auto()
+    """Replaces all that the client knew; queued like an event."""
+    CONTROL = auto()
+    """Belongs to one client's conversation."""
+
+
+class OutgoingMessage:
+    """One message. Immutable, and shared by all clients that get it: what is derived from it is made once."""
+
+    __slots__ = ("_data", "_deflated", "_frame", "at", "kind", "payload", "seq", "topic", "type")
+
+    def __init__(
+        self,
+        type: str,  # noqa: A002 (the wire's word)
+        kind: Kind,
+        topic: Topic,
+        payload: bytes,
+        seq: int | None = None,
+        at: float = 0.0,
+    ) -> None:
+        self.type = type
+        self.kind = kind
+        self.topic = topic
+        """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
+        self.payload = payload
+        self.seq = seq
+        """An event's number; None on everything else."""
+        self.at = at
+        """Unix seconds at which an event was numbered."""
+        self._frame: bytes | None = None
+        self._deflated: bytes | None = None
+        self._data: dict[str, Any] | None = None
+
+    @classmethod
+    def of_frame(cls, name: str, frame: bytes) -> OutgoingMessage:
+        """A protocol frame (ping, pong, close) that goes the way of the messages, so that no two ever mix."""
+        message = cls(name, Kind.CONTROL, NOTHING, b"")
+        message._frame = frame
+        return message
+
+    @property
+    def frame(self) -> bytes:
+        """The message as a WebSocket frame."""
+        if self._frame is None:
+            self._frame = text_frame(self.payload)
+        return self._frame
+
+    @property
+    def deflated(self) -> bytes:
+        """The frame for clients that took compression; short messages stay plain."""
+        if self._deflated is None:
+            plain = len(self.payload) < MIN_COMPRESSED or self.kind is Kind.CONTROL
+            self._deflated = self.frame if plain else frame(TEXT, deflate(self.payload), compressed=True)
+        return self._deflated
+
+    @property
+    def data(self) -> dict[str, Any]:
+        """`data` as it stands on the wire. Not to be changed."""
+        if self._data is None:
+            self._data = msgspec.json.decode(self.payload, type=_Data).data
+        return self._data
+
+    def with_data(self, data: dict[str, Any]) -> OutgoingMessage:
+        """The same message saying less, or more."""
+        envelope = msgspec.json.decode(self.payload)
+        envelope["data"] = data
+        return OutgoingMessage(self.type, self.kind, self.topic, _encode(envelope), self.seq, self.at)
+
+    def cut_for(self, subscription: Subscription) -> OutgoingMessage | None:
+        """What of this message a subscription lets through; None: nothing. Live and replayed alike."""
+        if not subscription.wants(self.topic):
+            return None
+        narrowing = subscription.narrowing(self.topic)
+        if narrowing is None:
+            return self
+        data = narrowing.cut(self.data)
+        if data is self.data:
+            return self
+        return None if data is None else self.with_data(data)
+
+
+@lru_cache(maxsize=16)
+def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
+    """Two values of custom metrics as one: of each metric the newer value.
+
+    Remembered for the last few pairs, since clients that are behind are behind the same messages.
+    """
+    return newer.with_data({**older.data, **newer.data})
+
+
+@lru_cache(maxsize=16)
+def without_metrics(values: OutgoingMessage, names: frozenset[str]) -> OutgoingMessage | None:
+    """Values of custom metrics without some of them; None if none is left."""
+    kept = {name: view for name, view in values.data.items() if name not in names}
+    return values.with_data(kept) if kept else None
+
+
+def defined_metrics(event: OutgoingMessage) -> frozenset[str]:
+    """The names of the metrics that a `custom_metrics` event registers or deletes."""
+    if event.type != "custom_metrics" or event.kind is not Kind.EVENT:
+        return frozenset()
+    return frozenset(event.data)
+
+
+def deleted_metrics(event: OutgoingMessage) -> frozenset[str]:
+    """The names of the metrics that a `custom_metrics` event deletes."""
+    if event.type != "custom_metrics" or event.kind is not Kind.EVENT:
+        return frozenset()
+    return frozenset(name for name, view in event.data.items() if view is None)
+
+
+def replayed(*, seq: int, at: float, name: str, payload: bytes) -> OutgoingMessage:
+    """An event as it was stored: the same bytes that were sent when it happened."""
+    return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, seq, at)
+
+
+EVENT_TOPICS = {
+    "state_change": Topic.STATE_CHANGES,
+    "peer_change": Topic.PEER_CHANGES,
+    "snapshot": Topic.SNAPSHOT,
+    "custom_metrics": Topic.CUSTOM_METRICS,
+}
+"""Each type of event, and what a client must be subscribed to."""
+
+
+class _Data(Struct, frozen=True):
+    data: dict[str, Any] = {}

@@ -1,0 +1,255 @@
+"""The wire, outwards: what happened or how things stand -> JSON bytes, encoded once for every client.
+
+Only this module and `commands.py` (the wire, inwards) know the format: text frames of one JSON object each,
+`{"type","timestamp","seq"?,"id"?,"data"?}`. Keys and types are only ever added, because clients ignore what
+they do not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import assert_never
+
+import msgspec
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.clock import duration_text, rfc3339
+from heliosd.cluster.custom_metrics import MetricView
+from heliosd.cluster.latency import ClusterHealth, LatencyReport
+from heliosd.cluster.uptime import UptimeReport
+from heliosd.protocol.views.status import ClusterStatus, PeerView
+from heliosd.raft.roles import Role
+
+from .events import Event, MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
+from .message import EVENT_TOPICS, Kind, OutgoingMessage
+from .subscription import NOTHING, Subscription, Topic
+
+ClientId = str | int
+
+
+class _MessageEnvelope(Struct, frozen=True, omit_defaults=True):
+    type: str
+    timestamp: str
+    seq: int | UnsetType = UNSET
+    provisional: bool | UnsetType = UNSET
+    id: ClientId | UnsetType = UNSET
+    data: object = UNSET
+
+
+class _Status(Struct, frozen=True, kw_only=True):
+    node_id: str
+    state: Role
+    term: int
+    commit_index: int
+    last_applied: int
+    leader: str
+    peers: list[str]
+    snapshot_last: int
+    uptime: str
+    clients: int
+    peer_details: tuple[PeerView, ...]
+    cluster_health: ClusterHealth
+    custom_metrics: Mapping[str, MetricView] | UnsetType = UNSET
+    as_of_seq: int | UnsetType = UNSET
+    observed_by: str
+    observed_at: str
+    stale: bool
+
+
+class Welcome(Struct, frozen=True, kw_only=True):
+    """What a client that asked to resume is told first."""
+
+    client_id: str
+    epoch: str
+    seq: int
+    """The newest event's number; what the client gets live is beyond it."""
+    oldest_seq: int
+    """The oldest number that could still be replayed."""
+    recovered: bool
+    reason: str | None
+    """Why not: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
+    replayed: int
+    expires_at: str
+    """When the token ends, RFC 3339."""
+
+
+class _Error(Struct, frozen=True):
+    error: str
+    code: str
+    field: str | UnsetType = UNSET
+
+
+_encode = msgspec.json.Encoder().encode
+
+
+def of_event(stamped: Stamped) -> OutgoingMessage:
+    """An event as everybody gets it, live and in a replay."""
+    name, data = _said(stamped.event)
+    payload = _encode(_MessageEnvelope(name, rfc3339(stamped.at), stamped.seq, data=data))
+    return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
+
+
+def of_provisional(event: Event, at: float) -> OutgoingMessage:
+    """An event that is not in the cluster's log yet, so that it has no number."""
+    name, data = _said(event)
+    payload = _encode(_MessageEnvelope(name, rfc3339(at), provisional=True, data=data))
+    return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload)
+
+
+def _said(event: Event) -> tuple[str, object]:
+    """An event's type and data on the wire."""
+    match event:
+        case StateChanged():
+            return "state_change", {
+                "old_state": event.old_state,
+                "new_state": event.new_state,
+                "term": event.term,
+                "leader": event.leader,
+                "member": event.member,
+            }
+        case PeerChanged():
+            return "peer_change", {
+                "event_type": event.event_type,
+                "peer_id": event.peer_id,
+                "peer_address": event.peer_address,
+            }
+        case SnapshotTaken():
+            entry = msgspec.to_builtins(event.snapshot)
+            return "snapshot", {**entry, "size_bytes": entry["size"]}
+        case MetricsDefined():
+            return "custom_metrics", event.metrics
+        case _:
+            assert_never(event)
+
+
+def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> OutgoingMessage:
+    """Metrics whose values changed, and only those."""
+    return _value("custom_metrics", Topic.CUSTOM_METRICS, metrics, at)
+
+
+def of_latency(report: LatencyReport, at: float) -> OutgoingMessage:
+    return _value("latency", Topic.LATENCY, report, at)
+
+
+def of_uptime(report: UptimeReport, at: float) -> OutgoingMessage:
+    """All of GET …/uptime, behind Helios' own names `current_uptime`, `total_uptime`, `total_sessions`."""
+    data = {
+        "current_uptime": report.current_session.uptime_formatted,
+        "total_uptime": duration_text(report.historical.total_uptime_seconds),
+        "total_sessions": report.historical.total_sessions,
+        **msgspec.to_builtins(report),
+    }
+    return _value("uptime", Topic.UPTIME, data, at)
+
+
+def of_status_update(
+    status: ClusterStatus, *, snapshot_last: int, uptime: str, clients: int, at: float
+) -> OutgoingMessage:
+    """How the cluster stands, without the custom metrics."""
+    data = _status(status, snapshot_last, uptime, clients)
+    return _value("status_update", Topic.STATUS, data, at)
+
+
+def of_status(
+    status: ClusterStatus,
+    metrics: Mapping[str, MetricView],
+    *,
+    as_of_seq: int,
+    snapshot_last: int,
+    uptime: str,
+    clients: int,
+    at: float,
+    client_id: ClientId | UnsetType = UNSET,
+) -> OutgoingMessage:
+    """Everything a client needs to start from: the effects of every event up to `as_of_seq` are in it."""
+    data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
+    payload = _encode(_MessageEnvelope("status", rfc3339(at), id=client_id, data=data))
+    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+
+
+def of_pong(at: float, data: object = UNSET, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
+    """The answer to `{"type":"ping"}`, with the ping's data."""
+    return _control("pong", at, data, client_id)
+
+
+def of_subscription(
+    subscription: Subscription, at: float, client_id: ClientId | UnsetType = UNSET
+) -> OutgoingMessage:
+    """The answer to subscribe and unsubscribe: what is in force now."""
+    return _control("subscribed", at, {"active": subscription.active()}, client_id)
+
+
+def of_error(
+    error: str,
+    code: str,
+    at: float,
+    *,
+    field: str | None = None,
+    client_id: ClientId | UnsetType = UNSET,
+) -> OutgoingMessage:
+    """A client's message could not be served; `code` is for programs, `error` for people."""
+    data = _Error(error, code, UNSET if field is None else field)
+    return _control("error", at, data, client_id)
+
+
+def of_welcome(welcome: Welcome, at: float) -> OutgoingMessage:
+    """The first message of a connection that asked to resume, and what everybody hears when the epoch changes."""
+    return _control("welcome", at, welcome, UNSET)
+
+
+def of_gap(
+    from_seq: int, to_seq: int, dropped: int, at: float, reason: str = "slow_consumer"
+) -> OutgoingMessage:
+    """Events will not be told to a client: all numbers from `from_seq` to `to_seq`; `status` follows."""
+    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": reason}
+    return _control("gap", at, data, UNSET)
+
+
+def of_token_expiring(expires_at: float, at: float) -> OutgoingMessage:
+    return _control("token_expiring", at, {"expires_at": rfc3339(expires_at)}, UNSET)
+
+
+def of_authenticated(
+    expires_at: float, at: float, client_id: ClientId | UnsetType = UNSET
+) -> OutgoingMessage:
+    """The answer to `auth`: the connection lives until then."""
+    return _control("authenticated", at, {"expires_at": rfc3339(expires_at)}, client_id)
+
+
+def _value(name: str, topic: Topic, data: object, at: float) -> OutgoingMessage:
+    payload = _encode(_MessageEnvelope(name, rfc3339(at), data=data))
+    return OutgoingMessage(name, Kind.VALUE, topic, payload)
+
+
+def _control(name: str, at: float, data: object, client_id: ClientId | UnsetType) -> OutgoingMessage:
+    payload = _encode(_MessageEnvelope(name, rfc3339(at), id=client_id, data=data))
+    return OutgoingMessage(name, Kind.CONTROL, NOTHING, payload)
+
+
+def _status(
+    status: ClusterStatus,
+    snapshot_last: int,
+    uptime: str,
+    clients: int,
+    metrics: Mapping[str, MetricView] | UnsetType = UNSET,
+    as_of_seq: int | UnsetType = UNSET,
+) -> _Status:
+    return _Status(
+        node_id=status.node.id,
+        state=status.node.state,
+        term=status.node.term,
+        commit_index=status.indices.commit_index,
+        last_applied=status.indices.applied_index,
+        leader=status.leader.id,
+        peers=[peer.id for peer in status.peers],
+        snapshot_last=snapshot_last,
+        uptime=uptime,
+        clients=clients,
+        peer_details=status.peers,
+        cluster_health=status.cluster_health,
+        custom_metrics=metrics,
+        as_of_seq=as_of_seq,
+        observed_by=status.observed_by,
+        observed_at=rfc3339(status.observed_at),
+        stale=status.stale,
+    )

@@ -1,0 +1,136 @@
+"""What a client asked for.
+
+A subscription is decided by `Subscription.cut`, and by nothing else, whether a message is live or replayed.
+Subscriptions are immutable and equal by what they say, so the hub encodes once for all who asked for the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntFlag
+from typing import Any
+
+from .filters import (
+    BadSubscription,
+    ContentFilter,
+    LatencyFilter,
+    MetricsFilter,
+    PeerFilter,
+    StateFilter,
+    parse_min_interval,
+)
+
+
+class Topic(IntFlag):
+    """The seven things that a client can switch on and off."""
+
+    STATUS = 1
+    LATENCY = 2
+    UPTIME = 4
+    SNAPSHOT = 8
+    CUSTOM_METRICS = 16
+    STATE_CHANGES = 32
+    PEER_CHANGES = 64
+
+
+EVERYTHING = Topic(127)
+NOTHING = Topic(0)
+
+KEYS: dict[str, Topic] = {topic.name.lower(): topic for topic in Topic if topic.name is not None}
+"""Key on the wire -> topic, in the order in which `subscribed` lists them."""
+
+VALUES = Topic.STATUS | Topic.LATENCY | Topic.UPTIME | Topic.CUSTOM_METRICS
+"""Topics with values, which may be told at a `min_interval`."""
+
+_NARROWINGS: dict[Topic, type[ContentFilter]] = {
+    Topic.LATENCY: LatencyFilter,
+    Topic.CUSTOM_METRICS: MetricsFilter,
+    Topic.STATE_CHANGES: StateFilter,
+    Topic.PEER_CHANGES: PeerFilter,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """Which topics a client gets, how each is narrowed, and how often its values may come."""
+
+    topics: Topic = EVERYTHING
+    narrowings: tuple[tuple[Topic, ContentFilter], ...] = ()
+    min_intervals: tuple[tuple[Topic, float], ...] = ()
+    _said: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    """The objects as the client wrote them, for the `subscribed` answer."""
+
+    def wants(self, topic: Topic) -> bool:
+        """Whether anything of this topic may be told; `NOTHING` is for everybody."""
+        return not topic or bool(self.topics & topic)
+
+    def narrowing(self, topic: Topic) -> ContentFilter | None:
+        """How the topic is narrowed; None: not at all."""
+        return next((narrowing for narrowed, narrowing in self.narrowings if narrowed is topic), None)
+
+    def min_interval(self, topic: Topic) -> float:
+        """Seconds that must lie between two values of this topic; 0: as they come."""
+        return next((seconds for slowed, seconds in self.min_intervals if slowed is topic), 0.0)
+
+    def active(self) -> dict[str, object]:
+        """The seven keys as in force, for the `subscribed` answer."""
+        return {key: self._said.get(key, bool(self.topics & topic)) for key, topic in KEYS.items()}
+
+    @classmethod
+    def parse(cls, data: object) -> Subscription:
+        """The subscription that a `subscribe` message's `data` describes: a key left out means false.
+
+        Raises `BadSubscription` for an unknown key or a value that is neither a boolean nor an object that
+        narrows this topic.
+        """
+        if not isinstance(data, dict):
+            raise BadSubscription("data must be an object with the topics to switch on", "data")
+        topics = NOTHING
+        narrowings: list[tuple[Topic, ContentFilter]] = []
+        min_intervals: list[tuple[Topic, float]] = []
+        for key, value in data.items():
+            topic = KEYS.get(key)
+            if topic is None:
+                raise BadSubscription(
+                    f"unknown topic {key[:64]!r}; known are {', '.join(KEYS)}", f"data.{key[:64]}"
+                )
+            if isinstance(value, dict):
+                rest = dict(value)
+                if topic & VALUES and "min_interval" in rest:
+                    seconds = parse_min_interval(rest.pop("min_interval"), f"data.{key}.min_interval")
+                    min_intervals.append((topic, seconds))
+                narrowing = _narrowing(topic, rest, f"data.{key}")
+                if narrowing is not None:
+                    narrowings.append((topic, narrowing))
+            elif not isinstance(value, bool):
+                raise BadSubscription(f"{key} must be true, false or an object", f"data.{key}")
+            if value is not False:
+                topics |= topic
+        said = {key: value for key, value in data.items() if isinstance(value, dict)}
+        return cls(topics, tuple(narrowings), tuple(min_intervals), said)
+
+    @classmethod
+    def of_types(cls, types: str) -> Subscription:
+        """The subscription that a query's comma list `?types=` describes. Raises `BadSubscription`."""
+        topics = NOTHING
+        for key in types.split(","):
+            topic = KEYS.get(key.strip())
+            if topic is None:
+                raise BadSubscription(f"unknown topic {key[:64]!r}; known are {', '.join(KEYS)}", "types")
+            topics |= topic
+        return cls(topics)
+
+
+def _narrowing(topic: Topic, said: dict[str, Any], field_name: str) -> ContentFilter | None:
+    kind = _NARROWINGS.get(topic)
+    if kind is None:
+        if said:
+            key = next(iter(said))
+            raise BadSubscription(f"unknown key {key[:64]!r}", f"{field_name}.{key[:64]}")
+        return None
+    return kind.parse(said, field_name) if said else None
+
+
+TO_EVERYTHING = Subscription()
+"""What a client has from the start, until it says otherwise."""

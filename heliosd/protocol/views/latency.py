@@ -1,0 +1,85 @@
+"""The JSON shapes of latency: `GET …/latency`, and `latency` and `cluster_health` of the status."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.cluster.call_stats import Stats
+
+
+class KindStats(Stats, frozen=True, kw_only=True):
+    """The outer `aggregated`: all peers and kinds together, and each kind under its name."""
+
+    append_entries: Stats
+    request_vote: Stats
+    install_snapshot: Stats
+    probe: Stats
+
+
+class PeerReport(Struct, frozen=True, kw_only=True):
+    """One peer in `GET …/latency`."""
+
+    peer_id: str
+    address: str
+    append_entries: Stats
+    request_vote: Stats
+    install_snapshot: Stats
+    probe: Stats
+    aggregated: Stats
+    last_contact: str | None
+    """RFC 3339; None before the first answer."""
+    last_contact_unix: int
+    """Unix seconds; 0 before the first answer."""
+    reachable: bool
+    consecutive_errors: int
+    connection_healthy: bool
+    peer_round_trip_ms: float | UnsetType = UNSET
+    """With etcd: the mean of what a member itself measured to this one, as of late."""
+
+
+class HealthSummary(Struct, frozen=True):
+    healthy: int
+    unhealthy: int
+    total: int
+
+
+class LatencyReport(Struct, frozen=True):
+    """`GET …/latency`."""
+
+    peers: dict[str, PeerReport]
+    aggregated: KindStats
+    health_summary: HealthSummary
+
+
+class PeerLatency(Struct, frozen=True, kw_only=True):
+    """The `latency` of a peer in `GET …/status`, over all kinds of calls."""
+
+    avg_latency_ms: float
+    min_latency_ms: float
+    max_latency_ms: float
+    p50_latency_ms: float
+    p90_latency_ms: float
+    p99_latency_ms: float
+    last_latency_ms: float
+    sample_count: int
+    error_count: int
+    error_rate: float
+    """Share of the calls since the start or the last reset that failed, 0..1."""
+    last_contact_unix: int
+    reachable: bool
+    """The last call was answered, and that within 30 s."""
+    connection_healthy: bool
+    """Fewer than 3 failed calls in a row and no silence of 30 s."""
+    consecutive_errors: int
+
+
+class ClusterHealth(Struct, frozen=True, kw_only=True):
+    """`cluster_health` of `GET …/status`, over all peers."""
+
+    healthy_peers: int
+    unhealthy_peers: int
+    total_peers: int
+    avg_cluster_latency_ms: float
+    max_cluster_latency_ms: float
+    cluster_error_rate: float
+    """As `PeerLatency.error_rate`."""

@@ -1,0 +1,120 @@
+"""The JSON shapes of uptime: `GET …/uptime`, `GET …/uptime/history` and `uptime_stats` of the status."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.raft.roles import Role
+
+EventType = Literal["start", "stop", "crash", "state_change", "leader_change", "reset"]
+
+
+class CurrentSession(Struct, frozen=True, kw_only=True):
+    start_time: str
+    uptime_seconds: float
+    uptime_formatted: str
+    current_state: Role
+    state_since: str
+
+
+class Historical(Struct, frozen=True, kw_only=True):
+    total_sessions: int
+    total_uptime_seconds: float
+    total_downtime_seconds: float
+    uptime_percentage_24h: float
+    uptime_percentage_7d: float
+    uptime_percentage_30d: float
+    uptime_percentage_all: float
+    restarts: int
+    crashes: int
+    mtbf_seconds: float
+    """Total uptime by crashes; the total uptime itself while there was none."""
+
+
+class StateTime(Struct, frozen=True, kw_only=True):
+    """Over all sessions. The ratio is led time by time in any of the three roles."""
+
+    leader_seconds: float
+    follower_seconds: float
+    candidate_seconds: float
+    leadership_ratio: float
+
+
+class Leadership(Struct, frozen=True, kw_only=True):
+    elections_participated: int
+    """Elections that this node stood in, over all sessions."""
+    terms_as_leader: int
+    current_term: int
+    """The last one that a change of state or leader told."""
+
+
+class UptimeReport(Struct, frozen=True, kw_only=True):
+    """`GET …/uptime`."""
+
+    node_id: str
+    current_session: CurrentSession
+    historical: Historical
+    state_time: StateTime
+    leadership: Leadership
+    first_seen: str
+    last_event: str
+
+
+class UptimeEvent(Struct, frozen=True, kw_only=True):
+    """An entry of the history's `recent_events`, and the stored row."""
+
+    type: EventType
+    timestamp: str
+    state: Role
+    previous_state: Role | UnsetType = UNSET
+    term: int
+    leader_id: str | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
+    uptime_at_event: float
+    """Seconds that the session had lasted."""
+
+
+class SessionView(Struct, frozen=True, kw_only=True):
+    """An entry of the history's `recent_sessions`."""
+
+    session_id: str
+    start_time: str
+    end_time: str | None
+    """None while it lasts. A crashed session ends with its last sign of life."""
+    duration_seconds: float
+    end_reason: str | None
+    states_visited: tuple[Role, ...]
+    """Each once, in the order of the first visit."""
+    terms_seen: tuple[int, ...]
+    """Ascending, the newest 100."""
+    is_current: bool
+
+
+class UptimeHistory(Struct, frozen=True, kw_only=True):
+    """`GET …/uptime/history`, newest first. The totals count trimmed entries too."""
+
+    node_id: str
+    recent_events: tuple[UptimeEvent, ...]
+    recent_sessions: tuple[SessionView, ...]
+    total_events: int
+    total_sessions: int
+
+
+class UptimeStats(Struct, frozen=True, kw_only=True):
+    """`uptime_stats` of `GET …/status`."""
+
+    current_uptime_ms: int
+    current_uptime_str: str
+    total_uptime_ms: int
+    total_uptime_str: str
+    total_sessions: int
+    uptime_percentage_24h: float
+    uptime_percentage_7d: float
+    uptime_percentage_all: float
+    total_restarts: int
+    total_crashes: int
+    leadership_ratio: float
+    total_elections: int
+    first_tracked_time: str

@@ -1,0 +1,211 @@
+"""What a leader does: replicate its log, commit, keep its office only with a majority, and hand it over."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from . import quorum
+from .log import encode_membership
+from .messages import (
+    AppendAnswer,
+    AppendEntries,
+    Entry,
+    EntryKind,
+    InstallAnswer,
+    InstallSnapshot,
+    TimeoutNow,
+)
+from .progress import Progress
+from .state import NEVER, IllegalTransition, NodeState
+
+MAX_ENTRIES = 1024
+"""In one message."""
+
+
+def lead(node: NodeState, now: int) -> None:
+    """Take office, and begin the term with an entry by which all earlier ones commit (paper 5.4.2, 8)."""
+    if node.role != "Candidate":
+        raise IllegalTransition(f"{node.id}: a {node.role} cannot become leader")
+    node.role = "Leader"
+    node.leader = node.id
+    node.granted.clear()
+    node.progress = {
+        member: Progress(next_index=node.log.last_index + 1, now=now) for member in node.others()
+    }
+    node.heartbeat_due = now + node.timing.heartbeat
+    append_own(node, now, "noop", [b""])
+
+
+def append_own(node: NodeState, now: int, kind: EntryKind, contents: Sequence[bytes]) -> None:
+    """Append entries of this term and send them out. They are written and sent in parallel (thesis 10.2.1)."""
+    first = node.log.last_index + 1
+    entries = [Entry(first + place, node.term, kind, data) for place, data in enumerate(contents)]
+    node.append(entries)
+    if kind == "membership":
+        _follow_membership(node, now)
+    for member in node.progress:
+        send_news(node, now, member)
+
+
+def change_membership(node: NodeState, now: int, membership: dict[str, str]) -> None:
+    append_own(node, now, "membership", [encode_membership(membership)])
+
+
+def _follow_membership(node: NodeState, now: int) -> None:
+    members = node.others()
+    for gone in node.progress.keys() - set(members):
+        del node.progress[gone]
+    for member in members:
+        if member not in node.progress:
+            node.progress[member] = Progress(next_index=node.log.last_index, now=now)
+
+
+# Sending
+
+
+def send_news(node: NodeState, now: int, member: str) -> None:
+    """Send the follower all that it lacks and may be sent now."""
+    progress = node.progress[member]
+    while progress.mode != "snapshot" and progress.next <= node.log.last_index:
+        if progress.mode == "probe" and progress.waiting:
+            return
+        if progress.next < node.log.first_index:
+            _send_snapshot(node, now, member, progress)
+        else:
+            _send_append(node, now, member, progress)
+
+
+def send_heartbeat(node: NodeState, now: int, member: str) -> None:
+    """A sign of life, with what the follower lacks; what was lost on the way is found by it and sent again."""
+    progress = node.progress[member]
+    if progress.mode == "snapshot":
+        if now >= progress.snapshot_sent_at + node.timing.election:
+            _send_snapshot(node, now, member, progress)
+        else:  # the beginning of the log fits every log
+            node.send(member, AppendEntries(node.term, 0, 0, (), 0, now))
+    elif progress.next < node.log.first_index:
+        _send_snapshot(node, now, member, progress)
+    else:
+        _send_append(node, now, member, progress)
+
+
+def _send_append(node: NodeState, now: int, member: str, progress: Progress) -> None:
+    before = progress.next - 1
+    entries = node.log.slice(progress.next, before + MAX_ENTRIES)
+    node.send(member, AppendEntries(node.term, before, node.log.term(before), entries, node.commit, now))
+    if progress.mode == "probe":
+        progress.waiting = True
+    else:
+        progress.next += len(entries)
+
+
+def _send_snapshot(node: NodeState, now: int, member: str, progress: Progress) -> None:
+    node.send(member, InstallSnapshot(node.term, node.log.snapshot, now))
+    progress.snapshot_sent(node.log.snapshot.index, now)
+
+
+# Answers
+
+
+def on_append_answer(node: NodeState, now: int, member: str, answer: AppendAnswer) -> None:
+    progress = _heard(node, now, member, answer.term, answer.sent)
+    if progress is None:
+        return
+    if answer.accepted:
+        if progress.matched(answer.match_index):
+            advance_commit(node, now)
+        if member in node.progress:
+            send_news(node, now, member)
+            hand_over(node)
+    elif progress.mode != "snapshot" and answer.prev_index > progress.match:
+        if progress.mode == "probe" and answer.prev_index != progress.next - 1:
+            return  # answers an older question
+        progress.search_from(_next_guess(node, answer))
+        send_news(node, now, member)
+
+
+def on_install_answer(node: NodeState, now: int, member: str, answer: InstallAnswer) -> None:
+    progress = _heard(node, now, member, answer.term, answer.sent)
+    if progress is not None and answer.match_index > 0:
+        if progress.matched(answer.match_index):
+            advance_commit(node, now)
+        if member in node.progress:
+            send_news(node, now, member)
+            hand_over(node)
+
+
+def _heard(node: NodeState, now: int, member: str, term: int, sent: int) -> Progress | None:
+    """Take note that a follower answered; None if the answer is not for the leader of this term."""
+    if term > node.term:
+        node.follow(now, term, "")
+    if node.role != "Leader" or term != node.term:
+        return None
+    progress = node.progress.get(member)
+    if progress is not None:
+        progress.heard_at = max(progress.heard_at, sent)
+    return progress
+
+
+def _next_guess(node: NodeState, answer: AppendAnswer) -> int:
+    """Skip a term at a time (paper 5.3, the end): the last own entry of the conflicting term may yet fit."""
+    if answer.conflict_term:
+        last = node.log.last_of_term(answer.conflict_term, at_most=answer.prev_index)
+        if last:
+            return last + 1
+    return answer.conflict_index
+
+
+# Committing
+
+
+def advance_commit(node: NodeState, now: int) -> None:
+    """Commit what is on the disks of a majority, counting only an entry of the own term (paper 5.4.2)."""
+    reached = quorum.reached_by_majority(_match_index(node, member) for member in node.membership)
+    if reached > node.commit and counts_for_commit(node, reached):
+        node.commit_to(reached)
+        for member in node.progress:  # followers apply it now, not at the next heartbeat
+            send_heartbeat(node, now, member)
+        if not node.is_voter and node.log.membership_index <= node.commit:
+            node.follow(now, node.term, "")  # removed, and that is committed (thesis 4.2.2)
+
+
+def counts_for_commit(node: NodeState, index: int) -> bool:
+    return node.log.term(index) == node.term
+
+
+def _match_index(node: NodeState, member: str) -> int:
+    """How far a member's disk holds this log; the leader's own counts no sooner than the others'."""
+    return node.durable_index if member == node.id else node.progress[member].match
+
+
+# Office
+
+
+def contact_due(node: NodeState) -> int | None:
+    """When the leader must step down unless a majority answers before (thesis 6.2); None: it needs no other."""
+    if all(member == node.id for member in node.membership):
+        return None
+    times = [NEVER if member == node.id else node.progress[member].heard_at for member in node.membership]
+    return quorum.reached_by_majority(times) + node.timing.election
+
+
+def on_tick(node: NodeState, now: int) -> None:
+    """What is due at the head of a cluster."""
+    due = contact_due(node)
+    if due is not None and due <= now:
+        node.follow(now, node.term, "")
+        return
+    if node.transfer_target and node.transfer_due <= now:
+        node.transfer_target = ""
+    if node.heartbeat_due <= now:
+        node.heartbeat_due = now + node.timing.heartbeat
+        for member in node.progress:
+            send_heartbeat(node, now, member)
+        hand_over(node)
+
+
+def hand_over(node: NodeState) -> None:
+    """Tell the target of a transfer to campaign, once its log is complete (thesis 3.10)."""
+    target = node.transfer_target
+    if target in node.progress and node.progress[target].match == node.log.last_index:
+        node.send(target, TimeoutNow(node.term))

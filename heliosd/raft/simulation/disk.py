@@ -1,0 +1,50 @@
+"""What one member has on disk, kept beside the real one: a member that crashed starts again from here."""
+
+from __future__ import annotations
+
+from typing import assert_never
+
+from heliosd.raft.messages import Entry, Snapshot
+from heliosd.raft.state import RaftChange
+from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
+
+
+class Disk:
+    """The durable state of a member, moved on by the changes that were written."""
+
+    __slots__ = ("_log", "_snapshot", "_term", "_vote")
+
+    def __init__(self, state: MemberState) -> None:
+        self._term = state.term
+        self._vote = state.vote
+        self._snapshot: Snapshot = state.snapshot
+        self._log: list[Entry] = list(state.log)
+
+    def write(self, change: RaftChange) -> None:
+        match change:
+            case HardState(term=term, vote=vote):
+                self._term, self._vote = term, vote
+            case LogSuffix(entries=entries):
+                del self._log[entries[0].index - self._snapshot.index - 1 :]
+                self._log.extend(entries)
+            case SnapshotSaved(snapshot=snapshot, keeps_log=keeps_log):
+                covered = snapshot.index - self._snapshot.index
+                self._log = self._log[covered:] if keeps_log else []
+                self._snapshot = snapshot
+            case _:
+                assert_never(change)
+
+    @property
+    def last_index(self) -> int:
+        return self._snapshot.index + len(self._log)
+
+    def holds(self, index: int, term: int) -> bool:
+        """Whether the entry of this index and term is here, or the snapshot that ends with it."""
+        place = index - self._snapshot.index
+        if place == 0:
+            return self._snapshot.term == term
+        return 0 < place <= len(self._log) and self._log[place - 1].term == term
+
+    def read(self) -> MemberState:
+        """What a start finds."""
+        return MemberState(term=self._term, vote=self._vote, snapshot=self._snapshot, log=tuple(self._log))

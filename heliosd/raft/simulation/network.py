@@ -1,0 +1,102 @@
+"""A network that is not there: it delays, loses, repeats, reorders and cuts, all in ticks and by one `Random`."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Set
+from dataclasses import dataclass
+from heapq import heapify, heappop, heappush
+from random import Random
+from typing import Generic, NamedTuple, TypeVar
+
+Content = TypeVar("Content")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkConditions:
+    """How the network treats what is sent from now on."""
+
+    latency: float
+    """Mean delay of one way, in ticks: half of it always, the rest by an exponential distribution."""
+    loss: float = 0.0
+    """Share of messages lost."""
+    repeats: float = 0.0
+    """Share of messages delivered twice."""
+    ordered: bool = True
+    """Between two members messages keep their order, as on a TCP connection."""
+
+
+class Packet(NamedTuple, Generic[Content]):
+    """One message under way."""
+
+    due: int
+    number: int
+    """Counts what was sent: equal dues are delivered in the order of sending."""
+    sender: str
+    recipient: str
+    content: Content
+
+
+class SimulatedNetwork(Generic[Content]):
+    """Messages under way between members, by the tick at which they arrive."""
+
+    def __init__(self, weather: NetworkConditions, chance: Random) -> None:
+        self.weather = weather
+        self._chance = chance
+        self._heap: list[Packet[Content]] = []
+        self._last_due: dict[tuple[str, str], int] = {}
+        self._group: dict[str, int] = {}
+        self.sent = 0
+        """How many parcels were ever put under way."""
+
+    def send(self, now: int, sender: str, recipient: str, content: Content) -> None:
+        weather, chance = self.weather, self._chance
+        if weather.loss and chance.random() < weather.loss:
+            return
+        self._put(now, sender, recipient, content)
+        if weather.repeats and chance.random() < weather.repeats:
+            self._put(now, sender, recipient, content)
+
+    def _put(self, now: int, sender: str, recipient: str, content: Content) -> None:
+        due = now + round(self.weather.latency * (0.5 + self._chance.expovariate(2.0)))
+        if self.weather.ordered:
+            due = max(due, self._last_due.get((sender, recipient), 0))
+            self._last_due[sender, recipient] = due
+        heappush(self._heap, Packet(due, self.sent, sender, recipient, content))
+        self.sent += 1
+
+    def next_due(self) -> int | None:
+        """When the next message arrives."""
+        return self._heap[0].due if self._heap else None
+
+    def pop(self) -> Packet[Content] | None:
+        """Take the next message; None where a partition swallowed it."""
+        parcel = heappop(self._heap)
+        return parcel if self.connected(parcel.sender, parcel.recipient) else None
+
+    def partition(self, groups: Iterable[Collection[str]]) -> None:
+        """From now on only members of one group reach each other; those in none are a group together.
+
+        What is under way across a cut is lost, unless the cut heals before it arrives. No groups: all is healed.
+        """
+        self._group = {member: number for number, group in enumerate(groups, 1) for member in group}
+
+    def connected(self, one: str, other: str) -> bool:
+        return self._group.get(one, 0) == self._group.get(other, 0)
+
+    def forget(self, member: str) -> None:
+        """A member is gone: nothing to it or from it arrives any more."""
+        self._keep([parcel for parcel in self._heap if member not in {parcel.sender, parcel.recipient}])
+        for link in [link for link in self._last_due if member in link]:
+            del self._last_due[link]
+
+    def take_back(self, senders: Set[str], since: int) -> list[Packet[Content]]:
+        """Remove and return what these members sent from parcel number `since` on: it never left them."""
+        back = [parcel for parcel in self._heap if parcel.number >= since and parcel.sender in senders]
+        if back:
+            gone = {parcel.number for parcel in back}
+            self._keep([parcel for parcel in self._heap if parcel.number not in gone])
+        return back
+
+    def _keep(self, parcels: list[Packet[Content]]) -> None:
+        self._heap = parcels
+        heapify(self._heap)

@@ -1,0 +1,111 @@
+"""What a simulated cluster tells its driver, in the order in which it happened."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from heliosd.raft.messages import Entry, Snapshot
+from heliosd.raft.state import SoftState
+
+from .proposals import ProposalResult
+
+CallKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
+
+
+@dataclass(frozen=True, slots=True)
+class SoftStateChanged:
+    """A member's role, term or known leader changed."""
+
+    member: str
+    old: SoftState
+    new: SoftState
+
+
+@dataclass(frozen=True, slots=True)
+class EntryApplied:
+    """A member applied a committed entry; `result` is what its state machine returned (None: not a command)."""
+
+    member: str
+    entry: Entry
+    result: object
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """A member's state machine was replaced by a snapshot that its leader `sender` sent."""
+
+    member: str
+    sender: str
+    snapshot: Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """A call of the root member was answered after `ticks`."""
+
+    peer: str
+    kind: CallKind
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unanswered:
+    """A call of the root member was not answered in time."""
+
+    peer: str
+    kind: CallKind
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The answer to a member's request under this serial."""
+
+    member: str
+    serial: int
+    verdict: ProposalResult
+
+
+@dataclass(frozen=True, slots=True)
+class Restarted:
+    """A member began anew from its disk, with its state machine as of `applied`."""
+
+    member: str
+    applied: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unwritten:
+    """A member's writes were refused: what it, standing as `was`, had appended after `last_index` never was."""
+
+    member: str
+    was: SoftState
+    last_index: int
+
+
+@dataclass(frozen=True, slots=True)
+class Crashed:
+    """A member stopped; what it had not written is lost."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """A member that nobody counts any more was stopped and its disk wiped."""
+
+    member: str
+
+
+Observation = (
+    SoftStateChanged
+    | EntryApplied
+    | Installed
+    | RoundTrip
+    | Unanswered
+    | Answered
+    | Restarted
+    | Unwritten
+    | Crashed
+    | Forgotten
+)

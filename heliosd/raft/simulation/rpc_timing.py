@@ -1,0 +1,82 @@
+"""How long the calls of one member take: every request is matched with its answer by the tick that both carry."""
+
+from __future__ import annotations
+
+from collections import deque
+
+from heliosd.raft.messages import (
+    AppendAnswer,
+    AppendEntries,
+    InstallAnswer,
+    InstallSnapshot,
+    PreVote,
+    PreVoteAnswer,
+    Probe,
+    ProbeAnswer,
+    RequestVote,
+    VoteAnswer,
+)
+
+from .observations import CallKind, RoundTrip, Unanswered
+
+REQUESTS: dict[type, CallKind] = {
+    AppendEntries: "append_entries",
+    PreVote: "request_vote",
+    RequestVote: "request_vote",
+    InstallSnapshot: "install_snapshot",
+    Probe: "probe",
+}
+ANSWERS: dict[type, CallKind] = {
+    AppendAnswer: "append_entries",
+    PreVoteAnswer: "request_vote",
+    VoteAnswer: "request_vote",
+    InstallAnswer: "install_snapshot",
+    ProbeAnswer: "probe",
+}
+
+Call = tuple[str, CallKind, int]
+
+
+class RpcTimer:
+    """The calls of one member that are under way."""
+
+    def __init__(self, timeout: int) -> None:
+        self._timeout = timeout
+        self._open: set[Call] = set()
+        self._in_order: deque[Call] = deque()
+
+    def sent(self, recipient: str, message: object) -> None:
+        """Take note of a message, if it is a request."""
+        kind = REQUESTS.get(type(message))
+        if kind is not None:
+            assert isinstance(message, AppendEntries | PreVote | RequestVote | InstallSnapshot | Probe)
+            call = (recipient, kind, message.sent)
+            if call not in self._open:
+                self._open.add(call)
+                self._in_order.append(call)
+
+    def received(self, now: int, sender: str, message: object) -> RoundTrip | None:
+        """The round trip that this message ends, if it does: an answer counts once, and not when it is too late."""
+        kind = ANSWERS.get(type(message))
+        if kind is None:
+            return None
+        assert isinstance(message, AppendAnswer | PreVoteAnswer | VoteAnswer | InstallAnswer | ProbeAnswer)
+        call = (sender, kind, message.sent)
+        if call not in self._open:
+            return None
+        self._open.remove(call)
+        return RoundTrip(sender, kind, now - message.sent)
+
+    def expired(self, now: int) -> list[Unanswered]:
+        """The calls that have waited too long by now, each told once."""
+        late: list[Unanswered] = []
+        while self._in_order and self._in_order[0][2] + self._timeout <= now:
+            call = self._in_order.popleft()
+            if call in self._open:
+                self._open.remove(call)
+                late.append(Unanswered(call[0], call[1]))
+        return late
+
+    def forget(self, peer: str | None = None) -> None:
+        """Expect nothing any more, from one peer or from all."""
+        self._open = {call for call in self._open if peer is not None and call[0] != peer}

@@ -1,0 +1,276 @@
+"""What one member holds in its hands, and the small moves that every rule is made of.
+
+`election.py`, `replication.py` and `following.py` decide, and do it through these moves. Nothing here waits: what a
+step wants from the world is gathered and handed out once by `take_output`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal, NamedTuple
+
+from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
+
+from .log import RaftLog
+from .messages import Entry, Envelope, Message, Snapshot
+from .progress import Progress
+
+RaftRole = Literal["Leader", "Follower", "Candidate"]
+NEVER = 1 << 62
+"""A tick that does not come."""
+RaftChange = HardState | LogSuffix | SnapshotSaved
+
+
+class IllegalTransition(Exception):
+    """A step that Raft's rules exclude: a bug here, or a member that lost what it had promised to keep."""
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """In ticks. The base election timeout; each one is drawn from 1x to 2x."""
+
+    heartbeat: int
+    election: int
+
+
+class SoftState(NamedTuple):
+    """What others may be told of a member. `leader` "" = it knows none."""
+
+    role: RaftRole
+    term: int
+    leader: str
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Changes to make durable, in order. `Raft.persisted(number)` says that this one and all before are."""
+
+    number: int
+    changes: tuple[RaftChange, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ready:
+    """What one step asks of the world."""
+
+    sends: tuple[Envelope, ...] = ()
+    """May leave at once: what depends on a write is held back until it is durable."""
+    write: Write | None = None
+    installed: Snapshot | None = None
+    """Replaces the state machine, before `committed` is applied to it."""
+    committed: tuple[Entry, ...] = ()
+    """To apply, in order; each entry is handed out once in the life of this node."""
+    changed: SoftState | None = None
+    """The new standing, where it differs from the one before."""
+
+
+NOTHING = Ready()
+
+
+class NodeState:
+    """The state of figure 2, and what the machinery of thesis 3.10, 4 and 9.6 adds to it."""
+
+    def __init__(
+        self,
+        member: str,
+        state: MemberState,
+        *,
+        timing: Timing,
+        chance: Random,
+        now: int,
+        applied: int = 0,
+    ) -> None:
+        self.id = member
+        self.timing = timing
+        self.chance = chance
+
+        self.term = state.term
+        self.vote = state.vote
+        self.log = RaftLog(state.snapshot, state.log)
+        self.commit = max(applied, state.snapshot.index)
+        self.durable_index = self.log.last_index
+        """The log up to here is on disk as it is in memory."""
+
+        self.role: RaftRole = "Follower"
+        self.leader = ""
+        self.prevoting = False
+        """A follower that asks around whether it should campaign."""
+        self.granted: set[str] = set()
+        """Who granted the (pre-)vote that is running."""
+        self.election_due = 0
+        self.faithful_until = now + timing.election
+        """Until then no other leader is helped into office, so that one who hears a majority can be sure of it
+        (thesis 4.2.3, 6.4.1). A start keeps the promise that was made before it, for nobody knows to whom."""
+
+        self.progress: dict[str, Progress] = {}
+        """As leader: what is known of each other member."""
+        self.heartbeat_due = 0
+        self.transfer_target = ""
+        self.transfer_due = 0
+
+        self._sends: list[Envelope] = []
+        self._answers: list[Envelope] = []
+        self._changes: list[RaftChange] = []
+        self._installed: Snapshot | None = None
+        self._handed_out = self.commit
+        self._told = self.standing
+        self._issued = 0
+        self._held: deque[tuple[int, Envelope]] = deque()
+        self._writes: deque[list[int]] = deque()  # [number, how far the log is durable once it is written]
+        self.restart_election_timer(now)
+
+    # What is so
+
+    @property
+    def standing(self) -> SoftState:
+        return SoftState(self.role, self.term, self.leader)
+
+    @property
+    def membership(self) -> Mapping[str, str]:
+        return self.log.membership
+
+    @property
+    def is_voter(self) -> bool:
+        return self.id in self.log.membership
+
+    @property
+    def may_campaign(self) -> bool:
+        """Voters may, and one whose removal is not committed: perhaps it alone has that entry (thesis 4.2.2)."""
+        return self.is_voter or self.id in self.log.membership_at(self.commit)
+
+    @property
+    def all_durable(self) -> bool:
+        """Whether everything that was handed out to be written is on disk."""
+        return not self._writes and not self._changes
+
+    def others(self) -> list[str]:
+        return [member for member in self.log.membership if member != self.id]
+
+    # Terms and roles
+
+    def follow(self, now: int, term: int, leader: str) -> None:
+        """Be a follower in `term`, of `leader` where one is known."""
+        if term < self.term:
+            raise IllegalTransition(f"{self.id}: term {self.term} cannot go back to {term}")
+        if term == self.term and self.leader and leader and self.leader != leader:
+            raise IllegalTransition(f"{self.id}: two leaders in term {term}: {self.leader} and {leader}")
+        was_leader = self.role == "Leader"
+        if term > self.term:
+            self.enter_term(term, vote="")
+        self.role = "Follower"
+        self.leader = leader
+        self.prevoting = False
+        self.granted.clear()
+        self.progress.clear()
+        self.transfer_target = ""
+        if was_leader:
+            self.restart_election_timer(now)
+
+    def enter_term(self, term: int, *, vote: str) -> None:
+        """Take a term with the vote in it, and write both down before anyone hears of them."""
+        self.term = term
+        self.vote = vote
+        self._changes.append(HardState(self.id, term, vote))
+
+    def restart_election_timer(self, now: int) -> None:
+        self.election_due = now + self.timing.election + int(self.chance.random() * self.timing.election)
+
+    # The log
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """Make the log end with `entries`, truncating what is in their place."""
+        first = entries[0].index
+        if first <= self.commit:
+            raise IllegalTransition(f"{self.id}: committed entry {first} would be replaced")
+        if first <= self.log.last_index:
+            if self.role == "Leader":
+                raise IllegalTransition(f"{self.id}: a leader never truncates its log (paper 5.3)")
+            self.log.truncate(first)
+            self._unsettle(first - 1)
+        self.log.extend(entries)
+        self._changes.append(LogSuffix(self.id, tuple(entries)))
+
+    def commit_to(self, index: int) -> None:
+        """Take everything up to `index` for committed. Never goes back."""
+        if index > self.log.last_index:
+            raise IllegalTransition(f"{self.id}: commit {index} is past the end {self.log.last_index}")
+        self.commit = max(self.commit, index)
+
+    def compact(self, data: bytes) -> Snapshot:
+        """Put a snapshot of the state machine, in which all committed entries are applied, in their place."""
+        index = self.commit
+        term = self.log.term(index)
+        snapshot = Snapshot(index, term, dict(self.log.membership_at(index)), data)
+        self.log.compact(snapshot)
+        self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=True))
+        return snapshot
+
+    def install(self, snapshot: Snapshot) -> None:
+        """Take the leader's snapshot (figure 13, steps 5 to 8); it is ahead of what is committed here."""
+        if snapshot.index <= self.commit:
+            raise IllegalTransition(f"{self.id}: a snapshot at {snapshot.index} would undo {self.commit}")
+        keeps_log = self.log.holds(snapshot.index, snapshot.term)
+        if keeps_log:
+            self.log.compact(snapshot)
+        else:
+            self._unsettle(self.commit)
+            self.log = RaftLog(snapshot, ())
+        self.commit = self._handed_out = snapshot.index
+        self._installed = snapshot
+        self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=keeps_log))
+
+    def _unsettle(self, index: int) -> None:
+        """What is or will be on disk past `index` is no longer what memory holds."""
+        self.durable_index = min(self.durable_index, index)
+        for write in self._writes:
+            write[1] = min(write[1], index)
+
+    # Messages and writes
+
+    def send(self, recipient: str, message: Message) -> None:
+        """To leave at once, also while writes are under way: only what a leader says of its own accord."""
+        self._sends.append(Envelope(self.id, recipient, message))
+
+    def promise(self, recipient: str, message: Message) -> None:
+        """To leave once everything that this node has decided so far is durable: votes and acknowledgements."""
+        self._answers.append(Envelope(self.id, recipient, message))
+
+    def settle(self, number: int) -> None:
+        """The writes up to `number` are durable; what waited for them leaves with the next output."""
+        if number > self._issued:
+            raise IllegalTransition(f"{self.id}: write {number} was never handed out")
+        while self._writes and self._writes[0][0] <= number:
+            self.durable_index = max(self.durable_index, self._writes.popleft()[1])
+        while self._held and self._held[0][0] <= number:
+            self._sends.append(self._held.popleft()[1])
+
+    def take_output(self) -> Ready:
+        """What has gathered since the last time."""
+        write = None
+        if self._changes:
+            self._issued += 1
+            write = Write(self._issued, tuple(self._changes))
+            self._writes.append([self._issued, self.log.last_index])
+            self._changes.clear()
+        if self._answers:
+            if self._writes:
+                self._held.extend((self._issued, answer) for answer in self._answers)
+            else:
+                self._sends += self._answers
+            self._answers.clear()
+        sends = tuple(self._sends)
+        self._sends.clear()
+        committed: tuple[Entry, ...] = ()
+        if self._handed_out < self.commit:
+            committed = self.log.slice(self._handed_out + 1, self.commit)
+            self._handed_out = self.commit
+        installed, self._installed = self._installed, None
+        changed = None
+        if (standing := self.standing) != self._told:
+            self._told = changed = standing
+        if not (sends or write or committed or installed or changed):
+            return NOTHING
+        return Ready(sends=sends, write=write, installed=installed, committed=committed, changed=changed)

@@ -1,0 +1,142 @@
+"""Opening a data directory: who holds it, whether what is in it can be trusted, and a new one.
+
+A file is judged before anything may write to it, through a connection that cannot. What is damaged stays as it is,
+for a backup to be compared with or a rescue to be tried on.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+from contextlib import suppress
+from pathlib import Path
+
+from heliosd.errors import StoreBusy, StoreDamaged, StoreError
+
+from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
+from .wal_check import lost_commits
+
+HEADER_BYTES = 100
+_NOT_DAMAGE = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_FULL")
+
+
+def take_lock(data_dir: Path) -> int:
+    """Holds the directory for as long as the returned descriptor is open. Raises `StoreBusy`."""
+    path = data_dir / "heliosd.lock"
+    try:
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise StoreError(f"cannot use the data directory {data_dir}: {error.strerror}") from error
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(lock)
+        raise StoreBusy(
+            f"another heliosd is running on {data_dir}. Stop it, or give this one a node.data_dir of its own"
+        ) from error
+    except OSError as error:
+        os.close(lock)
+        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+    return lock
+
+
+def prepare(path: Path) -> None:
+    """Makes the database if there is none, else judges it. Call it with the directory locked.
+
+    Raises `StoreDamaged` (nothing was changed) or `StoreError` (it cannot be reached).
+    """
+    try:
+        if path.exists():
+            _judge(path)
+            path.chmod(0o600)
+        elif _wal(path).exists():
+            raise _damaged(path, f"it is gone, but its log {_wal(path).name} is there")
+        else:
+            _create(path)
+    except OSError as error:
+        raise StoreError(f"cannot use {path}: {error.strerror}") from error
+
+
+def _create(path: Path) -> None:
+    # Under another name until it is whole: a crash in between must not leave an empty file that looks damaged.
+    unfinished = path.with_name(path.name + ".new")
+    unfinished.unlink(missing_ok=True)
+    unfinished.with_name(unfinished.name + "-journal").unlink(missing_ok=True)
+    os.close(os.open(unfinished, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600))
+    try:
+        database = sqlite3.connect(unfinished, isolation_level=None)
+        try:
+            migrate(database)
+            database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            database.execute("PRAGMA journal_mode = WAL")
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise StoreError(f"cannot make {path}: {error}") from error
+    unfinished.rename(path)
+    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
+
+
+def _judge(path: Path) -> None:
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES)
+    if not header:
+        raise _damaged(path, "it is empty")
+    # Bytes 18 and 19 say by which method it is written and read; 2 is the write-ahead log.
+    if len(header) < HEADER_BYTES or header[:16] != b"SQLite format 3\0" or header[18:20] != b"\2\2":
+        raise _damaged(path, "it is not a database of heliosd")
+    with suppress(FileNotFoundError):
+        if lost_commits(_wal(path).read_bytes()):
+            raise _damaged(path, f"its log {_wal(path).name} is damaged in its middle")
+    try:
+        # With `unix-none` and an exclusive lock SQLite needs no shared-memory file and leaves no trace; that nobody
+        # else is here is ours to know, by the directory's lock.
+        database = sqlite3.connect(
+            f"{path.absolute().as_uri()}?mode=ro&vfs=unix-none", uri=True, isolation_level=None
+        )
+        try:
+            database.execute("PRAGMA locking_mode = EXCLUSIVE")
+            _judge_content(path, database)
+        finally:
+            database.close()
+    except (sqlite3.Error, UnicodeDecodeError) as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_NOT_DAMAGE):
+            raise StoreError(f"cannot read {path}: {error}") from error
+        raise _damaged(path, str(error)) from error
+
+
+def _judge_content(path: Path, database: sqlite3.Connection) -> None:
+    (application_id,) = database.execute("PRAGMA application_id").fetchone()
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if application_id != APPLICATION_ID or version < 1:
+        raise _damaged(path, "it is not a database of heliosd")
+    if version > len(MIGRATIONS):
+        raise StoreDamaged(
+            f"{path} was written by a newer heliosd (layout {version}; this one knows up to {len(MIGRATIONS)}). "
+            f"Nothing was changed. Run that version, or set another node.data_dir"
+        )
+    (verdict,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if verdict != "ok":
+        raise _damaged(path, str(verdict))
+    if schema(database) != expected_schema(version):
+        raise _damaged(path, "its tables are not those of heliosd")
+    try:
+        read(database)
+    except StoreDamaged as error:
+        raise _damaged(path, str(error)) from error
+
+
+def _wal(path: Path) -> Path:
+    return path.with_name(path.name + "-wal")
+
+
+def _damaged(path: Path, fact: str) -> StoreDamaged:
+    return StoreDamaged(
+        f"{path} is damaged: {fact}. Nothing was changed. Put back a backup, or move {path.name} and "
+        f"{_wal(path).name} out of {path.parent} to start with an empty state"
+    )

@@ -1,0 +1,242 @@
+"""The REST API as a Quart-Trio app: from an ASGI request to a `Call`, from an `Answer` to a response.
+
+The order of questions is fixed: is the page that asks allowed to, is there such a route, who is asking, may they,
+is the query string good, is the body good. Only then the view runs, a write for at most 4.8 s.
+"""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import AsyncGenerator, Iterable, Mapping
+from typing import Any
+
+import msgspec
+import trio
+from quart import Request, Response, request
+from quart_trio import QuartTrio
+from quart_trio.wrappers import TrioResponse
+from werkzeug.routing import MapAdapter
+
+from heliosd.auth.identity import Identity
+from heliosd.errors import NotFound
+from heliosd.web.authentication import authenticate, require, tokens_carried
+from heliosd.web.http.listeners import Address
+from heliosd.web.origin import origin_allowed, origin_listed
+
+from .password_check import PasswordCheck
+from .problems import ForeignOrigin, problem_for
+from .request_data import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
+from .route import Answer, Call, Route
+from .route_table import ROUTES
+from .services import Roster, Services
+from .static_files import load_pages
+
+__all__ = ["Roster", "Services", "create_app"]
+
+WRITE_SECONDS = 4.8
+"""Every write is answered within 5 s: 201, a refusal, or that its outcome is unknown."""
+BODY_SECONDS = 30
+PREFLIGHT_AGE_SECONDS = 600
+
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+    "Vary": "Origin",
+}
+
+
+class _App(QuartTrio):
+    def create_url_adapter(self, request: Any) -> MapAdapter | None:
+        """Match the path and the method alone. Quart's own also decodes Host and the query string, and a bad one
+        there is an exception outside of every error handler."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return self.url_map.bind(
+            "heliosd",
+            url_scheme="http",
+            default_method=request.method,
+            path_info=request.path,
+        )
+
+
+def create_app(parts: Services) -> QuartTrio:
+    """The app over these parts. It starts no task and may be made outside of Trio."""
+    app = _App("heliosd", static_folder=None, template_folder=None)
+    app.config.update(
+        MAX_CONTENT_LENGTH=MAX_BODY_BYTES, BODY_TIMEOUT=BODY_SECONDS, PROPAGATE_EXCEPTIONS=False
+    )
+    # Both would answer a near miss with a redirect, which repeats a POST elsewhere.
+    app.url_map.merge_slashes = False
+    app.url_map.strict_slashes = True
+    front = _RestPipeline(parts)
+    for path, routes in _by_path(ROUTES).items():
+        app.add_url_rule(
+            path.replace("{name}", "<name>"),
+            endpoint=path,
+            view_func=front.door(routes),
+            methods=[*routes, "OPTIONS"],
+            provide_automatic_options=False,
+        )
+    app.before_request(front.refuse_near_misses)
+    app.register_error_handler(Exception, front.failed)
+    app.after_request(front.finish)
+    return app
+
+
+def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
+    paths: dict[str, dict[str, Route]] = {}
+    for route in routes:
+        for path in route.paths:
+            paths.setdefault(path, {})[route.method] = route
+    return paths
+
+
+class _RestPipeline:
+    """What stands between the framework and the views."""
+
+    def __init__(self, parts: Services) -> None:
+        self._parts = parts
+        self._desk = PasswordCheck(parts.access, parts.settings)
+        self._pages = load_pages()
+        self._machine_name = socket.gethostname()
+
+    def door(self, routes: Mapping[str, Route]) -> Any:
+        """The framework's view for one path."""
+
+        async def enter(name: str = "") -> Response:
+            if request.method == "OPTIONS":
+                return self._options(routes)
+            route = routes["GET" if request.method == "HEAD" else request.method]
+            return _response(await self._answer(route, name))
+
+        return enter
+
+    async def refuse_near_misses(self) -> None:
+        # Werkzeug's request already shows leading slashes as one.
+        if request.scope["path"].startswith("//"):
+            raise NotFound("Not found")
+
+    async def failed(self, error: Exception) -> Response:
+        rule = request.url_rule
+        where = f"{request.method} {rule.rule}" if rule is not None else "no route"
+        problem = problem_for(error, where)
+        return _response(Answer(status=problem.status, body=problem.body, headers=problem.headers))
+
+    async def finish(self, response: Response) -> Response:
+        for name, value in _SECURITY_HEADERS.items():
+            response.headers.setdefault(name, value)
+        origin = _joined(request, "Origin")
+        if origin is not None and origin_listed(origin, self._allowed_origins):
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Access-Control-Expose-Headers"] = "Allow, ETag, Retry-After"
+        return response
+
+    async def _answer(self, route: Route, name: str) -> Answer:
+        parts = self._parts
+        reads = route.method == "GET"
+        if not reads and not self._origin_allowed():
+            raise ForeignOrigin("Origin not allowed")
+        now = parts.now()
+        identity = None
+        if route.needs_token(parts.settings.current):
+            identity = await self._authenticate(route)
+            now = parts.now()
+            if route.permission is not None:
+                require(identity, route.permission)
+        query = read_query(request.query_string, route.query)
+        raw = b"" if reads else await _body(request)
+        call = Call(
+            parts=parts,
+            desk=self._desk,
+            pages=self._pages,
+            now=now,
+            query=query,
+            body=read_body(raw, route.body),
+            identity=identity,
+            address=Address.of(request.scope.get("client") or ("", 0)),
+            host=_joined(request, "Host") or "",
+            name=name,
+            if_none_match=_joined(request, "If-None-Match") or "",
+            last_event_id=_joined(request, "Last-Event-ID") or "",
+        )
+        if reads:
+            return await route.view(call)
+        with trio.fail_after(WRITE_SECONDS):
+            return await route.view(call)
+
+    async def _authenticate(self, route: Route) -> Identity:
+        parts = self._parts
+        authorization = request.headers.getlist("Authorization")
+        pairs = query_pairs(request.query_string) if route.token_in_query else []
+        query_tokens = [value for name, value in pairs if name == "token"]
+        # Before anything is asked of it: a ticket that has been shown works no more.
+        shown = [value for name, value in pairs if name == "ticket" and value]
+        tickets = [parts.tickets.spend(ticket, parts.now().mono) for ticket in shown]
+        await parts.issuer.prepare(tokens_carried(authorization, query_tokens))
+        return authenticate(
+            parts.access,
+            parts.now().wall,
+            authorization=authorization,
+            query_tokens=query_tokens,
+            tickets=tickets,
+        )
+
+    def _options(self, routes: Mapping[str, Route]) -> Response:
+        """What this path takes; to a browser that asks for a page of another origin (a CORS preflight), whether
+        that page may."""
+        if not self._origin_allowed():
+            raise ForeignOrigin("Origin not allowed")
+        methods = ", ".join(sorted({*routes, "OPTIONS"} | ({"HEAD"} if "GET" in routes else set())))
+        headers = {"Allow": methods}
+        if "Access-Control-Request-Method" in request.headers:
+            headers |= {
+                "Access-Control-Allow-Methods": methods,
+                "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                "Access-Control-Max-Age": str(PREFLIGHT_AGE_SECONDS),
+            }
+        return _response(Answer(status=204, body=b"", headers=headers))
+
+    def _origin_allowed(self) -> bool:
+        return origin_allowed(
+            _joined(request, "Origin"),
+            _joined(request, "Host") or "",
+            self._allowed_origins,
+            self._machine_name,
+        )
+
+    @property
+    def _allowed_origins(self) -> tuple[str, ...]:
+        return self._parts.settings.current.server.allowed_origins
+
+
+async def _body(request: Request) -> bytes:
+    check_body_form(
+        _joined(request, "Content-Type") or "",
+        _joined(request, "Content-Encoding") or "",
+    )
+    raw = await request.get_data(cache=False)
+    assert isinstance(raw, bytes)
+    return raw
+
+
+def _joined(request: Request, header: str) -> str | None:
+    """All lines of a header as one, so that a second one is never overlooked; None without any."""
+    lines = request.headers.getlist(header)
+    return ", ".join(lines) if lines else None
+
+
+def _response(answer: Answer) -> Response:
+    body = answer.body
+    if isinstance(body, AsyncGenerator):
+        response = TrioResponse(b"" if request.method == "HEAD" else body, status=answer.status)
+        response.timeout = None  # Quart would end it after a minute
+    else:
+        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        response = TrioResponse(content, status=answer.status, content_type="application/json")
+    response.headers.update(answer.headers)
+    if answer.status in {204, 304}:
+        del response.headers["Content-Type"], response.headers["Content-Length"]
+    return response

@@ -1,0 +1,224 @@
+"""`GET /metrics`: everything heliosd counts, in Prometheus' text format 0.0.4.
+
+Seconds and bytes are Prometheus' base units; only `raft_snapshot_*` keeps the fields of `GET …/snapshot` as they
+are, milliseconds included. A custom metric stands under exactly its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Final
+
+from msgspec import UNSET, structs
+from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    Sample,
+)
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+from prometheus_client.registry import Collector
+
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.cluster.custom_metrics import MetricView
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.snapshots import SnapshotReport
+from heliosd.cluster.uptime import UptimeReport
+from heliosd.histogram import Histogram
+from heliosd.hub.counters import HubCounters
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+
+
+def exposition(
+    *,
+    backend: Backend,
+    hub_counters: HubCounters,
+    ws_clients: int,
+    sse_clients: int,
+    queue_depth: int,
+    events_stored: bool,
+    now: Instant,
+) -> bytes:
+    """All metrics as they stand now. `queue_depth`: messages queued for all clients together."""
+    families = [
+        *_uptime(backend.uptime.report(now)),
+        *_peers(backend.latency, now),
+        *_snapshots(backend.snapshots.report(now)),
+        *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
+        _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
+    ]
+    return b"".join(
+        (
+            _text(families),
+            generate_latest(_process()),
+            *(_custom(view) for view in backend.metrics.views().values()),
+        )
+    )
+
+
+class _Families(Collector):
+    def __init__(self, families: Iterable[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _text(families: Iterable[Metric]) -> bytes:
+    return generate_latest(_Families(families))
+
+
+@cache
+def _process() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    PlatformCollector(registry=registry)
+    GCCollector(registry=registry)
+    return registry
+
+
+def _uptime(report: UptimeReport) -> Iterable[Metric]:
+    past, states, leadership = report.historical, report.state_time, report.leadership
+    percentage = GaugeMetricFamily(
+        "raft_node_uptime_percentage",
+        "Share of the period that this node was up, 0 to 100.",
+        labels=["period"],
+    )
+    percentage.add_metric(["24h"], past.uptime_percentage_24h)
+    percentage.add_metric(["7d"], past.uptime_percentage_7d)
+    percentage.add_metric(["30d"], past.uptime_percentage_30d)
+    percentage.add_metric(["all"], past.uptime_percentage_all)
+    return [
+        _gauge("raft_node_uptime_seconds", "Length of this session.", report.current_session.uptime_seconds),
+        _gauge("raft_node_total_uptime_seconds", "Length of all sessions.", past.total_uptime_seconds),
+        _gauge("raft_node_total_downtime_seconds", "Time between sessions.", past.total_downtime_seconds),
+        percentage,
+        _counter("raft_node_sessions_total", "Starts of the daemon.", past.total_sessions),
+        _counter("raft_node_restarts_total", "Starts after the first.", past.restarts),
+        _counter("raft_node_crashes_total", "Sessions that ended without a stop.", past.crashes),
+        _gauge("raft_node_leader_time_seconds", "Time spent as leader.", states.leader_seconds),
+        _gauge("raft_node_follower_time_seconds", "Time spent as follower.", states.follower_seconds),
+        _gauge("raft_node_candidate_time_seconds", "Time spent as candidate.", states.candidate_seconds),
+        _counter("raft_node_elections_total", "Elections stood in.", leadership.elections_participated),
+        _counter("raft_node_terms_as_leader_total", "Terms led.", leadership.terms_as_leader),
+        _gauge("raft_node_leadership_ratio", "Leader time by time in any role.", states.leadership_ratio),
+        _gauge("raft_node_mtbf_seconds", "Mean time between failures.", past.mtbf_seconds),
+    ]
+
+
+def _peers(latency: LatencyTracker, now: Instant) -> Iterable[Metric]:
+    kinds = ["peer_id", "rpc_type"]
+    seconds = HistogramMetricFamily("raft_peer_latency_seconds", "Answered calls by duration.", labels=kinds)
+    calls = CounterMetricFamily("raft_peer_rpc_total", "Calls by outcome.", labels=[*kinds, "result"])
+    for call in latency.call_totals():
+        _add_histogram(seconds, [call.peer_id, call.kind], call.seconds)
+        calls.add_metric([call.peer_id, call.kind, "success"], call.seconds.count)
+        calls.add_metric([call.peer_id, call.kind, "error"], call.errors)
+    healthy = GaugeMetricFamily("raft_peer_healthy", "1 while a peer is healthy.", labels=["peer_id"])
+    silence = GaugeMetricFamily(
+        "raft_peer_last_contact_seconds",
+        "Seconds since a peer last answered, or since it was added.",
+        labels=["peer_id"],
+    )
+    errors = GaugeMetricFamily(
+        "raft_peer_consecutive_errors", "Failed calls since the last answer.", labels=["peer_id"]
+    )
+    peers = latency.peer_health(now)
+    for peer in peers:
+        healthy.add_metric([peer.peer_id], peer.healthy)
+        silence.add_metric([peer.peer_id], peer.silent_seconds)
+        errors.add_metric([peer.peer_id], peer.consecutive_errors)
+    well = sum(peer.healthy for peer in peers)
+    return [
+        seconds,
+        calls,
+        healthy,
+        silence,
+        errors,
+        _gauge("raft_cluster_healthy_peers", "Healthy peers.", well),
+        _gauge("raft_cluster_unhealthy_peers", "Unhealthy peers.", len(peers) - well),
+    ]
+
+
+def _snapshots(report: SnapshotReport) -> Iterable[Metric]:
+    """Every field that is a number or a truth, under its own name."""
+    return [
+        _gauge(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value)
+        for field, value in structs.asdict(report).items()
+        if isinstance(value, int | float)
+    ]
+
+
+def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: int) -> Iterable[Metric]:
+    broadcast = HistogramMetricFamily(
+        "heliosd_ws_broadcast_seconds",
+        "From the start of a fan-out until the last client had the message written or queued.",
+        labels=[],
+    )
+    _add_histogram(broadcast, [], counters.broadcast)
+    lag = HistogramMetricFamily(
+        "heliosd_loop_lag_seconds", "How long a task that could run waits for its turn.", labels=[]
+    )
+    _add_histogram(lag, [], counters.loop_lag)
+    return [
+        _gauge("heliosd_ws_clients", "Connected WebSocket clients.", ws_clients),
+        _gauge("heliosd_sse_clients", "Connected event streams.", sse_clients),
+        _counters("heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections),
+        _counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
+        _counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
+        _counters("heliosd_ws_dropped_total", "Messages not delivered.", "reason", counters.dropped),
+        broadcast,
+        lag,
+        _gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
+    ]
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(name, text, value=value)
+
+
+def _counter(name: str, text: str, value: float) -> Metric:
+    return CounterMetricFamily(name, text, value=value)
+
+
+def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
+    family = CounterMetricFamily(name, text, labels=[label])
+    for key, count in sorted(counts.items()):
+        family.add_metric([key], count)
+    return family
+
+
+def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
+    buckets = [("+Inf" if le == float("inf") else str(le), count) for le, count in histogram.cumulative()]
+    family.add_metric(labels, buckets, histogram.sum)
+
+
+def _custom(view: MetricView) -> bytes:
+    # A counter is rendered as a gauge first: prometheus_client would show it as NAME_total.
+    metric = Metric(view.name, view.help, "histogram" if view.type == "histogram" else "gauge")
+    metric.samples = list(_samples(view))
+    text = _text([metric])
+    if view.type != "counter":
+        return text
+    # The second line is its TYPE: a line break in the help is escaped.
+    helped, _, sample = text.split(b"\n", 2)
+    return b"\n".join((helped, f"# TYPE {view.name} counter".encode(), sample))
+
+
+def _samples(view: MetricView) -> Iterator[Sample]:
+    if view.type != "histogram":
+        yield Sample(view.name, view.labels, view.value)
+        return
+    # Not HistogramMetricFamily: it leaves out sum and count where a bound is negative.
+    assert view.buckets is not UNSET
+    assert view.count is not UNSET
+    assert view.sum is not UNSET
+    for le, count in view.buckets.items():
+        yield Sample(f"{view.name}_bucket", {**view.labels, "le": le}, count)
+    yield Sample(f"{view.name}_count", view.labels, view.count)
+    yield Sample(f"{view.name}_sum", view.labels, view.sum)

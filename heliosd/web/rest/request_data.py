@@ -1,0 +1,165 @@
+"""Reading what a client sent: JSON bodies and query strings, strictly.
+
+Anything doubtful is `Invalid` and names the field where there is one: unknown fields, wrong types, duplicate keys,
+numbers that are not finite or too large, text that is not UTF-8 or holds half a surrogate pair, nesting without
+end. A body's Content-Type is not looked at, because Helios' users send JSON with `curl -d`, which says
+`application/x-www-form-urlencoded`; only a multipart or compressed body is refused outright (`Unsupported`).
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable
+from typing import TypeVar
+from urllib.parse import parse_qsl
+
+import msgspec
+
+from heliosd.errors import Invalid, RequestRefused
+
+MAX_BODY_BYTES = 1024 * 1024
+_MAX_PARAMETERS = 32
+_MAX_ECHO = 100
+_MAX_INTEGER_DIGITS = 300  # still finite as a float; nothing in the contract is an integer near it
+
+B = TypeVar("B", bound=msgspec.Struct)
+
+
+class Unsupported(RequestRefused):
+    """A body in a form that is never read (HTTP 415)."""
+
+
+class _Unusable:
+    """Stands for a number that JSON or a float cannot carry until the key it belongs to is known."""
+
+
+_UNUSABLE = _Unusable()
+
+
+def check_body_form(content_type: str, content_encoding: str) -> None:
+    """Raise `Unsupported` for multipart and compressed bodies; see the module's text for why no more."""
+    if content_type.strip().lower().startswith("multipart/"):
+        raise Unsupported("The body must be JSON")
+    if content_encoding.strip().lower() not in {"", "identity"}:
+        raise Unsupported("The body must not be compressed")
+
+
+def read_body(raw: bytes, shape: type[B]) -> B:
+    """The JSON object in `raw` as `shape`, or `Invalid`. An empty body reads as `{}`."""
+    text = _utf8(raw)
+    if not text.strip(" \t\r\n"):
+        text = "{}"
+    try:
+        value = _parse(text)
+    except RecursionError:
+        raise Invalid("JSON nested too deeply") from None
+    except json.JSONDecodeError as error:
+        raise Invalid(f"Not JSON: {error.msg} at character {error.pos}") from None
+    if isinstance(value, _Unusable):
+        raise Invalid("Number out of range")
+    return _shaped(value, shape, strict=True)
+
+
+def read_query(query_string: bytes, shape: type[B]) -> B:
+    """The parameters of a query string that `shape` knows; others are ignored, as proxies and caches add them.
+
+    Raises `Invalid` for a known parameter given twice, of a wrong type, or out of range, and for a query string
+    that is not UTF-8 or has more than 32 parameters.
+    """
+    known = {field.encode_name for field in msgspec.structs.fields(shape)}
+    found: dict[str, str] = {}
+    for name, value in query_pairs(query_string):
+        if name not in known:
+            continue
+        if name in found:
+            raise Invalid("Given more than once", field=name)
+        found[name] = value
+    return _shaped(found, shape, strict=False)
+
+
+def query_pairs(query_string: bytes) -> list[tuple[str, str]]:
+    """The decoded parameters in their order. Raises `Invalid` as `read_query` says."""
+    try:
+        return parse_qsl(
+            query_string.decode(), keep_blank_values=True, errors="strict", max_num_fields=_MAX_PARAMETERS
+        )
+    except ValueError:  # also UnicodeDecodeError
+        raise Invalid("Malformed query string") from None
+
+
+def _utf8(raw: bytes) -> str:
+    if raw.startswith(b"\xef\xbb\xbf"):
+        raise Invalid("The body starts with a byte order mark")
+    try:
+        return raw.decode()
+    except UnicodeDecodeError:
+        raise Invalid("The body is not UTF-8") from None
+
+
+def _parse(text: str) -> object:
+    return json.loads(
+        text,
+        object_pairs_hook=_object,
+        parse_constant=lambda _: _UNUSABLE,
+        parse_float=lambda digits: number if math.isfinite(number := float(digits)) else _UNUSABLE,
+        parse_int=lambda digits: int(digits) if len(digits) <= _MAX_INTEGER_DIGITS else _UNUSABLE,
+    )
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    found: dict[str, object] = {}
+    for key, value in pairs:
+        if key in found:
+            raise Invalid("Duplicate key", field=_echo(key))
+        for part in _flat(value):
+            if isinstance(part, _Unusable):
+                raise Invalid("Number out of range", field=_echo(key))
+            if isinstance(part, str) and not _whole(part):
+                raise Invalid("Half a surrogate pair", field=_echo(key))
+        if not _whole(key):
+            raise Invalid("Half a surrogate pair in a key")
+        found[key] = value
+    return found
+
+
+def _flat(value: object) -> Iterable[object]:
+    """`value`, or what stands in it if it is an array; objects inside have been looked at already."""
+    waiting = [value]
+    while waiting:
+        part = waiting.pop()
+        if isinstance(part, list):
+            waiting.extend(part)
+        else:
+            yield part
+
+
+def _whole(text: str) -> bool:
+    return text.isascii() or not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def _echo(key: str) -> str:
+    """A key of the client's as it may be repeated to it: short, and text that can be encoded."""
+    return key[:_MAX_ECHO].encode("utf-8", "replace").decode()
+
+
+_NAMED_KEY = re.compile(r"Object (?:contains unknown|missing required) field `(.*)`", re.DOTALL)
+_WITH_PATH = re.compile(r"(?P<text>.*) - at (?:`key` in )?`\$\.?(?P<top>[A-Za-z_0-9]*)[^`]*`", re.DOTALL)
+
+
+def _shaped(value: object, shape: type[B], *, strict: bool) -> B:
+    try:
+        return msgspec.convert(value, shape, strict=strict)
+    except msgspec.ValidationError as error:
+        raise _explained(str(error)) from None
+
+
+def _explained(message: str) -> Invalid:
+    """msgspec's words (`Expected …, got … - at `$.field``), with the top-level field taken out of them."""
+    with_path = _WITH_PATH.fullmatch(message)
+    text, top = (with_path["text"], with_path["top"]) if with_path else (message, "")
+    if key := _NAMED_KEY.fullmatch(text):
+        text = "Unknown field" if "unknown" in text[:24] else "Missing field"
+        top = top or _echo(key[1])
+    return Invalid(text, field=top or None)

@@ -1,0 +1,98 @@
+"""Every route of the REST API, in one table: the app, its tests, and its description are made from it."""
+
+from __future__ import annotations
+
+from heliosd.config.permissions import ADMIN, READ, WATCH, WRITE
+
+from .route import Route, never
+from .routes import auth, clients, cluster, custom_metrics, events, peers, service
+
+
+def _auth(path: str) -> tuple[str, ...]:
+    return (f"/api/auth{path}", f"/api/v1/auth{path}")
+
+
+def _cluster(*paths: str) -> tuple[str, ...]:
+    return tuple(f"{root}{path}" for path in paths for root in ("/api/cluster", "/admin/cluster"))
+
+
+_STATUS = _cluster("/status")
+_PEERS = _cluster("/peers")
+_METRICS = _cluster("/custom-metrics", "/metrics")
+_METRICS_RESET = _cluster("/custom-metrics/reset", "/metrics/reset")
+_SNAPSHOT = _cluster("/snapshot")
+_CLIENTS = _cluster("/clients")
+
+# fmt: off
+ROUTES: tuple[Route, ...] = (
+    Route(paths=_auth("/login"), method="POST", view=auth.log_in, needs_token=never,
+          body=auth.Credentials, summary="Log in with a name and a password"),
+    Route(paths=_auth("/refresh"), method="POST", view=auth.refresh,
+          summary="A new token for the bearer of one that still holds"),
+    Route(paths=_auth("/logout"), method="POST", view=auth.log_out,
+          body=auth.Logout, summary="Revoke this token, or with admin:* another"),
+    Route(paths=_auth("/ticket"), method="POST", view=auth.issue_ticket, status=201,
+          summary="What stands for this token in a URL, once, for 30 s"),
+    Route(paths=_auth("/me"), method="GET", view=auth.show_me,
+          summary="Who this token stands for, and with which rights"),
+
+    Route(paths=_STATUS, method="GET", view=cluster.show_status, permission=READ,
+          summary="The cluster as this node sees it"),
+    Route(paths=_PEERS, method="GET", view=peers.list_peers, permission=READ,
+          summary="The other members"),
+    Route(paths=_PEERS, method="POST", view=peers.add_peer, permission=ADMIN, status=201,
+          body=peers.NewPeer, summary="Add a member"),
+    Route(paths=_PEERS, method="DELETE", view=peers.remove_peer, permission=ADMIN,
+          query=peers.ById, body=peers.ById, summary="Remove a member"),
+    Route(paths=_cluster("/latency"), method="GET", view=cluster.show_latency, permission=READ,
+          query=cluster.OfPeer, summary="Latency and health of every peer, or of one"),
+    Route(paths=_cluster("/latency/reset"), method="POST", view=cluster.reset_latency, permission=ADMIN,
+          summary="Forget all latency samples"),
+    Route(paths=_cluster("/uptime"), method="GET", view=cluster.show_uptime, permission=READ,
+          summary="How long this node has been up, and in which states"),
+    Route(paths=_cluster("/uptime/history"), method="GET", view=cluster.show_uptime_history, permission=READ,
+          query=cluster.UptimeSpan, summary="The newest uptime events and sessions"),
+    Route(paths=_cluster("/uptime/reset"), method="POST", view=cluster.reset_uptime, permission=ADMIN,
+          summary="Forget the uptime history"),
+    Route(paths=_SNAPSHOT, method="GET", view=cluster.show_snapshot, permission=READ,
+          summary="Snapshot statistics"),
+    Route(paths=_SNAPSHOT, method="POST", view=cluster.take_snapshot, permission=ADMIN, status=201,
+          summary="Take a snapshot now"),
+    Route(paths=_cluster("/snapshot/history"), method="GET", view=cluster.show_snapshot_history,
+          permission=READ, query=cluster.SnapshotSpan, summary="The newest snapshot events and snapshots"),
+    Route(paths=_cluster("/snapshot/reset"), method="POST", view=cluster.reset_snapshots, permission=ADMIN,
+          summary="Forget the snapshot statistics; the snapshot stays"),
+    Route(paths=_METRICS, method="GET", view=custom_metrics.show_metrics, permission=READ,
+          query=custom_metrics.ByName, summary="All custom metrics, or one"),
+    Route(paths=_METRICS, method="POST", view=custom_metrics.register_metric, permission=WRITE, status=201,
+          body=custom_metrics.NewMetric, summary="Register a metric"),
+    Route(paths=_METRICS, method="PUT", view=custom_metrics.update_metric, permission=WRITE,
+          body=custom_metrics.MetricChange, summary="Set, observe or count"),
+    Route(paths=_METRICS, method="DELETE", view=custom_metrics.delete_metric, permission=WRITE,
+          query=custom_metrics.ByName, body=custom_metrics.ByName, summary="Delete a metric"),
+    Route(paths=_METRICS_RESET, method="POST", view=custom_metrics.reset_metrics, permission=ADMIN,
+          summary="Delete all custom metrics"),
+    Route(paths=_cluster("/leadership/transfer"), method="POST", view=cluster.transfer_leadership,
+          permission=ADMIN, body=cluster.Transfer, summary="Hand leadership to another member"),
+    Route(paths=_CLIENTS, method="GET", view=clients.list_clients, permission=READ,
+          summary="Who is connected"),
+    Route(paths=_CLIENTS, method="DELETE", view=clients.disconnect_client, permission=ADMIN,
+          query=peers.ById, body=peers.ById, summary="Disconnect a client"),
+
+    Route(paths=_cluster("/events"), method="GET", view=events.stream_events, permission=WATCH,
+          token_in_query=True, query=events.Wishes, summary="The WebSocket's messages as server-sent events"),
+    Route(paths=_cluster("/history"), method="GET", view=events.show_history, permission=READ,
+          query=events.Span, summary="The events that are kept, page by page"),
+
+    Route(paths=("/healthz",), method="GET", view=service.show_health, needs_token=never,
+          summary="The process lives"),
+    Route(paths=("/readyz",), method="GET", view=service.show_readiness, needs_token=never,
+          summary="A read here shows every write answered before"),
+    Route(paths=("/metrics",), method="GET", view=service.show_prometheus, permission=READ,
+          needs_token=service.metrics_need_token, summary="Everything counted, for Prometheus"),
+    Route(paths=("/",), method="GET", view=service.show_dashboard, needs_token=never,
+          summary="The dashboard"),
+    Route(paths=("/static/{name}",), method="GET", view=service.show_static, needs_token=never,
+          summary="The dashboard's files"),
+)
+# fmt: on

@@ -1,0 +1,165 @@
+"""How the cluster stands: status, latency, uptime, snapshots, and who leads."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from heliosd.clock import rfc3339
+from heliosd.cluster.custom_metrics import CustomMetricsReport, MetricView
+from heliosd.cluster.latency import ClusterHealth
+from heliosd.cluster.snapshots import SnapshotRecord, SnapshotReport
+from heliosd.cluster.uptime import UptimeStats
+from heliosd.config.addresses import member_id
+from heliosd.protocol.views.status import Indices, LeaderView, NodeView, ObserverView, PeerView
+from heliosd.web.rest.arguments import checked
+from heliosd.web.rest.route import Answer, Call, Nothing
+
+SESSION_IDS_SHOWN = 10
+
+
+class MessageBody(Struct, frozen=True):
+    message: str
+
+
+class Sessions(Struct, frozen=True):
+    """The connected WebSocket clients, of whose ids at most 10 are named."""
+
+    active_count: int
+    session_ids: tuple[str, ...]
+
+
+class TlsView(Struct, frozen=True):
+    """`verify_peer` is false: clients show tokens, not certificates."""
+
+    enabled: bool
+    verify_peer: bool = False
+
+
+class StatusReport(Struct, frozen=True, kw_only=True):
+    """`GET …/status`; keys and their order are the contract's."""
+
+    node: NodeView
+    leader: LeaderView
+    indices: Indices
+    peers: tuple[PeerView, ...]
+    cluster_health: ClusterHealth
+    sessions: Sessions
+    tls: TlsView
+    uptime: str
+    uptime_stats: UptimeStats
+    snapshot: SnapshotReport
+    custom_metrics: CustomMetricsReport | MetricView
+    observed_by: str
+    observed_at: str
+    stale: bool
+    observers: tuple[ObserverView, ...] | UnsetType = UNSET
+
+
+class OfPeer(Struct, frozen=True):
+    peer_id: str | UnsetType = UNSET
+
+
+class UptimeSpan(Struct, frozen=True):
+    """How many of the newest to show."""
+
+    events: Annotated[int, Meta(ge=1, le=1000)] = 100
+    sessions: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+class SnapshotSpan(Struct, frozen=True):
+    """How many of the newest to show."""
+
+    events: Annotated[int, Meta(ge=1, le=1000)] = 100
+    snapshots: Annotated[int, Meta(ge=1, le=100)] = 10
+
+
+class SnapshotMade(Struct, frozen=True):
+    """`snapshot` is the newest there is, also when nothing had changed since it was made."""
+
+    message: str
+    snapshot: SnapshotRecord
+
+
+class Transfer(Struct, frozen=True, forbid_unknown_fields=True):
+    target: str | UnsetType = UNSET
+
+
+class NewLeader(Struct, frozen=True):
+    leader: str
+
+
+async def show_status(call: Call[Nothing, Nothing]) -> Answer:
+    backend, roster = call.parts.backend, call.parts.roster
+    status = backend.status()
+    sessions = [view.id for view in roster.views() if view.transport == "websocket"]
+    return Answer(
+        body=StatusReport(
+            node=status.node,
+            leader=status.leader,
+            indices=status.indices,
+            peers=status.peers,
+            cluster_health=status.cluster_health,
+            sessions=Sessions(len(sessions), tuple(sessions[:SESSION_IDS_SHOWN])),
+            tls=TlsView(call.parts.settings.current.server.tls_cert is not None),
+            uptime=backend.uptime.text(call.now),
+            uptime_stats=backend.uptime.stats(call.now),
+            snapshot=backend.snapshots.report(call.now),
+            custom_metrics=backend.metrics.report(),
+            observed_by=status.observed_by,
+            observed_at=rfc3339(status.observed_at),
+            stale=status.stale,
+            observers=status.observers,
+        )
+    )
+
+
+async def show_latency(call: Call[OfPeer, Nothing]) -> Answer:
+    peer_id = None if call.query.peer_id is UNSET else call.query.peer_id
+    return Answer(body=call.parts.backend.latency.report(call.now, peer_id=peer_id))
+
+
+async def reset_latency(call: Call[Nothing, Nothing]) -> Answer:
+    call.parts.backend.latency.reset()
+    return Answer(body=MessageBody("Latency statistics reset successfully"))
+
+
+async def show_uptime(call: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=call.parts.backend.uptime.report(call.now))
+
+
+async def show_uptime_history(call: Call[UptimeSpan, Nothing]) -> Answer:
+    span = call.query
+    return Answer(
+        body=call.parts.backend.uptime.history(call.now, events=span.events, sessions=span.sessions)
+    )
+
+
+async def reset_uptime(call: Call[Nothing, Nothing]) -> Answer:
+    await call.parts.backend.reset_uptime()
+    return Answer(body=MessageBody("Uptime statistics reset successfully"))
+
+
+async def show_snapshot(call: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=call.parts.backend.snapshots.report(call.now))
+
+
+async def take_snapshot(call: Call[Nothing, Nothing]) -> Answer:
+    record = await call.parts.backend.take_snapshot()
+    return Answer(status=201, body=SnapshotMade("Snapshot created successfully", record))
+
+
+async def show_snapshot_history(call: Call[SnapshotSpan, Nothing]) -> Answer:
+    span = call.query
+    return Answer(body=call.parts.backend.snapshots.history(events=span.events, snapshots=span.snapshots))
+
+
+async def reset_snapshots(call: Call[Nothing, Nothing]) -> Answer:
+    await call.parts.backend.reset_snapshots()
+    return Answer(body=MessageBody("Snapshot statistics reset successfully"))
+
+
+async def transfer_leadership(call: Call[Nothing, Transfer]) -> Answer:
+    target = None if call.body.target is UNSET else checked(member_id, call.body.target, "target")
+    return Answer(body=NewLeader(await call.parts.backend.transfer_leadership(target)))

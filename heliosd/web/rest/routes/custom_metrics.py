@@ -1,0 +1,86 @@
+"""Metrics of the cluster's users, kept in the replicated log."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.cluster.custom_metrics import (
+    DeleteMetric,
+    MetricType,
+    RegisterMetric,
+    ResetMetrics,
+    UpdateMetric,
+)
+from heliosd.web.rest.arguments import one_of
+from heliosd.web.rest.route import Answer, Call, Nothing
+
+from .cluster import MessageBody
+
+
+class NewMetric(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str
+    type: MetricType
+    help: str = ""
+    labels: dict[str, str] = {}
+    buckets: tuple[float, ...] | UnsetType = UNSET
+
+
+class MetricChange(Struct, frozen=True, forbid_unknown_fields=True):
+    """`value` for a gauge or a histogram's observation, `delta` for a counter."""
+
+    name: str
+    value: float | UnsetType = UNSET
+    delta: float | UnsetType = UNSET
+
+
+class ByName(Struct, frozen=True, forbid_unknown_fields=True):
+    name: str | UnsetType = UNSET
+
+
+class Named(Struct, frozen=True):
+    message: str
+    name: str
+
+
+async def show_metrics(call: Call[ByName, Nothing]) -> Answer:
+    name = None if call.query.name is UNSET else call.query.name
+    return Answer(body=call.parts.backend.metrics.report(name))
+
+
+async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
+    metric = call.body
+    await call.parts.backend.propose(
+        RegisterMetric(
+            name=metric.name,
+            type=metric.type,
+            help=metric.help,
+            labels=metric.labels,
+            buckets=None if metric.buckets is UNSET else metric.buckets,
+            at=call.now.wall,
+        )
+    )
+    return Answer(status=201, body=Named("Custom metric registered successfully", metric.name))
+
+
+async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:
+    change = call.body
+    await call.parts.backend.propose(
+        UpdateMetric(
+            name=change.name,
+            value=None if change.value is UNSET else change.value,
+            delta=None if change.delta is UNSET else change.delta,
+            at=call.now.wall,
+        )
+    )
+    return Answer(body=Named("Metric updated successfully", change.name))
+
+
+async def delete_metric(call: Call[ByName, ByName]) -> Answer:
+    name = one_of(call.query.name, call.body.name, "name")
+    await call.parts.backend.propose(DeleteMetric(name=name, at=call.now.wall))
+    return Answer(body=Named("Custom metric deleted successfully", name))
+
+
+async def reset_metrics(call: Call[Nothing, Nothing]) -> Answer:
+    await call.parts.backend.propose(ResetMetrics(at=call.now.wall))
+    return Answer(body=MessageBody("Custom metrics reset successfully"))

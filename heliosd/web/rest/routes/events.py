@@ -1,0 +1,95 @@
+"""What happens, and what has happened: the event stream, and the history page by page."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
+
+from heliosd.errors import Invalid
+from heliosd.protocol.history import Refusal
+from heliosd.web.rest.problems import not_read_yet
+from heliosd.web.rest.route import Answer, Call, Nothing
+from heliosd.web.stream.query import Query, cursor_of, subscription_of
+
+
+class Wishes(Struct, frozen=True):
+    """Where to start and what to hear, as on the WebSocket's upgrade."""
+
+    epoch: str | UnsetType = UNSET
+    after: str | UnsetType = UNSET
+    types: str | UnsetType = UNSET
+    filter: str | UnsetType = UNSET
+
+
+class Span(Struct, frozen=True):
+    """A page of the history."""
+
+    epoch: str | UnsetType = UNSET
+    after: str | UnsetType = UNSET
+    types: str | UnsetType = UNSET
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+
+
+class HistoryPageBody(Struct, frozen=True):
+    """`events` are the very bytes that the WebSocket told. `more`: further ones of these types are kept."""
+
+    epoch: str
+    oldest_seq: int
+    seq: int
+    events: tuple[Raw, ...]
+    more: bool
+
+
+class HistoryGone(Struct, frozen=True):
+    """Not all events after the one asked for can be told."""
+
+    error: str
+    reason: Refusal
+    epoch: str
+    oldest_seq: int
+    seq: int
+
+
+_REFUSALS: dict[Refusal, str] = {
+    "epoch_changed": "That numbering of events has ended",
+    "too_old": "Events after that one are no longer kept",
+    "ahead": "That event has not happened",
+}
+
+
+async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
+    query = _query(call.query)
+    cursor, subscription = cursor_of(query, call.last_event_id), subscription_of(query)
+    body = call.parts.streams.open(call.who, cursor, subscription, str(call.address))
+    # nginx would gather a stream that does not forbid it.
+    return Answer(body=body, headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
+
+
+async def show_history(call: Call[Span, Nothing]) -> Answer:
+    query = _query(call.query)
+    cursor, subscription = cursor_of(query), subscription_of(query)
+    if not call.parts.events.readable:
+        raise not_read_yet()
+    if cursor is not None and call.parts.events.behind(cursor):
+        await call.parts.events.reach(cursor)
+    history = call.parts.events.history
+    history.expire(call.now.wall)
+    if cursor is None:
+        after = history.oldest_seq - 1
+    elif cursor.after is None:
+        raise Invalid("after must be a whole number below 2^53", field="after")
+    else:
+        after = cursor.after
+        refusal = history.refusal(cursor.epoch, after)
+        if refusal is not None:
+            gone = HistoryGone(_REFUSALS[refusal], refusal, history.epoch, history.oldest_seq, history.seq)
+            return Answer(status=410, body=gone)
+    page = history.page(after, call.query.limit, subscription)
+    events = tuple(Raw(event.payload) for event in page.events)
+    return Answer(body=HistoryPageBody(history.epoch, history.oldest_seq, history.seq, events, page.more))
+
+
+def _query(said: Struct) -> Query:
+    fields: dict[str, Any] = structs.asdict(said)
+    return {name: [value] for name, value in fields.items() if isinstance(value, str)}

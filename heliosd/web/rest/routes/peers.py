@@ -1,0 +1,53 @@
+"""The cluster's other members: list, add, remove."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.cluster.backend import Peer
+from heliosd.config.addresses import member_address, member_id
+from heliosd.protocol.views.status import PeerState
+from heliosd.web.rest.arguments import checked, one_of
+from heliosd.web.rest.route import Answer, Call, Nothing
+
+
+class PeerList(Struct, frozen=True):
+    peers: tuple[PeerState, ...]
+
+
+class NewPeer(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str
+    address: str
+
+
+class PeerAdded(Struct, frozen=True):
+    message: str
+    peer: NewPeer
+
+
+class ById(Struct, frozen=True, forbid_unknown_fields=True):
+    id: str | UnsetType = UNSET
+
+
+class PeerRemoved(Struct, frozen=True):
+    message: str
+    peer_id: str
+
+
+async def list_peers(call: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=PeerList(call.parts.backend.status().peer_states))
+
+
+async def add_peer(call: Call[Nothing, NewPeer]) -> Answer:
+    peer = call.body
+    peer_id = checked(member_id, peer.id, "id")
+    address = checked(member_address, peer.address, "address")
+    added = await call.parts.backend.add_peer(Peer(peer_id, address))
+    body = PeerAdded("Peer added successfully", NewPeer(added.id, added.address))
+    return Answer(status=201, body=body)
+
+
+async def remove_peer(call: Call[ById, ById]) -> Answer:
+    peer_id = checked(member_id, one_of(call.query.id, call.body.id, "id"), "id")
+    await call.parts.backend.remove_peer(peer_id)
+    return Answer(body=PeerRemoved("Peer removed successfully", peer_id))

@@ -1,0 +1,81 @@
+"""What watches the daemon itself: health, readiness, Prometheus, and the dashboard's files."""
+
+from __future__ import annotations
+
+from msgspec import UNSET, Struct, UnsetType
+
+from heliosd.config.model import Config
+from heliosd.errors import NotFound
+from heliosd.web.rest import prometheus
+from heliosd.web.rest.problems import LEADER_RETRY_SECONDS
+from heliosd.web.rest.route import Answer, Call, Nothing
+from heliosd.web.rest.static_files import INDEX, StaticFile, content_security_policy, etag_matches
+
+
+class Health(Struct, frozen=True):
+    status: str = "ok"
+
+
+class ReadinessBody(Struct, frozen=True):
+    ready: bool
+    reason: str | UnsetType = UNSET
+
+
+async def show_health(_: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=Health())
+
+
+async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
+    reason = call.parts.backend.not_ready()
+    trouble = call.parts.events.trouble
+    if reason is None and trouble is not None:
+        reason = f"events cannot be stored: {trouble}"
+    if reason is None:
+        return Answer(body=ReadinessBody(ready=True))
+    return Answer(
+        status=503,
+        body=ReadinessBody(ready=False, reason=reason),
+        headers={"Retry-After": str(LEADER_RETRY_SECONDS)},
+    )
+
+
+def metrics_need_token(config: Config) -> bool:
+    """Where `/metrics` is off, it is off for everyone alike."""
+    return config.metrics.enabled and not config.metrics.public
+
+
+async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
+    if not call.parts.settings.current.metrics.enabled:
+        raise NotFound("Not found")
+    roster = call.parts.roster
+    text = prometheus.exposition(
+        backend=call.parts.backend,
+        hub_counters=roster.counters,
+        ws_clients=roster.count("websocket"),
+        sse_clients=roster.count("sse"),
+        queue_depth=roster.queue_depth(),
+        events_stored=call.parts.events.trouble is None,
+        now=call.now,
+    )
+    return Answer(body=text, headers={"Content-Type": prometheus.CONTENT_TYPE})
+
+
+async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, call.pages.get(INDEX))
+
+
+async def show_static(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, call.pages.get(call.name))
+
+
+def _served(call: Call[Nothing, Nothing], page: StaticFile | None) -> Answer:
+    if page is None:
+        raise NotFound("Not found")
+    headers = {
+        "Cache-Control": "no-cache",
+        "ETag": page.etag,
+        "Content-Security-Policy": content_security_policy(call.host),
+    }
+    if etag_matches(call.if_none_match, page.etag):
+        return Answer(status=304, body=b"", headers=headers)
+    return Answer(body=page.content, headers={**headers, "Content-Type": page.media_type})

@@ -1,0 +1,96 @@
+"""What the REST API is built from: the parts of the daemon that it shows and steers."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from heliosd.auth.access import Access
+from heliosd.auth.identity import Identity
+from heliosd.auth.tickets import Tickets
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.config.model import Settings
+from heliosd.hub.client_view import ClientView, TransportName
+from heliosd.hub.counters import HubCounters
+from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.subscription import Subscription
+from heliosd.store.changes import Save
+from heliosd.web.jwks import ExternalIssuer
+
+
+class Roster(Protocol):
+    """Who is connected. The hub is one."""
+
+    @property
+    def counters(self) -> HubCounters: ...
+
+    def views(self) -> list[ClientView]:
+        """Every connected client."""
+        ...
+
+    def count(self, transport: TransportName | None = None) -> int:
+        """How many are connected, in all or by one transport."""
+        ...
+
+    def queue_depth(self) -> int:
+        """Messages that wait for the sockets of all clients together."""
+        ...
+
+    def disconnect(self, client_id: str) -> bool:
+        """Close this client with 4000; False if there is none."""
+        ...
+
+    def token_revoked(self, jti: str) -> None:
+        """Close every client that came with this token, with 4401, at once."""
+        ...
+
+
+class Events(Protocol):
+    """What has happened. The hub's event log is one."""
+
+    @property
+    def history(self) -> History: ...
+
+    @property
+    def readable(self) -> bool:
+        """Whether it is known what has happened."""
+        ...
+
+    @property
+    def trouble(self) -> str | None:
+        """Why events are not on disk; None: they are."""
+        ...
+
+    def behind(self, cursor: Cursor | None) -> bool:
+        """Whether to `reach` it before the history is asked."""
+        ...
+
+    async def reach(self, cursor: Cursor) -> None:
+        """Wait, for a moment at most, until the events up to `cursor` are in the history."""
+        ...
+
+
+class Streams(Protocol):
+    """Opens event streams. `EventStreams` is one."""
+
+    def open(
+        self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The body of an event stream's response. Raises `TryLater` if it cannot be opened now."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    settings: Settings
+    backend: Backend
+    access: Access
+    issuer: ExternalIssuer
+    tickets: Tickets
+    roster: Roster
+    events: Events
+    streams: Streams
+    save: Save
+    now: Callable[[], Instant]

@@ -1,0 +1,70 @@
+"""The dashboard's files, held in memory and served under names that are known beforehand.
+
+A request's text is only ever looked up among these names, never made into a path. Browsers may keep a file but
+ask before they use it again (an ETag makes that cheap), so an upgraded daemon never meets an old script.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+from pathlib import Path
+
+from heliosd.web.origin import host_is_sound
+
+STATIC_DIRECTORY = Path(__file__).parent / "static"
+INDEX = "index.html"
+
+_MEDIA_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".ico": "image/x-icon",
+    ".json": "application/json",
+    ".txt": "text/plain; charset=utf-8",
+    ".woff2": "font/woff2",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class StaticFile:
+    content: bytes
+    media_type: str
+    etag: str
+    """Quoted, as it stands in the header."""
+
+
+Pages = Mapping[str, StaticFile]
+"""By file name."""
+
+
+def load_pages(directory: Path = STATIC_DIRECTORY) -> Pages:
+    """The files in `directory` (not below it) whose media type is known."""
+    return {
+        path.name: _page(path.read_bytes(), _MEDIA_TYPES[path.suffix])
+        for path in sorted(directory.iterdir())
+        if path.is_file() and path.suffix in _MEDIA_TYPES
+    }
+
+
+def _page(content: bytes, media_type: str) -> StaticFile:
+    return StaticFile(content, media_type, f'"{sha256(content).hexdigest()[:20]}"')
+
+
+def etag_matches(if_none_match: str, etag: str) -> bool:
+    """The weak comparison of RFC 9110, section 13.1.2."""
+    asked = {tag.strip().removeprefix("W/") for tag in if_none_match.split(",")}
+    return etag in asked or asked == {"*"}
+
+
+def content_security_policy(host: str) -> str:
+    """Only what the daemon itself serves, in nobody's frame. The WebSocket's address is written out for browsers
+    whose `'self'` does not cover `ws:`; a Host that is not plain is left out of it."""
+    sockets = f" ws://{host} wss://{host}" if host_is_sound(host) else ""
+    return (
+        f"default-src 'self'; connect-src 'self'{sockets}; object-src 'none'; base-uri 'none'; "
+        "form-action 'self'; frame-ancestors 'none'"
+    )

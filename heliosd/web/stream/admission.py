@@ -1,0 +1,86 @@
+"""Where the hub's clients are let in and seen off, whichever way they come: by WebSocket or by event stream."""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections.abc import Callable
+from itertools import count
+
+from heliosd.auth.identity import Identity
+from heliosd.clock import Instant
+from heliosd.config.model import Settings
+from heliosd.hub.client import HubClient
+from heliosd.hub.client_view import TransportName
+from heliosd.hub.hub import Hub
+from heliosd.hub.transport import Transport
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.subscription import Subscription
+from heliosd.web.rest.problems import TryLater, not_read_yet
+
+from .connection_log import ConnectionLog
+
+
+class Admission:
+    """Knows whether there is room, gives clients their names, and writes their coming and going into the log."""
+
+    def __init__(self, *, settings: Settings, hub: Hub, now: Callable[[], Instant]) -> None:
+        self.stopping = False
+        """Set when the daemon stops: whoever comes now is sent to another node."""
+        self._settings = settings
+        self._hub = hub
+        self._now = now
+        self._serials = count(1)
+        self.visits = ConnectionLog()
+
+    def check_room(self, user_id: str) -> None:
+        """Raise `TryLater` (503) if this user cannot have one more connection now."""
+        websocket = self._settings.current.websocket
+        mine = websocket.max_clients_per_user
+        if (
+            self.stopping
+            or self._hub.count() >= websocket.max_clients
+            or (mine and self._hub.count_of(user_id) >= mine)
+        ):
+            # Jittered, so that those who were refused together do not come back together.
+            later = random.randint(1, 10)  # noqa: S311
+            raise TryLater("Stopping" if self.stopping else "Too many clients", status=503, seconds=later)
+
+    def check_cursor(self, cursor: Cursor | None) -> None:
+        """Raise `TryLater` (503) if it cannot be said yet what has happened since `cursor`. Told that its epoch has
+        changed, the client would give it up, although nothing may be lost."""
+        if cursor is not None and cursor.after is not None and not self._hub.log.readable:
+            raise not_read_yet()
+
+    def client(
+        self,
+        identity: Identity,
+        subscription: Subscription,
+        outlet: Transport,
+        address: str,
+        *,
+        transport: TransportName,
+        deflates: bool = False,
+    ) -> HubClient:
+        """A client that has not joined the hub yet."""
+        return HubClient(
+            serial=next(self._serials),
+            client_id=secrets.token_hex(8),
+            identity=identity,
+            address=address,
+            since=self._now().wall,
+            outlet=outlet,
+            send_buffer=self._settings.current.websocket.send_buffer,
+            subscription=subscription,
+            deflates=deflates,
+            transport=transport,
+        )
+
+    def greet(self, client: HubClient) -> None:
+        """`client` is about to join the hub."""
+        self.visits.joined(client)
+
+    def see_off(self, client: HubClient, reason: str) -> None:
+        """`client` is gone: it leaves the hub."""
+        self._hub.leave(client)
+        self.visits.left(client, reason)

@@ -1,0 +1,136 @@
+"""`/api/cluster/events`: the WebSocket's messages as server-sent events, for whoever has no WebSocket.
+
+The client of an event stream is a client of the hub like any other: the same mailbox, replay, gap and rights.
+What differs is who writes: Quart asks for the next piece when the socket has taken the last one, so a slow reader
+waits in the mailbox here as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+
+import trio
+
+from heliosd.auth.identity import Identity
+from heliosd.hub.client import BATCH_BYTES, HubClient
+from heliosd.hub.event_log import EventLog
+from heliosd.hub.hub import Hub
+from heliosd.protocol.history import Cursor
+from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.subscription import Subscription
+
+from .admission import Admission
+
+COMMENT_SECONDS = 15.0
+"""Between comments, by which proxies see that the stream lives, and we that its reader does."""
+
+
+class EventStreams:
+    """Opens event streams."""
+
+    def __init__(self, hub: Hub, reception: Admission) -> None:
+        self._hub = hub
+        self._reception = reception
+
+    def open(
+        self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
+    ) -> AsyncGenerator[bytes, None]:
+        """The body of an event stream's response. The client joins with its first piece and leaves when the
+        generator is closed; the generator ends when the hub ends the client.
+
+        Raises `TryLater` at once if there is no room, or if `cursor` cannot be judged yet.
+        """
+        self._reception.check_room(identity.user_id)
+        self._reception.check_cursor(cursor)
+        line = SseTransport(self._hub.log)
+        client = self._reception.client(identity, subscription, line, address, transport="sse")
+        client.waker = line.wake
+        return self._pieces(client, cursor, line)
+
+    async def _pieces(
+        self, client: HubClient, cursor: Cursor | None, line: SseTransport
+    ) -> AsyncGenerator[bytes, None]:
+        self._reception.greet(client)
+        try:
+            if cursor is not None and self._hub.log.behind(cursor):
+                await self._hub.log.reach(cursor)
+            self._hub.join(client, cursor)
+            comment_due = trio.current_time() + COMMENT_SECONDS
+            while True:
+                if piece := line.take(client):
+                    yield piece
+                elif client.goodbye is not None:
+                    yield f": {client.goodbye.code} {client.goodbye.reason}\n\n".encode()
+                    return
+                else:
+                    client.behind = False
+                    with trio.move_on_at(comment_due):
+                        await line.more()
+                if trio.current_time() >= comment_due:
+                    comment_due = trio.current_time() + COMMENT_SECONDS
+                    yield b":\n\n"
+        finally:
+            left = client.goodbye.reason if client.goodbye is not None else "connection lost"
+            self._reception.see_off(client, left)
+
+
+class SseTransport:
+    """An event stream's way out, as the hub knows it: nothing is written to it, it is fetched from.
+
+    Only a close frame is ever offered here: it stands for the end of the stream.
+    """
+
+    direct = sealed = False
+    pending = False
+
+    def __init__(self, log: EventLog) -> None:
+        self._log = log
+        self._news = trio.Event()
+        self._epoch = ""
+
+    def wake(self) -> None:
+        """Something waits where nothing did. The first time is inside of `Hub.join`."""
+        self._epoch = self._epoch or self._log.history.epoch
+        self._news.set()
+
+    async def more(self) -> None:
+        """Wait until something comes. To be called in one step with having found nothing."""
+        self._news = trio.Event()
+        await self._news.wait()
+
+    def take(self, client: HubClient) -> bytes:
+        """What waits, as far as it goes into one write."""
+        fields: list[bytes] = []
+        room = BATCH_BYTES
+        while room > 0 and (message := client.take()) is not None:
+            fields.append(self._event(message))
+            room -= len(fields[-1])
+        return b"".join(fields)
+
+    def _event(self, message: OutgoingMessage) -> bytes:
+        if not message.payload:
+            return b""  # the close frame
+        if message.type == "welcome":  # which is how a change of the epoch reaches everybody, in its place
+            self._epoch = message.data["epoch"]
+        # JSON holds no raw line end, so it is one line of data.
+        data = b"data: %b\n\n" % message.payload
+        return data if message.seq is None else b"id: %b:%d\n%b" % (self._epoch.encode(), message.seq, data)
+
+    def fileno(self) -> int:
+        return -1
+
+    def seal(self, data: bytes) -> bytes:
+        return data
+
+    def keep(self, rest: bytes | memoryview) -> None:
+        pass
+
+    def write_now(self, data: bytes | memoryview) -> int:
+        self.wake()
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    def abort(self) -> None:
+        self.wake()
