@@ -115,7 +115,7 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     costs: dict[bool, list[float]] = {False: [], True: []}
     forgetful = bytearray(_CACHE_BYTES)
     with ExitStack() as open_sockets:
-        audience, readers = Recipients(), []
+        recipients, readers = Recipients(), []
         listener = open_sockets.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
         for serial in range(count):
             reader = open_sockets.enter_context(socket.create_connection(listener.getsockname()))
@@ -123,11 +123,11 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
             readers.append(reader)
             near = open_sockets.enter_context(listener.accept()[0])
             near.setblocking(False)
-            audience.add(_client(serial, PlainStream(near)))
+            recipients.add(_client(serial, PlainStream(near)))
         for number in range(broadcasts):
             for deflate in (False, True) if number % 2 else (True, False):
                 forgetful[::64] = bytes(len(forgetful) // 64)
-                costs[deflate].append(await _broadcast(audience, _message(payload), deflate=deflate))
+                costs[deflate].append(await _broadcast(recipients, _message(payload), deflate=deflate))
                 for reader in readers:
                     with suppress(BlockingIOError):
                         while reader.recv(1 << 20):
@@ -136,10 +136,10 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
     return costs[False], costs[True]
 
 
-async def _broadcast(audience: Recipients, message: OutgoingMessage, *, deflate: bool) -> float:
+async def _broadcast(recipients: Recipients, message: OutgoingMessage, *, deflate: bool) -> float:
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
-    for unfinished in fanout.broadcast(audience, [message], frame):
+    for unfinished in fanout.broadcast(recipients, [message], frame):
         assert not unfinished
     return (time.process_time_ns() - started) / 1000
 
@@ -148,7 +148,7 @@ def _message(payload: bytes) -> OutgoingMessage:
     return OutgoingMessage("status_update", Kind.VALUE, Topic.STATUS, payload)
 
 
-def _client(serial: int, outlet: PlainStream) -> HubClient:
+def _client(serial: int, transport: PlainStream) -> HubClient:
     identity = Identity(
         user_id="viewer",
         roles=(),
@@ -156,7 +156,7 @@ def _client(serial: int, outlet: PlainStream) -> HubClient:
         jti="",
         issued_at=0.0,
         expires_at=0.0,
-        grounds=TokenOrigin(issuer="", audience="", key="", password=""),
+        token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
     )
     return HubClient(
         serial=serial,
@@ -164,7 +164,7 @@ def _client(serial: int, outlet: PlainStream) -> HubClient:
         identity=identity,
         address="",
         since=0.0,
-        outlet=outlet,
+        transport=transport,
         send_buffer=256,
     )
 

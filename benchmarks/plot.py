@@ -91,7 +91,7 @@ def plotted(title: str, panels: Sequence[tuple[str, Sequence[Series]]]) -> str:
     clients = sorted({count for count, _ in points})
     wide = LEFT + PANEL_WIDTH + LABEL_WIDTH
     width, height = wide * len(panels), TOP + PANEL_HEIGHT + BOTTOM
-    parts = [
+    services = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" width="{width}" '
         f'height="{height}" role="img">',
         f"<title>{escape(title)} against the number of clients</title>",
@@ -100,9 +100,9 @@ def plotted(title: str, panels: Sequence[tuple[str, Sequence[Series]]]) -> str:
     for number, (name, lines) in enumerate(panels):
         x = Scale(clients[0], clients[-1], number * wide + LEFT + 8, number * wide + LEFT + PANEL_WIDTH - 8)
         y = Scale(costs[0], costs[-1], TOP + PANEL_HEIGHT, TOP)
-        parts += _axes(f"{title}, {name}", x, y, clients, costs)
-        parts += _lines(lines, x, y)
-    return "\n".join([*parts, "</svg>\n"])
+        services += _axes(f"{title}, {name}", x, y, clients, costs)
+        services += _lines(lines, x, y)
+    return "\n".join([*services, "</svg>\n"])
 
 
 def _style() -> str:

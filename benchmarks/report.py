@@ -55,7 +55,7 @@ def write(
             for verdict in verdicts
         ),
     )
-    parts = [
+    services = [
         "# What a delivery costs, measured",
         "Written by `make bench`; [benchmarks/README.md](../benchmarks/README.md) says what runs and how it is "
         "measured. Absolute\nfigures differ from machine to machine and from day to day: only the ratios of one "
@@ -73,8 +73,8 @@ def write(
         "one client.",
     ]
     for table in tables(results):
-        parts += [f"### {table.title}", markdown(table)]
-    (DOCS / "benchmarks.md").write_text("\n\n".join(parts) + "\n")
+        services += [f"### {table.title}", markdown(table)]
+    (DOCS / "benchmarks.md").write_text("\n\n".join(services) + "\n")
 
 
 def series(results: Results, name: str) -> list[Series]:

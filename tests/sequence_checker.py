@@ -94,7 +94,7 @@ class Check:
     async def run(self) -> None:
         """Follow, cut, resume; then hear everything there is, and compare it with the history. Raises `Violation`
         or `CannotCheck`."""
-        chance = random.Random(self.plan.seed)
+        rng = random.Random(self.plan.seed)
         self.followers = [
             Follower(f"client {number}", self.ledger, hops=bool(self.others))
             for number in range(self.plan.clients)
@@ -103,7 +103,7 @@ class Check:
             async with asyncio.TaskGroup() as tasks:
                 followings = [
                     tasks.create_task(
-                        self._follow(follower, random.Random(chance.random()), number < self.plan.slow)
+                        self._watcher(follower, random.Random(rng.random()), number < self.plan.slow)
                     )
                     for number, follower in enumerate(self.followers)
                 ]
@@ -131,24 +131,22 @@ class Check:
 
     # -- one client --------------------------------------------------------------------------------------------
 
-    async def _follow(self, follower: Follower, chance: random.Random, slow: bool) -> None:
+    async def _watcher(self, follower: Follower, rng: random.Random, slow: bool) -> None:
         away_since = time.monotonic()
         while True:
             try:
-                url = chance.choice((self.url, *self.others))
-                connection = await self._connect(
-                    url, follower.dial(), small=slow, deflate=chance.random() < 0.5
-                )
+                url = rng.choice((self.url, *self.others))
+                connection = await self._connect(url, follower.dial(), small=slow, deflate=rng.random() < 0.5)
             except (OSError, InvalidHandshake, ConnectionClosed, TimeoutError) as lost:
                 if isinstance(lost, InvalidStatus) and lost.response.status_code in {400, 401, 403, 404}:
                     raise CannotCheck(f"refused with {lost.response.status_code}") from lost
                 if time.monotonic() - away_since > AWAY_SECONDS:
                     raise CannotCheck(f"cannot connect: {lost}") from lost
                 self.losses += 1
-                await asyncio.sleep(chance.uniform(0.02, 0.1))
+                await asyncio.sleep(rng.uniform(0.02, 0.1))
                 continue
             try:
-                await self._until_cut(connection, follower, chance, slow)
+                await self._until_cut(connection, follower, rng, slow)
             finally:
                 connection.transport.abort()
             away_since = time.monotonic()
@@ -185,20 +183,20 @@ class Check:
         return socket
 
     async def _until_cut(
-        self, connection: ClientConnection, follower: Follower, chance: random.Random, slow: bool
+        self, connection: ClientConnection, follower: Follower, rng: random.Random, slow: bool
     ) -> None:
         """Hear what comes until this connection is cut, by us or by the daemon."""
-        ends = time.monotonic() + chance.expovariate(1 / self.plan.pause)
-        stalls = time.monotonic() + chance.uniform(1.0, 6.0) if slow else float("inf")
+        ends = time.monotonic() + rng.expovariate(1 / self.plan.pause)
+        stalls = time.monotonic() + rng.uniform(1.0, 6.0) if slow else float("inf")
         while True:
             now = time.monotonic()
             if now >= ends and not self.last_cut_made:
-                await self._cut(connection, chance)
+                await self._cut(connection, rng)
                 return
             if now >= stalls and not self.last_cut_made:
                 self.stalls += 1
-                await asyncio.sleep(chance.uniform(3.0, 8.0))
-                stalls = time.monotonic() + chance.uniform(2.0, 8.0)
+                await asyncio.sleep(rng.uniform(3.0, 8.0))
+                stalls = time.monotonic() + rng.uniform(2.0, 8.0)
             try:
                 async with asyncio.timeout(min(1.0, max(0.0, ends - now) if not self.last_cut_made else 1.0)):
                     raw = await connection.recv(decode=False)
@@ -214,15 +212,15 @@ class Check:
                 self.losses += 1
                 return
 
-    async def _cut(self, connection: ClientConnection, chance: random.Random) -> None:
-        match chance.randrange(3):
+    async def _cut(self, connection: ClientConnection, rng: random.Random) -> None:
+        match rng.randrange(3):
             case 0:
                 pass  # aborted as it stands
             case 1:
                 await connection.close()
             case _:  # something has come, and nobody has read it
                 connection.transport.pause_reading()
-                await asyncio.sleep(chance.uniform(0.0, 0.2))
+                await asyncio.sleep(rng.uniform(0.0, 0.2))
         self.cuts += 1
 
     # -- the end -----------------------------------------------------------------------------------------------

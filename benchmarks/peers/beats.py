@@ -24,7 +24,7 @@ def message(size: int) -> bytes:
     return f'{fixed[:-3]}{"x" * (size - len(fixed))}"}}}}'.encode()
 
 
-async def keep(beat: Callable[[], None], interval: float) -> None:
+async def keep(tick: Callable[[], None], interval: float) -> None:
     """Call `beat` for ever: every `interval` seconds until the first byte comes, then once for each byte."""
     loop = asyncio.get_running_loop()
     told = asyncio.Event()
@@ -36,7 +36,7 @@ async def keep(beat: Callable[[], None], interval: float) -> None:
         if not due:
             loop.remove_reader(fd)
         for _ in due:
-            beat()
+            tick()
 
     if descriptor is not None:
         os.set_blocking(int(descriptor), False)
@@ -46,7 +46,7 @@ async def keep(beat: Callable[[], None], interval: float) -> None:
         due += interval
         await asyncio.sleep(due - loop.time())
         if not told.is_set():
-            beat()
+            tick()
     await loop.create_future()
 
 

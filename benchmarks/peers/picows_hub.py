@@ -33,14 +33,14 @@ def upgrade(request: WSUpgradeRequest) -> Client:
 async def main() -> None:
     interval, size = arguments()
 
-    def beat() -> None:
+    def tick() -> None:
         frame = bytearray(HEAD_BYTES) + message(size)
         for client in clients:
             client.send_reuse_external_bytearray(WSMsgType.TEXT, frame, HEAD_BYTES)
 
     server = await ws_create_server(upgrade, "127.0.0.1", 0, backlog=4096)
     tell_ready(server.sockets[0].getsockname())
-    await keep(beat, interval)
+    await keep(tick, interval)
 
 
 if __name__ == "__main__":

@@ -139,7 +139,7 @@ class Access:
     def renew(self, identity: Identity, now: float) -> Issued:
         """A newer token for whoever has one of ours. Raises `Invalid` for a user of the outside issuer: a user of
         ours with the same name is somebody else."""
-        if identity.grounds.issuer != self._settings.current.auth.issuer:
+        if identity.token_origin.issuer != self._settings.current.auth.issuer:
             raise Invalid("A token of another issuer is renewed there")
         return self.issue(identity.user_id, now)
 
@@ -179,16 +179,20 @@ class Access:
 
     def _present_roles(self, identity: Identity, needed: str) -> tuple[str, ...]:
         """The roles that an accepted identity has by now, if it would still be accepted."""
-        auth, grounds = self._settings.current.auth, identity.grounds
-        if auth.jwks_url and grounds.issuer == auth.jwks_issuer and grounds.audience == auth.audience:
+        auth, token_origin = self._settings.current.auth, identity.token_origin
+        if (
+            auth.jwks_url
+            and token_origin.issuer == auth.jwks_issuer
+            and token_origin.audience == auth.audience
+        ):
             return identity.roles
-        if grounds.issuer != auth.issuer or grounds.audience != auth.audience:
+        if token_origin.issuer != auth.issuer or token_origin.audience != auth.audience:
             raise Unauthenticated("Invalid token")
         user = self.user(identity.user_id)
         if user is None:
             raise Forbidden(needed)
-        key = self.keys.named(grounds.key)
-        if key is None or grounds.password != key.mark("password", user.password_hash):
+        key = self.keys.named(token_origin.key)
+        if key is None or token_origin.password != key.mark("password", user.password_hash):
             raise Unauthenticated("Invalid token")
         return user.roles
 
@@ -200,7 +204,7 @@ class Access:
             jti=claims.jti,
             issued_at=claims.issued_at,
             expires_at=claims.expires_at,
-            grounds=TokenOrigin(
+            token_origin=TokenOrigin(
                 issuer=issuer,
                 audience=self._settings.current.auth.audience,
                 key=claims.key,

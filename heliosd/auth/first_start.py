@@ -118,7 +118,7 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
     With a terminal it is printed there and None is returned; else it is in the file (mode 0600) whose path is
     returned, for the log. Raises `StoreError`.
     """
-    told = None
+    password_file = None
     try:
         if terminal is not None:
             print(
@@ -127,15 +127,15 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
                 flush=True,
             )
         else:
-            told = data_dir / PASSWORD_FILE
-            told.unlink(missing_ok=True)
-            _create(told, password + "\n")
+            password_file = data_dir / PASSWORD_FILE
+            password_file.unlink(missing_ok=True)
+            _create(password_file, password + "\n")
         _create(data_dir / HASH_FILE, user.password_hash + "\n")
     except OSError as error:
         raise StoreError(
             f"cannot keep the password of {user.name!r} in {data_dir}: {error.strerror}"
         ) from error
-    return told
+    return password_file
 
 
 def _admin(password_hash: str) -> UserConfig:

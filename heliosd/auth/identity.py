@@ -29,7 +29,7 @@ class Identity:
     jti: str
     issued_at: float
     expires_at: float
-    grounds: TokenOrigin = field(repr=False)
+    token_origin: TokenOrigin = field(repr=False)
 
     def may(self, permission: str) -> bool:
         """Whether this user has that permission (or `admin:*`)."""
@@ -37,7 +37,7 @@ class Identity:
 
     def is_same_user(self, other: Identity) -> bool:
         """Whether both are one user. The same name from two issuers is two."""
-        return (self.user_id, self.grounds.issuer) == (other.user_id, other.grounds.issuer)
+        return (self.user_id, self.token_origin.issuer) == (other.user_id, other.token_origin.issuer)
 
 
 @dataclass(frozen=True, slots=True)

@@ -57,7 +57,7 @@ class Tickets:
         self._of_token[identity.jti] += 1
         return Ticket(text, min(now.wall + TICKET_SECONDS, identity.expires_at))
 
-    def spend(self, text: str, now_mono: float) -> Identity | None:
+    def redeem(self, text: str, now_mono: float) -> Identity | None:
         """Whose ticket this is; None: nobody's (any more). From now on it is nobody's.
 
         The identity is as of the ticket's issue: whether its token still holds is the caller's to ask.

@@ -35,7 +35,7 @@ class EventFormatter:
         self._asked = asked
         self._colour = colour
         self._zone = zone
-        self._standing: tuple[object, ...] | None = None
+        self._shown: tuple[object, ...] | None = None
 
     def lines(self, item: Message | Gap, now: str = "") -> Iterator[str]:
         """The lines of one item, without line ends. `now`: RFC 3339, for what bears no time of its own."""
@@ -44,18 +44,18 @@ class EventFormatter:
             return
         # What is not as expected is told all the same: a daemon may be newer than this program.
         try:
-            told = list(self._told(item.type, item.seq is not None, item.data))
+            lines = list(self._described(item.type, item.seq is not None, item.data))
         except (KeyError, TypeError, AttributeError, ValueError):
-            told = [(item.type, PLAIN)] if item.seq is not None else []
-        for text, style in told:
+            lines = [(item.type, PLAIN)] if item.seq is not None else []
+        for text, style in lines:
             yield self._line(item.timestamp, item.seq, text, style)
 
-    def _told(self, name: str, event: bool, data: Any) -> Iterator[tuple[str, str]]:
+    def _described(self, name: str, event: bool, data: Any) -> Iterator[tuple[str, str]]:
         match name:
             case "status" | "status_update":
                 yield from self._status(data, always=name == "status" or "status" in self._asked)
             case "state_change":
-                self._standing = None
+                self._shown = None
                 yield _state_change(data)
             case "peer_change":
                 address = f" at {data['peer_address']}" if data.get("peer_address") else ""
@@ -86,11 +86,11 @@ class EventFormatter:
                 yield name, PLAIN
 
     def _status(self, data: Mapping[str, Any], *, always: bool) -> Iterator[tuple[str, str]]:
-        standing = (data["state"], data["term"], data["leader"], data["stale"])
+        shown = (data["state"], data["term"], data["leader"], data["stale"])
         # After a state_change the next status says the same once more, in other words.
-        known = self._standing is None and not always
-        changed = standing != self._standing
-        self._standing = standing
+        known = self._shown is None and not always
+        changed = shown != self._shown
+        self._shown = shown
         if always or (changed and not known):
             leader = f"{data['leader']} leads" if data["leader"] else "no leader is known"
             health = data["cluster_health"]

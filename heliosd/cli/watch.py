@@ -74,12 +74,12 @@ class _Watch:
         self._since = since
         self._as_json = as_json
         self._client: Client | None = None
-        self._teller = EventFormatter(types, colour=coloured(sys.stdout))
+        self._formatter = EventFormatter(types, colour=coloured(sys.stdout))
         self._lost = False
 
     async def run(self) -> None:
         """Show what comes, until it cannot go on."""
-        paper = standard_output()
+        output = standard_output()
         async with open_client(
             self._target.url,
             self._target.credentials,
@@ -90,11 +90,11 @@ class _Watch:
             self._client = client
             async for item in client:
                 if self._as_json:
-                    await paper.write(json_line(item, rfc3339(time.time())))
+                    await output.write(json_line(item, rfc3339(time.time())))
                 else:
-                    await self._show(paper, item)
+                    await self._show(output, item)
 
-    async def _show(self, paper: Output, item: Item) -> None:
+    async def _show(self, output: Output, item: Item) -> None:
         match item:
             case Connected():
                 print_error(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")
@@ -103,9 +103,9 @@ class _Watch:
                 self._lost = True
                 print_error(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
             case _:
-                lines = self._teller.lines(item, rfc3339(time.time()))
+                lines = self._formatter.lines(item, rfc3339(time.time()))
                 if text := "".join(f"{line}\n" for line in lines):
-                    await paper.write(text)
+                    await output.write(text)
 
     def say_where_it_stopped(self) -> None:
         cursor = None if self._client is None else self._client.cursor

@@ -88,7 +88,7 @@ async def open_client(
     since: Cursor | None = None,
     ssl_context: ssl.SSLContext | None = None,
     notices: bool = False,
-    chance: random.Random | None = None,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[Client]:
     """Follow the daemon at `url` (`http://HOST:PORT` or `https://…`) for as long as the block lasts.
 
@@ -98,29 +98,29 @@ async def open_client(
 
     Where the consumer is slow nothing piles up here: the socket is not read, and the daemon drops and tells.
     """
-    place = parse_server_url(url)
+    server = parse_server_url(url)
     if since is not None and since.after is None:
         since = None
-    if place.tls and ssl_context is None:
+    if server.tls and ssl_context is None:
         ssl_context = ssl.create_default_context()
     parsed = None if subscription is None else Subscription.parse(dict(subscription))
     send, receive = trio.open_memory_channel[tuple[Item, Cursor | None]](0)
     client = Client(receive, since)
     with sole_error():
         async with (
-            open_http(place, ssl_context if place.tls else None) as http,
+            open_http(server, ssl_context if server.tls else None) as http,
             trio.open_nursery() as nursery,
         ):
             follower = _Follower(
-                place=place,
-                ssl_context=ssl_context if place.tls else None,
-                account=TokenManager(http, credentials),
+                server=server,
+                ssl_context=ssl_context if server.tls else None,
+                tokens=TokenManager(http, credentials),
                 following=ResumeState(since, whole=subscription is None),
                 subscription=parsed,
                 query={} if subscription is None else {"filter": json.dumps(subscription)},
-                tell=send,
+                output=send,
                 notices=notices,
-                backoff=Backoff(chance or random.Random()),  # noqa: S311
+                backoff=Backoff(rng or random.Random()),  # noqa: S311
                 covered=since,
             )
             nursery.start_soon(client._run, follower)
@@ -164,20 +164,20 @@ class Client:
         except FollowingEnded as ended:
             self._ended = ended
         finally:
-            follower.tell.close()
+            follower.output.close()
 
 
 @dataclass(slots=True)
 class _Follower:
     """The task behind a client."""
 
-    place: ServerURL
+    server: ServerURL
     ssl_context: ssl.SSLContext | None
-    account: TokenManager
+    tokens: TokenManager
     following: ResumeState
     subscription: Subscription | None
     query: dict[str, str]
-    tell: trio.MemorySendChannel[tuple[Item, Cursor | None]]
+    output: trio.MemorySendChannel[tuple[Item, Cursor | None]]
     notices: bool
     backoff: Backoff
     covered: Cursor | None
@@ -192,7 +192,7 @@ class _Follower:
             try:
                 await self._converse()
             except TokenRefused as refused:
-                self.account.refused(str(refused))
+                self.tokens.refused(str(refused))
                 await trio.lowlevel.checkpoint()
                 continue  # with a new one, which is not refused twice
             except OutOfOrder as disorder:
@@ -200,32 +200,32 @@ class _Follower:
             except ConnectionLost as error:
                 lost = error
             if lost.new_token:
-                self.account.forget()
+                self.tokens.forget()
             if trio.current_time() - started >= STEADY_SECONDS:
                 self.backoff.reset()
             seconds = self.backoff.seconds(lost.at_least)
-            await self._tell(Disconnected(lost.reason, lost.code, seconds))
+            await self._emit(Disconnected(lost.reason, lost.code, seconds))
             await trio.sleep(seconds)
 
     async def _converse(self) -> None:
         """One connection, to its end, which is always an exception."""
-        resource = f"{self.place.prefix}/ws/cluster?{urlencode(self.following.query() | self.query)}"
-        token = await self.account.token()
+        resource = f"{self.server.prefix}/ws/cluster?{urlencode(self.following.query() | self.query)}"
+        token = await self.tokens.token()
         with sole_error():
-            async with open_socket(self.place, resource, token, self.ssl_context) as socket:
-                self.account.accepted()
+            async with open_socket(self.server, resource, token, self.ssl_context) as socket:
+                self.tokens.accepted()
                 self.following.connected()
-                await self._tell(Connected(self.place.url))
+                await self._emit(Connected(self.server.url))
                 async with trio.open_nursery() as nursery:
                     while True:
                         message = read(await socket.receive())
-                        await self._tell(*self.following.take(message))
+                        await self._emit(*self.following.take(message))
                         if self.following.missing_until is not None:
                             await self._page(self.following.missing_until)
                         if message.type == "token_expiring":
                             nursery.start_soon(self._renew, socket)
 
-    async def _tell(self, *items: Item) -> None:
+    async def _emit(self, *items: Item) -> None:
         """Hand items to the consumer, each with the cursor that covers it. Waits for the consumer."""
         for number, item in enumerate(items, start=1):
             if isinstance(item, Connected | Disconnected) and not self.notices:
@@ -235,7 +235,7 @@ class _Follower:
                 self.covered = self.following.cursor
             self.pending.append((item, self.covered))
         while self.pending:
-            await self.tell.send(self.pending[0])
+            await self.output.send(self.pending[0])
             self.pending.popleft()
 
     async def _page(self, until: int) -> None:
@@ -245,9 +245,9 @@ class _Follower:
         assert at.after is not None
         after, more = at.after, True
         while more:
-            page = await self.account.page(at.epoch, after, self._types())
+            page = await self.tokens.page(at.epoch, after, self._types())
             if page is None or page.epoch != at.epoch:
-                await self._tell(self.following.give_up())
+                await self._emit(self.following.give_up())
                 return
             more = page.more and bool(page.events)
             for raw in page.events:
@@ -256,10 +256,10 @@ class _Follower:
                     more = False
                     break
                 after = message.seq
-                wanted = self._cut(message)
+                wanted = self._filtered(message)
                 if wanted is not None:
-                    await self._tell(*self.following.take(wanted))
-        await self._tell(*self.following.caught_up())
+                    await self._emit(*self.following.take(wanted))
+        await self._emit(*self.following.caught_up())
 
     def _types(self) -> str | None:
         if self.subscription is None:
@@ -270,21 +270,21 @@ class _Follower:
             if topic in EVENT_TOPICS.values() and topic & self.subscription.topics
         )
 
-    def _cut(self, message: Message) -> Message | None:
+    def _filtered(self, message: Message) -> Message | None:
         """What the subscription lets through of an event of the history, which knows no narrowing."""
-        if self.subscription is None or not self.subscription.narrowings or message.type not in EVENT_TOPICS:
+        if self.subscription is None or not self.subscription.filters or message.type not in EVENT_TOPICS:
             return message
         assert message.seq is not None
         event = replayed(seq=message.seq, at=0.0, name=message.type, payload=message.raw.encode())
-        cut = event.cut_for(self.subscription)
-        return None if cut is None else message if cut is event else read(cut.payload)
+        filtered = event.filtered_for(self.subscription)
+        return None if filtered is None else message if filtered is event else read(filtered.payload)
 
     async def _renew(self, socket: Socket) -> None:
         """Bring a newer token. Where there is none the daemon will end the connection, and that is told."""
         token = None
         while token is None:
             try:
-                token = await self.account.renew()
+                token = await self.tokens.renew()
             except ConnectionLost:
                 await trio.sleep(RENEW_AGAIN_SECONDS)
             except FollowingEnded:

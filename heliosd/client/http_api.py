@@ -188,10 +188,10 @@ class TokenManager:
             ) from error
 
 
-def open_http(place: ServerURL, ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
+def open_http(server: ServerURL, ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
     """What an `Account` asks with. Proxies of the environment are not used, as for the WebSocket."""
     return httpx.AsyncClient(
-        base_url=place.url, verify=ssl_context or False, timeout=REQUEST_SECONDS, trust_env=False
+        base_url=server.url, verify=ssl_context or False, timeout=REQUEST_SECONDS, trust_env=False
     )
 
 

@@ -80,15 +80,15 @@ def _seconds(retry_after: str | None) -> float:
 class Backoff:
     """How long to wait before each attempt: longer each time, and never two clients alike."""
 
-    def __init__(self, chance: random.Random) -> None:
-        self._chance = chance
+    def __init__(self, rng: random.Random) -> None:
+        self._rng = rng
         self._failures = 0
 
     def seconds(self, at_least: float = 0.0) -> float:
         """The wait after one more failure: `at_least`, and a share that grows to `LONGEST_SECONDS`."""
         ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(self._failures, 10))
         self._failures += 1
-        return at_least + self._chance.uniform(ceiling / 4, ceiling)
+        return at_least + self._rng.uniform(ceiling / 4, ceiling)
 
     def reset(self) -> None:
         """It works again."""

@@ -207,12 +207,19 @@ class ResumeState:
 
     def _gap(self, message: Message) -> list[Message | Gap]:
         try:
-            told = msgspec.convert(message.data, _GapData)
+            gap_data = msgspec.convert(message.data, _GapData)
         except msgspec.ValidationError as wrong:
             raise NotUnderstood(f"the daemon's gap is not one: {wrong}") from wrong
-        gap = Gap(self._epoch, told.from_seq, told.to_seq, told.reason, dropped=told.dropped, raw=message.raw)
-        holes = self._holes(told.from_seq - 1) if self._whole else []
-        self._pass(told.to_seq)
+        gap = Gap(
+            self._epoch,
+            gap_data.from_seq,
+            gap_data.to_seq,
+            gap_data.reason,
+            dropped=gap_data.dropped,
+            raw=message.raw,
+        )
+        holes = self._holes(gap_data.from_seq - 1) if self._whole else []
+        self._pass(gap_data.to_seq)
         return [*holes, gap]
 
     def _event(self, message: Message, seq: int) -> list[Message | Gap]:

@@ -80,20 +80,20 @@ class Socket:
 
 @asynccontextmanager
 async def open_socket(
-    place: ServerURL, resource: str, token: str, ssl_context: ssl.SSLContext | None
+    server: ServerURL, resource: str, token: str, ssl_context: ssl.SSLContext | None
 ) -> AsyncIterator[Socket]:
     """A connection to `resource` for as long as the block lasts.
 
     Raises `Lost`, `TokenRefused` and `FollowingEnded` when there is none to be had.
     """
     with sole_error():
-        line = await _dial(place, ssl_context)
+        line = await _dial(server, ssl_context)
         stumbled = left = False
         try:
             async with trio.open_nursery() as nursery:
                 reader = _ShieldedNursery(nursery)
                 try:
-                    websocket = await _upgrade(reader, line, place, resource, token)
+                    websocket = await _upgrade(reader, line, server, resource, token)
                     opened = Socket(websocket)
                     nursery.start_soon(opened.keep_alive)
                     try:
@@ -112,19 +112,19 @@ async def open_socket(
             # of a ping behind its own close frame, which wsproto will not have answered.
             stumbled = True
         finally:
-            line.cut()
+            line.abort()
         if stumbled and not left:
             raise ConnectionLost("the connection broke")
 
 
-async def _dial(place: ServerURL, ssl_context: ssl.SSLContext | None) -> _SocketStream:
+async def _dial(server: ServerURL, ssl_context: ssl.SSLContext | None) -> _SocketStream:
     try:
         with trio.fail_after(CONNECT_SECONDS):
-            plain = await trio.open_tcp_stream(place.host, place.port)
+            plain = await trio.open_tcp_stream(server.host, server.port)
             plain.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
             if ssl_context is None:
                 return _SocketStream(plain, plain)
-            secure = trio.SSLStream(plain, ssl_context, server_hostname=place.host, https_compatible=True)
+            secure = trio.SSLStream(plain, ssl_context, server_hostname=server.host, https_compatible=True)
             try:
                 await secure.do_handshake()
             except BaseException:
@@ -132,26 +132,26 @@ async def _dial(place: ServerURL, ssl_context: ssl.SSLContext | None) -> _Socket
                 raise
             return _SocketStream(secure, plain)
     except trio.TooSlowError:
-        raise ConnectionLost(f"{place.netloc} does not answer") from None
+        raise ConnectionLost(f"{server.netloc} does not answer") from None
     except (OSError, trio.BrokenResourceError) as error:
-        raise ConnectionLost(f"cannot connect to {place.netloc}: {words_of(error)}") from error
+        raise ConnectionLost(f"cannot connect to {server.netloc}: {words_of(error)}") from error
 
 
 async def _upgrade(
-    reader: _ShieldedNursery, line: _SocketStream, place: ServerURL, resource: str, token: str
+    reader: _ShieldedNursery, line: _SocketStream, server: ServerURL, resource: str, token: str
 ) -> WebSocketConnection:
     with trio.move_on_after(CONNECT_SECONDS) as opening:
         line.on_end = opening.cancel
         return await wrap_client_stream(
             cast(Any, reader),
             cast(Any, line),  # any stream does, as its documentation says; its annotation knows two
-            place.netloc,
+            server.netloc,
             resource,
             extra_headers=[(b"Authorization", f"Bearer {token}".encode("ascii"))],
             max_message_size=MAX_MESSAGE_BYTES,
             receive_buffer_size=_RECEIVE_AT_ONCE,
         )
-    raise ConnectionLost(f"{place.netloc} did not answer the upgrade")
+    raise ConnectionLost(f"{server.netloc} did not answer the upgrade")
 
 
 def _refused(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionLost | TokenRefused:
@@ -207,7 +207,7 @@ class _SocketStream(trio.abc.Stream):
     async def aclose(self) -> None:
         await self._stream.aclose()
 
-    def cut(self) -> None:
+    def abort(self) -> None:
         """Nothing is left of the connection."""
         self._plain.socket.close()
 

@@ -220,8 +220,8 @@ class SnapshotTracker:
     ) -> SnapshotOutcome:
         self._totals.events += 1
         self._events.append(event)
-        told = RecordAdded(EVENT_KIND, self._totals.events, msgspec.json.encode(event), EVENTS_KEPT)
-        return SnapshotOutcome(event, record, [told, *added, self._saved_totals()])
+        event_row = RecordAdded(EVENT_KIND, self._totals.events, msgspec.json.encode(event), EVENTS_KEPT)
+        return SnapshotOutcome(event, record, [event_row, *added, self._saved_totals()])
 
     def _saved_totals(self) -> Change:
         return ValueSet(TOTALS, msgspec.json.encode(self._totals))

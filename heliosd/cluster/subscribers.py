@@ -66,7 +66,7 @@ class Subscribers:
         finally:
             self._open.remove(outbox)
 
-    def tell(self, item: BackendItem) -> None:
+    def emit(self, item: BackendItem) -> None:
         """To everyone who listens."""
         for outbox in self._open:
             outbox.put(item)

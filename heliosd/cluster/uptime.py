@@ -98,15 +98,15 @@ class UptimeTracker:
         self._past.append(self._session)
         self._started_mono = self._counted_mono = now.mono
         self._state_since = now.wall
-        changes += self._tell("start", now.wall, reason=reason)
-        return [*changes, *self._standing()]
+        changes += self._record("start", now.wall, reason=reason)
+        return [*changes, *self._rows()]
 
     def _bury(self, crashed: UptimeSession, totals: Totals) -> list[Change]:
         crashed.end, crashed.end_reason = crashed.last_alive, "crash"
         totals.crashes += 1
         totals.ended_uptime += crashed.duration
         self._session = crashed
-        return [*self._tell("crash", crashed.end, reason="crash: unclean shutdown"), crashed.saved()]
+        return [*self._record("crash", crashed.end, reason="crash: unclean shutdown"), crashed.saved()]
 
     def state_changed(self, old: Role, new: Role, term: int, leader: str, now: Instant) -> list[Change]:
         """This node's state became `new`, or (`old` == `new`) the known leader or the term changed."""
@@ -123,26 +123,26 @@ class UptimeTracker:
         changed = old != new
         if changed:
             self._state_since = now.wall
-        event = self._tell(
+        event = self._record(
             "state_change" if changed else "leader_change",
             now.wall,
             previous=old if changed else UNSET,
             leader=leader or UNSET,
         )
-        return [*event, *self._standing()]
+        return [*event, *self._rows()]
 
     def alive(self, now: Instant) -> list[Change]:
         """A sign of life; called every 10 s, it dates a crash to within those."""
         self._advance(now)
-        return self._standing()
+        return self._rows()
 
     def stop(self, reason: str, now: Instant) -> list[Change]:
         """End the session in good order."""
         totals, session = self._advance(now)
-        event = self._tell("stop", now.wall, reason=reason)
+        event = self._record("stop", now.wall, reason=reason)
         session.end, session.end_reason = now.wall, reason
         totals.ended_uptime += session.duration
-        return [*event, *self._standing()]
+        return [*event, *self._rows()]
 
     def reset(self, now: Instant) -> list[Change]:
         """Forget all but the current session, which keeps its start, its length and its id.
@@ -164,7 +164,7 @@ class UptimeTracker:
         self._past.append(session)
         self._events.clear()
         cleared: list[Change] = [RecordsCleared(EVENT_KIND), RecordsCleared(SESSION_KIND)]
-        return [*cleared, *self._tell("reset", now.wall), *self._standing()]
+        return [*cleared, *self._record("reset", now.wall), *self._rows()]
 
     def report(self, now: Instant) -> UptimeReport:
         totals, session = self._advance(now)
@@ -261,12 +261,12 @@ class UptimeTracker:
     def _percentage(self, window: float) -> float:
         return uptime_percentage(reversed(self._past), window)
 
-    def _standing(self) -> list[Change]:
+    def _rows(self) -> list[Change]:
         assert self._totals is not None
         assert self._session is not None
         return [self._session.saved(), self._totals.saved()]
 
-    def _tell(
+    def _record(
         self,
         kind: EventType,
         at: float,

@@ -29,7 +29,7 @@ class ConfigReader:
     """Where relative paths start."""
     problems: list[ConfigProblem] = field(default_factory=list)
 
-    def complain(self, message: str) -> None:
+    def add_problem(self, message: str) -> None:
         """Note a mistake here."""
         self.problems.append(ConfigProblem(self.key, message))
 
@@ -48,10 +48,12 @@ class ConfigReader:
                 for value in self.at(name, given[name]).attempt(reader):
                     found[name] = value
             elif name in required:
-                self.at(name, None).complain("is missing")
+                self.at(name, None).add_problem("is missing")
         for name in (name for name in given if name not in readers):
             near = difflib.get_close_matches(name, readers, n=1)
-            self.at(name, None).complain(f"unknown key; did you mean {near[0]}?" if near else "unknown key")
+            self.at(name, None).add_problem(
+                f"unknown key; did you mean {near[0]}?" if near else "unknown key"
+            )
         return found
 
     def free_table(self, read_key: Read, reader: Read) -> dict[str, Any]:
@@ -85,7 +87,7 @@ class ConfigReader:
         try:
             return (reader(self),)
         except InvalidValue as mistake:
-            self.complain(str(mistake))
+            self.add_problem(str(mistake))
             return ()
 
 

@@ -148,11 +148,15 @@ def _auth(here: ConfigReader) -> AuthConfig:
     )
     auth = AuthConfig(**found)
     if auth.jwks_url and not here.given().get("jwks_issuer"):
-        here.at("jwks_issuer", None).complain("is needed with jwks_url")
+        here.at("jwks_issuer", None).add_problem("is needed with jwks_url")
     if auth.jwks_issuer == auth.issuer:
-        here.at("jwks_issuer", None).complain("must differ from auth.issuer, whose tokens have another key")
+        here.at("jwks_issuer", None).add_problem(
+            "must differ from auth.issuer, whose tokens have another key"
+        )
     if not here.given().get("users") and "admin" not in roles:
-        here.at("roles", None).complain("without auth.users the first start makes a user with the role admin")
+        here.at("roles", None).add_problem(
+            "without auth.users the first start makes a user with the role admin"
+        )
     return auth
 
 
@@ -203,7 +207,7 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
         )
     )
     if found.election_timeout <= found.heartbeat_interval:
-        here.at("election_timeout", None).complain("must be longer than heartbeat_interval")
+        here.at("election_timeout", None).add_problem("must be longer than heartbeat_interval")
     return found
 
 
@@ -217,7 +221,7 @@ def _together(here: ConfigReader, one: str, other: str) -> None:
     given = here.given()
     for this, that in ((one, other), (other, one)):
         if given.get(this) and not given.get(that):
-            here.at(that, None).complain(f"is needed with {this}")
+            here.at(that, None).add_problem(f"is needed with {this}")
 
 
 def _at_least_one(found: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -56,11 +56,11 @@ def backend_of(
     )
 
 
-def log_of(config: Config, saved: Saved, save: Save, vouching: EpochFile) -> LocalLog | ClusterLog:
+def log_of(config: Config, saved: Saved, save: Save, epoch_marker: EpochFile) -> LocalLog | ClusterLog:
     """The event log: this daemon's own, or the cluster's."""
     history = config.history
     if config.cluster.backend == "etcd":
         return ClusterLog(max_events=history.max_events, max_age=history.max_age)
     return LocalLog(
-        saved, save=save, vouching=vouching, max_events=history.max_events, max_age=history.max_age
+        saved, save=save, epoch_marker=epoch_marker, max_events=history.max_events, max_age=history.max_age
     )

@@ -169,45 +169,47 @@ class Daemon:
         notifier = Notifier()
         stop = trio.Event()
         listeners = await open_listeners(config.server.listen)
-        with trio.CancelScope() as everything:
-            async with _house() as house:
-                house.start_soon(self._heed_signals, stop, everything, notifier)
-                await house.start(self.store.run)
+        with trio.CancelScope() as root_scope:
+            async with _background() as background:
+                background.start_soon(self._handle_signals, stop, root_scope, notifier)
+                await background.start(self.store.run)
                 event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
-                hub = Hub(settings=self.settings, log=event_log, access=self.access, now=_now, pumps=house)
-                revoked = partial(self._revoked_elsewhere, hub, house)
+                hub = Hub(
+                    settings=self.settings, log=event_log, access=self.access, now=_now, pumps=background
+                )
+                revoked = partial(self._revoked_elsewhere, hub, background)
                 backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
                 inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
-                await house.start(_relay, backend, inbox)
-                await house.start(backend.run)
-                await house.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
-                house.start_soon(hub.ping_all)
-                house.start_soon(hub.end_silent)
-                house.start_soon(loop_lag.watch, hub.counters.loop_lag)
+                await background.start(_relay, backend, inbox)
+                await background.start(backend.run)
+                await background.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
+                background.start_soon(hub.ping_all)
+                background.start_soon(hub.end_silent)
+                background.start_soon(loop_lag.watch, hub.counters.loop_lag)
                 readiness = Readiness()
-                house.start_soon(readiness.run)
-                house.start_soon(hub.rights.run)
+                background.start_soon(readiness.run)
+                background.start_soon(hub.token_expiry.run)
                 issuer = ExternalIssuer(self.access, self.settings)
-                house.start_soon(issuer.run)
-                house.start_soon(broadcast, self.settings, inbox)
-                house.start_soon(_watch, notifier, inbox, hub)
+                background.start_soon(issuer.run)
+                background.start_soon(broadcast, self.settings, inbox)
+                background.start_soon(_watch, notifier, inbox, hub)
                 if isinstance(event_log, ClusterLog):
                     with trio.move_on_after(LOG_SECONDS):
                         await event_log.begun.wait()
-                reception = Admission(settings=self.settings, hub=hub, now=_now)
-                house.start_soon(reception.visits.run)
-                await self._serve(listeners, backend, hub, reception, readiness, issuer, notifier, stop)
+                admission = Admission(settings=self.settings, hub=hub, now=_now)
+                background.start_soon(admission.connection_log.run)
+                await self._serve(listeners, backend, hub, admission, readiness, issuer, notifier, stop)
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
-        if everything.cancelled_caught:
+        if root_scope.cancelled_caught:
             log.warning("stopped at once by a second signal")
 
-    def _revoked_elsewhere(self, hub: Hub, house: trio.Nursery, jti: str, expires_at: float) -> None:
+    def _revoked_elsewhere(self, hub: Hub, background: trio.Nursery, jti: str, expires_at: float) -> None:
         """Another daemon of the cluster says that this token does not hold any more."""
         if jti not in self.access.revoked:
             change = self.access.revoke(jti, expires_at, _now().wall)
             hub.token_revoked(jti)
-            house.start_soon(self._remember, change)
+            background.start_soon(self._remember, change)
 
     async def _remember(self, change: TokenRevoked) -> None:
         try:
@@ -220,7 +222,7 @@ class Daemon:
         listeners: list[trio.SocketListener],
         backend: Backend,
         hub: Hub,
-        reception: Admission,
+        admission: Admission,
         readiness: Readiness,
         issuer: ExternalIssuer,
         notifier: Notifier,
@@ -228,17 +230,17 @@ class Daemon:
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
         tickets = Tickets()
-        live = WebSocketEndpoint(
+        websocket = WebSocketEndpoint(
             settings=self.settings,
             access=self.access,
             issuer=issuer,
             tickets=tickets,
             hub=hub,
-            reception=reception,
+            admission=admission,
             readiness=readiness,
             now=_now,
         )
-        parts = Services(
+        services = Services(
             settings=self.settings,
             backend=backend,
             access=self.access,
@@ -246,17 +248,17 @@ class Daemon:
             tickets=tickets,
             roster=hub,
             events=hub.log,
-            streams=EventStreams(hub, reception),
+            streams=EventStreams(hub, admission),
             save=self.store.save,
             now=_now,
         )
-        async with hypercorn_parts(create_app(parts)) as hypercorn, trio.open_nursery() as server:
+        async with hypercorn_parts(create_app(services)) as hypercorn, trio.open_nursery() as server:
             await server.start(
                 partial(
                     front.serve,
                     listeners,
                     rest=partial(_rest, hypercorn),
-                    live=live.serve,
+                    live=websocket.serve,
                     stop=stop,
                     tls=self.tls,
                     count_malformed=partial(hub.count_connection, "malformed"),
@@ -268,14 +270,16 @@ class Daemon:
             await stop.wait()
             notifier.stopping()
             log.info("stopping", clients=hub.count())
-            reception.stopping = True
+            admission.stopping = True
             server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
             # What was answered before the signal came is told before goodbye is said.
             with trio.move_on_after(LAST_WORDS_SECONDS):
                 await hub.caught_up()
             hub.end_all(GOING_AWAY)
 
-    async def _heed_signals(self, stop: trio.Event, everything: trio.CancelScope, notifier: Notifier) -> None:
+    async def _handle_signals(
+        self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
+    ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             async for number in signals:
                 if number == signal.SIGHUP:
@@ -283,13 +287,13 @@ class Daemon:
                     await reload(self.config_path, self.settings, self.access)
                     notifier.ready()
                 elif stop.is_set():
-                    everything.cancel()
+                    root_scope.cancel()
                 else:
                     stop.set()
 
 
 @asynccontextmanager
-async def _house() -> AsyncIterator[trio.Nursery]:
+async def _background() -> AsyncIterator[trio.Nursery]:
     """A nursery whose tasks end when the block does."""
     async with trio.open_nursery() as nursery:
         yield nursery

@@ -22,7 +22,7 @@ class _Change:
     def __init__(self) -> None:
         self._event = trio.Event()
 
-    def tell(self) -> None:
+    def notify(self) -> None:
         self._event.set()
         self._event = trio.Event()
 
@@ -33,22 +33,22 @@ class _Change:
 async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
     """Send each beat into `hub` on its interval, until cancelled. A changed interval holds at once."""
     change = _Change()
-    settings.on_change(change.tell)
+    settings.on_change(change.notify)
     async with trio.open_nursery() as nursery:
-        for beat in INTERVALS:
-            nursery.start_soon(_keep, beat, settings, change, hub.clone())
+        for tick in INTERVALS:
+            nursery.start_soon(_keep, tick, settings, change, hub.clone())
 
 
 async def _keep(
-    beat: Tick, settings: Settings, change: _Change, hub: trio.MemorySendChannel[HubItem]
+    tick: Tick, settings: Settings, change: _Change, hub: trio.MemorySendChannel[HubItem]
 ) -> None:
     async with hub:
         last = trio.current_time()
         while True:
             # From the last due time, so that beats do not drift; after a pause (SIGSTOP) none is made up for.
-            due = max(last + INTERVALS[beat](settings.current.websocket), trio.current_time())
+            due = max(last + INTERVALS[tick](settings.current.websocket), trio.current_time())
             with trio.move_on_at(due) as patience:
                 await change.wait()
             if patience.cancelled_caught:
                 last = due
-                await hub.send(beat)
+                await hub.send(tick)

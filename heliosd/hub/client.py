@@ -16,7 +16,7 @@ from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
 from heliosd.websocket.frames import close_frame
 
-from .client_view import ClientView, TransportName
+from .client_view import ClientView, StreamKind
 from .send_queue import SendQueue
 from .token_bucket import TokenBucket
 from .transport import Transport
@@ -69,30 +69,30 @@ class HubClient:
     """
 
     __slots__ = (
-        "_mailbox",
+        "_send_queue",
         "_sent",
         "address",
-        "audience",
         "behind",
         "bucket",
+        "close_reason",
         "deflates",
         "dropped",
-        "goodbye",
         "heard",
         "held",
         "id",
         "identity",
         "next_due",
-        "outlet",
         "place",
         "reader",
+        "recipients",
         "replay",
-        "rest",
         "send_buffer",
         "serial",
         "since",
+        "stream_kind",
         "subscription",
         "transport",
+        "unsent",
         "waker",
         "warned",
     )
@@ -105,11 +105,11 @@ class HubClient:
         identity: Identity,
         address: str,
         since: float,
-        outlet: Transport,
+        transport: Transport,
         send_buffer: int,
         subscription: Subscription = TO_EVERYTHING,
         deflates: bool = False,
-        transport: TransportName = "websocket",
+        stream_kind: StreamKind = "websocket",
     ) -> None:
         self.serial = serial
         """Counts connections since the daemon's start; spreads the pings."""
@@ -117,21 +117,21 @@ class HubClient:
         self.identity = identity
         self.address = address
         self.since = since
-        self.outlet = outlet
+        self.transport = transport
         self.send_buffer = send_buffer
         """Messages that may wait."""
         self.subscription = subscription
         self.deflates = deflates
         """It took compression."""
-        self.transport: TransportName = transport
-        self.audience: Recipients | None = None
+        self.stream_kind: StreamKind = stream_kind
+        self.recipients: Recipients | None = None
         """Those who get the same bytes, once it has joined; it keeps `place`."""
         self.place = NOT_READY
         """Where it stands among the ready ones of its audience."""
-        self._mailbox: SendQueue | None = None
+        self._send_queue: SendQueue | None = None
         self.replay: deque[OutgoingMessage] | None = None
         """What it missed, ahead of the queue and outside of the queue's limits."""
-        self.rest: bytes | memoryview = b""
+        self.unsent: bytes | memoryview = b""
         """The end of a frame whose beginning is on the wire: it goes before anything else."""
         self.behind = False
         self.held = False
@@ -140,7 +140,7 @@ class HubClient:
         """It has been told of its token's end."""
         self.next_due = 0
         """By this number `Rights` knows what comes next for its token."""
-        self.goodbye: CloseReason | None = None
+        self.close_reason: CloseReason | None = None
         """Set once the connection is ending; nothing is delivered after it."""
         self.reader: Reading | None = None
         self.heard = 0.0
@@ -152,26 +152,26 @@ class HubClient:
         self.dropped = 0
 
     @property
-    def mailbox(self) -> SendQueue:
+    def send_queue(self) -> SendQueue:
         """What waits for it."""
-        if self._mailbox is None:
-            self._mailbox = SendQueue(self.send_buffer)
-        return self._mailbox
+        if self._send_queue is None:
+            self._send_queue = SendQueue(self.send_buffer)
+        return self._send_queue
 
     @property
     def queued(self) -> int:
         """Messages that wait in the queue."""
-        return 0 if self._mailbox is None else len(self._mailbox)
+        return 0 if self._send_queue is None else len(self._send_queue)
 
     @property
     def waiting(self) -> int:
         """All messages that wait, with the replay and what is half written."""
-        return self.queued + len(self.replay or ()) + bool(self.rest)
+        return self.queued + len(self.replay or ()) + bool(self.unsent)
 
     @property
     def sent(self) -> int:
         """Messages that went out to it, or are about to."""
-        return self._sent if self.audience is None else self._sent + self.audience.told_to(self)
+        return self._sent if self.recipients is None else self._sent + self.recipients.sent_to(self)
 
     def count_sent(self, messages: int) -> None:
         """So many more."""
@@ -186,7 +186,7 @@ class HubClient:
     @property
     def ready(self) -> bool:
         """A frame may be written to its socket right away."""
-        return not (self.behind or self.held) and self.goodbye is None
+        return not (self.behind or self.held) and self.close_reason is None
 
     def frame_of(self, message: OutgoingMessage) -> bytes:
         """The message in the form that this client agreed to."""
@@ -199,10 +199,10 @@ class HubClient:
 
     def deliver(self, message: OutgoingMessage) -> Delivery:
         """Write `message` now if nothing waits, else queue it."""
-        if self.goodbye is not None:
+        if self.close_reason is not None:
             return Delivery.GONE
         if self.behind or self.waker is not None or (self.held and message.kind is not Kind.CONTROL):
-            return self.flush() if self.mailbox.put(message) else Delivery.REFUSED
+            return self.flush() if self.send_queue.put(message) else Delivery.REFUSED
         self._sent += 1
         return self._write(self.frame_of(message))
 
@@ -231,7 +231,7 @@ class HubClient:
 
     def flush(self) -> Delivery:
         """Whatever waits may go, unless a pump sees to it already: the first of it at once, the rest by a pump."""
-        if self.behind or self.goodbye is not None or not self.has_more():
+        if self.behind or self.close_reason is not None or not self.has_more():
             return Delivery.DONE
         if self.waker is None:
             delivery = self._write(self.take_joined())
@@ -252,10 +252,10 @@ class HubClient:
     def has_more(self) -> bool:
         """Whether a pump has something to do."""
         return bool(
-            self.rest
+            self.unsent
             or (self.replay and not self.held)
-            or (self._mailbox is not None and self._mailbox.has(answers_only=self.held))
-            or self.outlet.pending
+            or (self._send_queue is not None and self._send_queue.has(answers_only=self.held))
+            or self.transport.pending
         )
 
     def take(self) -> OutgoingMessage | None:
@@ -263,8 +263,8 @@ class HubClient:
         message: OutgoingMessage | None = None
         if self.replay and not self.held:
             message = self.replay.popleft()
-        elif self._mailbox is not None:
-            message = self._mailbox.pop(answers_only=self.held)
+        elif self._send_queue is not None:
+            message = self._send_queue.pop(answers_only=self.held)
         if message is not None:
             self._sent += 1
         return message
@@ -272,7 +272,7 @@ class HubClient:
     def forget_what_waits(self) -> int:
         """Drop all but answers, because it says nothing any more; returns how many events that was."""
         self.replay = None
-        dropped = None if self._mailbox is None else self._mailbox.drop()
+        dropped = None if self._send_queue is None else self._send_queue.drop()
         return 0 if dropped is None else dropped.events
 
     # -- whether it is ready -----------------------------------------------------------------------------------
@@ -285,10 +285,10 @@ class HubClient:
     def catch_up(self) -> None:
         """Nothing waits any more."""
         self.behind = False
-        self.rest = b""
+        self.unsent = b""
         self.replay = self.replay or None
-        if self._mailbox is not None and not len(self._mailbox):
-            self._mailbox = None
+        if self._send_queue is not None and not len(self._send_queue):
+            self._send_queue = None
         self._reconsider()
 
     def hold(self) -> None:
@@ -301,29 +301,29 @@ class HubClient:
         self.held = False
         self._reconsider()
 
-    def is_ending(self, goodbye: CloseReason) -> None:
+    def is_ending(self, close_reason: CloseReason) -> None:
         """Nothing more is delivered. Only the first goodbye counts."""
-        self.goodbye = self.goodbye or goodbye
+        self.close_reason = self.close_reason or close_reason
         self._reconsider()
 
     def _reconsider(self) -> None:
-        if self.audience is not None:
-            self.audience.reconsider(self)
+        if self.recipients is not None:
+            self.recipients.reconsider(self)
 
     # -- the end -----------------------------------------------------------------------------------------------
 
-    def end(self, goodbye: CloseReason, *, flush: bool) -> Delivery:
+    def end(self, close_reason: CloseReason, *, flush: bool) -> Delivery:
         """Send the close frame, behind what waits if `flush`, else instead of it. Only the first call counts."""
-        if self.goodbye is not None:
+        if self.close_reason is not None:
             return Delivery.GONE
-        self.is_ending(goodbye)
-        frame = close_frame(goodbye.code, goodbye.reason)
+        self.is_ending(close_reason)
+        frame = close_frame(close_reason.code, close_reason.reason)
         if not flush or self.held:
             self.replay = None
-            self.dropped += 0 if self._mailbox is None else self._mailbox.clear()
+            self.dropped += 0 if self._send_queue is None else self._send_queue.clear()
         self.held = False
         if self.behind:
-            self.mailbox.put_last_words(OutgoingMessage.of_frame("close frame", frame))
+            self.send_queue.put_final(OutgoingMessage.of_frame("close frame", frame))
             return Delivery.DONE
         delivery = self._write(frame)
         if delivery is Delivery.DONE:
@@ -340,12 +340,12 @@ class HubClient:
         if self.reader is not None:
             self.reader.hang_up()
 
-    def cut(self, goodbye: CloseReason) -> None:
+    def abort(self, close_reason: CloseReason) -> None:
         """End the connection without a close frame: its socket takes nothing."""
-        self.is_ending(goodbye)
-        self.replay = self._mailbox = None
+        self.is_ending(close_reason)
+        self.replay = self._send_queue = None
         self.hang_up()
-        self.outlet.abort()
+        self.transport.abort()
 
     def view(self) -> ClientView:
         """This client as `GET /api/cluster/clients` shows it."""
@@ -354,7 +354,7 @@ class HubClient:
             user=self.identity.user_id,
             address=self.address,
             since=rfc3339(self.since),
-            transport=self.transport,
+            transport=self.stream_kind,
             queue=self.waiting,
             sent=self.sent,
             dropped=self.dropped,
@@ -362,11 +362,11 @@ class HubClient:
 
     def _write(self, frame: bytes) -> Delivery:
         try:
-            taken = self.outlet.write_now(frame)
+            taken = self.transport.write_now(frame)
         except (OSError, ValueError, trio.ClosedResourceError):
             return Delivery.GONE
-        if taken == len(frame) and not self.outlet.pending:
+        if taken == len(frame) and not self.transport.pending:
             return Delivery.DONE
-        self.rest = memoryview(frame)[taken:]
+        self.unsent = memoryview(frame)[taken:]
         self.fall_behind()
         return Delivery.QUEUED

@@ -6,7 +6,7 @@ from typing import Literal
 
 from msgspec import Struct
 
-TransportName = Literal["websocket", "sse"]
+StreamKind = Literal["websocket", "sse"]
 """How a client is connected: by WebSocket, or by an event stream, on which it cannot answer."""
 
 
@@ -19,7 +19,7 @@ class ClientView(Struct, frozen=True, kw_only=True):
     """`HOST:PORT` of the peer."""
     since: str
     """RFC 3339 in UTC."""
-    transport: TransportName
+    transport: StreamKind
     queue: int
     """Messages that wait for its socket."""
     sent: int

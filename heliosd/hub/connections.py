@@ -20,7 +20,7 @@ from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.websocket.frames import ping_frame, pong_frame
 
 from .client import Delivery, HubClient
-from .client_view import ClientView, TransportName
+from .client_view import ClientView, StreamKind
 from .counters import HubCounters
 from .fanout import Unfinished
 from .send_queue import DroppedMessages
@@ -40,7 +40,7 @@ class Connections(ABC):
         self._now = now
         self._pumps = pumps
         self._clients: dict[str, HubClient] = {}
-        self._transports: Counter[TransportName] = Counter()
+        self._by_kind: Counter[StreamKind] = Counter()
         self._closing: CloseReason | None = None
         self._empty = trio.Event()
         self._empty.set()
@@ -53,7 +53,7 @@ class Connections(ABC):
 
     def _add(self, client: HubClient) -> None:
         self._clients[client.id] = client
-        self._transports[client.transport] += 1
+        self._by_kind[client.stream_kind] += 1
         if self._empty.is_set():
             self._empty = trio.Event()
 
@@ -61,14 +61,14 @@ class Connections(ABC):
         """Whether it was there."""
         known = self._clients.pop(client.id, None) is not None
         if known:
-            self._transports[client.transport] -= 1
+            self._by_kind[client.stream_kind] -= 1
         if not self._clients:
             self._empty.set()
         return known
 
     # -- telling one of them -----------------------------------------------------------------------------------
 
-    def tell(self, client: HubClient, message: OutgoingMessage) -> None:
+    def send(self, client: HubClient, message: OutgoingMessage) -> None:
         """Give one client a message of its own."""
         self._count([message])
         self._settle([(client, client.deliver(message), (message,))])
@@ -78,9 +78,9 @@ class Connections(ABC):
         message = OutgoingMessage.of_frame("pong frame", pong_frame(payload))
         self._settle([(client, client.deliver(message), (message,))])
 
-    def end(self, client: HubClient, goodbye: CloseReason, *, flush: bool = False) -> None:
+    def end(self, client: HubClient, close_reason: CloseReason, *, flush: bool = False) -> None:
         """Close one client's connection with a close frame, behind what waits for it if `flush`."""
-        self._settle([(client, client.end(goodbye, flush=flush), ())])
+        self._settle([(client, client.end(close_reason, flush=flush), ())])
 
     def _release(self, client: HubClient) -> None:
         """What waited for a newer token may go."""
@@ -96,7 +96,7 @@ class Connections(ABC):
                     self._pumps.start_soon(write_pump, client, self._settings, self.counters)
                 case Delivery.REFUSED:
                     self._overflow(client, left)
-                case Delivery.GONE if client.goodbye is None:
+                case Delivery.GONE if client.close_reason is None:
                     client.hang_up()
                 case Delivery.GONE | Delivery.DONE:
                     pass
@@ -106,8 +106,8 @@ class Connections(ABC):
     def _overflow(self, client: HubClient, refused: Sequence[OutgoingMessage]) -> None:
         """A client's queue is full: close it, or drop the queue and say precisely what was in it, and in what
         did not fit any more."""
-        counted = client.mailbox.untold
-        dropped = client.mailbox.drop()
+        counted = client.send_queue.untold
+        dropped = client.send_queue.drop()
         for message in refused:
             if message.seq is not None:
                 one = DroppedMessages(message.seq, message.seq, 1)
@@ -123,16 +123,16 @@ class Connections(ABC):
             return
         status = self._status_message()
         if dropped is None:
-            client.mailbox.put_last_words(status)
+            client.send_queue.put_final(status)
         else:
             gap = server_messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, self._now().wall)
-            client.mailbox.put_gap(gap, dropped, status)
+            client.send_queue.put_gap(gap, dropped, status)
         for answer in answers:
-            client.mailbox.put_last_words(answer)
+            client.send_queue.put_final(answer)
         self._settle([(client, client.flush(), ())])
 
-    def _count(self, told: Sequence[OutgoingMessage], receivers: int = 1) -> None:
-        for message in told:
+    def _count(self, outgoing: Sequence[OutgoingMessage], receivers: int = 1) -> None:
+        for message in outgoing:
             self.counters.messages[message.type] += receivers
             self.counters.bytes += len(message.payload) * receivers
 
@@ -148,12 +148,12 @@ class Connections(ABC):
             due = max(due + self._settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
             await trio.sleep_until(due)
             slot = (slot + 1) % PING_SLOTS
-            turn = TimeSlice()
+            time_slice = TimeSlice()
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
-                if client.transport == "websocket":
+                if client.stream_kind == "websocket":
                     self._settle([(client, client.deliver(message), (message,))])
-                if turn.over:
-                    await turn.rest()
+                if time_slice.over:
+                    await time_slice.pause()
 
     def _look_for_silence(self) -> None:
         self._patience_changed.set()
@@ -163,20 +163,20 @@ class Connections(ABC):
         while True:
             patience, now = self._settings.current.websocket.read_timeout, trio.current_time()
             due = now + patience
-            for client in [c for c in self._clients.values() if c.transport == "websocket"]:
+            for client in [c for c in self._clients.values() if c.stream_kind == "websocket"]:
                 if client.heard + patience > now:
                     due = min(due, client.heard + patience)
-                elif client.goodbye is None:
+                elif client.close_reason is None:
                     self.end(client, SILENT)
             with trio.move_on_at(due):
                 await self._patience_changed.wait()
             self._patience_changed = trio.Event()
 
-    def end_all(self, goodbye: CloseReason) -> None:
+    def end_all(self, close_reason: CloseReason) -> None:
         """Close every connection, each behind what waits for it; those, too, that are about to join."""
-        self._closing = goodbye
+        self._closing = close_reason
         for client in list(self._clients.values()):
-            self.end(client, goodbye, flush=True)
+            self.end(client, close_reason, flush=True)
 
     async def wait_empty(self) -> None:
         """Return once no client is left."""
@@ -184,9 +184,9 @@ class Connections(ABC):
 
     # -- the roster, for the admin API --------------------------------------------------------------------------
 
-    def count(self, transport: TransportName | None = None) -> int:
+    def count(self, stream_kind: StreamKind | None = None) -> int:
         """How many are connected, in all or by one transport."""
-        return len(self._clients) if transport is None else self._transports[transport]
+        return len(self._clients) if stream_kind is None else self._by_kind[stream_kind]
 
     def count_connection(self, outcome: str) -> None:
         """An upgrade request ended so (see `HubCounters.connections`)."""

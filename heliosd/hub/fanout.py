@@ -27,12 +27,12 @@ _GONE = -1
 """In place of the number of bytes that a socket took."""
 
 
-def groups(told: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+def groups(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
     """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
     would have taken at once."""
     group: list[OutgoingMessage] = []
     size = 0
-    for message in told:
+    for message in outgoing:
         if group and size + len(message.payload) > BATCH_BYTES:
             yield group
             group, size = [], 0
@@ -43,72 +43,72 @@ def groups(told: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
 
 
 def broadcast(
-    audience: Recipients, messages: Sequence[OutgoingMessage], frames: bytes
+    recipients: Recipients, messages: Sequence[OutgoingMessage], frames: bytes
 ) -> Iterator[list[Unfinished]]:
     """Give `frames`, which are `messages` joined in the form that this audience agreed to, to all of it.
 
     Yields after each chunk those for whom something is left to do; nobody is waited for. There the caller may let
     others run: clients that join meanwhile are not among the receivers.
     """
-    places, aside = audience.begin(len(messages))
+    places, not_ready = recipients.begin(len(messages))
     for start in range(0, places, CHUNK):
-        yield _write(audience, start, min(start + CHUNK, places), frames)
-    aside += audience.finish()
-    for start in range(0, len(aside), CHUNK):
-        yield _deliver(aside[start : start + CHUNK], messages, frames)
+        yield _write(recipients, start, min(start + CHUNK, places), frames)
+    not_ready += recipients.finish()
+    for start in range(0, len(not_ready), CHUNK):
+        yield _deliver(not_ready[start : start + CHUNK], messages, frames)
 
 
-def _write(audience: Recipients, start: int, stop: int, frames: bytes) -> list[Unfinished]:
+def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list[Unfinished]:
     """To the ready ones from one place to another. No checkpoint lies between their being ready and the write."""
     unfinished: list[Unfinished] = []
     # Encrypted first and written then: writes in close order find the other side awake, and cost half.
-    sealed = _sealed(audience, start, stop, frames, unfinished) if audience.sealed else None
+    encrypted = _encrypted(recipients, start, stop, frames, unfinished) if recipients.encrypted else None
     while start < stop:
         taken: list[int] = []
-        payloads = repeat(frames) if sealed is None else sealed
+        payloads = repeat(frames) if encrypted is None else encrypted
         try:
             # Where a write fails, what the ones before it took is in the list, and says whose it was.
-            taken.extend(map(os.write, audience.fds[start:stop], payloads))
+            taken.extend(map(os.write, recipients.fds[start:stop], payloads))
         except BlockingIOError:
             taken.append(0)
         except OSError:
             taken.append(_GONE)
         # No socket takes more than it is given, so the sums are equal only if all of them are.
-        given = len(frames) * len(taken) if sealed is None else sum(map(len, sealed[: len(taken)]))
+        given = len(frames) * len(taken) if encrypted is None else sum(map(len, encrypted[: len(taken)]))
         if sum(taken) != given:
-            audience.served = start + len(taken)
+            recipients.served = start + len(taken)
             for place, (bytes_taken, payload) in enumerate(zip(taken, payloads, strict=False), start):
-                client = audience.clients[place]
+                client = recipients.clients[place]
                 if client is not None and bytes_taken != len(payload):
                     unfinished.append(_left(client, payload, bytes_taken))
         start += len(taken)
-        sealed = None if sealed is None else sealed[len(taken) :]
-    audience.served = stop
+        encrypted = None if encrypted is None else encrypted[len(taken) :]
+    recipients.served = stop
     return unfinished
 
 
-def _sealed(
-    audience: Recipients, start: int, stop: int, frames: bytes, unfinished: list[Unfinished]
+def _encrypted(
+    recipients: Recipients, start: int, stop: int, frames: bytes, unfinished: list[Unfinished]
 ) -> list[bytes]:
     """What to write for each of them, over TLS: b"" where there is nobody any more."""
-    sealed: list[bytes] = []
-    for client in audience.clients[start:stop]:
+    encrypted: list[bytes] = []
+    for client in recipients.clients[start:stop]:
         try:
-            sealed.append(b"" if client is None else client.outlet.seal(frames))
+            encrypted.append(b"" if client is None else client.transport.encrypt(frames))
         except OSError:
             assert client is not None
             unfinished.append((client, Delivery.GONE, ()))
-            sealed.append(b"")
-    return sealed
+            encrypted.append(b"")
+    return encrypted
 
 
 def _left(client: HubClient, payload: bytes, taken: int) -> Unfinished:
     if taken == _GONE:
         return client, Delivery.GONE, ()
-    if client.outlet.sealed:
-        client.outlet.keep(memoryview(payload)[taken:])
+    if client.transport.encrypted:
+        client.transport.keep(memoryview(payload)[taken:])
     else:
-        client.rest = memoryview(payload)[taken:]
+        client.unsent = memoryview(payload)[taken:]
     client.fall_behind()
     return client, Delivery.QUEUED, ()
 

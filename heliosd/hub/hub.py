@@ -67,18 +67,18 @@ class Hub(Session):
     async def run(
         self,
         inbox: trio.MemoryReceiveChannel[HubItem],
-        reports: StatusMessages,
+        status_messages: StatusMessages,
         *,
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Tell everybody what comes out of `inbox`, until it is closed. Clients may join once this has started."""
-        self._reports = reports
+        self._status_messages = status_messages
         self._inbox = inbox
         await self.log.open(trio.current_time())
         task_status.started()
         while True:
             batch: list[HubItem] = []
-            with trio.move_on_at(min(self._gathered.due, self._pacer.due, self._retry_due())):
+            with trio.move_on_at(min(self._gathered.due, self._throttle.due, self._retry_due())):
                 try:
                     batch.append(await inbox.receive())
                 except trio.EndOfChannel:
@@ -91,8 +91,8 @@ class Hub(Session):
             self.turns += 1
             if trio.current_time() >= self._retry_due():
                 await self.log.retry(trio.current_time())
-            await self._tell(batch, reports)
-            await self._tell_what_is_due()
+            await self._process(batch, status_messages)
+            await self._send_due()
 
     async def caught_up(self) -> None:
         """Return once the loop has nothing left to tell."""
@@ -103,62 +103,64 @@ class Hub(Session):
     def _retry_due(self) -> float:
         return inf if self.log.trouble is None else self.log.retry_at
 
-    async def _tell(self, batch: Sequence[HubItem], reports: StatusMessages) -> None:
+    async def _process(self, batch: Sequence[HubItem], status_messages: StatusMessages) -> None:
         happened = [item for item in batch if isinstance(item, Happened)]
         events = iter(await self._logged(happened)) if happened else iter(())
-        told: list[OutgoingMessage] = []
+        outgoing: list[OutgoingMessage] = []
         moved = False
         for item in batch:
             match item:
                 case Happened():
                     message = next(events)
-                    told.append(message)
+                    outgoing.append(message)
                     if isinstance(item.event, MetricsDefined):
-                        self._heed(message, item.event.metrics)
+                        self._discard_stale(message, item.event.metrics)
                 case MetricValuesChanged():
                     interval = self._settings.current.websocket.metrics_interval
                     self._gathered.add(item.metrics, trio.current_time() + interval)
                 case LoggedEvent():
-                    told.append(self._heeded(message_of(item)))
+                    outgoing.append(self._without_stale(message_of(item)))
                 case Provisional():
-                    told.append(self._heeded(server_messages.of_provisional(item.event, self._now().wall)))
+                    outgoing.append(
+                        self._without_stale(server_messages.of_provisional(item.event, self._now().wall))
+                    )
                 case StatusChanged():
                     moved = True
                 case LogReset():
-                    await self._tell_all(told, reports)
-                    told = self._renumbered(item)
+                    await self._publish_all(outgoing, status_messages)
+                    outgoing = self._renumbered(item)
                 case Tick.STATUS:
-                    told.append(reports.status_update())
+                    outgoing.append(status_messages.status_update())
                 case Tick.LATENCY:
-                    told.append(reports.latency())
+                    outgoing.append(status_messages.latency())
                 case Tick.UPTIME:
-                    told.append(reports.uptime())
+                    outgoing.append(status_messages.uptime())
                 case Tick.WATCHDOG:
                     pass
                 case _:
                     assert_never(item)
-        await self._tell_all(told, reports, moved=moved)
+        await self._publish_all(outgoing, status_messages, moved=moved)
 
-    async def _tell_all(
-        self, told: list[OutgoingMessage], reports: StatusMessages, *, moved: bool = False
+    async def _publish_all(
+        self, outgoing: list[OutgoingMessage], status_messages: StatusMessages, *, moved: bool = False
     ) -> None:
         """Tell these, and how things stand after the events among them, or since they have `moved` without one."""
-        types = {message.type for message in told}
+        types = {message.type for message in outgoing}
         if moved or not types.isdisjoint(("state_change", "peer_change")):
-            told.append(reports.status_update())
+            outgoing.append(status_messages.status_update())
         if "state_change" in types:
-            told.append(reports.uptime())
-        await self.publish(told)
+            outgoing.append(status_messages.uptime())
+        await self.publish(outgoing)
 
     async def _logged(self, happened: Sequence[Happened]) -> list[OutgoingMessage]:
         """The events numbered and, unless the store is in trouble, on disk. A new epoch is told to everyone."""
         epoch = self.log.history.epoch
-        told = await self.log.commit(
-            [(item.event, item.receipt) for item in happened], self._now().wall, trio.current_time()
+        outgoing = await self.log.commit(
+            [(item.event, item.applied_marker) for item in happened], self._now().wall, trio.current_time()
         )
         if self.log.history.epoch != epoch:
-            self._tell_new_epoch()
-        return told
+            self._announce_epoch()
+        return outgoing
 
     def _renumbered(self, to: LogReset) -> list[OutgoingMessage]:
         """The cluster's log is another one, or lost some events that nobody had been told: everyone hears which.
@@ -168,80 +170,80 @@ class Hub(Session):
         coming = self.log.renumber(to)
         self._status = None
         if self.log.history.epoch != epoch:
-            self._tell_new_epoch()
+            self._announce_epoch()
         elif to.lost is not None:
-            self._tell_hole(*to.lost)
-        return [self._heeded(message_of(event)) for event in coming]
+            self._announce_hole(*to.lost)
+        return [self._without_stale(message_of(event)) for event in coming]
 
-    def _tell_new_epoch(self) -> None:
+    def _announce_epoch(self) -> None:
         for client in list(self._clients.values()):
             # Numbers of two epochs must not meet in one gap, and the status replaces what waits.
             client.dropped += client.forget_what_waits()
-            self.tell(client, self._welcome(client, Replay(refusal="epoch_changed")))
-            self.tell(client, self._status_message())
+            self.send(client, self._welcome(client, Replay(refusal="epoch_changed")))
+            self.send(client, self._status_message())
 
-    def _tell_hole(self, first: int, last: int) -> None:
+    def _announce_hole(self, first: int, last: int) -> None:
         gap = server_messages.of_gap(first, last, last - first + 1, self._now().wall, "too_old")
         for client in list(self._clients.values()):
-            self.tell(client, gap)
-            self.tell(client, self._status_message())
+            self.send(client, gap)
+            self.send(client, self._status_message())
 
-    def _heeded(self, message: OutgoingMessage) -> OutgoingMessage:
+    def _without_stale(self, message: OutgoingMessage) -> OutgoingMessage:
         names = defined_metrics(message)
         if names:
-            self._heed(message, names)
+            self._discard_stale(message, names)
         return message
 
-    def _heed(self, message: OutgoingMessage, names: Iterable[str]) -> None:
+    def _discard_stale(self, message: OutgoingMessage, names: Iterable[str]) -> None:
         """Values that wait for a metric that is registered anew or deleted are not told after that."""
         self._gathered.forget(names)
-        self._pacer.heed(message)
+        self._throttle.discard_stale(message)
 
-    async def _tell_what_is_due(self) -> None:
+    async def _send_due(self) -> None:
         now = trio.current_time()
         if now >= self._gathered.due:
             gathered = self._gathered.take()
             if gathered:
                 await self.publish([server_messages.of_metric_values(gathered, self._now().wall)])
-        if now >= self._pacer.due:
-            for client, value in self._pacer.release(now):
-                self.tell(client, value)
+        if now >= self._throttle.due:
+            for client, value in self._throttle.release(now):
+                self.send(client, value)
 
-    async def publish(self, told: Sequence[OutgoingMessage]) -> None:
+    async def publish(self, outgoing: Sequence[OutgoingMessage]) -> None:
         """Give messages, in their order, to every client that wants them.
 
         What comes in one turn of the loop goes out in one write to each client: that is what makes a storm
         cheap. No client is waited for.
         """
-        for group in fanout.groups(told):
+        for group in fanout.groups(outgoing):
             await self._fan_out(group)
 
-    async def _fan_out(self, told: Sequence[OutgoingMessage]) -> None:
+    async def _fan_out(self, outgoing: Sequence[OutgoingMessage]) -> None:
         """One write of all of `told` to each client, in turns that are short for everybody else.
 
         Clients that join meanwhile are not among the receivers: they join when everybody has these messages,
         with a status that has them in it.
         """
-        started, turn = trio.current_time(), TimeSlice()
-        for message in told:
+        started, time_slice = trio.current_time(), TimeSlice()
+        for message in outgoing:
             if message.seq is not None:
                 self.log.history.keep(message, self._now().wall)
         # Whoever comes from now on is not told these: the status that it gets must have them in it.
         self._status = None
         self._fanning_out = True
         try:
-            for of, mine in self._classes.cut(told):
-                for audience in list(of.audiences.values()):
+            for of, mine in self._groups.split(outgoing):
+                for recipients in list(of.recipients_by_form.values()):
                     if of.subscription.min_intervals:
-                        self._deliver_paced(list(audience), mine, started)
+                        self._deliver_paced(list(recipients), mine, started)
                         continue
-                    self._count(mine, len(audience))
-                    frames = b"".join([m.deflated if audience.deflating else m.frame for m in mine])
-                    for unfinished in fanout.broadcast(audience, mine, frames):
+                    self._count(mine, len(recipients))
+                    frames = b"".join([m.deflated if recipients.deflating else m.frame for m in mine])
+                    for unfinished in fanout.broadcast(recipients, mine, frames):
                         if unfinished:
                             self._settle(unfinished)
-                        if turn.over:
-                            await turn.rest()
+                        if time_slice.over:
+                            await time_slice.pause()
         finally:
             self._fanning_out = False
             between, self._between = self._between, []
@@ -256,5 +258,5 @@ class Hub(Session):
         for client in receivers:
             for message in mine:
                 pause = client.subscription.min_interval(message.topic) if message.kind is Kind.VALUE else 0.0
-                if not pause or self._pacer.admit(client, message, pause, now):
-                    self.tell(client, message)
+                if not pause or self._throttle.admit(client, message, pause, now):
+                    self.send(client, message)

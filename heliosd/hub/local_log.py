@@ -39,15 +39,15 @@ RETRY_SECONDS = 1.0
 class EpochMarker(Protocol):
     """Says of the events on disk, apart from them, that nothing is missing. Works on a full disk, too."""
 
-    def vouched(self) -> str:
+    def complete_epoch(self) -> str:
         """The epoch that was vouched for; "" = none."""
         ...
 
-    def vouch(self, epoch: str) -> None:
+    def mark_complete(self, epoch: str) -> None:
         """The events on disk are all events of `epoch`. Raises `StoreFull`."""
         ...
 
-    def disown(self) -> None:
+    def mark_incomplete(self) -> None:
         """They are not. Raises `StoreFull` if even that cannot be stored."""
         ...
 
@@ -65,13 +65,13 @@ class LocalLog:
         saved: Saved,
         *,
         save: Save,
-        vouching: EpochMarker,
+        epoch_marker: EpochMarker,
         max_events: int,
         max_age: float,
         new_epoch: Callable[[], str] = lambda: secrets.token_urlsafe(12),
     ) -> None:
         self._save = save
-        self._vouching = vouching
+        self._epoch_marker = epoch_marker
         self._new_epoch = new_epoch
         self.trouble: str | None = None
         """Why events are not on disk; None: they are."""
@@ -79,7 +79,7 @@ class LocalLog:
         """While there is trouble: the monotonic second of the next attempt."""
         self._unstored: list[Change] = []
         head = _read_head(saved)
-        if head is not None and vouching.vouched() == head.epoch:
+        if head is not None and epoch_marker.complete_epoch() == head.epoch:
             kept = [
                 replayed(seq=event.seq, at=event.at, name=event.type, payload=event.payload)
                 for event in saved.events[-max_events:]
@@ -120,20 +120,22 @@ class LocalLog:
         They are on disk, all in one transaction, or `trouble` says why not; then the epoch is another one.
         Tell each of them by `History.keep` and then to the clients.
         """
-        receipts = [change for _, changes in events for change in changes]
+        applied_markers = [change for _, changes in events for change in changes]
         if self.trouble is not None:
-            self._unstored += receipts
+            self._unstored += applied_markers
             return self._numbered(events, wall)
-        told = self._numbered(events, wall)
-        head = _StoredHead(self.history.epoch, self.history.seq + len(told))
+        outgoing = self._numbered(events, wall)
+        head = _StoredHead(self.history.epoch, self.history.seq + len(outgoing))
         self.history.expire(wall)
         try:
-            await self._save([EventsLogged(_rows(told)), self._trim(len(told)), _head(head), *receipts])
+            await self._save(
+                [EventsLogged(_rows(outgoing)), self._trim(len(outgoing)), _head(head), *applied_markers]
+            )
         except StoreFull as full:
-            self._unstored += receipts
+            self._unstored += applied_markers
             self._go_without(str(full), now_mono)
             return self._numbered(events, wall)
-        return told
+        return outgoing
 
     async def retry(self, now_mono: float) -> bool:
         """Try to make everything that is kept durable, the present epoch with it. Whether it is."""
@@ -150,16 +152,16 @@ class LocalLog:
         kept = self.history.kept()
         head = _StoredHead(self.history.epoch, self.history.seq)
         # Disowned until it is whole: a crash in between must not leave a log that is half one epoch's.
-        self._vouching.disown()
+        self._epoch_marker.mark_incomplete()
         await self._save([EventsCleared(), EventsLogged(_rows(kept)), _head(head), *self._unstored])
         self._unstored.clear()
-        self._vouching.vouch(head.epoch)
+        self._epoch_marker.mark_complete(head.epoch)
 
     def _go_without(self, reason: str, now_mono: float) -> None:
         self.trouble = reason
         self.retry_at = now_mono + RETRY_SECONDS
         try:
-            self._vouching.disown()
+            self._epoch_marker.mark_incomplete()
         except StoreFull:
             # Not even a file can be removed: the disk is read-only or gone, and a start will refuse it or find
             # what was stored before the trouble began.
@@ -180,10 +182,10 @@ class LocalLog:
         return EventsTrimmed(before_seq=self.history.oldest_after(coming))
 
 
-def _rows(told: Sequence[OutgoingMessage]) -> tuple[LoggedEvent, ...]:
+def _rows(outgoing: Sequence[OutgoingMessage]) -> tuple[LoggedEvent, ...]:
     return tuple(
         LoggedEvent(seq=message.seq, at=message.at, type=message.type, payload=message.payload)
-        for message in told
+        for message in outgoing
         if message.seq is not None
     )
 

@@ -14,63 +14,63 @@ from .recipients import Recipients
 class SubscriptionGroup:
     """The clients of one subscription, by what is written to them: with compression or not, over TLS or not."""
 
-    __slots__ = ("audiences", "subscription")
+    __slots__ = ("recipients_by_form", "subscription")
 
     def __init__(self, subscription: Subscription) -> None:
         self.subscription = subscription
-        self.audiences: dict[tuple[bool, bool], Recipients] = {}
+        self.recipients_by_form: dict[tuple[bool, bool], Recipients] = {}
 
     def add(self, client: HubClient) -> None:
         """One more client of this subscription."""
-        kind = client.deflates, client.outlet.sealed
-        audience = self.audiences.get(kind)
-        if audience is None:
-            audience = self.audiences[kind] = Recipients(
-                deflating=client.deflates, sealed=client.outlet.sealed
+        kind = client.deflates, client.transport.encrypted
+        recipients = self.recipients_by_form.get(kind)
+        if recipients is None:
+            recipients = self.recipients_by_form[kind] = Recipients(
+                deflating=client.deflates, encrypted=client.transport.encrypted
             )
-        audience.add(client)
+        recipients.add(client)
 
     def remove(self, client: HubClient) -> None:
         """One less."""
-        kind = client.deflates, client.outlet.sealed
-        audience = self.audiences.get(kind)
-        if audience is None or client.audience is not audience:
+        kind = client.deflates, client.transport.encrypted
+        recipients = self.recipients_by_form.get(kind)
+        if recipients is None or client.recipients is not recipients:
             return
-        audience.remove(client)
-        if not audience:
-            del self.audiences[kind]
+        recipients.remove(client)
+        if not recipients:
+            del self.recipients_by_form[kind]
 
 
 class RecipientGroups:
     """All subscriptions in force, and who has which."""
 
     def __init__(self) -> None:
-        self._classes: dict[Subscription, SubscriptionGroup] = {}
+        self._groups: dict[Subscription, SubscriptionGroup] = {}
 
     def add(self, client: HubClient) -> None:
         subscription = client.subscription
-        found = self._classes.get(subscription)
+        found = self._groups.get(subscription)
         if found is None:
-            found = self._classes[subscription] = SubscriptionGroup(subscription)
+            found = self._groups[subscription] = SubscriptionGroup(subscription)
         # One object for all who said the same: thousands of equal ones would be kept otherwise.
         client.subscription = found.subscription
         found.add(client)
 
     def remove(self, client: HubClient) -> None:
-        found = self._classes.get(client.subscription)
+        found = self._groups.get(client.subscription)
         if found is None:
             return
         found.remove(client)
-        if not found.audiences:
-            del self._classes[client.subscription]
+        if not found.recipients_by_form:
+            del self._groups[client.subscription]
 
-    def cut(
+    def split(
         self, messages: Sequence[OutgoingMessage]
     ) -> list[tuple[SubscriptionGroup, list[OutgoingMessage]]]:
         """Each class that gets something of `messages`, with what it gets: cut once for each narrowing."""
-        cut = []
-        for of in self._classes.values():
-            mine = [m for message in messages if (m := message.cut_for(of.subscription)) is not None]
+        split = []
+        for of in self._groups.values():
+            mine = [m for message in messages if (m := message.filtered_for(of.subscription)) is not None]
             if mine:
-                cut.append((of, mine))
-        return cut
+                split.append((of, mine))
+        return split

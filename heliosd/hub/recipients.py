@@ -20,33 +20,33 @@ class Recipients:
     """Those clients of one subscription to whom the same bytes are written in the same way."""
 
     __slots__ = (
-        "_aside",
         "_holes",
         "_late",
+        "_not_ready",
         "_places",
-        "_telling",
-        "_told",
+        "_sending",
+        "_sent",
         "clients",
         "deflating",
+        "encrypted",
         "fds",
-        "sealed",
         "served",
     )
 
-    def __init__(self, *, deflating: bool = False, sealed: bool = False) -> None:
+    def __init__(self, *, deflating: bool = False, encrypted: bool = False) -> None:
         self.deflating = deflating
         """They took compression."""
-        self.sealed = sealed
+        self.encrypted = encrypted
         """What is written to them goes through `Outlet.seal`: TLS."""
         self.clients: list[HubClient | None] = []
         """The ready ones; None where one has left since the last broadcast began."""
         self.fds: list[int] = []
         """Their descriptors, in the same places."""
         self._holes = 0
-        self._aside: dict[str, HubClient] = {}
-        self._told = 0
+        self._not_ready: dict[str, HubClient] = {}
+        self._sent = 0
         """Messages that the ready ones were told so far, those of the present broadcast included."""
-        self._telling = 0
+        self._sending = 0
         """Messages of the present broadcast; 0 between two."""
         self._places = 0
         """Places that were taken when it began."""
@@ -55,44 +55,46 @@ class Recipients:
         self._late: list[HubClient] = []
 
     def __len__(self) -> int:
-        return len(self.clients) - self._holes + len(self._aside)
+        return len(self.clients) - self._holes + len(self._not_ready)
 
     def __iter__(self) -> Iterator[HubClient]:
         """Everyone as of now."""
-        return iter([client for client in self.clients if client is not None] + list(self._aside.values()))
+        return iter(
+            [client for client in self.clients if client is not None] + list(self._not_ready.values())
+        )
 
     def add(self, client: HubClient) -> None:
         """One more, told of nothing that is being told right now."""
-        client.audience = self
-        if client.ready and client.outlet.direct:
+        client.recipients = self
+        if client.ready and client.transport.direct:
             self._stand(client)
         else:
-            self._aside[client.id] = client
+            self._not_ready[client.id] = client
 
     def remove(self, client: HubClient) -> None:
         """One less."""
         if client.place != NOT_READY:
-            self._step_aside(client)
-        self._aside.pop(client.id, None)
-        client.audience = None
+            self._set_not_ready(client)
+        self._not_ready.pop(client.id, None)
+        client.recipients = None
 
     def reconsider(self, client: HubClient) -> None:
         """Put a client where it belongs, after something about it has changed."""
-        ready = client.ready and client.outlet.direct
+        ready = client.ready and client.transport.direct
         if ready and client.place == NOT_READY:
-            del self._aside[client.id]
+            del self._not_ready[client.id]
             self._stand(client)
         elif not ready and client.place != NOT_READY:
             if self._awaits(client):
                 self._late.append(client)
-            self._step_aside(client)
-            self._aside[client.id] = client
+            self._set_not_ready(client)
+            self._not_ready[client.id] = client
 
-    def told_to(self, client: HubClient) -> int:
+    def sent_to(self, client: HubClient) -> int:
         """Messages that a client got here by the fast path, to be added to those that it counts itself."""
         if client.place == NOT_READY:
             return 0
-        return self._told - (self._telling if self._awaits(client) else 0)
+        return self._sent - (self._sending if self._awaits(client) else 0)
 
     def begin(self, messages: int) -> tuple[int, list[HubClient]]:
         """So many messages are about to be told: how many places the ready ones take up, and the others.
@@ -109,30 +111,30 @@ class Recipients:
             self.fds = [fd for _, fd in ready]
             self._holes = 0
         self.served = 0
-        self._telling = messages
-        self._told += messages
+        self._sending = messages
+        self._sent += messages
         self._places = len(self.clients)
-        return self._places, list(self._aside.values())
+        return self._places, list(self._not_ready.values())
 
     def finish(self) -> list[HubClient]:
         """The broadcast is through. Those of its receivers that were to be served but had to step aside before:
         they have not got it."""
-        self._telling = 0
+        self._sending = 0
         late, self._late = self._late, []
-        return [client for client in late if client.audience is self]
+        return [client for client in late if client.recipients is self]
 
     def _awaits(self, client: HubClient) -> bool:
         """It is among the receivers of the present broadcast, and has not been served yet."""
-        return self._telling > 0 and self.served <= client.place < self._places
+        return self._sending > 0 and self.served <= client.place < self._places
 
     def _stand(self, client: HubClient) -> None:
         client.place = len(self.clients)
-        client.count_sent(-self._told)
+        client.count_sent(-self._sent)
         self.clients.append(client)
-        self.fds.append(client.outlet.fileno())
+        self.fds.append(client.transport.fileno())
 
-    def _step_aside(self, client: HubClient) -> None:
-        client.count_sent(self.told_to(client))
+    def _set_not_ready(self, client: HubClient) -> None:
+        client.count_sent(self.sent_to(client))
         self.clients[client.place] = None
         self.fds[client.place] = NOBODY
         client.place = NOT_READY

@@ -68,7 +68,7 @@ class SendQueue:
         self._add(key, message)
         return True
 
-    def put_last_words(self, message: OutgoingMessage) -> None:
+    def put_final(self, message: OutgoingMessage) -> None:
         """Queue `message` whatever the limits say: for the close frame, after which nothing comes."""
         self._add(next(self._serial), message)
 

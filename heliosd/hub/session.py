@@ -49,14 +49,14 @@ class Session(Connections):
     ) -> None:
         super().__init__(settings, now, pumps)
         self.log = log
-        self._reports: StatusMessages | None = None
-        self._classes = RecipientGroups()
-        self._pacer = ValueThrottle()
+        self._status_messages: StatusMessages | None = None
+        self._groups = RecipientGroups()
+        self._throttle = ValueThrottle()
         self._fanning_out = False
         self._between: list[Callable[[], None]] = []
         self._status: tuple[tuple[str, int], float, OutgoingMessage] | None = None
-        self.rights = TokenExpiry(access, now, tell=self.tell, end=self.end, release=self._release)
-        settings.on_change(lambda: self.rights.recheck(self._clients.values()))
+        self.token_expiry = TokenExpiry(access, now, send=self.send, end=self.end, release=self._release)
+        settings.on_change(lambda: self.token_expiry.recheck(self._clients.values()))
 
     def join(self, client: HubClient, cursor: Cursor | None = None) -> None:
         """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
@@ -68,7 +68,7 @@ class Session(Connections):
     def join_now(self, client: HubClient, greeting: bytes) -> bool:
         """The same without a cursor for one who was admitted in this very step, with `greeting` before all else, in
         one write. False: it is not the moment, and nothing was done."""
-        if self._fanning_out or client.outlet.pending:
+        if self._fanning_out or client.transport.pending:
             return False
         self._register(client)
         status = self._status_message()
@@ -86,12 +86,12 @@ class Session(Connections):
             action()
 
     def _join(self, client: HubClient, cursor: Cursor | None) -> None:
-        if client.goodbye is not None:
+        if client.close_reason is not None:
             return
         self._register(client)
         status = self._status_message()
         if cursor is None:
-            self.tell(client, status)
+            self.send(client, status)
         else:
             self.log.history.expire(self._now().wall)
             replay = self.log.history.since(cursor, client.subscription)
@@ -100,14 +100,14 @@ class Session(Connections):
             self._settle([(client, client.deliver_replay(missed), ())])
         self._follow(client)
         # Its token may have been revoked, or its user removed, since it was let in.
-        self.rights.recheck([client])
+        self.token_expiry.recheck([client])
 
     def _register(self, client: HubClient) -> None:
         self._add(client)
-        self._classes.add(client)
+        self._groups.add(client)
 
     def _follow(self, client: HubClient) -> None:
-        self.rights.watch(client)
+        self.token_expiry.watch(client)
         if self._closing is not None:
             self.end(client, self._closing, flush=True)
 
@@ -116,11 +116,11 @@ class Session(Connections):
         socket."""
         client.is_ending(CloseReason(1006, "connection lost"))
         if self._remove(client):
-            self._classes.remove(client)
-            self._pacer.forget(client)
-            self.rights.forget(client)
+            self._groups.remove(client)
+            self._throttle.forget(client)
+            self.token_expiry.forget(client)
 
-    def obey(self, client: HubClient, command: Command | BadCommand) -> None:
+    def execute(self, client: HubClient, command: Command | BadCommand) -> None:
         """Do what a client's message says, and answer it, if it does not come too often."""
         at = self._now().wall
         limits = self._settings.current.websocket
@@ -128,51 +128,51 @@ class Session(Connections):
             if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
                 self.end(client, TOO_MANY_MESSAGES)
             else:
-                self.tell(client, server_messages.of_error("too many messages", "rate_limited", at))
+                self.send(client, server_messages.of_error("too many messages", "rate_limited", at))
             return
         match command:
             case Ping():
-                self.tell(client, server_messages.of_pong(at, command.data, command.id))
+                self.send(client, server_messages.of_pong(at, command.data, command.id))
             case AskStatus():
                 # Its `as_of_seq` must not run ahead of the events that this client has been given.
-                self._at_boundary(partial(self._tell_status, client, command))
+                self._at_boundary(partial(self._send_status, client, command))
             case Subscribe():
                 self._at_boundary(partial(self._subscribe, client, command))
             case Authenticate():
-                self.rights.present(client, command)
+                self.token_expiry.present(client, command)
             case BadCommand():
                 answer = server_messages.of_error(
                     str(command), command.code, at, field=command.field, client_id=command.client_id
                 )
-                self.tell(client, answer)
+                self.send(client, answer)
             case _:
                 assert_never(command)
 
-    def _tell_status(self, client: HubClient, command: AskStatus) -> None:
-        assert self._reports is not None
-        self.tell(client, self._reports.status(self.log.history.seq, command.id))
+    def _send_status(self, client: HubClient, command: AskStatus) -> None:
+        assert self._status_messages is not None
+        self.send(client, self._status_messages.status(self.log.history.seq, command.id))
 
     def _subscribe(self, client: HubClient, command: Subscribe) -> None:
-        waiting = self._pacer.take(client)
+        waiting = self._throttle.take(client)
         if client.id in self._clients:
-            self._classes.remove(client)
+            self._groups.remove(client)
             client.subscription = command.subscription
-            self._classes.add(client)
-        self.tell(client, server_messages.of_subscription(command.subscription, self._now().wall, command.id))
+            self._groups.add(client)
+        self.send(client, server_messages.of_subscription(command.subscription, self._now().wall, command.id))
         for value in waiting:
-            mine = value.cut_for(command.subscription)
+            mine = value.filtered_for(command.subscription)
             if mine is not None:
-                self.tell(client, mine)
+                self.send(client, mine)
 
     # -- what a client is told of its own ------------------------------------------------------------------------
 
     def _status_message(self) -> OutgoingMessage:
         """`status` with all in it that has been told; made once for all who need it in the same moment."""
-        assert self._reports is not None, "the hub's loop has been started"
+        assert self._status_messages is not None, "the hub's loop has been started"
         as_of, now = (self.log.history.epoch, self.log.history.seq), trio.current_time()
         made = self._status
         if made is None or made[0] != as_of or now - made[1] > STATUS_SHARED_SECONDS:
-            made = self._status = as_of, now, self._reports.status(self.log.history.seq)
+            made = self._status = as_of, now, self._status_messages.status(self.log.history.seq)
         return made[2]
 
     def _welcome(self, client: HubClient, replay: Replay) -> OutgoingMessage:

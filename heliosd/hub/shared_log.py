@@ -85,8 +85,8 @@ class ClusterLog:
         return [event for event in to.kept if event.seq > self.history.seq]
 
     def _held(self, epoch: str, seq: int, kept: Sequence[LoggedEvent]) -> History:
-        told = [message_of(event) for event in kept]
-        return History(epoch, self._max_events, self._max_age, seq=seq, kept=told)
+        outgoing = [message_of(event) for event in kept]
+        return History(epoch, self._max_events, self._max_age, seq=seq, kept=outgoing)
 
 
 def message_of(event: LoggedEvent) -> OutgoingMessage:

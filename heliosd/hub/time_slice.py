@@ -24,7 +24,7 @@ class TimeSlice:
         """It has lasted long enough."""
         return perf_counter() - self._since >= TURN_SECONDS
 
-    async def rest(self) -> None:
+    async def pause(self) -> None:
         """Let the others run, and begin another turn. To be called where nothing is half done."""
         await trio.lowlevel.checkpoint()
         self._since = perf_counter()

@@ -41,13 +41,13 @@ class TokenExpiry:
         access: Access,
         now: Callable[[], Instant],
         *,
-        tell: Callable[[HubClient, OutgoingMessage], None],
+        send: Callable[[HubClient, OutgoingMessage], None],
         end: Callable[[HubClient, CloseReason], None],
         release: Callable[[HubClient], None],
     ) -> None:
         self._access = access
         self._now = now
-        self._tell = tell
+        self._send = send
         self._end = end
         self._release = release
         self._numbers = count(1)
@@ -77,14 +77,14 @@ class TokenExpiry:
             error = server_messages.of_error(
                 str(invalid), "expired", now.wall, field="data.token", client_id=command.id
             )
-            self._tell(client, error)
+            self._send(client, error)
             return
         if not identity.is_same_user(client.identity) or not identity.may(permissions.WATCH):
             self._end(client, NOT_ALLOWED)
             return
         client.identity = identity
         self.watch(client)
-        self._tell(client, server_messages.of_authenticated(identity.expires_at, now.wall, command.id))
+        self._send(client, server_messages.of_authenticated(identity.expires_at, now.wall, command.id))
         if client.held:
             client.unhold()
             self._release(client)
@@ -118,7 +118,7 @@ class TokenExpiry:
             while self._due and self._due[0][0] <= trio.current_time():
                 _, number = heapq.heappop(self._due)
                 client = self._watched.pop(number, None)
-                if client is not None and client.goodbye is None:
+                if client is not None and client.close_reason is None:
                     self._come_due(client)
 
     def _come_due(self, client: HubClient) -> None:
@@ -126,7 +126,7 @@ class TokenExpiry:
         identity = client.identity
         left = identity.expires_at - now.wall
         # On an event stream nobody can bring a newer token.
-        if client.held or (client.warned and client.transport == "sse"):
+        if client.held or (client.warned and client.stream_kind == "sse"):
             self._end(client, EXPIRED)
         elif client.warned:
             client.hold()
@@ -135,7 +135,7 @@ class TokenExpiry:
             self._schedule(now.mono + GRACE_SECONDS, client)
         else:
             client.warned = True
-            self._tell(client, server_messages.of_token_expiring(identity.expires_at, now.wall))
+            self._send(client, server_messages.of_token_expiring(identity.expires_at, now.wall))
             self._schedule(now.mono + min(max(0.0, left), WARNING_SECONDS), client)
 
     def _schedule(self, due: float, client: HubClient) -> None:

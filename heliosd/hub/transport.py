@@ -14,7 +14,7 @@ class Transport(Protocol):
         """True: the hub may `os.write(outlet.fileno(), …)` by itself. False: only `write_now`."""
 
     @property
-    def sealed(self) -> bool:
+    def encrypted(self) -> bool:
         """True (TLS): what is written to the descriptor must have gone through `seal`."""
 
     @property
@@ -26,7 +26,7 @@ class Transport(Protocol):
         """The descriptor at this moment, -1 once closed. Never keep it across a checkpoint: the number may by
         then be another client's."""
 
-    def seal(self, data: bytes) -> bytes:
+    def encrypt(self, data: bytes) -> bytes:
         """What to write to the descriptor so that `data` arrives, behind what is `pending`, on an outlet that is
         `sealed`. It must be written before anything else; what the socket does not take is for `keep`.
 

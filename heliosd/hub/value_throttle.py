@@ -51,7 +51,7 @@ class ValueThrottle:
         self._reckon()
         return [(client, value) for _, (_, client, value) in ready]
 
-    def heed(self, event: OutgoingMessage) -> None:
+    def discard_stale(self, event: OutgoingMessage) -> None:
         """A deleted metric's values are not told after its deletion."""
         deleted = deleted_metrics(event)
         if not deleted:

@@ -25,10 +25,10 @@ async def write_pump(client: HubClient, settings: Settings, counters: HubCounter
                 waiting = client.waiting
                 client.dropped += waiting
                 counters.dropped["write_timeout"] += waiting
-                client.cut(TOO_SLOW)
+                client.abort(TOO_SLOW)
                 return
         client.catch_up()
-        if client.goodbye is not None:
+        if client.close_reason is not None:
             client.linger()
     except (OSError, ValueError, trio.BrokenResourceError, trio.ClosedResourceError):
         client.hang_up()
@@ -36,11 +36,11 @@ async def write_pump(client: HubClient, settings: Settings, counters: HubCounter
 
 async def _write_batch(client: HubClient) -> None:
     """One batch, or what is left of one, whole."""
-    outlet = client.outlet
-    if not client.rest:
-        client.rest = client.take_joined()
-    while client.rest or outlet.pending:
-        await outlet.wait_writable()
-        if client.rest:
-            taken = outlet.write_now(client.rest)
-            client.rest = memoryview(client.rest)[taken:]
+    transport = client.transport
+    if not client.unsent:
+        client.unsent = client.take_joined()
+    while client.unsent or transport.pending:
+        await transport.wait_writable()
+        if client.unsent:
+            taken = transport.write_now(client.unsent)
+            client.unsent = memoryview(client.unsent)[taken:]

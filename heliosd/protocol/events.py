@@ -66,7 +66,7 @@ class Happened:
     log, so that after a kill nothing is told twice and nothing is left out."""
 
     event: Event
-    receipt: tuple[Change, ...] = ()
+    applied_marker: tuple[Change, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

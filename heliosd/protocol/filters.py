@@ -39,7 +39,7 @@ class ContentFilter(ABC):
         """The narrowing that a client's object describes. Raises `BadSubscription` below `field`."""
 
     @abstractmethod
-    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
         """What of a message's data is left; None: nothing, the message is not for this client.
 
         Returns `data` itself where nothing had to be cut.
@@ -58,7 +58,7 @@ class PeerFilter(ContentFilter):
         known = get_args(PeerEvent)
         return cls(**_lists(said, field, {"peers": _pattern, "events": _one_of(known)}))
 
-    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
         fits = _matches(data["peer_id"], self.peers) and (
             not self.events or data["event_type"] in self.events
         )
@@ -75,7 +75,7 @@ class StateFilter(ContentFilter):
     def parse(cls, said: dict[str, Any], field: str) -> Self:
         return cls(**_lists(said, field, {"states": _one_of(get_args(Role))}))
 
-    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
         return data if not self.states or data["new_state"] in self.states else None
 
 
@@ -89,7 +89,7 @@ class LatencyFilter(ContentFilter):
     def parse(cls, said: dict[str, Any], field: str) -> Self:
         return cls(**_lists(said, field, {"peers": _pattern}))
 
-    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
         kept = {name: peer for name, peer in data["peers"].items() if _matches(name, self.peers)}
         if len(kept) == len(data["peers"]):
             return data
@@ -114,7 +114,7 @@ class MetricsFilter(ContentFilter):
             raise BadSubscription(f"at most {MAX_PATTERNS} labels", f"{field}.labels")
         return cls(**_lists(rest, field, {"names": _pattern}), labels=tuple(sorted(labels.items())))
 
-    def cut(self, data: dict[str, Any]) -> dict[str, Any] | None:
+    def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
         kept = {name: metric for name, metric in data.items() if self._wants(name, metric)}
         if len(kept) == len(data):
             return data

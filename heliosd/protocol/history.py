@@ -128,7 +128,7 @@ class History:
         events: list[OutgoingMessage] = []
         size = 0
         for event in self.after(after):
-            mine = event.cut_for(subscription)
+            mine = event.filtered_for(subscription)
             if mine is None:
                 continue
             size += len(mine.payload)
@@ -147,7 +147,7 @@ class History:
         events: list[OutgoingMessage] = []
         size = 0
         for event in self.after(cursor.after):
-            mine = event.cut_for(subscription)
+            mine = event.filtered_for(subscription)
             if mine is None:
                 continue
             events.append(mine)

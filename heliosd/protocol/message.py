@@ -96,14 +96,14 @@ class OutgoingMessage:
         envelope["data"] = data
         return OutgoingMessage(self.type, self.kind, self.topic, _encode(envelope), self.seq, self.at)
 
-    def cut_for(self, subscription: Subscription) -> OutgoingMessage | None:
+    def filtered_for(self, subscription: Subscription) -> OutgoingMessage | None:
         """What of this message a subscription lets through; None: nothing. Live and replayed alike."""
         if not subscription.wants(self.topic):
             return None
-        narrowing = subscription.narrowing(self.topic)
-        if narrowing is None:
+        content_filter = subscription.filter_for(self.topic)
+        if content_filter is None:
             return self
-        data = narrowing.cut(self.data)
+        data = content_filter.apply(self.data)
         if data is self.data:
             return self
         return None if data is None else self.with_data(data)

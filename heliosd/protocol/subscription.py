@@ -56,7 +56,7 @@ class Subscription:
     """Which topics a client gets, how each is narrowed, and how often its values may come."""
 
     topics: Topic = EVERYTHING
-    narrowings: tuple[tuple[Topic, ContentFilter], ...] = ()
+    filters: tuple[tuple[Topic, ContentFilter], ...] = ()
     min_intervals: tuple[tuple[Topic, float], ...] = ()
     _said: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
     """The objects as the client wrote them, for the `subscribed` answer."""
@@ -65,9 +65,9 @@ class Subscription:
         """Whether anything of this topic may be told; `NOTHING` is for everybody."""
         return not topic or bool(self.topics & topic)
 
-    def narrowing(self, topic: Topic) -> ContentFilter | None:
+    def filter_for(self, topic: Topic) -> ContentFilter | None:
         """How the topic is narrowed; None: not at all."""
-        return next((narrowing for narrowed, narrowing in self.narrowings if narrowed is topic), None)
+        return next((filter_for for narrowed, filter_for in self.filters if narrowed is topic), None)
 
     def min_interval(self, topic: Topic) -> float:
         """Seconds that must lie between two values of this topic; 0: as they come."""
@@ -87,7 +87,7 @@ class Subscription:
         if not isinstance(data, dict):
             raise BadSubscription("data must be an object with the topics to switch on", "data")
         topics = NOTHING
-        narrowings: list[tuple[Topic, ContentFilter]] = []
+        filters: list[tuple[Topic, ContentFilter]] = []
         min_intervals: list[tuple[Topic, float]] = []
         for key, value in data.items():
             topic = KEYS.get(key)
@@ -100,15 +100,15 @@ class Subscription:
                 if topic & VALUES and "min_interval" in rest:
                     seconds = parse_min_interval(rest.pop("min_interval"), f"data.{key}.min_interval")
                     min_intervals.append((topic, seconds))
-                narrowing = _narrowing(topic, rest, f"data.{key}")
-                if narrowing is not None:
-                    narrowings.append((topic, narrowing))
+                filter_for = _filter(topic, rest, f"data.{key}")
+                if filter_for is not None:
+                    filters.append((topic, filter_for))
             elif not isinstance(value, bool):
                 raise BadSubscription(f"{key} must be true, false or an object", f"data.{key}")
             if value is not False:
                 topics |= topic
         said = {key: value for key, value in data.items() if isinstance(value, dict)}
-        return cls(topics, tuple(narrowings), tuple(min_intervals), said)
+        return cls(topics, tuple(filters), tuple(min_intervals), said)
 
     @classmethod
     def of_types(cls, types: str) -> Subscription:
@@ -122,7 +122,7 @@ class Subscription:
         return cls(topics)
 
 
-def _narrowing(topic: Topic, said: dict[str, Any], field_name: str) -> ContentFilter | None:
+def _filter(topic: Topic, said: dict[str, Any], field_name: str) -> ContentFilter | None:
     kind = _NARROWINGS.get(topic)
     if kind is None:
         if said:

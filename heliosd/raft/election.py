@@ -18,7 +18,7 @@ def start_prevote(node: NodeState, now: int) -> None:
     node.prevoting = True
     node.granted = {node.id}
     for member in node.others():
-        node.promise(member, PreVote(node.term + 1, node.log.last_index, node.log.last_term, now))
+        node.send_after_persist(member, PreVote(node.term + 1, node.log.last_index, node.log.last_term, now))
     if quorum.has_majority(node.granted, node.membership):
         campaign(node, now, transfer=False)
 
@@ -35,7 +35,7 @@ def campaign(node: NodeState, now: int, *, transfer: bool) -> None:
     node.restart_election_timer(now)
     for member in node.others():
         request = RequestVote(node.term, node.log.last_index, node.log.last_term, transfer, now)
-        node.promise(member, request)
+        node.send_after_persist(member, request)
 
 
 def own_vote_durable(node: NodeState, now: int) -> None:
@@ -70,7 +70,9 @@ def on_prevote(node: NodeState, now: int, candidate: str, asked: PreVote) -> Non
             than_index=node.log.last_index,
         )
     )
-    node.promise(candidate, PreVoteAnswer(asked.term if granted else node.term, granted, asked.sent))
+    node.send_after_persist(
+        candidate, PreVoteAnswer(asked.term if granted else node.term, granted, asked.sent)
+    )
 
 
 def on_prevote_answer(node: NodeState, now: int, voter: str, answer: PreVoteAnswer) -> None:
@@ -102,7 +104,7 @@ def on_request_vote(node: NodeState, now: int, candidate: str, request: RequestV
             node.enter_term(node.term, vote=candidate)
         node.prevoting = False
         node.restart_election_timer(now)
-    node.promise(candidate, VoteAnswer(node.term, granted, request.sent))
+    node.send_after_persist(candidate, VoteAnswer(node.term, granted, request.sent))
 
 
 def on_vote_answer(node: NodeState, now: int, voter: str, answer: VoteAnswer) -> None:

@@ -20,27 +20,33 @@ def on_append(node: NodeState, now: int, leader: str, append: AppendEntries) -> 
     log = node.log
     if append.term < node.term:
         # A leader of the past learns the term from this, and a candidate stuck in a later one is freed.
-        node.promise(leader, AppendAnswer(node.term, False, 0, append.prev_index, 0, 0, append.sent))
+        node.send_after_persist(
+            leader, AppendAnswer(node.term, False, 0, append.prev_index, 0, 0, append.sent)
+        )
         return
     accept_leader(node, now, leader, append.term)
     covered = append.prev_index < log.snapshot.index  # what a snapshot covers is committed, so it fits
     if not covered and not log.holds(append.prev_index, append.prev_term):
         index, term = log.conflict(append.prev_index)
-        node.promise(leader, AppendAnswer(node.term, False, 0, append.prev_index, index, term, append.sent))
+        node.send_after_persist(
+            leader, AppendAnswer(node.term, False, 0, append.prev_index, index, term, append.sent)
+        )
         return
     news = log.news(append.entries)
     if news:
         node.append(news)
     match = append.prev_index + len(append.entries)
     node.commit_to(min(append.commit, match))
-    node.promise(leader, AppendAnswer(node.term, True, match, append.prev_index, 0, 0, append.sent))
+    node.send_after_persist(
+        leader, AppendAnswer(node.term, True, match, append.prev_index, 0, 0, append.sent)
+    )
 
 
 def on_install(node: NodeState, now: int, leader: str, install: InstallSnapshot) -> None:
     if install.term < node.term:
-        node.promise(leader, InstallAnswer(node.term, 0, install.sent))
+        node.send_after_persist(leader, InstallAnswer(node.term, 0, install.sent))
         return
     accept_leader(node, now, leader, install.term)
     if install.snapshot.index > node.commit:
         node.install(install.snapshot)
-    node.promise(leader, InstallAnswer(node.term, install.snapshot.index, install.sent))
+    node.send_after_persist(leader, InstallAnswer(node.term, install.snapshot.index, install.sent))

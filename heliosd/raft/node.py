@@ -56,12 +56,12 @@ class RaftNode:
         state: MemberState,
         *,
         timing: Timing,
-        chance: Random,
+        rng: Random,
         now: int,
         applied: int = 0,
     ) -> None:
         """`applied`: the state machine holds the log up to there, which is committed; else it is the snapshot."""
-        self._node = NodeState(member, state, timing=timing, chance=chance, now=now, applied=applied)
+        self._node = NodeState(member, state, timing=timing, rng=rng, now=now, applied=applied)
         self._now = now
 
     # What happens to it
@@ -183,8 +183,8 @@ class RaftNode:
         return self._node.id
 
     @property
-    def standing(self) -> SoftState:
-        return self._node.standing
+    def soft_state(self) -> SoftState:
+        return self._node.soft_state
 
     @property
     def role(self) -> RaftRole:

@@ -79,13 +79,13 @@ class NodeState:
         state: MemberState,
         *,
         timing: Timing,
-        chance: Random,
+        rng: Random,
         now: int,
         applied: int = 0,
     ) -> None:
         self.id = member
         self.timing = timing
-        self.chance = chance
+        self.rng = rng
 
         self.term = state.term
         self.vote = state.vote
@@ -116,7 +116,7 @@ class NodeState:
         self._changes: list[RaftChange] = []
         self._installed: Snapshot | None = None
         self._handed_out = self.commit
-        self._told = self.standing
+        self._reported = self.soft_state
         self._issued = 0
         self._held: deque[tuple[int, Envelope]] = deque()
         self._writes: deque[list[int]] = deque()  # [number, how far the log is durable once it is written]
@@ -125,7 +125,7 @@ class NodeState:
     # What is so
 
     @property
-    def standing(self) -> SoftState:
+    def soft_state(self) -> SoftState:
         return SoftState(self.role, self.term, self.leader)
 
     @property
@@ -176,7 +176,7 @@ class NodeState:
         self._changes.append(HardState(self.id, term, vote))
 
     def restart_election_timer(self, now: int) -> None:
-        self.election_due = now + self.timing.election + int(self.chance.random() * self.timing.election)
+        self.election_due = now + self.timing.election + int(self.rng.random() * self.timing.election)
 
     # The log
 
@@ -234,7 +234,7 @@ class NodeState:
         """To leave at once, also while writes are under way: only what a leader says of its own accord."""
         self._sends.append(Envelope(self.id, recipient, message))
 
-    def promise(self, recipient: str, message: Message) -> None:
+    def send_after_persist(self, recipient: str, message: Message) -> None:
         """To leave once everything that this node has decided so far is durable: votes and acknowledgements."""
         self._answers.append(Envelope(self.id, recipient, message))
 
@@ -269,8 +269,8 @@ class NodeState:
             self._handed_out = self.commit
         installed, self._installed = self._installed, None
         changed = None
-        if (standing := self.standing) != self._told:
-            self._told = changed = standing
+        if (soft_state := self.soft_state) != self._reported:
+            self._reported = changed = soft_state
         if not (sends or write or committed or installed or changed):
             return NOTHING
         return Ready(sends=sends, write=write, installed=installed, committed=committed, changed=changed)

@@ -20,14 +20,14 @@ class EpochFile:
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NAME
 
-    def vouched(self) -> str:
+    def complete_epoch(self) -> str:
         """The epoch that the file names; "" where there is none that can be read."""
         try:
             return self._path.read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def vouch(self, epoch: str) -> None:
+    def mark_complete(self, epoch: str) -> None:
         """Name `epoch`, durably. Raises `StoreFull`."""
         new = self._path.with_suffix(".new")
         try:
@@ -42,7 +42,7 @@ class EpochFile:
         except OSError as error:
             raise StoreFull(f"cannot write {self._path}: {error.strerror}") from error
 
-    def disown(self) -> None:
+    def mark_incomplete(self) -> None:
         """Remove the file, durably. Raises `StoreFull`."""
         try:
             self._path.unlink(missing_ok=True)

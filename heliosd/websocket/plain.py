@@ -36,7 +36,7 @@ def close(socket: stdlib.socket) -> None:
             socket.close()
 
 
-def cut(socket: stdlib.socket) -> None:
+def abort_socket(socket: stdlib.socket) -> None:
     """Closes a socket with a reset and drops what is queued in it. Never raises; a closed socket stays
     closed."""
     if socket.fileno() >= 0:
@@ -86,7 +86,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
     __slots__ = ("fileno", "socket")
 
     direct = True
-    sealed = pending = False
+    encrypted = pending = False
 
     def __init__(self, socket: stdlib.socket) -> None:
         self.socket = socket
@@ -135,7 +135,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
         except BlockingIOError:
             return None
 
-    def seal(self, data: bytes) -> bytes:
+    def encrypt(self, data: bytes) -> bytes:
         return data
 
     def keep(self, rest: bytes | memoryview) -> None:
@@ -151,4 +151,4 @@ class PlainStream(trio.abc.HalfCloseableStream):
         await wait_until_writable(self.socket)
 
     def abort(self) -> None:
-        cut(self.socket)
+        abort_socket(self.socket)

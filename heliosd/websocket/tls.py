@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import trio
 
-from .plain import PIECE_BYTES, PlainStream, close, cut, receive, wait_until_writable
+from .plain import PIECE_BYTES, PlainStream, abort_socket, close, receive, wait_until_writable
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -46,7 +46,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
 
-    direct = sealed = True
+    direct = encrypted = True
 
     def __init__(self, socket: stdlib.socket, context: ssl.SSLContext) -> None:
         self.socket = socket
@@ -162,7 +162,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
             except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
                 return b""
 
-    def seal(self, data: bytes) -> bytes:
+    def encrypt(self, data: bytes) -> bytes:
         self._ssl.write(data)
         unsent, self._unsent = self._unsent, b""
         return unsent + self._outgoing.read()
@@ -182,7 +182,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         await self._drain()
 
     def abort(self) -> None:
-        cut(self.socket)
+        abort_socket(self.socket)
 
     def _say_goodbye(self) -> None:
         if not self._ended:

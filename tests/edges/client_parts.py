@@ -92,7 +92,7 @@ class Daemon:
     """Takes visits one after the other; the last one in the list serves all that come then."""
 
     def __init__(self) -> None:
-        self.visits: list[Visit | tuple[int, str, dict[str, str]]] = []
+        self.connection_log: list[Visit | tuple[int, str, dict[str, str]]] = []
         self.visitors: list[Visitor] = []
         self.answers: dict[str, list[Answer]] = {}
         """What each path answers, in turn; the last one stays."""
@@ -105,7 +105,7 @@ class Daemon:
 
     async def live(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         del peer
-        visit = self.visits[0] if len(self.visits) == 1 else self.visits.pop(0)
+        visit = self.connection_log[0] if len(self.connection_log) == 1 else self.connection_log.pop(0)
         inbound = Inbound(65536, deflate_agreed=False)
         visitor = Visitor(upgrade, stream, inbound)
         self.visitors.append(visitor)
@@ -139,10 +139,10 @@ class Daemon:
 
 @asynccontextmanager
 async def daemon_of(
-    *visits: Visit | tuple[int, str, dict[str, str]], tls: ssl.SSLContext | None = None
+    *connection_log: Visit | tuple[int, str, dict[str, str]], tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[Daemon]:
     daemon = Daemon()
-    daemon.visits += visits
+    daemon.connection_log += connection_log
     with trio.fail_after(SECONDS):
         front: Front
         async with open_front(rest=daemon.rest, live=daemon.live, tls=tls) as front:

@@ -21,8 +21,8 @@ KEY = PREFIX + b"a"
 T = TypeVar("T")
 
 
-def url(cluster: EtcdCluster, place: int) -> str:
-    return cluster.members[place].client_url
+def url(cluster: EtcdCluster, server: int) -> str:
+    return cluster.members[server].client_url
 
 
 @asynccontextmanager
@@ -39,10 +39,10 @@ async def aside(call: Callable[..., T], *arguments: Any) -> T:
     return await trio.to_thread.run_sync(call, *arguments)
 
 
-def keep_from_leading(cluster: EtcdCluster, place: int) -> None:
+def keep_from_leading(cluster: EtcdCluster, server: int) -> None:
     """The member at that place does not lead afterwards."""
-    if cluster.leader() == place:
-        other = cluster.status((place + 1) % len(cluster.members))
+    if cluster.leader() == server:
+        other = cluster.status((server + 1) % len(cluster.members))
         assert other is not None
-        cluster.ask(place, "/v3/maintenance/transfer-leadership", {"targetID": other["header"]["member_id"]})
-        assert cluster.leader() != place
+        cluster.ask(server, "/v3/maintenance/transfer-leadership", {"targetID": other["header"]["member_id"]})
+        assert cluster.leader() != server

@@ -30,7 +30,7 @@ SOMEBODY = Identity(
     jti="jti",
     issued_at=0.0,
     expires_at=1e11,
-    grounds=TokenOrigin(issuer="", audience="", key="", password=""),
+    token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
 )
 
 
@@ -80,7 +80,7 @@ def client_of(stream: ClientStream) -> HubClient:
         identity=SOMEBODY,
         address="127.0.0.1:1",
         since=0.0,
-        outlet=stream,
+        transport=stream,
         send_buffer=10,
     )
     client.heard = NEVER

@@ -27,7 +27,7 @@ from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Conflict, NotFound
-from heliosd.hub.client_view import ClientView, TransportName
+from heliosd.hub.client_view import ClientView, StreamKind
 from heliosd.hub.counters import HubCounters
 from heliosd.protocol.events import BackendItem, Event, Stamped
 from heliosd.protocol.history import Cursor, History
@@ -196,7 +196,7 @@ class FakeRoster:
     def views(self) -> list[ClientView]:
         return list(self.clients.values())
 
-    def count(self, transport: TransportName | None = None) -> int:
+    def count(self, transport: StreamKind | None = None) -> int:
         return sum(transport in {None, client.transport} for client in self.clients.values())
 
     def queue_depth(self) -> int:

@@ -41,7 +41,7 @@ from heliosd.websocket.frames import frame, ping_frame, text_frame
 ADMIN = Password("admin", "correct horse")
 LOGIN, REFRESH, HISTORY = "/api/auth/login", "/api/auth/refresh", "/api/cluster/history"
 
-opening = partial(open_client, chance=Chance())
+opening = partial(open_client, rng=Chance())
 
 
 def url(daemon: Daemon) -> str:
@@ -234,8 +234,8 @@ async def test_a_wrong_url_is_told_without_its_secrets(wrong: str) -> None:
 
 
 def test_a_url_is_read_as_people_write_it() -> None:
-    place = http_api.parse_server_url("https://[::1]:8443/helios/")
-    assert (place.host, place.port, place.tls, place.netloc, place.prefix) == (
+    server = http_api.parse_server_url("https://[::1]:8443/helios/")
+    assert (server.host, server.port, server.tls, server.netloc, server.prefix) == (
         "::1",
         8443,
         True,

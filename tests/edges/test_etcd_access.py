@@ -41,7 +41,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> EtcdCertificates:
 
 
 @pytest.fixture(scope="module")
-def sealed(certificates: EtcdCertificates) -> Iterator[EtcdCluster]:
+def encrypted(certificates: EtcdCertificates) -> Iterator[EtcdCluster]:
     """One member that wants client certificates."""
     with EtcdCluster.start(1, tls=certificates) as cluster:
         yield cluster
@@ -208,54 +208,55 @@ async def refusal(cluster: EtcdCluster, **changes: Any) -> str:
 
 
 async def test_a_client_certificate_opens_everything(
-    sealed: EtcdCluster, certificates: EtcdCertificates
+    encrypted: EtcdCluster, certificates: EtcdCertificates
 ) -> None:
-    async with client_of(sealed, **shown(certificates)) as client:
+    async with client_of(encrypted, **shown(certificates)) as client:
         assert (await client.txn([], [put(KEY, b"x")])).succeeded
         async with client.watch(PREFIX, END) as watch:
             assert (await anext(watch)).created
-        async with client.snapshot(url(sealed, 0)) as snapshot:
+        async with client.snapshot(url(encrypted, 0)) as snapshot:
             async for _ in snapshot:
                 pass
         assert snapshot.sha256
 
 
 async def test_a_certificate_that_does_not_fit_is_named(
-    sealed: EtcdCluster, certificates: EtcdCertificates
+    encrypted: EtcdCluster, certificates: EtcdCertificates
 ) -> None:
     ca = {"ca_cert": certificates.ca_cert}
-    assert await refusal(sealed, **ca) == "it wants a client certificate, and none is configured"
+    assert await refusal(encrypted, **ca) == "it wants a client certificate, and none is configured"
     assert (
-        await refusal(sealed, **shown(certificates, "stranger"))
+        await refusal(encrypted, **shown(certificates, "stranger"))
         == "it refused our certificate: bad certificate"
     )
     assert (
-        await refusal(sealed, **shown(certificates, "expired"))
+        await refusal(encrypted, **shown(certificates, "expired"))
         == "it refused our certificate: bad certificate"
     )
     wrong = shown(certificates) | {"ca_cert": certificates.stranger_ca}
-    assert "its certificate is not trusted: unable to get local issuer" in await refusal(sealed, **wrong)
+    assert "its certificate is not trusted: unable to get local issuer" in await refusal(encrypted, **wrong)
     assert "its certificate is not trusted" in await refusal(
-        sealed, **shown(certificates) | {"ca_cert": None}
+        encrypted, **shown(certificates) | {"ca_cert": None}
     )
 
 
 async def test_http_and_https_confused_is_said_so(
-    guarded: EtcdCluster, sealed: EtcdCluster, certificates: EtcdCertificates
+    guarded: EtcdCluster, encrypted: EtcdCluster, certificates: EtcdCertificates
 ) -> None:
-    plain = (url(sealed, 0).replace("https", "http"),)
+    plain = (url(encrypted, 0).replace("https", "http"),)
     assert (
-        await refusal(sealed, endpoints=plain) == "it closed the connection without an answer; is it https?"
+        await refusal(encrypted, endpoints=plain)
+        == "it closed the connection without an answer; is it https?"
     )
     secure = (url(guarded, 0).replace("http", "https"),)
-    assert await refusal(sealed, endpoints=secure) == "it broke off the TLS handshake; is it http?"
+    assert await refusal(encrypted, endpoints=secure) == "it broke off the TLS handshake; is it http?"
 
 
 async def test_certificates_are_read_anew_when_their_files_change(
-    sealed: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
+    encrypted: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
 ) -> None:
     files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
-    async with client_of(sealed, **files) as client:
+    async with client_of(encrypted, **files) as client:
         with pytest.raises(EtcdUnavailable, match=r"cannot read .*/ca_cert: No such file or directory"):
             await client.range(KEY)
         for file in files.values():

@@ -31,28 +31,28 @@ KEYS = [PREFIX + b"%d" % number for number in range(5)]
 END = prefix_end(PREFIX)
 
 
-def any_compare(chance: Random, model: Etcd) -> Compare:
-    key = chance.choice(KEYS)
+def any_compare(rng: Random, model: Etcd) -> Compare:
+    key = rng.choice(KEYS)
     kv = model.kvs.get(key, KeyValue(key=key))
-    return chance.choice([absent(key), mod_is(key, kv.mod_revision), value_is(key, kv.value)])
+    return rng.choice([absent(key), mod_is(key, kv.mod_revision), value_is(key, kv.value)])
 
 
-def any_op(chance: Random) -> Op:
-    key, end = chance.choice(KEYS), chance.choice([None, *KEYS, END])
+def any_op(rng: Random) -> Op:
+    key, end = rng.choice(KEYS), rng.choice([None, *KEYS, END])
     if end is not None and end <= key:
         end = None
-    ops: list[Op] = [put(key, b"%d" % chance.randrange(3)), delete(key, end), get(key, end)]
-    return chance.choice(ops)
+    ops: list[Op] = [put(key, b"%d" % rng.randrange(3)), delete(key, end), get(key, end)]
+    return rng.choice(ops)
 
 
 async def test_transactions_readings_and_the_watch_are_as_etcd_has_them() -> None:
-    chance, model = Random(3), Etcd()
+    rng, model = Random(3), Etcd()
     refused = succeeded = 0
     with EtcdCluster.start(1) as cluster:
         async with client_of(cluster) as client:
             for _ in range(400):
-                compares = [any_compare(chance, model) for _ in range(chance.randrange(3))]
-                then, otherwise = ([any_op(chance) for _ in range(chance.randrange(4))] for _ in range(2))
+                compares = [any_compare(rng, model) for _ in range(rng.randrange(3))]
+                then, otherwise = ([any_op(rng) for _ in range(rng.randrange(4))] for _ in range(2))
                 try:
                     expected = model.txn(compares, then, otherwise)
                 except Refused:

@@ -74,7 +74,7 @@ class Reader:
 @dataclass
 class Streaming:
     house: House
-    reception: Admission
+    admission: Admission
 
     async def read(
         self,
@@ -83,7 +83,7 @@ class Streaming:
         subscription: Subscription = TO_EVERYTHING,
         identity: Identity | None = None,
     ) -> Reader:
-        streams = EventStreams(self.house.hub, self.reception)
+        streams = EventStreams(self.house.hub, self.admission)
         who = identity or self.house.identity("jti")
         reader = Reader(streams.open(who, cursor, subscription, "127.0.0.1:1"))
         self.house.nursery.start_soon(reader.run)
@@ -268,11 +268,11 @@ async def test_whoever_comes_while_the_daemon_stops_is_sent_away(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     early = Reader(
-        EventStreams(streaming.house.hub, streaming.reception).open(
+        EventStreams(streaming.house.hub, streaming.admission).open(
             streaming.house.identity("jti"), None, TO_EVERYTHING, ""
         )
     )
-    streaming.reception.stopping = True
+    streaming.admission.stopping = True
     streaming.house.hub.end_all(GOING_AWAY)
     streaming.house.nursery.start_soon(early.run)  # it was let in before, and joins after
     await wait_all_tasks_blocked()
@@ -286,7 +286,7 @@ async def test_a_token_revoked_on_the_way_in_ends_the_stream(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     house = streaming.house
-    body = EventStreams(house.hub, streaming.reception).open(house.identity("jti"), None, TO_EVERYTHING, "")
+    body = EventStreams(house.hub, streaming.admission).open(house.identity("jti"), None, TO_EVERYTHING, "")
     house.access.revoke("jti", 1e11, now().wall)
     house.hub.token_revoked("jti")
     reader = Reader(body)

@@ -42,9 +42,9 @@ class Fuzzed:
     """A client that reads in random small pieces at random moments, and asks for everything meanwhile."""
 
     def __init__(
-        self, house: House, chance: random.Random, *, deflate: bool, tls: ssl.SSLContext | None
+        self, house: House, rng: random.Random, *, deflate: bool, tls: ssl.SSLContext | None
     ) -> None:
-        self.follower = Follower(f"client {chance.random():.3f}", Ledger())
+        self.follower = Follower(f"client {rng.random():.3f}", Ledger())
         self.pings: list[bytes] = []
         self.pongs: list[bytes] = []
         self.asked: list[int] = []
@@ -52,7 +52,7 @@ class Fuzzed:
         self.close_code: int | None = None
         self.wire = WSConnection(ConnectionType.CLIENT)
         self._house = house
-        self._chance = chance
+        self._rng = rng
         self._extensions: list[Extension] = [PerMessageDeflate()] if deflate else []
         self._tls = tls
         self._text = ""
@@ -80,12 +80,12 @@ class Fuzzed:
             nursery.start_soon(self._ask, stream)
             while self.close_code is None:
                 await self._receive(stream)
-                if self._chance.random() < 0.02:
-                    await trio.sleep(self._chance.uniform(0.0, 0.05))
+                if self._rng.random() < 0.02:
+                    await trio.sleep(self._rng.uniform(0.0, 0.05))
             nursery.cancel_scope.cancel()
 
     async def _receive(self, stream: trio.abc.Stream) -> None:
-        data = await stream.receive_some(self._chance.choice([1, 2, 3, 17, 300, 4000]))
+        data = await stream.receive_some(self._rng.choice([1, 2, 3, 17, 300, 4000]))
         assert data, "the connection ended without a close frame"
         self.wire.receive_data(bytes(data))
         for event in self.wire.events():
@@ -115,9 +115,9 @@ class Fuzzed:
         for number in range(1_000_000):
             if self.close_code is not None:
                 return
-            match self._chance.randrange(4):
+            match self._rng.randrange(4):
                 case 0:
-                    self.pings.append(str(number).encode() * self._chance.randrange(1, 15))
+                    self.pings.append(str(number).encode() * self._rng.randrange(1, 15))
                     wire = self.wire.send(Ping(payload=self.pings[-1]))
                 case 1:
                     wire = self._say(number, '{"type":"ping","id":%d,"data":"' + "é" * 300 + '"}')
@@ -129,7 +129,7 @@ class Fuzzed:
                 await stream.send_all(wire)
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
-            await trio.sleep(self._chance.uniform(0.0, 0.01))
+            await trio.sleep(self._rng.uniform(0.0, 0.01))
 
     def _say(self, number: int, text: str) -> bytes:
         self.asked.append(number)
@@ -166,9 +166,9 @@ def make_writes_partial(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 async def fuzz(house: House, *, seed: int, clients: int, seconds: float, tls: ssl.SSLContext | None) -> None:
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     fuzzed = [
-        Fuzzed(house, random.Random(chance.random()), deflate=number % 2 == 1, tls=tls)
+        Fuzzed(house, random.Random(rng.random()), deflate=number % 2 == 1, tls=tls)
         for number in range(clients)
     ]
     async with trio.open_nursery() as nursery:

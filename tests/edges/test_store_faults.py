@@ -61,14 +61,14 @@ trio.run(main)
 
 
 def test_what_was_answered_survives_a_kill_and_nothing_is_torn(tmp_path: Path) -> None:
-    chance = random.Random(9)
+    rng = random.Random(9)
     answered = dict.fromkeys(range(4), 0)
     for _ in range(5):
         with subprocess.Popen(
             [sys.executable, "-c", STREAM_OF_SAVES, str(tmp_path)], stdout=subprocess.PIPE
         ) as child:
             assert child.stdout is not None
-            lines = [child.stdout.readline() for _ in range(chance.randrange(20, 200))]
+            lines = [child.stdout.readline() for _ in range(rng.randrange(20, 200))]
             child.kill()
             lines += child.stdout.read().splitlines(keepends=True)  # answered, too, before it died
             for line in lines:
@@ -289,14 +289,14 @@ def test_a_flipped_bit_in_the_log_is_refused_before_it_undoes_an_answered_write(
 
 def flip_bits(data_dir: Path, saved: Saved, name: str, times: int, end: int | None = None) -> int:
     """Flips one bit at a time; says how often the store was refused. What it did not refuse, it read right."""
-    chance = random.Random(16)
+    rng = random.Random(16)
     victim = data_dir / name
     intact = contents(data_dir)
     refused = 0
     for number in range(times):
-        position = number if number < 100 else chance.randrange(end or len(intact[name]))
+        position = number if number < 100 else rng.randrange(end or len(intact[name]))
         damaged = bytearray(intact[name])
-        damaged[position] ^= 1 << chance.randrange(8)
+        damaged[position] ^= 1 << rng.randrange(8)
         restore(data_dir, intact)
         victim.write_bytes(damaged)
         try:

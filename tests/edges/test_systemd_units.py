@@ -48,14 +48,14 @@ def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
     (tmp_path / "heliosd.service.d").mkdir()
     shutil.copy(UNITS / "socket-activation.conf", tmp_path / "heliosd.service.d")
     command = ["systemd-analyze", "verify", "--man=no", "--recursive-errors=no"]
-    verdict = subprocess.run(
+    result = subprocess.run(
         [*command, tmp_path / "heliosd.service", tmp_path / "heliosd.socket"],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    assert (verdict.returncode, verdict.stdout, verdict.stderr) == (0, "", "")
+    assert (result.returncode, result.stdout, result.stderr) == (0, "", "")
 
 
 def test_the_service_runs_the_command_that_the_documentation_installs() -> None:

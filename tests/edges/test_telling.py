@@ -20,7 +20,7 @@ def item(name: str, data: Any = None, seq: int | None = None) -> Message:
     return Message(name, seq, AT, data, "")
 
 
-def standing(name: str, **changed: object) -> Message:
+def soft_state(name: str, **changed: object) -> Message:
     data = {"node_id": "node-1", "state": "Leader", "term": 2, "leader": "node-1", "stale": False}
     return item(name, {**data, "cluster_health": HEALTH, **changed})
 
@@ -56,19 +56,19 @@ def test_values_that_say_nothing_new_are_quiet() -> None:
         item("authenticated", {}),
     ]
     assert texts(*passing) == []
-    assert len(texts(standing("status"), standing("status_update"), standing("status_update"))) == 1
+    assert len(texts(soft_state("status"), soft_state("status_update"), soft_state("status_update"))) == 1
 
 
 def test_a_status_that_differs_is_told_unless_an_event_has_told_it() -> None:
-    stale = standing("status_update", stale=True)
-    assert "out of date" in texts(standing("status"), stale)[1]
+    stale = soft_state("status_update", stale=True)
+    assert "out of date" in texts(soft_state("status"), stale)[1]
     change = item(
         "state_change",
         {"old_state": "Leader", "new_state": "Follower", "term": 3, "leader": "", "member": "node-1"},
         7,
     )
-    after = standing("status_update", state="Follower", term=3, leader="")
-    assert len(texts(standing("status"), change, after)) == 2
+    after = soft_state("status_update", state="Follower", term=3, leader="")
+    assert len(texts(soft_state("status"), change, after)) == 2
 
 
 def test_values_that_were_asked_for_by_name_are_told() -> None:
@@ -82,7 +82,7 @@ def test_values_that_were_asked_for_by_name_are_told() -> None:
     assert texts(latency, asked=("latency",))[0].endswith(
         "latency 2.1 ms on average, 12.3 ms p99; 1 of 2 peers healthy"
     )
-    assert len(texts(standing("status_update"), standing("status_update"), asked=("status",))) == 2
+    assert len(texts(soft_state("status_update"), soft_state("status_update"), asked=("status",))) == 2
 
 
 def test_metrics_are_named_and_many_are_counted() -> None:

@@ -98,15 +98,15 @@ async def test_bytes_go_both_ways(over_tls: bool) -> None:
 @BOTH
 async def test_a_write_that_fits_arrives_without_waiting(over_tls: bool) -> None:
     async with connected(over_tls) as (ours, theirs):
-        outlet: Transport = ours
-        assert outlet.direct
-        assert outlet.sealed is over_tls
-        assert outlet.write_now(b"first ") == 6
-        assert outlet.write_now(memoryview(b"second")) == 6
-        assert not outlet.pending
+        transport: Transport = ours
+        assert transport.direct
+        assert transport.encrypted is over_tls
+        assert transport.write_now(b"first ") == 6
+        assert transport.write_now(memoryview(b"second")) == 6
+        assert not transport.pending
         assert await read_exactly(theirs, 12) == b"first second"
-        if not outlet.sealed:
-            os.write(outlet.fileno(), b"direct")
+        if not transport.encrypted:
+            os.write(transport.fileno(), b"direct")
             assert await read_exactly(theirs, 6) == b"direct"
 
 
@@ -211,10 +211,10 @@ async def test_half_closing_ends_one_direction_only(over_tls: bool) -> None:
 
 @BOTH
 async def test_the_end_of_the_peer_is_an_end_with_or_without_a_goodbye(over_tls: bool) -> None:
-    for goodbye in (True, False):
+    for close_reason in (True, False):
         async with connected(over_tls) as (ours, theirs):
             await theirs.send_all(b"bye")
-            if goodbye or not isinstance(theirs, trio.SSLStream):
+            if close_reason or not isinstance(theirs, trio.SSLStream):
                 await theirs.aclose()
             else:
                 await theirs.transport_stream.aclose()

@@ -118,10 +118,10 @@ class Walled:
 
 
 @asynccontextmanager
-async def open_walled(*, patience: Deadlines | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
+async def open_walled(*, deadlines: Deadlines | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
     seen = Seen()
     walled: Walled | None = None
-    async with hypercorn_parts(make_app(seen), patience) as parts:
+    async with hypercorn_parts(make_app(seen), deadlines) as parts:
 
         async def rest(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
             assert walled is not None
@@ -216,7 +216,7 @@ async def test_a_peer_that_takes_no_piece_is_cut_also_inside_a_shield(
 @pytest.mark.parametrize("over_tls", [False, True])
 async def test_a_peer_that_never_reads_ends_its_request_without_a_traceback(over_tls: bool) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(patience=SHORT, over_tls=over_tls) as walled:
+        async with open_walled(deadlines=SHORT, over_tls=over_tls) as walled:
             stream: trio.abc.Stream = await walled.front.connect(receive_buffer=4096)
             if over_tls:
                 stream = trio.SSLStream(stream, tls_contexts()[1], server_hostname="127.0.0.1")
@@ -227,7 +227,7 @@ async def test_a_peer_that_never_reads_ends_its_request_without_a_traceback(over
 
 async def test_a_slow_reader_gets_all_of_a_big_response() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(patience=SHORT) as walled:
+        async with open_walled(deadlines=SHORT) as walled:
             answer = await walled.front.ask(get(b"/big"))
     assert len(answer.partition(b"\r\n\r\n")[2]) > BIG_BYTES
 
@@ -240,9 +240,9 @@ async def test_it_delivers_the_head_and_the_body_and_swallows_the_rest(
 ) -> None:
     request = POST % (b"/", 10)
     connection = FakeConnection(comes=[b"def", b"ghijGET / HTTP/1.1\r\n", b"more", b""])
-    wall = walled_stream(connection, request, b"abc")
+    adapted = walled_stream(connection, request, b"abc")
     read = b""
-    while data := await wall.receive_some(65536):
+    while data := await adapted.receive_some(65536):
         read += data
     assert read == request + b"abcdefghij"
     assert connection.comes == []
@@ -252,16 +252,16 @@ async def test_a_body_that_came_with_the_head_is_cut_at_its_length(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     request = POST % (b"/", 2)
-    wall = walled_stream(FakeConnection(comes=[b""]), request, b"abcdef")
-    assert await wall.receive_some(65536) == request + b"ab"
-    assert await wall.receive_some(65536) == b""
+    adapted = walled_stream(FakeConnection(comes=[b""]), request, b"abcdef")
+    assert await adapted.receive_some(65536) == request + b"ab"
+    assert await adapted.receive_some(65536) == b""
 
 
 async def test_a_flood_behind_a_request_counts_as_its_end(autojump_clock: trio.testing.MockClock) -> None:
     connection = FakeConnection(comes=[bytes(65536)] * 100)
-    wall = walled_stream(connection)
-    assert await wall.receive_some(65536) == GET
-    assert await wall.receive_some(65536) == b""
+    adapted = walled_stream(connection)
+    assert await adapted.receive_some(65536) == GET
+    assert await adapted.receive_some(65536) == b""
     assert len(connection.comes) == 100 - MAX_SWALLOWED_BYTES // 65536 - 1
 
 
@@ -290,10 +290,10 @@ async def test_two_hundred_event_streams_with_bytes_behind_them_leave_nothing() 
 
 
 async def test_a_body_that_does_not_come_in_time_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
-    wall = walled_stream(connection := FakeConnection(), POST % (b"/", 5), b"abc")
-    await wall.receive_some(65536)
+    adapted = walled_stream(connection := FakeConnection(), POST % (b"/", 5), b"abc")
+    await adapted.receive_some(65536)
     with pytest.raises(trio.BrokenResourceError):
-        await wall.receive_some(65536)
+        await adapted.receive_some(65536)
     assert trio.current_time() == pytest.approx(30)
     assert connection.done == ["aborted"]
 
@@ -301,7 +301,7 @@ async def test_a_body_that_does_not_come_in_time_is_given_up(autojump_clock: tri
 @pytest.mark.parametrize("sent", [b"", b"a"])
 async def test_a_stalled_body_ends_its_request_and_connection(sent: bytes) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(patience=SHORT) as walled, await walled.front.connect() as stream:
+        async with open_walled(deadlines=SHORT) as walled, await walled.front.connect() as stream:
             await stream.send_all(POST % (b"/wait", 1000) + sent)
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(stream)
@@ -331,15 +331,15 @@ async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
 
 
 async def test_closing_does_not_depend_on_a_checkpoint(autojump_clock: trio.testing.MockClock) -> None:
-    wall = walled_stream(connection := FakeConnection())
+    adapted = walled_stream(connection := FakeConnection())
     with trio.CancelScope() as scope:
         scope.cancel()
-        await wall.send_eof()
-        await wall.aclose()
+        await adapted.send_eof()
+        await adapted.aclose()
     assert connection.done == ["half-closed"]
     assert not scope.cancelled_caught
     with pytest.raises(trio.ClosedResourceError):
-        await wall.send_all(b"too late")
+        await adapted.send_all(b"too late")
 
 
 @pytest.mark.parametrize("over_tls", [False, True])
@@ -368,12 +368,12 @@ async def test_a_closed_stream_cancels_its_task_a_second_later(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     scope = trio.CancelScope()
-    wall = walled_stream(FakeConnection(), scope=scope)
+    adapted = walled_stream(FakeConnection(), scope=scope)
     with scope:
-        await wall.receive_some(65536)
+        await adapted.receive_some(65536)
         await trio.sleep(5)
-        await wall.aclose()
-        await wall.receive_some(65536)
+        await adapted.aclose()
+        await adapted.receive_some(65536)
     assert scope.cancelled_caught
     assert trio.current_time() == pytest.approx(6)
 
@@ -381,16 +381,16 @@ async def test_a_closed_stream_cancels_its_task_a_second_later(
 async def test_closing_dates_a_send_that_hangs_behind_a_shield(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    wall = walled_stream(FakeConnection(seconds_a_piece=FOR_EVER_SECONDS))
+    adapted = walled_stream(FakeConnection(seconds_a_piece=FOR_EVER_SECONDS))
 
     async def send() -> None:
         with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
-            await wall.send_all(b"x")
+            await adapted.send_all(b"x")
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(send)
         await trio.sleep(2)
-        await wall.aclose()
+        await adapted.aclose()
     assert trio.current_time() == pytest.approx(3)
 
 
@@ -399,7 +399,7 @@ async def test_closing_dates_a_send_that_hangs_behind_a_shield(
 )
 async def test_a_client_that_never_closes_is_left_after_its_answer(request_bytes: bytes) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(patience=SHORT) as walled, await walled.front.connect() as stream:
+        async with open_walled(deadlines=SHORT) as walled, await walled.front.connect() as stream:
             await stream.send_all(request_bytes)
             answer = await read_all(stream)
             assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 401 "))

@@ -168,16 +168,16 @@ async def whole_daemon(
     )
     prepared = daemon._prepare(folder / "config.toml", config)
     token = prepared.access.issue("admin", time.time(), None).token
-    house = House(source, port, token)
+    background = House(source, port, token)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(prepared.run)
             await _listening(port)
-            yield house
+            yield background
             nursery.cancel_scope.cancel()
     finally:
         prepared.store.close()
-        for connection in house.connections:
+        for connection in background.connections:
             connection.stream.socket.close()
 
 

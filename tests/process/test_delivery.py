@@ -115,15 +115,15 @@ def end(daemon: Daemon, number: int) -> None:
 
 
 def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int, kills: int) -> None:
-    chance = random.Random()
+    rng = random.Random()
     ends = [int(signal.SIGTERM)] * restarts + [int(signal.SIGKILL)] * kills
-    chance.shuffle(ends)
+    rng.shuffle(ends)
     with prepared(folder, Plan(clients=clients, seconds=inf, pause=0.4)) as (running_check, load, listen):
         check = running_check.check
         for number in ends:
             with running(folder, listen=listen) as daemon:
                 running_check.wait_until_all_hear_more()
-                time.sleep(chance.uniform(0.0, 1.0))
+                time.sleep(rng.uniform(0.0, 1.0))
                 end(daemon, number)
         with running(folder, listen=listen) as daemon:
             wait_until(lambda: check.cuts >= cuts or running_check.ended, 10 * PATIENCE_SECONDS)
@@ -231,7 +231,7 @@ def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent
     wanted = int(os.environ.get("SOAK_DELIVERIES", "10000000"))
     until = time.monotonic() + float(os.environ.get("SOAK_SECONDS", "inf"))
     count = Count(Path(os.environ.get("SOAK_COUNT", "build/soak-deliveries")))
-    chance = random.Random()
+    rng = random.Random()
     plan = Plan(clients=150, seconds=inf, slow=10, pause=15.0)
     with prepared(tmp_path, plan, help_characters=1000) as (running_check, load, listen):
         check = running_check.check
@@ -242,7 +242,7 @@ def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent
         last = False
         while not last:
             with running(tmp_path, listen=listen, websocket="send_buffer = 64") as daemon:
-                ends_at = time.monotonic() + chance.uniform(20.0, 60.0)
+                ends_at = time.monotonic() + rng.uniform(20.0, 60.0)
                 while time.monotonic() < ends_at and not running_check.ended and not enough():
                     assert daemon.process.poll() is None, "".join(daemon.raw[-50:])
                     time.sleep(0.5)
@@ -252,7 +252,7 @@ def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent
                     load.end()
                     running_check.finish()
                 count.note(check.seen.deliveries)
-                end(daemon, chance.choice([signal.SIGTERM, signal.SIGKILL]))
+                end(daemon, rng.choice([signal.SIGTERM, signal.SIGKILL]))
     each_registration_was_told(check, load)
     checked = count.before + check.seen.deliveries
     print(f"{checked} of {wanted} deliveries checked in all")

@@ -37,13 +37,13 @@ class Written:
 
 def write(urls: list[str], token: str, written: Written, number: int, stop: threading.Event) -> None:
     """Register and set metrics through any of the heliosd that answers."""
-    chance = random.Random(number)
+    rng = random.Random(number)
     headers = {"Authorization": f"Bearer {token}"}
     with httpx.Client(headers=headers, timeout=6.0) as http:
         for turn in range(1_000_000):
             if stop.is_set():
                 return
-            name, url = f"app_{number}_{turn // 20}", chance.choice(urls) + METRICS
+            name, url = f"app_{number}_{turn // 20}", rng.choice(urls) + METRICS
             with suppress(httpx.HTTPError):
                 if turn % 20 == 0:
                     answer = http.post(url, json={"name": name, "type": "gauge"})
@@ -57,7 +57,7 @@ def write(urls: list[str], token: str, written: Written, number: int, stop: thre
                     continue
                 written.answered += answer.is_success
                 written.refused += answer.status_code in {503, 504}
-            stop.wait(chance.uniform(0.0, 0.05))
+            stop.wait(rng.uniform(0.0, 0.05))
 
 
 class Troublemaker:
@@ -81,10 +81,10 @@ class Troublemaker:
         return self._stack.enter_context(starting(self._folder / NAMES[place], self._configs[place]))
 
     def run(self, stop: threading.Event, pause: float) -> None:
-        chance = random.Random(5)
+        rng = random.Random(5)
         leader_due = time.monotonic() + 2 * pause
-        while not stop.wait(chance.uniform(0.5, 1.5) * pause):
-            place = chance.randrange(3)
+        while not stop.wait(rng.uniform(0.5, 1.5) * pause):
+            place = rng.randrange(3)
             self.daemons[place].process.send_signal(signal.SIGKILL)
             self.daemons[place].process.wait(10)
             self.kills += 1
@@ -92,7 +92,7 @@ class Troublemaker:
                 member = self._cluster.leader()
                 self._cluster.kill(member)
                 self.leader_kills += 1
-                stop.wait(chance.uniform(0.0, 2.0))
+                stop.wait(rng.uniform(0.0, 2.0))
                 self._cluster.restart(member)
                 leader_due = time.monotonic() + 3 * pause
             self.daemons[place] = self._start(place)

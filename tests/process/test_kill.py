@@ -47,10 +47,10 @@ def write_until_killed(daemon: Daemon, stop_after: float) -> dict[str, float]:
 
 
 def kill_and_compare(folder: Path, rounds: int) -> None:
-    chance = random.Random(rounds)
+    rng = random.Random(rounds)
     for _ in range(rounds):
         with running(folder) as daemon:
-            answered = write_until_killed(daemon, chance.uniform(0.3, 1.2))
+            answered = write_until_killed(daemon, rng.uniform(0.3, 1.2))
         assert answered, "nothing was written before the kill"
         with running(folder) as daemon, daemon.client() as http:
             found = http.get(URL).json()["metrics"]

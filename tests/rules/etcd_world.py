@@ -72,7 +72,7 @@ class Client:
 
     def hear(self, news: MirrorUpdate, mirror: Mirror) -> None:
         status = False
-        for told in news.told:
+        for told in news.emitted:
             match told:
                 case LogReset():
                     if told.lost is not None:
@@ -188,7 +188,7 @@ class World:
     """One story, told by its seed."""
 
     def __init__(self, seed: int, *, nodes: int = 3, max_events: int = 40, calm: bool = False) -> None:
-        self.chance = Random(seed)
+        self.rng = Random(seed)
         self.max_events = max_events
         self.calm = calm
         self.etcd = Etcd(raft_term=2)
@@ -206,8 +206,8 @@ class World:
 
     def run(self, steps: int) -> None:
         for _ in range(steps):
-            node = self.chance.choice(self.nodes)
-            self.chance.choices(
+            node = self.rng.choice(self.nodes)
+            self.rng.choices(
                 [self.turn, self.look, self.tell, self.command, self.deliver, self.listen, self.trouble],
                 [1, 2, 6, 6, 16, 6, 0 if self.calm else 0.5],
             )[0](node)
@@ -241,7 +241,7 @@ class World:
         stored = MetricSet()
         kvs = self.etcd.under(LAYOUT.folder("metrics"), LAYOUT.folder_end("metrics"))
         for kv in sorted(kvs, key=lambda kv: (kv.create_revision, kv.key)):
-            stored.put(LAYOUT.place(kv.key).name, kv.value)  # type: ignore[union-attr]
+            stored.put(LAYOUT.meaning(kv.key).name, kv.value)  # type: ignore[union-attr]
         if "hits" in stored:
             assert stored.view("hits").value == self.counted["hits"]
         for node in self.nodes:
@@ -281,23 +281,23 @@ class World:
         """The cluster changes."""
         del node
         truth = self.truth
-        match self.chance.randrange(6):
+        match self.rng.randrange(6):
             case 0:
                 truth.leader = ""
             case 1 | 2:
-                if not truth.leader or self.chance.random() < 0.5:
-                    truth.term += self.chance.randint(1, 2)
-                    truth.leader = self.chance.choice(IDS)
+                if not truth.leader or self.rng.random() < 0.5:
+                    truth.term += self.rng.randint(1, 2)
+                    truth.leader = self.rng.choice(IDS)
                     self.etcd.raft_term = truth.term
             case 3:
-                ids = self.chance.sample(IDS, self.chance.randint(2, 4))
-                learner = self.chance.choice([*IDS, ""])
+                ids = self.rng.sample(IDS, self.rng.randint(2, 4))
+                learner = self.rng.choice([*IDS, ""])
                 truth.members = tuple(
-                    KnownMember(each, self.chance.choice([each, "new"]), each + ":1", each == learner)
+                    KnownMember(each, self.rng.choice([each, "new"]), each + ":1", each == learner)
                     for each in sorted(ids)
                 )
             case 4:
-                truth.ill = frozenset(self.chance.sample(IDS, self.chance.randint(0, 2)))
+                truth.ill = frozenset(self.rng.sample(IDS, self.rng.randint(0, 2)))
             case _:
                 pass
 
@@ -325,7 +325,7 @@ class World:
         ]
         if node is self.nodes[0] or not self.calm:
             choices.append(health_events(members, {each: each not in sight.ill for each in IDS}))
-        for append in self.chance.sample(choices, len(choices)):
+        for append in self.rng.sample(choices, len(choices)):
             if append:
                 draft = event_log.compose(LAYOUT, append, head, max_events=self.max_events, **LOG)  # type: ignore[arg-type]
                 node.sent = Sent(draft)
@@ -336,7 +336,7 @@ class World:
         if node.sent is not None:
             return
         if not node.waiting:
-            node.waiting = tuple(self._any_command() for _ in range(self.chance.randint(1, 5)))
+            node.waiting = tuple(self._any_command() for _ in range(self.rng.randint(1, 5)))
         seen = node.mirror.seen_metrics()
         if node.fresh.revision > seen.revision:
             seen = node.fresh
@@ -346,12 +346,12 @@ class World:
 
     def deliver(self, node: Node, lose: bool = True) -> None:
         """A request is carried out, or its answer comes, or neither for now."""
-        if self.ghosts and self.chance.random() < 0.3:
-            self._carry_out(self.ghosts.pop(self.chance.randrange(len(self.ghosts))))
+        if self.ghosts and self.rng.random() < 0.3:
+            self._carry_out(self.ghosts.pop(self.rng.randrange(len(self.ghosts))))
         sent = node.sent
         if sent is None:
             return
-        if lose and not self.calm and self.chance.random() < 0.15:
+        if lose and not self.calm and self.rng.random() < 0.15:
             node.sent = None
             if sent.result is None:
                 sent.forsaken = True
@@ -359,7 +359,7 @@ class World:
             return
         if sent.result is None:
             self._carry_out(sent)
-        if not lose or self.chance.random() < 0.7:
+        if not lose or self.rng.random() < 0.7:
             node.sent = None
             self._answered(node, sent)
 
@@ -368,11 +368,11 @@ class World:
         upto = self.etcd.revision
         start = node.mirror.revision
         if not everything and upto > start:
-            upto = self.chance.randint(start, upto)
-        node.take(self.etcd, upto, repeat=self.chance.choice([0, 0, 1, 3]))
+            upto = self.rng.randint(start, upto)
+        node.take(self.etcd, upto, repeat=self.rng.choice([0, 0, 1, 3]))
 
     def trouble(self, node: Node) -> None:
-        match self.chance.randrange(4):
+        match self.rng.randrange(4):
             case 0:
                 self.etcd.compact()
             case 1:
@@ -411,7 +411,7 @@ class World:
     def _look_through(self, revision: int) -> None:
         """What the rules promise of every write."""
         for event in self.etcd.revisions[revision]:
-            place = LAYOUT.place(event.kv.key)
+            place = LAYOUT.meaning(event.kv.key)
             assert place is not None
             seq = LAYOUT.seq(place)
             if event.kind == "put" and seq is not None:
@@ -443,8 +443,8 @@ class World:
 
     def _any_command(self) -> MetricCommand:
         self.clock += 1.0
-        name = self.chance.choice(NAMES)
-        match self.chance.randrange(40):
+        name = self.rng.choice(NAMES)
+        match self.rng.randrange(40):
             case 0 | 1 | 2 | 5 | 6 | 7:
                 kind = {"depth": "gauge", "took": "histogram"}.get(name, "counter")
                 return RegisterMetric(name=name, type=kind, at=self.clock)  # type: ignore[arg-type]

@@ -39,7 +39,7 @@ class Stage:
     ) -> None:
         start = snapshot or Snapshot(1, 1, members)
         state = MemberState(term=term, vote=vote, snapshot=start, log=entries)
-        self.raft = RaftNode("a", state, timing=TIMING, chance=Random(1), now=0)
+        self.raft = RaftNode("a", state, timing=TIMING, rng=Random(1), now=0)
         self.now = 0
         self.sent: list[Envelope] = []
         """What left since the last `take`."""

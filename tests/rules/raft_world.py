@@ -32,7 +32,7 @@ MS = 1000
 ELECTION = 100 * MS
 OPTIONS = SimulationOptions(
     timing=Timing(heartbeat=20 * MS, election=ELECTION),
-    weather=NetworkConditions(latency=1.0 * MS),
+    conditions=NetworkConditions(latency=1.0 * MS),
     probe_interval=1000 * MS,
     call_timeout=1000 * MS,
     snapshot_threshold=40,
@@ -67,7 +67,7 @@ def make_cluster(
     names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS
 ) -> SimulatedCluster:
     return SimulatedCluster(
-        root=names[0], states=first_states(names), options=options, chance=Random(seed), machine=Journal
+        root=names[0], states=first_states(names), options=options, rng=Random(seed), machine=Journal
     )
 
 
@@ -75,7 +75,7 @@ def make_cluster(
 class _Seen:
     """What a member showed at the last look, in the same life."""
 
-    life: int
+    incarnation: int
     term: int
     commit: int
 
@@ -145,7 +145,7 @@ class World:
 
     def look(self) -> None:
         """Check what happened since the last look."""
-        happened = self.cluster.take_happenings()
+        happened = self.cluster.take_observations()
         self.story += happened
         for what in happened:
             match what:
@@ -167,20 +167,20 @@ class World:
                 case _:
                     pass
         for name, member in self.cluster.members.items():
-            self._check_member(name, member.life)
+            self._check_member(name, member.incarnation)
 
     def _check_leader_completeness(self, name: str) -> None:
         log = self.cluster.members[name].raft.log
         for index, entry in self._applied.items():
             assert index <= log.snapshot.index or log.holds(index, entry.term), "leader completeness"
 
-    def _check_member(self, name: str, life: int) -> None:
+    def _check_member(self, name: str, incarnation: int) -> None:
         raft = self.cluster.members[name].raft
         seen = self._seen.get(name)
-        if seen is not None and seen.life == life:
+        if seen is not None and seen.incarnation == incarnation:
             assert raft.term >= seen.term, "a term never goes back"
             assert raft.commit >= seen.commit, "a commit never goes back"
-        self._seen[name] = _Seen(life, raft.term, raft.commit)
+        self._seen[name] = _Seen(incarnation, raft.term, raft.commit)
         assert raft.commit <= raft.log.last_index
         stored = self.cluster.members[name].disk.read()
         if stored.vote:  # what is not stored was told to nobody
@@ -215,16 +215,16 @@ class Chaos:
     """Everything that may go wrong, by chance, around a world."""
 
     def __init__(self, seed: int, names: str = "abc") -> None:
-        self.chance = Random(seed)
-        weather = NetworkConditions(
-            latency=self.chance.choice([0.5, 2.0, 10.0]) * MS,
-            loss=self.chance.choice([0.0, 0.02, 0.3]),
-            repeats=self.chance.choice([0.0, 0.1]),
-            ordered=self.chance.random() < 0.5,
+        self.rng = Random(seed)
+        conditions = NetworkConditions(
+            latency=self.rng.choice([0.5, 2.0, 10.0]) * MS,
+            loss=self.rng.choice([0.0, 0.02, 0.3]),
+            repeats=self.rng.choice([0.0, 0.1]),
+            ordered=self.rng.random() < 0.5,
         )
-        threshold = self.chance.choice([5, 40, 10_000])
+        threshold = self.rng.choice([5, 40, 10_000])
         self.world = World(
-            names, seed=seed, options=replace(OPTIONS, weather=weather, snapshot_threshold=threshold)
+            names, seed=seed, options=replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
         )
         self.names = names
         self._batch: WriteBatch | None = None
@@ -233,7 +233,7 @@ class Chaos:
     def run(self, events: int) -> None:
         for number in range(events):
             self._disk()
-            if self.chance.random() < 0.05:
+            if self.rng.random() < 0.05:
                 self._mischief()
             self.world.event()
             if number % 50 == 0:
@@ -245,8 +245,8 @@ class Chaos:
             cluster.snapshot(name)
         if self._batch is None:
             self._batch = cluster.take_writes()
-        elif self.chance.random() < 0.6:
-            if self.chance.random() < 0.02:
+        elif self.rng.random() < 0.6:
+            if self.rng.random() < 0.02:
                 cluster.refused(self._batch)
             else:
                 cluster.written(self._batch)
@@ -254,39 +254,39 @@ class Chaos:
         self.world.look()
 
     def _mischief(self) -> None:
-        cluster, chance = self.world.cluster, self.chance
-        name = chance.choice(sorted(cluster.members))
-        match chance.randrange(10):
+        cluster, rng = self.world.cluster, self.rng
+        name = rng.choice(sorted(cluster.members))
+        match rng.randrange(10):
             case 0:
-                if chance.random() < 0.5:
+                if rng.random() < 0.5:
                     cluster.crash(name)
             case 1 | 2:
                 if self._batch is None:
                     cluster.restart(name)
             case 3:
                 members = sorted(cluster.members)
-                chance.shuffle(members)
-                cut = chance.randrange(len(members))
-                cluster.partition([members[:cut]] if chance.random() < 0.4 else [])
+                rng.shuffle(members)
+                cut = rng.randrange(len(members))
+                cluster.partition([members[:cut]] if rng.random() < 0.4 else [])
             case 4 if cluster.members[name].alive:
                 cluster.snapshot(name)
             case _:
                 self._serial += 1
-                cluster.ask(name, self._serial, self._wish())
+                cluster.ask(name, self._serial, self._proposal())
         self.world.look()
 
-    def _wish(self) -> Proposal:
-        match self.chance.randrange(10):
+    def _proposal(self) -> Proposal:
+        match self.rng.randrange(10):
             case 0:
-                return TransferLeadership(self.chance.choice(["", *self.names]))
+                return TransferLeadership(self.rng.choice(["", *self.names]))
             case 1:
-                new = self.chance.choice("defg")
+                new = self.rng.choice("defg")
                 return AddMember(new, f"{new}:7000")
             case 2:
-                return RemoveMember(self.chance.choice("bcdefg"))
+                return RemoveMember(self.rng.choice("bcdefg"))
             case _:
                 return WriteCommands(
-                    tuple(b"%d.%d" % (self._serial, n) for n in range(self.chance.randrange(1, 4)))
+                    tuple(b"%d.%d" % (self._serial, n) for n in range(self.rng.randrange(1, 4)))
                 )
 
     def heal(self) -> None:
@@ -296,7 +296,7 @@ class Chaos:
             cluster.written(self._batch)
             self._batch = None
         cluster.partition([])
-        cluster.net.weather = NetworkConditions(latency=1.0 * MS)
+        cluster.net.conditions = NetworkConditions(latency=1.0 * MS)
         for name in list(cluster.members):
             cluster.restart(name)
         world.live(10 * ELECTION)

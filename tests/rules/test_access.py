@@ -205,7 +205,7 @@ def test_a_token_tells_nothing_of_the_password(house: House) -> None:
     assert EVA.password_hash not in json.dumps(body)
     again = House(EVA)
     again.access.keys = KeyRing(SigningKey(bytes(range(1, 33))))
-    other = again.access.issue("eva", NOW).identity.grounds
+    other = again.access.issue("eva", NOW).identity.token_origin
     assert other.password != body["pwd"]
 
 
@@ -382,7 +382,7 @@ def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(
 
 def test_only_the_newest_verified_tokens_are_kept() -> None:
     known, against = TokenCache(), (object(),)
-    grounds = TokenOrigin(issuer="", audience="", key="", password="")
+    token_origin = TokenOrigin(issuer="", audience="", key="", password="")
     eva = Identity(
         user_id="eva",
         roles=(),
@@ -390,7 +390,7 @@ def test_only_the_newest_verified_tokens_are_kept() -> None:
         jti="j",
         issued_at=NOW,
         expires_at=NOW + 60,
-        grounds=grounds,
+        token_origin=token_origin,
     )
     for number in range(KEPT + 1):
         known.keep(str(number), NOW, eva, against)

@@ -60,15 +60,15 @@ def test_a_target_holds_at_its_limit_is_missed_beyond_it_and_does_not_hold_unmea
 
 
 def test_a_cost_within_135_hundredths_of_the_c_loop_holds() -> None:
-    of = {verdict.what: verdict for verdict in targets.judged(RESULTS)}
-    verdict = of["CPU a delivery, paced, 1,000 clients, × c"]
-    assert (verdict.measured, verdict.limit, verdict.held) == (1.2, 1.35, True)
+    of = {result.what: result for result in targets.judged(RESULTS)}
+    result = of["CPU a delivery, paced, 1,000 clients, × c"]
+    assert (result.measured, result.limit, result.held) == (1.2, 1.35, True)
 
 
 def test_every_target_is_judged_by_what_a_whole_run_measures() -> None:
     everything = Sample(**dict.fromkeys(Sample.__dataclass_fields__, 1.0))
     results = {case: [everything] for job in plan.whole(SERVERS) for case in job.cases}
-    assert not [verdict.what for verdict in targets.judged(results) if isnan(verdict.measured)]
+    assert not [result.what for result in targets.judged(results) if isnan(result.measured)]
 
 
 def test_who_drops_messages_is_named() -> None:

@@ -240,13 +240,13 @@ answers = st.tuples(
 @settings(deadline=None)
 @given(st.lists(answers, max_size=60))
 def test_whatever_is_answered_a_leader_has_said_so_itself_and_losses_follow_elections(
-    polls: list[tuple[str, str, int, float, bool]],
+    poller: list[tuple[str, str, int, float, bool]],
 ) -> None:
     cluster = Cluster()
     said: set[tuple[str, int]] = set()
     known: tuple[str, int] | None = None
     highest = 0
-    for member, leader, term, seconds, answered in polls:
+    for member, leader, term, seconds, answered in poller:
         if answered:
             said |= {(member, term)} if leader == member else set()
             change = cluster.say(leader, term, member, seconds=seconds)
@@ -271,8 +271,8 @@ class TrueCluster:
     """Five members that elect leaders as Raft does and show it as etcd does: the leader at once, the term once they
     have applied its first entry."""
 
-    def __init__(self, chance: Random) -> None:
-        self.chance = chance
+    def __init__(self, rng: Random) -> None:
+        self.rng = rng
         self.members = tuple("abcde")
         self.term = 1
         self.leads = dict.fromkeys(self.members, "")
@@ -281,45 +281,45 @@ class TrueCluster:
         self.history: list[tuple[str, int]] = []
 
     def elect(self) -> None:
-        followers = set(self.chance.sample(self.members, self.chance.randint(3, 5)))
-        leader = self.chance.choice(sorted(followers))
-        self.term += self.chance.randint(1, 3)
+        followers = set(self.rng.sample(self.members, self.rng.randint(3, 5)))
+        leader = self.rng.choice(sorted(followers))
+        self.term += self.rng.randint(1, 3)
         self.history.append((leader, self.term))
         for each in followers:
             self.leads[each], self.terms[each] = leader, self.term
 
     def step(self) -> None:
         """Something happens between two polls."""
-        match self.chance.randrange(8):
+        match self.rng.randrange(8):
             case 0:
                 self.elect()
             case 1:
-                self.leads[self.chance.choice(self.members)] = ""
+                self.leads[self.rng.choice(self.members)] = ""
             case 2:
                 # An isolated candidate: nobody sees its term before it has applied something of it.
-                alone = self.chance.choice(self.members)
+                alone = self.rng.choice(self.members)
                 self.leads[alone] = ""
                 self.term += 1
             case _:
                 pass
         for each in self.members:
             # The leader's own first entry is applied soon; a follower may take its time.
-            if self.leads[each] == each or self.chance.random() < 0.5:
+            if self.leads[each] == each or self.rng.random() < 0.5:
                 self.shown[each] = self.terms[each]
 
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
-    chance = Random(seed)
-    truth = TrueCluster(chance)
+    rng = Random(seed)
+    truth = TrueCluster(rng)
     view = Cluster(truth.members)
     told = []
     for _ in range(150):
         before = dict(truth.shown)
         truth.step()
         for each in truth.members:
-            polled = chance.random()
+            polled = rng.random()
             # A poll may fall into the moment in which a new leader still shows the old term. If nobody was seen to
             # lead in that one, nothing tells it from its own.
             term = truth.shown[each]

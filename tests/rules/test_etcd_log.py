@@ -93,7 +93,7 @@ def test_a_prefix_is_completed_by_its_slashes(prefix: str, key: bytes) -> None:
 @given(name=st.text(min_size=1), seq=st.integers(1, 2**53 - 1))
 def test_every_key_is_read_as_what_it_was_made_of(name: str, seq: int) -> None:
     made = {
-        LAYOUT.told(name): KeyMeaning("told", name),
+        LAYOUT.dedupe(name): KeyMeaning("told", name),
         LAYOUT.metric(name): KeyMeaning("metrics", name),
         LAYOUT.present(name): KeyMeaning("observers", name),
         LAYOUT.learner(name): KeyMeaning("learners", name),
@@ -103,23 +103,23 @@ def test_every_key_is_read_as_what_it_was_made_of(name: str, seq: int) -> None:
         LAYOUT.observer: KeyMeaning("observer"),
     }
     for key, place in made.items():
-        assert LAYOUT.place(key) == place
+        assert LAYOUT.meaning(key) == place
         assert LAYOUT.prefix <= key < LAYOUT.end
-    event = LAYOUT.place(LAYOUT.event(seq))
+    event = LAYOUT.meaning(LAYOUT.event(seq))
     assert event is not None
     assert LAYOUT.seq(event) == seq
     assert (LAYOUT.event(seq) < LAYOUT.event(seq + 1)) is True
 
 
 def test_a_lone_surrogate_in_a_name_is_kept() -> None:
-    assert LAYOUT.place(LAYOUT.revoked("a\ud800")) == KeyMeaning("revoked", "a\ud800")
+    assert LAYOUT.meaning(LAYOUT.revoked("a\ud800")) == KeyMeaning("revoked", "a\ud800")
 
 
 @pytest.mark.parametrize(
     "key", [b"/other/head", b"/heliosd/heads", b"/heliosd/", b"/heliosd/told/", b"/heliosd/x/y"]
 )
 def test_a_strange_key_has_no_place(key: bytes) -> None:
-    assert LAYOUT.place(key) is None
+    assert LAYOUT.meaning(key) is None
 
 
 @pytest.mark.parametrize("name", ["1", "000000000000000G", "00000000000000AB", "+000000000000001", "x" * 16])
@@ -141,7 +141,7 @@ def test_an_append_takes_the_next_numbers() -> None:
     assert [event["seq"] for event in told(etcd)] == [1, 2, 3]
     assert seen.head is not None
     assert (seen.head.seq, seen.head.epoch) == (3, f"{CLUSTER}-{'0' * 12}")
-    assert etcd.kvs[LAYOUT.event(2)].lease == etcd.kvs[LAYOUT.told("health:1")].lease == "7"
+    assert etcd.kvs[LAYOUT.event(2)].lease == etcd.kvs[LAYOUT.dedupe("health:1")].lease == "7"
     assert etcd.kvs[LAYOUT.head].lease == "0"
 
 
@@ -174,8 +174,8 @@ def test_what_is_told_in_part_is_told_without_that_part() -> None:
     draft = draft_of(both, head(etcd))
     moved = outcome(draft, write(etcd, draft))
     assert isinstance(moved, HeadMoved)
-    assert moved.told == {"health:1"}
-    assert both.without(moved.told) == health(2)
+    assert moved.logged == {"health:1"}
+    assert both.without(moved.logged) == health(2)
 
 
 def test_a_try_whose_answer_was_lost_is_not_doubled() -> None:

@@ -79,8 +79,8 @@ either_way = pytest.mark.parametrize("way", [follow, reread])
 
 
 def numbers(news: MirrorUpdate) -> list[int]:
-    assert all(isinstance(told, LoggedEvent) for told in news.told)
-    return [told.seq for told in news.told if isinstance(told, LoggedEvent)]
+    assert all(isinstance(told, LoggedEvent) for told in news.emitted)
+    return [told.seq for told in news.emitted if isinstance(told, LoggedEvent)]
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ HIT = UpdateMetric(name="hits", at=2.0)
 
 def test_the_first_reading_tells_the_numbering_and_what_is_kept(etcd: Etcd) -> None:
     tell(etcd, times=3)
-    (told,) = Mirror(LAYOUT, 2).load(etcd.read()).told
+    (told,) = Mirror(LAYOUT, 2).load(etcd.read()).emitted
     assert isinstance(told, LogReset)
     assert (told.epoch, told.seq, told.lost) == (EPOCH, 3, None)
     assert [event.seq for event in told.kept] == [2, 3]
@@ -109,7 +109,7 @@ def test_the_first_reading_tells_the_numbering_and_what_is_kept(etcd: Etcd) -> N
 def test_events_with_a_hole_before_them_are_not_kept(etcd: Etcd) -> None:
     tell(etcd, times=4)
     etcd.delete(LAYOUT.event(2))
-    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
+    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
     assert isinstance(told, LogReset)
     assert [event.seq for event in told.kept] == [3, 4]
 
@@ -117,7 +117,7 @@ def test_events_with_a_hole_before_them_are_not_kept(etcd: Etcd) -> None:
 def test_the_number_stands_when_every_event_has_expired(etcd: Etcd) -> None:
     tell(etcd, times=2)
     etcd.delete(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
-    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).told
+    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
     assert told == LogReset(epoch=EPOCH, seq=2)
 
 
@@ -163,7 +163,7 @@ def test_signs_of_progress_move_nothing(etcd: Etcd) -> None:
 def test_a_hole_is_named_and_what_lies_beyond_is_told(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     tell(etcd, times=5, max_events=2)
-    lost, *rest = reread(mirror, etcd).told
+    lost, *rest = reread(mirror, etcd).emitted
     assert lost == LogReset(epoch=EPOCH, seq=3, lost=(1, 3))
     assert [told.seq for told in rest if isinstance(told, LoggedEvent)] == [4, 5]
     tell(etcd)
@@ -176,7 +176,7 @@ def test_an_event_that_cannot_be_read_is_a_hole(etcd: Etcd) -> None:
     etcd.put(LAYOUT.event(2), b"not ours")
     etcd.put(LAYOUT.event(3), etcd.value(LAYOUT.event(1)))
     news = reread(mirror, etcd)
-    assert [told for told in news.told if isinstance(told, LogReset)] == [
+    assert [told for told in news.emitted if isinstance(told, LogReset)] == [
         LogReset(epoch=EPOCH, seq=3, lost=(2, 3))
     ]
     assert news.unreadable == (LAYOUT.event(2),)
@@ -188,7 +188,7 @@ def test_events_whose_leases_run_out_are_not_told_of(etcd: Etcd, way: Way) -> No
     mirror = loaded(etcd)
     etcd.delete(LAYOUT.event(1))
     etcd.delete(LAYOUT.folder("told"), LAYOUT.folder_end("told"))
-    assert way(mirror, etcd).told == ()
+    assert way(mirror, etcd).emitted == ()
     tell(etcd)
     assert numbers(way(mirror, etcd)) == [4]
 
@@ -203,7 +203,7 @@ def test_nothing_is_told_before_a_log_begins(way: Way) -> None:
     assert mirror.needs_birth
     assert mirror.head == SeenHead()
     beget(etcd)
-    assert way(mirror, etcd).told == (LogReset(epoch=EPOCH, seq=0),)
+    assert way(mirror, etcd).emitted == (LogReset(epoch=EPOCH, seq=0),)
     assert not mirror.needs_birth
 
 
@@ -212,20 +212,20 @@ def test_a_log_that_begins_anew_is_another_numbering(etcd: Etcd, way: Way) -> No
     tell(etcd, times=2)
     mirror = loaded(etcd)
     beget(etcd, "1" * 12)
-    assert way(mirror, etcd).told == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+    assert way(mirror, etcd).emitted == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
 
 
 @either_way
 def test_a_head_that_was_deleted_or_spoilt_has_to_be_born_again(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
     etcd.put(LAYOUT.head, b"spoilt")
-    assert way(mirror, etcd).told == ()
+    assert way(mirror, etcd).emitted == ()
     assert mirror.needs_birth
     etcd.delete(LAYOUT.head)
-    assert way(mirror, etcd).told == ()
+    assert way(mirror, etcd).emitted == ()
     assert mirror.needs_birth
     beget(etcd, "1" * 12)
-    assert len(way(mirror, etcd).told) == 1
+    assert len(way(mirror, etcd).emitted) == 1
 
 
 def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
@@ -235,10 +235,10 @@ def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
     restored.cluster_id = "beef"
     assert mirror.contradicted_by(restored.header)
     assert mirror.apply(restored.watch(restored.revision + 1)) == MirrorUpdate()
-    assert reread(mirror, restored).told == ()
+    assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
     beget(restored, "1" * 12)
-    assert follow(mirror, restored).told == (LogReset(epoch=f"beef-{'1' * 12}", seq=0),)
+    assert follow(mirror, restored).emitted == (LogReset(epoch=f"beef-{'1' * 12}", seq=0),)
 
 
 def set_back(etcd: Etcd) -> tuple[Mirror, Etcd]:
@@ -253,13 +253,13 @@ def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> N
     mirror, restored = set_back(etcd)
     assert not mirror.contradicted_by(etcd.header)
     assert mirror.contradicted_by(restored.header)
-    assert reread(mirror, restored).told == ()
+    assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
     # Somebody who knows nothing of it goes on with the old numbers: they are not told.
     tell(restored)
-    assert follow(mirror, restored).told == ()
+    assert follow(mirror, restored).emitted == ()
     beget(restored, "1" * 12)
-    assert follow(mirror, restored).told == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
+    assert follow(mirror, restored).emitted == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
     assert not mirror.needs_birth
     tell(restored)
     assert numbers(follow(mirror, restored)) == [1]
@@ -272,7 +272,7 @@ def test_numbers_that_came_twice_already_are_not_told(etcd: Etcd) -> None:
     follow(mirror, etcd)
     tell(restored, times=4)
     assert restored.revision < mirror.revision
-    assert reread(mirror, restored).told == ()
+    assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
 
 
@@ -300,7 +300,7 @@ def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: E
     mirror, restored = set_back(etcd)
     beget(restored, "1" * 12)
     tell(restored)
-    (told,) = reread(mirror, restored).told
+    (told,) = reread(mirror, restored).emitted
     assert isinstance(told, LogReset)
     assert (told.epoch, [event.seq for event in told.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
     assert not mirror.needs_birth
@@ -316,7 +316,7 @@ def test_nothing_contradicts_what_is_not_loaded() -> None:
 def moved(news: MirrorUpdate) -> list[dict[str, float]]:
     return [
         {name: view.value for name, view in told.metrics.items()}
-        for told in news.told
+        for told in news.emitted
         if isinstance(told, MetricValuesChanged)
     ]
 
@@ -335,7 +335,7 @@ def test_a_value_is_told_after_the_event_of_its_metric(etcd: Etcd, way: Way) -> 
     mirror = loaded(etcd)
     write(etcd, HITS, HIT)
     news = way(mirror, etcd)
-    assert [type(told) for told in news.told] == [LoggedEvent, MetricValuesChanged]
+    assert [type(told) for told in news.emitted] == [LoggedEvent, MetricValuesChanged]
     assert moved(news) == [{"hits": 1.0}]
 
 
@@ -351,10 +351,10 @@ def test_only_values_that_changed_are_told(etcd: Etcd, way: Way) -> None:
 def test_values_of_another_cluster_or_of_the_past_are_no_changes(etcd: Etcd) -> None:
     write(etcd, HITS, HIT)
     mirror, restored = set_back(etcd)
-    assert reread(mirror, restored).told == ()
+    assert reread(mirror, restored).emitted == ()
     restored.cluster_id = "beef"
     write(restored, HIT)
-    assert reread(mirror, restored).told == ()
+    assert reread(mirror, restored).emitted == ()
     assert mirror.metrics.view("hits").value == 2
 
 
@@ -443,7 +443,7 @@ def test_no_value_that_somebody_else_wrote_is_a_fault(junk: bytes, way: Way) -> 
     mirror = loaded(etcd)
     for key in [
         LAYOUT.event(1),
-        LAYOUT.told("x"),
+        LAYOUT.dedupe("x"),
         LAYOUT.metric("hits"),
         LAYOUT.present("n1"),
         LAYOUT.observer,
@@ -455,8 +455,8 @@ def test_no_value_that_somebody_else_wrote_is_a_fault(junk: bytes, way: Way) -> 
         LAYOUT.folder("observers") + b"\xff",
     ]:
         etcd.put(key, junk)
-    assert way(mirror, etcd).told == ()
-    assert len(Mirror(LAYOUT, 10).load(etcd.read()).told) == 1
+    assert way(mirror, etcd).emitted == ()
+    assert len(Mirror(LAYOUT, 10).load(etcd.read()).emitted) == 1
 
 
 @given(st.lists(st.sampled_from(["tell", "hit", "define", "delete"]), max_size=12), st.data())
@@ -488,7 +488,7 @@ def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: 
     read.append(reread(reading, etcd))
 
     def events(all_news: list[MirrorUpdate]) -> list[object]:
-        return [told for news in all_news for told in news.told if isinstance(told, LoggedEvent)]
+        return [told for news in all_news for told in news.emitted if isinstance(told, LoggedEvent)]
 
     assert events(read) == events(watched)
     assert reading.metrics.views() == watching.metrics.views()

@@ -70,7 +70,9 @@ class Seen:
             turns += self.view.look(self.now)
         return turns
 
-    def polls(self, leader: str, seconds: float, term: int = 5, who: Sequence[str] = (A, B, C)) -> list[Turn]:
+    def poller(
+        self, leader: str, seconds: float, term: int = 5, who: Sequence[str] = (A, B, C)
+    ) -> list[Turn]:
         """As `poll`, every 250 ms for so long."""
         return [turn for _ in range(int(seconds * 4)) for turn in self.poll(leader, term, who)]
 
@@ -175,7 +177,7 @@ def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
 
 def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> None:
     seen = led_by_b()
-    turns = [turn for turn in seen.polls(B, 5.0, who=(A, B)) if isinstance(turn, HealthTurned)]
+    turns = [turn for turn in seen.poller(B, 5.0, who=(A, B)) if isinstance(turn, HealthTurned)]
     assert turns == [HealthTurned(C, healthy=False)]
     assert seen.view.failures() == {C: "connection refused"}
     assert [turn for turn in seen.poll(B) if isinstance(turn, HealthTurned)] == [
@@ -186,7 +188,7 @@ def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> N
 
 def test_this_nodes_own_member_has_a_health_too_though_it_is_no_peer() -> None:
     seen = led_by_b("etcd-1")
-    assert HealthTurned(A, healthy=False) in seen.polls(B, 1.0, who=(B, C))
+    assert HealthTurned(A, healthy=False) in seen.poller(B, 1.0, who=(B, C))
     assert seen.view.status(seen.now).cluster_health.unhealthy_peers == 0
     assert A not in {each.peer_id for each in seen.latency.peer_health(seen.now)}
 
@@ -208,7 +210,7 @@ def test_a_member_of_another_cluster_is_no_member() -> None:
 
 def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more() -> None:
     seen = led_by_b()
-    seen.polls(B, 3.0, who=())
+    seen.poller(B, 3.0, who=())
     seen.cluster = "1"
     seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
     turns = seen.view.look(seen.now)
@@ -293,7 +295,7 @@ def test_a_member_that_has_told_no_url_is_shown_but_not_asked() -> None:
     assert [each.id for each in seen.view.to_poll()] == [A, B, C]
     new = seen.view.status(seen.now).peers[0]
     assert (new.id, new.name, new.address) == ("1", "", "new:2380")
-    seen.polls(B, 5.0)
+    seen.poller(B, 5.0)
     assert seen.view.settled(seen.now)
 
 
@@ -331,14 +333,14 @@ def test_a_member_that_gets_this_nodes_name_is_no_peer_any_more() -> None:
 def test_the_members_are_asked_often_until_all_is_settled() -> None:
     seen = led_by_b()
     assert seen.view.poll_after(0.25, seen.now) == 0.25
-    seen.polls(B, 4.0)
+    seen.poller(B, 4.0)
     assert seen.view.poll_after(0.25, seen.now) == 1.0
 
 
 @pytest.mark.parametrize("what", ["a failure", "a new term", "no leader", "another opinion", "a new member"])
 def test_what_is_new_is_looked_at_closely(what: str) -> None:
     seen = led_by_b()
-    seen.polls(B, 4.0)
+    seen.poller(B, 4.0)
     match what:
         case "a failure":
             seen.poll(B, who=(A, B))
@@ -355,9 +357,9 @@ def test_what_is_new_is_looked_at_closely(what: str) -> None:
 
 def test_a_member_that_is_down_for_long_is_no_news_any_more() -> None:
     seen = led_by_b()
-    seen.polls(B, 30.0, who=(A, B))
+    seen.poller(B, 30.0, who=(A, B))
     assert not seen.view.settled(seen.now)
-    seen.polls(B, 40.0, who=(A, B))
+    seen.poller(B, 40.0, who=(A, B))
     assert seen.view.settled(seen.now)
 
 

@@ -43,7 +43,7 @@ def latency(*peers: str) -> OutgoingMessage:
 
 
 def cut(said: dict[str, Any], message: OutgoingMessage) -> dict[str, Any] | None:
-    mine = message.cut_for(Subscription.parse(said))
+    mine = message.filtered_for(Subscription.parse(said))
     if mine is None:
         return None
     assert (mine.type, mine.seq, mine.kind, mine.topic) == (
@@ -138,7 +138,7 @@ def test_latency_is_cut_to_the_peers_asked_for_and_an_emptied_message_is_not_sen
 
 def test_a_message_that_need_not_be_cut_is_shared() -> None:
     message = metrics(app_a={})
-    assert message.cut_for(Subscription.parse({"custom_metrics": {"names": ["app_*"]}})) is message
+    assert message.filtered_for(Subscription.parse({"custom_metrics": {"names": ["app_*"]}})) is message
 
 
 @pytest.mark.parametrize("key", ["status", "latency", "uptime", "custom_metrics"])

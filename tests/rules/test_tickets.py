@@ -28,22 +28,22 @@ def test_a_ticket_stands_for_its_token_once(eva: Identity) -> None:
     tickets = Tickets()
     ticket = tickets.issue(eva, NOW)
     assert ticket.expires_at == NOW.wall + TICKET_SECONDS
-    assert tickets.spend(ticket.text, NOW.mono + 29.9) == eva
-    assert tickets.spend(ticket.text, NOW.mono + 29.9) is None
+    assert tickets.redeem(ticket.text, NOW.mono + 29.9) == eva
+    assert tickets.redeem(ticket.text, NOW.mono + 29.9) is None
     assert len(tickets) == 0
 
 
 def test_after_30_seconds_by_the_monotonic_clock_it_stands_for_nobody(eva: Identity) -> None:
     tickets = Tickets()
     ticket = tickets.issue(eva, NOW)
-    assert tickets.spend(ticket.text, NOW.mono + TICKET_SECONDS) is None
+    assert tickets.redeem(ticket.text, NOW.mono + TICKET_SECONDS) is None
 
 
 @pytest.mark.parametrize("text", ["", "nobody's", "\udcff", "x" * 100_000])
 def test_what_is_no_ticket_stands_for_nobody(eva: Identity, text: str) -> None:
     tickets = Tickets()
     tickets.issue(eva, NOW)
-    assert tickets.spend(text, NOW.mono) is None
+    assert tickets.redeem(text, NOW.mono) is None
 
 
 def test_a_ticket_says_no_later_end_than_its_tokens(eva: Identity) -> None:
@@ -63,17 +63,17 @@ def test_one_token_has_so_many_and_the_oldest_goes(eva: Identity) -> None:
     others = tickets.issue(replace(eva, jti="other"), NOW)
     mine = [tickets.issue(eva, NOW) for _ in range(MAX_OF_ONE_TOKEN + 1)]
     assert len(tickets) == MAX_OF_ONE_TOKEN + 1
-    assert tickets.spend(mine[0].text, NOW.mono) is None
-    assert tickets.spend(mine[1].text, NOW.mono) == eva
-    assert tickets.spend(others.text, NOW.mono) is not None
+    assert tickets.redeem(mine[0].text, NOW.mono) is None
+    assert tickets.redeem(mine[1].text, NOW.mono) == eva
+    assert tickets.redeem(others.text, NOW.mono) is not None
 
 
 def test_in_all_there_are_so_many_and_the_oldest_goes(eva: Identity) -> None:
     tickets = Tickets()
     issued = [tickets.issue(replace(eva, jti=str(number)), NOW) for number in range(MAX_TICKETS + 1)]
     assert len(tickets) == MAX_TICKETS
-    assert tickets.spend(issued[0].text, NOW.mono) is None
-    assert tickets.spend(issued[1].text, NOW.mono) is not None
+    assert tickets.redeem(issued[0].text, NOW.mono) is None
+    assert tickets.redeem(issued[1].text, NOW.mono) is not None
 
 
 def test_what_was_not_used_is_forgotten(eva: Identity) -> None:

@@ -325,10 +325,10 @@ def test_of_what_is_remembered_of_requests_nothing_is_a_secret_and_it_does_not_g
 @settings(max_examples=200)
 @given(st.sampled_from(SENT), st.randoms(use_true_random=False), st.sampled_from([bytes.lower, bytes.upper]))
 def test_order_and_case_of_headers_do_not_matter(
-    lines: tuple[bytes, ...], chance: random.Random, case: Callable[[bytes], bytes]
+    lines: tuple[bytes, ...], rng: random.Random, case: Callable[[bytes], bytes]
 ) -> None:
     headers = [case(name) + b": " + value for name, _, value in (line.partition(b": ") for line in lines[1:])]
-    chance.shuffle(headers)
+    rng.shuffle(headers)
     assert ordinary_upgrade(request(lines[0], *headers)) == read_strictly(request(*lines))
 
 

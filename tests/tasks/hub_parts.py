@@ -51,7 +51,7 @@ class Socket:
     direct = (
         False  # so that the hub writes through `write_now`; the direct path has its tests on real sockets
     )
-    sealed = pending = False
+    encrypted = pending = False
 
     def __init__(self) -> None:
         self.room = FOREVER
@@ -63,7 +63,7 @@ class Socket:
     def fileno(self) -> int:
         raise AssertionError("only for direct outlets")
 
-    def seal(self, data: bytes) -> bytes:
+    def encrypt(self, data: bytes) -> bytes:
         raise AssertionError("only for sealed outlets")
 
     def keep(self, rest: bytes | memoryview) -> None:
@@ -156,13 +156,13 @@ class Disk:
         self.transactions += 1
         self.changes += changes
 
-    def vouched(self) -> str:
+    def complete_epoch(self) -> str:
         return self.epoch
 
-    def vouch(self, epoch: str) -> None:
+    def mark_complete(self, epoch: str) -> None:
         self.epoch = epoch
 
-    def disown(self) -> None:
+    def mark_incomplete(self) -> None:
         self.epoch = ""
 
 
@@ -219,7 +219,7 @@ class House:
             identity=identity or self.identity(jti),
             address="127.0.0.1:1",
             since=0.0,
-            outlet=socket,
+            transport=socket,
             send_buffer=self.settings.current.websocket.send_buffer,
             subscription=subscription,
             deflates=deflates,
@@ -264,7 +264,8 @@ async def open_house(log: EventLog | None = None) -> AsyncIterator[House]:
         async with trio.open_nursery() as nursery:
             hub = Hub(
                 settings=settings,
-                log=log or LocalLog(Saved(), save=disk.save, vouching=disk, max_events=100, max_age=3600.0),
+                log=log
+                or LocalLog(Saved(), save=disk.save, epoch_marker=disk, max_events=100, max_age=3600.0),
                 access=access,
                 now=now,
                 pumps=nursery,
@@ -276,6 +277,6 @@ async def open_house(log: EventLog | None = None) -> AsyncIterator[House]:
                 house.ended.set()
 
             await nursery.start(run)
-            nursery.start_soon(hub.rights.run)
+            nursery.start_soon(hub.token_expiry.run)
             yield house
             nursery.cancel_scope.cancel()

@@ -124,9 +124,9 @@ async def keep_receipts(
     async with backend.events() as events:
         task_status.started()
         async for item in events:
-            if isinstance(item, Happened) and item.receipt:
+            if isinstance(item, Happened) and item.applied_marker:
                 with suppress(StoreFull):
-                    await store.save(item.receipt)
+                    await store.save(item.applied_marker)
 
 
 async def ready(backend: SimulatedBackend) -> None:

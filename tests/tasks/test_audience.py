@@ -92,8 +92,8 @@ class Peer:
 class World:
     """An audience, everybody who ever belonged to it, and the hub's part in their lives."""
 
-    def __init__(self, audience: Recipients, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
-        self.audience = audience
+    def __init__(self, recipients: Recipients, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+        self.recipients = recipients
         self.here: list[Peer] = []
         self.gone: list[Peer] = []
         self._secrets = secrets
@@ -104,7 +104,7 @@ class World:
     def write(self, fd: int, data: bytes) -> int:
         """In place of `os.write` in the fast path."""
         if fd != NOBODY:
-            (owner,) = [peer.client for peer in self.here if peer.client.outlet.fileno() == fd]
+            (owner,) = [peer.client for peer in self.here if peer.client.transport.fileno() == fd]
             assert owner.ready, "it is behind, held, or being sent away"
             assert self._unwritten is not None
             assert fd in self._unwritten, "written to twice, or not among the receivers"
@@ -117,7 +117,7 @@ class World:
         """Somebody new, with the descriptor of somebody who leaves."""
         near, far = stdlib.socketpair()
         if instead_of is not None:
-            number = instead_of.client.outlet.fileno()
+            number = instead_of.client.transport.fileno()
             self.leave(instead_of)
             os.dup2(near.fileno(), number)
             near.close()
@@ -137,17 +137,17 @@ class World:
             identity=SOMEBODY,
             address="127.0.0.1:1",
             since=0.0,
-            outlet=stream,
+            transport=stream,
             send_buffer=10_000,
         )
         self.here.append(Peer(client, far, tls, bio))
-        self.audience.add(client)
+        self.recipients.add(client)
 
     def leave(self, peer: Peer) -> None:
         """As the connection's task ends it: its descriptor is free right after."""
         peer.client.is_ending(LOST)
-        self.audience.remove(peer.client)
-        peer.client.outlet.abort()
+        self.recipients.remove(peer.client)
+        peer.client.transport.abort()
         self.here.remove(peer)
         self.gone.append(peer)
 
@@ -157,7 +157,7 @@ class World:
 
     def tell(self, peer: Peer, size: int) -> None:
         """Something of its own. A large one makes it fall behind."""
-        if peer.client.goodbye is None:
+        if peer.client.close_reason is None:
             message = self.message(Kind.CONTROL, size)
             peer.own.append(message.payload)
             self.settle([(peer.client, peer.client.deliver(message), (message,))])
@@ -170,9 +170,9 @@ class World:
             return
         try:
             while client.has_more():
-                client.rest = client.rest or client.take_joined()
+                client.unsent = client.unsent or client.take_joined()
                 peer.read()
-                client.rest = memoryview(client.rest)[client.outlet.write_now(client.rest) :]
+                client.unsent = memoryview(client.unsent)[client.transport.write_now(client.unsent) :]
         except OSError:
             self.leave(peer)
         else:
@@ -199,7 +199,7 @@ class World:
             if delivery is Delivery.QUEUED:
                 assert client.behind
             elif delivery is Delivery.GONE:
-                assert client.goodbye is not None or any(
+                assert client.close_reason is not None or any(
                     peer.vanished for peer in self.here if peer.client is client
                 ), left
                 for peer in [peer for peer in self.here if peer.client is client and peer.vanished]:
@@ -208,12 +208,12 @@ class World:
     async def broadcast(self, messages: list[OutgoingMessage], between: list[list[Act]]) -> None:
         """Tell everybody, and at each checkpoint do what is to be done there."""
         for peer in self.here:
-            if peer.client.goodbye is None:
+            if peer.client.close_reason is None:
                 peer.told += [message.payload for message in messages]
-        self._unwritten = {peer.client.outlet.fileno() for peer in self.here if peer.client.ready}
+        self._unwritten = {peer.client.transport.fileno() for peer in self.here if peer.client.ready}
         frames = b"".join(message.frame for message in messages)
         todo = iter(between)
-        for unfinished in fanout.broadcast(self.audience, messages, frames):
+        for unfinished in fanout.broadcast(self.recipients, messages, frames):
             self.settle(unfinished)
             self.check()
             for act in next(todo, []):
@@ -239,19 +239,19 @@ class World:
 
     def check(self) -> None:
         """At any moment."""
-        audience = self.audience
-        assert len(audience.clients) == len(audience.fds)
-        assert len(audience) == len(self.here)
-        assert set(audience) == {peer.client for peer in self.here}
-        for place, (client, fd) in enumerate(zip(audience.clients, audience.fds, strict=True)):
+        recipients = self.recipients
+        assert len(recipients.clients) == len(recipients.fds)
+        assert len(recipients) == len(self.here)
+        assert set(recipients) == {peer.client for peer in self.here}
+        for place, (client, fd) in enumerate(zip(recipients.clients, recipients.fds, strict=True)):
             assert (client is None) == (fd == NOBODY)
             if client is not None:
                 assert client.ready
-                assert (client.place, client.outlet.fileno()) == (place, fd)
+                assert (client.place, client.transport.fileno()) == (place, fd)
         for peer in self.here:
             assert (peer.client.place == NOT_READY) is not peer.client.ready
         for peer in self.gone:
-            assert peer.client not in audience.clients
+            assert peer.client not in recipients.clients
 
     def check_at_the_end(self) -> None:
         """Once everybody who is left has caught up."""
@@ -266,13 +266,13 @@ class World:
             assert len(told) + len(own) == len(peer.got), "somebody else's"
             assert told == peer.told[: len(told)]
             assert own == peer.own[: len(own)]
-            if peer.client.goodbye is None and not peer.vanished:
+            if peer.client.close_reason is None and not peer.vanished:
                 assert (told, own) == (peer.told, peer.own)
                 assert peer.client.sent == len(peer.got)
 
     def close(self) -> None:
         for peer in self.here + self.gone:
-            peer.client.outlet.abort()
+            peer.client.transport.abort()
             peer.close()
 
 
@@ -316,7 +316,7 @@ async def shaken_hands(
 
 @asynccontextmanager
 async def world(*, over_tls: bool, chunk: int) -> AsyncIterator[World]:
-    made = World(Recipients(sealed=over_tls), tls_contexts() if over_tls else None)
+    made = World(Recipients(encrypted=over_tls), tls_contexts() if over_tls else None)
     with (
         trio.fail_after(LIMIT_SECONDS),
         patch.object(fanout, "CHUNK", chunk),
@@ -435,7 +435,7 @@ async def test_a_peer_that_has_vanished_harms_nobody_beside_it(over_tls: bool) -
 async def test_an_audience_that_empties_in_the_middle_is_no_harm() -> None:
     async with world(over_tls=False, chunk=1) as one:
         await with_three(one, [[("leave", 0), ("leave", 0), ("leave", 0)]])
-        assert not len(one.audience)
+        assert not len(one.recipients)
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
         await one.come()
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
@@ -451,9 +451,9 @@ async def test_what_tls_has_not_got_rid_of_goes_before_what_is_told_next() -> No
         own = one.message(Kind.CONTROL, 20)
         peer.own.append(own.payload)
         peer.client.count_sent(1)
-        peer.client.outlet.keep(peer.client.outlet.seal(own.frame))
-        assert peer.client.outlet.pending
+        peer.client.transport.keep(peer.client.transport.encrypt(own.frame))
+        assert peer.client.transport.pending
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
-        assert not peer.client.outlet.pending
+        assert not peer.client.transport.pending
         one.check_at_the_end()
         assert peer.got == [own.payload, *peer.told]

@@ -143,17 +143,17 @@ async def test_a_min_interval_keeps_values_apart_and_loses_none(
 async def test_who_asks_too_often_is_told_and_then_closed(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     for _ in range(40):
-        house.hub.obey(client, Ping(UNSET, UNSET))
+        house.hub.execute(client, Ping(UNSET, UNSET))
     assert socket.types().count("pong") == 40
-    house.hub.obey(client, Ping(UNSET, UNSET))
+    house.hub.execute(client, Ping(UNSET, UNSET))
     error = socket.messages()[-1]
     assert (error["type"], error["data"]["code"]) == ("error", "rate_limited")
     await trio.sleep(0.5)  # ten more at twenty a second
     for _ in range(10):
-        house.hub.obey(client, Ping(UNSET, UNSET))
+        house.hub.execute(client, Ping(UNSET, UNSET))
     assert socket.types().count("pong") == 50
     for _ in range(MAX_REFUSED_IN_A_ROW):
-        house.hub.obey(client, Ping(UNSET, UNSET))
+        house.hub.execute(client, Ping(UNSET, UNSET))
     assert socket.close_code() == 4429
 
 
@@ -167,8 +167,8 @@ async def test_the_memory_of_a_client_that_never_reads_is_bounded(
         await house.inbox.send(ADDED)
         await house.inbox.send(Tick.STATUS)
     await wait_all_tasks_blocked()
-    assert client.mailbox.size <= 1024 * 1024 + 1024
-    assert len(client.mailbox) <= 258
+    assert client.send_queue.size <= 1024 * 1024 + 1024
+    assert len(client.send_queue) <= 258
 
 
 async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
@@ -177,9 +177,9 @@ async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
     client, slow = house.join()
     slow.room = 0
     await house.tell(Tick.LATENCY)
-    while len(client.mailbox) < 16:
+    while len(client.send_queue) < 16:
         await house.tell(ADDED)
-    house.hub.obey(client, Ping("p", UNSET))
+    house.hub.execute(client, Ping("p", UNSET))
     slow.open()
     await house.tell(ADDED)
     assert slow.close_code() is None
@@ -198,9 +198,9 @@ async def test_a_client_that_only_asks_and_never_reads_is_closed(
     slow.room = 0
     await house.tell(Tick.LATENCY)
     for _ in range(20):
-        house.hub.obey(client, Ping(UNSET, UNSET))
-    assert client.goodbye is not None
-    assert client.goodbye.code == 4408
+        house.hub.execute(client, Ping(UNSET, UNSET))
+    assert client.close_reason is not None
+    assert client.close_reason.code == 4408
 
 
 async def test_numbers_of_two_epochs_never_meet_in_one_gap(autojump_clock: MockClock, house: House) -> None:
@@ -231,7 +231,7 @@ async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_d
     while not house.hub._fanning_out:
         await trio.lowlevel.checkpoint()
     for number, (client, _) in enumerate(crowd):
-        house.hub.obey(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
+        house.hub.execute(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
     await wait_all_tasks_blocked()
     await house.tell(ADDED)
     assert {tuple(seqs(socket.messages())) for _, socket in crowd} == {(1, 2)}

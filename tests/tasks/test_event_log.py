@@ -49,15 +49,15 @@ class DiskAndWord:
                 case _:
                     raise AssertionError(change)
 
-    def vouched(self) -> str:
+    def complete_epoch(self) -> str:
         return self.epoch
 
-    def vouch(self, epoch: str) -> None:
+    def mark_complete(self, epoch: str) -> None:
         if self.full:
             raise StoreFull("no space left on device")
         self.epoch = epoch
 
-    def disown(self) -> None:
+    def mark_incomplete(self) -> None:
         self.epoch = ""
 
     def start(self, max_events: int = 100, max_age: float = 1e9) -> LocalLog:
@@ -65,7 +65,7 @@ class DiskAndWord:
         return LocalLog(
             saved,
             save=self.save,  # type: ignore[arg-type]
-            vouching=self,
+            epoch_marker=self,
             max_events=max_events,
             max_age=max_age,
         )

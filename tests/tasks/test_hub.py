@@ -167,7 +167,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
 
 async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.obey(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
+    house.hub.execute(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
     await house.tell(ELECTED, ADDED, Tick.STATUS)
     _, answer, *rest = socket.messages()
     assert (answer["type"], answer["id"]) == ("subscribed", "s1")
@@ -178,16 +178,16 @@ async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, ho
 
 async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.obey(client, Subscribe(UNSET, Subscription(NOTHING)))
+    house.hub.execute(client, Subscribe(UNSET, Subscription(NOTHING)))
     await house.tell(ELECTED, ADDED, Tick.STATUS, Tick.LATENCY, Tick.UPTIME)
-    house.hub.obey(client, AskStatus(5))
+    house.hub.execute(client, AskStatus(5))
     assert socket.types() == ["status", "subscribed", "status"]
     assert socket.messages()[-1]["id"] == 5
 
 
 async def test_a_ping_is_answered_with_its_data_and_id(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.obey(client, Ping(9, UNSET))
+    house.hub.execute(client, Ping(9, UNSET))
     pong = socket.messages()[-1]
     assert (pong["type"], pong["id"], "data" in pong) == ("pong", 9, False)
 
@@ -196,7 +196,7 @@ async def test_a_message_that_cannot_be_served_gets_an_error_and_changes_nothing
     autojump_clock: MockClock, house: House
 ) -> None:
     client, socket = house.join()
-    house.hub.obey(client, BadCommand("no such", "bad_field", field="data.x", client_id="q"))
+    house.hub.execute(client, BadCommand("no such", "bad_field", field="data.x", client_id="q"))
     error = socket.messages()[-1]
     assert (error["type"], error["id"]) == ("error", "q")
     assert error["data"] == {"error": "no such", "code": "bad_field", "field": "data.x"}
@@ -311,7 +311,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
     await house.tell(Tick.LATENCY)
     for number in range(10_000):
         house.hub.pong(client, b"%d" % number)
-    assert len(client.mailbox) <= 2
+    assert len(client.send_queue) <= 2
     socket.open()
     await wait_all_tasks_blocked()
     assert socket.pongs[-1] == b"9999"

@@ -41,10 +41,10 @@ def client(name: str) -> HubClient:
         jti="",
         issued_at=0.0,
         expires_at=0.0,
-        grounds=TokenOrigin(issuer="", audience="", key="", password=""),
+        token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
     )
     return HubClient(
-        serial=0, client_id=name, identity=identity, address="", since=0.0, outlet=Socket(), send_buffer=8
+        serial=0, client_id=name, identity=identity, address="", since=0.0, transport=Socket(), send_buffer=8
     )
 
 
@@ -79,7 +79,7 @@ def test_whoever_hears_values_now_and_then_ends_where_whoever_hears_all_ends(
             case "delete", str():
                 truth.pop(what, None)
                 seen.pop(what, None)  # events are not held back
-                pacer.heed(metrics({what: None}, Kind.EVENT, 1))
+                pacer.discard_stale(metrics({what: None}, Kind.EVENT, 1))
             case "wait", float():
                 now += what
                 release()

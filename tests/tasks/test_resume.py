@@ -114,7 +114,7 @@ async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_mea
     client, socket = house.join(cursor=cursor(house, 0))
     socket.room = 0
     await house.tell(ADDED, ADDED)
-    assert len(client.mailbox) <= 3  # the replay is not in it
+    assert len(client.send_queue) <= 3  # the replay is not in it
     socket.open()
     await wait_all_tasks_blocked()
     assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(1, 103))
@@ -191,7 +191,7 @@ async def test_once_the_store_writes_again_the_epoch_of_the_meantime_becomes_dur
 
 async def race(house: House, seed: int) -> None:
     """Clients join at random moments of a stream of events, also in the middle of a fan-out."""
-    chance = random.Random(seed)
+    rng = random.Random(seed)
     for _ in range(150):
         house.join()
     sockets = []
@@ -200,17 +200,17 @@ async def race(house: House, seed: int) -> None:
 
     async def produce() -> None:
         for _ in range(60):
-            item = chance.choice(items)
+            item = rng.choice(items)
             await house.inbox.send(item)
-            for _ in range(chance.randrange(4)):
+            for _ in range(rng.randrange(4)):
                 await trio.lowlevel.checkpoint()
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(produce)
         for _ in range(30):
-            for _ in range(chance.randrange(12)):
+            for _ in range(rng.randrange(12)):
                 await trio.lowlevel.checkpoint()
-            after = chance.randint(0, house.hub.log.history.seq)
+            after = rng.randint(0, house.hub.log.history.seq)
             sockets.append((after, house.join(cursor=cursor(house, after))[1]))
     await wait_all_tasks_blocked()
     last = house.hub.log.history.seq

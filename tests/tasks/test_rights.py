@@ -38,7 +38,7 @@ async def come(house: House, ttl: float) -> tuple[HubClient, Socket]:
 
 
 def present(house: House, client: HubClient, token: str) -> None:
-    house.hub.obey(client, Authenticate("a1", token))
+    house.hub.execute(client, Authenticate("a1", token))
 
 
 def newer(house: House, ttl: float = 3600, user: str = "admin") -> str:
@@ -86,7 +86,7 @@ async def test_from_the_end_events_wait_and_then_come_in_order_behind_the_answer
     before = socket.types()
     await house.tell(ADDED, ADDED, Tick.LATENCY, ADDED)
     assert socket.types() == before
-    assert len(client.mailbox) >= 4
+    assert len(client.send_queue) >= 4
     token = newer(house)
     present(house, client, token)
     await wait_all_tasks_blocked()
@@ -120,7 +120,7 @@ async def test_what_does_not_fit_while_it_waits_becomes_a_gap_that_names_it(
     for _ in range(40):
         await house.tell(ADDED)
     assert client.dropped > 0
-    assert len(client.mailbox) <= 8 + 2
+    assert len(client.send_queue) <= 8 + 2
     present(house, client, newer(house))
     await wait_all_tasks_blocked()
     types = socket.types()
@@ -140,7 +140,7 @@ async def test_without_a_newer_token_the_connection_ends_after_twenty_five_secon
     assert socket.close_code() is None
     await trio.sleep(2)
     assert socket.close_code() == 4401
-    assert client.goodbye == CloseReason(4401, "token expired")
+    assert client.close_reason == CloseReason(4401, "token expired")
     assert seqs(socket) == []
 
 
@@ -239,7 +239,7 @@ async def test_a_wall_clock_set_back_prolongs_nothing(
     def earlier() -> Instant:
         return Instant(now().wall - behind, trio.current_time())
 
-    monkeypatch.setattr(house.hub.rights, "_now", earlier)
+    monkeypatch.setattr(house.hub.token_expiry, "_now", earlier)
     await trio.sleep(71)
     await house.tell(ELECTED)
     assert seqs(socket) == []
@@ -254,7 +254,9 @@ async def test_a_wall_clock_set_forward_ends_no_connection(
     autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, socket = await come(house, 300)
-    monkeypatch.setattr(house.hub.rights, "_now", lambda: Instant(now().wall + 86_400, trio.current_time()))
+    monkeypatch.setattr(
+        house.hub.token_expiry, "_now", lambda: Instant(now().wall + 86_400, trio.current_time())
+    )
     await trio.sleep(200)
     await house.tell(ELECTED)
     assert seqs(socket) == [1]
@@ -348,8 +350,8 @@ async def test_a_client_that_has_left_is_not_kept_until_its_tokens_end(
     for _ in range(500):
         client, _ = house.join()
         house.hub.leave(client)
-    assert house.hub.rights._watched == {}
-    assert len(house.hub.rights._due) < 100
+    assert house.hub.token_expiry._watched == {}
+    assert len(house.hub.token_expiry._due) < 100
 
 
 async def test_newer_tokens_without_end_are_one_thing_to_remember(
@@ -357,5 +359,5 @@ async def test_newer_tokens_without_end_are_one_thing_to_remember(
 ) -> None:
     client, _ = await come(house, 3600)
     for _ in range(500):
-        house.hub.rights.watch(client)
-    assert len(house.hub.rights._due) < 100
+        house.hub.token_expiry.watch(client)
+    assert len(house.hub.token_expiry._due) < 100

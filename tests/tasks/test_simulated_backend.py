@@ -72,13 +72,13 @@ async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked(autojump_c
 async def test_every_answered_write_is_there_after_a_kill(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     answered = 0
-    for life in range(5):
-        async with living(store, replace(CONFIG, seed=life + 1)) as backend:
-            if life == 0:
+    for incarnation in range(5):
+        async with living(store, replace(CONFIG, seed=incarnation + 1)) as backend:
+            if incarnation == 0:
                 await backend.propose(register())
             await ready(backend)
             assert backend.metrics.view("app_requests").value >= answered
-            with trio.move_on_after(0.5 + life / 10):
+            with trio.move_on_after(0.5 + incarnation / 10):
                 while True:
                     await backend.propose(count())
                     answered += 1

@@ -321,5 +321,5 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock: MockCl
             with trio.move_on_after(0.0001):
                 await backend.take_snapshot()
         await trio.sleep(6)
-        assert not backend._desk.busy
-        assert backend._snapshot_desk.wishes == []
+        assert not backend._requests.busy
+        assert backend._snapshotting.proposals == []

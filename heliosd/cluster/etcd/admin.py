@@ -43,17 +43,17 @@ class MemberAdmin:
         self,
         client: EtcdClient,
         layout: KeyLayout,
-        follow: Watcher,
+        watcher: Watcher,
         mirror: Mirror,
         view: ClusterView,
-        polls: Poller,
+        poller: Poller,
     ) -> None:
         self._client = client
         self._layout = layout
-        self._follow = follow
+        self._watcher = watcher
         self._mirror = mirror
         self._view = view
-        self._polls = polls
+        self._poller = poller
 
     async def add_peer(self, peer: Peer) -> Peer:
         """Add a learner at this peer address, over the others' scheme. It becomes a voter once it is in step."""
@@ -69,7 +69,7 @@ class MemberAdmin:
             await self._client.txn([], [put(self._layout.learner(added.id), learner)], [])
         except EtcdError as error:
             raise _as_request_refused(error) from error
-        await self._shown(lambda: any(each.id == added.id for each in self._told_members()))
+        await self._shown(lambda: any(each.id == added.id for each in self._shown_members()))
         return Peer(added.id, address_of(added))
 
     async def remove_peer(self, peer_id: str) -> Peer:
@@ -86,7 +86,7 @@ class MemberAdmin:
             raise Conflict(refused.reason, field="id") from refused
         except EtcdError as error:
             raise _as_request_refused(error) from error
-        await self._shown(lambda: all(each.id != member.id for each in self._told_members()))
+        await self._shown(lambda: all(each.id != member.id for each in self._shown_members()))
         return Peer(member.id, address_of(member))
 
     async def transfer_leadership(self, target: str | None) -> str:
@@ -101,7 +101,7 @@ class MemberAdmin:
             if wanted.is_learner:
                 raise Conflict("A learner cannot lead", field="target")
         if wanted.id != leader.id:
-            url = self._polls.url_of(leader)
+            url = self._poller.url_of(leader)
             if not url:
                 raise NoLeader("The leader cannot be reached from here")
             try:
@@ -110,7 +110,7 @@ class MemberAdmin:
                 raise NoLeader("The leader has just changed") from None
             except EtcdError as error:
                 raise _as_request_refused(error) from error
-            self._polls.hurry()
+            self._poller.hurry()
             with trio.move_on_after(SHOWN_SECONDS):
                 while view.leader != wanted.id:  # noqa: ASYNC110 (the view tells nobody)
                     await trio.sleep(LOOK_SECONDS)
@@ -138,7 +138,7 @@ class MemberAdmin:
         await self._wait_for_leader()
         leader = next((each for each in self._view.members if each.id == self._view.leader), None)
         try:
-            return await self._client.members(self._polls.url_of(leader) if leader is not None else "")
+            return await self._client.members(self._poller.url_of(leader) if leader is not None else "")
         except EtcdError as error:
             raise NoLeader from error
 
@@ -149,17 +149,17 @@ class MemberAdmin:
         if not self._view.leader:
             raise NoLeader
 
-    def _told_members(self) -> tuple[EtcdMember, ...]:
+    def _shown_members(self) -> tuple[EtcdMember, ...]:
         return self._view.members
 
     async def _shown(self, holds: Callable[[], bool]) -> None:
         """Until this node shows it, and the log tells it."""
         with trio.move_on_after(SHOWN_SECONDS):
             while not holds():
-                self._polls.hurry()
+                self._poller.hurry()
                 await trio.sleep(LOOK_SECONDS * 5)
             wanted = self._view.known_members
-            await self._follow.changed(
+            await self._watcher.changed(
                 lambda: (
                     self._mirror.members.record is not None and self._mirror.members.record.members == wanted
                 )

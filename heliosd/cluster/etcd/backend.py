@@ -91,53 +91,53 @@ class EtcdBackend:
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
         """What a member last said of itself in its `/metrics`."""
-        self.troubles = Faults()
+        self.faults = Faults()
         layout = KeyLayout(config.prefix)
         self._client = client = EtcdClient(config)
         self._mirror = mirror = Mirror(layout, history.max_events, known_before(saved))
-        self._accounts = LocalRecords(save, self.uptime, mirror, now)
+        self._records = LocalRecords(save, self.uptime, mirror, now)
         self._view = view = ClusterView(node_id, self.latency)
-        self._follow = follow = Watcher(client, layout, mirror, heard=self._heard, troubles=self.troubles)
-        self._polls = Poller(
+        self._watcher = watcher = Watcher(client, layout, mirror, heard=self._heard, faults=self.faults)
+        self._poller = Poller(
             client,
             view,
             poll_interval=config.poll_interval,
             now=now,
             turned=self._turned,
             read=self._measured,
-            troubles=self.troubles,
+            faults=self.faults,
         )
         lease = LogLease(client, history.max_age)
-        self._teller = LogWriter(
+        self._log_writer = LogWriter(
             client,
             layout,
-            follow,
+            watcher,
             mirror,
             view,
             lease,
             node_id=node_id,
             max_events=history.max_events,
             now=now,
-            tell=self._outboxes.tell,
-            list_now=self._polls.list_now,
-            troubles=self.troubles,
+            emit=self._outboxes.emit,
+            list_now=self._poller.list_now,
+            faults=self.faults,
         )
         self._writer = MetricWriter(
             client,
             layout,
-            follow,
+            watcher,
             mirror,
             view,
             lease,
             max_events=history.max_events,
             now=now,
-            troubles=self.troubles,
+            faults=self.faults,
         )
-        self._presence = Presence(client, layout, mirror, node_id=node_id, now=now, troubles=self.troubles)
-        self._revocations = Revocations(client, layout, mirror, now=now, troubles=self.troubles)
-        self._rights = WriteProbe(client, layout, mirror, view, troubles=self.troubles)
-        self._admin = MemberAdmin(client, layout, follow, mirror, view, self._polls)
-        self._backup = Backup(client, view, self._polls, self.snapshots, directory, now)
+        self._presence = Presence(client, layout, mirror, node_id=node_id, now=now, faults=self.faults)
+        self._revocations = Revocations(client, layout, mirror, now=now, faults=self.faults)
+        self._write_probe = WriteProbe(client, layout, mirror, view, faults=self.faults)
+        self._admin = MemberAdmin(client, layout, watcher, mirror, view, self._poller)
+        self._backup = Backup(client, view, self._poller, self.snapshots, directory, now)
 
     # Reading
 
@@ -159,17 +159,17 @@ class EtcdBackend:
         if self._unread() is None and self._view.leader:
             # Learners can wait: only an administrator of etcd's may promote them.
             denied = (
-                why for concern, why in self.troubles.denials().items() if concern != "promoting learners"
+                why for concern, why in self.faults.denials().items() if concern != "promoting learners"
             )
             unborn = "the cluster's event log has not begun" if self._mirror.needs_birth else None
             reasons = (*denied, unborn or self._view.why_not_ready())
         else:
-            reasons = (*self.troubles.refusals().values(), self._view.why_not_ready(), self._unread())
+            reasons = (*self.faults.refusals().values(), self._view.why_not_ready(), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
     def _unread(self) -> str | None:
         """Why what is under the prefix may not be what is known of it here; None: it is."""
-        reason = self.troubles.reason("reading")
+        reason = self.faults.reason("reading")
         if reason is not None:
             return reason
         return None if self._mirror.cluster_id else "etcd has not been read yet"
@@ -197,23 +197,23 @@ class EtcdBackend:
             try:
                 outcome = await self._backup.take()
             except HeliosError as error:
-                self._told_of_snapshot(self._backup.failed(error))
+                self._emit_snapshot(self._backup.failed(error))
                 raise
-            self._told_of_snapshot(outcome)
+            self._emit_snapshot(outcome)
             assert outcome.record is not None
             return outcome.record
 
-    def _told_of_snapshot(self, outcome: SnapshotOutcome) -> None:
-        self._accounts.note(outcome.changes)
+    def _emit_snapshot(self, outcome: SnapshotOutcome) -> None:
+        self._records.note(outcome.changes)
         event = outcome.event
         key = f"snapshot:{self._node}:{event.type}:{event.snapshot_id}:{event.timestamp}"
-        self._teller.happened(key, SnapshotTaken(snapshot=event))
+        self._log_writer.happened(key, SnapshotTaken(snapshot=event))
 
     async def reset_uptime(self) -> None:
-        await self._accounts.store(self.uptime.reset(self._now()))
+        await self._records.store(self.uptime.reset(self._now()))
 
     async def reset_snapshots(self) -> None:
-        await self._accounts.store(self.snapshots.reset())
+        await self._records.store(self.snapshots.reset())
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         await self._revocations.share(jti, expires_at)
@@ -222,17 +222,17 @@ class EtcdBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live it until cancelled. Started at once, whether etcd can be reached or not."""
-        self._accounts.note(self.uptime.start(self._view.own_role(self._now()), self._now()))
+        self._records.note(self.uptime.start(self._view.own_role(self._now()), self._now()))
         async with self._client, trio.open_nursery() as nursery:
             for task in (
-                self._polls.run,
-                self._follow.run,
-                self._teller.run,
+                self._poller.run,
+                self._watcher.run,
+                self._log_writer.run,
                 self._writer.run,
                 self._presence.run,
                 self._revocations.run,
-                self._rights.run,
-                self._accounts.run,
+                self._write_probe.run,
+                self._records.run,
                 self._check_watch,
             ):
                 nursery.start_soon(task)
@@ -240,17 +240,17 @@ class EtcdBackend:
 
     async def close(self) -> None:
         """End the session in good order; call it before `run` is cancelled."""
-        await self._accounts.close()
+        await self._records.close()
 
     def _heard(self, heard: Heard) -> None:
         """What the mirror has taken over. Synchronous, so that nobody reads a state of which nothing was told."""
-        for item in heard.told:
+        for item in heard.emitted:
             if isinstance(item, LoggedEvent | LogReset):
-                self._teller.told(item)
-            self._outboxes.tell(item)
+                self._log_writer.on_logged(item)
+            self._outboxes.emit(item)
             if isinstance(item, LoggedEvent) and item.type == "state_change":
                 # Whoever wrote it has seen more than this node may have.
-                self._polls.hurry()
+                self._poller.hurry()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)
         for key in heard.unreadable:
@@ -258,32 +258,32 @@ class EtcdBackend:
         if heard.changed & {"observer", "observers"}:
             self._presence.hurry()
         if "members" in heard.changed:
-            self._polls.list_now()
-        if any(not isinstance(item, MetricValuesChanged) for item in heard.told) or heard.changed - {
+            self._poller.list_now()
+        if any(not isinstance(item, MetricValuesChanged) for item in heard.emitted) or heard.changed - {
             "metrics"
         }:
-            self._teller.look()
+            self._log_writer.look()
 
     def _turned(self, turns: Sequence[Turn]) -> None:
         for turn in turns:
             match turn:
                 case ViewChanges(old=old, new=new, term=term, leader=leader):
-                    if not self._accounts.closed:
-                        self._accounts.note(self.uptime.state_changed(old, new, term, leader, self._now()))
+                    if not self._records.closed:
+                        self._records.note(self.uptime.state_changed(old, new, term, leader, self._now()))
                 case OtherCluster(cluster_id):
                     log.warning("etcd: another cluster answers now: %s", cluster_id)
-                    self._follow.reload()
+                    self._watcher.reload()
                 case LeaderElected(term=term, restored=True):
                     # Its revisions need not show it: they may have caught up since.
                     log.warning("etcd: the terms began anew with %s: the cluster was restored", term)
-                    self._follow.reload()
+                    self._watcher.reload()
                 case _:
                     pass
-            self._teller.turned(turn)
+            self._log_writer.turned(turn)
         if turns:
-            self._outboxes.tell(StatusChanged())
-            self._polls.list_now()
-        self._teller.look()
+            self._outboxes.emit(StatusChanged())
+            self._poller.list_now()
+        self._log_writer.look()
 
     def _measured(self, measured: Measured) -> None:
         before = {} if self.measured is None else self.measured.round_trips
@@ -295,16 +295,16 @@ class EtcdBackend:
         """Leave a member that is silent or behind; read anew what was set back."""
         while True:
             await trio.sleep(CHECK_SECONDS)
-            if self._follow.endpoint:
-                reason = self._polls.unfit(self._follow.endpoint)
+            if self._watcher.endpoint:
+                reason = self._poller.unfit(self._watcher.endpoint)
                 if reason:
-                    self._follow.leave(reason)
+                    self._watcher.leave(reason)
             now = trio.current_time()
-            newest = self._polls.newest_revision()
+            newest = self._poller.newest_revision()
             if not newest or newest >= self._mirror.revision:
                 self._set_back_since = None
             elif self._set_back_since is None:
                 self._set_back_since = now
             elif now - self._set_back_since >= SET_BACK_SECONDS:
                 self._set_back_since = None
-                self._follow.reload()
+                self._watcher.reload()

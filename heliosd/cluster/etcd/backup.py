@@ -29,7 +29,7 @@ class Backup:
 
     client: EtcdClient
     view: ClusterView
-    polls: Poller
+    poller: Poller
     tracker: SnapshotTracker
     directory: Path
     now: Callable[[], Instant]
@@ -42,7 +42,7 @@ class Backup:
         """
         view = self.view
         member = view.own or next((each for each in view.members if each.id == view.leader), None)
-        url = self.polls.url_of(member) if member is not None else ""
+        url = self.poller.url_of(member) if member is not None else ""
         if not url:
             raise NoLeader("No member can be asked for a snapshot")
         began = self.now()

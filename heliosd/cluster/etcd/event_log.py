@@ -100,9 +100,9 @@ class Append:
         """Whether there is anything to write."""
         return bool(self.items) or self.members is not None
 
-    def without(self, told: Collection[str]) -> Append:
+    def without(self, logged: Collection[str]) -> Append:
         """The same without the events that are in the log already."""
-        return replace(self, items=tuple(item for item in self.items if item.key not in told))
+        return replace(self, items=tuple(item for item in self.items if item.key not in logged))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +137,7 @@ class HeadMoved:
 
     head: SeenHead
     members: SeenMembers
-    told: frozenset[str]
+    logged: frozenset[str]
     """The dedupe keys of ours that are there."""
     revision: int
 
@@ -155,13 +155,13 @@ def compose(
     keys = tuple(item.key for item in append.items if item.key)
     compares = [
         mod_is(layout.head, seen.mod_revision),
-        *(absent(layout.told(key)) for key in keys),
+        *(absent(layout.dedupe(key)) for key in keys),
     ]
-    then = [*(put(layout.told(key), b"", lease) for key in keys), *then]
+    then = [*(put(layout.dedupe(key), b"", lease) for key in keys), *then]
     if append.members is not None:
         compares.append(mod_is(layout.members, append.members.instead_of))
         then.append(put(layout.members, msgspec.json.encode(append.members.record)))
-    reads = (layout.head, layout.members, *(layout.told(key) for key in keys))
+    reads = (layout.head, layout.members, *(layout.dedupe(key) for key in keys))
     if max(len(compares), len(then), len(reads)) > MAX_OPS:
         raise ValueError(f"{len(append.items)} events are too many for one transaction")
     return Draft(
@@ -210,10 +210,10 @@ def outcome(draft: Draft, result: TxnResult) -> Logged | AlreadyLogged | HeadMov
     if result.succeeded:
         return Logged(draft.events, result.header.revision)
     head, members, *keys = result.responses
-    told = frozenset(key for key, found in zip(draft.keys, keys, strict=True) if found)
-    if told and len(told) == len(draft.events):
+    logged = frozenset(key for key, found in zip(draft.keys, keys, strict=True) if found)
+    if logged and len(logged) == len(draft.events):
         return AlreadyLogged()
-    return HeadMoved(read_head(head), read_members(members), told, result.header.revision)
+    return HeadMoved(read_head(head), read_members(members), logged, result.header.revision)
 
 
 def log_ops(
@@ -233,8 +233,8 @@ def log_ops(
     events: list[LoggedEvent] = []
     for item in items:
         head = _after(head, item.event)
-        told = server_messages.of_event(Stamped(head.seq, now_wall, item.event))
-        events.append(LoggedEvent(head.seq, now_wall, told.type, told.payload))
+        logged = server_messages.of_event(Stamped(head.seq, now_wall, item.event))
+        events.append(LoggedEvent(head.seq, now_wall, logged.type, logged.payload))
     then: list[Op] = [put(layout.event(event.seq), event.payload, lease) for event in events]
     if events:
         then.append(put(layout.head, msgspec.json.encode(head)))

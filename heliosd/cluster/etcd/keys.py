@@ -58,7 +58,7 @@ class KeyLayout:
         """In the order of their numbers, as etcd sorts keys."""
         return b"%s%016x" % (self.folder("events"), seq)
 
-    def told(self, dedupe_key: str) -> bytes:
+    def dedupe(self, dedupe_key: str) -> bytes:
         return self.folder("told") + _bytes(dedupe_key)
 
     def metric(self, name: str) -> bytes:
@@ -74,7 +74,7 @@ class KeyLayout:
     def revoked(self, jti: str) -> bytes:
         return self.folder("revoked") + _bytes(jti)
 
-    def place(self, key: bytes) -> KeyMeaning | None:
+    def meaning(self, key: bytes) -> KeyMeaning | None:
         """Where a key belongs; None: it is not one of heliosd's."""
         if not key.startswith(self.prefix):
             return None
@@ -90,15 +90,15 @@ class KeyLayout:
         except UnicodeDecodeError:
             return None
 
-    def seq(self, place: KeyMeaning) -> int | None:
+    def seq(self, meaning: KeyMeaning) -> int | None:
         """The number of the event at `place`; None: it is no event."""
-        if place.part != "events" or len(place.name) != 16:
+        if meaning.part != "events" or len(meaning.name) != 16:
             return None
         try:
-            seq = int(place.name, 16)
+            seq = int(meaning.name, 16)
         except ValueError:
             return None
-        return seq if b"%016x" % seq == place.name.encode() else None
+        return seq if b"%016x" % seq == meaning.name.encode() else None
 
 
 # A token's id comes from outside: even a lone surrogate in it must not be a fault.

@@ -45,7 +45,7 @@ class LogWriter:
         self,
         client: EtcdClient,
         layout: KeyLayout,
-        follow: Watcher,
+        watcher: Watcher,
         mirror: Mirror,
         view: ClusterView,
         lease: LogLease,
@@ -53,22 +53,22 @@ class LogWriter:
         node_id: str,
         max_events: int,
         now: Callable[[], Instant],
-        tell: Callable[[Provisional], None],
+        emit: Callable[[Provisional], None],
         list_now: Callable[[], None],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._layout = layout
-        self._follow = follow
+        self._watcher = watcher
         self._mirror = mirror
         self._view = view
         self._lease = lease
         self._node = node_id
         self._max_events = max_events
         self._now = now
-        self._tell = tell
+        self._emit = emit
         self._list_now = list_now
-        self._troubles = troubles
+        self._faults = faults
         self._pending: list[LogItem] = []
         """Events of this node alone, which the log is still to get."""
         self._shown = ""
@@ -108,7 +108,7 @@ class LogWriter:
             self._provisional(event)
         self.look()
 
-    def told(self, item: LoggedEvent | LogReset) -> None:
+    def on_logged(self, item: LoggedEvent | LogReset) -> None:
         """This node's clients are told so by the log."""
         if isinstance(item, LogReset):
             head = self._mirror.head.head
@@ -117,7 +117,7 @@ class LogWriter:
             self._shown = msgspec.json.decode(item.payload, type=_StateChange).data.leader
 
     def _provisional(self, event: Event) -> None:
-        self._tell(Provisional(event))
+        self._emit(Provisional(event))
 
     # The log
 
@@ -134,12 +134,12 @@ class LogWriter:
                 self._lease.gone()
                 failures, wrote = failures + 1, True
             except EtcdError as error:
-                self._troubles.add("telling events", error)
+                self._faults.add("telling events", error)
                 self._show_leader()
                 failures, wrote = failures + 1, True
             else:
                 if wrote is not None:
-                    self._troubles.clear("telling events")
+                    self._faults.clear("telling events")
                     failures = 0
             if failures:
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
@@ -200,14 +200,14 @@ class LogWriter:
             match outcome(draft, result):
                 case Logged(revision=revision):
                     self._forget(item.key for item in append.items)
-                    await self._follow.reach(revision)
+                    await self._watcher.reach(revision)
                 case AlreadyLogged():
                     self._forget(item.key for item in append.items)
                     with trio.move_on_after(ALREADY_SECONDS):
-                        await self._follow.changed(lambda: self._mirror.head.mod_revision != before)
-                case HeadMoved(head=head, members=members, told=told):
-                    self._forget(told)
-                    await self._follow.changed(
+                        await self._watcher.changed(lambda: self._mirror.head.mod_revision != before)
+                case HeadMoved(head=head, members=members, logged=logged):
+                    self._forget(logged)
+                    await self._watcher.changed(
                         lambda: (
                             self._mirror.head.mod_revision >= head.mod_revision
                             and self._mirror.members.mod_revision >= members.mod_revision
@@ -230,7 +230,7 @@ class LogWriter:
         )
         await self._client.txn(draft.compares, draft.then, draft.otherwise)
         with trio.move_on_after(APPLIED_SECONDS):
-            await self._follow.changed(lambda: not self._mirror.needs_birth)
+            await self._watcher.changed(lambda: not self._mirror.needs_birth)
         return True
 
     def _forget(self, keys: Iterable[str]) -> None:

@@ -44,15 +44,15 @@ def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> 
     old, new = ({each.id: each for each in each_list} for each_list in (before, after))
     both = sorted(old.keys() & new.keys())
 
-    def told(kind: PeerEvent, ids: Iterable[str], source: dict[str, KnownMember]) -> list[PeerChanged]:
+    def changed(kind: PeerEvent, ids: Iterable[str], source: dict[str, KnownMember]) -> list[PeerChanged]:
         return [
             PeerChanged(event_type=kind, peer_id=each, peer_address=source[each].address)
             for each in sorted(ids)
         ]
 
     return (
-        *told("removed", old.keys() - new.keys(), old),
-        *told("added", new.keys() - old.keys(), new),
-        *told("promoted", (each for each in both if old[each].learner and not new[each].learner), new),
-        *told("renamed", (each for each in both if old[each].name != new[each].name), new),
+        *changed("removed", old.keys() - new.keys(), old),
+        *changed("added", new.keys() - old.keys(), new),
+        *changed("promoted", (each for each in both if old[each].learner and not new[each].learner), new),
+        *changed("renamed", (each for each in both if old[each].name != new[each].name), new),
     )

@@ -210,10 +210,10 @@ def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revisio
     """`base` with these metrics as they were at `revision`."""
     metrics, revisions = base.metrics.copy(), dict(base.revisions)
     for kv in kvs:
-        place = layout.place(kv.key)
-        if place is not None:
-            revisions[place.name] = kv.mod_revision
+        meaning = layout.meaning(kv.key)
+        if meaning is not None:
+            revisions[meaning.name] = kv.mod_revision
             # What cannot be read is no metric; its revision lets it be overwritten.
             with suppress(msgspec.MsgspecError):
-                metrics.put(place.name, kv.value)
+                metrics.put(meaning.name, kv.value)
     return SeenMetrics(base.head, metrics, revisions, revision)

@@ -60,24 +60,24 @@ class MetricWriter:
         self,
         client: EtcdClient,
         layout: KeyLayout,
-        follow: Watcher,
+        watcher: Watcher,
         mirror: Mirror,
         view: ClusterView,
         lease: LogLease,
         *,
         max_events: int,
         now: Callable[[], Instant],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._layout = layout
-        self._follow = follow
+        self._watcher = watcher
         self._mirror = mirror
         self._view = view
         self._lease = lease
         self._max_events = max_events
         self._now = now
-        self._troubles = troubles
+        self._faults = faults
         self._queue: deque[_PendingWrite] = deque()
         self._filled = trio.Event()
         self._seen: SeenMetrics | None = None
@@ -150,7 +150,7 @@ class MetricWriter:
         except EtcdError as error:
             self._fail(waiting, NoLeader(), error)
         else:
-            self._troubles.clear("writing metrics")
+            self._faults.clear("writing metrics")
             self._settle(taken, batch, result, nursery)
 
     def _best_guess(self) -> SeenMetrics:
@@ -160,7 +160,7 @@ class MetricWriter:
         return self._seen
 
     def _fail(self, requests: list[_PendingWrite], outcome: RequestRefused, error: EtcdError) -> None:
-        self._troubles.add("writing metrics", error)
+        self._faults.add("writing metrics", error)
         for request in requests:
             if request.sent or not isinstance(outcome, OutcomeUnknown):
                 request.answer(outcome)
@@ -191,6 +191,6 @@ class MetricWriter:
         """Once it is applied here, so that a read that follows shows it. Who has no patience for that is told that
         the outcome is unknown."""
         with trio.move_on_after(PATIENCE):
-            await self._follow.reach(revision)
+            await self._watcher.reach(revision)
             for request, answer in zip(requests, answers, strict=True):
                 request.answer(answer)

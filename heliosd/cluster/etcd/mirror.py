@@ -126,18 +126,18 @@ class Mirror:
         set_back = known is not None and _set_back(known, header)
         old, revoked = self._shape(), self.revoked
         # Of a cluster that is not the one that was told of, no value is a change of what was told.
-        told_of = not set_back and header.cluster_id == self.cluster_id
-        gathered = UpdateBuilder(self._metric_revisions if told_of else None)
+        same_cluster = not set_back and header.cluster_id == self.cluster_id
+        gathered = UpdateBuilder(self._metric_revisions if same_cluster else None)
         self.cluster_id, self.revision = header.cluster_id, header.revision
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
         self.metrics.clear()
-        everything = (kv for page in pages for kv in page.kvs)
+        all_keys = (kv for page in pages for kv in page.kvs)
         # Metrics stand in the order of their registration.
-        for kv in sorted(everything, key=lambda kv: (kv.create_revision, kv.key)):
-            place = self._layout.place(kv.key)
-            if place is not None:
-                self._put(place, kv, gathered)
+        for kv in sorted(all_keys, key=lambda kv: (kv.create_revision, kv.key)):
+            meaning = self._layout.meaning(kv.key)
+            if meaning is not None:
+                self._put(meaning, kv, gathered)
         head = self.head.head
         if head is not None and (
             (set_back and head.epoch in self._epochs)
@@ -145,7 +145,7 @@ class Mirror:
             or _rebuilt(head, header)
         ):
             self._void = head.epoch
-        self._tell(gathered)
+        self._emit(gathered)
         gathered.revoked = {jti: at for jti, at in self.revoked.items() if jti not in revoked}
         new = self._shape()
         return gathered.news({part for part in new if first or new[part] != old[part]})
@@ -164,15 +164,15 @@ class Mirror:
             self.revision = revision
             # In the order of keys, as a reading has it.
             for event in sorted(group, key=lambda event: event.kv.key):
-                place = self._layout.place(event.kv.key)
-                if place is None:
+                meaning = self._layout.meaning(event.kv.key)
+                if meaning is None:
                     continue
-                changed.add(place.part)
+                changed.add(meaning.part)
                 if event.kind == "put":
-                    self._put(place, event.kv, gathered)
+                    self._put(meaning, event.kv, gathered)
                 else:
-                    self._delete(place)
-            self._tell(gathered)
+                    self._delete(meaning)
+            self._emit(gathered)
         return gathered.news(changed)
 
     def _shape(self) -> dict[Part, object]:
@@ -187,10 +187,10 @@ class Mirror:
             "revoked": self.revoked,
         }
 
-    def _put(self, place: KeyMeaning, kv: KeyValue, gathered: UpdateBuilder) -> None:
-        name = place.name
+    def _put(self, meaning: KeyMeaning, kv: KeyValue, gathered: UpdateBuilder) -> None:
+        name = meaning.name
         try:
-            match place.part:
+            match meaning.part:
                 case "head":
                     self.head = read_head((kv,))
                 case "members":
@@ -229,9 +229,9 @@ class Mirror:
         if moved:
             gathered.moved[name] = self.metrics.view(name)
 
-    def _delete(self, place: KeyMeaning) -> None:
-        name = place.name
-        match place.part:
+    def _delete(self, meaning: KeyMeaning) -> None:
+        name = meaning.name
+        match meaning.part:
             case "head":
                 self.head = SeenHead()
             case "members":
@@ -251,31 +251,31 @@ class Mirror:
                 # Trimmed, or their leases have run out.
                 pass
 
-    def _tell(self, gathered: UpdateBuilder) -> None:
+    def _emit(self, gathered: UpdateBuilder) -> None:
         """Close a revision, or a reading."""
         head = self.head.head
         if head is not None and not self.needs_birth:
             if head.epoch != self._epoch:
                 kept = newest(gathered.events, head.seq, self._max_events)
-                gathered.told.append(LogReset(epoch=head.epoch, seq=head.seq, kept=kept))
+                gathered.emitted.append(LogReset(epoch=head.epoch, seq=head.seq, kept=kept))
                 self._epoch, self._seq = head.epoch, head.seq
                 self._epochs.add(head.epoch)
             for seq in sorted(gathered.events):
                 if self._seq < seq <= head.seq:
                     self._skip(seq - 1, gathered)
-                    gathered.told.append(gathered.events[seq])
+                    gathered.emitted.append(gathered.events[seq])
                     self._seq = seq
             self._skip(head.seq, gathered)
         gathered.events.clear()
         if gathered.moved:
-            gathered.told.append(MetricValuesChanged(metrics=dict(gathered.moved)))
+            gathered.emitted.append(MetricValuesChanged(metrics=dict(gathered.moved)))
             gathered.moved.clear()
 
     def _skip(self, seq: int, gathered: UpdateBuilder) -> None:
         """What was not told up to `seq` is gone."""
         if self._seq < seq:
             lost = (self._seq + 1, seq)
-            gathered.told.append(LogReset(epoch=self._epoch, seq=seq, lost=lost))
+            gathered.emitted.append(LogReset(epoch=self._epoch, seq=seq, lost=lost))
             self._seq = seq
 
 

@@ -30,16 +30,16 @@ def leader_events(head: LogHead, term: int, leader: str) -> Append:
     return Append(items=(*lost, LogItem(f"elected:{term}:{leader}:{head.turn}", elected)))
 
 
-def membership_events(told: SeenMembers, actual: Sequence[KnownMember], as_of: int) -> Append | None:
+def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: int) -> Append | None:
     """What has to be told so that the log knows of these members (as `etcd_members.known` gives them).
 
     `as_of` is the revision of the store of the very member that was asked for the list, read before the list was.
     None: that is older than the told record, so the list may be older too; ask again. (A member's list is only
     as new as what it has applied; etcd 3.4 answers it from its own memory.)
     """
-    if as_of < told.mod_revision:
+    if as_of < seen.mod_revision:
         return None
-    before = told.record
+    before = seen.record
     ids = {member.id for member in actual}
     after = MembersRecord(
         members=tuple(actual),
@@ -48,12 +48,12 @@ def membership_events(told: SeenMembers, actual: Sequence[KnownMember], as_of: i
     if after == before:
         return Append()
     changes = () if before is None else differences(before.members, actual)
-    return _peers(told, after, changes)
+    return _peers(seen, after, changes)
 
 
-def health_events(told: SeenMembers, healthy: Mapping[str, bool]) -> Append:
+def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
     """What has to be told so that the log knows of the health of these members; others stay as they are."""
-    before = told.record
+    before = seen.record
     if before is None:
         return Append()
     changes: list[PeerChanged] = []
@@ -72,7 +72,7 @@ def health_events(told: SeenMembers, healthy: Mapping[str, bool]) -> Append:
             unhealthy ^= {member.id}
     if not changes:
         return Append()
-    return _peers(told, MembersRecord(members=before.members, unhealthy=tuple(sorted(unhealthy))), changes)
+    return _peers(seen, MembersRecord(members=before.members, unhealthy=tuple(sorted(unhealthy))), changes)
 
 
 def _lost(head: LogHead) -> tuple[LogItem, ...]:
@@ -82,11 +82,11 @@ def _lost(head: LogHead) -> tuple[LogItem, ...]:
     return (LogItem(f"lost:{head.term}:{head.leader}:{head.turn}", lost),)
 
 
-def _peers(told: SeenMembers, record: MembersRecord, changes: Sequence[PeerChanged]) -> Append:
+def _peers(seen: SeenMembers, record: MembersRecord, changes: Sequence[PeerChanged]) -> Append:
     return Append(
         items=tuple(
-            LogItem(f"member:{change.event_type}:{change.peer_id}:{told.mod_revision}", change)
+            LogItem(f"member:{change.event_type}:{change.peer_id}:{seen.mod_revision}", change)
             for change in changes
         ),
-        members=NewMembers(record=record, instead_of=told.mod_revision),
+        members=NewMembers(record=record, instead_of=seen.mod_revision),
     )

@@ -48,7 +48,7 @@ class Poller:
         now: Callable[[], Instant],
         turned: Callable[[Sequence[Turn]], None],
         read: Callable[[Measured], None],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._view = view
@@ -56,7 +56,7 @@ class Poller:
         self._now = now
         self._turned = turned
         self._read = read
-        self._troubles = troubles
+        self._faults = faults
         self._behind: dict[str, str] = {}
         """Configured endpoint -> the member that answered there last, for those that no member tells as its own."""
         self._due: dict[str, float] = {}
@@ -82,9 +82,9 @@ class Poller:
         """Where the member is asked: at a URL that it tells, or, if there it is silent, at a configured one behind
         which it was found. "" if there is neither."""
         known = {each.url for each in self._client.endpoints()}
-        told = next((url for url in map(normal, member.client_urls) if url in known), "")
+        listed = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
-        return found or told if told in self._failing_since else told or found
+        return found or listed if listed in self._failing_since else listed or found
 
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may hear nothing, or nothing new; "" if it may go on."""
@@ -147,13 +147,13 @@ class Poller:
     def _nameless(self) -> list[str]:
         """Configured endpoints that no member tells as its own, and of which it is not known who is behind them:
         members may tell URLs that mean nothing here."""
-        told = {url for member in self._view.members for url in map(normal, member.client_urls)}
-        for url in self._behind.keys() & told:
+        listed = {url for member in self._view.members for url in map(normal, member.client_urls)}
+        for url in self._behind.keys() & listed:
             del self._behind[url]
         return [
             each.url
             for each in self._client.endpoints()
-            if each.configured and each.url not in told and each.url not in self._behind
+            if each.configured and each.url not in listed and each.url not in self._behind
         ]
 
     async def _find(self, url: str) -> None:
@@ -209,11 +209,11 @@ class Poller:
             except EtcdUnavailable as error:
                 # That one member does not answer is no trouble of its own: its health says so.
                 if not self._view.leader:
-                    self._troubles.add("asking the members", error)
+                    self._faults.add("asking the members", error)
             except EtcdError as error:
-                self._troubles.add("asking the members", error)
+                self._faults.add("asking the members", error)
             else:
-                self._troubles.clear("asking the members")
+                self._faults.clear("asking the members")
             trusted = self._view.leader and self._view.members_as_of
             with trio.move_on_after(LIST_SECONDS if trusted else LIST_AGAIN_SECONDS):
                 await self._list_now.wait()

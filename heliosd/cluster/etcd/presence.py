@@ -61,13 +61,13 @@ class Presence:
         *,
         node_id: str,
         now: Callable[[], Instant],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._layout = layout
         self._mirror = mirror
         self._node = node_id
-        self._troubles = troubles
+        self._faults = faults
         self._said = PresentObserver(id=node_id, version=__version__, since=rfc3339(now().wall))
         self._lease = ""
         self._sooner = trio.Event()
@@ -86,9 +86,9 @@ class Presence:
                     try:
                         await self._beat()
                     except EtcdError as error:
-                        self._troubles.add("presence", error)
+                        self._faults.add("presence", error)
                     else:
-                        self._troubles.clear("presence")
+                        self._faults.clear("presence")
                     with trio.move_on_after(ALIVE_SECONDS):
                         await self._sooner.wait()
         finally:
@@ -132,9 +132,9 @@ class Presence:
                     await self._promote(member)
                 except EtcdError as error:
                     failed = True
-                    self._troubles.add("promoting learners", error)
+                    self._faults.add("promoting learners", error)
             if not failed:
-                self._troubles.clear("promoting learners")
+                self._faults.clear("promoting learners")
 
     async def _promote(self, member: str) -> None:
         try:

@@ -33,13 +33,13 @@ class Revocations:
         mirror: Mirror,
         *,
         now: Callable[[], Instant],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._layout = layout
         self._mirror = mirror
         self._now = now
-        self._troubles = troubles
+        self._faults = faults
         self._waiting: dict[str, float] = {}
         self._filled = trio.Event()
         self._shared = trio.Event()
@@ -61,11 +61,11 @@ class Revocations:
                 try:
                     await self._write(jti, expires_at)
                 except EtcdError as error:
-                    self._troubles.add("revocations", error)
+                    self._faults.add("revocations", error)
                     await trio.sleep(uniform(RETRY_SECONDS / 2, RETRY_SECONDS))  # noqa: S311
                     self._filled.set()
                     break
-                self._troubles.clear("revocations")
+                self._faults.clear("revocations")
                 del self._waiting[jti]
                 self._shared.set()
                 self._shared = trio.Event()

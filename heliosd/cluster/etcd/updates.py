@@ -20,7 +20,7 @@ from .keys import Part
 class MirrorUpdate:
     """What a reading or a batch of the watch brought."""
 
-    told: tuple[LoggedEvent | MetricValuesChanged | LogReset, ...] = ()
+    emitted: tuple[LoggedEvent | MetricValuesChanged | LogReset, ...] = ()
     """For the hub, in the order of revisions."""
     revoked: Mapping[str, float] = field(default_factory=dict)
     """Tokens that were revoked anew: `jti` -> Unix seconds."""
@@ -36,7 +36,7 @@ class UpdateBuilder:
     def __init__(self, metric_revisions: Mapping[str, int] | None) -> None:
         self.metric_revisions = metric_revisions
         """What is known of the metrics' values before; None: no value is news."""
-        self.told: list[LoggedEvent | MetricValuesChanged | LogReset] = []
+        self.emitted: list[LoggedEvent | MetricValuesChanged | LogReset] = []
         self.events: dict[int, LoggedEvent] = {}
         self.moved: dict[str, MetricView] = {}
         self.revoked: dict[str, float] = {}
@@ -44,7 +44,7 @@ class UpdateBuilder:
 
     def news(self, changed: set[Part]) -> MirrorUpdate:
         return MirrorUpdate(
-            told=tuple(self.told),
+            emitted=tuple(self.emitted),
             revoked=self.revoked,
             changed=frozenset(changed),
             unreadable=tuple(self.unreadable),
@@ -62,8 +62,8 @@ _payload_decoder = msgspec.json.Decoder(_Payload)
 
 def logged(payload: bytes) -> LoggedEvent:
     """The event that these bytes tell. Raises `msgspec.MsgspecError`."""
-    told = _payload_decoder.decode(payload)
-    return LoggedEvent(told.seq, told.timestamp.timestamp(), told.type, payload)
+    emitted = _payload_decoder.decode(payload)
+    return LoggedEvent(emitted.seq, emitted.timestamp.timestamp(), emitted.type, payload)
 
 
 def newest(events: Mapping[int, LoggedEvent], seq: int, at_most: int) -> tuple[LoggedEvent, ...]:

@@ -19,7 +19,15 @@ from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, Member
 from .members import KnownMember, known
 from .status import build_status, why_not_ready
 
-__all__ = ["ClusterView", "HealthTurned", "LeaderElected", "LeaderLost", "OtherCluster", "Turn", "ViewChanges"]
+__all__ = [
+    "ClusterView",
+    "HealthTurned",
+    "LeaderElected",
+    "LeaderLost",
+    "OtherCluster",
+    "Turn",
+    "ViewChanges",
+]
 
 SETTLING_SECONDS = 3.0
 """So long after a change the members are asked more often."""
@@ -83,16 +91,16 @@ class ClusterView:
         etcd 3.4 lists what the asked member has applied. So only a leader's list is believed, and none from before
         the last one. Without a leader any list will do to know whom to ask.
         """
-        told = tuple(sorted(members, key=lambda each: each.id))
+        listed = tuple(sorted(members, key=lambda each: each.id))
         if not self.members or not (self.members_as_of or self.leader):
-            self._take(told, now)
+            self._take(listed, now)
         if by == self.leader and self._elected <= asked:
             # A status that came while the list was under way says nothing about how old the list is.
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
             if as_of >= self.members_as_of:
                 self.members_as_of = as_of
-                self._take(told, now)
+                self._take(listed, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
         """A member's status came after `seconds`; it counts for the member that answered.

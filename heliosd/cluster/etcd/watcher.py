@@ -42,13 +42,13 @@ class Watcher:
         mirror: Mirror,
         *,
         heard: Callable[[MirrorUpdate], None],
-        troubles: Faults,
+        faults: Faults,
     ) -> None:
         self._client = client
         self._layout = layout
         self._mirror = mirror
         self._heard = heard
-        self._troubles = troubles
+        self._faults = faults
         self._stale = True
         self._scope = trio.CancelScope()
         self._endpoint = ""
@@ -95,7 +95,7 @@ class Watcher:
             except EtcdError as error:
                 # A watch that breaks is taken up elsewhere in a moment; only if that fails is it trouble.
                 if not self._endpoint or isinstance(error, EtcdRefused):
-                    self._troubles.add("reading", error)
+                    self._faults.add("reading", error)
             self._endpoint = ""
             failures = 0 if trio.current_time() - began > STEADY_SECONDS else failures + 1
             if failures:
@@ -129,7 +129,7 @@ class Watcher:
                 if batch.header.cluster_id != self._mirror.cluster_id:
                     self._stale = True
                     return
-                self._troubles.clear("reading")
+                self._faults.clear("reading")
                 if batch.events:
                     self._hear(self._mirror.apply(batch))
         raise EtcdUnavailable(self._endpoint, "the watch ended")

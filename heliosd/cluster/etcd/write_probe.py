@@ -28,12 +28,12 @@ class WriteProbe:
     """Keeps the trouble "writing" true, and ends that of metrics which were refused and would not be any more."""
 
     def __init__(
-        self, client: EtcdClient, layout: KeyLayout, mirror: Mirror, view: ClusterView, *, troubles: Faults
+        self, client: EtcdClient, layout: KeyLayout, mirror: Mirror, view: ClusterView, *, faults: Faults
     ) -> None:
         self._client = client
         self._mirror = mirror
         self._view = view
-        self._troubles = troubles
+        self._faults = faults
         self._compares, self._writes = rehearsal(layout)
 
     async def run(self) -> None:
@@ -48,13 +48,13 @@ class WriteProbe:
         try:
             await self._client.txn(self._compares, self._writes)
         except EtcdRefused as refused:
-            self._troubles.add("writing", refused)
+            self._faults.add("writing", refused)
             return False
         except EtcdError:
             return False  # it is no refusal, and no write was lost
-        self._troubles.clear("writing")
+        self._faults.clear("writing")
         # Nobody may write a metric again for long, to find out that it works.
-        self._troubles.allowed("writing metrics")
+        self._faults.allowed("writing metrics")
         return True
 
 
@@ -62,7 +62,7 @@ def rehearsal(layout: KeyLayout) -> tuple[tuple[Compare, ...], tuple[Op, ...]]:
     """A transaction that is never carried out: conditions that contradict each other, and a write of each kind."""
     name = "rehearsal"
     written = (
-        *(layout.head, layout.members, layout.observer, layout.event(0), layout.told(name)),
+        *(layout.head, layout.members, layout.observer, layout.event(0), layout.dedupe(name)),
         *(layout.metric(name), layout.present(name), layout.learner(name), layout.revoked(name)),
     )
     trimmed = delete(layout.folder("events"), layout.event(0))

@@ -37,7 +37,7 @@ from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.store.changes import Change, MemberState, Save, Saved
 
 from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
-from .observer import TOLD, MemberObserver
+from .observer import EMITTED_INDEX, MemberObserver
 from .requests import ClientRequest, RequestDone, Requests
 from .snapshotting import SnapshotRequest, Snapshotting
 from .state_machine import MetricStateMachine
@@ -98,37 +98,37 @@ class SimulatedBackend:
             root=node_id,
             states=states,
             options=options_of(config),
-            chance=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
+            rng=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
             machine=MetricStateMachine,
         )
         self._restore_seconds = now().mono - began
-        self._desk = Requests(
+        self._requests = Requests(
             self._cluster,
             node_id,
             patience=TICKS_PER_SECOND // 2,
             pause=max(GRID, self._heartbeat // 4),
         )
-        self._chronicle = MemberObserver(
+        self._observer = MemberObserver(
             self._cluster,
             node_id,
-            told=int(saved.values.get(TOLD, b"%d" % FIRST_INDEX)),
+            emitted=int(saved.values.get(EMITTED_INDEX, b"%d" % FIRST_INDEX)),
             ticks_per_second=TICKS_PER_SECOND,
             latency=latency,
             uptime=uptime,
             snapshots=snapshots,
-            tell=self._outboxes.tell,
+            emit=self._outboxes.emit,
             now=now(),
         )
-        if members != dict(self._chronicle.membership):
+        if members != dict(self._observer.membership):
             log.warning(
                 "the configured members are not those of the cluster, which hold: configured %s, stored %s",
                 members,
-                dict(self._chronicle.membership),
+                dict(self._observer.membership),
             )
         self._wake = trio.Event()
         self._origin = 0.0
-        self._snapshot_desk = Snapshotting(self._cluster, node_id, snapshots, self._chronicle)
-        self._beat_at = self._alive_at = self._retry_at = 0.0
+        self._snapshotting = Snapshotting(self._cluster, node_id, snapshots, self._observer)
+        self._tick_at = self._alive_at = self._retry_at = 0.0
         self._store_works = True
         self._closed = False
 
@@ -141,7 +141,7 @@ class SimulatedBackend:
         return machine.metrics
 
     def status(self) -> ClusterStatus:
-        return build_status(self._cluster, self._node, self._chronicle.membership, self.latency, self._now())
+        return build_status(self._cluster, self._node, self._observer.membership, self.latency, self._now())
 
     def not_ready(self) -> str | None:
         return why_not_ready(self._cluster, self._node)
@@ -163,30 +163,30 @@ class SimulatedBackend:
     async def remove_peer(self, peer_id: str) -> Peer:
         if peer_id == self._node:
             raise Conflict("This node cannot be removed from its own cluster", field="id")
-        address = self._chronicle.membership.get(peer_id, "")
+        address = self._observer.membership.get(peer_id, "")
         await self._request(RemoveMember(peer_id))
         return Peer(peer_id, address)
 
     async def transfer_leadership(self, target: str | None) -> str:
         return (await self._request(TransferLeadership(target or ""))).leader
 
-    async def _request(self, wish: Proposal) -> RequestDone:
+    async def _request(self, proposal: Proposal) -> RequestDone:
         """Have the cluster do it. Raises `NoLeader`, `OutcomeUnknown`, `StoreFull`, or what it was refused with."""
         answered = trio.Event()
-        request = ClientRequest(wish, answered.set)
-        self._desk.add(request)
+        request = ClientRequest(proposal, answered.set)
+        self._requests.add(request)
         self._wake.set()
         try:
             with trio.move_on_after(LEADER_PATIENCE):
                 await answered.wait()
-            if request.outcome is None and self._desk.is_waiting(request):
+            if request.outcome is None and self._requests.is_waiting(request):
                 raise NoLeader
             with trio.move_on_after(PATIENCE - LEADER_PATIENCE):
                 await answered.wait()
             if request.outcome is None:
-                raise NoLeader if self._desk.is_waiting(request) else OutcomeUnknown
+                raise NoLeader if self._requests.is_waiting(request) else OutcomeUnknown
         finally:
-            self._desk.withdraw(request)
+            self._requests.withdraw(request)
         if isinstance(request.outcome, Exception):
             raise request.outcome
         assert isinstance(request.outcome, RequestDone)
@@ -194,14 +194,14 @@ class SimulatedBackend:
 
     async def take_snapshot(self) -> SnapshotRecord:
         answered = trio.Event()
-        wish = SnapshotRequest(answered.set)
-        self._snapshot_desk.wishes.append(wish)
+        proposal = SnapshotRequest(answered.set)
+        self._snapshotting.proposals.append(proposal)
         self._wake.set()
         await answered.wait()
-        if isinstance(wish.outcome, Exception):
-            raise wish.outcome
-        assert wish.outcome is not None
-        return wish.outcome
+        if isinstance(proposal.outcome, Exception):
+            raise proposal.outcome
+        assert proposal.outcome is not None
+        return proposal.outcome
 
     async def reset_uptime(self) -> None:
         await self._store_now(self.uptime.reset(self._now()))
@@ -216,11 +216,11 @@ class SimulatedBackend:
 
     async def _store_now(self, changes: list[Change]) -> None:
         """Store accounts together with those that wait, in order. Raises `StoreFull`; then all of them wait."""
-        waiting, self._chronicle.changes = [*self._chronicle.changes, *changes], []
+        waiting, self._observer.changes = [*self._observer.changes, *changes], []
         try:
             await self._save(waiting)
         except StoreFull:
-            self._chronicle.changes = waiting + self._chronicle.changes
+            self._observer.changes = waiting + self._observer.changes
             raise
 
     # Living
@@ -228,17 +228,17 @@ class SimulatedBackend:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live the cluster until cancelled. Started once what a first start must know for ever is on disk."""
         now = self._now()
-        self._chronicle.begin(now)
+        self._observer.begin(now)
         restored = self._cluster.members[self._node].raft.log.snapshot
         if restored.data:
-            self._chronicle.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
-        await self._save([*self._first_changes, *self._chronicle.changes])
-        self._chronicle.changes.clear()
+            self._observer.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
+        await self._save([*self._first_changes, *self._observer.changes])
+        self._observer.changes.clear()
         self._origin = trio.current_time() - self._cluster.now / TICKS_PER_SECOND
         self._alive_at = now.mono + ALIVE_INTERVAL
         task_status.started()
         while True:
-            await self._turn()
+            await self._step()
 
     async def close(self) -> None:
         """End the session in good order; call it before `run` is cancelled."""
@@ -250,19 +250,19 @@ class SimulatedBackend:
                 "the end of this session could not be stored, the next start counts a crash: %s", full
             )
 
-    async def _turn(self) -> None:
+    async def _step(self) -> None:
         """Let happen what is due, have it written, or wait for more."""
         began = self._now().mono
         self._wake = trio.Event()
         self._cluster.run_until(self._tick())
-        self._desk.submit()
-        self._snapshot_desk.take_due(self._now)
+        self._requests.submit()
+        self._snapshotting.take_due(self._now)
         self._take_notes(began)
         batch = self._cluster.take_writes()
         if batch is not None:
             await self._write(batch)
             await trio.lowlevel.checkpoint()
-        elif self._chronicle.changes and trio.current_time() >= self._retry_at:
+        elif self._observer.changes and trio.current_time() >= self._retry_at:
             await self._store_accounts()
             await trio.lowlevel.checkpoint()
         else:
@@ -282,47 +282,47 @@ class SimulatedBackend:
 
     def _next_turn(self) -> float:
         due = self._cluster.next_due()
-        asked = self._desk.next_due()
+        asked = self._requests.next_due()
         if asked is not None:
             due = min(due, asked)
-        if not self._desk.busy:
+        if not self._requests.busy:
             due = -(-due // GRID) * GRID
         return self._origin + due / TICKS_PER_SECOND
 
     def _take_notes(self, began: float) -> None:
         """Learn what has happened since the last time, and tell it."""
         now = self._now()
-        for happening in self._cluster.take_happenings():
-            self._desk.take_note(happening)
-            self._chronicle.take_note(happening, now)
-            self._snapshot_desk.take_note(happening, began)
+        for happening in self._cluster.take_observations():
+            self._requests.take_note(happening)
+            self._observer.take_note(happening, now)
+            self._snapshotting.take_note(happening, began)
         if self._closed:
             return
-        self._chronicle.show_state(now)
-        if now.mono >= self._beat_at:
-            self._beat_at = now.mono + 1.0
-            self._chronicle.beat(now)
+        self._observer.show_state(now)
+        if now.mono >= self._tick_at:
+            self._tick_at = now.mono + 1.0
+            self._observer.tick(now)
         if now.mono >= self._alive_at:
             self._alive_at = now.mono + ALIVE_INTERVAL
-            self._chronicle.changes += self.uptime.alive(now)
+            self._observer.changes += self.uptime.alive(now)
 
     # The disk
 
     async def _write(self, batch: WriteBatch) -> None:
         """Make a batch durable; only then may anyone hear of it."""
-        accounts, self._chronicle.changes = self._chronicle.changes, []
+        accounts, self._observer.changes = self._observer.changes, []
         began = self._now().mono
         try:
             await self._save([*batch.changes, *accounts])
         except StoreFull as full:
             self._say_store_works(False, full)
-            self._chronicle.changes = accounts + self._chronicle.changes
+            self._observer.changes = accounts + self._observer.changes
             self._cluster.refused(batch)
-            self._snapshot_desk.refused(full, self._now())
+            self._snapshotting.refused(full, self._now())
         else:
             self._say_store_works(True)
             self._cluster.written(batch)
-            self._snapshot_desk.written(self._now())
+            self._snapshotting.written(self._now())
         self._take_notes(began)
 
     async def _store_accounts(self) -> None:

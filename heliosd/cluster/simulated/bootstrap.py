@@ -36,7 +36,7 @@ def options_of(config: SimulatedConfig) -> SimulationOptions:
 
     return SimulationOptions(
         timing=Timing(ticks(config.heartbeat_interval), ticks(config.election_timeout)),
-        weather=NetworkConditions(latency=config.latency_ms * TICKS_PER_SECOND / 1000, loss=config.loss),
+        conditions=NetworkConditions(latency=config.latency_ms * TICKS_PER_SECOND / 1000, loss=config.loss),
         probe_interval=ticks(1.0),
         call_timeout=ticks(1.0),
         snapshot_threshold=config.snapshot_threshold,

@@ -37,7 +37,7 @@ from heliosd.store.changes import Change, ValueSet
 from .state_machine import MetricStateMachine
 from .status import role_of
 
-TOLD = "simulated/told"
+EMITTED_INDEX = "simulated/told"
 """The stored value: the index up to which committed entries were told."""
 
 
@@ -57,28 +57,28 @@ class MemberObserver:
         cluster: SimulatedCluster,
         node: str,
         *,
-        told: int,
+        emitted: int,
         ticks_per_second: int,
         latency: LatencyTracker,
         uptime: UptimeTracker,
         snapshots: SnapshotTracker,
-        tell: Callable[[Happened | Value], None],
+        emit: Callable[[Happened | Value], None],
         now: Instant,
     ) -> None:
         self.changes: list[Change] = []
         self._cluster = cluster
         self._node = node
-        self._told = told
+        self._emitted = emitted
         self._ticks_per_second = ticks_per_second
         self._latency = latency
         self._uptime = uptime
         self._snapshots = snapshots
-        self._hand_on = tell
+        self._hand_on = emit
         self._caused: list[Event | Value] | None = None
         self._shown = ShownState()
         # A start does not know yet what is committed, but what was told before was.
         log = cluster.members[node].raft.log
-        self._members = log.membership_at(max(log.snapshot.index, min(told, log.last_index)))
+        self._members = log.membership_at(max(log.snapshot.index, min(emitted, log.last_index)))
         for peer, address in self._members.items():
             if peer != node:
                 latency.add_peer(peer, address, now)
@@ -99,11 +99,11 @@ class MemberObserver:
                 self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now))
             case Unanswered(peer=peer, kind=kind):
                 self._health(self._latency.failed(peer, kind, now))
-            case EntryApplied(member=self._node, entry=entry) if entry.index > self._told:
-                with self._receipted(entry.index):
+            case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:
+                with self._with_marker(entry.index):
                     self._entry_applied(happening, now)
-            case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._told:
-                with self._receipted(snapshot.index):
+            case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._emitted:
+                with self._with_marker(snapshot.index):
                     self._members_moved(snapshot.membership, now)
                     machine = self._cluster.members[self._node].machine
                     assert isinstance(machine, MetricStateMachine)
@@ -119,7 +119,7 @@ class MemberObserver:
         shown = self._shown
         if (role, leader) != (shown.role, shown.leader):
             term = member.raft.term
-            self._tell(
+            self._emit(
                 StateChanged(
                     old_state=shown.role, new_state=role, term=term, leader=leader, member=self._node
                 )
@@ -127,7 +127,7 @@ class MemberObserver:
             self.changes += self._uptime.state_changed(shown.role, role, term, leader, now)
             self._shown = ShownState(role, leader)
 
-    def beat(self, now: Instant) -> None:
+    def tick(self, now: Instant) -> None:
         """Once a second: find peers that have become silent."""
         for turned in self._latency.check(now):
             self._health(turned)
@@ -149,7 +149,7 @@ class MemberObserver:
             previous_index=previous_index,
             now=now,
         )
-        self._snapshot_told(outcome)
+        self._emit_snapshot(outcome)
 
     def snapshot_received(self, installed: Installed, *, seconds: float, now: Instant) -> None:
         """A leader's snapshot is on this node's disk, and its state."""
@@ -164,7 +164,7 @@ class MemberObserver:
             peer_count=len(snapshot.membership) - 1,
             now=now,
         )
-        self._snapshot_told(outcome)
+        self._emit_snapshot(outcome)
         self.snapshot_restored(snapshot, seconds=seconds, now=now)
 
     def snapshot_restored(self, snapshot: Snapshot, *, seconds: float, now: Instant) -> None:
@@ -173,28 +173,28 @@ class MemberObserver:
         outcome = self._snapshots.restored(
             index=snapshot.index, term=snapshot.term, size=size, duration=seconds, now=now
         )
-        self._snapshot_told(outcome)
+        self._emit_snapshot(outcome)
 
     def snapshot_failed(self, reason: str, now: Instant) -> None:
         """A snapshot of this node did not reach the disk."""
-        self._snapshot_told(self._snapshots.failed(kind="created", message=reason, now=now))
+        self._emit_snapshot(self._snapshots.failed(kind="created", message=reason, now=now))
 
-    def _snapshot_told(self, outcome: SnapshotOutcome) -> None:
+    def _emit_snapshot(self, outcome: SnapshotOutcome) -> None:
         self.changes += outcome.changes
-        self._tell(SnapshotTaken(snapshot=outcome.event))
+        self._emit(SnapshotTaken(snapshot=outcome.event))
 
     # Telling
 
-    def _tell(self, item: Event | Value) -> None:
+    def _emit(self, item: Event | Value) -> None:
         if self._caused is not None:
             self._caused.append(item)
         else:
             self._hand_on(item if isinstance(item, MetricValuesChanged) else Happened(item))
 
     @contextmanager
-    def _receipted(self, index: int) -> Iterator[None]:
+    def _with_marker(self, index: int) -> Iterator[None]:
         """What is told inside was caused by the log up to `index`; the last event of it carries the receipt."""
-        self._told = index
+        self._emitted = index
         caused: list[Event | Value] = []
         self._caused = caused
         try:
@@ -207,7 +207,7 @@ class MemberObserver:
                 self._hand_on(item)
             else:
                 last = item is events[-1]
-                self._hand_on(Happened(item, (ValueSet(TOLD, b"%d" % index),) if last else ()))
+                self._hand_on(Happened(item, (ValueSet(EMITTED_INDEX, b"%d" % index),) if last else ()))
 
     # Entries
 
@@ -221,22 +221,22 @@ class MemberObserver:
 
     def _metrics_changed(self, change: custom_metrics.MetricsApplied) -> None:
         if change.defined:
-            self._tell(MetricsDefined(metrics=change.defined))
+            self._emit(MetricsDefined(metrics=change.defined))
         if change.moved:
-            self._tell(MetricValuesChanged(metrics=change.moved))
+            self._emit(MetricValuesChanged(metrics=change.moved))
 
     def _members_moved(self, members: Mapping[str, str], now: Instant) -> None:
         before, self._members = self._members, members
         for peer in before.keys() - members.keys() - {self._node}:
             self._latency.remove_peer(peer)
-            self._tell(PeerChanged(event_type="removed", peer_id=peer, peer_address=before[peer]))
+            self._emit(PeerChanged(event_type="removed", peer_id=peer, peer_address=before[peer]))
         for peer in members.keys() - before.keys() - {self._node}:
             self._latency.add_peer(peer, members[peer], now)
-            self._tell(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
+            self._emit(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
 
     def _health(self, turned: HealthTurned | None) -> None:
         if turned is not None:
-            self._tell(
+            self._emit(
                 PeerChanged(
                     event_type="healthy" if turned.healthy else "unhealthy",
                     peer_id=turned.peer_id,

@@ -51,7 +51,7 @@ class RequestDone:
 class ClientRequest:
     """One client's request. `on_done` is called once, when `outcome` stands."""
 
-    wish: Proposal
+    proposal: Proposal
     on_done: Callable[[], None]
     outcome: RequestDone | Exception | None = None
     place: Accepted | None = None
@@ -134,21 +134,21 @@ class Requests:
             if asked.sent_at + self.patience <= now:
                 self._ask_again(serial, asked)
         while self._waiting and self._leader and self._resume_at <= now:
-            writes = [request for request in self._waiting if isinstance(request.wish, WriteCommands)]
+            writes = [request for request in self._waiting if isinstance(request.proposal, WriteCommands)]
             if writes:
                 some = list(islice(writes, MAX_COMMANDS))
-                wish: Proposal = WriteCommands(tuple(_command(request) for request in some))
+                proposal: Proposal = WriteCommands(tuple(_command(request) for request in some))
             else:
                 some = [next(iter(self._waiting))]
-                wish = some[0].wish
+                proposal = some[0].proposal
             for request in some:
                 del self._waiting[request]
             self._serial += 1
-            verdict = self.cluster.ask(self.node, self._serial, wish)
-            if isinstance(verdict, ForwardedProposal):
-                self._asked[self._serial] = _SentProposal(verdict, self._leader, some, now)
+            result = self.cluster.ask(self.node, self._serial, proposal)
+            if isinstance(result, ForwardedProposal):
+                self._asked[self._serial] = _SentProposal(result, self._leader, some, now)
             else:
-                self._judge(some, verdict)
+                self._judge(some, result)
 
     def _ask_again(self, serial: int, asked: _SentProposal) -> None:
         member = self.cluster.members[self.node]
@@ -168,8 +168,8 @@ class Requests:
         match happening:
             case EntryApplied(member=self.node):
                 self._applied(happening)
-            case Answered(member=self.node, serial=serial, verdict=verdict):
-                self._answered(serial, verdict)
+            case Answered(member=self.node, serial=serial, result=result):
+                self._answered(serial, result)
             case SoftStateChanged(member=self.node):
                 self._leader_moved()
             case Installed(member=self.node, snapshot=snapshot):
@@ -204,30 +204,30 @@ class Requests:
         else:
             self._settle(request, RequestDone(entry.index, entry.term))
 
-    def _answered(self, serial: int, verdict: ProposalResult) -> None:
+    def _answered(self, serial: int, result: ProposalResult) -> None:
         asked = self._asked.pop(serial, None)
         if asked is not None:
             first_try = asked.times == 1
-            if verdict == Declined("not_leader") and not first_try:
+            if result == Declined("not_leader") and not first_try:
                 # It may have led, and done it, when it was asked before.
                 for request in asked.requests:
                     self._settle(request, OutcomeUnknown())
             else:
-                self._judge(asked.requests, verdict)
+                self._judge(asked.requests, result)
         if not self._asked:
             self._recent.clear()
 
-    def _judge(self, requests: list[ClientRequest], verdict: ProposalResult) -> None:
-        if isinstance(verdict, Accepted):
+    def _judge(self, requests: list[ClientRequest], result: ProposalResult) -> None:
+        if isinstance(result, Accepted):
             for place, request in enumerate(requests):
-                self._accepted(request, Accepted(verdict.index + place, verdict.term, verdict.target))
-        elif verdict.reason in {"not_leader", "transferring", "busy"}:
+                self._accepted(request, Accepted(result.index + place, result.term, result.target))
+        elif result.reason in {"not_leader", "transferring", "busy"}:
             still_wanted = {request: None for request in requests if request.outcome is None}
             self._waiting = still_wanted | self._waiting
             self._resume_at = self.cluster.now + self.pause
         else:
             for request in requests:
-                self._settle(request, self._refusal(request.wish, verdict.reason))
+                self._settle(request, self._refusal(request.proposal, result.reason))
 
     def _accepted(self, request: ClientRequest, place: Accepted) -> None:
         request.place = place
@@ -248,15 +248,15 @@ class Requests:
                 self._transfers.remove(request)
                 self._settle(request, RequestDone(0, raft.term, self._leader))
 
-    def _refusal(self, wish: Proposal, reason: Reason) -> Exception:
+    def _refusal(self, proposal: Proposal, reason: Reason) -> Exception:
         match reason:
             case "taken":
-                known = isinstance(wish, AddMember) and wish.member in self.cluster.members
+                known = isinstance(proposal, AddMember) and proposal.member in self.cluster.members
                 if known:
                     return Conflict("A member with this id exists", field="id")
                 return Conflict("A member with this address exists", field="address")
             case "unknown_member":
-                field = "target" if isinstance(wish, TransferLeadership) else "id"
+                field = "target" if isinstance(proposal, TransferLeadership) else "id"
                 return NotFound("Unknown peer", field=field)
             case "storage":
                 return _not_stored()
@@ -274,8 +274,8 @@ def _term(request: ClientRequest) -> int:
 
 
 def _command(request: ClientRequest) -> bytes:
-    assert isinstance(request.wish, WriteCommands)
-    return request.wish.commands[0]
+    assert isinstance(request.proposal, WriteCommands)
+    return request.proposal.commands[0]
 
 
 def _not_stored() -> StoreFull:

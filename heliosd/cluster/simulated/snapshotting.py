@@ -37,8 +37,8 @@ class Snapshotting:
     cluster: SimulatedCluster
     node: str
     tracker: SnapshotTracker
-    chronicle: MemberObserver
-    wishes: list[SnapshotRequest] = field(default_factory=list)
+    observer: MemberObserver
+    proposals: list[SnapshotRequest] = field(default_factory=list)
     _made: _Made | None = None
     _installed: list[tuple[Installed, float]] = field(default_factory=list)
 
@@ -49,7 +49,7 @@ class Snapshotting:
                 self._make(now().mono)
             else:
                 self.cluster.snapshot(name)
-        if self.wishes and self._made is None and not self._make(now().mono):
+        if self.proposals and self._made is None and not self._make(now().mono):
             self._answer(self.tracker.latest or NoLeader())
 
     def _make(self, began: float) -> bool:
@@ -74,24 +74,24 @@ class Snapshotting:
         """The cluster's writes so far are on disk."""
         if self._made is not None:
             made, self._made = self._made, None
-            self.chronicle.snapshot_created(
+            self.observer.snapshot_created(
                 made.snapshot, previous_index=made.previous_index, seconds=now.mono - made.began, now=now
             )
             assert self.tracker.latest is not None
             self._answer(self.tracker.latest)
         for installed, began in self._installed:
-            self.chronicle.snapshot_received(installed, seconds=now.mono - began, now=now)
+            self.observer.snapshot_received(installed, seconds=now.mono - began, now=now)
         self._installed.clear()
 
     def refused(self, failure: StoreFull, now: Instant) -> None:
         """The cluster's last writes are not on disk."""
         if self._made is not None:
             self._made = None
-            self.chronicle.snapshot_failed(str(failure), now)
+            self.observer.snapshot_failed(str(failure), now)
             self._answer(failure)
 
     def _answer(self, outcome: SnapshotRecord | Exception) -> None:
-        for wish in self.wishes:
-            wish.outcome = outcome
-            wish.on_done()
-        self.wishes.clear()
+        for proposal in self.proposals:
+            proposal.outcome = outcome
+            proposal.on_done()
+        self.proposals.clear()

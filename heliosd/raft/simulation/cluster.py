@@ -47,7 +47,7 @@ class SimulatedCluster:
         root: str,
         states: Mapping[str, MemberState],
         options: SimulationOptions,
-        chance: Random,
+        rng: Random,
         machine: Callable[[], StateMachine],
         now: int = 0,
     ) -> None:
@@ -59,16 +59,16 @@ class SimulatedCluster:
         self.events = 0
         """Messages delivered and timers fired so far."""
         self.net: SimulatedNetwork[Content] = SimulatedNetwork(
-            options.weather, Random(chance.getrandbits(64))
+            options.conditions, Random(rng.getrandbits(64))
         )
-        self._chance = chance
+        self._rng = rng
         self._machine = machine
         self._calls = RpcTimer(options.call_timeout)
-        self._lives = 0
+        self._incarnations = 0
         self._pending: list[Pending] = []
         self._in_flight = False
         self._sent_before = 0
-        self._happenings: list[Observation] = []
+        self._observations: list[Observation] = []
         self._snapshots_due: dict[str, None] = {}
         for member, state in states.items():
             self.members[member] = self._start(member, Disk(state))
@@ -93,23 +93,23 @@ class SimulatedCluster:
             else:
                 self._fire_timers()
         self.now = max(self.now, tick)
-        self._happenings += self._calls.expired(self.now)
+        self._observations += self._calls.expired(self.now)
 
-    def take_happenings(self) -> list[Observation]:
+    def take_observations(self) -> list[Observation]:
         """What has happened since the last time."""
-        happenings, self._happenings = self._happenings, []
-        return happenings
+        observations, self._observations = self._observations, []
+        return observations
 
     def _deliver(self) -> None:
-        parcel = self.net.pop()
-        if parcel is None:
+        packet = self.net.pop()
+        if packet is None:
             return
-        _, _, sender, recipient, content = parcel
+        _, _, sender, recipient, content = packet
         member = self.members.get(recipient)
         if member is None or not member.alive:
             return
         if recipient == self.root and (trip := self._calls.received(self.now, sender, content)):
-            self._happenings.append(trip)
+            self._observations.append(trip)
         match content:
             case Probe(sent=sent):
                 self.net.send(self.now, recipient, sender, ProbeAnswer(sent))
@@ -117,8 +117,8 @@ class SimulatedCluster:
                 pass
             case ForwardedProposal():
                 self._answer(member, sender, content)
-            case ProposalReply(serial=serial, verdict=verdict):
-                self._happenings.append(Answered(recipient, serial, verdict))
+            case ProposalReply(serial=serial, result=result):
+                self._observations.append(Answered(recipient, serial, result))
             case message:
                 self._handle(member, member.raft.step(self.now, Envelope(sender, recipient, message)), sender)
 
@@ -153,19 +153,19 @@ class SimulatedCluster:
         if output is not NOTHING:
             name = member.raft.id
             if output.changed is not None:
-                if output.changed.role != "Leader" or output.changed.term != member.standing.term:
+                if output.changed.role != "Leader" or output.changed.term != member.soft_state.term:
                     member.replies.clear()
-                self._happenings.append(SoftStateChanged(name, member.standing, output.changed))
-                member.standing = output.changed
+                self._observations.append(SoftStateChanged(name, member.soft_state, output.changed))
+                member.soft_state = output.changed
             if output.write is not None:
-                self._pending.append((name, member.life, output.write))
+                self._pending.append((name, member.incarnation, output.write))
             if output.installed is not None:
                 member.machine.restore(output.installed.data)
                 member.snapshot_due = self.now + self.options.snapshot_interval
-                self._happenings.append(Installed(name, sender, output.installed))
+                self._observations.append(Installed(name, sender, output.installed))
             for entry in output.committed:
                 result = member.machine.apply(entry.data) if entry.kind == "command" else None
-                self._happenings.append(EntryApplied(name, entry, result))
+                self._observations.append(EntryApplied(name, entry, result))
             if output.committed:
                 raft = member.raft
                 if raft.commit - raft.log.snapshot.index >= self.options.snapshot_threshold:
@@ -199,9 +199,9 @@ class SimulatedCluster:
         for change in batch.changes:
             if isinstance(change, RaftChange) and (member := self.members.get(change.member)) is not None:
                 member.disk.write(change)
-        for name, life, number in batch.marks:
+        for name, incarnation, number in batch.marks:
             member = self.members.get(name)
-            if member is not None and member.alive and member.life == life:
+            if member is not None and member.alive and member.incarnation == incarnation:
                 self._handle(member, member.raft.persisted(self.now, number))
 
     def refused(self, batch: WriteBatch) -> None:
@@ -214,16 +214,16 @@ class SimulatedCluster:
         back = self.net.take_back({name for name, _, _ in batch.marks}, self._sent_before)
         self._sent_before = self.net.sent
         self._pending += [change for change in batch.changes if isinstance(change, MemberForgotten)]
-        for name, life, _ in batch.marks:
+        for name, incarnation, _ in batch.marks:
             member = self.members.get(name)
-            if member is not None and member.alive and member.life == life:
+            if member is not None and member.alive and member.incarnation == incarnation:
                 self.crash(name)
                 self._revive(name, keep_machine=True)
-                self._happenings.append(Unwritten(name, member.standing, member.disk.last_index))
-        for parcel in back:
-            if isinstance(parcel.content, ProposalReply):
-                refusal = ProposalReply(parcel.content.serial, Declined("storage"))
-                self.net.send(self.now, parcel.sender, parcel.recipient, refusal)
+                self._observations.append(Unwritten(name, member.soft_state, member.disk.last_index))
+        for packet in back:
+            if isinstance(packet.content, ProposalReply):
+                refusal = ProposalReply(packet.content.serial, Declined("storage"))
+                self.net.send(self.now, packet.sender, packet.recipient, refusal)
 
     # Snapshots
 
@@ -245,7 +245,7 @@ class SimulatedCluster:
 
     # Requests
 
-    def ask(self, name: str, serial: int, wish: Proposal) -> ProposalResult | ForwardedProposal:
+    def ask(self, name: str, serial: int, proposal: Proposal) -> ProposalResult | ForwardedProposal:
         """Ask the leader that member `name` knows: its verdict if it is that member, else the `Ask` now under way.
 
         An answer to that comes as `Answered`, unless it is lost.
@@ -255,10 +255,10 @@ class SimulatedCluster:
         if not member.alive or not leader:
             return Declined("not_leader")
         if leader == name:
-            verdict, output = perform(member.raft, self.now, wish)
+            result, output = perform(member.raft, self.now, proposal)
             self._handle(member, output)
-            return verdict
-        ask = ForwardedProposal(serial, member.raft.term, wish)
+            return result
+        ask = ForwardedProposal(serial, member.raft.term, proposal)
         self.net.send(self.now, name, leader, ask)
         return ask
 
@@ -267,9 +267,9 @@ class SimulatedCluster:
         self.net.send(self.now, name, leader, ask)
 
     def _answer(self, member: SimulatedMember, sender: str, ask: ForwardedProposal) -> None:
-        verdict, output = member.answer(self.now, sender, ask)
+        result, output = member.answer(self.now, sender, ask)
         self.net.send(
-            self.now, member.raft.id, sender, ProposalReply(ask.serial, verdict)
+            self.now, member.raft.id, sender, ProposalReply(ask.serial, result)
         )  # before its entries
         self._handle(member, output)
 
@@ -286,7 +286,7 @@ class SimulatedCluster:
             self._snapshots_due.pop(name, None)
             if name == self.root:
                 self._calls.forget()
-            self._happenings.append(Crashed(name))
+            self._observations.append(Crashed(name))
 
     def restart(self, name: str) -> None:
         """Start a crashed member from its disk. Not while a batch is under way that may hold writes of it."""
@@ -308,21 +308,21 @@ class SimulatedCluster:
         keep = keep_machine and old.disk.holds(applied, old.raft.log.term(applied))
         member = self._start(name, old.disk, old.machine if keep else None, applied if keep else 0)
         self.members[name] = member
-        self._happenings.append(Restarted(name, member.raft.commit))
+        self._observations.append(Restarted(name, member.raft.commit))
         self._review_members()
 
     def _start(
         self, name: str, disk: Disk, machine: StateMachine | None = None, applied: int = 0
     ) -> SimulatedMember:
-        self._lives += 1
-        chance = Random(self._chance.getrandbits(64))  # noqa: S311
+        self._incarnations += 1
+        rng = Random(self._rng.getrandbits(64))  # noqa: S311
         return started(
             name,
             disk,
             options=self.options,
-            chance=chance,
+            rng=rng,
             now=self.now,
-            life=self._lives,
+            incarnation=self._incarnations,
             machine=restored(disk, self._machine()) if machine is None else machine,
             applied=applied,
         )
@@ -360,4 +360,4 @@ class SimulatedCluster:
             write for write in self._pending if isinstance(write, MemberForgotten) or write[0] != name
         ]
         self._pending.append(MemberForgotten(name))
-        self._happenings.append(Forgotten(name))
+        self._observations.append(Forgotten(name))

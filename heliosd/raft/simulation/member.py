@@ -30,7 +30,7 @@ class SimulationOptions:
     """How the members live; times in ticks."""
 
     timing: Timing
-    weather: NetworkConditions
+    conditions: NetworkConditions
     probe_interval: int
     call_timeout: int
     snapshot_threshold: int
@@ -42,14 +42,14 @@ class SimulationOptions:
 class SimulatedMember:
     """One member in its surroundings: its Raft, its state machine, its disk and its timers."""
 
-    def __init__(self, raft: RaftNode, machine: StateMachine, disk: Disk, life: int) -> None:
+    def __init__(self, raft: RaftNode, machine: StateMachine, disk: Disk, incarnation: int) -> None:
         self.raft = raft
         self.machine = machine
         self.disk = disk
-        self.life = life
+        self.incarnation = incarnation
         """Counts starts: what was meant for an earlier life is void."""
         self.alive = True
-        self.standing = raft.standing
+        self.soft_state = raft.soft_state
         self.membership: Mapping[str, str] | None = None
         self.replies: dict[tuple[str, int], ProposalResult] = {}
         """As leader of this term: what was answered, so that a request that comes again is not done again."""
@@ -64,19 +64,19 @@ class SimulatedMember:
     def answer(self, now: int, sender: str, ask: ForwardedProposal) -> tuple[ProposalResult, Ready]:
         """The verdict on a request from the network, and what doing it asks for: nothing if it came before."""
         key = sender, ask.serial
-        verdict = self.replies.get(key)
-        if verdict is not None:
-            return verdict, NOTHING
+        result = self.replies.get(key)
+        if result is not None:
+            return result, NOTHING
         output = NOTHING
         if self.raft.term == ask.term:
-            verdict, output = perform(self.raft, now, ask.wish)
+            result, output = perform(self.raft, now, ask.proposal)
         else:
-            verdict = Declined("not_leader")
+            result = Declined("not_leader")
         if self.raft.role == "Leader":
-            self.replies[key] = verdict
+            self.replies[key] = result
             if len(self.replies) > REMEMBERED_REPLIES:
                 del self.replies[next(iter(self.replies))]
-        return verdict, output
+        return result, output
 
 
 def restored(disk: Disk, machine: StateMachine) -> StateMachine:
@@ -92,17 +92,17 @@ def started(
     disk: Disk,
     *,
     options: SimulationOptions,
-    chance: Random,
+    rng: Random,
     now: int,
-    life: int,
+    incarnation: int,
     machine: StateMachine,
     applied: int,
 ) -> SimulatedMember:
     """A member that begins from its disk, with a state machine that holds the commands up to `applied`, or up to
     the disk's snapshot if that is later."""
-    raft = RaftNode(name, disk.read(), timing=options.timing, chance=chance, now=now, applied=applied)
-    member = SimulatedMember(raft, machine, disk, life)
-    member.probe_due = now + int(chance.random() * options.probe_interval)
+    raft = RaftNode(name, disk.read(), timing=options.timing, rng=rng, now=now, applied=applied)
+    member = SimulatedMember(raft, machine, disk, incarnation)
+    member.probe_due = now + int(rng.random() * options.probe_interval)
     member.snapshot_due = now + options.snapshot_interval
     member.reckon_due()
     return member

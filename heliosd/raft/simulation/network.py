@@ -39,9 +39,9 @@ class Packet(NamedTuple, Generic[Content]):
 class SimulatedNetwork(Generic[Content]):
     """Messages under way between members, by the tick at which they arrive."""
 
-    def __init__(self, weather: NetworkConditions, chance: Random) -> None:
-        self.weather = weather
-        self._chance = chance
+    def __init__(self, conditions: NetworkConditions, rng: Random) -> None:
+        self.conditions = conditions
+        self._rng = rng
         self._heap: list[Packet[Content]] = []
         self._last_due: dict[tuple[str, str], int] = {}
         self._group: dict[str, int] = {}
@@ -49,16 +49,16 @@ class SimulatedNetwork(Generic[Content]):
         """How many parcels were ever put under way."""
 
     def send(self, now: int, sender: str, recipient: str, content: Content) -> None:
-        weather, chance = self.weather, self._chance
-        if weather.loss and chance.random() < weather.loss:
+        conditions, rng = self.conditions, self._rng
+        if conditions.loss and rng.random() < conditions.loss:
             return
         self._put(now, sender, recipient, content)
-        if weather.repeats and chance.random() < weather.repeats:
+        if conditions.repeats and rng.random() < conditions.repeats:
             self._put(now, sender, recipient, content)
 
     def _put(self, now: int, sender: str, recipient: str, content: Content) -> None:
-        due = now + round(self.weather.latency * (0.5 + self._chance.expovariate(2.0)))
-        if self.weather.ordered:
+        due = now + round(self.conditions.latency * (0.5 + self._rng.expovariate(2.0)))
+        if self.conditions.ordered:
             due = max(due, self._last_due.get((sender, recipient), 0))
             self._last_due[sender, recipient] = due
         heappush(self._heap, Packet(due, self.sent, sender, recipient, content))
@@ -70,8 +70,8 @@ class SimulatedNetwork(Generic[Content]):
 
     def pop(self) -> Packet[Content] | None:
         """Take the next message; None where a partition swallowed it."""
-        parcel = heappop(self._heap)
-        return parcel if self.connected(parcel.sender, parcel.recipient) else None
+        packet = heappop(self._heap)
+        return packet if self.connected(packet.sender, packet.recipient) else None
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
         """From now on only members of one group reach each other; those in none are a group together.
@@ -85,18 +85,18 @@ class SimulatedNetwork(Generic[Content]):
 
     def forget(self, member: str) -> None:
         """A member is gone: nothing to it or from it arrives any more."""
-        self._keep([parcel for parcel in self._heap if member not in {parcel.sender, parcel.recipient}])
+        self._keep([packet for packet in self._heap if member not in {packet.sender, packet.recipient}])
         for link in [link for link in self._last_due if member in link]:
             del self._last_due[link]
 
     def take_back(self, senders: Set[str], since: int) -> list[Packet[Content]]:
         """Remove and return what these members sent from parcel number `since` on: it never left them."""
-        back = [parcel for parcel in self._heap if parcel.number >= since and parcel.sender in senders]
+        back = [packet for packet in self._heap if packet.number >= since and packet.sender in senders]
         if back:
-            gone = {parcel.number for parcel in back}
-            self._keep([parcel for parcel in self._heap if parcel.number not in gone])
+            gone = {packet.number for packet in back}
+            self._keep([packet for packet in self._heap if packet.number not in gone])
         return back
 
-    def _keep(self, parcels: list[Packet[Content]]) -> None:
-        self._heap = parcels
+    def _keep(self, packets: list[Packet[Content]]) -> None:
+        self._heap = packets
         heapify(self._heap)

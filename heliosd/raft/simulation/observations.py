@@ -63,7 +63,7 @@ class Answered:
 
     member: str
     serial: int
-    verdict: ProposalResult
+    result: ProposalResult
 
 
 @dataclass(frozen=True, slots=True)

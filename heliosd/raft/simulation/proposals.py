@@ -47,7 +47,7 @@ class ForwardedProposal:
 
     serial: int
     term: int
-    wish: Proposal
+    proposal: Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,17 +75,17 @@ ProposalResult = Accepted | Declined
 @dataclass(frozen=True, slots=True)
 class ProposalReply:
     serial: int
-    verdict: ProposalResult
+    result: ProposalResult
 
 
-def perform(raft: RaftNode, now: int, wish: Proposal) -> tuple[ProposalResult, Ready]:
+def perform(raft: RaftNode, now: int, proposal: Proposal) -> tuple[ProposalResult, Ready]:
     """Do as asked, if `raft` leads and may."""
     if raft.role != "Leader":
         return Declined("not_leader"), NOTHING
     accepted = Accepted(raft.log.last_index + 1, raft.term)
     voters = raft.log.membership
     try:
-        match wish:
+        match proposal:
             case WriteCommands(commands=commands):
                 return accepted, raft.propose(now, commands)
             case AddMember(member=member, address=address):
@@ -98,6 +98,6 @@ def perform(raft: RaftNode, now: int, wish: Proposal) -> tuple[ProposalResult, R
                 output = raft.transfer(now, target)
                 return Accepted(0, raft.term, raft.transfer_target), output
             case _:
-                assert_never(wish)
+                assert_never(proposal)
     except ChangeRefused as refused:
         return Declined(refused.reason), NOTHING

@@ -25,17 +25,19 @@ def gather(pending: Iterable[Pending]) -> WriteBatch:
     """One batch of all these writes. Members are wiped first: who comes again under an old id begins empty."""
     changes: list[Change] = []
     marks: dict[tuple[str, int], int] = {}
-    by_life: dict[tuple[str, int], list[RaftChange]] = {}
+    by_incarnation: dict[tuple[str, int], list[RaftChange]] = {}
     for what in pending:
         if isinstance(what, MemberForgotten):
             changes.append(what)
         else:
-            name, life, write = what
-            marks[name, life] = write.number
-            by_life.setdefault((name, life), []).extend(write.changes)
-    for of_member in by_life.values():
+            name, incarnation, write = what
+            marks[name, incarnation] = write.number
+            by_incarnation.setdefault((name, incarnation), []).extend(write.changes)
+    for of_member in by_incarnation.values():
         changes += _joined(of_member)
-    return WriteBatch(tuple(changes), tuple((name, life, number) for (name, life), number in marks.items()))
+    return WriteBatch(
+        tuple(changes), tuple((name, incarnation, number) for (name, incarnation), number in marks.items())
+    )
 
 
 def _joined(changes: Iterable[RaftChange]) -> list[RaftChange]:

@@ -62,12 +62,12 @@ class HypercornParts:
     config: Config
     context: WorkerContext
     state: LifespanState
-    patience: Deadlines = field(default_factory=Deadlines)
+    deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 @asynccontextmanager
 async def hypercorn_parts(
-    app: ASGIFramework, patience: Deadlines | None = None
+    app: ASGIFramework, deadlines: Deadlines | None = None
 ) -> AsyncIterator[HypercornParts]:
     """Runs the app's lifespan: inside the block it has started up, after it it has shut down.
 
@@ -91,7 +91,7 @@ async def hypercorn_parts(
         if lifespan.shutdown.is_set():  # it failed, and its error is on the way to this nursery
             await trio.sleep_forever()
         try:
-            yield HypercornParts(wrapped, config, context, state, patience or Deadlines())
+            yield HypercornParts(wrapped, config, context, state, deadlines or Deadlines())
         finally:
             with trio.CancelScope(shield=True):  # dated by shutdown_timeout
                 await context.terminated.set()
@@ -111,16 +111,16 @@ class HypercornStream:
         stream: ClientStream,
         head: RequestHead,
         trailing: bytes,
-        patience: Deadlines,
+        deadlines: Deadlines,
         scope: trio.CancelScope,
     ) -> None:
         self.socket = stream.socket
         self._stream = stream
-        self._patience = patience
+        self._deadlines = deadlines
         self._scope = scope
         self._ready = head.raw + trailing[: head.body_bytes]
         self._due = max(0, head.body_bytes - len(trailing))
-        self._body_deadline = trio.current_time() + patience.body_seconds
+        self._body_deadline = trio.current_time() + deadlines.body_seconds
         self._swallowed = max(0, len(trailing) - head.body_bytes)
         self._sending: trio.CancelScope | None = None
         self._closed = False
@@ -134,7 +134,7 @@ class HypercornStream:
     async def _send_piece(self, piece: memoryview) -> None:
         if self._closed:
             raise trio.ClosedResourceError("this response is over")
-        with trio.move_on_after(self._patience.piece_seconds) as self._sending:
+        with trio.move_on_after(self._deadlines.piece_seconds) as self._sending:
             await self._stream.send_all(piece)
         if self._sending.cancelled_caught:
             self.abort()
@@ -182,7 +182,7 @@ class HypercornStream:
         self._closed = True
         with suppress(OSError):
             self._stream.half_close()
-        last = trio.current_time() + self._patience.linger_seconds
+        last = trio.current_time() + self._deadlines.linger_seconds
         self._scope.deadline = min(self._scope.deadline, last)
         if self._sending is not None:  # a send stands behind Hypercorn's shield, out of the scope's reach
             self._sending.deadline = min(self._sending.deadline, last)
@@ -199,10 +199,10 @@ class HypercornTLSStream(HypercornStream):
         stream: TLSStream,
         head: RequestHead,
         trailing: bytes,
-        patience: Deadlines,
+        deadlines: Deadlines,
         scope: trio.CancelScope,
     ) -> None:
-        super().__init__(stream, head, trailing, patience, scope)
+        super().__init__(stream, head, trailing, deadlines, scope)
         self.transport_stream = self  # Hypercorn asks it for its socket
         self._alpn = stream.selected_alpn_protocol()
 
@@ -221,37 +221,37 @@ async def serve_request(
     An error of the app or of Hypercorn is logged and ends here. Cancelling cuts the connection.
     """
     scope = trio.CancelScope()
-    wall: HypercornStream
+    adapted: HypercornStream
     if isinstance(stream, TLSStream):
-        wall = HypercornTLSStream(stream, head, trailing, parts.patience, scope)
+        adapted = HypercornTLSStream(stream, head, trailing, parts.deadlines, scope)
     else:
-        wall = HypercornStream(stream, head, trailing, parts.patience, scope)
+        adapted = HypercornStream(stream, head, trailing, parts.deadlines, scope)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(_abort_when_cancelled, wall, done := trio.Event())
+        nursery.start_soon(_abort_when_cancelled, adapted, done := trio.Event())
         with scope:
-            await _run(parts, wall)
+            await _run(parts, adapted)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await wall.swallow()
+                await adapted.swallow()
         done.set()
 
 
-async def _run(parts: HypercornParts, wall: HypercornStream) -> None:
+async def _run(parts: HypercornParts, adapted: HypercornStream) -> None:
     try:
         await TCPServer(
             parts.app,
             parts.config,
             parts.context,
             parts.state.copy(),
-            cast("trio.SSLStream[trio.SocketStream]", wall),
+            cast("trio.SSLStream[trio.SocketStream]", adapted),
         )
     except* Exception:
         log.exception("request failed")
 
 
-async def _abort_when_cancelled(wall: HypercornStream, done: trio.Event) -> None:
+async def _abort_when_cancelled(adapted: HypercornStream, done: trio.Event) -> None:
     # Cancelling does not reach a send behind Hypercorn's shield; closing its socket does.
     try:
         await done.wait()
     except trio.Cancelled:
-        wall.abort()
+        adapted.abort()
         raise

@@ -62,7 +62,7 @@ class _App(QuartTrio):
         )
 
 
-def create_app(parts: Services) -> QuartTrio:
+def create_app(services: Services) -> QuartTrio:
     """The app over these parts. It starts no task and may be made outside of Trio."""
     app = _App("heliosd", static_folder=None, template_folder=None)
     app.config.update(
@@ -71,7 +71,7 @@ def create_app(parts: Services) -> QuartTrio:
     # Both would answer a near miss with a redirect, which repeats a POST elsewhere.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
-    front = _RestPipeline(parts)
+    front = _RestPipeline(services)
     for path, routes in _by_path(ROUTES).items():
         app.add_url_rule(
             path.replace("{name}", "<name>"),
@@ -97,9 +97,9 @@ def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
 class _RestPipeline:
     """What stands between the framework and the views."""
 
-    def __init__(self, parts: Services) -> None:
-        self._parts = parts
-        self._desk = PasswordCheck(parts.access, parts.settings)
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._password_check = PasswordCheck(services.access, services.settings)
         self._pages = load_pages()
         self._machine_name = socket.gethostname()
 
@@ -135,22 +135,22 @@ class _RestPipeline:
         return response
 
     async def _answer(self, route: Route, name: str) -> Answer:
-        parts = self._parts
+        services = self._services
         reads = route.method == "GET"
         if not reads and not self._origin_allowed():
             raise ForeignOrigin("Origin not allowed")
-        now = parts.now()
+        now = services.now()
         identity = None
-        if route.needs_token(parts.settings.current):
+        if route.needs_token(services.settings.current):
             identity = await self._authenticate(route)
-            now = parts.now()
+            now = services.now()
             if route.permission is not None:
                 require(identity, route.permission)
         query = read_query(request.query_string, route.query)
         raw = b"" if reads else await _body(request)
         call = Call(
-            parts=parts,
-            desk=self._desk,
+            services=services,
+            password_check=self._password_check,
             pages=self._pages,
             now=now,
             query=query,
@@ -168,17 +168,17 @@ class _RestPipeline:
             return await route.view(call)
 
     async def _authenticate(self, route: Route) -> Identity:
-        parts = self._parts
+        services = self._services
         authorization = request.headers.getlist("Authorization")
         pairs = query_pairs(request.query_string) if route.token_in_query else []
         query_tokens = [value for name, value in pairs if name == "token"]
         # Before anything is asked of it: a ticket that has been shown works no more.
         shown = [value for name, value in pairs if name == "ticket" and value]
-        tickets = [parts.tickets.spend(ticket, parts.now().mono) for ticket in shown]
-        await parts.issuer.prepare(tokens_carried(authorization, query_tokens))
+        tickets = [services.tickets.redeem(ticket, services.now().mono) for ticket in shown]
+        await services.issuer.prepare(tokens_carried(authorization, query_tokens))
         return authenticate(
-            parts.access,
-            parts.now().wall,
+            services.access,
+            services.now().wall,
             authorization=authorization,
             query_tokens=query_tokens,
             tickets=tickets,
@@ -209,7 +209,7 @@ class _RestPipeline:
 
     @property
     def _allowed_origins(self) -> tuple[str, ...]:
-        return self._parts.settings.current.server.allowed_origins
+        return self._services.settings.current.server.allowed_origins
 
 
 async def _body(request: Request) -> bytes:

@@ -59,11 +59,11 @@ class PasswordCheck:
         done, trio_token = trio.Event(), trio.lowlevel.current_trio_token()
         future = self._threads.submit(self._access.check_password, name, password)
 
-        def tell(_: object) -> None:
+        def resume(_: object) -> None:
             with suppress(trio.RunFinishedError):
                 trio_token.run_sync_soon(done.set)
 
-        future.add_done_callback(tell)
+        future.add_done_callback(resume)
         # Whoever hangs up keeps his place until his hash is done. Bounded by the queue: some 100 ms.
         with trio.CancelScope(shield=True):
             await done.wait()

@@ -34,8 +34,8 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
 class Call(Generic[Q, B]):
     """One request after its token, its query string and its body were found good."""
 
-    parts: Services
-    desk: PasswordCheck
+    services: Services
+    password_check: PasswordCheck
     pages: Pages
     now: Instant
     query: Q

@@ -12,7 +12,7 @@ from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.config.model import Settings
-from heliosd.hub.client_view import ClientView, TransportName
+from heliosd.hub.client_view import ClientView, StreamKind
 from heliosd.hub.counters import HubCounters
 from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.subscription import Subscription
@@ -30,7 +30,7 @@ class Roster(Protocol):
         """Every connected client."""
         ...
 
-    def count(self, transport: TransportName | None = None) -> int:
+    def count(self, stream_kind: StreamKind | None = None) -> int:
         """How many are connected, in all or by one transport."""
         ...
 

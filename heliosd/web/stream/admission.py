@@ -11,7 +11,7 @@ from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
 from heliosd.config.model import Settings
 from heliosd.hub.client import HubClient
-from heliosd.hub.client_view import TransportName
+from heliosd.hub.client_view import StreamKind
 from heliosd.hub.hub import Hub
 from heliosd.hub.transport import Transport
 from heliosd.protocol.history import Cursor
@@ -31,7 +31,7 @@ class Admission:
         self._hub = hub
         self._now = now
         self._serials = count(1)
-        self.visits = ConnectionLog()
+        self.connection_log = ConnectionLog()
 
     def check_room(self, user_id: str) -> None:
         """Raise `TryLater` (503) if this user cannot have one more connection now."""
@@ -56,10 +56,10 @@ class Admission:
         self,
         identity: Identity,
         subscription: Subscription,
-        outlet: Transport,
+        transport: Transport,
         address: str,
         *,
-        transport: TransportName,
+        stream_kind: StreamKind,
         deflates: bool = False,
     ) -> HubClient:
         """A client that has not joined the hub yet."""
@@ -69,18 +69,18 @@ class Admission:
             identity=identity,
             address=address,
             since=self._now().wall,
-            outlet=outlet,
+            transport=transport,
             send_buffer=self._settings.current.websocket.send_buffer,
             subscription=subscription,
             deflates=deflates,
-            transport=transport,
+            stream_kind=stream_kind,
         )
 
     def greet(self, client: HubClient) -> None:
         """`client` is about to join the hub."""
-        self.visits.joined(client)
+        self.connection_log.joined(client)
 
     def see_off(self, client: HubClient, reason: str) -> None:
         """`client` is gone: it leaves the hub."""
         self._hub.leave(client)
-        self.visits.left(client, reason)
+        self.connection_log.left(client, reason)

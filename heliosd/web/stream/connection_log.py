@@ -37,7 +37,7 @@ class ConnectionLog:
                 "client left",
                 **_of(client),
                 reason=reason,
-                code=client.goodbye.code if client.goodbye is not None else None,
+                code=client.close_reason.code if client.close_reason is not None else None,
                 sent=client.sent,
                 dropped=client.dropped,
             )
@@ -74,5 +74,5 @@ def _of(client: HubClient) -> dict[str, str]:
         "client": client.id,
         "user": client.identity.user_id,
         "address": client.address,
-        "transport": client.transport,
+        "transport": client.stream_kind,
     }

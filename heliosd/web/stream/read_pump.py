@@ -45,7 +45,7 @@ class ReadPump:
         self._task: Task | None = None
         self._came: bytes | None = b""
         # TLS may have taken more out of the socket with the request than the request, and epoll will not tell.
-        self._more = stream.sealed
+        self._more = stream.encrypted
         self._over = self._farewell = False
         self.answered = False
         """The client has said its own goodbye, or can say nothing more that counts."""
@@ -114,7 +114,7 @@ class ReadPump:
                 return came
             self._client.heard = trio.current_time()
             # TLS says only by None that nothing is left.
-            self._more = self._more or len(came) == RECEIVE_BYTES or self._stream.sealed
+            self._more = self._more or len(came) == RECEIVE_BYTES or self._stream.encrypted
             if self.inbound is not None or not is_lone_pong(came):
                 break
             if not self._more:

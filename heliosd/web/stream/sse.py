@@ -28,9 +28,9 @@ COMMENT_SECONDS = 15.0
 class EventStreams:
     """Opens event streams."""
 
-    def __init__(self, hub: Hub, reception: Admission) -> None:
+    def __init__(self, hub: Hub, admission: Admission) -> None:
         self._hub = hub
-        self._reception = reception
+        self._admission = admission
 
     def open(
         self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
@@ -40,17 +40,17 @@ class EventStreams:
 
         Raises `TryLater` at once if there is no room, or if `cursor` cannot be judged yet.
         """
-        self._reception.check_room(identity.user_id)
-        self._reception.check_cursor(cursor)
+        self._admission.check_room(identity.user_id)
+        self._admission.check_cursor(cursor)
         line = SseTransport(self._hub.log)
-        client = self._reception.client(identity, subscription, line, address, transport="sse")
+        client = self._admission.client(identity, subscription, line, address, stream_kind="sse")
         client.waker = line.wake
         return self._pieces(client, cursor, line)
 
     async def _pieces(
         self, client: HubClient, cursor: Cursor | None, line: SseTransport
     ) -> AsyncGenerator[bytes, None]:
-        self._reception.greet(client)
+        self._admission.greet(client)
         try:
             if cursor is not None and self._hub.log.behind(cursor):
                 await self._hub.log.reach(cursor)
@@ -59,8 +59,8 @@ class EventStreams:
             while True:
                 if piece := line.take(client):
                     yield piece
-                elif client.goodbye is not None:
-                    yield f": {client.goodbye.code} {client.goodbye.reason}\n\n".encode()
+                elif client.close_reason is not None:
+                    yield f": {client.close_reason.code} {client.close_reason.reason}\n\n".encode()
                     return
                 else:
                     client.behind = False
@@ -70,8 +70,8 @@ class EventStreams:
                     comment_due = trio.current_time() + COMMENT_SECONDS
                     yield b":\n\n"
         finally:
-            left = client.goodbye.reason if client.goodbye is not None else "connection lost"
-            self._reception.see_off(client, left)
+            left = client.close_reason.reason if client.close_reason is not None else "connection lost"
+            self._admission.see_off(client, left)
 
 
 class SseTransport:
@@ -80,7 +80,7 @@ class SseTransport:
     Only a close frame is ever offered here: it stands for the end of the stream.
     """
 
-    direct = sealed = False
+    direct = encrypted = False
     pending = False
 
     def __init__(self, log: EventLog) -> None:
@@ -119,7 +119,7 @@ class SseTransport:
     def fileno(self) -> int:
         return -1
 
-    def seal(self, data: bytes) -> bytes:
+    def encrypt(self, data: bytes) -> bytes:
         return data
 
     def keep(self, rest: bytes | memoryview) -> None:

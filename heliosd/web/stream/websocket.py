@@ -95,7 +95,7 @@ class WebSocketEndpoint:
         issuer: ExternalIssuer,
         tickets: Tickets,
         hub: Hub,
-        reception: Admission,
+        admission: Admission,
         readiness: Readiness,
         now: Callable[[], Instant],
     ) -> None:
@@ -104,7 +104,7 @@ class WebSocketEndpoint:
         self._issuer = issuer
         self._tickets = tickets
         self._hub = hub
-        self._reception = reception
+        self._admission = admission
         self._readiness = readiness
         self._parsers: dict[tuple[bool, int], Inbound] = {}
         """The shelf: parsers between two messages, by what they were made for."""
@@ -126,12 +126,12 @@ class WebSocketEndpoint:
         agreed = self._agreed_extensions(upgrade)
         chosen = SUBPROTOCOL if SUBPROTOCOL in upgrade.subprotocols else None
         answer = accept_response(upgrade.key, subprotocol=chosen, extensions=agreed)
-        client = self._reception.client(
+        client = self._admission.client(
             identity,
             subscription,
             stream,
             str(peer),
-            transport="websocket",
+            stream_kind="websocket",
             deflates=agreed is not None,
         )
         # A client may stay for months: nothing of how it came is kept.
@@ -148,7 +148,7 @@ class WebSocketEndpoint:
                 await self._accept(stream, answer)
             del answer
             self._hub.count_connection("accepted")
-            self._reception.greet(client)
+            self._admission.greet(client)
             if not joined:
                 if cursor is not None and self._hub.log.behind(cursor):
                     await self._hub.log.reach(cursor)
@@ -165,7 +165,7 @@ class WebSocketEndpoint:
             self._hub.end(client, BUG)
             raise
         finally:
-            self._reception.see_off(client, left)
+            self._admission.see_off(client, left)
             if pump is not None:
                 pump.close()
             if client.behind:
@@ -188,7 +188,7 @@ class WebSocketEndpoint:
         now = self._now()
         carried = upgrade.authorization, query.get("token", []), upgrade.subprotocols
         # Before anything else: a ticket that has been shown works no more, whatever comes of it.
-        tickets = [self._tickets.spend(ticket, now.mono) for ticket in query.get("ticket", []) if ticket]
+        tickets = [self._tickets.redeem(ticket, now.mono) for ticket in query.get("ticket", []) if ticket]
         self._check_origin(upgrade)
         try:
             if self._settings.current.auth.jwks_url:
@@ -196,7 +196,7 @@ class WebSocketEndpoint:
                 now = self._now()
             identity = authenticate(self._access, now.wall, *carried, tickets=tickets)
             require(identity, permissions.WATCH)
-            self._reception.check_room(identity.user_id)
+            self._admission.check_room(identity.user_id)
         except Unauthenticated as unknown:
             raise UpgradeRefused(
                 401, str(unknown), "unauthenticated", [("WWW-Authenticate", "Bearer")]
@@ -215,7 +215,7 @@ class WebSocketEndpoint:
 
     def _check_cursor(self, cursor: Cursor | None) -> None:
         try:
-            self._reception.check_cursor(cursor)
+            self._admission.check_cursor(cursor)
         except TryLater as unread:
             later = [("Retry-After", f"{unread.seconds:.0f}")]
             raise UpgradeRefused(unread.status, str(unread), "unread", later) from unread
@@ -237,18 +237,18 @@ class WebSocketEndpoint:
         """Read from the client until it, or the hub, has had enough; returns why it ended."""
         while data is not None:
             if data:
-                left = await self._heed(client, pump, data)
+                left = await self._handle(client, pump, data)
                 if left:
                     return left
             data = await pump.receive()
             if data == b"":
-                return client.goodbye.reason if client.goodbye else "connection lost"
-        return client.goodbye.reason if client.goodbye else ""
+                return client.close_reason.reason if client.close_reason else "connection lost"
+        return client.close_reason.reason if client.close_reason else ""
 
     async def _part(self, client: HubClient, pump: ReadPump) -> None:
         """Give a client to whom goodbye is being said its time: until the close frame is on the wire, and until it
         has answered it."""
-        if client.goodbye is SILENT:
+        if client.close_reason is SILENT:
             return
         with trio.move_on_after(LINGER_SECONDS):
             while client.behind or not pump.answered:
@@ -256,21 +256,23 @@ class WebSocketEndpoint:
                 if data == b"":
                     return
                 if data:
-                    await self._heed(client, pump, data)
+                    await self._handle(client, pump, data)
 
-    async def _heed(self, client: HubClient, pump: ReadPump, data: bytes) -> str:
+    async def _handle(self, client: HubClient, pump: ReadPump, data: bytes) -> str:
         """Do what a client's bytes say; returns why it must be the last, or ""."""
         for received in self._parsed(client, pump, data):
             match received:
                 case TextReceived():
-                    await self._obey(client, received.text)
+                    await self._execute(client, received.text)
                 case PingReceived():
                     self._hub.pong(client, received.payload)
                 case PongReceived():
                     pass
                 case CloseReceived():
                     pump.answered = True
-                    left = "closed by the client" if client.goodbye is None else client.goodbye.reason
+                    left = (
+                        "closed by the client" if client.close_reason is None else client.close_reason.reason
+                    )
                     self._hub.end(client, CloseReason(received.code, ""))
                     return left
                 case Violation():
@@ -296,19 +298,19 @@ class WebSocketEndpoint:
             pump.inbound = None
             self._parsers[key] = inbound
 
-    async def _obey(self, client: HubClient, text: str) -> None:
-        if client.goodbye is not None:
+    async def _execute(self, client: HubClient, text: str) -> None:
+        if client.close_reason is not None:
             return
         try:
             command = parse(text)
         except BadCommand as bad:
-            self._hub.obey(client, bad)
+            self._hub.execute(client, bad)
             return
         if isinstance(command, Authenticate):
             # Where the key cannot be had the token is refused like any other that does not hold.
             with suppress(IssuerUnreachable):
                 await self._issuer.prepare([command.token])
-        self._hub.obey(client, command)
+        self._hub.execute(client, command)
 
 
 def _parameters(query: str) -> Query:

@@ -63,9 +63,9 @@ def test_a_vote_without_the_own_one_on_disk_makes_no_leader() -> None:
     stage.timeout()
     stage.hear("b", PreVoteAnswer(2, True, stage.now))
     stage.hear("b", VoteAnswer(2, True, stage.now))
-    assert stage.raft.standing == ("Candidate", 2, "")
+    assert stage.raft.soft_state == ("Candidate", 2, "")
     stage.write()
-    assert stage.raft.standing == ("Leader", 2, "a")
+    assert stage.raft.soft_state == ("Leader", 2, "a")
 
 
 def test_a_vote_counts_once_however_often_it_comes() -> None:
@@ -73,7 +73,7 @@ def test_a_vote_counts_once_however_often_it_comes() -> None:
     stage.timeout()
     for _ in range(3):
         stage.hear("b", PreVoteAnswer(2, True, stage.now))
-    assert stage.raft.standing == ("Follower", 1, "")
+    assert stage.raft.soft_state == ("Follower", 1, "")
     stage.hear("c", PreVoteAnswer(2, True, stage.now))
     stage.write()
     for _ in range(3):
@@ -143,7 +143,7 @@ def test_a_candidate_follows_who_has_won() -> None:
     stage = Stage()
     stage.campaign()
     stage.append((1, 1), term=2, leader="c")
-    assert stage.raft.standing == ("Follower", 2, "c")
+    assert stage.raft.soft_state == ("Follower", 2, "c")
 
 
 # Replication (paper 5.3)
@@ -312,7 +312,7 @@ def test_a_leader_without_a_majority_steps_down_within_an_election_timeout() -> 
     stage.wait(TIMING.election - 1)
     assert stage.raft.role == "Leader"
     stage.wait(1)
-    assert stage.raft.standing == ("Follower", 2, "")
+    assert stage.raft.soft_state == ("Follower", 2, "")
     assert stage.now == heard + TIMING.election
 
 
@@ -507,7 +507,7 @@ def test_a_leader_yields_to_the_vote_that_it_asked_for() -> None:
     stage.hear("b", RequestVote(3, 2, 2, True, 7))
     stage.write()
     assert stage.take()[-1] == ("b", VoteAnswer(3, True, 7))
-    assert stage.raft.standing == ("Follower", 3, "")
+    assert stage.raft.soft_state == ("Follower", 3, "")
 
 
 # What a caller must not do

@@ -107,9 +107,9 @@ def drain(net: SimulatedNetwork[int]) -> list[tuple[int, int]]:
     """(due, content) in the order of arrival."""
     arrived = []
     while (due := net.next_due()) is not None:
-        parcel = net.pop()
-        if parcel is not None:
-            arrived.append((due, parcel.content))
+        packet = net.pop()
+        if packet is not None:
+            arrived.append((due, packet.content))
     return arrived
 
 
@@ -164,7 +164,7 @@ def test_what_is_taken_back_never_arrives() -> None:
     mark = net.sent
     net.send(0, "a", "b", 2)
     net.send(0, "c", "b", 3)
-    assert [parcel.content for parcel in net.take_back({"a"}, mark)] == [2]
+    assert [packet.content for packet in net.take_back({"a"}, mark)] == [2]
     assert sorted(content for _, content in drain(net)) == [1, 3]
 
 

@@ -85,8 +85,8 @@ class EndpointCalls:
                 if status == 200:
                     return read(content)
                 failure = read_failure(status, content)
-            except InStream as told:
-                failure = told.failure
+            except InStream as translated_errors:
+                failure = translated_errors.failure
             except NotEtcd as fault:
                 raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
             error = self._error(endpoint, failure, write=write)
@@ -102,7 +102,7 @@ class EndpointCalls:
         """A streaming call that etcd has taken up; read it under `told`."""
         token = await self._shown(endpoint, login=True)
         ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
-        with self.told(endpoint):
+        with self.translated_errors(endpoint):
             async with self._transport.reply(ask, RequestProgress()) as reply:
                 if reply.status != 200:
                     raise self._error(
@@ -111,14 +111,14 @@ class EndpointCalls:
                 yield reply
 
     @contextmanager
-    def told(self, endpoint: str) -> Iterator[None]:
+    def translated_errors(self, endpoint: str) -> Iterator[None]:
         """What goes wrong while a stream is read, as `EtcdUnavailable` or `EtcdRefused`."""
         try:
             yield
         except NoAnswer as error:
             raise EtcdUnavailable(endpoint, error.reason) from None
-        except InStream as told:
-            raise self._error(endpoint, told.failure, write=False) from None
+        except InStream as translated_errors:
+            raise self._error(endpoint, translated_errors.failure, write=False) from None
         except NotEtcd as error:
             raise EtcdUnavailable(endpoint, str(error)) from None
 
@@ -179,7 +179,7 @@ class EndpointCalls:
             body = authenticate_body(self._config.username, password)
             status, content = await self._exchange(GatewayRequest(endpoint, path, body))
             if status == 200:
-                with self.told(endpoint):
+                with self.translated_errors(endpoint):
                     self._token = read_token(content)
             else:
                 failure = read_failure(status, content)

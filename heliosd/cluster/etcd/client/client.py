@@ -65,8 +65,8 @@ class EtcdClient:
     for one of unknown outcome. Ids of members are hexadecimal text (else `ValueError`), those of leases decimal.
     """
 
-    def __init__(self, config: EtcdConfig, chance: random.Random | None = None) -> None:
-        self._endpoints = Endpoints(config.endpoints, chance or random.SystemRandom())
+    def __init__(self, config: EtcdConfig, rng: random.Random | None = None) -> None:
+        self._endpoints = Endpoints(config.endpoints, rng or random.SystemRandom())
         self._failover = Failover(self._endpoints)
         self._transport = Transport(config)
         self._calls = EndpointCalls(config, self._transport)

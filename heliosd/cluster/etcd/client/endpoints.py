@@ -39,9 +39,9 @@ class _KnownEndpoint:
 class Endpoints:
     """The configured endpoints, which always stay, and those that the cluster's member list has taught."""
 
-    def __init__(self, configured: Sequence[str], chance: random.Random) -> None:
+    def __init__(self, configured: Sequence[str], rng: random.Random) -> None:
         self._configured = tuple(dict.fromkeys(filter(None, map(normal, configured))))
-        self._chance = chance
+        self._rng = rng
         self._known = {url: _KnownEndpoint() for url in self._configured}
         self._current = ""
 
@@ -93,7 +93,7 @@ class Endpoints:
         if known.paused_until <= now:
             ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(known.failures, 10))
             known.failures += 1
-            known.paused_until = now + self._chance.uniform(ceiling / 2, ceiling)
+            known.paused_until = now + self._rng.uniform(ceiling / 2, ceiling)
 
     def health(self) -> tuple[EndpointHealth, ...]:
         """The configured first."""

@@ -173,8 +173,8 @@ def read_failure(status: int, content: bytes) -> Failure:
 def failure_in(answer: dict[str, object]) -> Failure | None:
     """The error that a decoded object tells, also as a line of a stream; None if it tells none."""
     inner = answer.get("error")
-    told = inner if isinstance(inner, dict) else answer
-    message, code = told.get("message", inner), told.get("code", told.get("grpc_code", 2))
+    details = inner if isinstance(inner, dict) else answer
+    message, code = details.get("message", inner), details.get("code", details.get("grpc_code", 2))
     if not isinstance(message, str) or not (message or "error" in answer):
         return None
     return Failure(code if isinstance(code, int) else 2, one_line(message) or "an error without words")

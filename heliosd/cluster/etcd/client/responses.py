@@ -186,10 +186,10 @@ def read_range(content: bytes) -> RangeResult:
 def read_txn(content: bytes) -> TxnResult:
     """The answer of /kv/txn."""
     found = _decode(content, wire.TxnJson)
-    told = tuple(
+    results = tuple(
         _key_values(each.response_range.kvs) if each.response_range else () for each in found.responses
     )
-    return TxnResult(_header(found.header), found.succeeded, told)
+    return TxnResult(_header(found.header), found.succeeded, results)
 
 
 def read_status(content: bytes) -> MemberStatus:
@@ -278,8 +278,8 @@ def _result(line: bytes) -> bytes:
     found = _decode(line, wire.LineJson)
     if found.result:
         return bytes(found.result)
-    told: dict[str, Any] = _decode(line, dict[str, Any])
-    raise InStream(failure_in(told) or Failure(2, "a line with neither result nor error"))
+    results: dict[str, Any] = _decode(line, dict[str, Any])
+    raise InStream(failure_in(results) or Failure(2, "a line with neither result nor error"))
 
 
 def _header(found: wire.HeaderJson) -> ResponseHeader:

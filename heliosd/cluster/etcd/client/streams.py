@@ -30,7 +30,7 @@ class _Stream:
         self._reply = reply
         self._calls = calls
         self._failed = failed
-        self._cut = LineSplitter()
+        self._splitter = LineSplitter()
         self._lines: deque[bytes] = deque()
         self._ended = False
 
@@ -47,7 +47,7 @@ class _Stream:
         while not (self._lines or self._ended):
             chunk = await anext(self._reply.chunks, None)
             self._ended = chunk is None
-            self._lines.extend(self._cut.finish() if chunk is None else self._cut.feed(chunk))
+            self._lines.extend(self._splitter.finish() if chunk is None else self._splitter.feed(chunk))
         return self._lines.popleft() if self._lines else None
 
 
@@ -77,7 +77,7 @@ class WatchStream(_Stream):
         if self._over:
             raise StopAsyncIteration
         try:
-            with self._calls.told(self.endpoint):
+            with self._calls.translated_errors(self.endpoint):
                 line = await self._line()
                 if line is None:
                     raise NoAnswer("the watch ended", sent=True)
@@ -108,7 +108,7 @@ class SnapshotStream(_Stream):
 
     async def __anext__(self) -> bytes:
         try:
-            with self._calls.told(self.endpoint), trio.fail_after(STALL_SECONDS):
+            with self._calls.translated_errors(self.endpoint), trio.fail_after(STALL_SECONDS):
                 line = await self._line()
                 part = read_snapshot_line(line) if line is not None else b""
         except trio.TooSlowError:

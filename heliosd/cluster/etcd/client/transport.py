@@ -173,9 +173,9 @@ class Transport:
             progress.abandon()
             raise
         chunks = response.aiter_raw()
-        told = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
+        translate = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
         try:
-            yield GatewayReply(response.status_code, _Chunks(chunks, told))
+            yield GatewayReply(response.status_code, _Chunks(chunks, translate))
         finally:
             with trio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await _unwind(chunks)
@@ -231,9 +231,9 @@ class _Once:
 class _Chunks:
     """The parts of a body, with httpx's errors told as `NoAnswer`."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], told: Callable[[Exception], NoAnswer]) -> None:
+    def __init__(self, chunks: AsyncIterator[bytes], translate: Callable[[Exception], NoAnswer]) -> None:
         self._chunks = chunks
-        self._told = told
+        self._translate = translate
 
     def __aiter__(self) -> Self:
         return self
@@ -242,7 +242,7 @@ class _Chunks:
         try:
             return await anext(self._chunks)
         except FAULTS as error:
-            raise self._told(error) from None
+            raise self._translate(error) from None
 
 
 async def _unwind(chunks: AsyncIterator[bytes]) -> None:
@@ -285,8 +285,8 @@ def no_answer(
         hint = "; is it https?" if ask.endpoint.startswith("http:") else ""
         return NoAnswer(f"it closed the connection without an answer{hint}", sent=progress.sent)
     if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
-        told = str(error) or "the connection broke"
-        return NoAnswer(told[:1].lower() + told[1:], sent=progress.sent)
+        translate = str(error) or "the connection broke"
+        return NoAnswer(translate[:1].lower() + translate[1:], sent=progress.sent)
     return NoAnswer(f"{type(error).__name__}: {error}", sent=progress.sent)
 
 

@@ -63,12 +63,12 @@ class Me(Struct, frozen=True):
 
 async def log_in(call: Call[Nothing, Credentials]) -> Answer:
     name, password = call.body.username, call.body.password
-    await call.desk.check(name, password, address=call.address.host, now_mono=call.now.mono)
-    return Answer(body=_session(call.parts.access.issue(name, call.now.wall)))
+    await call.password_check.check(name, password, address=call.address.host, now_mono=call.now.mono)
+    return Answer(body=_session(call.services.access.issue(name, call.now.wall)))
 
 
 async def refresh(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=_session(call.parts.access.renew(call.who, call.now.wall)))
+    return Answer(body=_session(call.services.access.renew(call.who, call.now.wall)))
 
 
 async def log_out(call: Call[Nothing, Logout]) -> Answer:
@@ -76,7 +76,7 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
 
     Another's expiry is not known here, so its revocation is kept for as long as any token can live.
     """
-    access, who = call.parts.access, call.who
+    access, who = call.services.access, call.who
     jti = who.jti if call.body.jti is UNSET else call.body.jti
     if jti == who.jti:
         expires_at = who.expires_at
@@ -84,16 +84,16 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
         require(who, EVERYTHING)
         expires_at = MAX_TIME
     revoked = access.revoke(jti, expires_at, call.now.wall)
-    call.parts.roster.token_revoked(jti)
+    call.services.roster.token_revoked(jti)
     # A browser may log out and close the connection in one breath, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
-        await call.parts.save([revoked])
-        await call.parts.backend.share_revocation(jti, expires_at)
+        await call.services.save([revoked])
+        await call.services.backend.share_revocation(jti, expires_at)
     return Answer(body=LogoutDone())
 
 
 async def issue_ticket(call: Call[Nothing, Nothing]) -> Answer:
-    ticket = call.parts.tickets.issue(call.who, call.now)
+    ticket = call.services.tickets.issue(call.who, call.now)
     return Answer(status=201, body=TicketIssued(ticket.text, rfc3339(ticket.expires_at)))
 
 

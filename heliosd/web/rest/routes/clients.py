@@ -23,12 +23,12 @@ class ClientGone(Struct, frozen=True):
 
 
 async def list_clients(call: Call[Nothing, Nothing]) -> Answer:
-    clients = call.parts.roster.views()
+    clients = call.services.roster.views()
     return Answer(body=ClientList(clients, len(clients)))
 
 
 async def disconnect_client(call: Call[ById, ById]) -> Answer:
     client_id = one_of(call.query.id, call.body.id, "id")
-    if not call.parts.roster.disconnect(client_id):
+    if not call.services.roster.disconnect(client_id):
         raise NotFound("Unknown client", field="id")
     return Answer(body=ClientGone("Client disconnected successfully", client_id))

@@ -91,7 +91,7 @@ class NewLeader(Struct, frozen=True):
 
 
 async def show_status(call: Call[Nothing, Nothing]) -> Answer:
-    backend, roster = call.parts.backend, call.parts.roster
+    backend, roster = call.services.backend, call.services.roster
     status = backend.status()
     sessions = [view.id for view in roster.views() if view.transport == "websocket"]
     return Answer(
@@ -102,7 +102,7 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
             peers=status.peers,
             cluster_health=status.cluster_health,
             sessions=Sessions(len(sessions), tuple(sessions[:SESSION_IDS_SHOWN])),
-            tls=TlsView(call.parts.settings.current.server.tls_cert is not None),
+            tls=TlsView(call.services.settings.current.server.tls_cert is not None),
             uptime=backend.uptime.text(call.now),
             uptime_stats=backend.uptime.stats(call.now),
             snapshot=backend.snapshots.report(call.now),
@@ -117,49 +117,49 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
 
 async def show_latency(call: Call[OfPeer, Nothing]) -> Answer:
     peer_id = None if call.query.peer_id is UNSET else call.query.peer_id
-    return Answer(body=call.parts.backend.latency.report(call.now, peer_id=peer_id))
+    return Answer(body=call.services.backend.latency.report(call.now, peer_id=peer_id))
 
 
 async def reset_latency(call: Call[Nothing, Nothing]) -> Answer:
-    call.parts.backend.latency.reset()
+    call.services.backend.latency.reset()
     return Answer(body=MessageBody("Latency statistics reset successfully"))
 
 
 async def show_uptime(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=call.parts.backend.uptime.report(call.now))
+    return Answer(body=call.services.backend.uptime.report(call.now))
 
 
 async def show_uptime_history(call: Call[UptimeSpan, Nothing]) -> Answer:
     span = call.query
     return Answer(
-        body=call.parts.backend.uptime.history(call.now, events=span.events, sessions=span.sessions)
+        body=call.services.backend.uptime.history(call.now, events=span.events, sessions=span.sessions)
     )
 
 
 async def reset_uptime(call: Call[Nothing, Nothing]) -> Answer:
-    await call.parts.backend.reset_uptime()
+    await call.services.backend.reset_uptime()
     return Answer(body=MessageBody("Uptime statistics reset successfully"))
 
 
 async def show_snapshot(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=call.parts.backend.snapshots.report(call.now))
+    return Answer(body=call.services.backend.snapshots.report(call.now))
 
 
 async def take_snapshot(call: Call[Nothing, Nothing]) -> Answer:
-    record = await call.parts.backend.take_snapshot()
+    record = await call.services.backend.take_snapshot()
     return Answer(status=201, body=SnapshotMade("Snapshot created successfully", record))
 
 
 async def show_snapshot_history(call: Call[SnapshotSpan, Nothing]) -> Answer:
     span = call.query
-    return Answer(body=call.parts.backend.snapshots.history(events=span.events, snapshots=span.snapshots))
+    return Answer(body=call.services.backend.snapshots.history(events=span.events, snapshots=span.snapshots))
 
 
 async def reset_snapshots(call: Call[Nothing, Nothing]) -> Answer:
-    await call.parts.backend.reset_snapshots()
+    await call.services.backend.reset_snapshots()
     return Answer(body=MessageBody("Snapshot statistics reset successfully"))
 
 
 async def transfer_leadership(call: Call[Nothing, Transfer]) -> Answer:
     target = None if call.body.target is UNSET else checked(member_id, call.body.target, "target")
-    return Answer(body=NewLeader(await call.parts.backend.transfer_leadership(target)))
+    return Answer(body=NewLeader(await call.services.backend.transfer_leadership(target)))

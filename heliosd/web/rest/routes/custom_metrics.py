@@ -44,12 +44,12 @@ class Named(Struct, frozen=True):
 
 async def show_metrics(call: Call[ByName, Nothing]) -> Answer:
     name = None if call.query.name is UNSET else call.query.name
-    return Answer(body=call.parts.backend.metrics.report(name))
+    return Answer(body=call.services.backend.metrics.report(name))
 
 
 async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
     metric = call.body
-    await call.parts.backend.propose(
+    await call.services.backend.propose(
         RegisterMetric(
             name=metric.name,
             type=metric.type,
@@ -64,7 +64,7 @@ async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
 
 async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:
     change = call.body
-    await call.parts.backend.propose(
+    await call.services.backend.propose(
         UpdateMetric(
             name=change.name,
             value=None if change.value is UNSET else change.value,
@@ -77,10 +77,10 @@ async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:
 
 async def delete_metric(call: Call[ByName, ByName]) -> Answer:
     name = one_of(call.query.name, call.body.name, "name")
-    await call.parts.backend.propose(DeleteMetric(name=name, at=call.now.wall))
+    await call.services.backend.propose(DeleteMetric(name=name, at=call.now.wall))
     return Answer(body=Named("Custom metric deleted successfully", name))
 
 
 async def reset_metrics(call: Call[Nothing, Nothing]) -> Answer:
-    await call.parts.backend.propose(ResetMetrics(at=call.now.wall))
+    await call.services.backend.propose(ResetMetrics(at=call.now.wall))
     return Answer(body=MessageBody("Custom metrics reset successfully"))

@@ -61,7 +61,7 @@ _REFUSALS: dict[Refusal, str] = {
 async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query, call.last_event_id), subscription_of(query)
-    body = call.parts.streams.open(call.who, cursor, subscription, str(call.address))
+    body = call.services.streams.open(call.who, cursor, subscription, str(call.address))
     # nginx would gather a stream that does not forbid it.
     return Answer(body=body, headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
 
@@ -69,11 +69,11 @@ async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
 async def show_history(call: Call[Span, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query), subscription_of(query)
-    if not call.parts.events.readable:
+    if not call.services.events.readable:
         raise not_read_yet()
-    if cursor is not None and call.parts.events.behind(cursor):
-        await call.parts.events.reach(cursor)
-    history = call.parts.events.history
+    if cursor is not None and call.services.events.behind(cursor):
+        await call.services.events.reach(cursor)
+    history = call.services.events.history
     history.expire(call.now.wall)
     if cursor is None:
         after = history.oldest_seq - 1

@@ -35,19 +35,19 @@ class PeerRemoved(Struct, frozen=True):
 
 
 async def list_peers(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=PeerList(call.parts.backend.status().peer_states))
+    return Answer(body=PeerList(call.services.backend.status().peer_states))
 
 
 async def add_peer(call: Call[Nothing, NewPeer]) -> Answer:
     peer = call.body
     peer_id = checked(member_id, peer.id, "id")
     address = checked(member_address, peer.address, "address")
-    added = await call.parts.backend.add_peer(Peer(peer_id, address))
+    added = await call.services.backend.add_peer(Peer(peer_id, address))
     body = PeerAdded("Peer added successfully", NewPeer(added.id, added.address))
     return Answer(status=201, body=body)
 
 
 async def remove_peer(call: Call[ById, ById]) -> Answer:
     peer_id = checked(member_id, one_of(call.query.id, call.body.id, "id"), "id")
-    await call.parts.backend.remove_peer(peer_id)
+    await call.services.backend.remove_peer(peer_id)
     return Answer(body=PeerRemoved("Peer removed successfully", peer_id))

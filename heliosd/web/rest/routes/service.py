@@ -26,8 +26,8 @@ async def show_health(_: Call[Nothing, Nothing]) -> Answer:
 
 
 async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
-    reason = call.parts.backend.not_ready()
-    trouble = call.parts.events.trouble
+    reason = call.services.backend.not_ready()
+    trouble = call.services.events.trouble
     if reason is None and trouble is not None:
         reason = f"events cannot be stored: {trouble}"
     if reason is None:
@@ -45,16 +45,16 @@ def metrics_need_token(config: Config) -> bool:
 
 
 async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
-    if not call.parts.settings.current.metrics.enabled:
+    if not call.services.settings.current.metrics.enabled:
         raise NotFound("Not found")
-    roster = call.parts.roster
+    roster = call.services.roster
     text = prometheus.exposition(
-        backend=call.parts.backend,
+        backend=call.services.backend,
         hub_counters=roster.counters,
         ws_clients=roster.count("websocket"),
         sse_clients=roster.count("sse"),
         queue_depth=roster.queue_depth(),
-        events_stored=call.parts.events.trouble is None,
+        events_stored=call.services.events.trouble is None,
         now=call.now,
     )
     return Answer(body=text, headers={"Content-Type": prometheus.CONTENT_TYPE})
