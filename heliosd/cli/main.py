@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _watch(chosen: argparse.Namespace) -> int:
     # As for `serve`: the other commands are not to wait for what it imports.
-    from . import watch
+    from . import watch  # noqa: PLC0415
 
     return watch.run(chosen)
 

@@ -8,13 +8,23 @@ from typing import Any
 
 import pytest
 import trio
-from backend_parts import Subject, add, etcd_backend, living, now, patiently, put, register, simulated_backend
-from etcd_cluster import EtcdCluster
-from simulated_parts import MemoryStore
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics
 from heliosd.errors import Conflict, Invalid, NotFound
+from tests.support.contract_backends import (
+    Subject,
+    add,
+    etcd_backend,
+    living,
+    now,
+    patiently,
+    put,
+    register,
+    simulated_backend,
+)
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.simulated_harness import MemoryStore
 
 BACKENDS = ["simulated", pytest.param("etcd", marks=pytest.mark.needs("etcd"))]
 

@@ -6,19 +6,6 @@ from functools import partial
 
 import pytest
 import trio
-from client_parts import (
-    NOW,
-    SECONDS,
-    TOKEN,
-    Chance,
-    Daemon,
-    Visitor,
-    daemon_of,
-    events_of,
-    stay,
-    take,
-)
-from front_parts import tls_contexts
 from trio_websocket import WebSocketConnection
 from wsproto.utilities import LocalProtocolError
 
@@ -37,6 +24,19 @@ from heliosd.client.client import (
 )
 from heliosd.protocol.filters import BadSubscription
 from heliosd.websocket.frames import frame, ping_frame, text_frame
+from tests.support.client_sessions import (
+    NOW,
+    SECONDS,
+    TOKEN,
+    Chance,
+    Daemon,
+    Visitor,
+    daemon_of,
+    events_of,
+    stay,
+    take,
+)
+from tests.support.front_server import tls_contexts
 
 ADMIN = Password("admin", "correct horse")
 LOGIN, REFRESH, HISTORY = "/api/auth/login", "/api/auth/refresh", "/api/cluster/history"

@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import trio
-from etcd_certificates import EtcdCertificates
-from etcd_client_parts import END, KEY, PREFIX, aside, client_of, url
-from etcd_cluster import EtcdAuth, EtcdCluster
 
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
 from heliosd.cluster.etcd.client.requests import put
 from heliosd.cluster.etcd.client.transport import GatewayRequest
 from heliosd.config.model import EtcdConfig
+from tests.support.etcd_certificates import EtcdCertificates
+from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
+from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, url
 
 pytestmark = pytest.mark.needs("etcd")
 

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 import trio
-from backend_parts import Subject, etcd_backend, living, now, patiently, put, register
-from etcd_cluster import EtcdCluster
-from simulated_parts import MemoryStore
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.errors import Conflict
+from tests.support.contract_backends import Subject, etcd_backend, living, now, patiently, put, register
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.simulated_harness import MemoryStore
 
 pytestmark = pytest.mark.needs("etcd")
 

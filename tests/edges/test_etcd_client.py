@@ -9,8 +9,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from etcd_client_parts import END, KEY, client_of, url
-from etcd_cluster import EtcdCluster
 
 from heliosd.cluster.etcd.client.errors import (
     NOT_FOUND,
@@ -20,6 +18,8 @@ from heliosd.cluster.etcd.client.errors import (
     EtcdUnavailable,
 )
 from heliosd.cluster.etcd.client.requests import absent, delete, get, mod_is, prefix_end, put, value_is
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_endpoints import END, KEY, client_of, url
 
 pytestmark = pytest.mark.needs("etcd")
 

@@ -8,8 +8,6 @@ from functools import partial
 
 import pytest
 import trio
-from etcd_client_parts import END, KEY, PREFIX, aside, client_of, keep_from_leading, url
-from etcd_cluster import EtcdCluster
 
 from heliosd.cluster.etcd.client.client import REQUEST_SECONDS, STATUS_SECONDS, EtcdClient
 from heliosd.cluster.etcd.client.errors import (
@@ -24,6 +22,8 @@ from heliosd.cluster.etcd.client.errors import (
 )
 from heliosd.cluster.etcd.client.requests import absent, get, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, keep_from_leading, url
 
 pytestmark = pytest.mark.needs("etcd")
 

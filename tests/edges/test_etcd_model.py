@@ -5,9 +5,6 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from etcd_client_parts import client_of
-from etcd_cluster import EtcdCluster
-from etcd_model import MAX_OPS, Etcd, Refused
 
 from heliosd.cluster.etcd.client.errors import EtcdRefused
 from heliosd.cluster.etcd.client.requests import (
@@ -23,6 +20,9 @@ from heliosd.cluster.etcd.client.requests import (
 )
 from heliosd.cluster.etcd.client.responses import KeyValue, WatchEvent
 from heliosd.cluster.etcd.keys import KeyLayout
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_endpoints import client_of
+from tests.support.etcd_model import MAX_OPS, Etcd, Refused
 
 pytestmark = pytest.mark.needs("etcd")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import trio
-from hub_parts import ADDED, ELECTED, House, now, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
@@ -22,6 +21,7 @@ from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
 from heliosd.web.rest.problems import TryLater
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
+from tests.support.hub_harness import ADDED, ELECTED, House, now, open_house
 
 
 @dataclass

@@ -13,7 +13,6 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from front_parts import GET, KEY, Front, becomes, open_front, read_all, tls_contexts, upgrade
 
 from heliosd.config.model import Listen
 from heliosd.web.http import front
@@ -22,6 +21,7 @@ from heliosd.web.http.listeners import ACCEPTED_AT_ONCE, Address, ListenError, o
 from heliosd.web.http.request_head import RequestHead
 from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, TLSStream
+from tests.support.front_server import GET, KEY, Front, becomes, open_front, read_all, tls_contexts, upgrade
 
 LIMIT_SECONDS = 10
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from whole_daemon import House, whole_daemon
+
+from tests.support.whole_daemon import House, whole_daemon
 
 CLIENTS = 40
 

@@ -10,9 +10,6 @@ from pathlib import Path
 
 import pytest
 import trio
-from certificates import self_signed
-from sequence_rules import Follower, Ledger
-from whole_daemon import House, narrow, whole_daemon
 from wsproto import ConnectionType, WSConnection
 from wsproto.connection import ConnectionState
 from wsproto.events import (
@@ -27,6 +24,9 @@ from wsproto.extensions import Extension, PerMessageDeflate
 
 from heliosd.hub.client import HubClient
 from heliosd.web.http import listeners
+from tests.support.certificates import self_signed
+from tests.support.sequence_rules import Follower, Ledger
+from tests.support.whole_daemon import House, narrow, whole_daemon
 
 MIX = {
     "status_interval": 0.01,

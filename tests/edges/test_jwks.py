@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 import trio
-from issuer_parts import ISSUER, jwk, key, signed
-from issuer_server import IssuerServer, Manner, issuer_server
-from rest_parts import START, Rest
 from trio.testing import wait_all_tasks_blocked
 
 from heliosd.errors import IssuerUnreachable
 from heliosd.web import jwks
+from tests.support.issuer_server import IssuerServer, Manner, issuer_server
+from tests.support.issuer_tokens import ISSUER, jwk, key, signed
+from tests.support.rest_server import START, Rest
 
 EXP = START + 10**9  # Trio's real clock begins anywhere
 

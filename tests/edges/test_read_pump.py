@@ -7,8 +7,14 @@ from contextlib import AsyncExitStack
 
 import pytest
 import trio
-from front_parts import becomes, reset
-from pump_parts import (
+from trio.testing import wait_all_tasks_blocked
+
+from heliosd.web.stream.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES
+from heliosd.websocket.connection import Inbound
+from heliosd.websocket.plain import PlainStream
+from heliosd.websocket.readiness import Readiness
+from tests.support.front_server import becomes, reset
+from tests.support.socket_pairs import (
     LIMIT_SECONDS,
     NEVER,
     Pumped,
@@ -18,13 +24,7 @@ from pump_parts import (
     telling,
     transport,
 )
-from trio.testing import wait_all_tasks_blocked
-from wire import PING, PONG, TEXT, masked
-
-from heliosd.web.stream.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES
-from heliosd.websocket.connection import Inbound
-from heliosd.websocket.plain import PlainStream
-from heliosd.websocket.readiness import Readiness
+from tests.support.wire import PING, PONG, TEXT, masked
 
 BOTH = pytest.mark.parametrize("over_tls", [False, True])
 HELLO = masked(TEXT, b"hello")

@@ -8,8 +8,6 @@ import threading
 
 import pytest
 import trio
-from rest_parts import PASSWORD, START, Rest, now
-from rest_shapes import SESSION, check
 from trio.testing import MockClock
 
 from heliosd.auth.tokens import MAX_TIME
@@ -18,6 +16,8 @@ from heliosd.errors import Invalid, StoreFull, Unauthenticated
 from heliosd.store.changes import TokenRevoked
 from heliosd.web.authentication import authenticate, tokens_carried
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
+from tests.support.rest_server import PASSWORD, START, Rest, now
+from tests.support.rest_shapes import SESSION, check
 
 GOOD = {"username": "viewer", "password": PASSWORD}
 LOGIN = "/api/auth/login"

@@ -9,13 +9,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
-from rest_parts import Rest
 from trio.testing import MockClock
 
 from heliosd.errors import Invalid
 from heliosd.web.rest.request_data import MAX_BODY_BYTES, read_body
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
+from tests.support.rest_server import Rest
 
 READERS = [route for route in ROUTES if route.method != "GET"]
 VALID: dict[str, dict[str, object]] = {

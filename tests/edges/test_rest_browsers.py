@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from rest_parts import Rest
 from trio.testing import MockClock
 
 from heliosd.web.rest.static_files import STATIC_DIRECTORY, content_security_policy, etag_matches, load_pages
+from tests.support.rest_server import Rest
 
 DASH = "https://dash.example.com"
 EVIL = "https://evil.example"

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 import trio
-from rest_parts import START, Rest
 from trio.testing import MockClock
 
 from heliosd.protocol.events import MetricsDefined, PeerChanged, StateChanged
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
 from heliosd.web.rest.problems import TryLater
+from tests.support.rest_server import START, Rest
 
 ELECTED = StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")
 ADDED = PeerChanged(event_type="added", peer_id="ⓝode \n 4", peer_address="127.0.0.1:7003")

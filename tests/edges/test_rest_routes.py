@@ -7,13 +7,13 @@ import typing
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
-import rest_shapes as shapes
-from rest_parts import ROLES, Rest, simulated_rest
 from trio.testing import MockClock
 
 from heliosd.protocol.events import PeerChanged
 from heliosd.web.rest.route import Call, Route
 from heliosd.web.rest.route_table import ROUTES
+from tests.support import rest_shapes as shapes
+from tests.support.rest_server import ROLES, Rest, simulated_rest
 
 GETS: dict[str, shapes.Shape] = {
     "/api/auth/me": shapes.ME,

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from rest_parts import Rest, simulated_rest
-from rest_shapes import SNAPSHOT_RECORD, check
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 from trio.testing import MockClock
 
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
+from tests.support.rest_server import Rest, simulated_rest
+from tests.support.rest_shapes import SNAPSHOT_RECORD, check
 
 PEERS = "/api/cluster/peers"
 METRICS = "/api/cluster/custom-metrics"

@@ -15,8 +15,9 @@ from urllib.parse import urlencode
 import httpx
 import pytest
 import trio
-from sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
-from whole_daemon import House, Raw, whole_daemon
+
+from tests.support.sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
+from tests.support.whole_daemon import House, Raw, whole_daemon
 
 RATE = 2000.0
 PAUSE_SECONDS = 3.0

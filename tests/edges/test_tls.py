@@ -14,11 +14,11 @@ import trio
 import trio.testing
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
-from front_parts import read_all, tls_contexts
 
 from heliosd.hub.transport import Transport
 from heliosd.websocket.plain import PlainStream, prepare
 from heliosd.websocket.tls import ClientStream, TLSStream, server_context
+from tests.support.front_server import read_all, tls_contexts
 
 LIMIT_SECONDS = 10
 BOTH = pytest.mark.parametrize("over_tls", [False, True])

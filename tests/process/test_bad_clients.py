@@ -19,9 +19,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, receive, running, wait_until
-from raw_client import RawClient, closing
-from wire import CONTINUATION, PING, PONG, TEXT, masked, upgrade
+
+from tests.support.daemon_process import SECONDS, Daemon, receive, running, wait_until
+from tests.support.raw_client import RawClient, closing
+from tests.support.wire import CONTINUATION, PING, PONG, TEXT, masked, upgrade
 
 LIMIT = 65_536
 MIB = 1024 * 1024

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser_page import Tab, browser_running
-from daemon_process import SECONDS, Daemon, lacking, receive, running
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
+
+from tests.support.browser_page import Tab, browser_running
+from tests.support.daemon_process import SECONDS, Daemon, lacking, receive, running
 
 DEBIAN_WS = Path("/usr/share/nodejs/ws")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "javascript"

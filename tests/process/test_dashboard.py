@@ -10,9 +10,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser_page import Tab, browser_running
-from daemon_process import PASSWORD, Daemon, running, wait_until
 from playwright.sync_api import Browser, WebSocketRoute, expect
+
+from tests.support.browser_page import Tab, browser_running
+from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
 
 pytestmark = pytest.mark.needs("chromium")
 

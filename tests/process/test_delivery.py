@@ -19,11 +19,12 @@ from math import inf
 from pathlib import Path
 
 import pytest
-from daemon_process import PASSWORD, Daemon, free_port, running, wait_until
-from event_load import EventLoad, writing
-from sequence_checker import Check, Plan
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+
+from tests.support.daemon_process import PASSWORD, Daemon, free_port, running, wait_until
+from tests.support.event_load import EventLoad, writing
+from tests.support.sequence_checker import Check, Plan
 
 CHECKER = Path(__file__).parent.parent / "sequence_checker.py"
 PATIENCE_SECONDS = 60.0

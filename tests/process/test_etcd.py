@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, free_port, wait_until
-from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, Listener, Nodes, beside, etcd_config, listening, starting
+
+from tests.support.daemon_process import SECONDS, Daemon, free_port, wait_until
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import METRICS, Listener, Nodes, beside, etcd_config, listening, starting
 
 pytestmark = pytest.mark.needs("etcd")
 

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import Daemon, free_port
-from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, etcd_config, starting
-from sequence_checker import Check, Plan
+
+from tests.support.daemon_process import Daemon, free_port
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import METRICS, etcd_config, starting
+from tests.support.sequence_checker import Check, Plan
 
 NAMES = ("etcd-1", "etcd-2", "etcd-3")
 

@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from daemon_process import wait_until
-from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, Nodes, beside
+
+from tests.support.daemon_process import wait_until
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import METRICS, Nodes, beside
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 

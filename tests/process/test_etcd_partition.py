@@ -13,9 +13,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_process import SECONDS, Daemon, wait_until
-from etcd_cluster import EtcdCluster, EtcdMember
-from etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
+
+from tests.support.daemon_process import SECONDS, Daemon, wait_until
+from tests.support.etcd_cluster import EtcdCluster, EtcdMember
+from tests.support.etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
 
 NETWORK = "10.211.212"
 BRIDGE = f"hdb{os.getpid()}"

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, wait_until
-from etcd_certificates import EtcdCertificates
-from etcd_cluster import EtcdAuth, EtcdCluster
-from etcd_nodes import METRICS, etcd_config, starting
+
+from tests.support.daemon_process import SECONDS, Daemon, wait_until
+from tests.support.etcd_certificates import EtcdCertificates
+from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
+from tests.support.etcd_nodes import METRICS, etcd_config, starting
 
 pytestmark = pytest.mark.needs("etcd")
 AUTH = EtcdAuth()

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import Daemon, wait_until
-from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, Listener, beside, listening
+
+from tests.support.daemon_process import Daemon, wait_until
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import METRICS, Listener, beside, listening
 
 pytestmark = pytest.mark.needs("etcd")
 PATIENCE_SECONDS = 30.0

@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 import trio
-from daemon_process import PASSWORD, Daemon, wait_until
-from etcd_cluster import EtcdCluster
-from etcd_nodes import METRICS, etcd_config, listening, starting
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from heliosd.client.client import Connected, Cursor, Disconnected, Gap, Message, Password, open_client
+from tests.support.daemon_process import PASSWORD, Daemon, wait_until
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import METRICS, etcd_config, listening, starting
 
 pytestmark = pytest.mark.needs("etcd")
 

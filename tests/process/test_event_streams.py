@@ -16,8 +16,17 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, close_code, closing_connection, receive, running, wait_until
 from websockets.exceptions import InvalidStatus
+
+from tests.support.daemon_process import (
+    SECONDS,
+    Daemon,
+    close_code,
+    closing_connection,
+    receive,
+    running,
+    wait_until,
+)
 
 METRICS = "/api/cluster/custom-metrics"
 EVENTS = "/api/cluster/events"

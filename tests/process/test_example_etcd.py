@@ -19,8 +19,9 @@ from typing import Any
 
 import httpx
 import pytest
-from daemon_process import SECONDS, closing_connection, receive, wait_until
 from websockets.sync.client import ClientConnection
+
+from tests.support.daemon_process import SECONDS, closing_connection, receive, wait_until
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "etcd"
 START_SECONDS = 60.0

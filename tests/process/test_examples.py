@@ -17,10 +17,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from browser_page import Tab, browser_running
-from certificates import self_signed
-from daemon_process import PASSWORD, SECONDS, Daemon, lacking, running, wait_until
 from playwright.sync_api import expect
+
+from tests.support.browser_page import Tab, browser_running
+from tests.support.certificates import self_signed
+from tests.support.daemon_process import PASSWORD, SECONDS, Daemon, lacking, running, wait_until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VENV_BIN = Path(sys.executable).parent

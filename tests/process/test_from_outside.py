@@ -14,9 +14,10 @@ from typing import Any
 
 import httpx
 import pytest
-from daemon_process import PASSWORD, SECONDS, Daemon, close_code, receive, running, wait_until
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
+
+from tests.support.daemon_process import PASSWORD, SECONDS, Daemon, close_code, receive, running, wait_until
 
 SEVEN = ("status", "latency", "uptime", "snapshot", "custom_metrics", "state_changes", "peer_changes")
 

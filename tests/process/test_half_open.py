@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from daemon_process import SECONDS, free_port, running, wait_until
+
+from tests.support.daemon_process import SECONDS, free_port, running, wait_until
 
 READ_TIMEOUT = 3.0
 SLACK_SECONDS = 1.0

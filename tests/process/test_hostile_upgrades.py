@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, running, wait_until
+
+from tests.support.daemon_process import SECONDS, Daemon, running, wait_until
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: {protocol}\r\nConnection: Upgrade\r\n"

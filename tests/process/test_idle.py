@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import lacking, running
+
+from tests.support.daemon_process import lacking, running
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "load.c"
 IDLE_CPU_SHARE = 0.05

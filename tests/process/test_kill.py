@@ -12,7 +12,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import Daemon, running
+
+from tests.support.daemon_process import Daemon, running
 
 URL = "/api/cluster/custom-metrics"
 

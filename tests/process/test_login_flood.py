@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 import trio
-from daemon_process import PASSWORD, Daemon, running
+
+from tests.support.daemon_process import PASSWORD, Daemon, running
 
 RATE = 200
 """Logins a second."""

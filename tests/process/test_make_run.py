@@ -16,7 +16,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import SECONDS
+
+from tests.support.daemon_process import SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 URL = "http://127.0.0.1:8080"

@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from daemon_process import running
-from event_load import writing
+
+from tests.support.daemon_process import running
+from tests.support.event_load import writing
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "reconnect.c"
 ALL_BACK_SECONDS = 15.0

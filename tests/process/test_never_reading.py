@@ -13,10 +13,11 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import Daemon, running, wait_until
-from event_load import METRICS, EventLoad
-from raw_client import RawClient, closing
-from wire import TEXT
+
+from tests.support.daemon_process import Daemon, running, wait_until
+from tests.support.event_load import METRICS, EventLoad
+from tests.support.raw_client import RawClient, closing
+from tests.support.wire import TEXT
 
 MIB = 1024 * 1024
 SLACK_SECONDS = 1.0

@@ -17,12 +17,12 @@ from typing import Any
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, close_code, receive, running, wait_until
-from issuer_parts import ISSUER, document, jwk, key, signed
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
 from heliosd.auth.passwords import hash_password
+from tests.support.daemon_process import SECONDS, Daemon, close_code, receive, running, wait_until
+from tests.support.issuer_tokens import ISSUER, document, jwk, key, signed
 
 OTHER_HASH = hash_password("another word")
 AT_MOST = 1.0

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 
 import httpx
 import pytest
-import rest_shapes as shapes
-from daemon_process import SECONDS, Daemon, running, wait_until
 
 from heliosd.config.model import DEFAULT_ROLES
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
+from tests.support import rest_shapes as shapes
+from tests.support.daemon_process import SECONDS, Daemon, running, wait_until
 
 SHAPES: dict[str, shapes.Shape] = {
     "/api/auth/me": shapes.ME,

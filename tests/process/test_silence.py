@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 import httpx
 import pytest
-from certificates import self_signed
-from daemon_process import SECONDS, Daemon, running, wait_until
-from raw_client import RawClient
-from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frames, masked, upgrade
+
+from tests.support.certificates import self_signed
+from tests.support.daemon_process import SECONDS, Daemon, running, wait_until
+from tests.support.raw_client import RawClient
+from tests.support.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, Frames, masked, upgrade
 
 READ_TIMEOUT = 1.5
 PING_INTERVAL = 0.3

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from daemon_process import (
+
+from tests.support.daemon_process import (
     SECONDS,
     Daemon,
     free_port,

@@ -15,8 +15,9 @@ from typing import Any
 
 import httpx
 import pytest
-from daemon_process import SECONDS, Daemon, messages_until_closed, receive, running, wait_until
 from websockets.sync.client import ClientConnection
+
+from tests.support.daemon_process import SECONDS, Daemon, messages_until_closed, receive, running, wait_until
 
 
 def open_many(daemon: Daemon, count: int, until_closed: ExitStack) -> list[ClientConnection]:

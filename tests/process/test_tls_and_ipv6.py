@@ -11,9 +11,10 @@ from pathlib import Path
 
 import httpx
 import pytest
-from certificates import self_signed
-from daemon_process import SECONDS, Daemon, lacking, receive, running, wait_until
 from websockets.sync.client import ClientConnection
+
+from tests.support.certificates import self_signed
+from tests.support.daemon_process import SECONDS, Daemon, lacking, receive, running, wait_until
 
 METRICS = "/api/cluster/custom-metrics"
 

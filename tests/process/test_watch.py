@@ -18,8 +18,17 @@ from typing import Any
 
 import httpx
 import pytest
-from certificates import self_signed
-from daemon_process import PASSWORD, SECONDS, Daemon, free_port, running, wait_until, write_config
+
+from tests.support.certificates import self_signed
+from tests.support.daemon_process import (
+    PASSWORD,
+    SECONDS,
+    Daemon,
+    free_port,
+    running,
+    wait_until,
+    write_config,
+)
 
 COMMAND = [sys.executable, "-m", "heliosd", "watch"]
 METRICS = "/api/cluster/custom-metrics"

@@ -8,7 +8,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from issuer_parts import ISSUER, jwk, key, signed
 from jwt import PyJWK
 
 from heliosd.auth import tokens
@@ -21,6 +20,7 @@ from heliosd.auth.token_cache import KEPT, TokenCache
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 from heliosd.store.changes import TokenRevoked
+from tests.support.issuer_tokens import ISSUER, jwk, key, signed
 
 NOW = 1_700_000_000.0
 EVA = UserConfig(name="eva", password_hash=hash_password("apple"), roles=("viewer",))

@@ -6,8 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from etcd_model import CLUSTER, LAYOUT, Etcd
-from etcd_world import World
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +31,8 @@ from heliosd.cluster.etcd.keys import KeyLayout, KeyMeaning
 from heliosd.cluster.etcd.members import KnownMember
 from heliosd.cluster.etcd.pending_events import health_events, leader_events, membership_events
 from heliosd.protocol.events import PeerChanged, StateChanged
+from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
+from tests.support.etcd_world import World
 
 ANNA = KnownMember("a1", "anna", "a:1", learner=False)
 BERT = KnownMember("b2", "bert", "b:1", learner=False)

@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import msgspec
 import pytest
-from etcd_model import CLUSTER, LAYOUT, Etcd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +24,7 @@ from heliosd.cluster.etcd.mirror import (
 )
 from heliosd.protocol.events import LogReset, MetricValuesChanged, PeerChanged
 from heliosd.store.changes import LoggedEvent
+from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
 
 EPOCH = f"{CLUSTER}-{'0' * 12}"
 ANNA = KnownMember("a1", "anna", "a:1", learner=False)

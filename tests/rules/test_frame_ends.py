@@ -6,11 +6,11 @@ import struct
 
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, masked
 
 from heliosd.websocket.connection import Inbound, PongReceived, Received, TextReceived, Violation
 from heliosd.websocket.deflate import deflate
 from heliosd.websocket.frames import ends_whole, is_lone_pong
+from tests.support.wire import BINARY, CLOSE, CONTINUATION, PING, PONG, TEXT, masked
 
 LIMIT = 70_000
 PROBE = masked(TEXT, b"probe")

@@ -6,7 +6,8 @@ import json
 from typing import Any
 
 import pytest
-from sequence_rules import Follower, Ledger, Violation, check_page
+
+from tests.support.sequence_rules import Follower, Ledger, Violation, check_page
 
 EPOCH = "e1"
 

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from hub_parts import ADDED, House, open_house
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -17,6 +16,7 @@ from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
 from heliosd.protocol.client_commands import Ping, Subscribe
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.subscription import Subscription, Topic
+from tests.support.hub_harness import ADDED, House, open_house
 
 
 @pytest.fixture

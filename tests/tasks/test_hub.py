@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-from hub_parts import ADDED, ELECTED, House, Reader, Socket, open_house
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -17,6 +16,7 @@ from heliosd.protocol.client_commands import AskStatus, BadCommand, Ping, Subscr
 from heliosd.protocol.close_codes import GOING_AWAY, SILENT
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.subscription import NOTHING, Subscription, Topic
+from tests.support.hub_harness import ADDED, ELECTED, House, Reader, Socket, open_house
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Sequence
 
 import pytest
 import trio
-from hub_parts import ADDED, ELECTED, House, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.hub.inbox import HubItem, Tick
@@ -15,6 +14,7 @@ from heliosd.hub.local_log import LocalLog
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription, Topic
 from heliosd.store.changes import Change, EventsLogged
+from tests.support.hub_harness import ADDED, ELECTED, House, open_house
 
 
 @pytest.fixture

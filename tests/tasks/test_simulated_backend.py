@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-from simulated_parts import ALONE, CONFIG, MemoryStore, count, follow, living, ready, register
 from trio.testing import MockClock
 
 from heliosd.cluster.backend import Peer
@@ -21,6 +20,7 @@ from heliosd.protocol.events import (
     StateChanged,
     Value,
 )
+from tests.support.simulated_harness import ALONE, CONFIG, MemoryStore, count, follow, living, ready, register
 
 
 async def test_a_leader_is_elected_within_seconds_and_told_with_its_term(autojump_clock: MockClock) -> None:

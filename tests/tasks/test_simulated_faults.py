@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 import trio
-from simulated_parts import CONFIG, TWO, MemoryStore, count, follow, living, make_backend, ready, register
 from trio.testing import MockClock
 
 from heliosd.cluster.backend import Committed
@@ -25,6 +24,17 @@ from heliosd.protocol.events import (
 )
 from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.proposals import WriteCommands
+from tests.support.simulated_harness import (
+    CONFIG,
+    TWO,
+    MemoryStore,
+    count,
+    follow,
+    living,
+    make_backend,
+    ready,
+    register,
+)
 
 
 def cluster_of(backend: SimulatedBackend) -> SimulatedCluster:

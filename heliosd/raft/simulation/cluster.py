@@ -59,7 +59,8 @@ class SimulatedCluster:
         self.events = 0
         """Messages delivered and timers fired so far."""
         self.net: SimulatedNetwork[Content] = SimulatedNetwork(
-            options.conditions, Random(rng.getrandbits(64))
+            options.conditions,
+            Random(rng.getrandbits(64)),  # noqa: S311
         )
         self._rng = rng
         self._machine = machine

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from raft_world import Chaos
+
+from tests.support.raft_world import Chaos
 
 
 @pytest.mark.parametrize("seed", range(40))

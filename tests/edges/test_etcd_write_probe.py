@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from etcd_client_parts import END, PREFIX, aside, client_of
-from etcd_cluster import EtcdAuth, EtcdCluster
 
 from heliosd.cluster.etcd.client.errors import EtcdDenied
 from heliosd.cluster.etcd.client.requests import Put, get
 from heliosd.cluster.etcd.keys import KeyLayout
 from heliosd.cluster.etcd.write_probe import rehearsal
+from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
+from tests.support.etcd_endpoints import END, PREFIX, aside, client_of
 
 pytestmark = pytest.mark.needs("etcd")
 AUTH = EtcdAuth()

@@ -22,5 +22,5 @@ async def test_a_turn_is_over_when_its_time_is_and_after_a_rest_another_begins(
         at += TURN_SECONDS * 0.2
         assert one.over
         with assert_checkpoints():
-            await one.rest()
+            await one.pause()
         assert not one.over

@@ -6,7 +6,6 @@ import json
 from typing import Any
 
 import pytest
-from etcd_model import CLUSTER, LAYOUT, Etcd
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -32,6 +31,7 @@ from heliosd.cluster.etcd.metric_transactions import (
 )
 from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.errors import Conflict, Invalid, NotFound, RequestRefused
+from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
 
 HITS = RegisterMetric(name="hits", type="counter", at=1.0)
 HIT = UpdateMetric(name="hits", at=2.0)

@@ -12,7 +12,6 @@ from random import Random
 from typing import Any
 
 import msgspec
-from etcd_model import CLUSTER, LAYOUT, Etcd
 
 from heliosd.cluster.custom_metrics import (
     DeleteMetric,
@@ -41,6 +40,8 @@ from heliosd.cluster.etcd.mirror import Mirror, MirrorUpdate
 from heliosd.cluster.etcd.pending_events import health_events, leader_events, membership_events
 from heliosd.protocol.events import LogReset, MetricValuesChanged
 from heliosd.store.changes import LoggedEvent
+
+from .etcd_model import CLUSTER, LAYOUT, Etcd
 
 IDS = ("1a", "2b", "3c", "4d")
 NAMES = ("hits", "depth", "took", "hits_sum")

@@ -11,8 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import trio
-from etcd_cluster import EtcdCluster
-from simulated_parts import CONFIG, MemoryStore
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
@@ -27,6 +25,9 @@ from heliosd.errors import Conflict, NoLeader
 from heliosd.protocol.events import BackendItem, Happened, LogReset, MetricValuesChanged, Provisional, Stamped
 from heliosd.protocol.server_messages import of_event
 from heliosd.store.changes import LoggedEvent
+
+from .etcd_cluster import EtcdCluster
+from .simulated_harness import CONFIG, MemoryStore
 
 READY_SECONDS = 20.0
 

@@ -14,8 +14,6 @@ from typing import Any
 
 import pytest
 import trio
-from rest_parts import PASSWORD_HASH, LoneBackend
-from wire import TEXT, Frame, Frames, upgrade
 
 from heliosd.config.model import (
     AuthConfig,
@@ -28,6 +26,9 @@ from heliosd.config.model import (
 )
 from heliosd.daemon import main as daemon
 from heliosd.protocol.events import BackendItem, Happened, PeerChanged
+
+from .rest_server import PASSWORD_HASH, LoneBackend
+from .wire import TEXT, Frame, Frames, upgrade
 
 
 class Source(LoneBackend):

@@ -12,10 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from daemon_process import SECONDS, Daemon, logging_process, wait_until, write_config
-from etcd_cluster import EtcdCluster
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
+
+from .daemon_process import SECONDS, Daemon, logging_process, wait_until, write_config
+from .etcd_cluster import EtcdCluster
 
 METRICS = "/api/cluster/custom-metrics"
 SECRET = "0123456789abcdef" * 4

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from daemon_process import SECONDS
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from .daemon_process import SECONDS
 
 expect.set_options(timeout=SECONDS * 1000)
 

@@ -12,7 +12,6 @@ from typing import Any
 import argon2
 import trio
 from quart import Response
-from simulated_parts import living, ready
 from trio.testing import wait_all_tasks_blocked
 
 from heliosd.auth.access import Access
@@ -38,6 +37,8 @@ from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, No
 from heliosd.store.changes import Change, Saved
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import Services, create_app
+
+from .simulated_harness import living, ready
 
 PASSWORD = "correct horse battery staple"
 # As weak as argon2 can be made, so that tests spend no time on it.

@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from daemon_process import SECONDS, Daemon
-from wire import CLOSE, TEXT, Frame, Frames, upgrade
+from .daemon_process import SECONDS, Daemon
+from .wire import CLOSE, TEXT, Frame, Frames, upgrade
 
 
 class RawClient:

@@ -13,12 +13,12 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
-from issuer_parts import CLAIMS, ISSUER, NOW, b64, document, jwk, key, signed
 
 from heliosd.auth import external_issuer, tokens
 from heliosd.auth.external_issuer import IssuerKeys, kid_of
 from heliosd.auth.tokens import Claims
 from heliosd.errors import Unauthenticated
+from tests.support.issuer_tokens import CLAIMS, ISSUER, NOW, b64, document, jwk, key, signed
 
 KINDS = ["RS256", "ES256", "EdDSA"]
 

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import trio
-from hub_parts import House, now, open_house
 from trio.testing import MockClock
 
 from heliosd.hub.shared_log import ClusterLog
@@ -22,6 +21,7 @@ from heliosd.protocol.events import (
 )
 from heliosd.protocol.history import Cursor
 from heliosd.store.changes import LoggedEvent
+from tests.support.hub_harness import House, now, open_house
 
 LOST = StateChanged(old_state="Leader", new_state="Unknown", term=3, leader="", member="8e9e")
 GONE = PeerChanged(event_type="unhealthy", peer_id="8e9e", peer_address="127.0.0.1:2380")

@@ -30,7 +30,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from etcd_certificates import EtcdCertificates
+from .etcd_certificates import EtcdCertificates
 
 START_SECONDS = 30.0
 TRIES = 5

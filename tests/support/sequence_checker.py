@@ -1,6 +1,7 @@
 """Follows a heliosd with several clients that are cut at random, and checks that nothing is silently lost.
 
-    HELIOSD_PASSWORD=… python tests/sequence_checker.py http://127.0.0.1:8080 --user admin --clients 4 --cuts 200
+    HELIOSD_PASSWORD=… python -m tests.support.sequence_checker http://127.0.0.1:8080 --user admin \
+        --clients 4 --cuts 200
 
 Exit code 0: every promise held. 1: one was broken, and standard error says which, with what was told. 2: it could
 not be checked. The daemon may be restarted or killed meanwhile: the clients come back. What is checked stands in
@@ -26,9 +27,10 @@ from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import Request, urlopen
 
-from sequence_rules import Follower, Ledger, Seen, Violation, check_page
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidStatus
+
+from .sequence_rules import Follower, Ledger, Seen, Violation, check_page
 
 CATCH_UP_SECONDS = 60.0
 """How long every client may take in the end to hear all that there is. Longer counts as lost."""

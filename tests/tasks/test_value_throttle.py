@@ -6,7 +6,6 @@ import json
 from itertools import pairwise
 from math import inf
 
-from hub_parts import Socket
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,6 +14,7 @@ from heliosd.hub.client import HubClient
 from heliosd.hub.value_throttle import ValueThrottle
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import Topic
+from tests.support.hub_harness import Socket
 
 PAUSE = 2.0
 NAMES = st.sampled_from(["a", "b", "c"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from raft_parts import ABC, TIMING, Stage, command
 
 from heliosd.raft.log import encode_membership
 from heliosd.raft.membership import ChangeRefused
@@ -22,6 +21,7 @@ from heliosd.raft.messages import (
 )
 from heliosd.raft.state import IllegalTransition
 from heliosd.store.changes import HardState, LogSuffix, SnapshotSaved
+from tests.support.raft_nodes import ABC, TIMING, Stage, command
 
 FOUR = {**ABC, "d": "d:1"}
 FIVE = {**FOUR, "e": "e:1"}

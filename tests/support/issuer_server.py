@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Literal
 
 import trio
-from issuer_parts import document, jwk, key, signed
+
+from .issuer_tokens import document, jwk, key, signed
 
 Manner = Literal["well", "silent", "hangs up", "drips", "drips its head", "huge", "endless", "redirects"]
 

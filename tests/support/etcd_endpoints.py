@@ -8,11 +8,12 @@ from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
 import trio
-from etcd_cluster import EtcdCluster
 
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.requests import prefix_end
 from heliosd.config.model import EtcdConfig
+
+from .etcd_cluster import EtcdCluster
 
 PREFIX = b"/heliosd/"
 END = prefix_end(PREFIX)

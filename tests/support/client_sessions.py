@@ -11,7 +11,6 @@ from typing import Any
 from urllib.parse import parse_qs
 
 import trio
-from front_parts import Front, open_front
 
 from heliosd.client.client import Client, Item
 from heliosd.web.http.early_response import linger, refuse
@@ -21,6 +20,8 @@ from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.connection import CloseReceived, Inbound, TextReceived, accept_response
 from heliosd.websocket.frames import close_frame, text_frame
 from heliosd.websocket.tls import ClientStream
+
+from .front_server import Front, open_front
 
 TOKEN = "the.first.token"
 NOW = "2026-11-23T05:19:10.000000Z"

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import trio
-from hub_parts import ADDED, ELECTED, House, Socket, now, open_house
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.passwords import hash_password
@@ -19,6 +18,7 @@ from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import Authenticate
 from heliosd.protocol.close_codes import CloseReason
+from tests.support.hub_harness import ADDED, ELECTED, House, Socket, now, open_house
 
 OTHER = UserConfig(name="other", password_hash=hash_password("pear"), roles=("viewer",))
 

@@ -18,11 +18,8 @@ from unittest.mock import patch
 
 import pytest
 import trio
-from front_parts import tls_contexts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pump_parts import SOMEBODY
-from wire import CLOSE, Frames
 
 from heliosd.hub import fanout
 from heliosd.hub.client import NOT_READY, Delivery, HubClient
@@ -32,6 +29,9 @@ from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import NOTHING
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.tls import ClientStream, TLSStream
+from tests.support.front_server import tls_contexts
+from tests.support.socket_pairs import SOMEBODY
+from tests.support.wire import CLOSE, Frames
 
 LIMIT_SECONDS = 60
 BUFFER_BYTES = 4096

@@ -13,7 +13,6 @@ import pytest
 import structlog
 import trio
 import trio.testing
-from front_parts import GET, Front, becomes, no_client, open_front, read_all, reset, tls_contexts, upgrade
 from hypercorn.utils import LifespanFailureError
 from quart import Response, request
 from quart_trio import QuartTrio
@@ -28,6 +27,17 @@ from heliosd.web.http.hypercorn_adapter import (
 from heliosd.web.http.listeners import Address
 from heliosd.web.http.request_head import RequestHead, parse
 from heliosd.websocket.tls import ClientStream
+from tests.support.front_server import (
+    GET,
+    Front,
+    becomes,
+    no_client,
+    open_front,
+    read_all,
+    reset,
+    tls_contexts,
+    upgrade,
+)
 
 LIMIT_SECONDS = 20
 SHORT = Deadlines(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)

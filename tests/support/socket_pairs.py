@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 import trio
-from front_parts import becomes, tls_contexts
 from trio.testing import wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity, TokenOrigin
@@ -20,6 +19,8 @@ from heliosd.websocket.frames import ends_whole
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.readiness import Readiness
 from heliosd.websocket.tls import ClientStream, TLSStream
+
+from .front_server import becomes, tls_contexts
 
 LIMIT_SECONDS = 10
 NEVER = -1.0
