@@ -1,38 +1,80 @@
-"""The layers: every module is in one, imports go down only, and the rules touch nothing outside themselves."""
+"""The structure of heliosd/: which layer and which room a module is in, and which way imports may go.
+
+A room is a folder. Rooms stand in one order, and a module imports from its own room and from rooms below it only. The
+four layers say what a module may touch: 1 rules (values in, values out), 2 task logic (awaits, no IO), 3 edges (IO),
+4 composition. docs/architecture.md draws both.
+"""
 
 from __future__ import annotations
 
 import ast
 import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "heliosd"
+MAX_LOOSE_MODULES = 8
+MAX_LINES = 350
+
+# Low to high. "" is the ground: modules directly in heliosd/. A folder that is not named belongs to the one above it.
+ROOMS = [
+    "",
+    "raft",
+    "store",
+    "config",
+    "auth",
+    "websocket",
+    "protocol.views",
+    "protocol",
+    "client",
+    "cluster",
+    "hub",
+]
+ROOMS += [
+    "web",
+    "web.http",
+    "web.stream",
+    "web.rest",
+    "cluster.etcd.client",
+    "cluster.etcd",
+    "raft.simulation",
+]
+ROOMS += ["cluster.simulated", "daemon", "cli", "__main__"]
 
 # The first pattern that fits a module gives its layer.
 LAYERS = [
+    (3, "client.__init__"),
+    # 2: what awaits, but does no IO.
+    (
+        2,
+        "hub.local_log hub.cluster_log hub.event_log hub.hub hub.session hub.connections hub.client hub.fanout",
+    ),
+    (2, "cluster.backend cluster.subscribers cluster.simulated.backend daemon.ticker daemon.loop_lag"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
-    (1, "__init__ *.__init__ errors clock names histogram durable events message messages commands"),
-    (1, "subscription narrowing history following reconnecting config config_* raft.* auth.*"),
+    (1, "__init__ *.__init__ errors clock histogram config.* protocol.* raft.* auth.* store.changes"),
+    (1, "client.resume client.reconnect hub.counters hub.client_view hub.token_bucket hub.send_queue"),
     (
         1,
-        "hub.counters hub.roster hub.rate websocket.frames websocket.deflate web.head web.upgrade web.resume",
+        "websocket.frames websocket.deflate web.http.request_head web.http.websocket_upgrade web.stream.query",
     ),
-    # 2: what awaits, but does no IO.
-    (2, "hub.* cluster.backend cluster.simulated cluster.outbox broadcaster loop_lag"),
+    (2, "hub.*"),
     # 3: edges.
+    (3, "web.* websocket.* store.* client.* atomic_file daemon.systemd daemon.logs daemon.referenced_files"),
+    (1, "cluster.etcd.client.requests cluster.etcd.client.responses cluster.etcd.client.wire_types"),
+    (1, "cluster.etcd.client.errors cluster.etcd.client.endpoints"),
+    (3, "cluster.etcd.client.* cluster.etcd.backend cluster.etcd.watcher cluster.etcd.poller"),
+    (3, "cluster.etcd.metric_writer cluster.etcd.presence cluster.etcd.backup cluster.etcd.admin"),
     (
         3,
-        "web.* websocket.* store store_* epoch_file systemd logs prometheus client client_* referenced_files",
+        "cluster.etcd.log_writer cluster.etcd.revocations cluster.etcd.write_probe cluster.etcd.local_records",
     ),
-    (3, "cluster.etcd cluster.etcd_client* cluster.etcd_follow cluster.etcd_polls cluster.etcd_writer"),
-    (3, "cluster.etcd_transport cluster.etcd_presence cluster.etcd_backup cluster.etcd_admin"),
-    (3, "cluster.etcd_teller cluster.etcd_revocations cluster.etcd_rights cluster.etcd_accounts"),
     (1, "cluster.*"),
     # 4: composition.
-    (4, "daemon backends reload cli.* __main__"),
+    (4, "daemon.* cli.* __main__"),
 ]
 RULES = {"msgspec", "jwt", "argon2", "wsproto.extensions", "wsproto.frame_protocol"}
 EDGES = {"trio", "quart", "quart_trio", "werkzeug", "hypercorn", "httpx", "h11", "wsproto", "trio_websocket"}
@@ -44,23 +86,42 @@ MODULES = {".".join(path.relative_to(PACKAGE).with_suffix("").parts): path for p
 
 
 def layer(module: str) -> int | None:
+    """The layer of a module, by its dotted name inside of heliosd; None: no pattern fits."""
     fitting = (number for number, names in LAYERS if any(fnmatchcase(module, name) for name in names.split()))
     return next(fitting, None)
 
 
-def imports(path: Path) -> set[str]:
-    """Full names of all that a module imports, wherever in it and for whatever use."""
+def room(module: str) -> str:
+    """The room of a module: the longest named folder that it is in."""
+    inside = [name for name in ROOMS if name and (module == name or module.startswith(f"{name}."))]
+    return max(inside, key=len, default="")
+
+
+def imports(source: str, package: tuple[str, ...]) -> set[str]:
+    """Full names of all that a module of `package` imports, wherever in it and for whatever use."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            here = ("heliosd", *path.relative_to(PACKAGE).parts)[: -node.level or None]
-            origin = ".".join([*(here if node.level else ()), *([node.module] if node.module else [])])
+            here = package[: len(package) - node.level + 1] if node.level else ()
+            origin = ".".join([*here, *([node.module] if node.module else [])])
             found |= {origin} | {
                 f"{origin}.{alias.name}" for alias in node.names if origin.startswith("heliosd")
             }
     return found
+
+
+def imports_of(module: str) -> set[str]:
+    path = MODULES[module]
+    return imports(path.read_text(), ("heliosd", *path.relative_to(PACKAGE).parts[:-1]))
+
+
+def modules_imported(module: str) -> set[str]:
+    """The modules of heliosd that a module imports. A package counts as its `__init__`, if there is anything in it."""
+    names = {name.removeprefix("heliosd.") for name in imports_of(module) if name.startswith("heliosd.")}
+    packages = {f"{name}.__init__" for name in names if MODULES.get(f"{name}.__init__", PACKAGE).is_file()}
+    return {name for name in names | packages if name in MODULES and name != module}
 
 
 def complaint(number: int, name: str) -> str | None:
@@ -75,18 +136,85 @@ def complaint(number: int, name: str) -> str | None:
     return None if known else f"{name} is not for layer {number}"
 
 
+def upward(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+    """The imports that go from a room to a higher one."""
+    return [
+        f"{module} imports {other}"
+        for module, others in sorted(arrows.items())
+        for other in sorted(others)
+        if ROOMS.index(room(other)) > ROOMS.index(room(module))
+    ]
+
+
+def circles(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+    """Modules that import themselves by way of others: what is left when all that nobody needs is taken away."""
+    left = {module: set(others) for module, others in arrows.items()}
+    while done := [module for module, others in left.items() if not others & left.keys()]:
+        for module in done:
+            del left[module]
+    while done := [module for module in left if not any(module in others for others in left.values())]:
+        for module in done:
+            del left[module]
+    return sorted(left)
+
+
+def loose(modules: Iterable[str]) -> list[str]:
+    """Modules directly in heliosd/."""
+    return sorted(module for module in modules if "." not in module)
+
+
+def class_names_twice(sources: Iterable[str]) -> list[str]:
+    """Names that more than one class bears."""
+    names = Counter(
+        node.name
+        for source in sources
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.ClassDef)
+    )
+    return sorted(name for name, count in names.items() if count > 1)
+
+
+def too_long(sources: Mapping[str, str]) -> list[str]:
+    """Modules of more lines than a file with one idea needs."""
+    return sorted(name for name, source in sources.items() if len(source.splitlines()) > MAX_LINES)
+
+
+SOURCES = {module: path.read_text() for module, path in MODULES.items()}
+ARROWS = {module: modules_imported(module) for module in MODULES}
+
+
 def test_every_module_has_a_layer() -> None:
     assert [module for module in MODULES if layer(module) is None] == []
 
 
-def test_imports_go_down_only() -> None:
+def test_no_import_goes_to_a_higher_layer_or_to_a_library_that_is_not_for_its_own() -> None:
     wrong = [
         f"{module} (layer {number}): {reason}"
-        for module, path in sorted(MODULES.items())
+        for module in sorted(MODULES)
         for number in [layer(module) or 1]
-        for reason in sorted(filter(None, (complaint(number, name) for name in imports(path))))
+        for reason in sorted(filter(None, (complaint(number, name) for name in imports_of(module))))
     ]
     assert wrong == []
+
+
+def test_no_import_goes_to_a_higher_room() -> None:
+    assert upward(ARROWS) == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    assert circles(ARROWS) == []
+
+
+def test_few_modules_stand_outside_of_a_room() -> None:
+    assert len(loose(MODULES)) <= MAX_LOOSE_MODULES, loose(MODULES)
+
+
+def test_a_class_name_stands_once() -> None:
+    assert class_names_twice(SOURCES.values()) == []
+
+
+def test_no_module_is_too_long_to_hold_one_idea() -> None:
+    assert too_long(SOURCES) == []
 
 
 @pytest.mark.parametrize(
@@ -99,11 +227,38 @@ def test_imports_go_down_only() -> None:
             (2, "ssl", False),
             (2, "trio", True),
         ],
-        *[(1, "heliosd.store", False), (2, "heliosd.web.app", False), (3, "heliosd.daemon", False)],
+        *[
+            (1, "heliosd.store.store", False),
+            (2, "heliosd.web.rest.app", False),
+            (3, "heliosd.daemon.main", False),
+        ],
         *[(1, "heliosd.hub.hub", False), (3, "heliosd.hub.hub", True), (1, "heliosd.errors", True)],
         *[(1, "wsproto.connection", False), (1, "wsproto.extensions", True), (3, "wsproto.connection", True)],
         *[(2, "quart", False), (3, "sqlite3", True), (4, "requests", False), (1, "zlib", True)],
     ],
 )
-def test_the_check_itself_sees_what_does_not_fit(number: int, name: str, fits: bool) -> None:
+def test_the_check_of_layers_sees_what_does_not_fit(number: int, name: str, fits: bool) -> None:
     assert (complaint(number, name) is None) == fits
+
+
+def test_the_check_of_imports_sees_them_wherever_and_however_they_are_written() -> None:
+    planted = "import sqlite3\ndef late():\n    from ..hub import hub\n    from .. import clock\n    from .x import y\n"
+    found = imports(planted, ("heliosd", "web"))
+    assert {"sqlite3", "heliosd.hub.hub", "heliosd.clock", "heliosd.web.x.y"} <= found
+
+
+def test_the_check_of_rooms_sees_a_planted_offence() -> None:
+    assert room("web.rest.routes.auth") == "web.rest"
+    assert upward({"hub.hub": ["web.http.front", "clock"]}) == ["hub.hub imports web.http.front"]
+    assert upward({"web.http.front": ["hub.hub"], "clock": [], "errors": ["clock"]}) == []
+
+
+def test_the_check_of_circles_sees_a_planted_offence() -> None:
+    assert circles({"a": ["b"], "b": ["c"], "c": ["b"], "d": []}) == ["b", "c"]
+    assert circles({"a": ["b"], "b": ["c"], "c": []}) == []
+
+
+def test_the_checks_of_loose_modules_names_and_lengths_see_planted_offences() -> None:
+    assert loose(["a", "hub.b", "c"]) == ["a", "c"]
+    assert class_names_twice(["class A:\n    class B: ...\n", "class B: ...\n"]) == ["B"]
+    assert too_long({"short": "x = 1\n" * MAX_LINES, "long": "x = 1\n" * (MAX_LINES + 1)}) == ["long"]

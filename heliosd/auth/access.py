@@ -22,8 +22,6 @@ from .signing_keys import KeyRing
 from .token_cache import TokenCache
 from .tokens import Claims
 
-__all__ = ["Access", "Identity", "Issued"]
-
 _REVOKED_KEPT = 1024
 _EXPIRED_KEPT = 4096
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from heliosd.config.model import Config, UserConfig
+from heliosd.config.password_hashes import is_argon2id
 from heliosd.errors import KeyUnusable, StoreDamaged, StoreError
 
 from . import passwords
@@ -105,7 +106,7 @@ def kept_admin(data_dir: Path) -> UserConfig | None:
         return None
     except OSError as error:
         raise StoreError(f"cannot read {path}: {error.strerror}") from error
-    if not passwords.is_argon2id(password_hash):
+    if not is_argon2id(password_hash):
         raise StoreDamaged(
             f"{path} holds no argon2id hash; remove it, and the next start makes a new password"
         )

@@ -14,10 +14,11 @@ import time
 import msgspec
 import trio
 
-from heliosd.client.client import Client, Connected, Disconnected, FollowingEnded, Gap, Item, open_client
-from heliosd.client.resume import cursor_text, parse_cursor
+from heliosd.client.client import Client, Connected, Disconnected, Item, open_client
+from heliosd.client.resume import Gap, cursor_text, parse_cursor
 from heliosd.client.websocket import sole_error
 from heliosd.clock import rfc3339
+from heliosd.errors import FollowingEnded
 from heliosd.protocol.filters import BadSubscription
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription

@@ -12,11 +12,13 @@ from typing import Protocol
 import trio
 
 from heliosd.protocol.events import BackendItem
+from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 
-from .custom_metrics import MetricCommand, MetricSet
+from .custom_metrics import MetricSet
 from .latency import LatencyTracker
-from .snapshots import SnapshotRecord, SnapshotTracker
+from .metric_commands import MetricCommand
+from .snapshots import SnapshotTracker
 from .uptime import UptimeTracker
 
 

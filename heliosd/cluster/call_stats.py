@@ -12,32 +12,14 @@ from collections import deque
 from collections.abc import Sequence
 from itertools import chain
 
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET
 
 from heliosd.histogram import Histogram
+from heliosd.protocol.views.latency import Stats
 
 SAMPLES_KEPT = 100
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Seconds, upper bounds of `raft_peer_latency_seconds`."""
-
-
-class Stats(Struct, frozen=True, kw_only=True):
-    """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
-
-    count: int
-    """Samples that the values are made of: at most 100 a kind and peer."""
-    last_value_ms: float
-    min_value_ms: float
-    max_value_ms: float
-    avg_value_ms: float
-    p50_value_ms: float
-    p90_value_ms: float
-    p99_value_ms: float
-    std_dev_ms: float
-    """Of the samples as a whole population."""
-    error_count: int
-    """Failed calls since the start or the last reset."""
-    last_error_unix: int | UnsetType = UNSET
 
 
 class CallRecord:

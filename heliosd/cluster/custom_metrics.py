@@ -19,66 +19,21 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import rfc3339
 from heliosd.errors import Conflict, Invalid, NotFound
+from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricType, MetricView
 
 from .metric_commands import (
     DEFAULT_BUCKETS,
     HISTOGRAM_SUFFIXES,
     DeleteMetric,
     MetricCommand,
-    MetricType,
     RegisterMetric,
     ResetMetrics,
     UpdateMetric,
     check_command,
-    decode_command,
-    encode_command,
     exposed_names,
 )
 
-__all__ = [
-    "CustomMetricsReport",
-    "DeleteMetric",
-    "MetricCommand",
-    "MetricSet",
-    "MetricType",
-    "MetricView",
-    "MetricsApplied",
-    "RegisterMetric",
-    "ResetMetrics",
-    "UpdateMetric",
-    "check_command",
-    "decode_command",
-    "encode_command",
-]
-
 MAX_METRICS = 1_000
-
-
-class MetricView(Struct, frozen=True, kw_only=True):
-    """One metric as clients see it."""
-
-    name: str
-    type: MetricType
-    help: str
-    labels: dict[str, str]
-    value: float
-    """A histogram's is its count."""
-    buckets: dict[str, int] | UnsetType = UNSET
-    """Histograms only: upper bound as text ("0.005", "1", "+Inf") -> observations up to it, ascending."""
-    count: int | UnsetType = UNSET
-    sum: float | UnsetType = UNSET
-    created_at: str
-    updated_at: str
-
-
-class CustomMetricsReport(Struct, frozen=True, kw_only=True):
-    """`GET …/custom-metrics`."""
-
-    total_metrics: int
-    counter_metrics: int
-    gauge_metrics: int
-    histogram_metrics: int
-    metrics: dict[str, MetricView]
 
 
 @dataclass(frozen=True, slots=True)

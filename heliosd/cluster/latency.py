@@ -21,22 +21,10 @@ from heliosd.protocol.views.latency import (
     LatencyReport,
     PeerLatency,
     PeerReport,
+    Stats,
 )
 
-from .call_stats import CallRecord, Stats, error_rate, stats_of
-
-__all__ = [
-    "KINDS",
-    "CallTotals",
-    "ClusterHealth",
-    "HealthTurned",
-    "LatencyReport",
-    "LatencyTracker",
-    "PeerHealth",
-    "PeerLatency",
-    "RpcKind",
-    "Stats",
-]
+from .call_stats import CallRecord, error_rate, stats_of
 
 RpcKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
 KINDS: tuple[RpcKind, ...] = get_args(RpcKind)

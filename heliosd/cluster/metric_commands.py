@@ -9,14 +9,12 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Literal
 
 import msgspec
 from msgspec import Struct
 
 from heliosd.errors import Invalid
-
-MetricType = Literal["counter", "gauge", "histogram"]
+from heliosd.protocol.views.custom_metrics import MetricType
 
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 MAX_NAME = 200

@@ -18,15 +18,6 @@ from heliosd.clock import Instant, duration_text, rfc3339
 from heliosd.protocol.views.snapshots import SnapshotEvent, SnapshotHistory, SnapshotRecord, SnapshotReport
 from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 
-__all__ = [
-    "SnapshotEvent",
-    "SnapshotHistory",
-    "SnapshotOutcome",
-    "SnapshotRecord",
-    "SnapshotReport",
-    "SnapshotTracker",
-]
-
 EVENT_KIND = "snapshot_event"
 EVENTS_KEPT = 1_000
 SNAPSHOT_KIND = "snapshot"

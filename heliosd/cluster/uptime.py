@@ -41,8 +41,6 @@ from .uptime_record import (
     uptime_percentage,
 )
 
-__all__ = ["UptimeHistory", "UptimeReport", "UptimeStats", "UptimeTracker"]
-
 DAY_SECONDS = 86_400.0
 
 

@@ -16,9 +16,6 @@ from heliosd.errors import ConfigError, ConfigProblem, StoreError
 from .model import Config
 from .reader import ConfigReader
 from .schema import read_config
-from .values import duration
-
-__all__ = ["data_directory", "duration", "ensure_data_directory", "load", "parse"]
 
 
 def load(file: Path) -> Config:

@@ -12,10 +12,9 @@ from collections.abc import Callable, Collection
 from typing import TypeVar
 from urllib.parse import urlsplit
 
-from heliosd.auth.passwords import is_argon2id
-
 from .addresses import host_port, member_address, member_id
 from .model import Listen
+from .password_hashes import is_argon2id
 
 _T = TypeVar("_T")
 

@@ -49,7 +49,8 @@ from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, 
 from heliosd.web.http.listeners import Address, open_listeners
 from heliosd.web.http.request_head import RequestHead
 from heliosd.web.jwks import ExternalIssuer
-from heliosd.web.rest.app import Services, create_app
+from heliosd.web.rest.app import create_app
+from heliosd.web.rest.services import Services
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
 from heliosd.web.stream.websocket import WebSocketEndpoint

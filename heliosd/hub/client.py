@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum, auto
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 import trio
 
@@ -20,9 +20,6 @@ from .client_view import ClientView, StreamKind
 from .send_queue import SendQueue
 from .token_bucket import TokenBucket
 from .transport import Transport
-
-if TYPE_CHECKING:
-    from .recipients import Recipients
 
 BATCH_BYTES = 64 * 1024
 """How much is joined into one write. It is also what a client must take within `write_timeout`, so that a
@@ -46,6 +43,16 @@ class Delivery(Enum):
     """The queue is full: the client does not get it."""
     GONE = auto()
     """There is no connection any more, or it is ending."""
+
+
+class RecipientList(Protocol):
+    """The clients that get the same bytes as this one (`recipients.py`), as far as a client needs it."""
+
+    def reconsider(self, client: HubClient) -> None:
+        """Whether the client is ready for a direct write may have changed."""
+
+    def sent_to(self, client: HubClient) -> int:
+        """How many messages the client was sent as one of them."""
 
 
 class Reading(Protocol):
@@ -124,7 +131,7 @@ class HubClient:
         self.deflates = deflates
         """It took compression."""
         self.stream_kind: StreamKind = stream_kind
-        self.recipients: Recipients | None = None
+        self.recipients: RecipientList | None = None
         """Those who get the same bytes, once it has joined; it keeps `place`."""
         self.place = NOT_READY
         """Where it stands among the ready ones of its audience."""

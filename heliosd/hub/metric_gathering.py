@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from math import inf
 
-from heliosd.cluster.custom_metrics import MetricView
+from heliosd.protocol.views.custom_metrics import MetricView
 
 
 class MetricGathering:

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from heliosd.cluster.custom_metrics import MetricView
-from heliosd.cluster.snapshots import SnapshotEvent
+from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.snapshots import SnapshotEvent
 from heliosd.raft.roles import Role
 from heliosd.store.changes import Change, LoggedEvent
 

@@ -14,10 +14,10 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import duration_text, rfc3339
-from heliosd.cluster.custom_metrics import MetricView
-from heliosd.cluster.latency import ClusterHealth, LatencyReport
-from heliosd.cluster.uptime import UptimeReport
+from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.latency import ClusterHealth, LatencyReport
 from heliosd.protocol.views.status import ClusterStatus, PeerView
+from heliosd.protocol.views.uptime import UptimeReport
 from heliosd.raft.roles import Role
 
 from .events import Event, MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged

@@ -23,8 +23,6 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import assert_never
 
-from heliosd.store.changes import MemberState
-
 from . import election, follower, leader, membership
 from .log import RaftLog
 from .membership import ChangeRefused
@@ -43,6 +41,7 @@ from .messages import (
 )
 from .progress import Progress
 from .state import IllegalTransition, NodeState, RaftRole, Ready, SoftState, Timing
+from .storage import MemberState
 
 
 class RaftNode:

@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
-from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
-
 from .log import RaftLog
 from .messages import Entry, Envelope, Message, Snapshot
 from .progress import Progress
+from .storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 RaftRole = Literal["Leader", "Follower", "Candidate"]
 NEVER = 1 << 62

@@ -17,21 +17,17 @@ import msgspec
 
 from heliosd.errors import StoreDamaged
 from heliosd.raft.messages import Entry, Snapshot
+from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 
 from .changes import (
     Change,
     EventsCleared,
     EventsLogged,
     EventsTrimmed,
-    HardState,
     LoggedEvent,
-    LogSuffix,
-    MemberForgotten,
-    MemberState,
     RecordAdded,
     RecordsCleared,
     Saved,
-    SnapshotSaved,
     TokenRevoked,
     ValueSet,
 )

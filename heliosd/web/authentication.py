@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from heliosd.auth.access import Access, Identity
+from heliosd.auth.access import Access
+from heliosd.auth.identity import Identity
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 
 BEARER_PROTOCOL = "bearer."

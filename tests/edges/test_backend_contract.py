@@ -10,7 +10,7 @@ import pytest
 import trio
 
 from heliosd.cluster.backend import Peer
-from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics
+from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics
 from heliosd.errors import Conflict, Invalid, NotFound
 from tests.support.contract_backends import (
     Subject,

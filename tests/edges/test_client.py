@@ -10,19 +10,12 @@ from trio_websocket import WebSocketConnection
 from wsproto.utilities import LocalProtocolError
 
 from heliosd.client import http_api, websocket
-from heliosd.client.client import (
-    AccessRefused,
-    Client,
-    Connected,
-    Cursor,
-    Disconnected,
-    Gap,
-    Message,
-    NotUnderstood,
-    Password,
-    open_client,
-)
+from heliosd.client.client import Client, Connected, Disconnected, open_client
+from heliosd.client.http_api import Password
+from heliosd.client.resume import Gap, Message
+from heliosd.errors import AccessRefused, NotUnderstood
 from heliosd.protocol.filters import BadSubscription
+from heliosd.protocol.history import Cursor
 from heliosd.websocket.frames import frame, ping_frame, text_frame
 from tests.support.client_sessions import (
     NOW,

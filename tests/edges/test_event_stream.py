@@ -18,7 +18,7 @@ from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.protocol.events import LogReset
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
-from heliosd.web.rest.problems import TryLater
+from heliosd.web.problems import TryLater
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
 from tests.support.hub_harness import ADDED, ELECTED, House, now, open_house

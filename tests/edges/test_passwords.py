@@ -6,7 +6,8 @@ import argon2
 import pytest
 from argon2.low_level import Type
 
-from heliosd.auth.passwords import DECOY, MAX_PASSWORD_BYTES, hash_password, is_argon2id, verify
+from heliosd.auth.passwords import DECOY, MAX_PASSWORD_BYTES, hash_password, verify
+from heliosd.config.password_hashes import is_argon2id
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
-from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, RegisterMetric, UpdateMetric
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.metric_commands import MetricCommand, RegisterMetric, UpdateMetric
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.hub.counters import HubCounters

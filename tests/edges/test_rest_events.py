@@ -12,7 +12,7 @@ from trio.testing import MockClock
 from heliosd.protocol.events import MetricsDefined, PeerChanged, StateChanged
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
-from heliosd.web.rest.problems import TryLater
+from heliosd.web.problems import TryLater
 from tests.support.rest_server import START, Rest
 
 ELECTED = StateChanged(old_state="Follower", new_state="Leader", term=2, leader="node-1", member="node-1")

@@ -19,19 +19,8 @@ from trio.testing import wait_all_tasks_blocked
 
 from heliosd.errors import StoreBusy, StoreError
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.store.changes import (
-    Change,
-    HardState,
-    LogSuffix,
-    MemberForgotten,
-    MemberState,
-    RecordAdded,
-    RecordsCleared,
-    Saved,
-    SnapshotSaved,
-    TokenRevoked,
-    ValueSet,
-)
+from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, TokenRevoked, ValueSet
 from heliosd.store.store import GROUP, WAL_BYTES, Store
 
 FAR_FUTURE = 4e9

@@ -21,7 +21,8 @@ import trio
 
 from heliosd.errors import StoreDamaged, StoreFull
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.store.changes import Change, HardState, LogSuffix, RecordAdded, Saved, SnapshotSaved, ValueSet
+from heliosd.raft.storage import HardState, LogSuffix, SnapshotSaved
+from heliosd.store.changes import Change, RecordAdded, Saved, ValueSet
 from heliosd.store.store import Store
 
 # kill -9 during a stream of saves

@@ -13,7 +13,10 @@ import trio
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from heliosd.client.client import Connected, Cursor, Disconnected, Gap, Message, Password, open_client
+from heliosd.client.client import Connected, Disconnected, open_client
+from heliosd.client.http_api import Password
+from heliosd.client.resume import Gap, Message
+from heliosd.protocol.history import Cursor
 from tests.support.daemon_process import PASSWORD, Daemon, wait_until
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_nodes import METRICS, etcd_config, listening, starting

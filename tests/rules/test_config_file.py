@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
-from heliosd.config.loader import data_directory, duration, ensure_data_directory, load, parse
+from heliosd.config.loader import data_directory, ensure_data_directory, load, parse
 from heliosd.config.model import Config, Listen, PeerConfig
-from heliosd.config.values import InvalidValue
+from heliosd.config.values import InvalidValue, duration
 from heliosd.errors import ConfigError, StoreError
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"

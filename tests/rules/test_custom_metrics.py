@@ -8,20 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.cluster.custom_metrics import (
-    CustomMetricsReport,
+from heliosd.cluster.custom_metrics import MetricSet, bound_text
+from heliosd.cluster.metric_commands import (
     DeleteMetric,
     MetricCommand,
-    MetricSet,
     RegisterMetric,
     ResetMetrics,
     UpdateMetric,
-    bound_text,
     check_command,
     decode_command,
     encode_command,
 )
 from heliosd.errors import Conflict, Invalid, NotFound, RequestRefused
+from heliosd.protocol.views.custom_metrics import CustomMetricsReport
 
 AT = 1_700_000_000.0
 

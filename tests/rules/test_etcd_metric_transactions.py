@@ -9,15 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster.custom_metrics import (
-    MAX_METRICS,
-    DeleteMetric,
-    MetricCommand,
-    MetricSet,
-    RegisterMetric,
-    ResetMetrics,
-    UpdateMetric,
-)
+from heliosd.cluster.custom_metrics import MAX_METRICS, MetricSet
 from heliosd.cluster.etcd.client.requests import MAX_REQUEST_BYTES, Delete, Put
 from heliosd.cluster.etcd.client.responses import TxnResult
 from heliosd.cluster.etcd.event_log import MAX_OPS, SeenHead, begin
@@ -30,6 +22,13 @@ from heliosd.cluster.etcd.metric_transactions import (
     settle,
 )
 from heliosd.cluster.etcd.mirror import Mirror
+from heliosd.cluster.metric_commands import (
+    DeleteMetric,
+    MetricCommand,
+    RegisterMetric,
+    ResetMetrics,
+    UpdateMetric,
+)
 from heliosd.errors import Conflict, Invalid, NotFound, RequestRefused
 from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
 

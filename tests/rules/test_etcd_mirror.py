@@ -9,19 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, RegisterMetric, UpdateMetric
 from heliosd.cluster.etcd import metric_transactions
 from heliosd.cluster.etcd.client.responses import ResponseHeader, WatchBatch
 from heliosd.cluster.etcd.event_log import Append, LogItem, SeenHead, begin, compose, read_head
 from heliosd.cluster.etcd.members import KnownMember
-from heliosd.cluster.etcd.mirror import (
-    KnownState,
-    Mirror,
-    MirrorUpdate,
-    PendingLearner,
-    PresentObserver,
-    Revoked,
-)
+from heliosd.cluster.etcd.mirror import KnownState, Mirror, PendingLearner, PresentObserver, Revoked
+from heliosd.cluster.etcd.updates import MirrorUpdate
+from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, RegisterMetric, UpdateMetric
 from heliosd.protocol.events import LogReset, MetricValuesChanged, PeerChanged
 from heliosd.store.changes import LoggedEvent
 from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd

@@ -12,16 +12,10 @@ from hypothesis import strategies as st
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
-from heliosd.cluster.etcd.view import (
-    ClusterView,
-    HealthTurned,
-    LeaderElected,
-    LeaderLost,
-    OtherCluster,
-    Turn,
-    ViewChanges,
-)
-from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
+from heliosd.cluster.etcd.status import build_status, why_not_ready
+from heliosd.cluster.etcd.view import ClusterView, OtherCluster, Turn, ViewChanges
+from heliosd.cluster.latency import HealthTurned, LatencyTracker
 from heliosd.protocol.views.status import ObserverView
 
 A, B, C = "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad"
@@ -94,7 +88,7 @@ def test_a_leader_is_told_and_its_loss() -> None:
     assert LeaderElected(B, 5, "") in seen.poll(B)
     assert seen.poll(B) == []
     assert LeaderLost(B, 5) in seen.poll("")
-    assert seen.view.why_not_ready() == "no leader"
+    assert why_not_ready(seen.view) == "no leader"
 
 
 def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
@@ -102,7 +96,7 @@ def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
     began = seen.mono
     while LeaderLost(B, 5) not in seen.poll(B, who=()):
         assert seen.mono - began < 3
-    shown = seen.view.status(seen.now)
+    shown = build_status(seen.view, (), seen.now)
     assert (shown.leader.id, shown.leader.address, shown.stale) == ("", "", True)
     assert shown.node.state == "Unknown"
     assert [peer.state for peer in shown.peer_states] == ["Unknown", "Unknown"]
@@ -110,7 +104,7 @@ def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
 
 def test_the_status_shows_this_nodes_member_and_the_others_as_peers() -> None:
     seen = led_by_b()
-    shown = seen.view.status(seen.now, (ObserverView("etcd-1", "0.1.0", "2026-01-01T00:00:00Z"),))
+    shown = build_status(seen.view, (ObserverView("etcd-1", "0.1.0", "2026-01-01T00:00:00Z"),), seen.now)
     json = msgspec.to_builtins(shown)
     assert json["node"] == {"id": A, "state": "Follower", "term": 5, "name": "etcd-1"}
     assert json["leader"] == {"id": B, "address": "etcd-2:2379", "is_leader": False, "name": "etcd-2"}
@@ -132,7 +126,7 @@ def test_this_node_is_the_member_that_bears_its_id(node_id: str, own: str | None
     seen = led_by_b(node_id)
     found = seen.view.own
     assert (found.id if found else None) == own
-    shown = seen.view.status(seen.now)
+    shown = build_status(seen.view, (), seen.now)
     assert shown.node.state == ("Leader" if own else "Observer")
     assert shown.node.id == (own or "node-9")
     assert shown.leader.is_leader == bool(own)
@@ -157,7 +151,7 @@ def test_before_anything_is_known_nothing_is_made_up() -> None:
     view = ClusterView("etcd-1", LatencyTracker())
     now = Instant(1.0, 1.0)
     assert view.look(now) == ()
-    shown = view.status(now)
+    shown = build_status(view, (), now)
     assert (shown.node.id, shown.node.state, shown.node.term) == ("etcd-1", "Unknown", 0)
     assert (shown.leader.id, shown.peers, shown.stale) == ("", (), True)
     assert (view.to_poll(), view.settled(now)) == ((), False)
@@ -189,7 +183,7 @@ def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> N
 def test_this_nodes_own_member_has_a_health_too_though_it_is_no_peer() -> None:
     seen = led_by_b("etcd-1")
     assert HealthTurned(A, healthy=False) in seen.poller(B, 1.0, who=(B, C))
-    assert seen.view.status(seen.now).cluster_health.unhealthy_peers == 0
+    assert build_status(seen.view, (), seen.now).cluster_health.unhealthy_peers == 0
     assert A not in {each.peer_id for each in seen.latency.peer_health(seen.now)}
 
 
@@ -293,7 +287,7 @@ def test_a_member_that_has_told_no_url_is_shown_but_not_asked() -> None:
     seen = led_by_b()
     seen.listing((*THREE, member("1", "", learner=True)))
     assert [each.id for each in seen.view.to_poll()] == [A, B, C]
-    new = seen.view.status(seen.now).peers[0]
+    new = build_status(seen.view, (), seen.now).peers[0]
     assert (new.id, new.name, new.address) == ("1", "", "new:2380")
     seen.poller(B, 5.0)
     assert seen.view.settled(seen.now)
@@ -312,7 +306,7 @@ def test_a_member_that_went_is_forgotten() -> None:
     seen.poll(B, who=(A, B))
     seen.poll(B, who=(A, B))
     seen.listing((THREE[1], THREE[2]))
-    assert [peer.id for peer in seen.view.status(seen.now).peers] == [B]
+    assert [peer.id for peer in build_status(seen.view, (), seen.now).peers] == [B]
     assert seen.view.failures() == {}
     assert [each.peer_id for each in seen.latency.peer_health(seen.now)] == [B]
     assert seen.view.last_status(C) is None
@@ -320,10 +314,10 @@ def test_a_member_that_went_is_forgotten() -> None:
 
 def test_a_member_that_gets_this_nodes_name_is_no_peer_any_more() -> None:
     seen = led_by_b("node-9")
-    assert len(seen.view.status(seen.now).peers) == 3
+    assert len(build_status(seen.view, (), seen.now).peers) == 3
     seen.poll(B)
     seen.listing((THREE[0], THREE[1], replace(THREE[2], name="node-9")))
-    shown = seen.view.status(seen.now)
+    shown = build_status(seen.view, (), seen.now)
     assert (shown.node.id, shown.node.state, len(shown.peers)) == (B, "Leader", 2)
 
 
@@ -367,8 +361,8 @@ def test_a_suspect_leader_is_said_to_be_one() -> None:
     seen = led_by_b()
     seen.poll(B, who=(A, C))
     assert seen.view.suspect
-    assert seen.view.why_not_ready() == f"the leader {B} does not answer"
-    shown = seen.view.status(seen.now)
+    assert why_not_ready(seen.view) == f"the leader {B} does not answer"
+    shown = build_status(seen.view, (), seen.now)
     assert (shown.leader.id, shown.stale) == (B, True)
     assert not seen.view.settled(seen.now)
 
@@ -383,9 +377,9 @@ def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
         status = replace(seen.status(each, B, 5), errors=raised)
         seen.view.answered(each, status, 0.002, seen.now)
     told = f"etcd has raised an alarm: CORRUPT on 1; NOSPACE on {A}, {B}"
-    assert seen.view.why_not_ready() == told
+    assert why_not_ready(seen.view) == told
     seen.poll(B, who=(A, B))
-    assert seen.view.why_not_ready() is None
+    assert why_not_ready(seen.view) is None
 
 
 # Laws
@@ -434,7 +428,7 @@ def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]
                 case _:
                     pass
         view = seen.view
-        shown = view.status(seen.now)
+        shown = build_status(view, (), seen.now)
         assert view.leader == told
         assert shown.leader.id in ("", told)
         ids = [peer.id for peer in shown.peers]

@@ -14,9 +14,9 @@ import trio
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
-from heliosd.cluster.custom_metrics import RegisterMetric, UpdateMetric
 from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker

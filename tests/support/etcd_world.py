@@ -13,15 +13,7 @@ from typing import Any
 
 import msgspec
 
-from heliosd.cluster.custom_metrics import (
-    DeleteMetric,
-    MetricCommand,
-    MetricSet,
-    MetricView,
-    RegisterMetric,
-    ResetMetrics,
-    UpdateMetric,
-)
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd import event_log, metric_transactions
 from heliosd.cluster.etcd.client.responses import TxnResult
 from heliosd.cluster.etcd.event_log import (
@@ -36,9 +28,18 @@ from heliosd.cluster.etcd.event_log import (
 )
 from heliosd.cluster.etcd.members import KnownMember
 from heliosd.cluster.etcd.metric_transactions import MetricTransaction, Outrun
-from heliosd.cluster.etcd.mirror import Mirror, MirrorUpdate
+from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.cluster.etcd.pending_events import health_events, leader_events, membership_events
+from heliosd.cluster.etcd.updates import MirrorUpdate
+from heliosd.cluster.metric_commands import (
+    DeleteMetric,
+    MetricCommand,
+    RegisterMetric,
+    ResetMetrics,
+    UpdateMetric,
+)
 from heliosd.protocol.events import LogReset, MetricValuesChanged
+from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import LoggedEvent
 
 from .etcd_model import CLUSTER, LAYOUT, Etcd

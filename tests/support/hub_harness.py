@@ -21,7 +21,6 @@ from heliosd.auth.identity import Identity
 from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant
-from heliosd.cluster.custom_metrics import MetricView
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import StoreFull
 from heliosd.hub import time_slice
@@ -36,6 +35,7 @@ from heliosd.protocol.history import Cursor
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.server_messages import ClientId
 from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
+from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import Change, Saved
 
 ELECTED = Happened(

@@ -16,7 +16,7 @@ from heliosd.raft.messages import (
 )
 from heliosd.raft.node import RaftNode
 from heliosd.raft.state import Ready, Timing
-from heliosd.store.changes import MemberState
+from heliosd.raft.storage import MemberState
 
 TIMING = Timing(heartbeat=10, election=100)
 ABC = {"a": "a:1", "b": "b:1", "c": "c:1"}

@@ -26,7 +26,7 @@ from heliosd.raft.simulation.proposals import (
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.raft.state import NEVER, Timing
-from heliosd.store.changes import MemberState
+from heliosd.raft.storage import MemberState
 
 MS = 1000
 ELECTION = 100 * MS

@@ -20,9 +20,10 @@ from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend, Committed, Peer
-from heliosd.cluster.custom_metrics import MetricCommand, MetricSet
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.cluster.metric_commands import MetricCommand
+from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Conflict, NotFound
@@ -33,10 +34,12 @@ from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.server_messages import of_event
 from heliosd.protocol.subscription import Subscription
+from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.store.changes import Change, Saved
 from heliosd.web.jwks import ExternalIssuer
-from heliosd.web.rest.app import Services, create_app
+from heliosd.web.rest.app import create_app
+from heliosd.web.rest.services import Services
 
 from .simulated_harness import living, ready
 

@@ -9,8 +9,8 @@ from dataclasses import replace
 import trio
 
 from heliosd.clock import Instant
-from heliosd.cluster.custom_metrics import RegisterMetric, UpdateMetric
 from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
@@ -18,19 +18,8 @@ from heliosd.config.model import PeerConfig, SimulatedConfig
 from heliosd.errors import StoreFull
 from heliosd.protocol.events import Event, Happened, MetricValuesChanged, Value
 from heliosd.raft.simulation.disk import Disk
-from heliosd.store.changes import (
-    Change,
-    HardState,
-    LogSuffix,
-    MemberForgotten,
-    MemberState,
-    RecordAdded,
-    RecordsCleared,
-    Saved,
-    SnapshotSaved,
-    TokenRevoked,
-    ValueSet,
-)
+from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, TokenRevoked, ValueSet
 
 CONFIG = SimulatedConfig(seed=7)
 ALONE = replace(CONFIG, peers=())

@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from heliosd.cluster.backend import Peer
-from heliosd.cluster.custom_metrics import DeleteMetric, ResetMetrics, UpdateMetric
+from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics, UpdateMetric
 from heliosd.errors import Conflict, Invalid, NotFound, StoreError
 from heliosd.protocol.events import (
     Event,

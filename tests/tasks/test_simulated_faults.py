@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from heliosd.cluster.backend import Committed
-from heliosd.cluster.custom_metrics import DeleteMetric, MetricCommand, encode_command
+from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from heliosd.protocol.events import (

@@ -24,20 +24,23 @@ import trio
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed, Peer
-from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, check_command
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotRecord, SnapshotTracker
+from heliosd.cluster.metric_commands import MetricCommand, check_command
+from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import EtcdConfig, HistoryConfig
 from heliosd.errors import HeliosError
 from heliosd.protocol.events import BackendItem, LogReset, MetricValuesChanged, SnapshotTaken, StatusChanged
+from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus, ObserverView
 from heliosd.store.changes import LoggedEvent, Save, Saved
 
 from .admin import MemberAdmin
 from .backup import RETAINED, Backup
+from .election import LeaderElected
 from .faults import Faults
 from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
@@ -48,8 +51,9 @@ from .mirror import Mirror
 from .poller import Poller
 from .presence import LogLease, Presence
 from .revocations import Revocations
+from .status import build_status, why_not_ready
 from .updates import MirrorUpdate as Heard
-from .view import ClusterView, LeaderElected, OtherCluster, Turn, ViewChanges
+from .view import ClusterView, OtherCluster, Turn, ViewChanges
 from .watcher import Watcher
 from .write_probe import WriteProbe
 
@@ -150,7 +154,7 @@ class EtcdBackend:
             ObserverView(each.id, each.version, each.since)
             for _, each in sorted(self._mirror.observers.items())
         )
-        status = self._view.status(self._now(), observers)
+        status = build_status(self._view, observers, self._now())
         if self._unread() is not None:
             return msgspec.structs.replace(status, stale=True)
         return status
@@ -162,9 +166,9 @@ class EtcdBackend:
                 why for concern, why in self.faults.denials().items() if concern != "promoting learners"
             )
             unborn = "the cluster's event log has not begun" if self._mirror.needs_birth else None
-            reasons = (*denied, unborn or self._view.why_not_ready())
+            reasons = (*denied, unborn or why_not_ready(self._view))
         else:
-            reasons = (*self.faults.refusals().values(), self._view.why_not_ready(), self._unread())
+            reasons = (*self.faults.refusals().values(), why_not_ready(self._view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
     def _unread(self) -> str | None:

@@ -17,16 +17,18 @@ import trio
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
+from heliosd.cluster.latency import HealthTurned
 from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
 from heliosd.store.changes import LoggedEvent
 
+from .election import LeaderElected, LeaderLost
 from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
 from .faults import Faults
 from .keys import KeyLayout
 from .mirror import Mirror
 from .pending_events import health_events, leader_events, membership_events
 from .presence import LogLease
-from .view import ClusterView, HealthTurned, LeaderElected, LeaderLost, Turn
+from .view import ClusterView, Turn
 from .watcher import Watcher
 
 RETRY_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)

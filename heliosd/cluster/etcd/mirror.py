@@ -23,8 +23,6 @@ from .keys import KeyLayout, KeyMeaning, Part
 from .metric_transactions import SeenMetrics
 from .updates import MirrorUpdate, UpdateBuilder, logged, newest
 
-__all__ = ["KnownState", "Mirror", "MirrorUpdate", "PendingLearner", "PresentObserver", "Revoked"]
-
 
 class PresentObserver(Struct, frozen=True, kw_only=True):
     """A heliosd that is present, as it stands under its key."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from msgspec import UNSET
 
@@ -20,9 +19,7 @@ from heliosd.protocol.views.status import (
 )
 
 from .members import address_of
-
-if TYPE_CHECKING:
-    from .view import ClusterView
+from .view import ClusterView
 
 # A status tells each raised alarm as text among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
 _ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")

@@ -9,8 +9,8 @@ from datetime import datetime
 import msgspec
 from msgspec import Struct
 
-from heliosd.cluster.custom_metrics import MetricView
 from heliosd.protocol.events import LogReset, MetricValuesChanged
+from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import LoggedEvent
 
 from .keys import Part

@@ -12,22 +12,10 @@ from dataclasses import dataclass, replace
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus
 from heliosd.cluster.latency import HealthTurned, LatencyTracker
-from heliosd.protocol.views.status import ClusterStatus, ObserverView
 from heliosd.raft.roles import Role
 
 from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, MemberAnswer
 from .members import KnownMember, known
-from .status import build_status, why_not_ready
-
-__all__ = [
-    "ClusterView",
-    "HealthTurned",
-    "LeaderElected",
-    "LeaderLost",
-    "OtherCluster",
-    "Turn",
-    "ViewChanges",
-]
 
 SETTLING_SECONDS = 3.0
 """So long after a change the members are asked more often."""
@@ -250,14 +238,6 @@ class ClusterView:
     def poll_after(self, poll_interval: float, now: Instant) -> float:
         """Seconds from one poll of a member to the next."""
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
-
-    def why_not_ready(self) -> str | None:
-        """Why a read here could be out of date, or nothing can be written; None: neither is so."""
-        return why_not_ready(self)
-
-    def status(self, now: Instant, observers: tuple[ObserverView, ...] = ()) -> ClusterStatus:
-        """The whole status, with the heliosd that are present."""
-        return build_status(self, observers, now)
 
     # Within
 

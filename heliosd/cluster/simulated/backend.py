@@ -16,14 +16,16 @@ import trio
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed, Peer
-from heliosd.cluster.custom_metrics import MetricCommand, MetricSet, check_command, encode_command
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.cluster.metric_commands import MetricCommand, check_command, encode_command
+from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import SimulatedConfig
 from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
 from heliosd.protocol.events import BackendItem
+from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.proposals import (
@@ -34,7 +36,8 @@ from heliosd.raft.simulation.proposals import (
     WriteCommands,
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
-from heliosd.store.changes import Change, MemberState, Save, Saved
+from heliosd.raft.storage import MemberState
+from heliosd.store.changes import Change, Save, Saved
 
 from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
 from .observer import EMITTED_INDEX, MemberObserver

@@ -9,7 +9,8 @@ from heliosd.raft.messages import Snapshot
 from heliosd.raft.simulation.member import SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
 from heliosd.raft.state import Timing
-from heliosd.store.changes import Change, HardState, MemberState, SnapshotSaved
+from heliosd.raft.storage import HardState, MemberState, SnapshotSaved
+from heliosd.store.changes import Change
 
 TICKS_PER_SECOND = 1_000_000
 """The network's delays are fractions of a millisecond, so the cluster counts in microseconds."""

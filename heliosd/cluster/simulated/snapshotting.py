@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from heliosd.clock import Instant
-from heliosd.cluster.snapshots import SnapshotRecord, SnapshotTracker
+from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.errors import NoLeader, StoreFull
+from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.raft.messages import Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.observations import Crashed, Installed, Observation

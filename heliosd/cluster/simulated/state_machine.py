@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet, MetricView, decode_command
+from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet
+from heliosd.cluster.metric_commands import decode_command
 from heliosd.errors import RequestRefused
+from heliosd.protocol.views.custom_metrics import MetricView
 
 
 class MetricStateMachine:

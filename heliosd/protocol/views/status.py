@@ -7,8 +7,9 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from heliosd.cluster.latency import ClusterHealth, PeerLatency
 from heliosd.raft.roles import Role
+
+from .latency import ClusterHealth, PeerLatency
 
 
 class NodeView(Struct, frozen=True):

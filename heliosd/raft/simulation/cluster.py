@@ -15,7 +15,7 @@ from random import Random
 
 from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
 from heliosd.raft.state import NEVER, NOTHING, RaftChange, Ready
-from heliosd.store.changes import MemberForgotten, MemberState
+from heliosd.raft.storage import MemberForgotten, MemberState
 
 from .disk import Disk
 from .member import SimulatedMember, SimulationOptions, StateMachine, restored, started

@@ -6,7 +6,7 @@ from typing import assert_never
 
 from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.state import RaftChange
-from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
+from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 
 class Disk:

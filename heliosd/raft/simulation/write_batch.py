@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heliosd.raft.state import RaftChange, Write
-from heliosd.store.changes import Change, LogSuffix, MemberForgotten
+from heliosd.raft.storage import LogSuffix, MemberForgotten
+from heliosd.store.changes import Change
 
 Pending = tuple[str, int, Write] | MemberForgotten
 """(member, its life, its write), or a member to be wiped."""

@@ -22,16 +22,14 @@ from heliosd.errors import NotFound
 from heliosd.web.authentication import authenticate, require, tokens_carried
 from heliosd.web.http.listeners import Address
 from heliosd.web.origin import origin_allowed, origin_listed
+from heliosd.web.problems import ForeignOrigin, problem_for
 
 from .password_check import PasswordCheck
-from .problems import ForeignOrigin, problem_for
 from .request_data import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
 from .route import Answer, Call, Route
 from .route_table import ROUTES
-from .services import Roster, Services
+from .services import Services
 from .static_files import load_pages
-
-__all__ = ["Roster", "Services", "create_app"]
 
 WRITE_SECONDS = 4.8
 """Every write is answered within 5 s: 201, a refusal, or that its outcome is unknown."""

@@ -14,8 +14,7 @@ from heliosd.auth.access import Access
 from heliosd.auth.throttle import Throttle
 from heliosd.config.model import Settings
 from heliosd.errors import Unauthenticated
-
-from .problems import TryLater
+from heliosd.web.problems import TryLater
 
 HASHES_AT_ONCE = 2
 """An argon2id hash takes a core for some 20 ms; more threads than this would starve the event loop."""

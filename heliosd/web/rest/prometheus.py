@@ -24,12 +24,12 @@ from prometheus_client.registry import Collector
 
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
-from heliosd.cluster.custom_metrics import MetricView
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.snapshots import SnapshotReport
-from heliosd.cluster.uptime import UptimeReport
 from heliosd.histogram import Histogram
 from heliosd.hub.counters import HubCounters
+from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.snapshots import SnapshotReport
+from heliosd.protocol.views.uptime import UptimeReport
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 

@@ -17,7 +17,8 @@ from urllib.parse import parse_qsl
 
 import msgspec
 
-from heliosd.errors import Invalid, RequestRefused
+from heliosd.errors import Invalid
+from heliosd.web.problems import Unsupported
 
 MAX_BODY_BYTES = 1024 * 1024
 _MAX_PARAMETERS = 32
@@ -25,10 +26,6 @@ _MAX_ECHO = 100
 _MAX_INTEGER_DIGITS = 300  # still finite as a float; nothing in the contract is an integer near it
 
 B = TypeVar("B", bound=msgspec.Struct)
-
-
-class Unsupported(RequestRefused):
-    """A body in a form that is never read (HTTP 415)."""
 
 
 class _Unusable:

@@ -11,7 +11,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 from msgspec import Struct
 
-from heliosd.auth.access import Identity
+from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
 from heliosd.config.model import Config
 from heliosd.web.http.listeners import Address

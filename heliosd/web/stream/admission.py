@@ -16,7 +16,7 @@ from heliosd.hub.hub import Hub
 from heliosd.hub.transport import Transport
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription
-from heliosd.web.rest.problems import TryLater, not_read_yet
+from heliosd.web.problems import TryLater, not_read_yet
 
 from .connection_log import ConnectionLog
 

@@ -35,7 +35,7 @@ from heliosd.web.http.listeners import Address
 from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.origin import origin_allowed
-from heliosd.web.rest.problems import TryLater
+from heliosd.web.problems import TryLater
 from heliosd.websocket.connection import (
     CloseReceived,
     Inbound,

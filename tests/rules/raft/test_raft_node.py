@@ -20,7 +20,7 @@ from heliosd.raft.messages import (
     VoteAnswer,
 )
 from heliosd.raft.state import IllegalTransition
-from heliosd.store.changes import HardState, LogSuffix, SnapshotSaved
+from heliosd.raft.storage import HardState, LogSuffix, SnapshotSaved
 from tests.support.raft_nodes import ABC, TIMING, Stage, command
 
 FOUR = {**ABC, "d": "d:1"}

@@ -15,7 +15,7 @@ from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.simulation.network import NetworkConditions, SimulatedNetwork
 from heliosd.raft.simulation.write_batch import gather
 from heliosd.raft.state import Write
-from heliosd.store.changes import HardState, LogSuffix, MemberState, SnapshotSaved
+from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 SIXES = st.integers(0, 6)
 

@@ -25,7 +25,7 @@ from .errors import (
 )
 from .requests import authenticate_body
 from .responses import InStream, NotEtcd, read_token, read_version
-from .transport import GatewayReply, GatewayRequest, NoAnswer, RequestProgress, Transport
+from .transport import GatewayReply, GatewayRequest, NoAnswer, RequestProgress, GatewayTransport
 
 LOGIN_PAUSE_SECONDS = 5.0
 """A password that was refused is not shown again for so long: checking one costs etcd much."""
@@ -44,7 +44,7 @@ class EndpointCalls:
     All raise `EtcdUnavailable` (nothing was done), `EtcdOutcomeUnknown` (only for writes) or `EtcdRefused`.
     """
 
-    def __init__(self, config: EtcdConfig, transport: Transport) -> None:
+    def __init__(self, config: EtcdConfig, transport: GatewayTransport) -> None:
         self._config = config
         self._transport = transport
         self._gateways: dict[str, str] = {}

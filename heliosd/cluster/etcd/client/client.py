@@ -43,7 +43,7 @@ from .responses import (
     read_txn,
 )
 from .streams import SnapshotStream, WatchStream
-from .transport import RequestProgress, Transport
+from .transport import RequestProgress, GatewayTransport
 
 REQUEST_SECONDS = 1.8
 """For a whole request, whoever is asked. Well below etcd's own 7 s."""
@@ -68,7 +68,7 @@ class EtcdClient:
     def __init__(self, config: EtcdConfig, rng: random.Random | None = None) -> None:
         self._endpoints = Endpoints(config.endpoints, rng or random.SystemRandom())
         self._failover = Failover(self._endpoints)
-        self._transport = Transport(config)
+        self._transport = GatewayTransport(config)
         self._calls = EndpointCalls(config, self._transport)
 
     async def __aenter__(self) -> Self:

@@ -103,7 +103,7 @@ class GatewayReply:
         return b"".join(parts)
 
 
-class Transport:
+class GatewayTransport:
     """The connections to all endpoints: a bounded pool. To be opened with `async with`.
 
     Certificates are read when they are first needed, and again when their files change: connections made from then

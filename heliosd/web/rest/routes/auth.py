@@ -7,7 +7,7 @@ from typing import Annotated
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from heliosd.auth.access import Issued
+from heliosd.auth.identity import Issued
 from heliosd.auth.passwords import MAX_PASSWORD_BYTES
 from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339

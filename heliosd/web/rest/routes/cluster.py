@@ -7,12 +7,12 @@ from typing import Annotated
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from heliosd.clock import rfc3339
-from heliosd.cluster.custom_metrics import CustomMetricsReport, MetricView
-from heliosd.cluster.latency import ClusterHealth
-from heliosd.cluster.snapshots import SnapshotRecord, SnapshotReport
-from heliosd.cluster.uptime import UptimeStats
 from heliosd.config.addresses import member_id
+from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricView
+from heliosd.protocol.views.latency import ClusterHealth
+from heliosd.protocol.views.snapshots import SnapshotRecord, SnapshotReport
 from heliosd.protocol.views.status import Indices, LeaderView, NodeView, ObserverView, PeerView
+from heliosd.protocol.views.uptime import UptimeStats
 from heliosd.web.rest.arguments import checked
 from heliosd.web.rest.route import Answer, Call, Nothing
 

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from heliosd.cluster.custom_metrics import (
-    DeleteMetric,
-    MetricType,
-    RegisterMetric,
-    ResetMetrics,
-    UpdateMetric,
-)
+from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, ResetMetrics, UpdateMetric
+from heliosd.protocol.views.custom_metrics import MetricType
 from heliosd.web.rest.arguments import one_of
 from heliosd.web.rest.route import Answer, Call, Nothing
 

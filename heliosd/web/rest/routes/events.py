@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from heliosd.errors import Invalid
 from heliosd.protocol.history import Refusal
-from heliosd.web.rest.problems import not_read_yet
+from heliosd.web.problems import not_read_yet
 from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.stream.query import Query, cursor_of, subscription_of
 

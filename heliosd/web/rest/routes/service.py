@@ -6,8 +6,8 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.config.model import Config
 from heliosd.errors import NotFound
+from heliosd.web.problems import LEADER_RETRY_SECONDS
 from heliosd.web.rest import prometheus
-from heliosd.web.rest.problems import LEADER_RETRY_SECONDS
 from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.rest.static_files import INDEX, StaticFile, content_security_policy, etag_matches
 

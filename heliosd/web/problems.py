@@ -27,9 +27,12 @@ from heliosd.errors import (
     Unauthenticated,
 )
 
-from .request_data import Unsupported
-
 log = structlog.get_logger(__name__)
+
+
+class Unsupported(RequestRefused):
+    """A body in a form that is never read (HTTP 415)."""
+
 
 LEADER_RETRY_SECONDS = 1
 """Longer than an election takes."""

@@ -1,0 +1,54 @@
+"""What a member must have on disk before it answers (figure 2, "persistent state"; figure 13), as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from heliosd.raft.messages import Entry, Snapshot
+
+
+@dataclass(frozen=True, slots=True)
+class HardState:
+    """A member's term and the vote it gave in that term ("" = none); figure 2, "persistent state"."""
+
+    member: str
+    term: int
+    vote: str
+
+
+@dataclass(frozen=True, slots=True)
+class LogSuffix:
+    """From `entries[0].index` on, a member's log is exactly `entries`: what stood there and after is gone."""
+
+    member: str
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotSaved:
+    """A member's snapshot. It replaces an older one, and the log up to `snapshot.index` is gone.
+
+    Where `keeps_log` is false the rest of the log is gone too (figure 13, InstallSnapshot step 7).
+    """
+
+    member: str
+    snapshot: Snapshot
+    keeps_log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class MemberForgotten:
+    """Everything stored for this simulated member is gone."""
+
+    member: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemberState:
+    """What one simulated member finds on its disk when it starts."""
+
+    term: int = 0
+    vote: str = ""
+    snapshot: Snapshot = field(default_factory=Snapshot)
+    log: tuple[Entry, ...] = ()
+    """Contiguous, from `snapshot.index + 1` on."""
