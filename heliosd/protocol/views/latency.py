@@ -5,6 +5,25 @@ from __future__ import annotations
 from msgspec import UNSET, Struct, UnsetType
 
 
+class Stats(Struct, frozen=True, kw_only=True):
+    """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
+
+    count: int
+    """Samples that the values are made of: at most 100 a kind and peer."""
+    last_value_ms: float
+    min_value_ms: float
+    max_value_ms: float
+    avg_value_ms: float
+    p50_value_ms: float
+    p90_value_ms: float
+    p99_value_ms: float
+    std_dev_ms: float
+    """Of the samples as a whole population."""
+    error_count: int
+    """Failed calls since the start or the last reset."""
+    last_error_unix: int | UnsetType = UNSET
+
+
 class KindStats(Stats, frozen=True, kw_only=True):
     """The outer `aggregated`: all peers and kinds together, and each kind under its name."""
 
@@ -81,22 +100,3 @@ class ClusterHealth(Struct, frozen=True, kw_only=True):
     max_cluster_latency_ms: float
     cluster_error_rate: float
     """As `PeerLatency.error_rate`."""
-
-
-class Stats(Struct, frozen=True, kw_only=True):
-    """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
-
-    count: int
-    """Samples that the values are made of: at most 100 a kind and peer."""
-    last_value_ms: float
-    min_value_ms: float
-    max_value_ms: float
-    avg_value_ms: float
-    p50_value_ms: float
-    p90_value_ms: float
-    p99_value_ms: float
-    std_dev_ms: float
-    """Of the samples as a whole population."""
-    error_count: int
-    """Failed calls since the start or the last reset."""
-    last_error_unix: int | UnsetType = UNSET

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from heliosd.web.origin import host_is_sound
 
-STATIC_DIRECTORY = Path(__file__).parent / "static"
+STATIC_DIRECTORY = Path(__file__).parents[1] / "static"
 INDEX = "index.html"
 
 _MEDIA_TYPES = {
