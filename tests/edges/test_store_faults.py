@@ -31,9 +31,10 @@ STREAM_OF_SAVES = """
 import os, sys
 from pathlib import Path
 import trio
-from heliosd.durable import HardState, LogSuffix, RecordAdded, ValueSet
+from heliosd.raft.storage import HardState, LogSuffix
+from heliosd.store.changes import RecordAdded, ValueSet
 from heliosd.raft.messages import Entry
-from heliosd.store import Store
+from heliosd.store.store import Store
 
 async def stream(store, task, last):
     name = f"task-{task}"

@@ -26,7 +26,8 @@ from tests.support.daemon_process import PASSWORD, Daemon, free_port, running, w
 from tests.support.event_load import EventLoad, writing
 from tests.support.sequence_checker import Check, Plan
 
-CHECKER = Path(__file__).parent.parent / "sequence_checker.py"
+CHECKER = ("-m", "tests.support.sequence_checker")
+REPOSITORY = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60.0
 
 
@@ -153,8 +154,9 @@ def test_through_200_cuts_20_restarts_and_20_kills_nothing_is_silently_lost(tmp_
 def test_the_checker_runs_alone_against_any_address(tmp_path: Path) -> None:
     with running(tmp_path) as daemon, writing(daemon.address, daemon.token(), rate=50):
         done = subprocess.run(
-            [sys.executable, str(CHECKER), daemon.url, "--user", "viewer", "--cuts", "5", "--pause", "0.2"],
+            [sys.executable, *CHECKER, daemon.url, "--user", "viewer", "--cuts", "5", "--pause", "0.2"],
             env={**os.environ, "HELIOSD_PASSWORD": PASSWORD},
+            cwd=REPOSITORY,
             capture_output=True,
             text=True,
             timeout=PATIENCE_SECONDS,
@@ -166,8 +168,9 @@ def test_the_checker_runs_alone_against_any_address(tmp_path: Path) -> None:
 
 def test_the_checker_says_when_it_cannot_check() -> None:
     done = subprocess.run(
-        [sys.executable, str(CHECKER), f"http://127.0.0.1:{free_port()}"],
+        [sys.executable, *CHECKER, f"http://127.0.0.1:{free_port()}"],
         env={**os.environ, "HELIOSD_PASSWORD": PASSWORD},
+        cwd=REPOSITORY,
         capture_output=True,
         text=True,
         timeout=PATIENCE_SECONDS,
