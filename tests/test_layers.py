@@ -1,8 +1,8 @@
 """The structure of heliosd/: which layer and which room a module is in, and which way imports may go.
 
-A room is a folder. Rooms stand in one order, and a module imports from its own room and from rooms below it only. The
-four layers say what a module may touch: 1 rules (values in, values out), 2 task logic (awaits, no IO), 3 edges (IO),
-4 composition. docs/architecture.md draws both.
+A room is a folder. Rooms stand in one order, and a module imports from its own room and from rooms below it only.
+The four layers say what a module may touch: 1 rules (values in, values out), 2 task logic (awaits, no IO),
+3 edges (IO), 4 composition. docs/architecture.md draws both.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "heliosd"
 MAX_LOOSE_MODULES = 8
 MAX_LINES = 350
 
-# Low to high. "" is the ground: modules directly in heliosd/. A folder that is not named belongs to the one above it.
+# Low to high. "" is the ground: modules directly in heliosd/. A folder without a name here belongs to the one above.
 ROOMS = [
     "",
     "raft",
@@ -118,7 +118,7 @@ def imports_of(module: str) -> set[str]:
 
 
 def modules_imported(module: str) -> set[str]:
-    """The modules of heliosd that a module imports. A package counts as its `__init__`, if there is anything in it."""
+    """The modules of heliosd that a module imports; a package counts as its `__init__`."""
     names = {name.removeprefix("heliosd.") for name in imports_of(module) if name.startswith("heliosd.")}
     packages = {f"{name}.__init__" for name in names if MODULES.get(f"{name}.__init__", PACKAGE).is_file()}
     return {name for name in names | packages if name in MODULES and name != module}
@@ -242,7 +242,9 @@ def test_the_check_of_layers_sees_what_does_not_fit(number: int, name: str, fits
 
 
 def test_the_check_of_imports_sees_them_wherever_and_however_they_are_written() -> None:
-    planted = "import sqlite3\ndef late():\n    from ..hub import hub\n    from .. import clock\n    from .x import y\n"
+    planted = (
+        "import sqlite3\ndef late():\n    from ..hub import hub\n    from .. import clock\nfrom .x import y\n"
+    )
     found = imports(planted, ("heliosd", "web"))
     assert {"sqlite3", "heliosd.hub.hub", "heliosd.clock", "heliosd.web.x.y"} <= found
 

@@ -1,4 +1,4 @@
-"""The JSON shapes of custom metrics: `GET …/custom-metrics`, and `custom_metrics` of the status and on the WebSocket."""
+"""The JSON shapes of custom metrics, in `GET …/custom-metrics`, in the status and on the WebSocket."""
 
 from __future__ import annotations
 

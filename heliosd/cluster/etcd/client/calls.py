@@ -25,7 +25,7 @@ from .errors import (
 )
 from .requests import authenticate_body
 from .responses import InStream, NotEtcd, read_token, read_version
-from .transport import GatewayReply, GatewayRequest, NoAnswer, RequestProgress, GatewayTransport
+from .transport import GatewayReply, GatewayRequest, GatewayTransport, NoAnswer, RequestProgress
 
 LOGIN_PAUSE_SECONDS = 5.0
 """A password that was refused is not shown again for so long: checking one costs etcd much."""

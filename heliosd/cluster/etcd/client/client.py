@@ -43,7 +43,7 @@ from .responses import (
     read_txn,
 )
 from .streams import SnapshotStream, WatchStream
-from .transport import RequestProgress, GatewayTransport
+from .transport import GatewayTransport, RequestProgress
 
 REQUEST_SECONDS = 1.8
 """For a whole request, whoever is asked. Well below etcd's own 7 s."""
