@@ -9,7 +9,6 @@ import msgspec
 import trio
 
 from heliosd.cluster.backend import Peer
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import (
     NOT_FOUND,
     EtcdError,
@@ -22,11 +21,10 @@ from heliosd.cluster.etcd.client.requests import put
 from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
 
-from .keys import KeyLayout
+from .context import EtcdContext
 from .members import address_of
-from .mirror import Mirror, PendingLearner
+from .mirror import PendingLearner
 from .poller import Poller
-from .view import ClusterView
 from .watcher import Watcher
 
 LEADER_PATIENCE = 1.2
@@ -39,20 +37,9 @@ LOOK_SECONDS = 0.02
 class MemberAdmin:
     """Raises `NoLeader`, `OutcomeUnknown`, and `NotFound` or `Conflict` in etcd's own words where it refuses."""
 
-    def __init__(
-        self,
-        client: EtcdClient,
-        layout: KeyLayout,
-        watcher: Watcher,
-        mirror: Mirror,
-        view: ClusterView,
-        poller: Poller,
-    ) -> None:
-        self._client = client
-        self._layout = layout
+    def __init__(self, context: EtcdContext, watcher: Watcher, poller: Poller) -> None:
+        self._etcd = context
         self._watcher = watcher
-        self._mirror = mirror
-        self._view = view
         self._poller = poller
 
     async def add_peer(self, peer: Peer) -> Peer:
@@ -64,9 +51,9 @@ class MemberAdmin:
             raise Conflict("A member with this address exists", field="address")
         scheme = next((urlsplit(url).scheme for each in members for url in each.peer_urls), "http")
         try:
-            added = await self._client.member_add([f"{scheme}://{peer.address}"], learner=True)
+            added = await self._etcd.client.member_add([f"{scheme}://{peer.address}"], learner=True)
             learner = msgspec.json.encode(PendingLearner(address=peer.address))
-            await self._client.txn([], [put(self._layout.learner(added.id), learner)], [])
+            await self._etcd.client.txn([], [put(self._etcd.layout.learner(added.id), learner)], [])
         except EtcdError as error:
             raise _as_request_refused(error) from error
         await self._shown(lambda: any(each.id == added.id for each in self._shown_members()))
@@ -76,10 +63,10 @@ class MemberAdmin:
         """Remove the member with this id or name."""
         members = await self._members()
         member = _named(members, peer_id)
-        if self._view.node_id in (member.id, member.name):
+        if self._etcd.view.node_id in (member.id, member.name):
             raise Conflict("This node cannot be removed from its own cluster", field="id")
         try:
-            await self._client.member_remove(member.id)
+            await self._etcd.client.member_remove(member.id)
         except EtcdRefused as refused:
             if refused.code == NOT_FOUND:
                 raise NotFound("Unknown peer", field="id") from None
@@ -92,7 +79,7 @@ class MemberAdmin:
     async def transfer_leadership(self, target: str | None) -> str:
         """Move the leader to the member with this id or name; None: to the most advanced other voter."""
         await self._wait_for_leader()
-        view = self._view
+        view = self._etcd.view
         leader = _named(view.members, view.leader)
         if target is None:
             wanted = self._most_advanced(leader)
@@ -105,7 +92,7 @@ class MemberAdmin:
             if not url:
                 raise NoLeader("The leader cannot be reached from here")
             try:
-                await self._client.move_leader(url, wanted.id)
+                await self._etcd.client.move_leader(url, wanted.id)
             except EtcdNotLeader:
                 raise NoLeader("The leader has just changed") from None
             except EtcdError as error:
@@ -120,13 +107,13 @@ class MemberAdmin:
 
     def _most_advanced(self, leader: EtcdMember) -> EtcdMember:
         def applied(member: EtcdMember) -> int:
-            status = self._view.last_status(member.id)
+            status = self._etcd.view.last_status(member.id)
             return status.raft_applied_index if status is not None else -1
 
-        failed = self._view.failures()
+        failed = self._etcd.view.failures()
         others = [
             each
-            for each in self._view.members
+            for each in self._etcd.view.members
             if each.id != leader.id and not each.is_learner and each.id not in failed
         ]
         if not others:
@@ -136,21 +123,21 @@ class MemberAdmin:
     async def _members(self) -> tuple[EtcdMember, ...]:
         """The members as the leader knows them now."""
         await self._wait_for_leader()
-        leader = next((each for each in self._view.members if each.id == self._view.leader), None)
+        leader = next((each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None)
         try:
-            return await self._client.members(self._poller.url_of(leader) if leader is not None else "")
+            return await self._etcd.client.members(self._poller.url_of(leader) if leader is not None else "")
         except EtcdError as error:
             raise NoLeader from error
 
     async def _wait_for_leader(self) -> None:
         with trio.move_on_after(LEADER_PATIENCE):
-            while not self._view.leader:  # noqa: ASYNC110 (the view tells nobody)
+            while not self._etcd.view.leader:  # noqa: ASYNC110 (the view tells nobody)
                 await trio.sleep(LOOK_SECONDS)
-        if not self._view.leader:
+        if not self._etcd.view.leader:
             raise NoLeader
 
     def _shown_members(self) -> tuple[EtcdMember, ...]:
-        return self._view.members
+        return self._etcd.view.members
 
     async def _shown(self, holds: Callable[[], bool]) -> None:
         """Until this node shows it, and the log tells it."""
@@ -158,10 +145,11 @@ class MemberAdmin:
             while not holds():
                 self._poller.hurry()
                 await trio.sleep(LOOK_SECONDS * 5)
-            wanted = self._view.known_members
+            wanted = self._etcd.view.known_members
             await self._watcher.changed(
                 lambda: (
-                    self._mirror.members.record is not None and self._mirror.members.record.members == wanted
+                    self._etcd.mirror.members.record is not None
+                    and self._etcd.mirror.members.record.members == wanted
                 )
             )
 

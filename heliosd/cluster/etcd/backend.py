@@ -40,16 +40,18 @@ from heliosd.store.changes import LoggedEvent, Save, Saved
 
 from .admin import MemberAdmin
 from .backup import RETAINED, Backup
+from .context import EtcdContext
 from .election import LeaderElected
 from .faults import Faults
 from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
+from .log_lease import LogLease
 from .log_writer import LogWriter
 from .member_metrics import Measured, mean_since
 from .metric_writer import MetricWriter
 from .mirror import Mirror
 from .poller import Poller
-from .presence import LogLease, Presence
+from .presence import Presence
 from .revocations import Revocations
 from .status import build_status, why_not_ready
 from .updates import MirrorUpdate as Heard
@@ -87,88 +89,64 @@ class EtcdBackend:
         self.latency = LatencyTracker()
         self.uptime = UptimeTracker(node_id, saved)
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
-        self._node = node_id
         self._revoked = revoked
-        self._now = now
         self._outboxes = Subscribers(buffer)
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
         """What a member last said of itself in its `/metrics`."""
         self.faults = Faults()
-        layout = KeyLayout(config.prefix)
-        self._client = client = EtcdClient(config)
-        self._mirror = mirror = Mirror(layout, history.max_events, known_before(saved))
-        self._records = LocalRecords(save, self.uptime, mirror, now)
-        self._view = view = ClusterView(node_id, self.latency)
-        self._watcher = watcher = Watcher(client, layout, mirror, heard=self._heard, faults=self.faults)
-        self._poller = Poller(
-            client,
-            view,
-            poll_interval=config.poll_interval,
-            now=now,
-            turned=self._turned,
-            read=self._measured,
-            faults=self.faults,
-        )
-        lease = LogLease(client, history.max_age)
-        self._log_writer = LogWriter(
-            client,
-            layout,
-            watcher,
-            mirror,
-            view,
-            lease,
+        client, layout = EtcdClient(config), KeyLayout(config.prefix)
+        self._etcd = context = EtcdContext(
             node_id=node_id,
             max_events=history.max_events,
             now=now,
-            emit=self._outboxes.emit,
-            list_now=self._poller.list_now,
+            client=client,
+            layout=layout,
+            lease=LogLease(client, history.max_age),
+            mirror=Mirror(layout, history.max_events, known_before(saved)),
+            view=ClusterView(node_id, self.latency),
             faults=self.faults,
         )
-        self._writer = MetricWriter(
-            client,
-            layout,
-            watcher,
-            mirror,
-            view,
-            lease,
-            max_events=history.max_events,
-            now=now,
-            faults=self.faults,
+        self._records = LocalRecords(save, self.uptime, context.mirror, now)
+        self._watcher = watcher = Watcher(context, self._heard)
+        self._poller = poller = Poller(
+            context, poll_interval=config.poll_interval, turned=self._turned, read=self._measured
         )
-        self._presence = Presence(client, layout, mirror, node_id=node_id, now=now, faults=self.faults)
-        self._revocations = Revocations(client, layout, mirror, now=now, faults=self.faults)
-        self._write_probe = WriteProbe(client, layout, mirror, view, faults=self.faults)
-        self._admin = MemberAdmin(client, layout, watcher, mirror, view, self._poller)
-        self._backup = Backup(client, view, self._poller, self.snapshots, directory, now)
+        self._log_writer = LogWriter(context, watcher, emit=self._outboxes.emit, list_now=poller.list_now)
+        self._metric_writer = MetricWriter(context, watcher)
+        self._presence = Presence(context)
+        self._revocations = Revocations(context)
+        self._write_probe = WriteProbe(context)
+        self._admin = MemberAdmin(context, watcher, poller)
+        self._backup = Backup(context, poller, self.snapshots, directory)
 
     # Reading
 
     @property
     def metrics(self) -> MetricSet:
-        return self._mirror.metrics
+        return self._etcd.mirror.metrics
 
     def status(self) -> ClusterStatus:
         observers = tuple(
             ObserverView(each.id, each.version, each.since)
-            for _, each in sorted(self._mirror.observers.items())
+            for _, each in sorted(self._etcd.mirror.observers.items())
         )
-        status = build_status(self._view, observers, self._now())
+        status = build_status(self._etcd.view, observers, self._etcd.now())
         if self._unread() is not None:
             return msgspec.structs.replace(status, stale=True)
         return status
 
     def not_ready(self) -> str | None:
-        if self._unread() is None and self._view.leader:
+        if self._unread() is None and self._etcd.view.leader:
             # Learners can wait: only an administrator of etcd's may promote them.
             denied = (
                 why for concern, why in self.faults.denials().items() if concern != "promoting learners"
             )
-            unborn = "the cluster's event log has not begun" if self._mirror.needs_birth else None
-            reasons = (*denied, unborn or why_not_ready(self._view))
+            unborn = "the cluster's event log has not begun" if self._etcd.mirror.needs_birth else None
+            reasons = (*denied, unborn or why_not_ready(self._etcd.view))
         else:
-            reasons = (*self.faults.refusals().values(), why_not_ready(self._view), self._unread())
+            reasons = (*self.faults.refusals().values(), why_not_ready(self._etcd.view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
     def _unread(self) -> str | None:
@@ -176,7 +154,7 @@ class EtcdBackend:
         reason = self.faults.reason("reading")
         if reason is not None:
             return reason
-        return None if self._mirror.cluster_id else "etcd has not been read yet"
+        return None if self._etcd.mirror.cluster_id else "etcd has not been read yet"
 
     def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
         return self._outboxes.listener()
@@ -185,7 +163,7 @@ class EtcdBackend:
 
     async def propose(self, command: MetricCommand) -> Committed:
         check_command(command)
-        return await self._writer.propose(command)
+        return await self._metric_writer.propose(command)
 
     async def add_peer(self, peer: Peer) -> Peer:
         return await self._admin.add_peer(peer)
@@ -210,11 +188,11 @@ class EtcdBackend:
     def _emit_snapshot(self, outcome: SnapshotOutcome) -> None:
         self._records.note(outcome.changes)
         event = outcome.event
-        key = f"snapshot:{self._node}:{event.type}:{event.snapshot_id}:{event.timestamp}"
+        key = f"snapshot:{self._etcd.node_id}:{event.type}:{event.snapshot_id}:{event.timestamp}"
         self._log_writer.happened(key, SnapshotTaken(snapshot=event))
 
     async def reset_uptime(self) -> None:
-        await self._records.store(self.uptime.reset(self._now()))
+        await self._records.store(self.uptime.reset(self._etcd.now()))
 
     async def reset_snapshots(self) -> None:
         await self._records.store(self.snapshots.reset())
@@ -226,13 +204,13 @@ class EtcdBackend:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Live it until cancelled. Started at once, whether etcd can be reached or not."""
-        self._records.note(self.uptime.start(self._view.own_role(self._now()), self._now()))
-        async with self._client, trio.open_nursery() as nursery:
+        self._records.note(self.uptime.start(self._etcd.view.own_role(self._etcd.now()), self._etcd.now()))
+        async with self._etcd.client, trio.open_nursery() as nursery:
             for task in (
                 self._poller.run,
                 self._watcher.run,
                 self._log_writer.run,
-                self._writer.run,
+                self._metric_writer.run,
                 self._presence.run,
                 self._revocations.run,
                 self._write_probe.run,
@@ -273,7 +251,9 @@ class EtcdBackend:
             match turn:
                 case ViewChanges(old=old, new=new, term=term, leader=leader):
                     if not self._records.closed:
-                        self._records.note(self.uptime.state_changed(old, new, term, leader, self._now()))
+                        self._records.note(
+                            self.uptime.state_changed(old, new, term, leader, self._etcd.now())
+                        )
                 case OtherCluster(cluster_id):
                     log.warning("etcd: another cluster answers now: %s", cluster_id)
                     self._watcher.reload()
@@ -305,7 +285,7 @@ class EtcdBackend:
                     self._watcher.leave(reason)
             now = trio.current_time()
             newest = self._poller.newest_revision()
-            if not newest or newest >= self._mirror.revision:
+            if not newest or newest >= self._etcd.mirror.revision:
                 self._set_back_since = None
             elif self._set_back_since is None:
                 self._set_back_since = now

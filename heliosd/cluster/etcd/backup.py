@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
-from heliosd.clock import Instant
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdRefused
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
 from heliosd.errors import Conflict, NoLeader, StoreFull
 
+from .context import EtcdContext
 from .poller import Poller
-from .view import ClusterView
 
 RETAINED = 3
 FOLDER = "etcd-snapshots"
@@ -27,12 +24,10 @@ FOLDER = "etcd-snapshots"
 class Backup:
     """Takes snapshots into `directory`, files 0600, of which the newest `RETAINED` stay."""
 
-    client: EtcdClient
-    view: ClusterView
+    etcd: EtcdContext
     poller: Poller
     tracker: SnapshotTracker
     directory: Path
-    now: Callable[[], Instant]
 
     async def take(self) -> SnapshotOutcome:
         """Stream the database of this node's own member, else of the leader, to disk.
@@ -40,14 +35,14 @@ class Backup:
         It is there under its name, TERM-INDEX.db, once it is whole and its SHA-256 was right. Raises `NoLeader`
         if no member can be asked, `StoreFull` if it cannot be written, `Conflict` if etcd refuses.
         """
-        view = self.view
+        view = self.etcd.view
         member = view.own or next((each for each in view.members if each.id == view.leader), None)
         url = self.poller.url_of(member) if member is not None else ""
         if not url:
             raise NoLeader("No member can be asked for a snapshot")
-        began = self.now()
+        began = self.etcd.now()
         try:
-            status = await self.client.status(url)
+            status = await self.etcd.client.status(url)
             name = f"{status.raft_term}-{status.raft_applied_index}"
             size = await self._stream(url, name)
         except OSError as error:
@@ -57,7 +52,7 @@ class Backup:
         except EtcdError as error:
             raise NoLeader(str(error)) from error
         await trio.to_thread.run_sync(self._forget_old)
-        now, latest = self.now(), self.tracker.latest
+        now, latest = self.etcd.now(), self.tracker.latest
         previous = latest.index if latest is not None else 0
         return self.tracker.created(
             index=status.raft_applied_index,
@@ -73,7 +68,7 @@ class Backup:
 
     def failed(self, error: Exception) -> SnapshotOutcome:
         """It came to nothing: what to tell of it."""
-        return self.tracker.failed(kind="created", message=str(error), now=self.now())
+        return self.tracker.failed(kind="created", message=str(error), now=self.etcd.now())
 
     async def _stream(self, url: str, name: str) -> int:
         folder = self.directory / FOLDER
@@ -82,7 +77,7 @@ class Backup:
         try:
             descriptor = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
             async with await trio.open_file(descriptor, "wb") as file:
-                async with self.client.snapshot(url) as snapshot:
+                async with self.etcd.client.snapshot(url) as snapshot:
                     async for piece in snapshot:
                         await file.write(piece)
                 await file.flush()

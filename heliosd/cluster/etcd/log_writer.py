@@ -14,21 +14,16 @@ from random import uniform
 import msgspec
 import trio
 
-from heliosd.clock import Instant
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
 from heliosd.cluster.latency import HealthTurned
 from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
 from heliosd.store.changes import LoggedEvent
 
+from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
-from .faults import Faults
-from .keys import KeyLayout
-from .mirror import Mirror
 from .pending_events import health_events, leader_events, membership_events
-from .presence import LogLease
-from .view import ClusterView, Turn
+from .view import Turn
 from .watcher import Watcher
 
 RETRY_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)
@@ -45,32 +40,16 @@ class LogWriter:
 
     def __init__(
         self,
-        client: EtcdClient,
-        layout: KeyLayout,
+        context: EtcdContext,
         watcher: Watcher,
-        mirror: Mirror,
-        view: ClusterView,
-        lease: LogLease,
         *,
-        node_id: str,
-        max_events: int,
-        now: Callable[[], Instant],
         emit: Callable[[Provisional], None],
         list_now: Callable[[], None],
-        faults: Faults,
     ) -> None:
-        self._client = client
-        self._layout = layout
+        self._etcd = context
         self._watcher = watcher
-        self._mirror = mirror
-        self._view = view
-        self._lease = lease
-        self._node = node_id
-        self._max_events = max_events
-        self._now = now
         self._emit = emit
         self._list_now = list_now
-        self._faults = faults
         self._pending: list[LogItem] = []
         """Events of this node alone, which the log is still to get."""
         self._shown = ""
@@ -95,8 +74,10 @@ class LogWriter:
                 # What was sent to the leader before it hangs with it. Nothing is written twice: the dedupe keys
                 # see to that.
                 self._attempt.cancel()
-            case HealthTurned(member, healthy) if not self._view.leader:
-                address = next((each.address for each in self._view.known_members if each.id == member), "")
+            case HealthTurned(member, healthy) if not self._etcd.view.leader:
+                address = next(
+                    (each.address for each in self._etcd.view.known_members if each.id == member), ""
+                )
                 kind: PeerEvent = "healthy" if healthy else "unhealthy"
                 self._provisional(PeerChanged(event_type=kind, peer_id=member, peer_address=address))
             case _:
@@ -106,14 +87,14 @@ class LogWriter:
     def happened(self, key: str, event: Event) -> None:
         """An event of this node, to be logged under this dedupe key as soon as the log takes it."""
         self._pending.append(LogItem(key, event))
-        if not self._view.leader:
+        if not self._etcd.view.leader:
             self._provisional(event)
         self.look()
 
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
         """This node's clients are told so by the log."""
         if isinstance(item, LogReset):
-            head = self._mirror.head.head
+            head = self._etcd.mirror.head.head
             self._shown = "" if head is None else head.leader
         elif item.type == "state_change":
             self._shown = msgspec.json.decode(item.payload, type=_StateChange).data.leader
@@ -133,15 +114,15 @@ class LogWriter:
                 with trio.CancelScope() as self._attempt:
                     wrote = await self._write_next()
             except EtcdLeaseGone:
-                self._lease.gone()
+                self._etcd.lease.gone()
                 failures, wrote = failures + 1, True
             except EtcdError as error:
-                self._faults.add("telling events", error)
+                self._etcd.faults.add("telling events", error)
                 self._show_leader()
                 failures, wrote = failures + 1, True
             else:
                 if wrote is not None:
-                    self._faults.clear("telling events")
+                    self._etcd.faults.clear("telling events")
                     failures = 0
             if failures:
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
@@ -154,7 +135,7 @@ class LogWriter:
 
     async def _write_next(self) -> bool | None:
         """Append what is missing next. Whether something was; None: it cannot be found out or written now."""
-        mirror, view = self._mirror, self._view
+        mirror, view = self._etcd.mirror, self._etcd.view
         certain = view.leader and not view.suspect and not view.doubted
         if not mirror.cluster_id or not certain or view.cluster_id != mirror.cluster_id:
             return None
@@ -169,7 +150,7 @@ class LogWriter:
 
     def _missing(self) -> Append:
         """What the log is to say next: who leads before all else."""
-        mirror, view = self._mirror, self._view
+        mirror, view = self._etcd.mirror, self._etcd.view
         assert mirror.head.head is not None, "it needs no birth"
         append = leader_events(mirror.head.head, view.term, view.leader)
         if append:
@@ -180,23 +161,23 @@ class LogWriter:
                 self._list_now()
             elif members:
                 return members
-        if mirror.observer == self._node:
-            append = health_events(mirror.members, view.judged(self._now()))
+        if mirror.observer == self._etcd.node_id:
+            append = health_events(mirror.members, view.judged(self._etcd.now()))
             if append:
                 return append
         return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
 
     async def _append(self, append: Append) -> None:
         draft = compose(
-            self._layout,
+            self._etcd.layout,
             append,
-            self._mirror.head,
-            lease=await self._lease.current(),
-            now_wall=self._now().wall,
-            max_events=self._max_events,
+            self._etcd.mirror.head,
+            lease=await self._etcd.lease.current(),
+            now_wall=self._etcd.now().wall,
+            max_events=self._etcd.max_events,
         )
-        before = self._mirror.head.mod_revision
-        result = await self._client.txn(draft.compares, draft.then, draft.otherwise)
+        before = self._etcd.mirror.head.mod_revision
+        result = await self._etcd.client.txn(draft.compares, draft.then, draft.otherwise)
         # What was written, or came before it, decides what is missing next: it has to have been heard here.
         with trio.move_on_after(APPLIED_SECONDS):
             match outcome(draft, result):
@@ -206,33 +187,33 @@ class LogWriter:
                 case AlreadyLogged():
                     self._forget(item.key for item in append.items)
                     with trio.move_on_after(ALREADY_SECONDS):
-                        await self._watcher.changed(lambda: self._mirror.head.mod_revision != before)
+                        await self._watcher.changed(lambda: self._etcd.mirror.head.mod_revision != before)
                 case HeadMoved(head=head, members=members, logged=logged):
                     self._forget(logged)
                     await self._watcher.changed(
                         lambda: (
-                            self._mirror.head.mod_revision >= head.mod_revision
-                            and self._mirror.members.mod_revision >= members.mod_revision
+                            self._etcd.mirror.head.mod_revision >= head.mod_revision
+                            and self._etcd.mirror.members.mod_revision >= members.mod_revision
                         )
                     )
 
     async def _begin(self) -> bool | None:
         """The log's first transaction: without it, what is true now would have to be told as if it had happened."""
-        if not self._view.members_as_of:
+        if not self._etcd.view.members_as_of:
             self._list_now()
             return None
         draft = begin(
-            self._layout,
-            self._mirror.head,
-            cluster_id=self._mirror.cluster_id,
+            self._etcd.layout,
+            self._etcd.mirror.head,
+            cluster_id=self._etcd.mirror.cluster_id,
             birth=secrets.token_urlsafe(9),
-            members=self._view.known_members,
-            term=self._view.term,
-            leader=self._view.leader,
+            members=self._etcd.view.known_members,
+            term=self._etcd.view.term,
+            leader=self._etcd.view.leader,
         )
-        await self._client.txn(draft.compares, draft.then, draft.otherwise)
+        await self._etcd.client.txn(draft.compares, draft.then, draft.otherwise)
         with trio.move_on_after(APPLIED_SECONDS):
-            await self._watcher.changed(lambda: not self._mirror.needs_birth)
+            await self._watcher.changed(lambda: not self._etcd.mirror.needs_birth)
         return True
 
     def _forget(self, keys: Iterable[str]) -> None:
@@ -242,7 +223,7 @@ class LogWriter:
     def _show_leader(self) -> None:
         """The leader is known and this node's clients were told of none: it was lost to this node alone, or the log
         does not take it. They are told all the same."""
-        view, head = self._view, self._mirror.head.head
+        view, head = self._etcd.view, self._etcd.mirror.head.head
         logged = ("", 0) if head is None else (head.leader, head.term)
         newest = view.term > logged[1] or (view.leader, view.term) == logged
         if view.leader and newest and view.leader != self._shown:

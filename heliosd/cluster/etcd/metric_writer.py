@@ -7,26 +7,19 @@ answered nothing is repeated.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
 
 import trio
 
-from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone, EtcdOutcomeUnknown, EtcdRefused
 from heliosd.cluster.etcd.client.responses import TxnResult
 from heliosd.cluster.metric_commands import MetricCommand
 from heliosd.errors import HeliosError, NoLeader, OutcomeUnknown, RequestRefused
 
-from .faults import Faults
-from .keys import KeyLayout
+from .context import EtcdContext
 from .metric_transactions import MetricTransaction, Outrun, SeenMetrics, Settled, compose, settle
-from .mirror import Mirror
-from .presence import LogLease
-from .view import ClusterView
 from .watcher import Watcher
 
 GROUP = 50
@@ -56,28 +49,9 @@ class _PendingWrite:
 class MetricWriter:
     """`propose` is for everybody; `run` carries it out."""
 
-    def __init__(
-        self,
-        client: EtcdClient,
-        layout: KeyLayout,
-        watcher: Watcher,
-        mirror: Mirror,
-        view: ClusterView,
-        lease: LogLease,
-        *,
-        max_events: int,
-        now: Callable[[], Instant],
-        faults: Faults,
-    ) -> None:
-        self._client = client
-        self._layout = layout
+    def __init__(self, context: EtcdContext, watcher: Watcher) -> None:
+        self._etcd = context
         self._watcher = watcher
-        self._mirror = mirror
-        self._view = view
-        self._lease = lease
-        self._max_events = max_events
-        self._now = now
-        self._faults = faults
         self._queue: deque[_PendingWrite] = deque()
         self._filled = trio.Event()
         self._seen: SeenMetrics | None = None
@@ -110,7 +84,9 @@ class MetricWriter:
 
     def _ready(self) -> bool:
         """Whether a command may be sent. Those that have waited too long are refused."""
-        ready = bool(self._mirror.cluster_id and self._view.leader and not self._mirror.needs_birth)
+        ready = bool(
+            self._etcd.mirror.cluster_id and self._etcd.view.leader and not self._etcd.mirror.needs_birth
+        )
         if not ready:
             for request in self._queue:
                 if trio.current_time() >= request.deadline:
@@ -124,21 +100,21 @@ class MetricWriter:
     async def _write(self, group: list[_PendingWrite], nursery: trio.Nursery) -> None:
         waiting = [request for request in group if request.outcome is None]
         try:
-            lease = await self._lease.current()
+            lease = await self._etcd.lease.current()
             batch = compose(
-                self._layout,
+                self._etcd.layout,
                 [request.command for request in waiting],
                 self._best_guess(),
                 lease=lease,
-                now_wall=self._now().wall,
-                max_events=self._max_events,
+                now_wall=self._etcd.now().wall,
+                max_events=self._etcd.max_events,
             )
             taken = waiting[: len(batch.answers)]
             for request in taken:
                 request.sent = True
-            result = await self._client.txn(batch.compares, batch.then, batch.otherwise)
+            result = await self._etcd.client.txn(batch.compares, batch.then, batch.otherwise)
         except EtcdLeaseGone:
-            self._lease.gone()
+            self._etcd.lease.gone()
             for request in waiting:
                 request.sent = False
             await trio.sleep(LOOK_SECONDS)
@@ -150,17 +126,17 @@ class MetricWriter:
         except EtcdError as error:
             self._fail(waiting, NoLeader(), error)
         else:
-            self._faults.clear("writing metrics")
+            self._etcd.faults.clear("writing metrics")
             self._settle(taken, batch, result, nursery)
 
     def _best_guess(self) -> SeenMetrics:
         """The metrics as the last transaction left them, unless the watch has brought something newer."""
-        if self._seen is None or self._seen.revision < self._mirror.revision:
-            self._seen = self._mirror.seen_metrics()
+        if self._seen is None or self._seen.revision < self._etcd.mirror.revision:
+            self._seen = self._etcd.mirror.seen_metrics()
         return self._seen
 
     def _fail(self, requests: list[_PendingWrite], outcome: RequestRefused, error: EtcdError) -> None:
-        self._faults.add("writing metrics", error)
+        self._etcd.faults.add("writing metrics", error)
         for request in requests:
             if request.sent or not isinstance(outcome, OutcomeUnknown):
                 request.answer(outcome)
@@ -172,7 +148,7 @@ class MetricWriter:
         result: TxnResult,
         nursery: trio.Nursery,
     ) -> None:
-        settled = settle(self._layout, batch, result)
+        settled = settle(self._etcd.layout, batch, result)
         self._seen = settled.seen
         match settled:
             case Outrun():

@@ -12,15 +12,13 @@ from random import uniform
 
 import trio
 
-from heliosd.clock import Instant
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
-from .faults import Faults
+from .context import EtcdContext
 from .member_metrics import Measured, measured
-from .view import ClusterView, Turn
+from .view import Turn
 
 SILENT_SECONDS = 0.9
 """A member that has not answered for so long, after a poll that failed, is silent."""
@@ -41,22 +39,16 @@ class Poller:
 
     def __init__(
         self,
-        client: EtcdClient,
-        view: ClusterView,
+        context: EtcdContext,
         *,
         poll_interval: float,
-        now: Callable[[], Instant],
         turned: Callable[[Sequence[Turn]], None],
         read: Callable[[Measured], None],
-        faults: Faults,
     ) -> None:
-        self._client = client
-        self._view = view
+        self._etcd = context
         self._poll_interval = poll_interval
-        self._now = now
         self._turned = turned
         self._read = read
-        self._faults = faults
         self._behind: dict[str, str] = {}
         """Configured endpoint -> the member that answered there last, for those that no member tells as its own."""
         self._due: dict[str, float] = {}
@@ -81,17 +73,17 @@ class Poller:
     def url_of(self, member: EtcdMember) -> str:
         """Where the member is asked: at a URL that it tells, or, if there it is silent, at a configured one behind
         which it was found. "" if there is neither."""
-        known = {each.url for each in self._client.endpoints()}
+        known = {each.url for each in self._etcd.client.endpoints()}
         listed = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
         return found or listed if listed in self._failing_since else listed or found
 
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may hear nothing, or nothing new; "" if it may go on."""
-        now = self._now().mono
+        now = self._etcd.now().mono
         if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
             return "it does not answer"
-        for member in self._view.members:
+        for member in self._etcd.view.members:
             late = now - self._lagging_since.get(member.id, now)
             if late >= LAGGING_SECONDS and self.url_of(member) == url:
                 return "it is behind the others"
@@ -99,9 +91,9 @@ class Poller:
 
     def newest_revision(self) -> int:
         """The highest revision of the store that any member showed last; 0 while no quorum answers."""
-        if not self._view.quorum_answers(self._now()):
+        if not self._etcd.view.quorum_answers(self._etcd.now()):
             return 0
-        statuses = (self._view.last_status(each.id) for each in self._view.members)
+        statuses = (self._etcd.view.last_status(each.id) for each in self._etcd.view.members)
         return max((status.header.revision for status in statuses if status is not None), default=0)
 
     async def run(self) -> None:
@@ -111,8 +103,8 @@ class Poller:
             nursery.start_soon(self._read_metrics)
             while True:
                 self._sooner = trio.Event()
-                now = self._now()
-                for member in self._view.to_poll():
+                now = self._etcd.now()
+                for member in self._etcd.view.to_poll():
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
@@ -121,44 +113,46 @@ class Poller:
                         self._asking.add(url)
                         nursery.start_soon(self._find, url)
                 self._look()
-                due = min((self._due.get(each.id, now.mono) for each in self._view.to_poll()), default=0.0)
+                due = min(
+                    (self._due.get(each.id, now.mono) for each in self._etcd.view.to_poll()), default=0.0
+                )
                 pause = min(LOOK_SECONDS, due - now.mono) if due > now.mono else LOOK_SECONDS
                 with trio.move_on_after(pause):
                     await self._sooner.wait()
 
     async def _ask(self, member: EtcdMember) -> None:
-        began = self._now()
+        began = self._etcd.now()
         url = self.url_of(member)
         try:
             if url:
                 await self._ask_at(url, "" if url in self._behind else member.id)
             else:
-                self._view.failed(member.id, "none of its URLs can be used from here", began)
+                self._etcd.view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
-            self._view.failed(member.id, error.reason, self._now())
+            self._etcd.view.failed(member.id, error.reason, self._etcd.now())
         finally:
             self._asking.discard(member.id)
         self._measure_lag()
         self._look()
-        now = self._now()
-        self._due[member.id] = began.mono + self._view.poll_after(self._poll_interval, now)
+        now = self._etcd.now()
+        self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now)
         self._sooner.set()
 
     def _nameless(self) -> list[str]:
         """Configured endpoints that no member tells as its own, and of which it is not known who is behind them:
         members may tell URLs that mean nothing here."""
-        listed = {url for member in self._view.members for url in map(normal, member.client_urls)}
+        listed = {url for member in self._etcd.view.members for url in map(normal, member.client_urls)}
         for url in self._behind.keys() & listed:
             del self._behind[url]
         return [
             each.url
-            for each in self._client.endpoints()
+            for each in self._etcd.client.endpoints()
             if each.configured and each.url not in listed and each.url not in self._behind
         ]
 
     async def _find(self, url: str) -> None:
         """Find out who is behind a configured endpoint."""
-        began = self._now()
+        began = self._etcd.now()
         try:
             await self._ask_at(url, "")
         except EtcdError:
@@ -170,21 +164,21 @@ class Poller:
 
     async def _ask_at(self, url: str, member_id: str) -> None:
         """How whoever is behind this URL stands: `member_id`, "" if it may be anyone."""
-        began = self._now().mono
+        began = self._etcd.now().mono
         try:
-            status = await self._client.status(url)
+            status = await self._etcd.client.status(url)
         except EtcdError:
-            self._failing_since.setdefault(url, self._now().mono)
+            self._failing_since.setdefault(url, self._etcd.now().mono)
             raise
-        now = self._now()
+        now = self._etcd.now()
         self._failing_since.pop(url, None)
         if not member_id:
             self._behind[url] = status.header.member_id
-        self._view.answered(member_id, status, now.mono - began, now)
+        self._etcd.view.answered(member_id, status, now.mono - began, now)
 
     def _measure_lag(self) -> None:
-        now = self._now().mono
-        statuses = {each.id: self._view.last_status(each.id) for each in self._view.members}
+        now = self._etcd.now().mono
+        statuses = {each.id: self._etcd.view.last_status(each.id) for each in self._etcd.view.members}
         committed = max((status.raft_index for status in statuses.values() if status), default=0)
         for member, status in statuses.items():
             if status is not None and status.raft_applied_index < committed - LAGGING_ENTRIES:
@@ -193,7 +187,7 @@ class Poller:
                 self._lagging_since.pop(member, None)
 
     def _look(self) -> None:
-        turns = self._view.look(self._now())
+        turns = self._etcd.view.look(self._etcd.now())
         if turns:
             self._due.clear()
             self._sooner.set()
@@ -208,40 +202,40 @@ class Poller:
                 await self._list()
             except EtcdUnavailable as error:
                 # That one member does not answer is no trouble of its own: its health says so.
-                if not self._view.leader:
-                    self._faults.add("asking the members", error)
+                if not self._etcd.view.leader:
+                    self._etcd.faults.add("asking the members", error)
             except EtcdError as error:
-                self._faults.add("asking the members", error)
+                self._etcd.faults.add("asking the members", error)
             else:
-                self._faults.clear("asking the members")
-            trusted = self._view.leader and self._view.members_as_of
+                self._etcd.faults.clear("asking the members")
+            trusted = self._etcd.view.leader and self._etcd.view.members_as_of
             with trio.move_on_after(LIST_SECONDS if trusted else LIST_AGAIN_SECONDS):
                 await self._list_now.wait()
             await trio.sleep(uniform(0.0, LIST_AGAIN_SECONDS) if trusted else 0.0)  # noqa: S311
 
     async def _list(self) -> None:
-        leader = next((each for each in self._view.members if each.id == self._view.leader), None)
+        leader = next((each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None)
         url = self.url_of(leader) if leader is not None else ""
-        began = self._now().mono
+        began = self._etcd.now().mono
         if leader is not None and url:
-            listed, by = await self._client.members(url), leader.id
+            listed, by = await self._etcd.client.members(url), leader.id
         else:
-            listed, by = await self._client.members(), ""
-        self._client.learn([url for member in listed for url in member.client_urls])
-        before = (self._view.members, self._view.members_as_of > 0)
-        self._view.listed(by, listed, began, self._now())
-        if before != (self._view.members, self._view.members_as_of > 0):
+            listed, by = await self._etcd.client.members(), ""
+        self._etcd.client.learn([url for member in listed for url in member.client_urls])
+        before = (self._etcd.view.members, self._etcd.view.members_as_of > 0)
+        self._etcd.view.listed(by, listed, began, self._etcd.now())
+        if before != (self._etcd.view.members, self._etcd.view.members_as_of > 0):
             self._sooner.set()
         self._turned(())
 
     async def _read_metrics(self) -> None:
         while True:
-            member = self._view.own or next(
-                (each for each in self._view.members if each.id == self._view.leader), None
+            member = self._etcd.view.own or next(
+                (each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None
             )
             url = self.url_of(member) if member is not None else ""
             if url:
                 # It is for show, and some clusters serve it elsewhere.
                 with suppress(EtcdError):
-                    self._read(measured(await self._client.metrics_text(url)))
+                    self._read(measured(await self._etcd.client.metrics_text(url)))
             await trio.sleep(METRICS_SECONDS if url else 1.0)

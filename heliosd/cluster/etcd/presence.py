@@ -6,69 +6,30 @@ same lease: the observer tells of health, which each sees in its own way, and pr
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 import trio
 
 from heliosd import __version__
-from heliosd.clock import Instant, rfc3339
-from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.clock import rfc3339
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLearnerBehind, EtcdLeaseGone, EtcdRefused
-from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS, absent, delete, put
+from heliosd.cluster.etcd.client.requests import absent, delete, put
 
-from .faults import Faults
-from .keys import KeyLayout
-from .mirror import Mirror, PresentObserver
+from .context import EtcdContext
+from .mirror import PresentObserver
 
 PRESENCE_SECONDS = 10
 ALIVE_SECONDS = 3.0
 PROMOTE_SECONDS = 1.0
-LOG_LEASE_SECONDS = 3600.0
-"""Events and dedupe keys of so long share one lease."""
 CLEANUP_SECONDS = 1.0
-
-
-class LogLease:
-    """The lease under which this node writes events: a new one each hour, so that they end with what is kept."""
-
-    def __init__(self, client: EtcdClient, max_age: float) -> None:
-        self._client = client
-        self._seconds = min(MAX_LEASE_SECONDS, int(max_age + LOG_LEASE_SECONDS) + 1)
-        self._lease = ""
-        self._until = 0.0
-
-    async def current(self) -> str:
-        """A lease that ends no sooner than an event written now may be forgotten. Raises `EtcdError`."""
-        if not self._lease or trio.current_time() >= self._until:
-            lease = await self._client.lease_grant(self._seconds)
-            self._lease, self._until = lease.id, trio.current_time() + LOG_LEASE_SECONDS
-        return self._lease
-
-    def gone(self) -> None:
-        """etcd knows no such lease any more: somebody revoked it, or the cluster is another one."""
-        self._lease = ""
 
 
 class Presence:
     """Keeps this node's keys under `observers/` and, where it is its turn, `observer`."""
 
-    def __init__(
-        self,
-        client: EtcdClient,
-        layout: KeyLayout,
-        mirror: Mirror,
-        *,
-        node_id: str,
-        now: Callable[[], Instant],
-        faults: Faults,
-    ) -> None:
-        self._client = client
-        self._layout = layout
-        self._mirror = mirror
-        self._node = node_id
-        self._faults = faults
-        self._said = PresentObserver(id=node_id, version=__version__, since=rfc3339(now().wall))
+    def __init__(self, context: EtcdContext) -> None:
+        self._etcd = context
+        since = rfc3339(context.now().wall)
+        self._present = PresentObserver(id=context.node_id, version=__version__, since=since)
         self._lease = ""
         self._sooner = trio.Event()
 
@@ -86,9 +47,9 @@ class Presence:
                     try:
                         await self._beat()
                     except EtcdError as error:
-                        self._faults.add("presence", error)
+                        self._etcd.faults.add("presence", error)
                     else:
-                        self._faults.clear("presence")
+                        self._etcd.faults.clear("presence")
                     with trio.move_on_after(ALIVE_SECONDS):
                         await self._sooner.wait()
         finally:
@@ -96,21 +57,25 @@ class Presence:
                 await self._leave()
 
     async def _beat(self) -> None:
-        if self._lease and (await self._client.lease_keepalive(self._lease)).seconds <= 0:
+        if self._lease and (await self._etcd.client.lease_keepalive(self._lease)).seconds <= 0:
             self._lease = ""
         if not self._lease:
-            self._lease = (await self._client.lease_grant(PRESENCE_SECONDS)).id
+            self._lease = (await self._etcd.client.lease_grant(PRESENCE_SECONDS)).id
             await self._show()
-        elif self._mirror.cluster_id and self._node not in self._mirror.observers:
+        elif self._etcd.mirror.cluster_id and self._etcd.node_id not in self._etcd.mirror.observers:
             await self._show()
-        if self._mirror.cluster_id and not self._mirror.observer:
-            key = self._layout.observer
-            await self._client.txn([absent(key)], [put(key, self._node.encode(), self._lease)], [])
+        if self._etcd.mirror.cluster_id and not self._etcd.mirror.observer:
+            key = self._etcd.layout.observer
+            await self._etcd.client.txn(
+                [absent(key)], [put(key, self._etcd.node_id.encode(), self._lease)], []
+            )
 
     async def _show(self) -> None:
         try:
-            said = msgspec.json.encode(self._said)
-            await self._client.txn([], [put(self._layout.present(self._node), said, self._lease)], [])
+            present = msgspec.json.encode(self._present)
+            await self._etcd.client.txn(
+                [], [put(self._etcd.layout.present(self._etcd.node_id), present, self._lease)], []
+            )
         except EtcdLeaseGone:
             self._lease = ""
             raise
@@ -118,7 +83,7 @@ class Presence:
     async def _leave(self) -> None:
         if self._lease:
             try:
-                await self._client.lease_revoke(self._lease)
+                await self._etcd.client.lease_revoke(self._lease)
             except EtcdError:
                 return  # it ends by itself
 
@@ -127,22 +92,24 @@ class Presence:
         while True:
             await trio.sleep(PROMOTE_SECONDS)
             failed = False
-            for member in list(self._mirror.learners) if self._mirror.observer == self._node else ():
+            for member in (
+                list(self._etcd.mirror.learners) if self._etcd.mirror.observer == self._etcd.node_id else ()
+            ):
                 try:
                     await self._promote(member)
                 except EtcdError as error:
                     failed = True
-                    self._faults.add("promoting learners", error)
+                    self._etcd.faults.add("promoting learners", error)
             if not failed:
-                self._faults.clear("promoting learners")
+                self._etcd.faults.clear("promoting learners")
 
     async def _promote(self, member: str) -> None:
         try:
-            await self._client.member_promote(member)
+            await self._etcd.client.member_promote(member)
         except EtcdLearnerBehind:
             return
         except EtcdRefused as refused:
             gone = "not found" in refused.reason or "not a learner" in refused.reason
             if not gone and "can only promote a learner member" not in refused.reason:
                 raise
-        await self._client.txn([], [delete(self._layout.learner(member))], [])
+        await self._etcd.client.txn([], [delete(self._etcd.layout.learner(member))], [])

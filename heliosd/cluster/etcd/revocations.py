@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from math import ceil
 from random import uniform
 
 import msgspec
 import trio
 
-from heliosd.clock import Instant
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError
 from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS, put
 
-from .faults import Faults
-from .keys import KeyLayout
-from .mirror import Mirror, Revoked
+from .context import EtcdContext
+from .mirror import Revoked
 
 SHARED_SECONDS = 1.0
 """How long whoever logs out waits until the others know. It is tried on until they do."""
@@ -26,20 +22,8 @@ RETRY_SECONDS = 1.0
 class Revocations:
     """`share` is for everybody; `run` carries it out, again and again until etcd has it."""
 
-    def __init__(
-        self,
-        client: EtcdClient,
-        layout: KeyLayout,
-        mirror: Mirror,
-        *,
-        now: Callable[[], Instant],
-        faults: Faults,
-    ) -> None:
-        self._client = client
-        self._layout = layout
-        self._mirror = mirror
-        self._now = now
-        self._faults = faults
+    def __init__(self, context: EtcdContext) -> None:
+        self._etcd = context
         self._waiting: dict[str, float] = {}
         self._filled = trio.Event()
         self._shared = trio.Event()
@@ -61,19 +45,19 @@ class Revocations:
                 try:
                     await self._write(jti, expires_at)
                 except EtcdError as error:
-                    self._faults.add("revocations", error)
+                    self._etcd.faults.add("revocations", error)
                     await trio.sleep(uniform(RETRY_SECONDS / 2, RETRY_SECONDS))  # noqa: S311
                     self._filled.set()
                     break
-                self._faults.clear("revocations")
+                self._etcd.faults.clear("revocations")
                 del self._waiting[jti]
                 self._shared.set()
                 self._shared = trio.Event()
 
     async def _write(self, jti: str, expires_at: float) -> None:
-        left = ceil(expires_at - self._now().wall)
-        if left <= 0 or jti in self._mirror.revoked:
+        left = ceil(expires_at - self._etcd.now().wall)
+        if left <= 0 or jti in self._etcd.mirror.revoked:
             return
-        lease = await self._client.lease_grant(min(left, MAX_LEASE_SECONDS))
+        lease = await self._etcd.client.lease_grant(min(left, MAX_LEASE_SECONDS))
         revoked = msgspec.json.encode(Revoked(expires_at=expires_at))
-        await self._client.txn([], [put(self._layout.revoked(jti), revoked, lease.id)], [])
+        await self._etcd.client.txn([], [put(self._etcd.layout.revoked(jti), revoked, lease.id)], [])

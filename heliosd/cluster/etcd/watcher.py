@@ -13,13 +13,10 @@ from random import uniform
 
 import trio
 
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import RangeResult
 
-from .faults import Faults
-from .keys import KeyLayout
-from .mirror import Mirror
+from .context import EtcdContext
 from .updates import MirrorUpdate
 
 log = logging.getLogger(__name__)
@@ -35,20 +32,9 @@ STEADY_SECONDS = 1.0
 class Watcher:
     """Keeps `mirror` true. `heard` is given all news, in order."""
 
-    def __init__(
-        self,
-        client: EtcdClient,
-        layout: KeyLayout,
-        mirror: Mirror,
-        *,
-        heard: Callable[[MirrorUpdate], None],
-        faults: Faults,
-    ) -> None:
-        self._client = client
-        self._layout = layout
-        self._mirror = mirror
+    def __init__(self, context: EtcdContext, heard: Callable[[MirrorUpdate], None]) -> None:
+        self._etcd = context
         self._heard = heard
-        self._faults = faults
         self._stale = True
         self._scope = trio.CancelScope()
         self._endpoint = ""
@@ -62,7 +48,7 @@ class Watcher:
     def leave(self, reason: str) -> None:
         """The member that is watched is silent or behind: go on at another one."""
         if self._endpoint:
-            self._client.avoid(self._endpoint, reason)
+            self._etcd.client.avoid(self._endpoint, reason)
             log.info("etcd: leaving %s: %s", self._endpoint, reason)
             self._scope.cancel()
 
@@ -73,7 +59,7 @@ class Watcher:
 
     async def reach(self, revision: int) -> None:
         """Return once everything up to `revision` has been heard. Something under the prefix must be of it."""
-        await self.changed(lambda: self._mirror.revision >= revision)
+        await self.changed(lambda: self._etcd.mirror.revision >= revision)
 
     async def changed(self, holds: Callable[[], bool]) -> None:
         """Return once `holds()`; it is asked after all news."""
@@ -95,7 +81,7 @@ class Watcher:
             except EtcdError as error:
                 # A watch that breaks is taken up elsewhere in a moment; only if that fails is it trouble.
                 if not self._endpoint or isinstance(error, EtcdRefused):
-                    self._faults.add("reading", error)
+                    self._etcd.faults.add("reading", error)
             self._endpoint = ""
             failures = 0 if trio.current_time() - began > STEADY_SECONDS else failures + 1
             if failures:
@@ -106,32 +92,32 @@ class Watcher:
 
     async def _load(self) -> None:
         """All pages as of one revision, by a linearizable read: a member that is behind does not answer it."""
-        key, revision = self._layout.prefix, 0
+        key, revision = self._etcd.layout.prefix, 0
         pages: list[RangeResult] = []
         while True:
-            page = await self._client.range(key, self._layout.end, limit=PAGE, revision=revision)
+            page = await self._etcd.client.range(key, self._etcd.layout.end, limit=PAGE, revision=revision)
             pages.append(page)
             revision = revision or page.header.revision
             if not page.more:
                 break
             key = page.kvs[-1].key + b"\0"
         self._stale = False
-        self._hear(self._mirror.load(pages))
+        self._hear(self._etcd.mirror.load(pages))
 
     async def _watch(self) -> None:
-        start = self._mirror.revision + 1
-        async with self._client.watch(self._layout.prefix, self._layout.end, start) as watch:
+        start = self._etcd.mirror.revision + 1
+        async with self._etcd.client.watch(self._etcd.layout.prefix, self._etcd.layout.end, start) as watch:
             self._endpoint = watch.endpoint
             async for batch in watch:
                 if batch.compact_revision:
                     self._stale = True
                     return
-                if batch.header.cluster_id != self._mirror.cluster_id:
+                if batch.header.cluster_id != self._etcd.mirror.cluster_id:
                     self._stale = True
                     return
-                self._faults.clear("reading")
+                self._etcd.faults.clear("reading")
                 if batch.events:
-                    self._hear(self._mirror.apply(batch))
+                    self._hear(self._etcd.mirror.apply(batch))
         raise EtcdUnavailable(self._endpoint, "the watch ended")
 
     def _hear(self, news: MirrorUpdate) -> None:

@@ -10,14 +10,11 @@ from __future__ import annotations
 
 import trio
 
-from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdRefused
 from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, mod_is, put
 
-from .faults import Faults
+from .context import EtcdContext
 from .keys import KeyLayout
-from .mirror import Mirror
-from .view import ClusterView
 
 ASK_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
@@ -27,34 +24,29 @@ AGAIN_SECONDS = 1.0
 class WriteProbe:
     """Keeps the trouble "writing" true, and ends that of metrics which were refused and would not be any more."""
 
-    def __init__(
-        self, client: EtcdClient, layout: KeyLayout, mirror: Mirror, view: ClusterView, *, faults: Faults
-    ) -> None:
-        self._client = client
-        self._mirror = mirror
-        self._view = view
-        self._faults = faults
-        self._compares, self._writes = rehearsal(layout)
+    def __init__(self, context: EtcdContext) -> None:
+        self._etcd = context
+        self._compares, self._writes = rehearsal(context.layout)
 
     async def run(self) -> None:
         """Until cancelled."""
         while True:
             # Without a leader nothing can be written, right or no right, and that is told by others.
-            asked = bool(self._mirror.cluster_id and self._view.leader) and await self._rehearse()
+            asked = bool(self._etcd.mirror.cluster_id and self._etcd.view.leader) and await self._rehearse()
             await trio.sleep(ASK_SECONDS if asked else AGAIN_SECONDS)
 
     async def _rehearse(self) -> bool:
         """Whether etcd would write."""
         try:
-            await self._client.txn(self._compares, self._writes)
+            await self._etcd.client.txn(self._compares, self._writes)
         except EtcdRefused as refused:
-            self._faults.add("writing", refused)
+            self._etcd.faults.add("writing", refused)
             return False
         except EtcdError:
             return False  # it is no refusal, and no write was lost
-        self._faults.clear("writing")
+        self._etcd.faults.clear("writing")
         # Nobody may write a metric again for long, to find out that it works.
-        self._faults.allowed("writing metrics")
+        self._etcd.faults.allowed("writing metrics")
         return True
 
 

@@ -1,0 +1,34 @@
+"""What the tasks of the etcd backend share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.client.client import EtcdClient
+
+from .faults import Faults
+from .keys import KeyLayout
+from .log_lease import LogLease
+from .mirror import Mirror
+from .view import ClusterView
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EtcdContext:
+    """Built once, by `EtcdBackend`, and handed to every task of it."""
+
+    node_id: str
+    max_events: int
+    """Events that the cluster's log keeps."""
+    now: Callable[[], Instant]
+    client: EtcdClient
+    layout: KeyLayout
+    lease: LogLease
+    """For the events that this node writes."""
+    mirror: Mirror
+    """The keys under the prefix, as applied on this node."""
+    view: ClusterView
+    """The members, as seen from this node."""
+    faults: Faults

@@ -1,0 +1,32 @@
+"""The lease under which this node writes events and their dedupe keys."""
+
+from __future__ import annotations
+
+import trio
+
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS
+
+RENEW_SECONDS = 3600.0
+"""A lease is used for so long; then a new one is granted."""
+
+
+class LogLease:
+    """A new lease each hour, so that events end `max_age` to `max_age` + 1 h after they were written."""
+
+    def __init__(self, client: EtcdClient, max_age: float) -> None:
+        self._client = client
+        self._seconds = min(MAX_LEASE_SECONDS, int(max_age + RENEW_SECONDS) + 1)
+        self._lease = ""
+        self._until = 0.0
+
+    async def current(self) -> str:
+        """A lease that lasts at least as long as an event written now is kept. Raises `EtcdError`."""
+        if not self._lease or trio.current_time() >= self._until:
+            lease = await self._client.lease_grant(self._seconds)
+            self._lease, self._until = lease.id, trio.current_time() + RENEW_SECONDS
+        return self._lease
+
+    def gone(self) -> None:
+        """etcd does not know the lease any more: grant a new one next time."""
+        self._lease = ""
