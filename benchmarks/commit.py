@@ -1,4 +1,4 @@
-"""What it costs to have an event on disk before it is told: `python -m benchmarks.commit`."""
+"""What it costs to have an event on disk before it is sent: `python -m benchmarks.commit`."""
 
 from __future__ import annotations
 

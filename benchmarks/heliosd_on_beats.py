@@ -1,9 +1,9 @@
-"""heliosd as its users run it, except that its beats can be told from outside: for measuring in lockstep.
+"""heliosd as its users run it, except that its ticks can be driven from outside: for measuring in lockstep.
 
     BENCH_BEATS=FD python -m benchmarks.heliosd_on_beats serve --config FILE
 
-Until the first byte comes through that descriptor, the daemon's own broadcaster runs. From then on each byte is one
-status beat into the hub's inbox, those that come together in one go. In a flood of them the loop's lag is looked at
+Until the first byte comes through that descriptor, the daemon's own ticker runs. From then on each byte is one
+status tick into the hub's inbox, those that come together in one go. In a flood of them the loop's lag is looked at
 more often: eight seconds would have eighty looks in them, too few for a p99.
 """
 
@@ -28,7 +28,7 @@ LAG_SECONDS = 0.005
 
 
 async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
-    """In place of `heliosd.broadcaster.broadcast`."""
+    """In place of `heliosd.daemon.ticker.broadcast`."""
     beats = int(os.environ["BENCH_BEATS"])
     os.set_blocking(beats, False)
     async with trio.open_nursery() as nursery:

@@ -44,7 +44,7 @@ enum {
 static Connection *all;
 static int clients, narrow, begun;
 static unsigned long upgraded;
-static bool blocked, told; /* told: standard input has a line */
+static bool blocked, commanded; /* commanded: standard input has a line */
 static bool eager, awake;  /* awake: within a window, where an eager client never sleeps */
 static struct sockaddr_in address;
 static const char *host;
@@ -89,13 +89,13 @@ static bool serve_until(double deadline, const unsigned long *have, unsigned lon
         for (int i = 0; i < count; i++) {
             Connection *c = events[i].data.ptr;
             if (!c)
-                told = true;
+                commanded = true;
             else if (!c->asked)
                 send_request(c, c->request);
             else if (receive(c))
                 upgraded++;
         }
-        if (told) return false;
+        if (commanded) return false;
     }
     return true;
 }
@@ -154,8 +154,8 @@ static void connect_all(int number, int of_them_narrow) {
            connect_seconds, connect_cpu, resident_before);
 }
 
-/* Ends the window and tells what was in it, as the members of a JSON object. */
-static void tell_window(void) {
+/* Ends the window and prints what was in it, as the members of a JSON object. */
+static void print_window(void) {
     double cpu = seconds_on(server_cpu) - cpu_from, seconds = seconds_on(CLOCK_MONOTONIC) - window_from;
     counting = awake = false;
     printf("\"seconds\":%.6f,\"cpu_seconds\":%.9f,\"deliveries\":%lu,\"payload_bytes\":%lu,\"stampless\":%lu,"
@@ -205,7 +205,7 @@ static void block(void) {
         if (is_narrow(i) && epoll_ctl(poller, EPOLL_CTL_DEL, all[i].fd, NULL) < 0) fail("epoll_ctl");
 }
 
-static void obey(const char *line) {
+static void execute(const char *line) {
     double seconds = 0, interval = 0;
     int number = 0, more = 0;
     if (sscanf(line, "connect %d %d", &number, &more) == 2) {
@@ -223,18 +223,18 @@ static void obey(const char *line) {
         serve_for(seconds);
         serve_until_quiet();
         printf("{");
-        tell_window();
+        print_window();
         printf("}\n");
     } else if (strncmp(line, "hush", 4) == 0) {
         beat(1);
         printf("{}\n");
     } else if (sscanf(line, "pace %lf %lf", &seconds, &interval) == 2 && interval > 0) {
         printf("{\"rounds\":%lu,", pace_for(seconds, interval));
-        tell_window();
+        print_window();
         printf("}\n");
     } else if (sscanf(line, "rounds %lf %d", &seconds, &more) == 2) {
         printf("{\"rounds\":%lu,", rounds_for(seconds, more));
-        tell_window();
+        print_window();
         printf("}\n");
     } else {
         fail(line);
@@ -242,16 +242,16 @@ static void obey(const char *line) {
     fflush(stdout);
 }
 
-static void obey_all(void) {
+static void execute_all(void) {
     struct epoll_event on_input = {.events = EPOLLIN, .data.ptr = NULL};
     if (epoll_ctl(poller, EPOLL_CTL_ADD, STDIN_FILENO, &on_input) < 0) fail("standard input");
     for (;;) {
         char line[100] = "";
-        while (!told) serve_for(ROUND_SECONDS);
-        told = false;
+        while (!commanded) serve_for(ROUND_SECONDS);
+        commanded = false;
         ssize_t n = read(STDIN_FILENO, line, sizeof line - 1);
         if (n <= 0) return;
-        obey(line);
+        execute(line);
     }
 }
 
@@ -269,7 +269,7 @@ int main(int argc, char **argv) {
     if (errno) fail("the server's CPU clock");
     if ((poller = epoll_create1(EPOLL_CLOEXEC)) < 0) fail("epoll");
     if (argc == 3) {
-        obey_all();
+        execute_all();
         return 0;
     }
     connect_all(atoi(argv[2]), 0);
@@ -277,7 +277,7 @@ int main(int argc, char **argv) {
     open_window();
     serve_for(atof(argv[4]));
     printf(",");
-    tell_window();
+    print_window();
     printf("}\n");
     return 0;
 }

@@ -1,4 +1,4 @@
-"""The load client, told what to do from here: `load.c` says what each word means."""
+"""The load client, driven from here by commands: `load.c` says what each word means."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Load:
 
     def connect(self, clients: int, narrow: int = 0) -> Connected:
         """`narrow` of them, spread evenly, have next to no buffers."""
-        report = self._tell(f"connect {clients} {narrow}")
+        report = self._command(f"connect {clients} {narrow}")
         return Connected(
             seconds=report["connect_seconds"],
             cpu_seconds=report["connect_cpu_seconds"],
@@ -59,15 +59,15 @@ class Load:
         )
 
     def rest(self, seconds: float) -> None:
-        self._tell(f"rest {seconds}")
+        self._command(f"rest {seconds}")
 
     def count(self, seconds: float) -> Window:
         """What the server sends at its own pace."""
         return self._window(f"count {seconds}")
 
     def hush(self) -> None:
-        """From now on the server sends when it is told to, by `pace` and `rounds`, and not at its own pace."""
-        self._tell("hush")
+        """From now on the server sends on request, by `pace` and `rounds`, and not at its own pace."""
+        self._command("hush")
 
     def pace(self, seconds: float, interval: float) -> Window:
         """A message to everyone each `interval` seconds."""
@@ -79,10 +79,10 @@ class Load:
 
     def block(self) -> None:
         """The narrow ones are read no more."""
-        self._tell("block")
+        self._command("block")
 
     def _window(self, line: str) -> Window:
-        report = self._tell(line)
+        report = self._command(line)
         if report["stampless"]:
             raise LoadFailed(f"{self._name}: {report['stampless']} messages without a timestamp")
         return Window(
@@ -90,7 +90,7 @@ class Load:
             rounds=report.get("rounds", 0),
         )
 
-    def _tell(self, line: str) -> dict[str, Any]:
+    def _command(self, line: str) -> dict[str, Any]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         answer = ""

@@ -99,7 +99,7 @@ class Bench:
     def _started(
         self, server: Server, case: Case, modes: frozenset[Mode], message_bytes: int
     ) -> Iterator[_Started]:
-        """A server with its clients, which sends only when it is told to."""
+        """A server with its clients, which sends only on request."""
         tls = case.alone is Mode.TLS
         with ExitStack() as up:
             beats, beating = os.pipe()

@@ -83,11 +83,11 @@ def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, 
                 samples.setdefault(case, []).append(sample)
                 if case.server == "heliosd" and not isnan(sample.message_bytes):
                     message_bytes = round(sample.message_bytes)
-                print(f"round {number}/{rounds}: {_told(case, sample)}", file=sys.stderr)
+                print(f"round {number}/{rounds}: {_described(case, sample)}", file=sys.stderr)
     return samples
 
 
-def _told(case: Case, sample: Sample) -> str:
+def _described(case: Case, sample: Sample) -> str:
     figures = ((field.name, getattr(sample, field.name)) for field in fields(sample))
-    told = ", ".join(f"{name} {figure:.2f}" for name, figure in figures if not isnan(figure))
-    return f"{case.server}, {case.clients} clients{f', {case.alone}' if case.alone else ''}: {told}"
+    described = ", ".join(f"{name} {figure:.2f}" for name, figure in figures if not isnan(figure))
+    return f"{case.server}, {case.clients} clients{f', {case.alone}' if case.alone else ''}: {described}"

@@ -61,7 +61,7 @@ def compile_c(source: Path, program: Path, *flags: str) -> None:
 
 @contextmanager
 def launched(command: Sequence[str], task: Task) -> Iterator[tuple[int, str]]:
-    """A process pinned to `task.cpu`, its pid and the address it told; at the end it gets SIGTERM."""
+    """A process pinned to `task.cpu`, its pid and the address it printed; at the end it gets SIGTERM."""
     log = task.scratch / "stderr"
     with log.open("wb") as stderr:
         process = subprocess.Popen(

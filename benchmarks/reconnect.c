@@ -4,7 +4,7 @@
  *
  * It connects everyone with `after=now`, cuts all connections with a reset in one moment, waits AWAY_SECONDS, opens all
  * of them again in one moment, each with the epoch and the newest number that it has, and follows for LIVE_SECONDS more.
- * Somebody else makes events meanwhile. Each client checks that it is told `recovered: true`, gets exactly the events
+ * Somebody else makes events meanwhile. Each client checks that it gets `recovered: true` and exactly the events
  * that it has not had, in order and as many as announced, then `status`, then whatever happens without a hole. One JSON
  * object goes to standard output. Exit 1 at the first thing that is wrong, or if not everybody is there within 30 s.
  */
@@ -53,12 +53,12 @@ static long seq_of(Connection *c) {
 }
 
 static void welcome(Connection *c) {
-    const char *told = value_of(c, "\"epoch\":\"");
-    if (!is_type(c, "welcome") || !told) lost(c, "no welcome");
+    const char *given = value_of(c, "\"epoch\":\"");
+    if (!is_type(c, "welcome") || !given) lost(c, "no welcome");
     if (strncmp(value_of(c, "\"recovered\":") ?: "", "true", 4) != 0) lost(c, c->start);
-    size_t length = strcspn(told, "\"");
-    if (!*epoch) memcpy(epoch, told, length < sizeof epoch ? length : 0);
-    if (strlen(epoch) != length || strncmp(told, epoch, length) != 0) lost(c, "another epoch");
+    size_t length = strcspn(given, "\"");
+    if (!*epoch) memcpy(epoch, given, length < sizeof epoch ? length : 0);
+    if (strlen(epoch) != length || strncmp(given, epoch, length) != 0) lost(c, "another epoch");
     long newest = number_of(c, "\"seq\":");
     c->to_replay = number_of(c, "\"replayed\":");
     if (!away) c->seq = newest;

@@ -65,8 +65,8 @@ def main() -> int:
     print(machine.description())
     verdicts = [verdict for verdict in judged(results) if not (partly and isnan(verdict.measured))]
     doubts = too_few(results)
-    for told in (*notes, *doubts, *verdicts):
-        print(told)
+    for line in (*notes, *doubts, *verdicts):
+        print(line)
     if not partly and not missing:
         minutes = (time.monotonic() - started) / 60
         report.write(results, verdicts, doubts, servers, options.rounds, options.seconds, minutes)

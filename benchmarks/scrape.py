@@ -1,4 +1,4 @@
-"""What heliosd tells of itself in /metrics, as far as the benchmark looks."""
+"""What heliosd reports of itself in /metrics, as far as the benchmark looks."""
 
 from __future__ import annotations
 

@@ -34,8 +34,8 @@ class Verdict:
         return "holds" if self.held else "not measured" if isnan(self.measured) else "MISSED"
 
     def __str__(self) -> str:
-        told = "" if isnan(self.measured) else f"{self.measured:.3f}, "
-        return f"target: {self.what} {self.wanted}: {told}{self.word}"
+        measured = "" if isnan(self.measured) else f"{self.measured:.3f}, "
+        return f"target: {self.what} {self.wanted}: {measured}{self.word}"
 
 
 def judged(results: Results) -> list[Verdict]:

@@ -1,6 +1,6 @@
 """What the Python hubs here share: their command line, their message, and when it is due.
 
-Both are given an interval in milliseconds and a length, bind a free port of the loopback and tell it on standard
+Both are given an interval in milliseconds and a length, bind a free port of the loopback and print it on standard
 error. From the first byte on that comes through BENCH_BEATS, each such byte is a beat and the clock is none.
 """
 
@@ -25,13 +25,13 @@ def message(size: int) -> bytes:
 
 
 async def keep(tick: Callable[[], None], interval: float) -> None:
-    """Call `beat` for ever: every `interval` seconds until the first byte comes, then once for each byte."""
+    """Call `tick` for ever: every `interval` seconds until the first byte comes, then once for each byte."""
     loop = asyncio.get_running_loop()
-    told = asyncio.Event()
+    driven = asyncio.Event()
     descriptor = os.environ.get("BENCH_BEATS")
 
     def take(fd: int) -> None:
-        told.set()
+        driven.set()
         due = os.read(fd, MAX_BEATS)
         if not due:
             loop.remove_reader(fd)
@@ -42,10 +42,10 @@ async def keep(tick: Callable[[], None], interval: float) -> None:
         os.set_blocking(int(descriptor), False)
         loop.add_reader(int(descriptor), take, int(descriptor))
     due = loop.time()
-    while not told.is_set():
+    while not driven.is_set():
         due += interval
         await asyncio.sleep(due - loop.time())
-        if not told.is_set():
+        if not driven.is_set():
             tick()
     await loop.create_future()
 
@@ -57,7 +57,7 @@ def arguments() -> tuple[float, int]:
     return float(sys.argv[1]) / 1000, int(sys.argv[2])
 
 
-def tell_ready(address: tuple[str, int]) -> None:
+def print_ready(address: tuple[str, int]) -> None:
     print(
         json.dumps({"event": "ready", "address": "{}:{}".format(*address[:2])}, separators=(",", ":")),
         file=sys.stderr,

@@ -8,7 +8,7 @@ from __future__ import annotations
 import uvloop
 from picows import WSListener, WSMsgType, WSTransport, WSUpgradeRequest, ws_create_server
 
-from .beats import arguments, keep, message, tell_ready
+from .beats import arguments, keep, message, print_ready
 
 HEAD_BYTES = 14
 
@@ -39,7 +39,7 @@ async def main() -> None:
             client.send_reuse_external_bytearray(WSMsgType.TEXT, frame, HEAD_BYTES)
 
     server = await ws_create_server(upgrade, "127.0.0.1", 0, backlog=4096)
-    tell_ready(server.sockets[0].getsockname())
+    print_ready(server.sockets[0].getsockname())
     await keep(tick, interval)
 
 

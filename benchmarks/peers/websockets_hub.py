@@ -8,7 +8,7 @@ from __future__ import annotations
 import uvloop
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 
-from .beats import arguments, keep, message, tell_ready
+from .beats import arguments, keep, message, print_ready
 
 
 async def main() -> None:
@@ -23,7 +23,7 @@ async def main() -> None:
             clients.discard(client)
 
     async with serve(follow, "127.0.0.1", 0, compression=None, ping_interval=None, backlog=4096) as server:
-        tell_ready(server.sockets[0].getsockname())
+        print_ready(server.sockets[0].getsockname())
         await keep(lambda: broadcast(clients, message(size).decode()), interval)
 
 

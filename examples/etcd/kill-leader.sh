@@ -21,10 +21,10 @@ status() {
 
 # The number and the id of the member that says of itself that it leads; nothing while there is none.
 leader() {
-    local n told
+    local n answer
     for n in 1 2 3; do
-        told=$(status "${urls[n - 1]}")
-        if [[ $told =~ \"member_id\":\"([0-9]+)\" && $told == *"\"leader\":\"${BASH_REMATCH[1]}\""* ]]; then
+        answer=$(status "${urls[n - 1]}")
+        if [[ $answer =~ \"member_id\":\"([0-9]+)\" && $answer == *"\"leader\":\"${BASH_REMATCH[1]}\""* ]]; then
             printf '%s %x\n' "$n" "${BASH_REMATCH[1]}"
             return
         fi

@@ -2,7 +2,7 @@
 // each client has a channel of 256 messages, a goroutine that encodes and writes what comes out of it with
 // conn.WriteJSON, and a goroutine that reads. With -prepared the frame is made once and shared (PreparedMessage).
 //
-// It binds a free port of the loopback and tells it on standard error, as heliosd does.
+// It binds a free port of the loopback and prints it on standard error, as heliosd does.
 package main
 
 import (
@@ -125,7 +125,7 @@ func (c *Client) write(out outgoing) error {
 func beats(interval time.Duration) <-chan struct{} {
 	due := make(chan struct{}, bufferSize)
 	ticker := time.NewTicker(interval)
-	told := make(chan int)
+	driven := make(chan int)
 	if fd, err := strconv.Atoi(os.Getenv("BENCH_BEATS")); err == nil {
 		go func() {
 			file := os.NewFile(uintptr(fd), "beats")
@@ -135,7 +135,7 @@ func beats(interval time.Duration) <-chan struct{} {
 				if err != nil {
 					return
 				}
-				told <- count
+				driven <- count
 			}
 		}()
 	}
@@ -144,7 +144,7 @@ func beats(interval time.Duration) <-chan struct{} {
 			select {
 			case <-ticker.C:
 				due <- struct{}{}
-			case count := <-told:
+			case count := <-driven:
 				ticker.Stop()
 				for ; count > 0; count-- {
 					due <- struct{}{}
