@@ -20,7 +20,7 @@ PACKAGE = Path(__file__).parents[1] / "heliosd"
 MAX_LOOSE_MODULES = 8
 MAX_LINES = 350
 
-# Low to high. "" is the ground: modules directly in heliosd/. A folder without a name here belongs to the one above.
+# Low to high. "" is the ground: modules directly in heliosd/. A folder without a name here belongs to its parent.
 ROOMS = [
     "",
     "raft",
@@ -48,6 +48,8 @@ ROOMS += ["cluster.simulated", "daemon", "cli", "__main__"]
 # The first pattern that fits a module gives its layer.
 LAYERS = [
     (3, "client.__init__"),
+    (3, "auth.first_start"),
+    (1, "auth.*"),
     # 2: what awaits, but does no IO.
     (
         2,
@@ -55,7 +57,7 @@ LAYERS = [
     ),
     (2, "cluster.backend cluster.subscribers cluster.simulated.backend daemon.ticker daemon.loop_lag"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
-    (1, "__init__ *.__init__ errors clock histogram config.* protocol.* raft.* auth.* store.changes"),
+    (1, "__init__ *.__init__ errors clock histogram backoff config.* protocol.* raft.* store.changes"),
     (1, "client.resume client.reconnect hub.counters hub.client_view hub.token_bucket hub.send_queue"),
     (
         1,

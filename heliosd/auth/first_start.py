@@ -12,6 +12,7 @@ import stat
 from pathlib import Path
 from typing import TextIO
 
+from heliosd import atomic_file
 from heliosd.config.model import Config, UserConfig
 from heliosd.config.password_hashes import is_argon2id
 from heliosd.errors import KeyUnusable, StoreDamaged, StoreError
@@ -50,7 +51,7 @@ def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
     if not make:
         raise KeyUnusable(f"there is no signing key yet: {own} does not exist; `heliosd serve` makes it")
     try:
-        _create(own, secrets.token_hex(32) + "\n")
+        _create(own, secrets.token_hex(32))
     except FileExistsError:
         pass  # another process was first; its key is as good
     except OSError as error:
@@ -130,8 +131,8 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
         else:
             password_file = data_dir / PASSWORD_FILE
             password_file.unlink(missing_ok=True)
-            _create(password_file, password + "\n")
-        _create(data_dir / HASH_FILE, user.password_hash + "\n")
+            _create(password_file, password)
+        _create(data_dir / HASH_FILE, user.password_hash)
     except OSError as error:
         raise StoreError(
             f"cannot keep the password of {user.name!r} in {data_dir}: {error.strerror}"
@@ -148,22 +149,6 @@ def _read(path: Path) -> bytes:
         return file.read(_MAX_FILE_BYTES)
 
 
-def _create(path: Path, text: str) -> None:
-    """A new durable file of mode 0600, there whole or not at all. Raises FileExistsError if it is there."""
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.unlink(missing_ok=True)
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w", encoding="ascii") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        # A link, not a rename: it fails if the name is taken.
-        path.hardlink_to(draft)
-    finally:
-        draft.unlink(missing_ok=True)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+def _create(path: Path, line: str) -> None:
+    """A new file of one line. Raises FileExistsError if it is there, or another OSError."""
+    atomic_file.write(path, line.encode("ascii") + b"\n", replace=False)

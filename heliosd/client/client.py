@@ -27,13 +27,14 @@ from urllib.parse import urlencode
 import msgspec
 import trio
 
+from heliosd.backoff import Backoff
 from heliosd.errors import AccessRefused, FollowingEnded, NotUnderstood
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.message import EVENT_TOPICS, replayed
 from heliosd.protocol.subscription import KEYS, Subscription
 
 from .http_api import Credentials, Password, ServerURL, TokenManager, TokenSource, open_http, parse_server_url
-from .reconnect import Backoff, ConnectionLost
+from .reconnect import ConnectionLost, reconnect_backoff
 from .resume import Gap, Message, OutOfOrder, ResumeState, read
 from .websocket import Socket, TokenRefused, open_socket, sole_error
 
@@ -120,7 +121,7 @@ async def open_client(
                 query={} if subscription is None else {"filter": json.dumps(subscription)},
                 output=send,
                 notices=notices,
-                backoff=Backoff(rng or random.Random()),  # noqa: S311
+                backoff=reconnect_backoff(rng or random.Random()),  # noqa: S311
                 covered=since,
             )
             nursery.start_soon(client._run, follower)

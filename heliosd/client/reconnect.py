@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 
+from heliosd.backoff import Backoff
 from heliosd.errors import AccessRefused, NotUnderstood
 
 FIRST_SECONDS = 0.5
@@ -49,6 +50,11 @@ class ConnectionLost(Exception):
         """The token that was used is not to be used again."""
 
 
+def reconnect_backoff(rng: random.Random) -> Backoff:
+    """The waits between a client's attempts to connect."""
+    return Backoff(rng, first=FIRST_SECONDS, longest=LONGEST_SECONDS, jitter=0.75)
+
+
 def after_close(code: int, reason: str | None) -> ConnectionLost:
     """What a close code means. Raises `AccessRefused` or `NotUnderstood` if coming back is of no use."""
     said = f": {reason}" if reason else ""
@@ -75,21 +81,3 @@ def _seconds(retry_after: str | None) -> float:
     if not text.isascii() or not text.isdecimal():
         return 0.0
     return min(float(text), LONGEST_RETRY_AFTER)
-
-
-class Backoff:
-    """How long to wait before each attempt: longer each time, and never two clients alike."""
-
-    def __init__(self, rng: random.Random) -> None:
-        self._rng = rng
-        self._failures = 0
-
-    def seconds(self, at_least: float = 0.0) -> float:
-        """The wait after one more failure: `at_least`, and a share that grows to `LONGEST_SECONDS`."""
-        ceiling = min(LONGEST_SECONDS, FIRST_SECONDS * 2.0 ** min(self._failures, 10))
-        self._failures += 1
-        return at_least + self._rng.uniform(ceiling / 4, ceiling)
-
-    def reset(self) -> None:
-        """It works again."""
-        self._failures = 0

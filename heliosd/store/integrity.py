@@ -12,6 +12,7 @@ import sqlite3
 from contextlib import suppress
 from pathlib import Path
 
+from heliosd import atomic_file
 from heliosd.errors import StoreBusy, StoreDamaged, StoreError
 
 from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
@@ -74,12 +75,7 @@ def _create(path: Path) -> None:
             database.close()
     except sqlite3.Error as error:
         raise StoreError(f"cannot make {path}: {error}") from error
-    unfinished.rename(path)
-    directory = os.open(path.parent, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
+    atomic_file.move(unfinished, path)
 
 
 def _judge(path: Path) -> None:
