@@ -17,8 +17,7 @@ import trio
 
 from heliosd.cli.main import main
 from heliosd.config.model import Settings
-from heliosd.daemon import loop_lag, ticker
-from heliosd.daemon import main as daemon
+from heliosd.daemon import loop_lag, ticker, tree
 from heliosd.hub.inbox import HubItem, Tick
 
 MAX_BEATS = 64
@@ -27,12 +26,12 @@ FLOOD_SECONDS = 0.09
 LAG_SECONDS = 0.005
 
 
-async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
-    """In place of `heliosd.daemon.ticker.broadcast`."""
+async def tick_all(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
+    """In place of `heliosd.daemon.ticker.tick_all`."""
     beats = int(os.environ["BENCH_BEATS"])
     os.set_blocking(beats, False)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(ticker.broadcast, settings, hub)
+        nursery.start_soon(ticker.tick_all, settings, hub)
         await trio.lowlevel.wait_readable(beats)
         nursery.cancel_scope.cancel()
     seldom = loop_lag.INTERVAL_SECONDS
@@ -53,5 +52,5 @@ async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) ->
 
 
 if __name__ == "__main__":
-    vars(daemon)["broadcast"] = broadcast
+    vars(tree)["tick_all"] = tick_all
     sys.exit(main())

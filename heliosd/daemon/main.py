@@ -1,28 +1,10 @@
-"""The daemon: one nursery tree, the order in which it starts, and the order in which it stops.
-
-house                                cancelled last: what lives here outlives the server
-├─ signals      SIGTERM, SIGINT: stop; a second one: now. SIGHUP: reload
-├─ store        the one writer
-├─ raft node    the simulated cluster, or what follows a real etcd
-├─ relay        backend events -> the hub's inbox
-├─ hub loop     numbers, encodes, fans out; and the pings; and the write pumps of clients that are behind
-├─ rights       warns of tokens that end; and the fetcher of the outside issuer's keys
-├─ broadcaster  status, latency and uptime on their beats
-├─ watchdog     only if systemd asked; beats only while the hub loop turns
-└─ front        drains first: one task a connection
-"""
+"""The daemon as a process: what is prepared before the first task, the run, and the exit code."""
 
 from __future__ import annotations
 
 import gc
-import signal
 import ssl
 import sys
-import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import structlog
@@ -30,55 +12,26 @@ import trio
 
 from heliosd.auth.access import Access
 from heliosd.auth.first_start import ensure_admin, hand_over, load_signing_keys
-from heliosd.auth.tickets import Tickets
-from heliosd.clock import Instant
-from heliosd.cluster.backend import Backend
 from heliosd.config.loader import data_directory, ensure_data_directory
 from heliosd.config.model import Config, Settings
-from heliosd.errors import ConfigError, ConfigProblem, HeliosError, StoreFull
-from heliosd.hub.hub import Hub
-from heliosd.hub.inbox import HubItem, Tick
-from heliosd.hub.shared_log import ClusterLog
-from heliosd.hub.status_messages import StatusMessages
-from heliosd.protocol.close_codes import GOING_AWAY
-from heliosd.store.changes import Saved, TokenRevoked
+from heliosd.errors import ConfigError, ConfigProblem, HeliosError
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
-from heliosd.web.http import front
-from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, serve_request
-from heliosd.web.http.listeners import Address, open_listeners
-from heliosd.web.http.request_head import RequestHead
-from heliosd.web.jwks import ExternalIssuer
-from heliosd.web.rest.app import create_app
-from heliosd.web.rest.services import Services
-from heliosd.web.stream.admission import Admission
-from heliosd.web.stream.sse import EventStreams
-from heliosd.web.stream.websocket import WebSocketEndpoint
-from heliosd.websocket.readiness import Readiness
-from heliosd.websocket.tls import ClientStream, server_context
+from heliosd.websocket.tls import server_context
 
-from . import logs, loop_lag
-from .backends import backend_of, log_of
-from .reload import reload
-from .systemd import Notifier, watchdog_interval
-from .ticker import broadcast
+from . import logs
+from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
 GC_NEW_OBJECTS = 100_000
-"""So many more objects of those that can form cycles, and the youngest are searched for garbage. Clients that come
-and go leave none (tests/edges/test_garbage.py), so this is a net for what nobody thought of."""
-
-LOG_SECONDS = 5.0
-"""How long a start waits for the cluster's event log. Whoever came back sooner could not be told what it missed."""
-
-LAST_WORDS_SECONDS = 1.0
-"""How long a stop waits for events that are being stored to be told."""
+"""So many new objects that can form cycles start a search of the youngest ones for garbage. Clients that connect
+and leave make none (tests/edges/test_garbage.py), so the search is for cycles that are not foreseen."""
 
 log = structlog.get_logger("heliosd")
 
 
 def serve(config_path: Path, config: Config) -> int:
-    """Run the daemon until it is told to stop. Returns the process's exit code; what went wrong is in the log."""
+    """Run the daemon until a signal stops it. Returns the process's exit code; a failure is logged."""
     logs.configure(config.log.level, config.log.format)
     try:
         prepared = _prepare(config_path, config)
@@ -86,8 +39,8 @@ def serve(config_path: Path, config: Config) -> int:
         log.error("cannot start", reason=str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
     code = EXIT_OK
-    # Whatever is there by now stays, and thousands of clients mean a hundred thousand objects that stay: looking
-    # through them every 700 new ones, Python's default, is a tenth of what letting a client in costs.
+    # The objects made so far stay, and so do the hundred thousand of thousands of clients. Searching them after
+    # every 700 new ones, Python's default, is a tenth of the cost of admitting a client.
     gc.freeze()
     gc.set_threshold(GC_NEW_OBJECTS, *gc.get_threshold()[1:])
     try:
@@ -114,7 +67,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def _prepare(config_path: Path, config: Config) -> Daemon:
-    """All that can be refused before anything runs. Raises `HeliosError`."""
+    """Open and check all that is needed before the first task. Raises `HeliosError`."""
     directory = data_directory(config)
     ensure_data_directory(directory)
     store = Store.open(directory)
@@ -145,196 +98,3 @@ def _tls(cert: Path, key: Path) -> ssl.SSLContext:
         raise ConfigError(
             (ConfigProblem("server.tls_cert", f"cannot use {cert} with {key}: {error}"),)
         ) from error
-
-
-def _now() -> Instant:
-    return Instant(time.time(), trio.current_time())
-
-
-@dataclass(frozen=True, slots=True)
-class Daemon:
-    """Everything that was opened before the first task; `run` is the tree."""
-
-    config_path: Path
-    settings: Settings
-    directory: Path
-    store: Store
-    saved: Saved
-    access: Access
-    epoch_file: EpochFile
-    tls: ssl.SSLContext | None
-
-    async def run(self) -> None:
-        """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
-        config = self.settings.current
-        notifier = Notifier()
-        stop = trio.Event()
-        listeners = await open_listeners(config.server.listen)
-        with trio.CancelScope() as root_scope:
-            async with _background() as background:
-                background.start_soon(self._handle_signals, stop, root_scope, notifier)
-                await background.start(self.store.run)
-                event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
-                hub = Hub(
-                    settings=self.settings, log=event_log, access=self.access, now=_now, pumps=background
-                )
-                revoked = partial(self._revoked_elsewhere, hub, background)
-                backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
-                inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
-                await background.start(_relay, backend, inbox)
-                await background.start(backend.run)
-                await background.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
-                background.start_soon(hub.ping_all)
-                background.start_soon(hub.end_silent)
-                background.start_soon(loop_lag.watch, hub.counters.loop_lag)
-                readiness = Readiness()
-                background.start_soon(readiness.run)
-                background.start_soon(hub.token_expiry.run)
-                issuer = ExternalIssuer(self.access, self.settings)
-                background.start_soon(issuer.run)
-                background.start_soon(broadcast, self.settings, inbox)
-                background.start_soon(_watch, notifier, inbox, hub)
-                if isinstance(event_log, ClusterLog):
-                    with trio.move_on_after(LOG_SECONDS):
-                        await event_log.begun.wait()
-                admission = Admission(settings=self.settings, hub=hub, now=_now)
-                background.start_soon(admission.connection_log.run)
-                await self._serve(listeners, backend, hub, admission, readiness, issuer, notifier, stop)
-                with trio.move_on_after(config.server.shutdown_grace, shield=True):
-                    await backend.close()
-        if root_scope.cancelled_caught:
-            log.warning("stopped at once by a second signal")
-
-    def _revoked_elsewhere(self, hub: Hub, background: trio.Nursery, jti: str, expires_at: float) -> None:
-        """Another daemon of the cluster says that this token does not hold any more."""
-        if jti not in self.access.revoked:
-            change = self.access.revoke(jti, expires_at, _now().wall)
-            hub.token_revoked(jti)
-            background.start_soon(self._remember, change)
-
-    async def _remember(self, change: TokenRevoked) -> None:
-        try:
-            await self.store.save([change])
-        except StoreFull as full:
-            log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
-
-    async def _serve(
-        self,
-        listeners: list[trio.SocketListener],
-        backend: Backend,
-        hub: Hub,
-        admission: Admission,
-        readiness: Readiness,
-        issuer: ExternalIssuer,
-        notifier: Notifier,
-        stop: trio.Event,
-    ) -> None:
-        """The server, from ready to drained. It returns when every connection has ended, within the grace."""
-        tickets = Tickets()
-        websocket = WebSocketEndpoint(
-            settings=self.settings,
-            access=self.access,
-            issuer=issuer,
-            tickets=tickets,
-            hub=hub,
-            admission=admission,
-            readiness=readiness,
-            now=_now,
-        )
-        services = Services(
-            settings=self.settings,
-            backend=backend,
-            access=self.access,
-            issuer=issuer,
-            tickets=tickets,
-            roster=hub,
-            events=hub.log,
-            streams=EventStreams(hub, admission),
-            save=self.store.save,
-            now=_now,
-        )
-        async with hypercorn_parts(create_app(services)) as hypercorn, trio.open_nursery() as server:
-            await server.start(
-                partial(
-                    front.serve,
-                    listeners,
-                    rest=partial(_rest, hypercorn),
-                    live=websocket.serve,
-                    stop=stop,
-                    tls=self.tls,
-                    count_malformed=partial(hub.count_connection, "malformed"),
-                )
-            )
-            address = _bound_address(listeners[0])
-            log.info("ready", address=address, node=self.settings.current.node.id, tls=self.tls is not None)
-            notifier.ready()
-            await stop.wait()
-            notifier.stopping()
-            log.info("stopping", clients=hub.count())
-            admission.stopping = True
-            server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
-            # What was answered before the signal came is told before goodbye is said.
-            with trio.move_on_after(LAST_WORDS_SECONDS):
-                await hub.caught_up()
-            hub.end_all(GOING_AWAY)
-
-    async def _handle_signals(
-        self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
-    ) -> None:
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in signals:
-                if number == signal.SIGHUP:
-                    notifier.reloading()
-                    await reload(self.config_path, self.settings, self.access)
-                    notifier.ready()
-                elif stop.is_set():
-                    root_scope.cancel()
-                else:
-                    stop.set()
-
-
-@asynccontextmanager
-async def _background() -> AsyncIterator[trio.Nursery]:
-    """A nursery whose tasks end when the block does."""
-    async with trio.open_nursery() as nursery:
-        yield nursery
-        nursery.cancel_scope.cancel()
-
-
-async def _rest(
-    hypercorn: HypercornParts, head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address
-) -> None:
-    del peer
-    await serve_request(hypercorn, head, trailing, stream)
-
-
-async def _relay(
-    backend: Backend,
-    inbox: trio.MemorySendChannel[HubItem],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Carry what happens to the hub. Where the hub's inbox is full this waits, and so does the backend."""
-    async with backend.events() as events:
-        task_status.started()
-        async for event in events:
-            await inbox.send(event)
-
-
-async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub: Hub) -> None:
-    """Tell systemd that the daemon lives, as long as the hub's loop turns; a lifeless loop gets it restarted."""
-    interval = watchdog_interval()
-    if interval is None:
-        return
-    while True:
-        turns = hub.turns
-        with suppress(trio.WouldBlock):
-            inbox.send_nowait(Tick.WATCHDOG)  # so that a quiet loop turns
-        await trio.sleep(interval)
-        if hub.turns != turns:
-            notifier.watchdog()
-
-
-def _bound_address(listener: trio.SocketListener) -> str:
-    host, port, *_ = listener.socket.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

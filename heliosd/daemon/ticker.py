@@ -1,4 +1,4 @@
-"""The broadcaster: says on its beats that it is time for status, latency and uptime."""
+"""The ticker: puts a tick into the hub's inbox at each interval for status, latency and uptime."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERVALS: dict[Tick, Callable[[WebSocketConfig], float]] = {
 
 
 class _Change:
-    """Wakes whoever sleeps on a value of the configuration."""
+    """Wakes the tasks that wait for a change of the configuration."""
 
     def __init__(self) -> None:
         self._event = trio.Event()
@@ -30,8 +30,8 @@ class _Change:
         await self._event.wait()
 
 
-async def broadcast(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
-    """Send each beat into `hub` on its interval, until cancelled. A changed interval holds at once."""
+async def tick_all(settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
+    """Send each tick into `hub` at its interval, until cancelled. A changed interval holds at once."""
     change = _Change()
     settings.on_change(change.notify)
     async with trio.open_nursery() as nursery:
@@ -45,7 +45,7 @@ async def _keep(
     async with hub:
         last = trio.current_time()
         while True:
-            # From the last due time, so that beats do not drift; after a pause (SIGSTOP) none is made up for.
+            # From the last due time, so that ticks do not drift; after a pause (SIGSTOP) none is made up for.
             due = max(last + INTERVALS[tick](settings.current.websocket), trio.current_time())
             with trio.move_on_at(due) as patience:
                 await change.wait()

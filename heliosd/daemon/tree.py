@@ -1,0 +1,266 @@
+"""The daemon's nursery tree: the order in which its tasks start, and the order in which they stop.
+
+background                       cancelled last: its tasks outlive the server
+├─ signals        SIGTERM, SIGINT: stop; a second one: at once. SIGHUP: reload
+├─ store          the one writer
+├─ backend        the simulated cluster, or the observer of a real etcd
+├─ relay          backend events -> the hub's inbox
+├─ hub            numbers, encodes, fans out; its write pumps for clients that are behind are children of background
+├─ pings          pings every client; ends those from which nothing comes
+├─ loop lag       measures how late tasks run
+├─ readiness      waits for sockets to become writable
+├─ token expiry   warns before a token ends, and closes after it
+├─ issuer         fetches the outside issuer's keys
+├─ ticker         status, latency and uptime at their intervals
+├─ watchdog       only if systemd asked for it, and only while the hub's loop turns
+├─ connection log counts joins and refusals for the log
+└─ server         drains first: one task a connection
+"""
+
+from __future__ import annotations
+
+import signal
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import structlog
+import trio
+
+from heliosd.auth.access import Access
+from heliosd.auth.tickets import Tickets
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.config.model import Settings
+from heliosd.errors import StoreFull
+from heliosd.hub.hub import Hub
+from heliosd.hub.inbox import HubItem, Tick
+from heliosd.hub.shared_log import ClusterLog
+from heliosd.hub.status_messages import StatusMessages
+from heliosd.protocol.close_codes import GOING_AWAY
+from heliosd.store.changes import Saved, TokenRevoked
+from heliosd.store.epoch_file import EpochFile
+from heliosd.store.store import Store
+from heliosd.web.http import front
+from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, serve_request
+from heliosd.web.http.listeners import Address, open_listeners
+from heliosd.web.http.request_head import RequestHead
+from heliosd.web.jwks import ExternalIssuer
+from heliosd.web.rest.app import create_app
+from heliosd.web.rest.services import Services
+from heliosd.web.stream.admission import Admission
+from heliosd.web.stream.sse import EventStreams
+from heliosd.web.stream.websocket import WebSocketEndpoint
+from heliosd.websocket.readiness import Readiness
+from heliosd.websocket.tls import ClientStream
+
+from . import loop_lag
+from .backends import backend_of, log_of
+from .reload import reload
+from .systemd import Notifier, watchdog_interval
+from .ticker import tick_all
+
+LOG_SECONDS = 5.0
+"""How long a start waits for the cluster's event log. Without it no client can be sent what it missed."""
+
+LAST_EVENTS_SECONDS = 1.0
+"""How long a stop waits for events that are being stored to be sent."""
+
+log = structlog.get_logger("heliosd")
+
+
+def _now() -> Instant:
+    return Instant(time.time(), trio.current_time())
+
+
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """Everything that was opened before the first task; `run` is the tree."""
+
+    config_path: Path
+    settings: Settings
+    directory: Path
+    store: Store
+    saved: Saved
+    access: Access
+    epoch_file: EpochFile
+    tls: ssl.SSLContext | None
+
+    async def run(self) -> None:
+        """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
+        config = self.settings.current
+        notifier = Notifier()
+        stop = trio.Event()
+        listeners = await open_listeners(config.server.listen)
+        with trio.CancelScope() as root_scope:
+            async with _background() as background:
+                background.start_soon(self._handle_signals, stop, root_scope, notifier)
+                await background.start(self.store.run)
+                event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
+                hub = Hub(
+                    settings=self.settings, log=event_log, access=self.access, now=_now, pumps=background
+                )
+                revoked = partial(self._revoked_elsewhere, hub, background)
+                backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
+                inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
+                await background.start(_relay, backend, inbox)
+                await background.start(backend.run)
+                await background.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
+                background.start_soon(hub.ping_all)
+                background.start_soon(hub.end_silent)
+                background.start_soon(loop_lag.watch, hub.counters.loop_lag)
+                readiness = Readiness()
+                background.start_soon(readiness.run)
+                background.start_soon(hub.token_expiry.run)
+                issuer = ExternalIssuer(self.access, self.settings)
+                background.start_soon(issuer.run)
+                background.start_soon(tick_all, self.settings, inbox)
+                background.start_soon(_watch, notifier, inbox, hub)
+                if isinstance(event_log, ClusterLog):
+                    with trio.move_on_after(LOG_SECONDS):
+                        await event_log.begun.wait()
+                admission = Admission(settings=self.settings, hub=hub, now=_now)
+                background.start_soon(admission.connection_log.run)
+                await self._serve(listeners, backend, hub, admission, readiness, issuer, notifier, stop)
+                with trio.move_on_after(config.server.shutdown_grace, shield=True):
+                    await backend.close()
+        if root_scope.cancelled_caught:
+            log.warning("stopped at once by a second signal")
+
+    def _revoked_elsewhere(self, hub: Hub, background: trio.Nursery, jti: str, expires_at: float) -> None:
+        """Another daemon of the cluster revoked this token."""
+        if jti not in self.access.revoked:
+            change = self.access.revoke(jti, expires_at, _now().wall)
+            hub.token_revoked(jti)
+            background.start_soon(self._remember, change)
+
+    async def _remember(self, change: TokenRevoked) -> None:
+        try:
+            await self.store.save([change])
+        except StoreFull as full:
+            log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
+
+    async def _serve(
+        self,
+        listeners: list[trio.SocketListener],
+        backend: Backend,
+        hub: Hub,
+        admission: Admission,
+        readiness: Readiness,
+        issuer: ExternalIssuer,
+        notifier: Notifier,
+        stop: trio.Event,
+    ) -> None:
+        """The server, from ready to drained. It returns when every connection has ended, within the grace."""
+        tickets = Tickets()
+        websocket = WebSocketEndpoint(
+            settings=self.settings,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            hub=hub,
+            admission=admission,
+            readiness=readiness,
+            now=_now,
+        )
+        services = Services(
+            settings=self.settings,
+            backend=backend,
+            access=self.access,
+            issuer=issuer,
+            tickets=tickets,
+            roster=hub,
+            events=hub.log,
+            streams=EventStreams(hub, admission),
+            save=self.store.save,
+            now=_now,
+        )
+        async with hypercorn_parts(create_app(services)) as hypercorn, trio.open_nursery() as server:
+            await server.start(
+                partial(
+                    front.serve,
+                    listeners,
+                    rest=partial(_rest, hypercorn),
+                    live=websocket.serve,
+                    stop=stop,
+                    tls=self.tls,
+                    count_malformed=partial(hub.count_connection, "malformed"),
+                )
+            )
+            address = _bound_address(listeners[0])
+            log.info("ready", address=address, node=self.settings.current.node.id, tls=self.tls is not None)
+            notifier.ready()
+            await stop.wait()
+            notifier.stopping()
+            log.info("stopping", clients=hub.count())
+            admission.stopping = True
+            server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
+            # Events of writes that were answered before the signal are sent before the close.
+            with trio.move_on_after(LAST_EVENTS_SECONDS):
+                await hub.caught_up()
+            hub.end_all(GOING_AWAY)
+
+    async def _handle_signals(
+        self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
+    ) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    notifier.reloading()
+                    await reload(self.config_path, self.settings, self.access)
+                    notifier.ready()
+                elif stop.is_set():
+                    root_scope.cancel()
+                else:
+                    stop.set()
+
+
+@asynccontextmanager
+async def _background() -> AsyncIterator[trio.Nursery]:
+    """A nursery whose tasks end when the block does."""
+    async with trio.open_nursery() as nursery:
+        yield nursery
+        nursery.cancel_scope.cancel()
+
+
+async def _rest(
+    hypercorn: HypercornParts, head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address
+) -> None:
+    del peer
+    await serve_request(hypercorn, head, trailing, stream)
+
+
+async def _relay(
+    backend: Backend,
+    inbox: trio.MemorySendChannel[HubItem],
+    *,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Carry the backend's events to the hub. While the hub's inbox is full this waits, and so does the backend."""
+    async with backend.events() as events:
+        task_status.started()
+        async for event in events:
+            await inbox.send(event)
+
+
+async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub: Hub) -> None:
+    """Notify systemd's watchdog while the hub's loop turns; when it stands still, systemd restarts the daemon."""
+    interval = watchdog_interval()
+    if interval is None:
+        return
+    while True:
+        turns = hub.turns
+        with suppress(trio.WouldBlock):
+            inbox.send_nowait(Tick.WATCHDOG)  # so that a quiet loop turns
+        await trio.sleep(interval)
+        if hub.turns != turns:
+            notifier.watchdog()
+
+
+def _bound_address(listener: trio.SocketListener) -> str:
+    host, port, *_ = listener.socket.getsockname()
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
