@@ -1,42 +1,25 @@
-"""When a client comes back after a connection or a request has failed, and when it must not. Pure."""
+"""When a client reconnects after a connection or a request has failed, and when it must not. Pure."""
 
 from __future__ import annotations
 
 import random
+from typing import assert_never
 
 from heliosd.backoff import Backoff
 from heliosd.errors import AccessRefused, NotUnderstood
+from heliosd.protocol.close_codes import CLOSE_CODES, Reconnect
 
 FIRST_SECONDS = 0.5
 LONGEST_SECONDS = 30.0
 LONGEST_RETRY_AFTER = 3600.0
-"""A server that says "later" is believed for so long."""
-DISMISSED_SECONDS = 5.0
-"""An administrator who ends a connection wants it to be gone, at least for a moment."""
-FLOODED_SECONDS = 10.0
-"""After a close for too many messages."""
+"""The most that a server's Retry-After can ask for."""
 
-_FAULTS = {
-    1002: "a fault in the protocol",
-    1003: "a message of a wrong kind",
-    1007: "text that is not UTF-8",
-    1009: "a message that is too large",
-}
-_WORDS = {
-    1001: "the daemon goes away",
-    1005: "closed by the daemon",
-    1006: "the connection broke",
-    1011: "the daemon failed",
-    4000: "ended by an administrator",
-    4401: "the token has ended",
-    4408: "too slow",
-    4429: "too many messages",
-}
-_AT_LEAST = {4000: DISMISSED_SECONDS, 4429: FLOODED_SECONDS}
+_NO_CODE = {1005: "closed by the daemon", 1006: "the connection broke"}
+"""The codes that no close frame carries (RFC 6455 section 7.4.1)."""
 
 
 class ConnectionLost(Exception):
-    """There is no connection, and it is right to try again after `at_least` seconds and some more."""
+    """There is no connection, and another attempt is right, at the earliest after `at_least` seconds."""
 
     def __init__(
         self, reason: str, *, code: int | None = None, at_least: float = 0.0, new_token: bool = False
@@ -44,10 +27,10 @@ class ConnectionLost(Exception):
         super().__init__(reason)
         self.reason = reason
         self.code = code
-        """The close code; None: it never came so far."""
+        """The close code; None: the connection was not opened."""
         self.at_least = at_least
         self.new_token = new_token
-        """The token that was used is not to be used again."""
+        """The token that was used must not be used again."""
 
 
 def reconnect_backoff(rng: random.Random) -> Backoff:
@@ -56,14 +39,25 @@ def reconnect_backoff(rng: random.Random) -> Backoff:
 
 
 def after_close(code: int, reason: str | None) -> ConnectionLost:
-    """What a close code means. Raises `AccessRefused` or `NotUnderstood` if coming back is of no use."""
-    said = f": {reason}" if reason else ""
-    if code == 4403:
-        raise AccessRefused(f"no longer allowed to watch{said}")
-    if code in _FAULTS:
-        raise NotUnderstood(f"closed for {_FAULTS[code]}{said}")
-    words = reason or _WORDS.get(code, f"closed with code {code}")
-    return ConnectionLost(words, code=code, at_least=_AT_LEAST.get(code, 0.0), new_token=code == 4401)
+    """What a close code means. Raises `AccessRefused` or `NotUnderstood` if reconnecting is of no use."""
+    known = CLOSE_CODES.get(code)
+    if known is None:
+        return ConnectionLost(reason or _NO_CODE.get(code, f"closed with code {code}"), code=code)
+    text = f"{known.meaning}: {reason}" if reason else known.meaning
+    match known.reconnect:
+        case Reconnect.NO:
+            raise AccessRefused(text)
+        case Reconnect.NOT_BEFORE_A_FIX:
+            raise NotUnderstood(f"closed with code {code}: {text}")
+        case Reconnect.YES | Reconnect.AFTER_A_PAUSE | Reconnect.WITH_NEW_TOKEN:
+            return ConnectionLost(
+                reason or known.meaning,
+                code=code,
+                at_least=known.pause_seconds,
+                new_token=known.reconnect is Reconnect.WITH_NEW_TOKEN,
+            )
+        case _:
+            assert_never(known.reconnect)
 
 
 def after_refusal(status: int, error: str, retry_after: str | None) -> ConnectionLost:

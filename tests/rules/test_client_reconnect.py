@@ -1,4 +1,4 @@
-"""When a client comes back, and when it must not."""
+"""When a client reconnects, and when it must not."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.client.reconnect import (
-    DISMISSED_SECONDS,
-    FLOODED_SECONDS,
     LONGEST_RETRY_AFTER,
     LONGEST_SECONDS,
     after_close,
@@ -21,19 +19,19 @@ from heliosd.errors import AccessRefused, NotUnderstood
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 1012, 4408, 4999])
-def test_after_most_closes_it_comes_back(code: int) -> None:
+def test_after_most_closes_it_reconnects(code: int) -> None:
     lost = after_close(code, None)
     assert (lost.code, lost.at_least, lost.new_token) == (code, 0.0, False)
     assert lost.reason
 
 
-def test_some_closes_ask_for_patience_or_a_new_token() -> None:
-    assert after_close(4000, None).at_least == DISMISSED_SECONDS
-    assert after_close(4429, None).at_least == FLOODED_SECONDS
+def test_some_closes_ask_for_a_pause_or_a_new_token() -> None:
+    assert after_close(4000, None).at_least == 5.0
+    assert after_close(4429, None).at_least == 10.0
     assert after_close(4401, "token expired").new_token
 
 
-def test_who_is_no_longer_allowed_stays_away() -> None:
+def test_a_client_that_is_no_longer_allowed_does_not_reconnect() -> None:
     with pytest.raises(AccessRefused):
         after_close(4403, "no longer allowed")
     for status in (401, 403):
@@ -70,7 +68,7 @@ def test_a_server_that_is_busy_or_broken_is_asked_again(status: int) -> None:
         ("9" * 400, LONGEST_RETRY_AFTER),
     ],
 )
-def test_what_is_no_number_of_seconds_is_not_heeded(said: str | None, seconds: float) -> None:
+def test_a_retry_after_that_is_no_number_of_seconds_is_ignored(said: str | None, seconds: float) -> None:
     assert after_refusal(503, "later", said).at_least == seconds
 
 
