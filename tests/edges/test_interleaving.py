@@ -174,7 +174,7 @@ async def fuzz(house: House, *, seed: int, clients: int, seconds: float, tls: ss
     async with trio.open_nursery() as nursery:
         for client in fuzzed:
             await nursery.start(client.run)
-        await house.source.tell_at(200.0, seconds)
+        await house.source.publish_at(200.0, seconds)
         house.stop()
     for client in fuzzed:
         client.check()

@@ -1,6 +1,6 @@
-"""A client that stops reading while events pour: what it is told of it, and what the others notice.
+"""A client that stops reading while events come: what it is sent about it, and what the others notice.
 
-The short forms run in `make test`; the long one, which measures the others, in `make prove-slow`.
+The short forms run in `make test` and measure no time; the long ones, which do, in `make prove-slow`.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from tests.support.whole_daemon import House, Raw, whole_daemon
 
 RATE = 2000.0
 PAUSE_SECONDS = 3.0
+UNREAD = 4000
+"""More events than the kernel's buffers and a client's queue hold together."""
 SMALL = 8192
 """A receive buffer that does not hide the pause."""
 LOAD = Path(__file__).parents[2] / "benchmarks" / "load.c"
@@ -42,10 +44,17 @@ async def follow_to(follower: Follower, raw: Raw, newest: int) -> None:
 
 
 async def newest_of(house: House) -> int:
-    """How far the daemon has told."""
+    """The number of the newest event that the daemon has published."""
     got = await (await house.connect({"after": "now"})).text()
     assert isinstance(got, bytes)
     return int(json.loads(got)["data"]["seq"])
+
+
+async def publish(house: House, events: int, newest: int) -> None:
+    """Publish so many events; returns when the daemon has published number `newest`."""
+    await house.source.publish(events)
+    while await newest_of(house) < newest:  # noqa: ASYNC110, it is the daemon's
+        await trio.sleep(0.01)
 
 
 async def follow_for_ever(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
@@ -64,47 +73,70 @@ class Pouring:
         self.rate = 0.0
 
     async def pour(self, house: House, seconds: float) -> None:
-        self.rate = await house.source.tell_at(RATE, seconds)
+        self.rate = await house.source.publish_at(RATE, seconds)
         self.over.set()
 
 
-async def pause_once(house: House, slow: Follower, seconds: float) -> None:
-    """One client reads, reads nothing for three seconds, and reads on, while events pour for `seconds`."""
+async def stop_reading(house: House, slow: Follower) -> Raw:
+    """Connect a client that hears the first 100 events and reads nothing while the next `UNREAD` are published."""
     raw = await house.connect(slow.dial(), receive_buffer=SMALL)
     assert await take(slow, raw) is None
-    began = slow.position or 0
-    pouring = Pouring()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(pouring.pour, house, seconds)
-        await follow_to(slow, raw, began + 100)
-        await trio.sleep(PAUSE_SECONDS)
-        await follow_to(slow, raw, await newest_of(house))
-        while not pouring.over.is_set():  # live again, while it still pours
-            assert await take(slow, raw) is None
-    await follow_to(slow, raw, await newest_of(house))
-    # Each number was heard or named, in one gap, and the client is live behind it.
-    assert slow.seen.gaps == 1
-    assert slow.seen.named + slow.seen.deliveries == (slow.position or 0) - began
-    await raw.stream.aclose()
+    await publish(house, 100, 100)
+    await follow_to(slow, raw, 100)
+    await publish(house, UNREAD, 100 + UNREAD)
+    return raw
 
 
-async def test_who_stops_reading_for_three_seconds_gets_one_gap_that_names_the_hole_then_status_then_live(
+async def test_a_client_that_stops_reading_gets_gaps_that_name_what_it_missed_then_status_then_live_events(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trio.fail_after(60):
-        async with whole_daemon(tmp_path, monkeypatch) as house, trio.open_nursery() as nursery:
+    """The rules of `Follower` check the order: a status behind each gap, and no number without a word.
+
+    How many gaps there are is the kernel's doing: gaps that wait merge, but the kernel may take the first of them
+    before its buffers are full for good. `tasks/test_back_pressure.py` shows that a full socket gets one.
+    """
+    with trio.fail_after(120):
+        async with (
+            whole_daemon(tmp_path, monkeypatch, write_timeout=60.0) as house,
+            trio.open_nursery() as nursery,
+        ):
             ledger = Ledger()
             slow, healthy = Follower("slow", ledger), [Follower(f"healthy {n}", ledger) for n in range(3)]
             for follower in healthy:
                 await nursery.start(follow_for_ever, house, follower)
-            await pause_once(house, slow, PAUSE_SECONDS + 1)
-            newest = await newest_of(house)
-            assert slow.seen.named > RATE
+            raw = await stop_reading(house, slow)
+            await follow_to(slow, raw, 100 + UNREAD)
+            gaps = slow.seen.gaps
+            assert gaps >= 1
+            assert slow.seen.named + slow.seen.deliveries == 100 + UNREAD
+            await publish(house, 100, 200 + UNREAD)  # live again
+            await follow_to(slow, raw, 200 + UNREAD)
+            assert slow.seen.gaps == gaps
             for follower in healthy:
-                while (follower.position or 0) < newest:  # noqa: ASYNC110, it is another task's
+                while (follower.position or 0) < 200 + UNREAD:  # noqa: ASYNC110, it is another task's
                     await trio.sleep(0.01)
-                assert (follower.seen.gaps, follower.seen.deliveries) == (0, follower.position)
+                assert (follower.seen.gaps, follower.seen.deliveries) == (0, 200 + UNREAD)
             nursery.cancel_scope.cancel()
+
+
+@pytest.mark.slow
+async def test_a_pause_of_three_seconds_under_2000_events_a_second_is_named_by_gaps_and_ends_live(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with trio.fail_after(120):
+        async with whole_daemon(tmp_path, monkeypatch) as house, trio.open_nursery() as nursery:
+            slow, pouring = Follower("slow", Ledger()), Pouring()
+            raw = await house.connect(slow.dial(), receive_buffer=SMALL)
+            assert await take(slow, raw) is None
+            nursery.start_soon(pouring.pour, house, PAUSE_SECONDS + 1)
+            await follow_to(slow, raw, 100)
+            await trio.sleep(PAUSE_SECONDS)
+            await follow_to(slow, raw, await newest_of(house))
+            while not pouring.over.is_set():
+                assert await take(slow, raw) is None
+            await follow_to(slow, raw, await newest_of(house))
+            assert slow.seen.gaps >= 1
+            assert slow.seen.named + slow.seen.deliveries == slow.position
 
 
 async def page_through(house: House, ledger: Ledger, epoch: str, after: int) -> int:
@@ -124,22 +156,19 @@ async def page_through(house: House, ledger: Ledger, epoch: str, after: int) -> 
 async def test_with_disconnect_it_is_closed_with_4408_and_loses_nothing_by_history_and_resume(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trio.fail_after(60):
-        async with whole_daemon(tmp_path, monkeypatch, slow_consumer="disconnect") as house:
+    with trio.fail_after(120):
+        async with whole_daemon(
+            tmp_path, monkeypatch, slow_consumer="disconnect", write_timeout=60.0
+        ) as house:
             ledger = Ledger()
-            slow, pouring = Follower("slow", ledger), Pouring()
-            raw = await house.connect(slow.dial(), receive_buffer=SMALL)
-            async with trio.open_nursery() as nursery:
-                assert await take(slow, raw) is None
-                nursery.start_soon(pouring.pour, house, PAUSE_SECONDS)
-                await follow_to(slow, raw, 100)
-                await trio.sleep(PAUSE_SECONDS)
-                while (code := await take(slow, raw)) is None:
-                    pass
+            slow = Follower("slow", ledger)
+            raw = await stop_reading(house, slow)
+            while (code := await take(slow, raw)) is None:
+                pass
             assert code == 4408
             assert slow.position is not None
             heard = slow.position
-            # 2,000 a second are more than a replay may hold: the older ones are paged through.
+            # What it missed is more than a replay may hold: the older events are paged through.
             slow.position = await page_through(house, ledger, slow.epoch, heard)
             raw = await house.connect(slow.dial())
             await follow_to(slow, raw, await newest_of(house))
@@ -211,44 +240,48 @@ async def measured(house: House, load: Path, pause: float) -> tuple[float, float
     return p99, pouring.rate
 
 
-async def dawdle(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
-    """Reads, but never as fast as it comes."""
+async def read_slowly(
+    house: House, follower: Follower, resume: trio.Event, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Reads nothing before `resume`, and then with pauses."""
     raw = await house.connect(follower.dial(), receive_buffer=SMALL)
     assert await take(follower, raw) is None
     task_status.started()
+    await resume.wait()
     while await take(follower, raw) is None:
         if (follower.position or 0) % 100 == 0:
-            await trio.sleep(0.2)
+            await trio.sleep(0.05)
 
 
 async def burst(house: House, events: int) -> None:
     """All at once, as fast as the daemon takes them."""
     ledger = Ledger()
     quick, slow = [[Follower(f"{kind} {n}", ledger) for n in range(3)] for kind in ("quick", "slow")]
+    resume = trio.Event()
     async with trio.open_nursery() as nursery:
         for follower in quick:
             await nursery.start(follow_for_ever, house, follower)
         for follower in slow:
-            await nursery.start(dawdle, house, follower)
-        await house.source.tell(events)
-        newest = await newest_of(house)
-        while newest < events or any((f.position or 0) < newest for f in quick + slow):
+            await nursery.start(read_slowly, house, follower, resume)
+        await publish(house, UNREAD, UNREAD)
+        resume.set()
+        await publish(house, events - UNREAD, events)
+        while any((f.position or 0) < events for f in quick + slow):  # noqa: ASYNC110, it is another task's
             await trio.sleep(0.02)
-            newest = await newest_of(house) if newest < events else newest
         nursery.cancel_scope.cancel()
     for follower in quick + slow:
         assert follower.seen.deliveries + follower.seen.named == events
-    assert any(follower.seen.gaps for follower in slow)
-    told = {f.name: (f.seen.deliveries, f.seen.gaps, f.seen.named) for f in quick + slow}
-    print(f"{events} events; heard, gaps, named: {told}")
+    assert all(follower.seen.gaps for follower in slow)
+    heard = {f.name: (f.seen.deliveries, f.seen.gaps, f.seen.named) for f in quick + slow}
+    print(f"{events} events; heard, gaps, named: {heard}")
 
 
 async def test_in_a_burst_every_client_sees_each_number_or_a_gap_that_names_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with trio.fail_after(60):
+    with trio.fail_after(120):
         async with whole_daemon(tmp_path, monkeypatch) as house:
-            await burst(house, 5_000)
+            await burst(house, UNREAD + 1000)
 
 
 @pytest.mark.slow

@@ -51,8 +51,8 @@ class Source(LoneBackend):
         async with self._receive:
             yield self._receive
 
-    async def tell(self, events: int, fill: str = "") -> None:
-        """So many events, each another."""
+    async def publish(self, events: int, fill: str = "") -> None:
+        """Publish so many events, each for another peer."""
         for _ in range(events):
             peer = PeerChanged(
                 event_type="healthy",
@@ -61,17 +61,17 @@ class Source(LoneBackend):
             )
             await self._send.send(Happened(peer))
 
-    async def tell_at(self, rate: float, seconds: float) -> float:
-        """Events at `rate` a second, evenly; returns the rate that it came to. Where the daemon is slower, it
-        makes this wait, as it makes a backend wait."""
+    async def publish_at(self, rate: float, seconds: float) -> float:
+        """Publish events at `rate` a second, evenly; returns the rate reached. A daemon that is slower makes this
+        wait, as it makes a backend wait."""
         began = trio.current_time()
-        told = 0
-        while told < rate * seconds:
-            due = int(min(seconds, trio.current_time() - began + 0.001) * rate) - told
-            await self.tell(due)
-            told += due
-            await trio.sleep_until(began + told / rate)
-        return told / (trio.current_time() - began)
+        published = 0
+        while published < rate * seconds:
+            due = int(min(seconds, trio.current_time() - began + 0.001) * rate) - published
+            await self.publish(due)
+            published += due
+            await trio.sleep_until(began + published / rate)
+        return published / (trio.current_time() - began)
 
 
 @dataclass
@@ -109,7 +109,7 @@ class House:
 
 
 class Raw:
-    """A client by hand: it reads when it is told to."""
+    """A client without a library: it reads only when the test calls `frame` or `text`."""
 
     def __init__(self, stream: trio.SocketStream) -> None:
         self.stream = stream
