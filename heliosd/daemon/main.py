@@ -34,7 +34,7 @@ def serve(config_path: Path, config: Config) -> int:
     """Run the daemon until a signal stops it. Returns the process's exit code; a failure is logged."""
     logs.configure(config.log.level, config.log.format)
     try:
-        prepared = _prepare(config_path, config)
+        prepared = prepare(config_path, config)
     except HeliosError as error:
         log.error("cannot start", reason=str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
@@ -66,7 +66,7 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     ]
 
 
-def _prepare(config_path: Path, config: Config) -> Daemon:
+def prepare(config_path: Path, config: Config) -> Daemon:
     """Open and check all that is needed before the first task. Raises `HeliosError`."""
     directory = data_directory(config)
     ensure_data_directory(directory)

@@ -24,7 +24,8 @@ from heliosd.config.model import (
     UserConfig,
     WebSocketConfig,
 )
-from heliosd.daemon import main as daemon
+from heliosd.daemon import tree
+from heliosd.daemon.main import prepare
 from heliosd.protocol.events import BackendItem, Happened, PeerChanged
 
 from .rest_server import PASSWORD_HASH, LoneBackend
@@ -156,7 +157,7 @@ async def whole_daemon(
     """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
     it speaks TLS."""
     source = Source()
-    monkeypatch.setattr(daemon, "backend_of", lambda *_: source)
+    monkeypatch.setattr(tree, "backend_of", lambda *_: source)
     with stdlib.create_server(("127.0.0.1", 0)) as free:
         port = int(free.getsockname()[1])
     quiet = {"status_interval": 60.0, "latency_interval": 60.0, "uptime_interval": 60.0}
@@ -167,7 +168,7 @@ async def whole_daemon(
         websocket=WebSocketConfig(**(quiet | websocket)),
         auth=AuthConfig(users=(UserConfig(name="admin", password_hash=PASSWORD_HASH, roles=("admin",)),)),
     )
-    prepared = daemon._prepare(folder / "config.toml", config)
+    prepared = prepare(folder / "config.toml", config)
     token = prepared.access.issue("admin", time.time(), None).token
     background = House(source, port, token)
     try:
