@@ -45,6 +45,7 @@ from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.store.changes import Saved, TokenRevoked
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
+from heliosd.web.authentication import Authenticator
 from heliosd.web.http import front
 from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, serve_request
 from heliosd.web.http.listeners import Address, open_listeners
@@ -157,21 +158,19 @@ class Daemon:
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
         tickets = Tickets()
+        authenticator = Authenticator(self.access, tickets, issuer.fetch_key, _now)
         websocket = WebSocketEndpoint(
             settings=self.settings,
-            access=self.access,
-            issuer=issuer,
-            tickets=tickets,
+            authenticator=authenticator,
             hub=hub,
             admission=admission,
             readiness=readiness,
-            now=_now,
         )
         services = Services(
             settings=self.settings,
             backend=backend,
             access=self.access,
-            issuer=issuer,
+            authenticator=authenticator,
             tickets=tickets,
             roster=hub,
             events=hub.log,

@@ -1,68 +1,101 @@
-"""Who is asking, and may they: the one door for REST requests and WebSocket upgrades.
-
-Pure: it is handed what the request carried. REST passes only the Authorization header; `/ws/cluster` and event
-streams also pass `?token=` and the tickets that were spent on them, the former the offered subprotocols as well.
-"""
+"""Who makes a request: the one call for REST, event streams and WebSocket upgrades."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import suppress
+from types import MappingProxyType
+from typing import NamedTuple
 
 from heliosd.auth.access import Access
+from heliosd.auth.external_issuer import kid_of
 from heliosd.auth.identity import Identity
+from heliosd.auth.tickets import Tickets
+from heliosd.clock import Instant
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 
 BEARER_PROTOCOL = "bearer."
+TWO_TOKENS = "Two different tokens in one request"
 
 
-def tokens_carried(
-    authorization: Sequence[str], query_tokens: Sequence[str] = (), subprotocols: Sequence[str] = ()
-) -> frozenset[str]:
-    """The distinct bearer tokens in these Authorization headers (any case of `Bearer`, RFC 9110 section 11.1;
-    other schemes are not ours), `token` query parameters, and subprotocols `bearer.<jwt>`."""
-    found = set()
-    for value in authorization:
-        scheme, _, credentials = value.strip().partition(" ")
-        if scheme.lower() == "bearer":
-            found.add(credentials.strip())
-    found.update(query_tokens)
-    found.update(p.removeprefix(BEARER_PROTOCOL) for p in subprotocols if p.startswith(BEARER_PROTOCOL))
-    return frozenset(found - {""})
+class RequestCredentials(NamedTuple):
+    """What a request brings to prove who makes it."""
+
+    tokens: frozenset[str]
+    """The distinct bearer tokens."""
+    redeemed: tuple[Identity | None, ...] = ()
+    """Whose its tickets were; None for one that does not count."""
 
 
-def authenticate(
-    access: Access,
-    now: float,
-    authorization: Sequence[str],
-    query_tokens: Sequence[str] = (),
-    subprotocols: Sequence[str] = (),
-    *,
-    tickets: Sequence[Identity | None] = (),
-) -> Identity:
-    """Whose request this is at `now` (Unix seconds). `tickets`: what `Tickets.spend` said of each.
+class Authenticator:
+    """`fetch_key` makes the outside issuer's key of that `kid` known, or raises `IssuerUnreachable`. `tickets` are
+    those that `POST /api/auth/ticket` issues."""
 
-    Raises `Unauthenticated` without a token or with one that does not hold, and `Invalid` for two different
-    tokens, or a token and a ticket of another: which of them counts must not depend on where a proxy or a bug
-    looks first. `Forbidden` if a ticket's user may not watch (any more): for more than that nobody needs one.
-    """
-    if len(query_tokens) == 1 and not authorization and not subprotocols and not tickets and query_tokens[0]:
-        return access.identify(query_tokens[0], now)  # as most clients come, and thousands at once
-    tokens = tokens_carried(authorization, query_tokens, subprotocols)
-    if not tokens and not tickets:
-        raise Unauthenticated("Authentication required")
-    if len(tokens) > 1 or len(tickets) > 1:
-        raise Invalid("Two different tokens in one request")
-    found = [access.identify(token, now) for token in tokens]
-    found += [_of_ticket(access, ticket, now) for ticket in tickets]
-    if len({(identity.jti, identity.user_id) for identity in found}) > 1:
-        raise Invalid("Two different tokens in one request")
-    return found[0]
+    def __init__(
+        self,
+        access: Access,
+        tickets: Tickets,
+        fetch_key: Callable[[str], Awaitable[None]],
+        now: Callable[[], Instant],
+    ) -> None:
+        self._access = access
+        self._tickets = tickets
+        self._fetch_key = fetch_key
+        self._now = now
 
+    def read(
+        self,
+        authorization: Sequence[str],
+        query: Mapping[str, Sequence[str]] = MappingProxyType({}),
+        subprotocols: Sequence[str] = (),
+    ) -> RequestCredentials:
+        """The credentials in the Authorization headers (any case of `Bearer`, RFC 9110 section 11.1; other schemes
+        do not count), in `token` and `ticket` of the query, and in subprotocols `bearer.<jwt>`.
 
-def _of_ticket(access: Access, ticket: Identity | None, now: float) -> Identity:
-    if ticket is None:
-        raise Unauthenticated("Invalid token")
-    return access.refreshed(ticket, now)
+        Tickets are used up by this, whatever becomes of the request.
+        """
+        tokens = set(query.get("token", ()))
+        for value in authorization:
+            scheme, _, token = value.strip().partition(" ")
+            if scheme.lower() == "bearer":
+                tokens.add(token.strip())
+        tokens.update(p.removeprefix(BEARER_PROTOCOL) for p in subprotocols if p.startswith(BEARER_PROTOCOL))
+        now = self._now().mono
+        redeemed = tuple(self._tickets.redeem(text, now) for text in query.get("ticket", ()) if text)
+        return RequestCredentials(frozenset(tokens - {""}), redeemed)
+
+    async def authenticate(self, credentials: RequestCredentials) -> Identity:
+        """Who makes the request, with the rights of this moment.
+
+        Raises `Unauthenticated` without a token or with one that does not hold; `Invalid` for two different tokens,
+        or a token and a ticket of another (a proxy and heliosd could look at different ones); `Forbidden` if a
+        ticket's user may not watch any more; `IssuerUnreachable` if the issuer's key cannot be fetched now.
+        """
+        tokens, redeemed = credentials
+        if not tokens and not redeemed:
+            raise Unauthenticated("Authentication required")
+        if len(tokens) > 1 or len(redeemed) > 1:
+            raise Invalid(TWO_TOKENS)
+        for token in tokens:
+            await self.prepare(token)
+        now = self._now().wall
+        found = [self._access.identify(token, now) for token in tokens]
+        for identity in redeemed:
+            if identity is None:
+                raise Unauthenticated("Invalid token")
+            found.append(self._access.refreshed(identity, now))
+        if len({(identity.jti, identity.user_id) for identity in found}) > 1:
+            raise Invalid(TWO_TOKENS)
+        return found[0]
+
+    async def prepare(self, token: str) -> None:
+        """Make the key known that verifies `token`, if it is one of the outside issuer. Nothing is verified here.
+
+        Raises `IssuerUnreachable`. Does not yield for any other token.
+        """
+        if self._access.is_outside(token):
+            with suppress(Unauthenticated):
+                await self._fetch_key(kid_of(token))
 
 
 def require(identity: Identity, permission: str) -> None:

@@ -1,17 +1,22 @@
-"""Which browser pages may speak to this daemon: the Origin rule, as a pure function.
+"""Which browser pages may use this daemon: the Origin rule.
 
 A browser names the page that makes a request in `Origin` (RFC 6454; the Fetch standard, "serializing a request
-origin"). The daemon's own pages and those of `server.allowed_origins` may speak; a request without Origin is not
-from a page. Host alone proves nothing: after DNS rebinding an attacker's page sends its own name as Host, so
-Host must be a name that only this daemon can mean.
+origin"). The daemon's own pages and those of `server.allowed_origins` are allowed; a request without Origin is not
+from a page. Host alone proves nothing: after DNS rebinding an attacker's page sends its own name as Host, so Host
+must be a name that only this daemon can have.
 """
 
 from __future__ import annotations
 
 import re
+import socket
 from collections.abc import Sequence
 from ipaddress import ip_address
 from typing import NamedTuple
+
+from heliosd.config.model import Settings
+
+from .problems import ForeignOrigin
 
 _AUTHORITY = r"(?P<host>[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
 _HOST = re.compile(_AUTHORITY, re.ASCII)
@@ -81,3 +86,27 @@ def _means_only_us(host: str, allowed: Sequence[str], machine_name: str) -> bool
     except ValueError:
         return any(entry is not None and entry.host == host for entry in map(_parse, allowed))
     return True
+
+
+class OriginCheck:
+    """The rule with the configuration in force and this machine's name."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._machine_name = socket.gethostname()
+
+    def check(self, origin: str | None, host: str) -> None:
+        """Raise `ForeignOrigin` unless a request with this `Origin` (None: none was sent) and `Host` is allowed."""
+        if not origin_allowed(
+            origin, host, self._settings.current.server.allowed_origins, self._machine_name
+        ):
+            raise ForeignOrigin("Origin not allowed")
+
+    def is_listed(self, origin: str) -> bool:
+        """Whether `origin` stands in `server.allowed_origins`: its pages may read answers (CORS)."""
+        return origin_listed(origin, self._settings.current.server.allowed_origins)
+
+
+def joined(values: Sequence[str]) -> str | None:
+    """All lines of a header as one value, so that a second line is never overlooked; None without any."""
+    return ", ".join(values) if values else None

@@ -1,4 +1,4 @@
-"""How every refusal and failure is answered: `{"error", "field"?}` with the status that its class means."""
+"""The one place where errors become answers: `{"error", "field"?}` with the status that the error's class means."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ log = structlog.get_logger(__name__)
 
 
 class Unsupported(RequestRefused):
-    """A body in a form that is never read (HTTP 415)."""
+    """A body in a form that is not supported (HTTP 415)."""
 
 
 LEADER_RETRY_SECONDS = 1
@@ -48,7 +48,7 @@ _REFUSALS: Mapping[type[RequestRefused], int] = {
 
 
 class TryLater(HeliosError):
-    """Too much is asked at once (HTTP 429 for this client's share, 503 for everyone's)."""
+    """More is asked than is allowed now: of this client (HTTP 429), or of the daemon (503). Repeat in `seconds`."""
 
     def __init__(self, message: str, *, status: int, seconds: float) -> None:
         super().__init__(message)
@@ -56,18 +56,21 @@ class TryLater(HeliosError):
         self.seconds = seconds
 
 
-def not_read_yet() -> TryLater:
-    """Asked is what has happened since, and this daemon has not read the cluster's events since it started."""
-    # Jittered, as whoever came with a cursor comes from a daemon that was restarted, and not alone.
-    return TryLater("The cluster's events cannot be read yet", status=503, seconds=random.randint(1, 5))  # noqa: S311
+class NotReadYet(TryLater):
+    """This daemon has not read the cluster's events since it started, so it cannot replay any (HTTP 503)."""
+
+    def __init__(self) -> None:
+        # Jittered: clients with a cursor come from a daemon that was restarted, many at once.
+        later = random.randint(1, 5)  # noqa: S311
+        super().__init__("The cluster's events cannot be read yet", status=503, seconds=later)
 
 
 class ForeignOrigin(HeliosError):
-    """A page of an origin that is neither ours nor listed asked for a change (HTTP 403)."""
+    """The page that asks is of an origin that is neither the daemon's own nor listed (HTTP 403)."""
 
 
 class ProblemBody(Struct, frozen=True):
-    """`request_id` stands only beside status 500, and on the log line that tells what happened."""
+    """`request_id` stands only beside status 500, and on the log line with the traceback."""
 
     error: str
     field: str | UnsetType = UNSET
@@ -84,8 +87,8 @@ class Problem:
 def problem_for(error: Exception, where: str) -> Problem:
     """The answer to a request that ended in `error`.
 
-    Whatever is not a known refusal is a bug: logged with its traceback, `where` (the route, never the client's own
-    text), and a fresh request id, which is all that the client learns.
+    An error of any other class is a bug: it is logged with its traceback, `where` (the route, never text from the
+    client), and a new request id, which alone is sent to the client.
     """
     match error:
         case RequestRefused():
@@ -117,7 +120,7 @@ def _refused(error: RequestRefused) -> Problem:
     return Problem(status, ProblemBody(error.message, UNSET if error.field is None else error.field), headers)
 
 
-_FRAMEWORK_WORDS = {
+_FRAMEWORK_TEXTS = {
     404: "Not found",
     405: "Method not allowed",
     408: "The body did not come in time",
@@ -130,4 +133,4 @@ def _of_framework(error: HTTPException) -> Problem:
     headers: dict[str, str] = {}
     if isinstance(error, MethodNotAllowed):
         headers["Allow"] = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
-    return Problem(status, ProblemBody(_FRAMEWORK_WORDS.get(status, error.name)), headers)
+    return Problem(status, ProblemBody(_FRAMEWORK_TEXTS.get(status, error.name)), headers)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import trio
-from trio.testing import wait_all_tasks_blocked
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.errors import IssuerUnreachable
 from heliosd.web import jwks
@@ -26,7 +26,7 @@ class World:
 
     server: IssuerServer
     rest: Rest
-    nursery: trio.Nursery
+    clock: MockClock
 
     def token(self, kid: str = "k1", **changes: Any) -> str:
         return self.server.token(kid, **({"exp": EXP} | changes))
@@ -35,10 +35,9 @@ class World:
         answer = await self.rest.ask("GET", "/api/auth/me", token=token)
         return int(answer.status_code)
 
-    def pass_interval(self) -> None:
-        """As if so much time had gone by that one more fetch is allowed."""
-        assert self.rest.issuer._next_fetch <= trio.current_time() + jwks.MIN_INTERVAL_SECONDS
-        self.rest.issuer._next_fetch = trio.current_time()
+    def pass_time(self, seconds: float = jwks.MIN_INTERVAL_SECONDS) -> None:
+        """By default so much that one more fetch is allowed. A test that uses this asks for `mock_clock` itself."""
+        self.clock.jump(seconds)
 
     @property
     def fetches(self) -> int:
@@ -46,14 +45,15 @@ class World:
 
 
 @pytest.fixture
-async def world() -> AsyncIterator[World]:
+async def world(mock_clock: MockClock) -> AsyncIterator[World]:
+    """On a clock that runs like the real one, and that a test may set forward."""
+    mock_clock.rate = 1.0
     rest = Rest()
-    with trio.fail_after(30):
-        async with issuer_server() as server, trio.open_nursery() as nursery:
-            rest.configure(auth={"jwks_url": server.url, "jwks_issuer": ISSUER})
-            nursery.start_soon(rest.issuer.run)
-            yield World(server, rest, nursery)
-            nursery.cancel_scope.cancel()
+    async with issuer_server() as server, trio.open_nursery() as nursery:
+        rest.configure(auth={"jwks_url": server.url, "jwks_issuer": ISSUER})
+        nursery.start_soon(rest.issuer.run)
+        yield World(server, rest, mock_clock)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_token_of_the_issuer_opens_the_api_and_its_keys_are_fetched_once(world: World) -> None:
@@ -103,33 +103,30 @@ async def test_no_url_in_a_token_is_ever_fetched(world: World, header: str) -> N
     assert world.fetches == 0
 
 
-async def test_a_new_key_is_found_and_one_that_was_taken_away_counts_no_more(
-    world: World, monkeypatch: pytest.MonkeyPatch
+async def test_a_new_key_is_found_and_one_that_was_withdrawn_counts_no_more(
+    mock_clock: MockClock, world: World
 ) -> None:
     old = world.token()
     assert await world.status(old) == 200
     world.server.published = {"k2": ("ES256", 0)}
-    world.pass_interval()
+    world.pass_time()
     assert await world.status(world.token("k2")) == 200
     assert world.fetches == 2
     assert await world.status(old) == 401
 
 
-async def test_keys_that_are_not_fresh_are_looked_at_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_keys_that_are_not_fresh_are_fetched_again(mock_clock: MockClock, world: World) -> None:
     token = world.token()
     assert await world.status(token) == 200
     world.server.published = {"k2": ("ES256", 0)}
-    monkeypatch.setattr(jwks, "FRESH_SECONDS", 0.0)
-    world.pass_interval()
+    world.pass_time(jwks.FRESH_SECONDS)
     assert await world.status(token) == 401
     assert world.fetches == 2
 
 
-async def test_forged_kids_do_not_flood_the_issuer(world: World) -> None:
+async def test_forged_kids_do_not_flood_the_issuer(mock_clock: MockClock, world: World) -> None:
     assert await world.status(world.token()) == 200
-    world.pass_interval()
+    world.pass_time()
     statuses: list[int] = []
 
     async def forge(number: int) -> None:
@@ -144,24 +141,24 @@ async def test_forged_kids_do_not_flood_the_issuer(world: World) -> None:
     assert await world.status(world.token()) == 200
 
 
-async def test_of_all_who_wait_for_one_fetch_only_so_many_may(world: World) -> None:
+async def test_only_so_many_requests_may_wait_for_one_fetch(world: World) -> None:
     world.server.manner = "silent"
-    told: list[str] = []
+    outcomes: list[str] = []
 
     async def wait() -> None:
         try:
-            await world.rest.issuer.prepare([world.token()])
-            told.append("known")
+            await world.rest.authenticator.prepare(world.token())
+            outcomes.append("known")
         except IssuerUnreachable:
-            told.append("sent away")
+            outcomes.append("refused")
 
     async with trio.open_nursery() as nursery:
         for _ in range(jwks.MAX_WAITING + 20):
             nursery.start_soon(wait)
         await wait_all_tasks_blocked(0.01)
-        assert told == ["sent away"] * 20
+        assert outcomes == ["refused"] * 20
         world.server.release.set()
-    assert told.count("known") == jwks.MAX_WAITING
+    assert outcomes.count("known") == jwks.MAX_WAITING
     assert world.fetches == 1
 
 
@@ -170,7 +167,7 @@ MANNERS: list[Manner] = ["silent", "hangs up", "drips", "drips its head", "huge"
 
 @pytest.mark.parametrize("manner", MANNERS)
 async def test_an_issuer_that_misbehaves_is_503_and_harms_nobody_else(
-    world: World, manner: Manner, monkeypatch: pytest.MonkeyPatch
+    mock_clock: MockClock, world: World, manner: Manner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.3)
     world.server.manner = manner
@@ -182,14 +179,14 @@ async def test_an_issuer_that_misbehaves_is_503_and_harms_nobody_else(
     # Asked again at once: no further fetch.
     assert await world.status(world.token()) == 503
     assert world.fetches == 1
-    # Neither the connection nor its thread is left behind.
-    while world.server.open or world.rest.issuer._threads.borrowed_tokens:
+    # The connection is not left behind.
+    while world.server.open:
         if manner == "silent":
             world.server.release.set()
         await trio.sleep(0.01)
     monkeypatch.undo()
     world.server.manner = "well"
-    world.pass_interval()
+    world.pass_time()
     assert await world.status(world.token()) == 200
 
 
@@ -210,11 +207,13 @@ async def test_an_issuer_that_misbehaves_is_503_and_harms_nobody_else(
         b'{"keys":[{"kty":"oct","k":"AAAA","kid":"k1"}]}',
     ],
 )
-async def test_garbage_is_no_key(world: World, answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+async def test_garbage_is_no_key(
+    mock_clock: MockClock, world: World, answer: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
     world.server.answer = answer
     assert await world.status(world.token()) in {401, 503}
     world.server.answer = None
-    world.pass_interval()
+    world.pass_time()
     assert await world.status(world.token()) == 200
 
 
@@ -227,20 +226,19 @@ async def test_only_200_brings_keys(world: World, status: str) -> None:
 
 
 async def test_known_keys_count_while_the_issuer_is_down_but_not_for_ever(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    mock_clock: MockClock, world: World
 ) -> None:
     assert await world.status(world.token()) == 200
-    monkeypatch.setattr(jwks, "FRESH_SECONDS", 0.0)
     world.server.manner = "hangs up"
-    world.pass_interval()
+    world.pass_time(jwks.FRESH_SECONDS)
     assert await world.status(world.token()) == 200
     assert world.fetches == 2
     assert await world.status(world.token("k9")) == 503
-    monkeypatch.setattr(jwks, "KEPT_SECONDS", 0.0)
+    world.pass_time(jwks.KEPT_SECONDS)
     assert await world.status(world.token()) == 503
 
 
-async def test_an_issuer_that_nobody_answers_for_is_503(world: World) -> None:
+async def test_an_issuer_whose_port_is_closed_is_503(world: World) -> None:
     with trio.socket.socket() as nobody:
         await nobody.bind(("127.0.0.1", 0))
         port = nobody.getsockname()[1]
@@ -251,7 +249,9 @@ async def test_an_issuer_that_nobody_answers_for_is_503(world: World) -> None:
     assert await world.status(world.token()) == 200
 
 
-async def test_who_leaves_while_keys_are_fetched_cuts_the_fetch_short_for_nobody(world: World) -> None:
+async def test_a_request_that_is_cancelled_does_not_cancel_the_fetch_that_others_wait_for(
+    world: World,
+) -> None:
     world.server.manner = "silent"
     with trio.CancelScope() as impatient:
         async with trio.open_nursery() as nursery:
@@ -264,21 +264,21 @@ async def test_who_leaves_while_keys_are_fetched_cuts_the_fetch_short_for_nobody
 
 
 async def test_what_went_wrong_is_in_the_log_and_no_key_or_token_is(
-    world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+    mock_clock: MockClock, world: World, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     caplog.set_level(logging.DEBUG)
     token = world.token()
     world.server.status = "500 Oops"
     await world.status(token)
-    told = caplog.text + "".join(capsys.readouterr())
-    assert "could not be fetched" in told
-    assert "answered with status 500" in told
-    world.pass_interval()
+    output = caplog.text + "".join(capsys.readouterr())
+    assert "could not be fetched" in output
+    assert "answered with status 500" in output
+    world.pass_time()
     world.server.status = "200 OK"
     await world.status(token)
-    told = caplog.text + "".join(capsys.readouterr())
-    assert token not in told
-    assert jwk(key("EdDSA"), "k1")["x"] not in told
+    output = caplog.text + "".join(capsys.readouterr())
+    assert token not in output
+    assert jwk(key("EdDSA"), "k1")["x"] not in output
 
 
 async def test_an_outside_users_token_is_not_renewed_here(world: World) -> None:

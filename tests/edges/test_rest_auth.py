@@ -1,4 +1,4 @@
-"""Coming in and going out over REST."""
+"""Login, refresh, logout and credentials over REST."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339
 from heliosd.errors import Invalid, StoreFull, Unauthenticated
 from heliosd.store.changes import TokenRevoked
-from heliosd.web.authentication import authenticate, tokens_carried
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
 from tests.support.rest_server import PASSWORD, START, Rest, now
 from tests.support.rest_shapes import SESSION, check
@@ -166,9 +165,9 @@ async def test_no_secret_reaches_a_log_line_or_another_answer(
     ]
     rest.lone.trouble = RuntimeError("bug")
     answers.append(await rest.told("POST", "/api/cluster/snapshot"))
-    told = json.dumps(answers) + caplog.text + "".join(capsys.readouterr())
-    assert canary not in told
-    assert session["token"] not in told
+    output = json.dumps(answers) + caplog.text + "".join(capsys.readouterr())
+    assert canary not in output
+    assert session["token"] not in output
 
 
 # -- refresh, me -----------------------------------------------------------------------------------------------
@@ -264,40 +263,52 @@ async def test_a_browser_that_leaves_after_its_logout_has_logged_out(
     assert len(still.saved) == 1
 
 
-# -- the guard -------------------------------------------------------------------------------------------------
+# -- credentials -----------------------------------------------------------------------------------------------
 
 
-async def test_two_different_tokens_in_one_request_are_400(autojump_clock: MockClock, still: Rest) -> None:
+@pytest.mark.parametrize(
+    ("authorization", "query", "subprotocols"),
+    [
+        (["Bearer ONE", "Bearer OTHER"], [], []),
+        (["Bearer ONE"], ["OTHER"], []),
+        ([], ["ONE", "OTHER"], []),
+        (["Bearer ONE"], [], ["bearer.OTHER"]),
+    ],
+)
+async def test_two_different_tokens_in_one_request_are_invalid(
+    autojump_clock: MockClock,
+    still: Rest,
+    authorization: list[str],
+    query: list[str],
+    subprotocols: list[str],
+) -> None:
     one, other = still.token("viewer"), still.token("admin")
-    for authorization in ([f"Bearer {one}", f"Bearer {other}"],):
-        with pytest.raises(Invalid, match="Two different tokens"):
-            authenticate(still.access, START, authorization=authorization)
-    with pytest.raises(Invalid):
-        authenticate(still.access, START, authorization=[f"Bearer {one}"], query_tokens=[other])
-    with pytest.raises(Invalid):
-        authenticate(still.access, START, authorization=[], query_tokens=[one, other])
-    with pytest.raises(Invalid):
-        authenticate(still.access, START, authorization=[f"Bearer {one}"], subprotocols=[f"bearer.{other}"])
+
+    def filled(texts: list[str]) -> list[str]:
+        return [text.replace("ONE", one).replace("OTHER", other) for text in texts]
+
+    credentials = still.authenticator.read(
+        filled(authorization), {"token": filled(query)}, filled(subprotocols)
+    )
+    with pytest.raises(Invalid, match="Two different tokens"):
+        await still.authenticator.authenticate(credentials)
 
 
 async def test_the_same_token_twice_is_one_token(autojump_clock: MockClock, still: Rest) -> None:
     token = still.token("viewer")
-    who = authenticate(
-        still.access,
-        START,
-        authorization=[f"bearer  {token} "],
-        query_tokens=[token],
-        subprotocols=["heliosd.v1", f"bearer.{token}"],
+    credentials = still.authenticator.read(
+        [f"bearer  {token} "], {"token": [token]}, ["heliosd.v1", f"bearer.{token}"]
     )
-    assert who.user_id == "viewer"
+    assert (await still.authenticator.authenticate(credentials)).user_id == "viewer"
 
 
+@pytest.mark.parametrize("value", [None, "", "Basic YTpi", "Bearer", "Bearer ", "Bearerx y", "Token x"])
 async def test_without_a_bearer_token_authentication_is_required(
-    autojump_clock: MockClock, still: Rest
+    autojump_clock: MockClock, still: Rest, value: str | None
 ) -> None:
-    for authorization in ([], [""], ["Basic YTpi"], ["Bearer"], ["Bearer "], ["Bearerx y"], ["Token x"]):
-        with pytest.raises(Unauthenticated, match="Authentication required"):
-            authenticate(still.access, START, authorization=authorization)
+    credentials = still.authenticator.read([] if value is None else [value])
+    with pytest.raises(Unauthenticated, match="Authentication required"):
+        await still.authenticator.authenticate(credentials)
 
 
 async def test_rest_takes_no_token_from_the_url(autojump_clock: MockClock, still: Rest) -> None:
@@ -305,5 +316,6 @@ async def test_rest_takes_no_token_from_the_url(autojump_clock: MockClock, still
     assert (status, body) == (401, {"error": "Authentication required"})
 
 
-def test_tokens_are_found_wherever_they_may_stand() -> None:
-    assert tokens_carried(["Bearer a"], ["b"], ["bearer.c", "heliosd.v1", "Bearer.d"]) == {"a", "b", "c"}
+async def test_tokens_are_found_wherever_they_may_stand(autojump_clock: MockClock, still: Rest) -> None:
+    read = still.authenticator.read(["Bearer a"], {"token": ["b"]}, ["bearer.c", "heliosd.v1", "Bearer.d"])
+    assert read.tokens == {"a", "b", "c"}

@@ -37,6 +37,7 @@ from heliosd.protocol.subscription import Subscription
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.store.changes import Change, Saved
+from heliosd.web.authentication import Authenticator
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import create_app
 from heliosd.web.rest.services import Services
@@ -268,6 +269,7 @@ class Rest:
         """The backend, unless another one was given."""
         self.backend: Backend = backend or self.lone
         self.tickets = Tickets()
+        self.authenticator = Authenticator(self.access, self.tickets, self.issuer.fetch_key, now)
         self.roster = FakeRoster()
         self.events = FakeEvents()
         self.streams = FakeStreams()
@@ -278,7 +280,7 @@ class Rest:
                 settings=self.settings,
                 backend=self.backend,
                 access=self.access,
-                issuer=self.issuer,
+                authenticator=self.authenticator,
                 tickets=self.tickets,
                 roster=self.roster,
                 events=self.events,

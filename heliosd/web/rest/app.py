@@ -6,7 +6,6 @@ is the query string good, is the body good. Only then the view runs, a write for
 
 from __future__ import annotations
 
-import socket
 from collections.abc import AsyncGenerator, Iterable, Mapping
 from typing import Any
 
@@ -19,10 +18,10 @@ from werkzeug.routing import MapAdapter
 
 from heliosd.auth.identity import Identity
 from heliosd.errors import NotFound
-from heliosd.web.authentication import authenticate, require, tokens_carried
+from heliosd.web.authentication import require
 from heliosd.web.http.listeners import Address
-from heliosd.web.origin import origin_allowed, origin_listed
-from heliosd.web.problems import ForeignOrigin, problem_for
+from heliosd.web.origin import OriginCheck, joined
+from heliosd.web.problems import problem_for
 
 from .password_check import PasswordCheck
 from .request_data import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
@@ -99,7 +98,7 @@ class _RestPipeline:
         self._services = services
         self._password_check = PasswordCheck(services.access, services.settings)
         self._pages = load_pages()
-        self._machine_name = socket.gethostname()
+        self._origins = OriginCheck(services.settings)
 
     def door(self, routes: Mapping[str, Route]) -> Any:
         """The framework's view for one path."""
@@ -127,7 +126,7 @@ class _RestPipeline:
         for name, value in _SECURITY_HEADERS.items():
             response.headers.setdefault(name, value)
         origin = _joined(request, "Origin")
-        if origin is not None and origin_listed(origin, self._allowed_origins):
+        if origin is not None and self._origins.is_listed(origin):
             response.headers["Access-Control-Allow-Origin"] = origin
             response.headers["Access-Control-Expose-Headers"] = "Allow, ETag, Retry-After"
         return response
@@ -135,8 +134,8 @@ class _RestPipeline:
     async def _answer(self, route: Route, name: str) -> Answer:
         services = self._services
         reads = route.method == "GET"
-        if not reads and not self._origin_allowed():
-            raise ForeignOrigin("Origin not allowed")
+        if not reads:
+            self._check_origin()
         now = services.now()
         identity = None
         if route.needs_token(services.settings.current):
@@ -166,27 +165,17 @@ class _RestPipeline:
             return await route.view(call)
 
     async def _authenticate(self, route: Route) -> Identity:
-        services = self._services
-        authorization = request.headers.getlist("Authorization")
-        pairs = query_pairs(request.query_string) if route.token_in_query else []
-        query_tokens = [value for name, value in pairs if name == "token"]
-        # Before anything is asked of it: a ticket that has been shown works no more.
-        shown = [value for name, value in pairs if name == "ticket" and value]
-        tickets = [services.tickets.redeem(ticket, services.now().mono) for ticket in shown]
-        await services.issuer.prepare(tokens_carried(authorization, query_tokens))
-        return authenticate(
-            services.access,
-            services.now().wall,
-            authorization=authorization,
-            query_tokens=query_tokens,
-            tickets=tickets,
-        )
+        query: dict[str, list[str]] = {}
+        if route.token_in_query:
+            for name, value in query_pairs(request.query_string):
+                query.setdefault(name, []).append(value)
+        credentials = self._services.authenticator.read(request.headers.getlist("Authorization"), query)
+        return await self._services.authenticator.authenticate(credentials)
 
     def _options(self, routes: Mapping[str, Route]) -> Response:
         """What this path takes; to a browser that asks for a page of another origin (a CORS preflight), whether
         that page may."""
-        if not self._origin_allowed():
-            raise ForeignOrigin("Origin not allowed")
+        self._check_origin()
         methods = ", ".join(sorted({*routes, "OPTIONS"} | ({"HEAD"} if "GET" in routes else set())))
         headers = {"Allow": methods}
         if "Access-Control-Request-Method" in request.headers:
@@ -197,17 +186,8 @@ class _RestPipeline:
             }
         return _response(Answer(status=204, body=b"", headers=headers))
 
-    def _origin_allowed(self) -> bool:
-        return origin_allowed(
-            _joined(request, "Origin"),
-            _joined(request, "Host") or "",
-            self._allowed_origins,
-            self._machine_name,
-        )
-
-    @property
-    def _allowed_origins(self) -> tuple[str, ...]:
-        return self._services.settings.current.server.allowed_origins
+    def _check_origin(self) -> None:
+        self._origins.check(_joined(request, "Origin"), _joined(request, "Host") or "")
 
 
 async def _body(request: Request) -> bytes:
@@ -221,9 +201,7 @@ async def _body(request: Request) -> bytes:
 
 
 def _joined(request: Request, header: str) -> str | None:
-    """All lines of a header as one, so that a second one is never overlooked; None without any."""
-    lines = request.headers.getlist(header)
-    return ", ".join(lines) if lines else None
+    return joined(request.headers.getlist(header))
 
 
 def _response(answer: Answer) -> Response:

@@ -17,7 +17,7 @@ from heliosd.hub.counters import HubCounters
 from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.subscription import Subscription
 from heliosd.store.changes import Save
-from heliosd.web.jwks import ExternalIssuer
+from heliosd.web.authentication import Authenticator
 
 
 class Roster(Protocol):
@@ -87,7 +87,7 @@ class Services:
     settings: Settings
     backend: Backend
     access: Access
-    issuer: ExternalIssuer
+    authenticator: Authenticator
     tickets: Tickets
     roster: Roster
     events: Events

@@ -1,4 +1,4 @@
-"""Where the hub's clients are let in and seen off, whichever way they come: by WebSocket or by event stream."""
+"""Which clients are admitted to the hub, by WebSocket or by event stream."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from heliosd.hub.hub import Hub
 from heliosd.hub.transport import Transport
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription
-from heliosd.web.problems import TryLater, not_read_yet
+from heliosd.web.problems import NotReadYet, TryLater
 
 from .connection_log import ConnectionLog
 
 
 class Admission:
-    """Knows whether there is room, gives clients their names, and writes their coming and going into the log."""
+    """Checks the limits on clients, makes clients, and logs when they join and leave."""
 
     def __init__(self, *, settings: Settings, hub: Hub, now: Callable[[], Instant]) -> None:
         self.stopping = False
-        """Set when the daemon stops: whoever comes now is sent to another node."""
+        """Set when the daemon stops: new clients are refused, so that they go to another node."""
         self._settings = settings
         self._hub = hub
         self._now = now
@@ -47,10 +47,10 @@ class Admission:
             raise TryLater("Stopping" if self.stopping else "Too many clients", status=503, seconds=later)
 
     def check_cursor(self, cursor: Cursor | None) -> None:
-        """Raise `TryLater` (503) if it cannot be said yet what has happened since `cursor`. Told that its epoch has
-        changed, the client would give it up, although nothing may be lost."""
+        """Raise `NotReadYet` if the events since `cursor` are not known yet. The answer `epoch_changed` would make
+        the client give its cursor up, although nothing may be lost."""
         if cursor is not None and cursor.after is not None and not self._hub.log.readable:
-            raise not_read_yet()
+            raise NotReadYet
 
     def client(
         self,
@@ -77,10 +77,10 @@ class Admission:
         )
 
     def greet(self, client: HubClient) -> None:
-        """`client` is about to join the hub."""
+        """Log that `client` joins the hub."""
         self.connection_log.joined(client)
 
     def see_off(self, client: HubClient, reason: str) -> None:
-        """`client` is gone: it leaves the hub."""
+        """`client` has ended: remove it from the hub and log it."""
         self._hub.leave(client)
         self.connection_log.left(client, reason)

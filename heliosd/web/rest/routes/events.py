@@ -8,7 +8,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from heliosd.errors import Invalid
 from heliosd.protocol.history import Refusal
-from heliosd.web.problems import not_read_yet
+from heliosd.web.problems import NotReadYet
 from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.stream.query import Query, cursor_of, subscription_of
 
@@ -70,7 +70,7 @@ async def show_history(call: Call[Span, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query), subscription_of(query)
     if not call.services.events.readable:
-        raise not_read_yet()
+        raise NotReadYet
     if cursor is not None and call.services.events.behind(cursor):
         await call.services.events.reach(cursor)
     history = call.services.events.history
