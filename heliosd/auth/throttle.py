@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections import OrderedDict, deque
 
+from heliosd.config.addresses import ip_of
 from heliosd.config.model import Settings
 
 WINDOW_SECONDS = 60.0
@@ -75,9 +76,8 @@ class Throttle:
 
 def network_of(address: str) -> str:
     """An IPv6 address as its /64, all of which one client may hold; an IPv4 address (mapped, too) as it is."""
-    try:
-        found = ipaddress.ip_address(address.partition("%")[0])
-    except ValueError:
+    found = ip_of(address)
+    if found is None:
         return address
     if isinstance(found, ipaddress.IPv4Address):
         return str(found)

@@ -6,11 +6,11 @@ import re
 import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
+from heliosd.config.addresses import split_url
 from heliosd.errors import AccessRefused, NotUnderstood
 
 from .reconnect import ConnectionLost, after_refusal
@@ -57,21 +57,14 @@ class ServerURL:
 def parse_server_url(url: str) -> ServerURL:
     """Reads `http://HOST:PORT` (or https, ws, wss). Raises ValueError; the text never repeats a password."""
     try:
-        parts = urlsplit(url)
-        port = parts.port
+        parts = split_url(url, {"http", "https", "ws", "wss"})
     except ValueError as wrong:
-        raise ValueError(f"not a URL: {wrong}") from None
-    if parts.scheme not in {"http", "https", "ws", "wss"} or not parts.hostname:
-        raise ValueError("a URL is of the form http://HOST:PORT or https://HOST:PORT")
-    if "@" in parts.netloc:
-        raise ValueError("a URL must not hold a user or a password")
+        raise ValueError(f"the daemon's URL {wrong}") from None
     if parts.query or parts.fragment:
-        raise ValueError("a URL must not hold a query or a fragment")
+        raise ValueError("the daemon's URL must not contain a query or a fragment")
     tls = parts.scheme in {"https", "wss"}
-    host = parts.hostname
-    return ServerURL(
-        host, port or (443 if tls else 80), tls, parts.netloc.removesuffix(":"), parts.path.rstrip("/")
-    )
+    port = parts.port or (443 if tls else 80)
+    return ServerURL(parts.hostname or "", port, tls, parts.netloc.removesuffix(":"), parts.path.rstrip("/"))
 
 
 class _LoginAnswer(msgspec.Struct, frozen=True):

@@ -1,13 +1,29 @@
-"""What a member of the cluster may be called and where it may live: the same rules for the file and the API."""
+"""Member ids, hosts, ports, URLs and origins: one set of rules for the file, the API, browsers and the client."""
 
 from __future__ import annotations
 
 import ipaddress
 import re
+from collections.abc import Collection
+from typing import NamedTuple
+from urllib.parse import SplitResult, urlsplit
 
 _MEMBER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _HOST_NAME = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_.-]{0,251}[A-Za-z0-9_])?", re.ASCII)
 _PORT = re.compile(r"[0-9]{1,5}", re.ASCII)
+_AUTHORITY = r"(?P<host>[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(:(?P<port>[0-9]{1,5}))?"
+_HOST_HEADER = re.compile(_AUTHORITY, re.ASCII)
+_ORIGIN = re.compile(rf"(?P<scheme>https?)://{_AUTHORITY}", re.ASCII)
+DEFAULT_PORTS = {"http": 80, "https": 443}
+MAX_PORT = 65_535
+
+
+class Origin(NamedTuple):
+    """A page's origin (RFC 6454), in lower case and with its port."""
+
+    scheme: str
+    host: str
+    port: int
 
 
 def member_id(text: str) -> str:
@@ -24,8 +40,8 @@ def host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     if not colon or not _PORT.fullmatch(port):
         raise ValueError("must be HOST:PORT or [IPv6]:PORT")
-    if not lowest_port <= int(port) <= 65_535:
-        raise ValueError(f"the port must be from {lowest_port} to 65535")
+    if not lowest_port <= int(port) <= MAX_PORT:
+        raise ValueError(f"the port must be from {lowest_port} to {MAX_PORT}")
     if host.startswith("[") and host.endswith("]"):
         try:
             return str(ipaddress.IPv6Address(host[1:-1])), int(port)
@@ -40,7 +56,59 @@ def host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
     return host, int(port)
 
 
+def joined(host: str, port: int) -> str:
+    """HOST:PORT, or [v6]:PORT."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
 def member_address(text: str) -> str:
     """`text` if it is HOST:PORT or [v6]:PORT with a port from 1 on. Raises ValueError saying what is wrong."""
     host_port(text)
     return text
+
+
+def ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    """The IP address in `host`, with brackets or a zone or without; None if it is a name."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0])
+    except ValueError:
+        return None
+
+
+def is_loopback(host: str) -> bool:
+    """Whether `host` can only mean this machine."""
+    address = ip_of(host)
+    if address is None:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback
+
+
+def split_url(text: str, schemes: Collection[str] = ("http", "https")) -> SplitResult:
+    """The parts of a URL with a host. Raises ValueError; the text never repeats a password."""
+    try:
+        parts = urlsplit(text)
+        sound = parts.scheme in schemes and parts.hostname and parts.port != 0
+    except ValueError:
+        raise ValueError("is not a URL") from None
+    if not sound or not text.isprintable() or " " in text:
+        raise ValueError("must be a URL such as http://127.0.0.1:2379")
+    if "@" in parts.netloc:
+        raise ValueError("must not contain a user or password")
+    return parts
+
+
+def parse_origin(text: str) -> Origin | None:
+    """An Origin of the form `http[s]://host[:port]`; None if it is something else."""
+    found = _ORIGIN.fullmatch(text.lower()) if text.isascii() else None
+    if found is None:
+        return None
+    port = int(found["port"] or DEFAULT_PORTS[found["scheme"]])
+    return Origin(found["scheme"], found["host"], port) if 1 <= port <= MAX_PORT else None
+
+
+def parse_host_header(text: str) -> tuple[str, int | None] | None:
+    """Host in lower case and port of a Host header (None: none is given); None if it is not HOST or HOST:PORT."""
+    found = _HOST_HEADER.fullmatch(text.lower()) if text.isascii() else None
+    if found is None:
+        return None
+    return found["host"], int(found["port"]) if found["port"] else None

@@ -1,6 +1,6 @@
 """The configuration as frozen structs: what every part may rely on once a file has been accepted.
 
-The defaults here are the contract's. `config_file.py` makes these from TOML and reports mistakes; a struct that
+The defaults of the keys stand here. `loader.py` makes the structs from TOML and reports mistakes; a struct that
 exists is valid, so nothing after it checks again. Durations are seconds.
 """
 
@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from .addresses import joined
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +25,14 @@ class Listen:
     def __str__(self) -> str:
         if self.fd is not None:
             return f"fd:{self.fd}"
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
     id: str = "node-1"
     data_dir: Path | None = None
-    """None: $STATE_DIRECTORY, else the user's state directory (see `config_file.data_directory`)."""
+    """None: $STATE_DIRECTORY, else the user's state directory (see `loader.data_directory`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,8 +165,8 @@ class Config:
 
 
 class Settings:
-    """The configuration in force. Whoever needs a value reads `settings.current` at the moment of use, so that
-    a reload reaches everyone at once; nobody keeps a copy. Whoever sleeps on a value asks to be told."""
+    """The configuration in force. Code reads `settings.current` at the moment of use and keeps no copy, so that a
+    reload holds everywhere at once. A task that sleeps on a value registers with `on_change`."""
 
     __slots__ = ("_listeners", "current")
 

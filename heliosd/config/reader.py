@@ -77,7 +77,7 @@ class ConfigReader:
         )
 
     def given(self) -> dict[str, object]:
-        """This table as TOML has it. Raises `Wrong` if it is none."""
+        """This table as TOML has it. Raises `InvalidValue` if it is none."""
         if not isinstance(self.value, dict):
             raise InvalidValue("must be a table")
         return self.value

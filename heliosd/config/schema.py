@@ -1,4 +1,4 @@
-"""Every key of the configuration file, with what it may hold. The defaults stand in `config.py`."""
+"""Every key of the configuration file, with what it may hold. The defaults stand in `model.py`."""
 
 from __future__ import annotations
 
@@ -162,7 +162,7 @@ def _auth(here: ConfigReader) -> AuthConfig:
 
 def _cluster(here: ConfigReader, ids: set[str]) -> ClusterConfig:
     if here.given().get("backend") == "etcd":
-        ids = set()  # whoever the simulated peers are, they are not there
+        ids = set()  # there are no simulated peers whose id could be this node's
     return ClusterConfig(
         **replace(here, value={"simulated": {}} | here.given()).table(
             {

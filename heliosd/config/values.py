@@ -1,6 +1,6 @@
 """Single values of the configuration file: each reader takes what TOML holds and returns what a struct holds.
 
-A reader raises `Wrong`, whose text completes the sentence "KEY: …". It knows nothing of where the value stands.
+A reader raises `InvalidValue`, whose text completes the sentence "KEY: …". It does not know the value's key.
 """
 
 from __future__ import annotations
@@ -10,9 +10,8 @@ import re
 import unicodedata
 from collections.abc import Callable, Collection
 from typing import TypeVar
-from urllib.parse import urlsplit
 
-from .addresses import host_port, member_address, member_id
+from .addresses import host_port, member_address, member_id, parse_origin, split_url
 from .model import Listen
 from .password_hashes import is_argon2id
 
@@ -23,9 +22,6 @@ MAX_SECONDS = 100 * 365 * 86_400.0
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
 _DURATION = re.compile(r"(?:[0-9]{1,12}(?:\.[0-9]{1,9})?(?:ms|[smhd]))+", re.ASCII)
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|[smhd])", re.ASCII)
-_ORIGIN = re.compile(
-    r"https?://(?:[a-z0-9_](?:[a-z0-9_.-]*[a-z0-9_])?|\[[0-9a-f:.]+\])(?::([0-9]{1,5}))?", re.ASCII
-)
 
 
 class InvalidValue(ValueError):
@@ -33,7 +29,7 @@ class InvalidValue(ValueError):
 
 
 def duration(text: str) -> float:
-    """Seconds of a duration such as "15m", "1h30m", "250ms", "1.5s", "365d". Raises `Wrong`."""
+    """Seconds of a duration such as "15m", "1h30m", "250ms", "1.5s", "365d". Raises `InvalidValue`."""
     if not _DURATION.fullmatch(text):
         raise InvalidValue('must be seconds, or a duration such as "250ms", "15m", "1h30m" or "365d"')
     parts = _DURATION_PART.findall(text)
@@ -146,8 +142,7 @@ def origin(value: object) -> str:
         return given
     if given == "*":
         raise InvalidValue("there is no wildcard; every origin is named by itself")
-    found = _ORIGIN.fullmatch(given.lower())
-    if found is None or int(found[1] or 1) not in range(1, 65_536):
+    if parse_origin(given) is None:
         raise InvalidValue('must be scheme://host or scheme://host:port (http or https, no path), or "null"')
     return given.lower()
 
@@ -155,15 +150,7 @@ def origin(value: object) -> str:
 def url(value: object) -> str:
     """An http or https URL with a host and without user or password."""
     given = some_text(value)
-    try:
-        parts = urlsplit(given)
-        sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
-    except ValueError:
-        sound = False
-    if not sound or " " in given:
-        raise InvalidValue("must be a URL such as http://127.0.0.1:2379")
-    if "@" in parts.netloc:
-        raise InvalidValue("must not contain a user or password")
+    _as_invalid_value(lambda: split_url(given))
     return given
 
 

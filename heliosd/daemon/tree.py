@@ -35,6 +35,7 @@ from heliosd.auth.access import Access
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
+from heliosd.config.addresses import joined
 from heliosd.config.model import Settings
 from heliosd.errors import StoreFull
 from heliosd.hub.hub import Hub
@@ -262,4 +263,4 @@ async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub
 
 def _bound_address(listener: trio.SocketListener) -> str:
     host, port, *_ = listener.socket.getsockname()
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return joined(host, port)

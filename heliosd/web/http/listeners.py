@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Self
 import structlog
 import trio
 
+from heliosd.config.addresses import joined
 from heliosd.config.model import Listen
 from heliosd.errors import HeliosError
 from heliosd.websocket.plain import prepare
@@ -54,7 +55,7 @@ class Address(NamedTuple):
         return cls(host if ":" in mapped else mapped, int(sockaddr[1]))
 
     def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        return joined(self.host, self.port)
 
 
 class ListenError(HeliosError):

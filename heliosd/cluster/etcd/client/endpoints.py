@@ -10,8 +10,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from heliosd.config.addresses import ip_of, is_loopback, split_url
 
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
@@ -104,39 +105,25 @@ class Endpoints:
 
     def _usable(self, url: str) -> bool:
         secure = any(each.startswith("https:") for each in self._configured)
-        local = any(_is_loopback(each) for each in self._configured)
+        local = any(is_loopback(_host(each)) for each in self._configured)
         if _is_unspecified(url) or (secure and not url.startswith("https:")):
             return False
-        return local or not _is_loopback(url)
+        return local or not is_loopback(_host(url))
 
 
 def normal(url: str) -> str:
     """One way to write an endpoint: no slash at its end, small letters in scheme and host. "" if it is none."""
     try:
-        parts = urlsplit(url)
-        sound = (
-            parts.scheme in {"http", "https"}
-            and parts.hostname
-            and parts.port != 0
-            and "@" not in parts.netloc
-        )
+        parts = split_url(url)
     except ValueError:
         return ""
-    if not sound or not url.isascii() or not url.isprintable() or " " in url:
-        return ""
-    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}"
+    return f"{parts.scheme}://{parts.netloc.lower()}{parts.path.rstrip('/')}" if url.isascii() else ""
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).hostname or ""
 
 
 def _is_unspecified(url: str) -> bool:
-    try:
-        return ip_address(urlsplit(url).hostname or "").is_unspecified
-    except ValueError:
-        return False
-
-
-def _is_loopback(url: str) -> bool:
-    host = urlsplit(url).hostname or ""
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
+    address = ip_of(_host(url))
+    return address is not None and address.is_unspecified
