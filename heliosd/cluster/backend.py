@@ -9,9 +9,6 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
-import trio
-
-from heliosd.protocol.events import BackendItem
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 
@@ -19,6 +16,7 @@ from .custom_metrics import MetricSet
 from .latency import LatencyTracker
 from .metric_commands import MetricCommand
 from .snapshots import SnapshotTracker
+from .subscribers import ItemQueue
 from .uptime import UptimeTracker
 
 
@@ -102,6 +100,6 @@ class Backend(Protocol):
         seconds). Returns once they can, or soon after it was tried: it is tried until it succeeds."""
         ...
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
-        """All that happens from here on, in order. A full channel makes the backend wait: nothing is dropped."""
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        """All that happens from here on, in order. A full queue makes the backend wait: nothing is dropped."""
         ...

@@ -1,4 +1,4 @@
-"""Events on their way from a backend to those who listen to it."""
+"""The one way of events from a backend to its readers: a bounded queue for each reader."""
 
 from __future__ import annotations
 
@@ -11,62 +11,109 @@ import trio
 from heliosd.protocol.events import BackendItem, MetricValuesChanged, StatusChanged
 
 
-class PendingItems:
-    """In order, and nothing is dropped: while the listener is slow, what it has not taken waits here.
+class ItemQueue(trio.abc.ReceiveChannel[BackendItem]):
+    """What one reader has not taken yet, in order. Nothing is dropped.
 
-    Events pile up as fast as the cluster makes them. Values do not: as a newer one makes an older one worthless,
-    those that wait behind one another become one.
+    `put` never waits, so that a change and its event are one step for everybody who looks; whoever puts waits for
+    `room` before the next step. So at most `size` items and those of one step are held. Values are merged with the
+    value before them if it still waits: a newer one makes an older one worthless.
     """
 
-    def __init__(self) -> None:
-        self._waiting: deque[BackendItem] = deque()
-        self._filled = trio.Event()
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._items: deque[BackendItem] = deque()
+        self._closed = False
+        self._for_items = trio.lowlevel.ParkingLot()
+        self._for_room = trio.lowlevel.ParkingLot()
+
+    @property
+    def waiting(self) -> int:
+        """Items held now."""
+        return len(self._items)
+
+    @property
+    def has_room(self) -> bool:
+        return self._closed or len(self._items) <= self._size
 
     def put(self, item: BackendItem) -> None:
-        if isinstance(item, MetricValuesChanged | StatusChanged) and self._waiting:
-            last = self._waiting[-1]
-            if isinstance(item, StatusChanged) and isinstance(last, StatusChanged):
-                return
-            if isinstance(item, MetricValuesChanged) and isinstance(last, MetricValuesChanged):
-                self._waiting[-1] = MetricValuesChanged(metrics={**last.metrics, **item.metrics})
-                return
-        self._waiting.append(item)
-        self._filled.set()
-
-    async def relay(self, listener: trio.MemorySendChannel[BackendItem]) -> None:
-        """Carry everything to the listener, for ever. A listener that left takes nothing more."""
-        try:
-            while True:
-                await self._filled.wait()
-                while self._waiting:
-                    await listener.send(self._waiting.popleft())
-                self._filled = trio.Event()
-        except trio.BrokenResourceError:
+        """Append an item. A closed queue takes none."""
+        if self._closed:
             return
+        last = self._items[-1] if self._items else None
+        if isinstance(item, StatusChanged) and isinstance(last, StatusChanged):
+            return
+        if isinstance(item, MetricValuesChanged) and isinstance(last, MetricValuesChanged):
+            self._items[-1] = MetricValuesChanged(metrics={**last.metrics, **item.metrics})
+            return
+        self._items.append(item)
+        self._for_items.unpark_all()
+
+    async def room(self) -> None:
+        """Return once at most `size` items wait, or the reader has left."""
+        while not self.has_room:
+            await self._for_room.park()
+
+    async def receive(self) -> BackendItem:
+        await trio.lowlevel.checkpoint()
+        while True:
+            try:
+                return self.receive_nowait()
+            except trio.WouldBlock:
+                await self._for_items.park()
+
+    def receive_nowait(self) -> BackendItem:
+        """The next item. Raises `trio.WouldBlock` if none waits."""
+        if self._closed:
+            raise trio.ClosedResourceError
+        if not self._items:
+            raise trio.WouldBlock
+        item = self._items.popleft()
+        if self.has_room:
+            self._for_room.unpark_all()
+        return item
+
+    def close(self) -> None:
+        """The reader leaves: it is not waited for any more."""
+        self._closed = True
+        self._items.clear()
+        self._for_items.unpark_all()
+        self._for_room.unpark_all()
+
+    async def aclose(self) -> None:
+        self.close()
+        await trio.lowlevel.checkpoint()
 
 
 class Subscribers:
-    """One for each listener: what both backends offer as `Backend.events`. `buffer`: items a channel holds."""
+    """The readers of one backend, `Backend.events`; each has a queue of `buffer` items."""
 
     def __init__(self, buffer: int) -> None:
         self._buffer = buffer
-        self._open: list[PendingItems] = []
+        self._queues: list[ItemQueue] = []
 
     @asynccontextmanager
-    async def listener(self) -> AsyncIterator[trio.MemoryReceiveChannel[BackendItem]]:
-        """All that is told from here on, in order."""
-        send, receive = trio.open_memory_channel[BackendItem](self._buffer)
-        outbox = PendingItems()
-        self._open.append(outbox)
+    async def listener(self) -> AsyncIterator[ItemQueue]:
+        """All that is emitted from here on, in order."""
+        queue = ItemQueue(self._buffer)
+        self._queues.append(queue)
         try:
-            async with trio.open_nursery() as nursery, receive:
-                nursery.start_soon(outbox.relay, send)
-                yield receive
-                nursery.cancel_scope.cancel()
+            yield queue
         finally:
-            self._open.remove(outbox)
+            self._queues.remove(queue)
+            queue.close()
 
     def emit(self, item: BackendItem) -> None:
-        """To everyone who listens."""
-        for outbox in self._open:
-            outbox.put(item)
+        """Give an item to every reader. Whoever emits waits for `room` before it goes on."""
+        for queue in self._queues:
+            queue.put(item)
+
+    @property
+    def have_room(self) -> bool:
+        return all(queue.has_room for queue in self._queues)
+
+    async def room(self) -> None:
+        """Return once no reader's queue is over full."""
+        await trio.lowlevel.checkpoint()
+        while not self.have_room:
+            for queue in list(self._queues):
+                await queue.room()

@@ -24,12 +24,13 @@ from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand
 from heliosd.cluster.snapshots import SnapshotTracker
+from heliosd.cluster.subscribers import ItemQueue
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Conflict, NotFound
 from heliosd.hub.client_view import ClientView, StreamKind
 from heliosd.hub.counters import HubCounters
-from heliosd.protocol.events import BackendItem, Event, Stamped
+from heliosd.protocol.events import Event, Stamped
 from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.server_messages import of_event
@@ -162,10 +163,8 @@ class LoneBackend:
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[BackendItem]]:
-        send, receive = trio.open_memory_channel[BackendItem](1)
-        async with send, receive:
-            yield receive
+    async def events(self) -> AsyncIterator[ItemQueue]:
+        yield ItemQueue(1)
 
     def _join(self, peer: Peer) -> None:
         self.peers[peer.id] = peer

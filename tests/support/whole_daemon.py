@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 
+from heliosd.cluster.subscribers import ItemQueue
 from heliosd.config.model import (
     AuthConfig,
     Config,
@@ -26,7 +27,7 @@ from heliosd.config.model import (
 )
 from heliosd.daemon import tree
 from heliosd.daemon.main import prepare
-from heliosd.protocol.events import BackendItem, Happened, PeerChanged
+from heliosd.protocol.events import Happened, PeerChanged
 
 from .rest_server import PASSWORD_HASH, LoneBackend
 from .wire import TEXT, Frame, Frames, upgrade
@@ -37,7 +38,7 @@ class Source(LoneBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._send, self._receive = trio.open_memory_channel[BackendItem](256)
+        self._queue = ItemQueue(256)
         self._serials = count(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -48,9 +49,9 @@ class Source(LoneBackend):
         await trio.lowlevel.checkpoint()
 
     @asynccontextmanager
-    async def events(self) -> AsyncIterator[trio.MemoryReceiveChannel[BackendItem]]:
-        async with self._receive:
-            yield self._receive
+    async def events(self) -> AsyncIterator[ItemQueue]:
+        async with self._queue:
+            yield self._queue
 
     async def publish(self, events: int, fill: str = "") -> None:
         """Publish so many events, each for another peer."""
@@ -60,7 +61,8 @@ class Source(LoneBackend):
                 peer_id=f"node-{next(self._serials)}",
                 peer_address=f"127.0.0.1:7000{fill}",
             )
-            await self._send.send(Happened(peer))
+            self._queue.put(Happened(peer))
+            await self._queue.room()
 
     async def publish_at(self, rate: float, seconds: float) -> float:
         """Publish events at `rate` a second, evenly; returns the rate reached. A daemon that is slower makes this

@@ -14,9 +14,7 @@ from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from heliosd.protocol.events import (
     Event,
-    Happened,
     MetricsDefined,
-    MetricValuesChanged,
     PeerChanged,
     SnapshotTaken,
     StateChanged,
@@ -31,7 +29,6 @@ from tests.support.simulated_harness import (
     count,
     follow,
     living,
-    make_backend,
     ready,
     register,
 )
@@ -267,33 +264,6 @@ async def test_a_slow_disk_makes_nobody_lose_office(autojump_clock: MockClock) -
         store.seconds = 0.01
         await trio.sleep(3)
         assert (backend.status().node.term, backend.status().leader.id) == (term, "node-1")
-
-
-async def test_a_listener_that_takes_nothing_holds_up_nobody_and_misses_no_event(
-    autojump_clock: MockClock,
-) -> None:
-    store = MemoryStore()
-    backend = make_backend(store, buffer=1)
-    async with trio.open_nursery() as nursery:
-        await nursery.start(backend.run)
-        await ready(backend)
-        async with backend.events() as events:
-            for number in range(50):
-                await backend.propose(register(f"app_{number}"))
-            for _ in range(200):
-                await backend.propose(count("app_7"))
-            names: list[str] = []
-            value = 0.0
-            with trio.fail_after(5):
-                while value < 200:
-                    item = await events.receive()
-                    event = item.event if isinstance(item, Happened) else item
-                    if isinstance(event, MetricsDefined):
-                        names += event.metrics
-                    elif isinstance(event, MetricValuesChanged):
-                        value = event.metrics["app_7"].value
-            assert names == [f"app_{number}" for number in range(50)]
-        nursery.cancel_scope.cancel()
 
 
 async def test_two_members_need_each_other(autojump_clock: MockClock) -> None:

@@ -29,11 +29,11 @@ from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
-from heliosd.cluster.subscribers import Subscribers
+from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import EtcdConfig, HistoryConfig
 from heliosd.errors import HeliosError
-from heliosd.protocol.events import BackendItem, LogReset, MetricValuesChanged, SnapshotTaken, StatusChanged
+from heliosd.protocol.events import LogReset, MetricValuesChanged, SnapshotTaken, StatusChanged
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus, ObserverView
 from heliosd.store.changes import LoggedEvent, Save, Saved
@@ -90,7 +90,6 @@ class EtcdBackend:
         self.uptime = UptimeTracker(node_id, saved)
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
         self._revoked = revoked
-        self._outboxes = Subscribers(buffer)
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
@@ -107,13 +106,14 @@ class EtcdBackend:
             mirror=Mirror(layout, history.max_events, known_before(saved)),
             view=ClusterView(node_id, self.latency),
             faults=self.faults,
+            subscribers=Subscribers(buffer),
         )
         self._records = LocalRecords(save, self.uptime, context.mirror, now)
         self._watcher = watcher = Watcher(context, self._heard)
         self._poller = poller = Poller(
             context, poll_interval=config.poll_interval, turned=self._turned, read=self._measured
         )
-        self._log_writer = LogWriter(context, watcher, emit=self._outboxes.emit, list_now=poller.list_now)
+        self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
         self._presence = Presence(context)
         self._revocations = Revocations(context)
@@ -156,8 +156,8 @@ class EtcdBackend:
             return reason
         return None if self._etcd.mirror.cluster_id else "etcd has not been read yet"
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
-        return self._outboxes.listener()
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        return self._etcd.subscribers.listener()
 
     # Writing
 
@@ -176,6 +176,7 @@ class EtcdBackend:
 
     async def take_snapshot(self) -> SnapshotRecord:
         async with self._snapshot_lock:
+            await self._etcd.subscribers.room()
             try:
                 outcome = await self._backup.take()
             except HeliosError as error:
@@ -229,7 +230,7 @@ class EtcdBackend:
         for item in heard.emitted:
             if isinstance(item, LoggedEvent | LogReset):
                 self._log_writer.on_logged(item)
-            self._outboxes.emit(item)
+            self._etcd.subscribers.emit(item)
             if isinstance(item, LoggedEvent) and item.type == "state_change":
                 # Whoever wrote it has seen more than this node may have.
                 self._poller.hurry()
@@ -265,7 +266,7 @@ class EtcdBackend:
                     pass
             self._log_writer.turned(turn)
         if turns:
-            self._outboxes.emit(StatusChanged())
+            self._etcd.subscribers.emit(StatusChanged())
             self._poller.list_now()
         self._log_writer.look()
 

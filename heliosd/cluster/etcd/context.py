@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.subscribers import Subscribers
 
 from .faults import Faults
 from .keys import KeyLayout
@@ -32,3 +33,5 @@ class EtcdContext:
     view: ClusterView
     """The members, as seen from this node."""
     faults: Faults
+    subscribers: Subscribers
+    """To whom events are emitted. A task that emits waits for `room` before its next step."""

@@ -36,19 +36,17 @@ MAX_AT_ONCE = 20
 
 
 class LogWriter:
-    """`tell` gives something to this node's clients. `list_now` asks for a newer list of members."""
+    """Appends events to the cluster's log. `list_now` asks for a newer list of members."""
 
     def __init__(
         self,
         context: EtcdContext,
         watcher: Watcher,
         *,
-        emit: Callable[[Provisional], None],
         list_now: Callable[[], None],
     ) -> None:
         self._etcd = context
         self._watcher = watcher
-        self._emit = emit
         self._list_now = list_now
         self._pending: list[LogItem] = []
         """Events of this node alone, which the log is still to get."""
@@ -100,7 +98,7 @@ class LogWriter:
             self._shown = msgspec.json.decode(item.payload, type=_StateChange).data.leader
 
     def _provisional(self, event: Event) -> None:
-        self._emit(Provisional(event))
+        self._etcd.subscribers.emit(Provisional(event))
 
     # The log
 
@@ -108,6 +106,7 @@ class LogWriter:
         """Until cancelled."""
         failures = 0
         while True:
+            await self._etcd.subscribers.room()
             self._wake = trio.Event()
             wrote: bool | None = True
             try:

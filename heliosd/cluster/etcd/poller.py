@@ -187,6 +187,8 @@ class Poller:
                 self._lagging_since.pop(member, None)
 
     def _look(self) -> None:
+        if not self._etcd.subscribers.have_room:
+            return  # the members are asked all the same, and what has turned is seen at a later look
         turns = self._etcd.view.look(self._etcd.now())
         if turns:
             self._due.clear()

@@ -8,13 +8,15 @@ nothing is missed and nothing is taken twice, whatever member tells it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from itertools import groupby
 from random import uniform
 
 import trio
 
 from heliosd.cluster.etcd.client.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
-from heliosd.cluster.etcd.client.responses import RangeResult
+from heliosd.cluster.etcd.client.responses import RangeResult, WatchBatch
 
 from .context import EtcdContext
 from .updates import MirrorUpdate
@@ -103,6 +105,7 @@ class Watcher:
             key = page.kvs[-1].key + b"\0"
         self._stale = False
         self._hear(self._etcd.mirror.load(pages))
+        await self._etcd.subscribers.room()
 
     async def _watch(self) -> None:
         start = self._etcd.mirror.revision + 1
@@ -116,11 +119,18 @@ class Watcher:
                     self._stale = True
                     return
                 self._etcd.faults.clear("reading")
-                if batch.events:
-                    self._hear(self._etcd.mirror.apply(batch))
+                for part in _by_revision(batch):
+                    self._hear(self._etcd.mirror.apply(part))
+                    await self._etcd.subscribers.room()
         raise EtcdUnavailable(self._endpoint, "the watch ended")
 
     def _hear(self, news: MirrorUpdate) -> None:
         self._heard(news)
         self._news.set()
         self._news = trio.Event()
+
+
+def _by_revision(batch: WatchBatch) -> Iterator[WatchBatch]:
+    """The batch cut into its revisions: etcd may send a thousand at once, and each may bring events."""
+    for _, group in groupby(batch.events, key=lambda event: event.kv.mod_revision):
+        yield replace(batch, events=tuple(group))

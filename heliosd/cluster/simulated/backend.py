@@ -20,11 +20,10 @@ from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command, encode_command
 from heliosd.cluster.snapshots import SnapshotTracker
-from heliosd.cluster.subscribers import Subscribers
+from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import SimulatedConfig
 from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
-from heliosd.protocol.events import BackendItem
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 from heliosd.raft.simulation.cluster import SimulatedCluster
@@ -85,7 +84,7 @@ class SimulatedBackend:
         self._address = config.address
         self._save = save
         self._now = now
-        self._outboxes = Subscribers(buffer)
+        self._subscribers = Subscribers(buffer)
         members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
         states: Mapping[str, MemberState] = saved.members
         self._first_changes: list[Change] = []
@@ -119,7 +118,7 @@ class SimulatedBackend:
             latency=latency,
             uptime=uptime,
             snapshots=snapshots,
-            emit=self._outboxes.emit,
+            emit=self._subscribers.emit,
             now=now(),
         )
         if members != dict(self._observer.membership):
@@ -149,8 +148,8 @@ class SimulatedBackend:
     def not_ready(self) -> str | None:
         return why_not_ready(self._cluster, self._node)
 
-    def events(self) -> AbstractAsyncContextManager[trio.MemoryReceiveChannel[BackendItem]]:
-        return self._outboxes.listener()
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        return self._subscribers.listener()
 
     # Writing
 
@@ -260,7 +259,7 @@ class SimulatedBackend:
         self._cluster.run_until(self._tick())
         self._requests.submit()
         self._snapshotting.take_due(self._now)
-        self._take_notes(began)
+        await self._take_notes(began)
         batch = self._cluster.take_writes()
         if batch is not None:
             await self._write(batch)
@@ -292,10 +291,13 @@ class SimulatedBackend:
             due = -(-due // GRID) * GRID
         return self._origin + due / TICKS_PER_SECOND
 
-    def _take_notes(self, began: float) -> None:
-        """Learn what has happened since the last time, and tell it."""
+    async def _take_notes(self, began: float) -> None:
+        """Learn what has happened since the last time, and emit it. Waits while a reader's queue is full, and with
+        it the whole cluster: its time is `_tick`'s."""
         now = self._now()
         for happening in self._cluster.take_observations():
+            if not self._subscribers.have_room:
+                await self._subscribers.room()
             self._requests.take_note(happening)
             self._observer.take_note(happening, now)
             self._snapshotting.take_note(happening, began)
@@ -326,7 +328,7 @@ class SimulatedBackend:
             self._say_store_works(True)
             self._cluster.written(batch)
             self._snapshotting.written(self._now())
-        self._take_notes(began)
+        await self._take_notes(began)
 
     async def _store_accounts(self) -> None:
         """Store what was noted beside the cluster; what cannot be stored waits."""
