@@ -102,7 +102,7 @@ async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
 
 async def until_ended(cluster: EtcdCluster, token: str) -> None:
     """Each use of a token that still holds makes it last longer, also this question."""
-    while not await aside(ended, cluster, token):  # noqa: ASYNC110 - etcd tells nobody
+    while not await aside(ended, cluster, token):  # noqa: ASYNC110 - etcd sends no signal
         await trio.sleep(2.2)
 
 
@@ -112,7 +112,7 @@ async def watched_once(client: EtcdClient, revision: int) -> None:
         assert (await anext(watch)).events
 
 
-async def test_a_wrong_password_is_told_and_not_shown_again_until_the_file_has_another(
+async def test_a_wrong_password_is_reported_and_not_sent_again_until_the_file_has_another(
     guarded: EtcdCluster, login: dict[str, Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("DEBUG")
@@ -120,10 +120,10 @@ async def test_a_wrong_password_is_told_and_not_shown_again_until_the_file_has_a
     file.write_text("c4nary-wrong")
     async with client_of(guarded, **login) as client:
         for _ in range(3):
-            with pytest.raises(EtcdLoginRefused) as told:
+            with pytest.raises(EtcdLoginRefused) as raised:
                 await client.range(KEY)
             text = "etcdserver: authentication failed, invalid user ID or password"
-            assert str(told.value) == f"{url(guarded, 0)}: {text}"
+            assert str(raised.value) == f"{url(guarded, 0)}: {text}"
         with pytest.raises(EtcdLoginRefused):
             async with client.watch(PREFIX, END):
                 pass
@@ -145,11 +145,11 @@ async def test_a_user_is_asked_for_by_name_if_none_is_configured(guarded: EtcdCl
                 pass
 
 
-async def test_a_missing_right_is_told_as_such(guarded: EtcdCluster, login: dict[str, Any]) -> None:
+async def test_a_missing_right_is_reported_as_such(guarded: EtcdCluster, login: dict[str, Any]) -> None:
     async with client_of(guarded, **login) as client:
-        with pytest.raises(EtcdDenied) as told:
+        with pytest.raises(EtcdDenied) as raised:
             await client.range(OUTSIDE)
-        assert str(told.value) == f"{url(guarded, 0)}: etcdserver: permission denied"
+        assert str(raised.value) == f"{url(guarded, 0)}: etcdserver: permission denied"
         with pytest.raises(EtcdDenied):
             await client.txn([], [put(OUTSIDE, b"x")])
         with pytest.raises(EtcdDenied):
@@ -163,7 +163,7 @@ async def test_a_missing_right_is_told_as_such(guarded: EtcdCluster, login: dict
         assert client.endpoints()[0].reason == ""
 
 
-async def test_a_password_file_that_is_gone_is_told_and_nothing_was_written(
+async def test_a_password_file_that_is_gone_is_reported_and_nothing_was_written(
     guarded: EtcdCluster, login: dict[str, Any]
 ) -> None:
     login["password_file"].unlink()
@@ -196,15 +196,15 @@ def shown(certificates: EtcdCertificates, name: str = "client") -> dict[str, Any
 async def refusal(cluster: EtcdCluster, **changes: Any) -> str:
     """Why a write cannot be made: never of unknown outcome, and the same each time."""
     async with client_of(cluster, **changes) as client:
-        told = set()
+        reasons = set()
         for _ in range(3):
             with pytest.raises(EtcdUnavailable) as error:
                 await client.txn([], [put(KEY, b"x")])
-            told.add(error.value.reason)
-        assert len(told) == 1
+            reasons.add(error.value.reason)
+        assert len(reasons) == 1
         with pytest.raises(EtcdUnavailable):
             await client.status(error.value.endpoint)
-        return told.pop()
+        return reasons.pop()
 
 
 async def test_a_client_certificate_opens_everything(
@@ -285,7 +285,7 @@ async def test_password_and_certificate_together_but_for_a_common_name(
                 await client.txn([], [put(KEY, b"x")])
 
 
-async def test_a_handshake_that_hangs_is_told_and_leaves_no_socket_open(
+async def test_a_handshake_that_hangs_is_reported_and_leaves_no_socket_open(
     certificates: EtcdCertificates,
 ) -> None:
     (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -86,7 +86,7 @@ async def test_a_write_on_one_is_read_on_the_other(pair: tuple[Subject, Subject]
         await other.backend.propose(register("app_shared", "gauge"))
 
 
-async def test_a_token_revoked_on_one_is_told_to_the_other(pair: tuple[Subject, Subject]) -> None:
+async def test_a_token_revoked_on_one_reaches_the_other(pair: tuple[Subject, Subject]) -> None:
     one, other = pair
     await one.backend.share_revocation("token-1", now().wall + 3600)
     await other.until(lambda: "token-1" in other.revoked)
@@ -155,11 +155,11 @@ async def test_names_stand_for_ids_in_what_is_asked(pair: tuple[Subject, Subject
         await one.backend.remove_peer("etcd-1")
 
 
-@pytest.mark.parametrize("told", ["http://0.0.0.0:2379", "http://192.0.2.1:2379"])
+@pytest.mark.parametrize("advertised", ["http://0.0.0.0:2379", "http://192.0.2.1:2379"])
 async def test_members_that_tell_urls_of_no_use_are_found_behind_the_configured_ones(
-    tmp_path: Path, told: str
+    tmp_path: Path, advertised: str
 ) -> None:
-    with EtcdCluster.start(1, options=["--advertise-client-urls", told]) as cluster:
+    with EtcdCluster.start(1, options=["--advertise-client-urls", advertised]) as cluster:
         backend = etcd_backend(cluster, tmp_path, MemoryStore(0.0), lambda jti, at: None)
         async with living(backend, []) as subject:
             await subject.backend.propose(register("app_x", "gauge"))

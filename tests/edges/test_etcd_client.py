@@ -105,12 +105,12 @@ async def test_a_lease_is_granted_kept_and_revoked(one: EtcdCluster) -> None:
 
 async def test_what_is_refused_says_so_in_one_line_that_names_the_endpoint(one: EtcdCluster) -> None:
     async with client_of(one) as client:
-        with pytest.raises(EtcdRefused) as told:
+        with pytest.raises(EtcdRefused) as raised:
             await client.txn([], [put(KEY, b"1"), put(KEY, b"2")])
-        assert str(told.value) == f"{url(one, 0)}: etcdserver: duplicate key given in txn request"
-        with pytest.raises(EtcdRefused) as told:
+        assert str(raised.value) == f"{url(one, 0)}: etcdserver: duplicate key given in txn request"
+        with pytest.raises(EtcdRefused) as raised:
             await client.member_remove("ffffffffffffffff")
-        assert told.value.code == NOT_FOUND
+        assert raised.value.code == NOT_FOUND
         with pytest.raises(ValueError, match="not the id of a member"):
             await client.member_remove("etcd-1")
         with pytest.raises(EtcdRefused):
@@ -152,7 +152,7 @@ async def test_a_watch_that_is_left_or_cancelled_closes_its_stream(one: EtcdClus
             await trio.sleep(0.02)  # etcd shows it nowhere but in its metrics
 
 
-async def test_a_compacted_start_is_told_with_the_revision_from_which_history_is_kept() -> None:
+async def test_a_compacted_start_is_reported_with_the_revision_from_which_history_is_kept() -> None:
     with EtcdCluster.start(1) as cluster:
         revisions = [cluster.put("/heliosd/a", str(number)) for number in range(4)]
         cluster.ask(0, "/v3/kv/compaction", {"revision": str(revisions[2])})

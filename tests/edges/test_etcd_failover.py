@@ -37,10 +37,10 @@ class Members:
 
     async def fail(self, *, write: bool = False) -> EtcdUnavailable:
         began = trio.current_time()
-        with pytest.raises(EtcdUnavailable) as told:
+        with pytest.raises(EtcdUnavailable) as raised:
             await self.failover.first_to_answer(self.ask, REQUEST_SECONDS, write=write)
         assert trio.current_time() - began <= REQUEST_SECONDS + 1e-6
-        return told.value
+        return raised.value
 
 
 @pytest.mark.parametrize("write", [False, True])
@@ -114,10 +114,10 @@ async def test_a_process_that_was_stopped_before_it_asked_anybody_says_so(
 ) -> None:
     members = Members(ONE, TWO)
     for seconds in (0.0, -5.0):
-        with pytest.raises(EtcdUnavailable) as told:
+        with pytest.raises(EtcdUnavailable) as raised:
             await members.failover.first_to_answer(members.ask, seconds)
-        assert f"{ONE}: not asked within" in str(told.value)
-        assert f"{TWO}: not asked within" in str(told.value)
+        assert f"{ONE}: not asked within" in str(raised.value)
+        assert f"{TWO}: not asked within" in str(raised.value)
     assert members.asked == []
 
 

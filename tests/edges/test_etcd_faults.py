@@ -60,10 +60,10 @@ async def test_a_write_to_a_stopped_member_is_of_unknown_outcome_and_the_next_go
         await client.txn([], [put(KEY, b"0")])
         three.stop(0)
         began = trio.current_time()
-        with pytest.raises(EtcdOutcomeUnknown) as told:
+        with pytest.raises(EtcdOutcomeUnknown) as raised:
             await client.txn([], [put(KEY, b"1")])
         assert trio.current_time() - began < 2
-        assert str(told.value) == f"{url(three, 0)}: no answer within 1.8 s"
+        assert str(raised.value) == f"{url(three, 0)}: no answer within 1.8 s"
         began = trio.current_time()
         assert (await client.txn([], [put(KEY, b"2")])).succeeded
         assert trio.current_time() - began < 0.5
@@ -113,9 +113,9 @@ async def test_a_killed_member_is_passed_over_at_once_even_by_writes(three: Etcd
         for number in range(5):
             await client.txn([], [put(KEY, b"%d" % number)])
         assert trio.current_time() - began < 0.5
-        with pytest.raises(EtcdUnavailable) as told:
+        with pytest.raises(EtcdUnavailable) as raised:
             await client.status(url(three, 0))
-        assert str(told.value) == f"{url(three, 0)}: connection refused"
+        assert str(raised.value) == f"{url(three, 0)}: connection refused"
         await aside(three.restart, 0)
         await client.status(url(three, 0))
         while client.endpoints()[0].failures:
@@ -123,7 +123,7 @@ async def test_a_killed_member_is_passed_over_at_once_even_by_writes(three: Etcd
             await client.status(url(three, 0))
 
 
-async def test_an_election_is_waited_out_or_told_as_no_leader(three: EtcdCluster) -> None:
+async def test_an_election_is_waited_out_or_reported_as_no_leader(three: EtcdCluster) -> None:
     async with client_of(three) as client:
         await client.txn([], [put(KEY, b"0")])
         leader = three.leader()
@@ -180,7 +180,7 @@ async def test_without_a_quorum_writes_are_refused_in_time_and_old_state_can_be_
 @asynccontextmanager
 async def swallowing_proxy(cluster: EtcdCluster) -> AsyncGenerator[tuple[str, list[bytes]], None]:
     """A way to the first member on which the answers to transactions get lost, and what was sent on it."""
-    told: list[bytes] = []
+    received: list[bytes] = []
     port = int(url(cluster, 0).rpartition(":")[2])
 
     async def serve(client: trio.SocketStream) -> None:
@@ -188,7 +188,7 @@ async def swallowing_proxy(cluster: EtcdCluster) -> AsyncGenerator[tuple[str, li
             while request := bytes(await client.receive_some()):
                 while request.startswith(b"POST") and not request.endswith(b"}"):
                     request += await client.receive_some()
-                told.append(request)
+                received.append(request)
                 await server.send_all(request)
                 answer = await server.receive_some()
                 if b"/kv/txn" in request:
@@ -197,7 +197,7 @@ async def swallowing_proxy(cluster: EtcdCluster) -> AsyncGenerator[tuple[str, li
 
     async with trio.open_nursery() as nursery:
         (listener,) = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
-        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}", told
+        yield f"http://127.0.0.1:{listener.socket.getsockname()[1]}", received
         nursery.cancel_scope.cancel()
 
 
@@ -205,13 +205,13 @@ async def test_a_write_whose_answer_is_lost_is_of_unknown_outcome_and_not_repeat
     three: EtcdCluster,
 ) -> None:
     async with (
-        swallowing_proxy(three) as (proxy, told),
+        swallowing_proxy(three) as (proxy, received),
         client_of(three, endpoints=(proxy, url(three, 1))) as client,
     ):
         with pytest.raises(EtcdOutcomeUnknown, match="the write was sent and not answered") as lost:
             await client.txn([], [put(KEY, b"1")])
         assert lost.value.endpoint == proxy
-        assert sum(b"/kv/txn" in request for request in told) == 1
+        assert sum(b"/kv/txn" in request for request in received) == 1
         assert await written_once(client)
 
 
@@ -235,7 +235,7 @@ async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdClu
                 await client.member_promote(added.id)
                 break
             except (EtcdLearnerBehind, EtcdUnavailable):
-                await trio.sleep(0.1)  # a learner tells nobody that it has caught up
+                await trio.sleep(0.1)  # a learner does not signal that it has caught up
         listed = await client.members()
         assert {member.name: member.is_learner for member in listed}["etcd-4"] is False
         client.learn([address for member in listed for address in member.client_urls])

@@ -64,7 +64,7 @@ async def test_transactions_readings_and_the_watch_are_as_etcd_has_them() -> Non
                 succeeded += result.succeeded
                 assert result.succeeded == expected.succeeded
                 assert result.responses == expected.responses
-                # An empty transaction tells no revision that means anything.
+                # The revision of an empty transaction means nothing.
                 if then or otherwise:
                     assert result.header.revision == expected.header.revision
             listed = await client.range(PREFIX, END)

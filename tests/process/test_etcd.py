@@ -43,7 +43,7 @@ def test_all_nodes_list_the_members_and_the_heliosd_that_are_present(nodes: Node
     assert not any(status["stale"] for status in statuses)
 
 
-def test_a_killed_leader_is_told_once_on_every_node_under_the_same_numbers(nodes: Nodes) -> None:
+def test_a_killed_leader_is_logged_once_on_every_node_under_the_same_numbers(nodes: Nodes) -> None:
     nodes.kill_leader_and_compare(rounds=1)
 
 
@@ -107,6 +107,6 @@ def test_etcd_that_is_not_there_is_no_reason_not_to_start(tmp_path: Path, nodes:
             refused = http.post(METRICS, json={"name": "app_x", "type": "gauge"})
             assert (refused.status_code, refused.json()) == (503, {"error": "No leader"})
             assert time.monotonic() - began < 2.0
-        told = [line for line in daemon.lines if line["event"].startswith("etcd:")]
-        assert 1 <= len(told) <= 4, told
+        logged = [line for line in daemon.lines if line["event"].startswith("etcd:")]
+        assert 1 <= len(logged) <= 4, logged
         assert daemon.stop() == 0

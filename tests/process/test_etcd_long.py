@@ -38,7 +38,7 @@ def test_each_member_is_stopped_while_it_is_in_use(nodes: Nodes) -> None:
         nodes.stop_the_member_in_use(place)
 
 
-def test_a_cluster_that_is_made_anew_is_told_as_a_new_epoch(nodes: Nodes) -> None:
+def test_a_cluster_that_is_made_again_gets_a_new_epoch(nodes: Nodes) -> None:
     with nodes.listeners() as listeners, nodes.daemons[0].client() as http:
         for number in range(20):
             answer = http.post(METRICS, json={"name": f"app_{number}", "type": "gauge"})
@@ -56,7 +56,7 @@ def test_a_cluster_that_is_made_anew_is_told_as_a_new_epoch(nodes: Nodes) -> Non
         assert len({each.events()[-1]["seq"] for each in listeners}) == 1
 
 
-def test_a_metric_of_one_node_is_told_by_another_within_200_ms(nodes: Nodes) -> None:
+def test_a_metric_of_one_node_is_sent_by_another_within_200_ms(nodes: Nodes) -> None:
     took = nodes.seconds_from_write_to_stream(writes=500)
     print(f"p50 {took[250] * 1000:.0f} ms, p99 {took[494] * 1000:.0f} ms, longest {took[-1] * 1000:.0f} ms")
     assert took[494] <= 0.2

@@ -97,7 +97,7 @@ def spread(folder: Path) -> Iterator[Nodes]:
 
 def last_leader(listener: Listener) -> str:
     changes = listener.of("state_change")
-    return str(changes[-1][1]["data"]["leader"]) if changes else "(none told)"
+    return str(changes[-1][1]["data"]["leader"]) if changes else "(none sent)"
 
 
 def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_true(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
             ip("link", "set", cable(place), "down")
         lost = time.monotonic()
         wait_until(lambda: all(last_leader(each) == "" for each in listeners), 6.0)
-        print(f"told after {time.monotonic() - lost:.1f} s")
+        print(f"sent after {time.monotonic() - lost:.1f} s")
         while time.monotonic() < lost + 8.0:
             assert http.put(METRICS, json={"name": "app_cut"}).status_code in {503, 504}
         for place in cut:
@@ -120,17 +120,17 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
         assert "" in [event["data"].get("leader") for event in nodes.compared(listeners)]
 
 
-def test_a_leader_that_is_cut_off_is_replaced_and_told_once(tmp_path: Path) -> None:
+def test_a_leader_that_is_cut_off_is_replaced_and_logged_once(tmp_path: Path) -> None:
     with spread(tmp_path) as nodes, nodes.listeners() as listeners:
         place = nodes.cluster.leader()
         ip("link", "set", cable(place), "down")
         old = nodes.statuses()[0]["leader"]["id"]
-        wait_until(lambda: all(last_leader(each) not in {"", old, "(none told)"} for each in listeners))
+        wait_until(lambda: all(last_leader(each) not in {"", old, "(none sent)"} for each in listeners))
         ip("link", "set", cable(place), "up")
         nodes.wait_whole()
-        told = [e["data"]["leader"] for e in nodes.compared(listeners) if e["type"] == "state_change"]
-        assert len(told) == 2
-        assert told[0] == ""
+        sent = [e["data"]["leader"] for e in nodes.compared(listeners) if e["type"] == "state_change"]
+        assert len(sent) == 2
+        assert sent[0] == ""
 
 
 def test_a_heliosd_hears_on_when_the_member_it_watches_is_cut_off(tmp_path: Path) -> None:

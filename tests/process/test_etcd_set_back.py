@@ -17,7 +17,7 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.mark.parametrize(("size", "overtaken"), [(1, False), (1, True), (3, False)])
-def test_a_cluster_that_is_set_back_is_told_as_a_new_epoch_and_its_leaders_from_there_on(
+def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_on(
     tmp_path: Path, size: int, overtaken: bool
 ) -> None:
     """`overtaken`: others have written so much before anybody looks that revisions do not show it."""
@@ -51,7 +51,7 @@ def test_a_cluster_that_is_set_back_is_told_as_a_new_epoch_and_its_leaders_from_
                 assert undone(daemon) == []
                 gone = past(daemon, before[0])
                 assert (gone.status_code, gone.json()["epoch"]) == (410, begun[0]["epoch"])
-            # The next leader is told in the new epoch, though its term is no higher than one that was told before.
+            # The next leader is logged in the new epoch, though its term is no higher than one logged before.
             heard = [len(listener.events()) for listener in (one, other)]
             change_the_leader(cluster)
             for listener, count in zip((one, other), heard, strict=True):
@@ -111,9 +111,9 @@ def undone(daemon: Daemon) -> list[str]:
 
 
 def elected(listener: Listener, count: int) -> tuple[str, int] | None:
-    """The leader that was told last, beyond so many events."""
-    told = [each["data"] for each in listener.events()[count:] if each["type"] == "state_change"]
-    return (told[-1]["leader"], told[-1]["term"]) if told and told[-1]["leader"] else None
+    """The last leader in the events beyond so many."""
+    changes = [each["data"] for each in listener.events()[count:] if each["type"] == "state_change"]
+    return (changes[-1]["leader"], changes[-1]["term"]) if changes and changes[-1]["leader"] else None
 
 
 def after(listener: Listener, welcome: Any) -> list[int]:

@@ -54,7 +54,7 @@ def test_who_comes_back_is_sent_away_until_etcd_has_been_read_and_then_loses_not
             with pytest.raises(InvalidStatus) as refused, connect(upgrade, proxy=None):
                 pass
             for answer in (refused.value.response, events(daemon, token, query), histories(daemon)):
-                assert told(answer) == {"error": "The cluster's events cannot be read yet"}
+                assert body_of(answer) == {"error": "The cluster's events cannot be read yet"}
             trio.run(follow, daemon, Cursor(epoch, seq), cluster)
             wait_until(lambda: any(message["type"] == "welcome" for _, message in early.heard))
             welcome = early.of("welcome")[0][1]["data"]
@@ -103,7 +103,7 @@ def events(daemon: Daemon, token: str, query: str) -> httpx.Response:
     return httpx.get(f"{daemon.url}/api/cluster/events?token={token}&{query}", timeout=5)
 
 
-def told(answer: Any) -> Any:
+def body_of(answer: Any) -> Any:
     """The body of a 503 that says when to come back."""
     assert answer.status_code == 503
     assert 1 <= int(answer.headers["Retry-After"]) <= 5

@@ -24,7 +24,7 @@ Change = LeaderElected | LeaderLost | None
 
 
 class Cluster:
-    """What the members answer, told by hand. Each step takes `seconds` and lets the election look."""
+    """What the members answer, written by hand. Each step takes `seconds` and lets the election look."""
 
     def __init__(self, voters: tuple[str, ...] = VOTERS) -> None:
         self.voters = voters
@@ -106,7 +106,7 @@ def test_a_leader_that_only_this_heliosd_cannot_reach_stays_leader() -> None:
     assert not cluster.election.suspect
 
 
-def test_a_lost_quorum_is_told_within_three_seconds() -> None:
+def test_a_lost_quorum_is_reported_within_three_seconds() -> None:
     cluster = led_by_a()
     began = cluster.now
     while cluster.silent("a", "b", "c") is None:
@@ -310,18 +310,18 @@ class TrueCluster:
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
-def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
+def test_only_true_elections_are_reported_and_in_their_order(seed: int) -> None:
     rng = Random(seed)
     truth = TrueCluster(rng)
     view = Cluster(truth.members)
-    told = []
+    reported = []
     for _ in range(150):
         before = dict(truth.shown)
         truth.step()
         for each in truth.members:
             polled = rng.random()
             # A poll may fall into the moment in which a new leader still shows the old term. If nobody was seen to
-            # lead in that one, nothing tells it from its own.
+            # lead in that one, it cannot be distinguished from its own.
             term = truth.shown[each]
             if polled < 0.1 and before[each] <= view.election.term:
                 term = before[each]
@@ -330,7 +330,7 @@ def test_only_true_elections_are_told_and_in_their_order(seed: int) -> None:
             else:
                 change = view.silent(each, seconds=0.05) if each in view.answers else None
             if isinstance(change, LeaderElected):
-                told.append((change.leader, change.term))
-    terms = [term for _, term in told]
+                reported.append((change.leader, change.term))
+    terms = [term for _, term in reported]
     assert terms == sorted(terms)
-    assert [each for each in told[1:] if each not in truth.history] == []
+    assert [each for each in reported[1:] if each not in truth.history] == []

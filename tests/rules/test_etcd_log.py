@@ -60,7 +60,7 @@ def draft_of(append: Append, seen: SeenHead, max_events: int = 100) -> Draft:
     return compose(LAYOUT, append, seen, lease="7", now_wall=1_700_000_000.0, max_events=max_events)
 
 
-def told(etcd: Etcd) -> list[dict[str, Any]]:
+def logged_events(etcd: Etcd) -> list[dict[str, Any]]:
     """The log's events, oldest first."""
     kvs = etcd.under(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
     return [json.loads(kv.value) for kv in kvs]
@@ -93,7 +93,7 @@ def test_a_prefix_is_completed_by_its_slashes(prefix: str, key: bytes) -> None:
 @given(name=st.text(min_size=1), seq=st.integers(1, 2**53 - 1))
 def test_every_key_is_read_as_what_it_was_made_of(name: str, seq: int) -> None:
     made = {
-        LAYOUT.dedupe(name): KeyMeaning("told", name),
+        LAYOUT.dedupe(name): KeyMeaning("dedupe", name),
         LAYOUT.metric(name): KeyMeaning("metrics", name),
         LAYOUT.present(name): KeyMeaning("observers", name),
         LAYOUT.learner(name): KeyMeaning("learners", name),
@@ -138,20 +138,20 @@ def test_an_append_takes_the_next_numbers() -> None:
         logged = outcome(draft, write(etcd, draft))
         assert logged == Logged(draft.events, etcd.revision)
         seen = head(etcd)
-    assert [event["seq"] for event in told(etcd)] == [1, 2, 3]
+    assert [event["seq"] for event in logged_events(etcd)] == [1, 2, 3]
     assert seen.head is not None
     assert (seen.head.seq, seen.head.epoch) == (3, f"{CLUSTER}-{'0' * 12}")
     assert etcd.kvs[LAYOUT.event(2)].lease == etcd.kvs[LAYOUT.dedupe("health:1")].lease == "7"
     assert etcd.kvs[LAYOUT.head].lease == "0"
 
 
-def test_of_two_that_want_the_same_told_one_writes_it() -> None:
+def test_of_two_that_want_the_same_event_logged_one_writes_it() -> None:
     etcd = Etcd()
     seen = born(etcd)
     mine, theirs = draft_of(health(1), seen), draft_of(health(1), seen)
     assert isinstance(outcome(mine, write(etcd, mine)), Logged)
     assert outcome(theirs, write(etcd, theirs)) == AlreadyLogged()
-    assert len(told(etcd)) == 1
+    assert len(logged_events(etcd)) == 1
 
 
 def test_who_comes_second_decides_again_on_what_is_there() -> None:
@@ -163,10 +163,10 @@ def test_who_comes_second_decides_again_on_what_is_there() -> None:
     assert moved == HeadMoved(head(etcd), members(etcd), frozenset(), etcd.revision)
     again = draft_of(health(2), moved.head)
     assert isinstance(outcome(again, write(etcd, again)), Logged)
-    assert [event["seq"] for event in told(etcd)] == [1, 2]
+    assert [event["seq"] for event in logged_events(etcd)] == [1, 2]
 
 
-def test_what_is_told_in_part_is_told_without_that_part() -> None:
+def test_what_is_logged_in_part_is_logged_without_that_part() -> None:
     etcd = Etcd()
     seen = born(etcd)
     write(etcd, draft_of(health(1), seen))
@@ -193,7 +193,7 @@ def test_a_try_that_arrives_after_its_repetition_does_nothing() -> None:
     write(etcd, draft_of(health(2), seen))
     write(etcd, draft_of(health(1), head(etcd)))
     assert not write(etcd, late).succeeded
-    assert len(told(etcd)) == 2
+    assert len(logged_events(etcd)) == 2
 
 
 @given(st.integers(1, 5), st.lists(st.integers(1, 4), max_size=12))
@@ -207,7 +207,7 @@ def test_the_log_keeps_its_newest_events(max_events: int, sizes: list[int]) -> N
         number += size
         seen = head(etcd)
         # One transaction's own events always fit.
-        assert [event["seq"] for event in told(etcd)] == list(
+        assert [event["seq"] for event in logged_events(etcd)] == list(
             range(max(1, number + 1 - max(max_events, size)), number + 1)
         )
 
@@ -229,7 +229,7 @@ def test_a_leader_out_of_turn_is_refused() -> None:
     too_early = StateChanged(old_state="Follower", new_state="Leader", term=6, leader="b2", member="b2")
     unknown = StateChanged(old_state="Leader", new_state="Unknown", term=5, leader="", member="b2")
     for event in (too_early, unknown):
-        with pytest.raises(ValueError, match="told"):
+        with pytest.raises(ValueError, match="logged"):
             draft_of(Append(items=(LogItem("x", event),)), seen)
 
 
@@ -244,7 +244,7 @@ def test_a_log_begins_with_what_is_true_and_without_events() -> None:
     assert outcome(draft, write(etcd, draft)) == Logged((), etcd.revision)
     assert head(etcd).head == LogHead(birth="0" * 12, cluster=CLUSTER, term=5, leader="a1")
     assert members(etcd).record == MembersRecord(members=(ANNA,))
-    assert told(etcd) == []
+    assert logged_events(etcd) == []
 
 
 def test_of_two_that_begin_the_log_one_does() -> None:
@@ -263,12 +263,12 @@ def test_a_log_that_begins_anew_has_nothing_of_the_old_one() -> None:
     etcd.put(LAYOUT.metric("hits"), b"{}")
     old = etcd.kvs[LAYOUT.head]
     seen = born(etcd, birth="1" * 12)
-    assert told(etcd) == []
+    assert logged_events(etcd) == []
     assert LAYOUT.metric("hits") in etcd.kvs
-    # What was told then may be told again.
+    # What was logged then may be logged again.
     draft = draft_of(health(1), seen)
     assert isinstance(outcome(draft, write(etcd, draft)), Logged)
-    assert [event["seq"] for event in told(etcd)] == [1]
+    assert [event["seq"] for event in logged_events(etcd)] == [1]
     # Who still writes into the old one has lost.
     assert not write(etcd, draft_of(health(2), read_head([old]))).succeeded
 
@@ -280,7 +280,7 @@ def test_a_head_that_cannot_be_read_is_begun_over() -> None:
     assert born(etcd).head is not None
 
 
-# What is to be told
+# What is to be logged
 
 
 def leader_head(term: int = 5, leader: str = "a1", turn: int = 3) -> LogHead:
@@ -293,7 +293,7 @@ def leaders(append: Append) -> list[tuple[str, str, int]]:
     return [(each.old_state, each.member, each.term) for each in changes if isinstance(each, StateChanged)]
 
 
-def test_a_later_leader_is_told_after_the_loss_of_the_one_before() -> None:
+def test_a_later_leader_is_logged_after_the_loss_of_the_one_before() -> None:
     append = leader_events(leader_head(), 7, "b2")
     assert leaders(append) == [("Leader", "a1", 5), ("Follower", "b2", 7)]
     assert [item.key for item in append.items] == ["lost:5:a1:3", "elected:7:b2:3"]
@@ -303,18 +303,18 @@ def test_a_leader_elected_again_in_a_later_term_was_lost_between() -> None:
     assert leaders(leader_events(leader_head(), 6, "a1")) == [("Leader", "a1", 5), ("Follower", "a1", 6)]
 
 
-def test_a_leader_after_a_loss_is_told_alone() -> None:
+def test_a_leader_after_a_loss_is_logged_alone() -> None:
     assert leaders(leader_events(leader_head(leader=""), 6, "b2")) == [("Follower", "b2", 6)]
 
 
-def test_a_leader_that_was_only_out_of_reach_is_told_again_under_another_key() -> None:
+def test_a_leader_that_was_only_out_of_reach_is_logged_again_under_another_key() -> None:
     again = leader_events(leader_head(leader="", turn=4), 5, "a1")
     assert leaders(again) == [("Follower", "a1", 5)]
     assert again.items[0].key != leader_events(leader_head(term=4, leader=""), 5, "a1").items[0].key
 
 
 @pytest.mark.parametrize(("term", "leader"), [(5, "a1"), (4, "a1"), (4, "b2"), (5, "b2"), (4, "")])
-def test_what_the_log_knows_already_or_better_is_not_told(term: int, leader: str) -> None:
+def test_what_the_log_knows_already_or_better_is_not_logged(term: int, leader: str) -> None:
     assert not leader_events(leader_head(), term, leader)
 
 
@@ -323,7 +323,7 @@ def test_a_leader_is_missed_once() -> None:
     assert not leader_events(leader_head(leader=""), 5, "")
 
 
-def test_a_leader_elected_since_somebody_looked_is_not_told_as_lost() -> None:
+def test_a_leader_elected_after_the_observation_is_not_logged_as_lost() -> None:
     """He missed the leader of term 5, and wrote it down too late."""
     assert not leader_events(leader_head(term=6, leader="b2"), 5, "")
 
@@ -334,7 +334,7 @@ def peers(append: Append | None) -> list[tuple[str, str]]:
     return [(each.event_type, each.peer_id) for each in changes if isinstance(each, PeerChanged)]
 
 
-def test_members_that_come_and_go_are_told() -> None:
+def test_members_that_come_and_go_are_logged() -> None:
     seen = SeenMembers(MembersRecord(members=(ANNA, BERT)), 8)
     append = membership_events(seen, (ANNA, CARL), 8)
     assert peers(append) == [("removed", "b2"), ("added", "c3")]
@@ -344,7 +344,7 @@ def test_members_that_come_and_go_are_told() -> None:
     assert append.members.record == MembersRecord(members=(ANNA, CARL))
 
 
-def test_an_older_list_than_the_told_one_tells_nothing() -> None:
+def test_an_older_list_than_the_logged_one_logs_nothing() -> None:
     seen = SeenMembers(MembersRecord(members=(ANNA, BERT)), 8)
     assert membership_events(seen, (ANNA,), 7) is None
 
@@ -384,7 +384,7 @@ def test_two_changes_of_the_members_do_not_overwrite_each_other() -> None:
     assert membership_events(moved.members, (ANNA, BERT, CARL), etcd.revision) == Append()
 
 
-def test_health_is_told_when_it_turns() -> None:
+def test_health_is_logged_when_it_changes() -> None:
     seen = SeenMembers(MembersRecord(members=(ANNA, BERT), unhealthy=("b2",)), 8)
     assert peers(health_events(seen, {"a1": False, "b2": True})) == [("unhealthy", "a1"), ("healthy", "b2")]
     assert not health_events(seen, {"a1": True, "b2": False, "unknown": False})

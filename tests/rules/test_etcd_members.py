@@ -1,4 +1,4 @@
-"""The members of an etcd cluster as they are shown, and what is told of a change."""
+"""The members of an etcd cluster as they are shown, and the events of a change."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_members_come_go_are_promoted_and_renamed() -> None:
     ]
 
 
-def test_a_new_address_alone_is_not_told() -> None:
+def test_a_new_address_alone_is_no_event() -> None:
     before = (KnownMember("1", "one", "a:1", learner=False),)
     assert kinds(before, (KnownMember("1", "one", "b:1", learner=False),)) == []
 
@@ -78,10 +78,10 @@ def test_a_new_address_alone_is_not_told() -> None:
 def test_who_hears_every_difference_knows_the_members(
     before: tuple[KnownMember, ...], after: tuple[KnownMember, ...]
 ) -> None:
-    told = differences(before, after)
+    events = differences(before, after)
     ids = {each.id for each in before}
     learners = {each.id for each in before if each.learner}
-    for event in told:
+    for event in events:
         match event.event_type:
             case "added":
                 assert event.peer_id not in ids

@@ -81,7 +81,7 @@ def carry_out(etcd: Etcd, *commands: MetricCommand) -> list[RequestRefused | Non
 
 
 def events(etcd: Etcd) -> list[Any]:
-    """What the log tells of metrics: the data of each event."""
+    """The data of each event about metrics in the log."""
     kvs = etcd.under(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
     return [json.loads(kv.value)["data"] for kv in kvs]
 
@@ -313,7 +313,7 @@ def test_batches_answer_and_store_as_the_commands_one_by_one_do(asked: list[Metr
     etcd = fresh()
     one_by_one = MetricSet()
     expected: list[RequestRefused | None] = []
-    told: list[Any] = []
+    defined_in_order: list[Any] = []
     for command in asked:
         try:
             applied = one_by_one.apply(command)
@@ -321,10 +321,10 @@ def test_batches_answer_and_store_as_the_commands_one_by_one_do(asked: list[Metr
             expected.append(refused)
         else:
             expected.append(None)
-            told += [applied.defined] if applied.defined else []
+            defined_in_order += [applied.defined] if applied.defined else []
     answers = carry_out(etcd, *asked)
     assert [(type(each), str(each)) for each in answers] == [(type(each), str(each)) for each in expected]
-    assert [list(event) for event in events(etcd)] == [list(defined) for defined in told]
+    assert [list(event) for event in events(etcd)] == [list(defined) for defined in defined_in_order]
     views = stored(etcd).views()
     assert views == one_by_one.views()
 

@@ -33,7 +33,7 @@ def beget(etcd: Etcd, birth: str = "0" * 12, term: int = 0) -> None:
     assert etcd.txn(draft.compares, draft.then, draft.otherwise).succeeded
 
 
-def tell(etcd: Etcd, *, times: int = 1, max_events: int = 100) -> None:
+def log_events(etcd: Etcd, *, times: int = 1, max_events: int = 100) -> None:
     """Log some events."""
     for _ in range(times):
         change = PeerChanged(event_type="healthy", peer_id="a1", peer_address="a:1")
@@ -73,8 +73,8 @@ either_way = pytest.mark.parametrize("way", [follow, reread])
 
 
 def numbers(news: MirrorUpdate) -> list[int]:
-    assert all(isinstance(told, LoggedEvent) for told in news.emitted)
-    return [told.seq for told in news.emitted if isinstance(told, LoggedEvent)]
+    assert all(isinstance(item, LoggedEvent) for item in news.emitted)
+    return [item.seq for item in news.emitted if isinstance(item, LoggedEvent)]
 
 
 @pytest.fixture
@@ -91,34 +91,34 @@ HIT = UpdateMetric(name="hits", at=2.0)
 
 
 def test_the_first_reading_tells_the_numbering_and_what_is_kept(etcd: Etcd) -> None:
-    tell(etcd, times=3)
-    (told,) = Mirror(LAYOUT, 2).load(etcd.read()).emitted
-    assert isinstance(told, LogReset)
-    assert (told.epoch, told.seq, told.lost) == (EPOCH, 3, None)
-    assert [event.seq for event in told.kept] == [2, 3]
-    event = told.kept[-1]
+    log_events(etcd, times=3)
+    (item,) = Mirror(LAYOUT, 2).load(etcd.read()).emitted
+    assert isinstance(item, LogReset)
+    assert (item.epoch, item.seq, item.lost) == (EPOCH, 3, None)
+    assert [event.seq for event in item.kept] == [2, 3]
+    event = item.kept[-1]
     assert event == LoggedEvent(3, 1e9, "peer_change", etcd.value(LAYOUT.event(3)))
 
 
 def test_events_with_a_hole_before_them_are_not_kept(etcd: Etcd) -> None:
-    tell(etcd, times=4)
+    log_events(etcd, times=4)
     etcd.delete(LAYOUT.event(2))
-    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
-    assert isinstance(told, LogReset)
-    assert [event.seq for event in told.kept] == [3, 4]
+    (item,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
+    assert isinstance(item, LogReset)
+    assert [event.seq for event in item.kept] == [3, 4]
 
 
 def test_the_number_stands_when_every_event_has_expired(etcd: Etcd) -> None:
-    tell(etcd, times=2)
+    log_events(etcd, times=2)
     etcd.delete(LAYOUT.folder("events"), LAYOUT.folder_end("events"))
-    (told,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
-    assert told == LogReset(epoch=EPOCH, seq=2)
+    (item,) = Mirror(LAYOUT, 100).load(etcd.read()).emitted
+    assert item == LogReset(epoch=EPOCH, seq=2)
 
 
 @either_way
-def test_each_event_is_told_once_and_in_order(etcd: Etcd, way: Way) -> None:
+def test_each_event_is_published_once_and_in_order(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
-    tell(etcd, times=3)
+    log_events(etcd, times=3)
     news = way(mirror, etcd)
     assert numbers(news) == [1, 2, 3]
     assert "head" in news.changed
@@ -128,7 +128,7 @@ def test_each_event_is_told_once_and_in_order(etcd: Etcd, way: Way) -> None:
 def test_what_the_watch_delivers_twice_counts_once(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     start = mirror.revision + 1
-    tell(etcd, times=3)
+    log_events(etcd, times=3)
     batch = etcd.watch(start)
     twice = WatchBatch(batch.header, batch.events + batch.events, False, False, 0, "")
     assert numbers(mirror.apply(twice)) == [1, 2, 3]
@@ -148,42 +148,42 @@ def test_a_deleted_key_does_not_come_back_with_an_old_change(etcd: Etcd) -> None
 def test_signs_of_progress_move_nothing(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     revision = mirror.revision
-    tell(etcd)
+    log_events(etcd)
     assert mirror.apply(WatchBatch(etcd.header, (), False, False, 0, "")) == MirrorUpdate()
     assert mirror.revision == revision
     assert numbers(follow(mirror, etcd)) == [1]
 
 
-def test_a_hole_is_named_and_what_lies_beyond_is_told(etcd: Etcd) -> None:
+def test_a_hole_is_named_and_what_lies_beyond_is_published(etcd: Etcd) -> None:
     mirror = loaded(etcd)
-    tell(etcd, times=5, max_events=2)
+    log_events(etcd, times=5, max_events=2)
     lost, *rest = reread(mirror, etcd).emitted
     assert lost == LogReset(epoch=EPOCH, seq=3, lost=(1, 3))
-    assert [told.seq for told in rest if isinstance(told, LoggedEvent)] == [4, 5]
-    tell(etcd)
+    assert [item.seq for item in rest if isinstance(item, LoggedEvent)] == [4, 5]
+    log_events(etcd)
     assert numbers(follow(mirror, etcd)) == [6]
 
 
 def test_an_event_that_cannot_be_read_is_a_hole(etcd: Etcd) -> None:
     mirror = loaded(etcd)
-    tell(etcd, times=3)
+    log_events(etcd, times=3)
     etcd.put(LAYOUT.event(2), b"not ours")
     etcd.put(LAYOUT.event(3), etcd.value(LAYOUT.event(1)))
     news = reread(mirror, etcd)
-    assert [told for told in news.emitted if isinstance(told, LogReset)] == [
+    assert [item for item in news.emitted if isinstance(item, LogReset)] == [
         LogReset(epoch=EPOCH, seq=3, lost=(2, 3))
     ]
     assert news.unreadable == (LAYOUT.event(2),)
 
 
 @either_way
-def test_events_whose_leases_run_out_are_not_told_of(etcd: Etcd, way: Way) -> None:
-    tell(etcd, times=3)
+def test_events_whose_leases_run_out_are_not_published(etcd: Etcd, way: Way) -> None:
+    log_events(etcd, times=3)
     mirror = loaded(etcd)
     etcd.delete(LAYOUT.event(1))
-    etcd.delete(LAYOUT.folder("told"), LAYOUT.folder_end("told"))
+    etcd.delete(LAYOUT.folder("dedupe"), LAYOUT.folder_end("dedupe"))
     assert way(mirror, etcd).emitted == ()
-    tell(etcd)
+    log_events(etcd)
     assert numbers(way(mirror, etcd)) == [4]
 
 
@@ -191,7 +191,7 @@ def test_events_whose_leases_run_out_are_not_told_of(etcd: Etcd, way: Way) -> No
 
 
 @either_way
-def test_nothing_is_told_before_a_log_begins(way: Way) -> None:
+def test_nothing_is_published_before_a_log_begins(way: Way) -> None:
     etcd = Etcd()
     mirror = loaded(etcd)
     assert mirror.needs_birth
@@ -203,7 +203,7 @@ def test_nothing_is_told_before_a_log_begins(way: Way) -> None:
 
 @either_way
 def test_a_log_that_begins_anew_is_another_numbering(etcd: Etcd, way: Way) -> None:
-    tell(etcd, times=2)
+    log_events(etcd, times=2)
     mirror = loaded(etcd)
     beget(etcd, "1" * 12)
     assert way(mirror, etcd).emitted == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
@@ -223,7 +223,7 @@ def test_a_head_that_was_deleted_or_spoilt_has_to_be_born_again(etcd: Etcd, way:
 
 
 def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
-    tell(etcd, times=2)
+    log_events(etcd, times=2)
     mirror = loaded(etcd)
     restored = etcd.backup()
     restored.cluster_id = "beef"
@@ -237,9 +237,9 @@ def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
 
 def set_back(etcd: Etcd) -> tuple[Mirror, Etcd]:
     """A mirror that heard of two events more than there are in the restored cluster."""
-    tell(etcd)
+    log_events(etcd)
     backup = etcd.backup()
-    tell(etcd, times=2)
+    log_events(etcd, times=2)
     return loaded(etcd), backup
 
 
@@ -249,28 +249,28 @@ def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> N
     assert mirror.contradicted_by(restored.header)
     assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
-    # Somebody who knows nothing of it goes on with the old numbers: they are not told.
-    tell(restored)
+    # Somebody who knows nothing of it goes on with the old numbers: they are not published.
+    log_events(restored)
     assert follow(mirror, restored).emitted == ()
     beget(restored, "1" * 12)
     assert follow(mirror, restored).emitted == (LogReset(epoch=f"{CLUSTER}-{'1' * 12}", seq=0),)
     assert not mirror.needs_birth
-    tell(restored)
+    log_events(restored)
     assert numbers(follow(mirror, restored)) == [1]
 
 
-def test_numbers_that_came_twice_already_are_not_told(etcd: Etcd) -> None:
+def test_numbers_that_came_twice_already_are_not_published(etcd: Etcd) -> None:
     mirror, restored = set_back(etcd)
     for _ in range(5):
         etcd.put(LAYOUT.observer, b"n")
     follow(mirror, etcd)
-    tell(restored, times=4)
+    log_events(restored, times=4)
     assert restored.revision < mirror.revision
     assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
 
 
-def test_a_start_knows_what_was_told_before_it(etcd: Etcd) -> None:
+def test_a_start_knows_what_was_published_before_it(etcd: Etcd) -> None:
     mirror, restored = set_back(etcd)
     assert loaded(restored, before=mirror.known).needs_birth
     assert not loaded(etcd, before=mirror.known).needs_birth
@@ -293,10 +293,10 @@ def test_a_cluster_whose_terms_began_anew_was_rebuilt(etcd: Etcd) -> None:
 def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: Etcd) -> None:
     mirror, restored = set_back(etcd)
     beget(restored, "1" * 12)
-    tell(restored)
-    (told,) = reread(mirror, restored).emitted
-    assert isinstance(told, LogReset)
-    assert (told.epoch, [event.seq for event in told.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
+    log_events(restored)
+    (item,) = reread(mirror, restored).emitted
+    assert isinstance(item, LogReset)
+    assert (item.epoch, [event.seq for event in item.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
     assert not mirror.needs_birth
 
 
@@ -309,9 +309,9 @@ def test_nothing_contradicts_what_is_not_loaded() -> None:
 
 def moved(news: MirrorUpdate) -> list[dict[str, float]]:
     return [
-        {name: view.value for name, view in told.metrics.items()}
-        for told in news.emitted
-        if isinstance(told, MetricValuesChanged)
+        {name: view.value for name, view in item.metrics.items()}
+        for item in news.emitted
+        if isinstance(item, MetricValuesChanged)
     ]
 
 
@@ -325,16 +325,16 @@ def test_a_new_metric_is_an_event_and_no_value(etcd: Etcd, way: Way) -> None:
 
 
 @either_way
-def test_a_value_is_told_after_the_event_of_its_metric(etcd: Etcd, way: Way) -> None:
+def test_a_value_is_published_after_the_event_of_its_metric(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
     write(etcd, HITS, HIT)
     news = way(mirror, etcd)
-    assert [type(told) for told in news.emitted] == [LoggedEvent, MetricValuesChanged]
+    assert [type(item) for item in news.emitted] == [LoggedEvent, MetricValuesChanged]
     assert moved(news) == [{"hits": 1.0}]
 
 
 @either_way
-def test_only_values_that_changed_are_told(etcd: Etcd, way: Way) -> None:
+def test_only_values_that_changed_are_published(etcd: Etcd, way: Way) -> None:
     write(etcd, HITS, RegisterMetric(name="other", type="gauge", at=1.0), HIT)
     mirror = loaded(etcd)
     write(etcd, HIT)
@@ -453,8 +453,10 @@ def test_no_value_that_somebody_else_wrote_is_a_fault(junk: bytes, way: Way) -> 
     assert len(Mirror(LAYOUT, 10).load(etcd.read()).emitted) == 1
 
 
-@given(st.lists(st.sampled_from(["tell", "hit", "define", "delete"]), max_size=12), st.data())
-def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: st.DataObject) -> None:
+@given(st.lists(st.sampled_from(["log", "hit", "define", "delete"]), max_size=12), st.data())
+def test_a_reading_publishes_what_the_watch_would_have_published(
+    steps: list[str], data: st.DataObject
+) -> None:
     """The same events; and of the values, the last ones."""
     etcd = Etcd()
     beget(etcd)
@@ -464,8 +466,8 @@ def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: 
     defined = False
     for step in steps:
         match step:
-            case "tell":
-                tell(etcd)
+            case "log":
+                log_events(etcd)
             case "define" if not defined:
                 write(etcd, HITS)
                 defined = True
@@ -482,7 +484,7 @@ def test_a_reading_tells_what_the_watch_would_have_told(steps: list[str], data: 
     read.append(reread(reading, etcd))
 
     def events(all_news: list[MirrorUpdate]) -> list[object]:
-        return [told for news in all_news for told in news.emitted if isinstance(told, LoggedEvent)]
+        return [item for news in all_news for item in news.emitted if isinstance(item, LoggedEvent)]
 
     assert events(read) == events(watched)
     assert reading.metrics.views() == watching.metrics.views()

@@ -54,7 +54,7 @@ def test_a_range_has_its_keys_as_bytes_and_numbers_as_numbers() -> None:
     assert (found.kvs, found.more, found.count) == ((KV,), True, 7)
 
 
-def test_an_empty_value_and_a_lease_are_told() -> None:
+def test_an_empty_value_and_a_lease_are_read() -> None:
     kv = (
         b'{"key":"AP8=","create_revision":"3","mod_revision":"3","version":"1","lease":"6277914559069042948"}'
     )
@@ -96,7 +96,7 @@ def test_a_status_names_the_leader_and_a_learner() -> None:
     assert (found.leader, found.is_learner) == ("739edfaa0866a0ca", True)
 
 
-def test_members_are_told_with_one_that_has_not_started() -> None:
+def test_members_are_read_with_one_that_has_not_started() -> None:
     first = b'{"ID":"3319814642761637952","name":"n1","peerURLs":["http://h:2380"],"clientURLs":["http://h:2379"]}'
     added = b'{"ID":"10636399217070435360","peerURLs":["http://127.0.0.1:23900"],"isLearner":true}'
     content = b"{" + H + b',"member":' + added + b',"members":[' + first + b"," + added + b"]}"
@@ -148,11 +148,11 @@ def test_a_watch_that_is_refused_is_an_error_though_its_status_is_200() -> None:
         b'{"result":{' + H + b',"watch_id":"-1","created":true,"canceled":true,"cancel_reason":'
         b'"rpc error: code = PermissionDenied desc = etcdserver: permission denied"}}'
     )
-    with pytest.raises(InStream) as told:
+    with pytest.raises(InStream) as raised:
         read_watch_line(line)
-    assert told.value.failure.message == "etcdserver: permission denied"
-    assert isinstance(refusal("http://h", told.value.failure), errors.EtcdDenied)
-    assert meaning(told.value.failure, write=False) == "refused"
+    assert raised.value.failure.message == "etcdserver: permission denied"
+    assert isinstance(refusal("http://h", raised.value.failure), errors.EtcdDenied)
+    assert meaning(raised.value.failure, write=False) == "refused"
 
 
 @pytest.mark.parametrize(
@@ -168,9 +168,9 @@ def test_a_watch_that_is_refused_is_an_error_though_its_status_is_200() -> None:
 )
 def test_an_error_inside_a_stream_is_raised(line: bytes, code: int) -> None:
     for read in (read_watch_line, read_lease_line, read_snapshot_line):
-        with pytest.raises(InStream) as told:
+        with pytest.raises(InStream) as raised:
             read(line)
-        assert told.value.failure == Failure(code, "etcdserver: no leader")
+        assert raised.value.failure == Failure(code, "etcdserver: no leader")
 
 
 def test_parts_of_a_snapshot_are_bytes() -> None:
@@ -195,7 +195,7 @@ def test_the_prefix_of_the_gateway_goes_by_the_version(server: str, prefix: str)
 @pytest.mark.parametrize(
     "content", [b"", b"{}", b"[]", b"<html>", b"\xff", b'{"header":5}', b"[" * 100_000, b"null"]
 )
-def test_what_is_not_etcd_is_told_as_that(content: bytes) -> None:
+def test_what_is_not_etcd_is_reported_as_that(content: bytes) -> None:
     for read in (read_status, read_txn, read_token, read_version):
         with pytest.raises(NotEtcd):
             read(content)

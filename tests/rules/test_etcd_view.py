@@ -83,7 +83,7 @@ def led_by_b(node_id: str = "etcd-1") -> Seen:
     return seen
 
 
-def test_a_leader_is_told_and_its_loss() -> None:
+def test_a_leader_is_reported_and_its_loss() -> None:
     seen = Seen()
     assert LeaderElected(B, 5, "") in seen.poll(B)
     assert seen.poll(B) == []
@@ -91,7 +91,7 @@ def test_a_leader_is_told_and_its_loss() -> None:
     assert why_not_ready(seen.view) == "no leader"
 
 
-def test_the_loss_of_a_quorum_is_told_within_three_seconds_and_shown() -> None:
+def test_the_loss_of_a_quorum_is_reported_within_three_seconds_and_shown() -> None:
     seen = led_by_b()
     began = seen.mono
     while LeaderLost(B, 5) not in seen.poll(B, who=()):
@@ -214,7 +214,7 @@ def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more
     assert LeaderElected(A, 2, "") in seen.poll(A, 2)
 
 
-def test_a_leader_is_told_as_lost_before_its_cluster_is_forgotten() -> None:
+def test_a_leader_is_reported_as_lost_before_its_cluster_is_forgotten() -> None:
     seen = led_by_b()
     seen.mono += 10.0
     seen.cluster = "1"
@@ -283,7 +283,7 @@ def test_members_never_go_back_to_an_older_list() -> None:
     assert len(seen.view.members) == 4
 
 
-def test_a_member_that_has_told_no_url_is_shown_but_not_asked() -> None:
+def test_a_member_that_has_no_client_url_is_shown_but_not_asked() -> None:
     seen = led_by_b()
     seen.listing((*THREE, member("1", "", learner=True)))
     assert [each.id for each in seen.view.to_poll()] == [A, B, C]
@@ -367,7 +367,7 @@ def test_a_suspect_leader_is_said_to_be_one() -> None:
     assert not seen.view.settled(seen.now)
 
 
-def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
+def test_an_alarm_is_reported_as_long_as_a_member_that_answers_lists_it() -> None:
     seen = led_by_b()
     raised = tuple(
         f"memberID:{int(each, 16)} alarm:{kind} " for each, kind in [(B, "NOSPACE"), (A, "NOSPACE")]
@@ -376,8 +376,8 @@ def test_an_alarm_is_told_as_long_as_a_member_that_answers_tells_it() -> None:
     for each in (A, B, C):
         status = replace(seen.status(each, B, 5), errors=raised)
         seen.view.answered(each, status, 0.002, seen.now)
-    told = f"etcd has raised an alarm: CORRUPT on 1; NOSPACE on {A}, {B}"
-    assert why_not_ready(seen.view) == told
+    reason = f"etcd has raised an alarm: CORRUPT on 1; NOSPACE on {A}, {B}"
+    assert why_not_ready(seen.view) == reason
     seen.poll(B, who=(A, B))
     assert why_not_ready(seen.view) is None
 
@@ -402,7 +402,7 @@ steps = st.lists(
 @given(steps, st.sampled_from(["etcd-1", B, "node-9"]))
 def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]], node_id: str) -> None:
     seen = Seen(node_id, members=())
-    told = ""
+    reported = ""
     for kind, who, leader, number in what:
         seen.mono += 0.1
         match kind:
@@ -420,17 +420,17 @@ def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]
         for turn in seen.view.look(seen.now):
             match turn:
                 case LeaderElected():
-                    assert turn.before == told
-                    told = turn.leader
+                    assert turn.before == reported
+                    reported = turn.leader
                 case LeaderLost():
-                    assert turn.leader == told
-                    told = ""
+                    assert turn.leader == reported
+                    reported = ""
                 case _:
                     pass
         view = seen.view
         shown = build_status(view, (), seen.now)
-        assert view.leader == told
-        assert shown.leader.id in ("", told)
+        assert view.leader == reported
+        assert shown.leader.id in ("", reported)
         ids = [peer.id for peer in shown.peers]
         assert ids == [peer.id for peer in shown.peer_states]
         own = {view.own.id} if view.own else set()

@@ -97,7 +97,7 @@ class EtcdCluster:
         options: Sequence[str] = (),
     ) -> EtcdCluster:
         """A cluster that has a leader. `options` are more arguments for each etcd. Fails with etcd's log."""
-        told = ""
+        logs = ""
         for _ in range(TRIES):
             memory = Path("/dev/shm")
             place = memory if os.access(memory, os.W_OK) else None
@@ -107,15 +107,15 @@ class EtcdCluster:
                 if auth is not None:
                     cluster.enable_auth(auth)
             except BaseException as error:
-                told = "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in cluster.members)
+                logs = "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in cluster.members)
                 cluster.close()
                 if not isinstance(error, TimeoutError | ChildProcessError):
                     raise
-                if "address already in use" in told:
+                if "address already in use" in logs:
                     continue  # somebody was quicker to take a port
                 break
             return cluster
-        raise AssertionError(f"etcd did not start:\n{told}")
+        raise AssertionError(f"etcd did not start:\n{logs}")
 
     def _start(self, names: Sequence[str]) -> None:
         self.members = [self._member(name) for name in names]

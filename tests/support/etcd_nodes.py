@@ -235,12 +235,12 @@ class Nodes:
                 self.cluster.kill(place)
             lost = time.monotonic()
 
-            def told(listener: Listener) -> list[tuple[float, dict[str, Any]]]:
+            def lost_leaders(listener: Listener) -> list[tuple[float, dict[str, Any]]]:
                 return [each for each in listener.of("state_change") if each[1]["data"]["leader"] == ""]
 
-            wait_until(lambda: all(map(told, listeners)), 3.0 * self.patience)
-            assert max(told(each)[0][0] for each in listeners) - lost < 3.0 * self.patience
-            assert all(told(each)[0][1].get("provisional") for each in listeners)
+            wait_until(lambda: all(map(lost_leaders, listeners)), 3.0 * self.patience)
+            assert max(lost_leaders(each)[0][0] for each in listeners) - lost < 3.0 * self.patience
+            assert all(lost_leaders(each)[0][1].get("provisional") for each in listeners)
             while time.monotonic() < lost + seconds:
                 for daemon in self.daemons:
                     with daemon.client() as http:
@@ -257,13 +257,13 @@ class Nodes:
                 self.cluster.restart(place, wait=False)
             self.wait_whole()
             assert not any(status["stale"] for status in self.statuses())
-            told_leaders = [
+            logged_leaders = [
                 event["data"]["leader"]
                 for event in self.compared(listeners)
                 if event["type"] == "state_change"
             ]
-            assert "" in told_leaders, "the loss is in the log afterwards"
-            assert told_leaders[-1] == self.statuses()[0]["leader"]["id"]
+            assert "" in logged_leaders, "the loss is in the log afterwards"
+            assert logged_leaders[-1] == self.statuses()[0]["leader"]["id"]
 
     def compared(self, listeners: list[Listener]) -> list[dict[str, Any]]:
         """All have heard the same events under the same numbers, without a hole: these."""

@@ -1,7 +1,7 @@
 """Several nodes on one etcd, in any order of steps, with answers that come late or never.
 
-A node sees the cluster's leader and members with delay, writes what follows from that, and tells its client what
-it has applied. The client believes what it is told and nothing else.
+A node sees the cluster's leader and members with delay, writes what follows from that, and sends its client what
+it has applied. The client believes that and nothing else.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class Truth:
 
 @dataclass
 class Client:
-    """What a node's client makes of what it is told."""
+    """What a node's client makes of what it is sent."""
 
     epoch: str = ""
     seq: int = 0
@@ -74,31 +74,31 @@ class Client:
 
     def hear(self, news: MirrorUpdate, mirror: Mirror) -> None:
         status = False
-        for told in news.emitted:
-            match told:
+        for item in news.emitted:
+            match item:
                 case LogReset():
-                    if told.lost is not None:
-                        assert told.epoch == self.epoch
-                        assert told.lost == (self.seq + 1, told.seq)
-                        self.holes.append(told.lost)
+                    if item.lost is not None:
+                        assert item.epoch == self.epoch
+                        assert item.lost == (self.seq + 1, item.seq)
+                        self.holes.append(item.lost)
                     else:
-                        assert told.epoch != self.epoch
-                    assert [each.seq for each in told.kept] == list(
-                        range(told.seq + 1 - len(told.kept), told.seq + 1)
+                        assert item.epoch != self.epoch
+                    assert [each.seq for each in item.kept] == list(
+                        range(item.seq + 1 - len(item.kept), item.seq + 1)
                     )
-                    for each in told.kept:
-                        self._keep(told.epoch, each)
-                    self.epoch, self.seq, status = told.epoch, told.seq, True
+                    for each in item.kept:
+                        self._keep(item.epoch, each)
+                    self.epoch, self.seq, status = item.epoch, item.seq, True
                 case LoggedEvent():
-                    assert told.seq == self.seq + 1
-                    self.seq = told.seq
-                    self._keep(self.epoch, told)
+                    assert item.seq == self.seq + 1
+                    self.seq = item.seq
+                    self._keep(self.epoch, item)
                     # After a hole the status will replace it all.
                     if not status:
-                        self._believe(told)
+                        self._believe(item)
                 case MetricValuesChanged():
-                    for name, view in told.metrics.items():
-                        # Values are told of metrics that the client knows.
+                    for name, view in item.metrics.items():
+                        # Values are sent only of metrics that the client knows.
                         assert status or name in self.metrics
                         self.metrics[name] = msgspec.to_builtins(view)
         if status:
@@ -187,7 +187,7 @@ class Node:
 
 
 class World:
-    """One story, told by its seed."""
+    """One run, determined by its seed."""
 
     def __init__(self, seed: int, *, nodes: int = 3, max_events: int = 40, calm: bool = False) -> None:
         self.rng = Random(seed)
@@ -210,7 +210,7 @@ class World:
         for _ in range(steps):
             node = self.rng.choice(self.nodes)
             self.rng.choices(
-                [self.turn, self.look, self.tell, self.command, self.deliver, self.listen, self.trouble],
+                [self.turn, self.look, self.send, self.command, self.deliver, self.listen, self.trouble],
                 [1, 2, 6, 6, 16, 6, 0 if self.calm else 0.5],
             )[0](node)
 
@@ -222,7 +222,7 @@ class World:
         for _ in range(60):
             for node in self.nodes:
                 self.look(node)
-                self.tell(node)
+                self.send(node)
                 self.deliver(node, lose=False)
                 self.listen(node, everything=True)
         for node in self.nodes:
@@ -262,10 +262,10 @@ class World:
         """Every leader in its turn: elected, lost, elected, …, in terms that never go back."""
         leader, term = "", 0
         for seq in sorted(self.log):
-            told = msgspec.json.decode(self.log[seq])
-            if told["type"] != "state_change":
+            logged = msgspec.json.decode(self.log[seq])
+            if logged["type"] != "state_change":
                 continue
-            data = told["data"]
+            data = logged["data"]
             if data["new_state"] == "Leader":
                 assert leader == ""
                 assert data["term"] >= term
@@ -307,14 +307,14 @@ class World:
         """A node sees the cluster as it is now; it will act on that later."""
         node.sight = Truth(self.truth.term, self.truth.leader, self.truth.members, self.truth.ill)
         if not self.truth.leader:
-            # Whom it misses: the leader that the log tells of, as this node has read it.
+            # Whom it misses: the leader in the log, as this node has read it.
             head = node.mirror.head.head
             assert head is not None
             node.sight.term = head.term
         # Any member may answer, and none is ahead of the cluster.
         node.sight_revision = self.etcd.revision
 
-    def tell(self, node: Node) -> None:
+    def send(self, node: Node) -> None:
         """A node sends off what it wants logged, if it is not waiting for an answer."""
         if node.sent is not None:
             return
@@ -420,7 +420,7 @@ class World:
                 assert seq == len(self.log) + 1
                 assert event.kv.version == 1
                 self.log[seq] = event.kv.value
-            if event.kind == "put" and place.part == "told":
+            if event.kind == "put" and place.part == "dedupe":
                 assert event.kv.version == 1
 
     def _answered(self, node: Node, sent: Sent) -> None:

@@ -1,4 +1,4 @@
-"""Changing etcd's members and its leader, as operators ask for it through heliosd."""
+"""Changes of etcd's members and leader that operators request through heliosd."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from .watcher import Watcher
 LEADER_PATIENCE = 1.2
 """Seconds that a request waits for a leader."""
 SHOWN_SECONDS = 2.0
-"""How long a change that etcd has made may take until it is shown here. It is answered after that in any case."""
+"""How long to wait until a change is shown here; it is answered after that in any case."""
 LOOK_SECONDS = 0.02
 
 
@@ -43,7 +43,7 @@ class MemberAdmin:
         self._poller = poller
 
     async def add_peer(self, peer: Peer) -> Peer:
-        """Add a learner at this peer address, over the others' scheme. It becomes a voter once it is in step."""
+        """Add a learner at this peer address, with the others' scheme. It is promoted once it is in sync."""
         members = await self._members()
         if any(peer.id in (each.id, each.name) for each in members):
             raise Conflict("A member of this id exists", field="id")
@@ -99,7 +99,7 @@ class MemberAdmin:
                 raise _as_request_refused(error) from error
             self._poller.hurry()
             with trio.move_on_after(SHOWN_SECONDS):
-                while view.leader != wanted.id:  # noqa: ASYNC110 (the view tells nobody)
+                while view.leader != wanted.id:  # noqa: ASYNC110 (the view signals nothing)
                     await trio.sleep(LOOK_SECONDS)
         if view.leader != wanted.id:
             raise OutcomeUnknown
@@ -131,7 +131,7 @@ class MemberAdmin:
 
     async def _wait_for_leader(self) -> None:
         with trio.move_on_after(LEADER_PATIENCE):
-            while not self._etcd.view.leader:  # noqa: ASYNC110 (the view tells nobody)
+            while not self._etcd.view.leader:  # noqa: ASYNC110 (the view signals nothing)
                 await trio.sleep(LOOK_SECONDS)
         if not self._etcd.view.leader:
             raise NoLeader
@@ -140,7 +140,7 @@ class MemberAdmin:
         return self._etcd.view.members
 
     async def _shown(self, holds: Callable[[], bool]) -> None:
-        """Until this node shows it, and the log tells it."""
+        """Wait until this node shows the change and the log has it."""
         with trio.move_on_after(SHOWN_SECONDS):
             while not holds():
                 self._poller.hurry()
@@ -166,7 +166,7 @@ def _as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflic
         case EtcdOutcomeUnknown():
             return OutcomeUnknown()
         case EtcdUnavailable() if "unhealthy cluster" in error.reason:
-            # For five seconds after any member was away, etcd lets nobody change the members.
+            # etcd refuses changes of members for five seconds after a member was away.
             return Conflict("etcd refuses while not all members have been there for 5 s: try again")
         case EtcdUnavailable():
             return NoLeader()

@@ -1,15 +1,16 @@
 """A real etcd cluster as a backend.
 
-Everything that decides is pure and elsewhere: `etcd_view.py` weighs what the members answer, `etcd_mirror.py` is
-what lies under the prefix, `etcd_log.py` and `etcd_telling.py` say how the cluster's log goes on. Here the tasks
-that carry it are put together:
+The decisions are pure and in other modules: `view.py` evaluates what the members answer, `mirror.py` holds the
+keys under the prefix, `event_log.py` and `pending_events.py` say what is appended to the cluster's log. This module
+starts the tasks:
 
-polls      every member's status, the list of members                  -> view
-follow     one reading and one watch of all that is under the prefix   -> mirror -> the hub
-teller     what is seen and not logged yet                             -> the log
-writer     custom metrics                                              -> transactions
-presence   leases; learners
-rights     whether etcd would still write
+poller         every member's status, the list of members           -> view
+watcher        one reading and one watch of the whole prefix         -> mirror -> the hub
+log_writer     what the view shows and the log does not have yet     -> the log
+metric_writer  commands for custom metrics                           -> transactions
+presence       this node's lease; as observer, promotes learners
+revocations    revoked tokens                                        -> keys under the prefix
+write_probe    whether etcd would accept a write
 """
 
 from __future__ import annotations
@@ -63,14 +64,14 @@ log = logging.getLogger(__name__)
 
 CHECK_SECONDS = 0.25
 SET_BACK_SECONDS = 2.0
-"""All members show a revision below the one applied here for so long: the cluster was restored from a backup."""
+"""If all members show a revision below the one applied here for so long, the cluster was restored from a backup."""
 
 
 class EtcdBackend:
     """A cluster of etcd as this node shows and reports it; implements `backend.Backend`.
 
-    `run` lives it. Readers may be called once `run` has started; before anything was heard of etcd they say so.
-    `revoked` is told of tokens (`jti`, expiry in Unix seconds) that any daemon of the cluster has revoked.
+    `run` does the work. Reading methods may be called once `run` has started, also before etcd has answered.
+    `revoked` is called with each token (`jti`, expiry in Unix seconds) that any daemon of the cluster has revoked.
     """
 
     def __init__(
@@ -93,7 +94,7 @@ class EtcdBackend:
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
-        """What a member last said of itself in its `/metrics`."""
+        """The values last read from a member's `/metrics`."""
         self.faults = Faults()
         client, layout = EtcdClient(config), KeyLayout(config.prefix)
         self._etcd = context = EtcdContext(
@@ -139,7 +140,7 @@ class EtcdBackend:
 
     def not_ready(self) -> str | None:
         if self._unread() is None and self._etcd.view.leader:
-            # Learners can wait: only an administrator of etcd's may promote them.
+            # Only an administrator of etcd may promote learners; that does not affect readiness.
             denied = (
                 why for concern, why in self.faults.denials().items() if concern != "promoting learners"
             )
@@ -150,7 +151,7 @@ class EtcdBackend:
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
     def _unread(self) -> str | None:
-        """Why what is under the prefix may not be what is known of it here; None: it is."""
+        """Why the mirror may be outdated; None: it is not."""
         reason = self.faults.reason("reading")
         if reason is not None:
             return reason
@@ -201,10 +202,8 @@ class EtcdBackend:
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         await self._revocations.share(jti, expires_at)
 
-    # Living
-
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live it until cancelled. Started at once, whether etcd can be reached or not."""
+        """Until cancelled. Started at once, whether etcd can be reached or not."""
         self._records.note(self.uptime.start(self._etcd.view.own_role(self._etcd.now()), self._etcd.now()))
         async with self._etcd.client, trio.open_nursery() as nursery:
             for task in (
@@ -222,22 +221,22 @@ class EtcdBackend:
             task_status.started()
 
     async def close(self) -> None:
-        """End the session in good order; call it before `run` is cancelled."""
+        """Store the end of the session; call it before `run` is cancelled."""
         await self._records.close()
 
     def _heard(self, heard: Heard) -> None:
-        """What the mirror has taken over. Synchronous, so that nobody reads a state of which nothing was told."""
+        """Handle what the mirror has applied. Synchronous: no task may read a state that is not published yet."""
         for item in heard.emitted:
             if isinstance(item, LoggedEvent | LogReset):
                 self._log_writer.on_logged(item)
             self._etcd.subscribers.emit(item)
             if isinstance(item, LoggedEvent) and item.type == "state_change":
-                # Whoever wrote it has seen more than this node may have.
+                # The node that wrote it may have seen more than this one.
                 self._poller.hurry()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)
         for key in heard.unreadable:
-            log.warning("etcd: what lies under %s is none of heliosd's", key.decode(errors="replace"))
+            log.warning("etcd: the value of %s is not in heliosd's format", key.decode(errors="replace"))
         if heard.changed & {"observer", "observers"}:
             self._presence.hurry()
         if "members" in heard.changed:
@@ -259,8 +258,8 @@ class EtcdBackend:
                     log.warning("etcd: another cluster answers now: %s", cluster_id)
                     self._watcher.reload()
                 case LeaderElected(term=term, restored=True):
-                    # Its revisions need not show it: they may have caught up since.
-                    log.warning("etcd: the terms began anew with %s: the cluster was restored", term)
+                    # Revisions may have caught up since, so they need not show it.
+                    log.warning("etcd: the terms began again with %s: the cluster was restored", term)
                     self._watcher.reload()
                 case _:
                     pass
@@ -277,7 +276,7 @@ class EtcdBackend:
             self.latency.round_trip(peer, mean_since(before.get(peer), sums))
 
     async def _check_watch(self) -> None:
-        """Leave a member that is silent or behind; read anew what was set back."""
+        """Leave a member that is silent or behind; read everything again after the cluster was set back."""
         while True:
             await trio.sleep(CHECK_SECONDS)
             if self._watcher.endpoint:

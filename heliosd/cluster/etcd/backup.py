@@ -1,4 +1,4 @@
-"""Snapshots of etcd's database, taken through a member and kept beside heliosd's own data."""
+"""Snapshots of etcd's database, streamed from a member into heliosd's data directory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOLDER = "etcd-snapshots"
 
 @dataclass(frozen=True, slots=True)
 class Backup:
-    """Takes snapshots into `directory`, files 0600, of which the newest `RETAINED` stay."""
+    """Takes snapshots into `directory`, files 0600; the newest `RETAINED` are kept."""
 
     etcd: EtcdContext
     poller: Poller
@@ -32,7 +32,7 @@ class Backup:
     async def take(self) -> SnapshotOutcome:
         """Stream the database of this node's own member, else of the leader, to disk.
 
-        It is there under its name, TERM-INDEX.db, once it is whole and its SHA-256 was right. Raises `NoLeader`
+        The file gets its name, TERM-INDEX.db, once it is complete and its SHA-256 is right. Raises `NoLeader`
         if no member can be asked, `StoreFull` if it cannot be written, `Conflict` if etcd refuses.
         """
         view = self.etcd.view
@@ -67,7 +67,7 @@ class Backup:
         )
 
     def failed(self, error: Exception) -> SnapshotOutcome:
-        """It came to nothing: what to tell of it."""
+        """The record of a snapshot that failed."""
         return self.tracker.failed(kind="created", message=str(error), now=self.etcd.now())
 
     async def _stream(self, url: str, name: str) -> int:
@@ -90,7 +90,7 @@ class Backup:
         return snapshot.size
 
     def _forget_old(self) -> None:
-        """All but the newest; and what a kill left half written."""
+        """Delete all but the newest, and files that a kill left incomplete."""
         folder = self.directory / FOLDER
         with suppress(OSError):
             files = sorted(folder.glob("*.db"), key=lambda path: path.stat().st_mtime_ns)

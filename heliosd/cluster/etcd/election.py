@@ -1,13 +1,12 @@
 """Who leads an etcd cluster, decided from what its members say.
 
-A leader is a member that says so of itself, in the highest term, and that a quorum of voters names. One that stops
-answering is suspect, and stays the leader for as long as a quorum of the others names it: a follower forgets its
-leader when it hears nothing from it for an election timeout, so that is proof enough, and a heliosd that alone is
-cut off from the leader cries no wolf.
-
-etcd's status tells the term of the last *applied* entry beside the leader of this moment (etcd 3.4,
-`EtcdServer.setTerm` in `apply`). So for a moment after an election a new leader shows itself with the old term. A
-term has one leader: such a claim has to wait for its own term.
+1. The leader is a member that names itself, in the highest term, and that a quorum of voters names.
+2. A leader that stops answering is suspect. It stays the leader while a quorum of the others names it: a follower
+   forgets its leader after an election timeout without a heartbeat. So a heliosd that alone is cut off from the
+   leader reports no loss.
+3. A status shows the present leader beside the term of the last *applied* entry (etcd 3.4, `EtcdServer.setTerm` in
+   `apply`), so just after an election a new leader may show the old term. A term has one leader: such a claim waits
+   until it shows a new term.
 """
 
 from __future__ import annotations
@@ -17,43 +16,43 @@ from dataclasses import dataclass
 
 FRESH_SECONDS = 2.5
 """An answer counts for so long: above a settled poll and its deadline, below the 3 s in which a lost quorum is
-told."""
+reported."""
 SUSPECT_SECONDS = 1.5
-"""A leader's last word of itself counts for so long after its first unanswered poll."""
+"""A leader's own answer counts for so long after its first failed poll."""
 HELD_SECONDS = 1.0
-"""So long the same leader has to be confirmed in the term that it was lost in, since that may be a new term's first
-moment."""
+"""A lost leader that is seen again in the same term has to be confirmed for so long: it may be a new term that is
+not applied yet (rule 3)."""
 RESTORED_SECONDS = 5.0
-"""A leader in a lower term, or a second one in the same, has to be confirmed for so long: no running member's term
-goes back, so the cluster was made anew from a backup."""
+"""A leader in a lower term, or a second one in the same term, has to be confirmed for so long. A term never goes
+back, so it shows a cluster that was restored from a backup."""
 
 
 @dataclass(frozen=True, slots=True)
 class MemberAnswer:
-    """What a member said last: its leader ("" = it knows none), its term, and between which moments (`mono`)."""
+    """A member's last answer: its leader ("": it knows none), its term, when it was asked and answered (`mono`)."""
 
     leader: str
     term: int
     asked: float
     at: float
     unanswered: float | None = None
-    """When the first poll since then failed; None: none has."""
+    """When the first poll after it failed; None: none has."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderElected:
-    """`leader` leads in `term`. `before` was the leader until now, "" if none was known."""
+    """`leader` leads in `term`. `before` is the leader until now, "" if none was known."""
 
     leader: str
     term: int
     before: str
     restored: bool = False
-    """The terms began anew: the cluster was made from a backup."""
+    """The terms went back: the cluster was restored from a backup."""
 
 
 @dataclass(frozen=True, slots=True)
 class LeaderLost:
-    """No leader is known any more; `leader` was it in `term`."""
+    """No leader is known any more. `leader` was the leader in `term`."""
 
     leader: str
     term: int
@@ -66,21 +65,21 @@ class Election:
         self.leader = ""
         self.term = 0
         self.suspect = False
-        """The leader does not answer itself, but a quorum still names it."""
+        """The leader does not answer, but a quorum names it."""
         self._last = ""
         self._waiting: tuple[str, int, float] | None = None
-        """A claim that has to hold for a while: who, which term, since when."""
+        """A claim that has to hold for a while: leader, term, since when."""
 
     @property
     def doubted(self) -> bool:
-        """A leader that a quorum names contradicts what was confirmed, and has not held for long enough to be
-        believed: perhaps `term` is of a cluster that was set back."""
+        """A claim that contradicts the confirmed leader or term is being observed: perhaps `term` belongs to a
+        cluster that was set back."""
         return self._waiting is not None
 
     def decide(
         self, answers: Mapping[str, MemberAnswer], voters: Collection[str], now: float
     ) -> LeaderElected | LeaderLost | None:
-        """Look at the answers (by member) as they stand at `now`, and tell what changed."""
+        """Decide from the answers (by member) as of `now`; returns what changed."""
         fresh = {
             member: answer
             for member, answer in answers.items()
@@ -104,18 +103,18 @@ class Election:
         return None
 
     def _best_claim(self, fresh: Mapping[str, MemberAnswer], quorum: int) -> tuple[str, int] | None:
-        """The member that says of itself that it leads, and that a quorum names, with its term."""
+        """The member that names itself and that a quorum names, with its term."""
         for member, answer in fresh.items():
             if answer.leader != member or answer.unanswered is not None:
                 continue
-            # A follower shows the new term only once it has applied that term's first entry.
+            # A follower shows a new term only once it has applied that term's first entry.
             named = sum(each.leader == member and each.term <= answer.term for each in fresh.values())
             if named >= quorum:
                 return (member, answer.term)
         return None
 
     def _holds(self, claim: tuple[str, int], now: float) -> bool:
-        """Whether the claim is news, and to be believed by now."""
+        """Whether the claim is new and has been confirmed for long enough."""
         leader, term = claim
         if claim == (self.leader, self.term):
             self._waiting = None
@@ -139,7 +138,7 @@ class Election:
 
 
 def named_by(leader: str, fresh: Mapping[str, MemberAnswer], now: float) -> int:
-    """How many name this leader, itself included."""
+    """How many members name this leader, itself included."""
     return sum(
         answer.leader == leader
         and (member != leader or answer.unanswered is None or now - answer.unanswered < SUSPECT_SECONDS)

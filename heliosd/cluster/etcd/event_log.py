@@ -1,9 +1,9 @@
 """The event log that all heliosd of one etcd cluster write together, each event once.
 
-An append is one transaction: that the head is the one its writer saw, and that none of its dedupe keys is there,
-then the dedupe keys, the events under the next numbers, and the head. Whoever loses the race reads in the answer
-what came before it, and decides again. So numbers have no hole, and every node that wants the same event told
-derives the same dedupe key for it. `etcd_telling.py` says which events there are to append.
+An append is one transaction. It requires that the head is the one its writer read and that none of its dedupe keys
+exists, and writes the dedupe keys, the events under the next numbers, and the head. A writer that loses the race
+finds the newer head in the answer and composes again. So the numbers have no hole, and nodes that want the same
+event logged derive the same dedupe key. `pending_events.py` says which events there are to append.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ MAX_OPS = 100
 
 
 class LogHead(Struct, frozen=True, kw_only=True):
-    """Where the log stands. The leader is the one that was last told as an event."""
+    """Where the log stands. The leader is that of the last event about a leader."""
 
     birth: str
-    """Random; another one means that the numbering began anew."""
+    """Random; another one means that the numbers began again."""
     cluster: str
-    """The id of the etcd cluster in which it was born. A cluster restored from a backup usually has another one."""
+    """The id of the etcd cluster in which the log began. A restored cluster usually has another one."""
     seq: int = 0
     term: int = 0
     leader: str = ""
-    """"" after it was told as lost."""
+    """"" after its loss was logged."""
     turn: int = 0
-    """The number of the event that last told a leader or its loss."""
+    """The number of the last event about a leader or its loss."""
 
     @property
     def epoch(self) -> str:
-        """What clients see of it: with a number, it names one event for good."""
+        """The epoch as clients see it: with a number it names one event for good."""
         return f"{self.cluster}-{self.birth}"
 
 
 class MembersRecord(Struct, frozen=True, kw_only=True):
-    """The members as last told by logged events, by id."""
+    """The members as of the newest logged event about them, by id."""
 
     members: tuple[KnownMember, ...] = ()
     unhealthy: tuple[str, ...] = ()
@@ -57,7 +57,7 @@ class MembersRecord(Struct, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, slots=True)
 class SeenHead:
-    """The head as it was read. None: there is none, or one that cannot be read; `begin` writes it then."""
+    """The head as it was read. None: there is none, or it is not readable; then `begin` writes a new one."""
 
     head: LogHead | None = None
     mod_revision: int = 0
@@ -66,7 +66,7 @@ class SeenHead:
 
 @dataclass(frozen=True, slots=True)
 class SeenMembers:
-    """The members record as it was read. None: there is none, or one that cannot be read."""
+    """The members record as it was read. None: there is none, or it is not readable."""
 
     record: MembersRecord | None = None
     mod_revision: int = 0
@@ -74,8 +74,8 @@ class SeenMembers:
 
 @dataclass(frozen=True, slots=True)
 class LogItem:
-    """One event to be logged. `key` is its dedupe key: the same from every node that means the same event;
-    "" for an event that another compare of its transaction guards."""
+    """One event to be logged. `key` is its dedupe key, the same on every node that wants this event logged;
+    "" for an event that another compare of the transaction guards."""
 
     key: str
     event: Event
@@ -83,7 +83,7 @@ class LogItem:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NewMembers:
-    """A record that replaces the one with this mod_revision (0: none), and no other."""
+    """A record that replaces exactly the one with this mod_revision (0: there is none)."""
 
     record: MembersRecord
     instead_of: int
@@ -91,7 +91,7 @@ class NewMembers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Append:
-    """What a node wants logged, all of it or nothing."""
+    """What a node wants to log in one transaction: all of it or nothing."""
 
     items: tuple[LogItem, ...] = ()
     members: NewMembers | None = None
@@ -101,13 +101,13 @@ class Append:
         return bool(self.items) or self.members is not None
 
     def without(self, logged: Collection[str]) -> Append:
-        """The same without the events that are in the log already."""
+        """The same without the events that the log already has."""
         return replace(self, items=tuple(item for item in self.items if item.key not in logged))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Draft:
-    """One transaction, and what will be in the log once it has succeeded."""
+    """One transaction, and what the log has gained once it succeeds."""
 
     compares: tuple[Compare, ...]
     then: tuple[Op, ...]
@@ -120,7 +120,7 @@ class Draft:
 
 @dataclass(frozen=True, slots=True)
 class Logged:
-    """It is in the log, with these events, since `revision`."""
+    """The log has these events since `revision`."""
 
     events: tuple[LoggedEvent, ...]
     revision: int
@@ -128,17 +128,17 @@ class Logged:
 
 @dataclass(frozen=True, slots=True)
 class AlreadyLogged:
-    """Somebody else, or an earlier try of ours, has logged all of it."""
+    """Another node, or an earlier attempt of this one, has logged all of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class HeadMoved:
-    """Nothing was written; what stands there instead, as of one revision. Decide again from that."""
+    """Nothing was written. What etcd holds instead, as of one revision; compose again from that."""
 
     head: SeenHead
     members: SeenMembers
     logged: frozenset[str]
-    """The dedupe keys of ours that are there."""
+    """Those dedupe keys of the draft that exist."""
     revision: int
 
 
@@ -147,7 +147,8 @@ def compose(
 ) -> Draft:
     """The transaction that appends to the log whose head was `seen`.
 
-    Raises `ValueError` if the head is none (see `begin`), if a leader is told out of turn, or for too many events.
+    Raises `ValueError` if there is no head (see `begin`), if an event about a leader does not fit the head, or for
+    too many events.
     """
     head, events, then = log_ops(
         layout, append.items, seen, lease=lease, now_wall=now_wall, max_events=max_events
@@ -184,10 +185,10 @@ def begin(
     term: int = 0,
     leader: str = "",
 ) -> Draft:
-    """The transaction that begins a log: the first one here, or anew where the old one went back or belongs to
-    another cluster. Numbers start from 1 again; nothing of the old log is left.
+    """The transaction that begins a log: the first one, or a new one where the old one was set back or belongs to
+    another cluster. It deletes the old log; numbers start from 1 again.
 
-    What is true at this moment is written down without an event. `birth`: 12 random URL-safe characters.
+    The present leader and members are recorded without an event. `birth`: 12 random URL-safe characters.
     """
     head = LogHead(birth=birth, cluster=cluster_id, term=term, leader=leader)
     record = MembersRecord(members=tuple(members))
@@ -195,7 +196,7 @@ def begin(
         compares=(mod_is(layout.head, seen.mod_revision),),
         then=(
             delete(layout.folder("events"), layout.folder_end("events")),
-            delete(layout.folder("told"), layout.folder_end("told")),
+            delete(layout.folder("dedupe"), layout.folder_end("dedupe")),
             put(layout.members, msgspec.json.encode(record)),
             put(layout.head, msgspec.json.encode(head)),
         ),
@@ -205,8 +206,8 @@ def begin(
 
 
 def outcome(draft: Draft, result: TxnResult) -> Logged | AlreadyLogged | HeadMoved:
-    """What came of it. After an unknown outcome compose the same append again on the head as it is then: if the
-    first try has been carried out after all, this says `AlreadyTold`."""
+    """The outcome of a draft. After an unknown outcome compose the same append again on the head as it is then: if
+    the first attempt was carried out after all, this returns `AlreadyLogged`."""
     if result.succeeded:
         return Logged(draft.events, result.header.revision)
     head, members, *keys = result.responses
@@ -225,10 +226,10 @@ def log_ops(
     now_wall: float,
     max_events: int,
 ) -> tuple[LogHead, tuple[LoggedEvent, ...], list[Op]]:
-    """The head after `items`, what will be logged, and the operations that do it, for whoever compares the head
-    by itself. Without items nothing is written. Raises as `compose` does."""
+    """The head after `items`, the logged events, and the operations that write them; the caller adds the compare
+    of the head. Without items nothing is written. Raises as `compose` does."""
     if seen.head is None:
-        raise ValueError("a log has to begin before anything is appended to it")
+        raise ValueError("a log has to begin before events are appended to it")
     head = seen.head
     events: list[LoggedEvent] = []
     for item in items:
@@ -273,11 +274,11 @@ def _after(head: LogHead, event: Event) -> LogHead:
     match event:
         case StateChanged(new_state="Leader"):
             if head.leader or event.term < head.term:
-                raise ValueError("a leader is told only after the loss of the one before it")
+                raise ValueError("a new leader is logged only after the loss of the one before it")
             return structs.replace(head, seq=seq, term=event.term, leader=event.leader, turn=seq)
         case StateChanged():
             if (event.member, event.term) != (head.leader, head.term):
-                raise ValueError("only the leader that was told can be told as lost")
+                raise ValueError("only the leader in the head can be logged as lost")
             return structs.replace(head, seq=seq, leader="", turn=seq)
         case _:
             return structs.replace(head, seq=seq)

@@ -1,4 +1,4 @@
-"""What stands between this node and a healthy etcd: for `/readyz`, and one line in the log for each change."""
+"""What does not work between this node and etcd: for `/readyz`, with one log line for each change."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Concern = Literal[
     "asking the members",
     "presence",
     "promoting learners",
-    "telling events",
+    "logging events",
     "writing",
     "writing metrics",
     "revocations",
@@ -22,7 +22,7 @@ Concern = Literal[
 
 
 class Faults:
-    """The troubles of this moment, by what they concern."""
+    """The present faults, by what they concern."""
 
     def __init__(self) -> None:
         self._reasons: dict[Concern, str] = {}
@@ -31,8 +31,8 @@ class Faults:
         self._denied: dict[Concern, None] = {}
 
     def add(self, concern: Concern, error: Exception) -> None:
-        """It does not work, for this reason. Logged if it worked before, or if the kind of error is another one:
-        retries that fail alike say nothing new."""
+        """It does not work, for this reason. Logged if it worked before, or if the error is of another class than
+        the last one: retries that fail alike are not logged."""
         kind = type(error).__name__
         self._reasons[concern] = str(error)
         self._mark(self._refused, concern, isinstance(error, EtcdRefused))
@@ -50,7 +50,7 @@ class Faults:
             log.info("etcd: %s works again", concern)
 
     def allowed(self, concern: Concern) -> None:
-        """What was denied would not be any more. Other troubles stay until it works."""
+        """It would not be denied any more. A fault of another kind stays until `clear`."""
         if concern in self._denied:
             self.clear(concern)
 
@@ -59,11 +59,11 @@ class Faults:
         return self._reasons.get(concern)
 
     def refusals(self) -> dict[Concern, str]:
-        """What etcd answers with no: no retry helps, somebody has to change something."""
+        """The faults that are refusals by etcd: no retry helps, an operator has to change something."""
         return {concern: self._reasons[concern] for concern in self._refused}
 
     def denials(self) -> dict[Concern, str]:
-        """What no request of its kind gets past: a right, a login or space that is missing."""
+        """The faults that concern every request of their kind: a right, a login or space is missing."""
         return {concern: self._reasons[concern] for concern in self._denied}
 
     def all(self) -> dict[Concern, str]:

@@ -1,14 +1,14 @@
 """What heliosd keeps in etcd, and under which keys. All of it lies under one prefix, and nothing else does.
 
-head                 the log's head: its birth, the newest number, the leader as last told
-members              the members as last told
+head                 the log's head: its birth, the newest number, the leader as last logged
+members              the members as last logged
 events/<16 hex>      one event of the log, the bytes that clients get         (lease)
-told/<dedupe key>    this event is in the log already                         (lease)
+told/<dedupe key>    the log has this event                                   (lease)
 metrics/<name>       one custom metric
 observers/<node id>  a heliosd that is present                                (lease)
-observer             the heliosd that tells health and snapshots              (lease)
-learners/<hex id>    a learner that becomes a voter once it is in step
-revoked/<jti>        a token that no longer holds                             (lease)
+observer             the heliosd that logs the members' health                (lease)
+learners/<hex id>    a learner to be promoted once it is in sync
+revoked/<jti>        a revoked token                                          (lease)
 """
 
 from __future__ import annotations
@@ -19,23 +19,25 @@ from typing import Final, Literal, get_args
 from heliosd.cluster.etcd.client.requests import prefix_end
 
 Single = Literal["head", "members", "observer"]
-Folder = Literal["events", "told", "metrics", "observers", "learners", "revoked"]
+Folder = Literal["events", "dedupe", "metrics", "observers", "learners", "revoked"]
 Part = Single | Folder
 
 _SINGLES: Final = {name.encode(): name for name in get_args(Single)}
-_FOLDERS: Final = {name.encode(): name for name in get_args(Folder)}
+_STORED_AS: Final[dict[Folder, bytes]] = {"dedupe": b"told"}
+"""Folders whose name in etcd is another one."""
+_FOLDERS: Final = {_STORED_AS.get(name, name.encode()): name for name in get_args(Folder)}
 
 
 @dataclass(frozen=True, slots=True)
 class KeyMeaning:
-    """Where a key belongs: `name` is what stands behind the folder's slash, "" for the keys outside of folders."""
+    """Where a key belongs: `name` is what follows the folder's slash, "" for keys outside of folders."""
 
     part: Part
     name: str = ""
 
 
 class KeyLayout:
-    """Makes and reads the keys under one prefix. A prefix is completed to begin and end with a slash."""
+    """Makes and reads the keys under one prefix. Slashes are added at its ends if need be."""
 
     def __init__(self, prefix: str) -> None:
         inner = prefix.strip("/")
@@ -47,25 +49,25 @@ class KeyLayout:
         self.observer = self.prefix + b"observer"
 
     def folder(self, folder: Folder) -> bytes:
-        """What all keys of the folder begin with."""
-        return b"%s%s/" % (self.prefix, folder.encode())
+        """The prefix of all keys in the folder."""
+        return b"%s%s/" % (self.prefix, _STORED_AS.get(folder, folder.encode()))
 
     def folder_end(self, folder: Folder) -> bytes:
         """The first key beyond the folder."""
         return prefix_end(self.folder(folder))
 
     def event(self, seq: int) -> bytes:
-        """In the order of their numbers, as etcd sorts keys."""
+        """The key of an event; etcd's order of keys is the order of their numbers."""
         return b"%s%016x" % (self.folder("events"), seq)
 
     def dedupe(self, dedupe_key: str) -> bytes:
-        return self.folder("told") + _bytes(dedupe_key)
+        return self.folder("dedupe") + _bytes(dedupe_key)
 
     def metric(self, name: str) -> bytes:
         return self.folder("metrics") + _bytes(name)
 
     def present(self, node_id: str) -> bytes:
-        """A heliosd's presence."""
+        """The key by which a heliosd shows that it is present."""
         return self.folder("observers") + _bytes(node_id)
 
     def learner(self, member_id: str) -> bytes:
@@ -91,7 +93,7 @@ class KeyLayout:
             return None
 
     def seq(self, meaning: KeyMeaning) -> int | None:
-        """The number of the event at `place`; None: it is no event."""
+        """The number of an event; None: it is no event."""
         if meaning.part != "events" or len(meaning.name) != 16:
             return None
         try:
@@ -101,7 +103,7 @@ class KeyLayout:
         return seq if b"%016x" % seq == meaning.name.encode() else None
 
 
-# A token's id comes from outside: even a lone surrogate in it must not be a fault.
+# A token's id comes from outside and may hold a lone surrogate.
 def _bytes(text: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")
 

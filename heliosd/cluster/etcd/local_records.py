@@ -1,4 +1,4 @@
-"""What this node keeps on its own disk beside etcd: its uptime, its snapshots, how far it had come in the log."""
+"""What this node keeps on its own disk: its uptime, its snapshots, how far it has applied the cluster's log."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from .mirror import KnownState, Mirror
 log = logging.getLogger(__name__)
 
 KNOWN = "etcd/known"
-"""The stored value: how far this node had come, by which a cluster that was set back meanwhile is recognised."""
+"""The name of the stored `KnownState`, by which a cluster that was set back meanwhile is recognised."""
 ALIVE_SECONDS = 10.0
 RETRY_SECONDS = 1.0
 
 
 class LocalRecords:
-    """`note` is for what can wait until the disk takes it, `store` for what is to be answered."""
+    """`note` stores soon, in the background; `store` returns once it is on disk."""
 
     def __init__(self, save: Save, uptime: UptimeTracker, mirror: Mirror, now: Callable[[], Instant]) -> None:
         self._save = save
@@ -35,15 +35,15 @@ class LocalRecords:
         self._noted = trio.Event()
         self._refused = False
         self.closed = False
-        """The session has ended: nothing more is noted of it."""
+        """The session has ended: it gets no more changes."""
 
     def note(self, changes: Sequence[Change]) -> None:
-        """These are stored soon, in their order."""
+        """Store these soon, in their order."""
         self._waiting += changes
         self._noted.set()
 
     async def store(self, changes: Sequence[Change]) -> None:
-        """Store these behind those that wait. Raises `StoreFull`; then all of them wait."""
+        """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
         waiting, self._waiting = [*self._waiting, *changes], []
         try:
             await self._save(waiting)
@@ -52,8 +52,8 @@ class LocalRecords:
             raise
 
     async def run(self) -> None:
-        """Store what was noted, and now and then that this node lives, until cancelled. What cannot be stored
-        waits."""
+        """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node lives. What cannot be
+        stored waits."""
         while True:
             with trio.move_on_after(ALIVE_SECONDS) as quiet:
                 await self._noted.wait()
@@ -65,7 +65,7 @@ class LocalRecords:
                 await self.store(alive)
             except StoreFull as full:
                 if not self._refused:
-                    log.error("the store refuses the accounts of uptime and snapshots: %s", full)
+                    log.error("the store refuses the records of uptime and snapshots: %s", full)
                 self._refused = True
                 await trio.sleep(RETRY_SECONDS)
                 self._noted.set()
@@ -89,6 +89,6 @@ class LocalRecords:
 
 
 def known_before(saved: Saved) -> KnownState | None:
-    """How far the last session had come; None if there was none."""
+    """What the last session stored; None if there was none."""
     body = saved.values.get(KNOWN)
     return None if body is None else msgspec.json.decode(body, type=KnownState)

@@ -1,8 +1,8 @@
-"""Writing into the cluster's log what this node sees and the log does not say yet.
+"""Appends to the cluster's log what this node sees and the log does not say yet.
 
-There is no list of things to do that could be lost: after everything that happens, what is seen is held against
-what the log says (`etcd_telling.py`), and the difference is appended. While the log cannot be written to, for want
-of a leader, this node's own clients are told at once, provisionally.
+There is no queue of changes that could be lost: after every change, the view is compared with the log
+(`pending_events.py`), and the difference is appended. While there is no leader and so no writable log, the events
+go to this node's own clients at once, as provisional.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from .watcher import Watcher
 
 RETRY_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)
 APPLIED_SECONDS = 3.0
-"""How long to wait for the watch to bring what was written. After that, what is seen decides again."""
+"""How long to wait until the watch has delivered what was written, before view and log are compared again."""
 ALREADY_SECONDS = 0.3
 LOOK_SECONDS = 5.0
-"""What is seen is held against the log so often at least."""
+"""View and log are compared so often at least."""
 MAX_AT_ONCE = 20
 
 
@@ -49,28 +49,26 @@ class LogWriter:
         self._watcher = watcher
         self._list_now = list_now
         self._pending: list[LogItem] = []
-        """Events of this node alone, which the log is still to get."""
+        """Events that only this node knows and that are not in the log yet."""
         self._shown = ""
-        """The leader that this node's clients were told of last."""
+        """The leader last published to this node's clients."""
         self._wake = trio.Event()
         self._attempt = trio.CancelScope()
 
-    # What happens
-
     def look(self) -> None:
-        """Something is seen, or said by the log, that was not before."""
+        """The view or the log has changed: compare them."""
         self._wake.set()
 
     def turned(self, turn: Turn) -> None:
-        """The view has turned so."""
+        """The view has changed."""
         match turn:
             case LeaderLost(leader, term):
                 if self._shown == leader:
                     self._provisional(_lost(leader, term))
                     self._shown = ""
             case LeaderElected():
-                # What was sent to the leader before it hangs with it. Nothing is written twice: the dedupe keys
-                # see to that.
+                # A request sent to the leader before may hang. Sending it again is safe: the dedupe keys prevent a
+                # second write.
                 self._attempt.cancel()
             case HealthTurned(member, healthy) if not self._etcd.view.leader:
                 address = next(
@@ -83,14 +81,14 @@ class LogWriter:
         self.look()
 
     def happened(self, key: str, event: Event) -> None:
-        """An event of this node, to be logged under this dedupe key as soon as the log takes it."""
+        """Log an event of this node under this dedupe key, as soon as the log can be written."""
         self._pending.append(LogItem(key, event))
         if not self._etcd.view.leader:
             self._provisional(event)
         self.look()
 
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
-        """This node's clients are told so by the log."""
+        """The log has published this to the node's clients."""
         if isinstance(item, LogReset):
             head = self._etcd.mirror.head.head
             self._shown = "" if head is None else head.leader
@@ -99,8 +97,6 @@ class LogWriter:
 
     def _provisional(self, event: Event) -> None:
         self._etcd.subscribers.emit(Provisional(event))
-
-    # The log
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -116,12 +112,12 @@ class LogWriter:
                 self._etcd.lease.gone()
                 failures, wrote = failures + 1, True
             except EtcdError as error:
-                self._etcd.faults.add("telling events", error)
+                self._etcd.faults.add("logging events", error)
                 self._show_leader()
                 failures, wrote = failures + 1, True
             else:
                 if wrote is not None:
-                    self._etcd.faults.clear("telling events")
+                    self._etcd.faults.clear("logging events")
                     failures = 0
             if failures:
                 pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
@@ -133,7 +129,7 @@ class LogWriter:
                 await trio.lowlevel.checkpoint()
 
     async def _write_next(self) -> bool | None:
-        """Append what is missing next. Whether something was; None: it cannot be found out or written now."""
+        """Append what is missing next. Returns whether something was; None: that cannot be known or written now."""
         mirror, view = self._etcd.mirror, self._etcd.view
         certain = view.leader and not view.suspect and not view.doubted
         if not mirror.cluster_id or not certain or view.cluster_id != mirror.cluster_id:
@@ -148,9 +144,9 @@ class LogWriter:
         return True
 
     def _missing(self) -> Append:
-        """What the log is to say next: who leads before all else."""
+        """The next events for the log, those about the leader first."""
         mirror, view = self._etcd.mirror, self._etcd.view
-        assert mirror.head.head is not None, "it needs no birth"
+        assert mirror.head.head is not None, "the log has begun"
         append = leader_events(mirror.head.head, view.term, view.leader)
         if append:
             return append
@@ -177,7 +173,7 @@ class LogWriter:
         )
         before = self._etcd.mirror.head.mod_revision
         result = await self._etcd.client.txn(draft.compares, draft.then, draft.otherwise)
-        # What was written, or came before it, decides what is missing next: it has to have been heard here.
+        # What is missing next depends on what is in the log now: wait until that is applied here.
         with trio.move_on_after(APPLIED_SECONDS):
             match outcome(draft, result):
                 case Logged(revision=revision):
@@ -197,7 +193,7 @@ class LogWriter:
                     )
 
     async def _begin(self) -> bool | None:
-        """The log's first transaction: without it, what is true now would have to be told as if it had happened."""
+        """Begin the log with the present leader and members, which are no events."""
         if not self._etcd.view.members_as_of:
             self._list_now()
             return None
@@ -220,8 +216,8 @@ class LogWriter:
         self._pending = [item for item in self._pending if item.key not in gone]
 
     def _show_leader(self) -> None:
-        """The leader is known and this node's clients were told of none: it was lost to this node alone, or the log
-        does not take it. They are told all the same."""
+        """If a leader is known and this node's clients have none, publish it as provisional: only this node had
+        lost it, or the log cannot be written."""
         view, head = self._etcd.view, self._etcd.mirror.head.head
         logged = ("", 0) if head is None else (head.leader, head.term)
         newest = view.term > logged[1] or (view.leader, view.term) == logged

@@ -1,7 +1,7 @@
 """What heliosd reads from a member's own `/metrics`: round trips, snapshots, its start, the size of its database.
 
-Prometheus' text format 0.0.4, of which only samples are read. Families that a version of etcd does not have, and
-lines that are no samples, are passed over: this is shown to people and decides nothing.
+Only the samples of Prometheus' text format 0.0.4 are read. Families that this version of etcd does not have, and
+other lines, are ignored: these values are only shown.
 """
 
 from __future__ import annotations
@@ -43,28 +43,28 @@ class Measured:
 
     is_leader: bool = False
     leader_changes: int = 0
-    """Since its start, as it saw them."""
+    """Since its start, as the member saw them."""
     round_trips: Mapping[str, Sums] = field(default_factory=dict)
-    """Peer id -> the probes that this member sends it over its peer connections."""
+    """Peer id -> the probes that this member sends to that peer."""
     snapshots_saved: Sums = NOTHING
-    """Raft snapshots that it wrote of its own state."""
+    """Raft snapshots of its own state."""
     snapshots_received: Sums = NOTHING
-    """Databases that a leader sent it."""
+    """Databases received from a leader."""
     started: float | None = None
-    """Unix seconds, when its process began."""
+    """Start of its process in Unix seconds."""
     db_size: int | None = None
-    """Bytes of its database's file."""
+    """Bytes of its database file."""
     db_in_use: int | None = None
-    """Bytes of it that are not free pages."""
+    """Bytes of it in use, without free pages."""
 
 
 def measured(text: str) -> Measured:
-    """What one body of `/metrics` says."""
+    """Read one body of `/metrics`."""
     plain: dict[str, float] = {}
     seconds: dict[str, float] = {}
     counts: dict[str, float] = {}
     for line in text.splitlines():
-        # The body is some 150 KB, of which a few lines are of interest.
+        # The body is some 150 KB, of which a few lines are used.
         if not line.startswith(_FAMILIES):
             continue
         sample = _SAMPLE.fullmatch(line)
@@ -100,7 +100,7 @@ def measured(text: str) -> Measured:
 
 
 def _number(text: str) -> float | None:
-    """A sample's value if it is a finite number and not negative, as all are that are read here."""
+    """A sample's value, if it is finite and not negative, as all values read here are."""
     try:
         value = float(text)
     except ValueError:
@@ -109,15 +109,13 @@ def _number(text: str) -> float | None:
 
 
 def _labels(text: str) -> dict[str, str]:
-    """The labels between the braces. None of those read here holds a character that would be escaped."""
+    """The labels between the braces. Those read here hold no escaped character."""
     return dict(_LABEL.findall(text))
 
 
 def mean_since(before: Sums | None, after: Sums) -> float | None:
-    """Mean seconds of what was counted between two readings; None if nothing was.
-
-    Without a reading before, or when the member was started anew in between, of all that it counted.
-    """
+    """Mean seconds of the observations between two readings; None if there were none. Without a first reading, or
+    if the member was restarted in between, the mean of all."""
     if before is None or after.times < before.times or after.seconds < before.seconds:
         before = Sums()
     counted = after.times - before.times

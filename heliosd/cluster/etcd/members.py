@@ -1,4 +1,4 @@
-"""The members of an etcd cluster as they are shown and told, and what changed between two lists of them."""
+"""The members of an etcd cluster as heliosd shows them, and the events between two lists of members."""
 
 from __future__ import annotations
 
@@ -12,34 +12,34 @@ from heliosd.protocol.events import PeerChanged, PeerEvent
 
 
 class KnownMember(Struct, frozen=True):
-    """A member as it is shown, and as it stands in the list under the prefix."""
+    """A member as it is shown, and as it is recorded under the prefix."""
 
     id: str
     """Lower-case hex, as etcdctl prints it."""
     name: str
     """"" until the member has started once."""
     address: str
-    """`HOST:PORT` of its first client URL; of its peer URL until it has told one."""
+    """`HOST:PORT` of its first client URL; of its peer URL until a client URL is known."""
     learner: bool
 
 
 def known(members: Iterable[EtcdMember]) -> tuple[KnownMember, ...]:
-    """These members by id: etcd lists them in any order, and their URLs too."""
+    """These members by id: etcd lists members, and their URLs, in any order."""
     shown = (KnownMember(each.id, each.name, address_of(each), each.is_learner) for each in members)
     return tuple(sorted(shown, key=lambda each: each.id))
 
 
 def address_of(member: EtcdMember) -> str:
-    """`HOST:PORT` where its clients find it, "" if it tells no URL at all."""
+    """`HOST:PORT` for its clients (see `KnownMember`), "" if it has no URL at all."""
     urls = member.client_urls or member.peer_urls
     return urlsplit(min(urls)).netloc if urls else ""
 
 
 def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> tuple[PeerChanged, ...]:
-    """What has to be told to get from one list to the other, in one order for every node.
+    """The events that lead from one list to the other, in the same order on every node.
 
-    Removed, added, promoted, renamed, and by id within each. That a member got its first name is told as renamed.
-    A changed address alone is not told.
+    Removed, added, promoted, renamed, and by id within each. A member's first name counts as renamed. A changed
+    address alone is no event.
     """
     old, new = ({each.id: each for each in each_list} for each_list in (before, after))
     both = sorted(old.keys() & new.keys())

@@ -1,8 +1,8 @@
 """Commands for the custom metrics as transactions: many commands in one, each answered by itself.
 
-A value compares that the metric is the one it was computed from. What defines metrics compares the head of the
-log as well, since it logs its event in the same transaction: so the names are those that were seen. A refusal is
-compared too, before it is given: a metric that another node has just registered is not told as unknown.
+A new value requires that the metric is the one from which it was computed. A command that defines metrics also
+requires the head of the log that was read, since its event is logged in the same transaction. A refusal is verified
+in the same way before it is given: a metric that another node has just registered is not reported as unknown.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ MAX_BATCH_BYTES = 512 * 1024
 
 @dataclass(frozen=True, slots=True)
 class SeenMetrics:
-    """The metrics and the log's head as they were read, or as they are believed to be. To be read only."""
+    """The metrics and the log's head as they were read, or as the last transaction left them. Read only."""
 
     head: SeenHead = field(default_factory=SeenHead)
     metrics: MetricSet = field(default_factory=MetricSet)
     revisions: Mapping[str, int] = field(default_factory=dict)
     """Name -> mod_revision of its key."""
     revision: int = 0
-    """Whoever has two of these composes on the one with the higher revision: it is the better guess."""
+    """Of two, the one with the higher revision is the newer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,12 +53,12 @@ class MetricTransaction:
     then: tuple[Op, ...]
     otherwise: tuple[Op, ...]
     answers: tuple[RequestRefused | None, ...]
-    """What is to be answered to each command once the transaction has succeeded; None: committed."""
+    """The answer to each command if the transaction succeeds; None: committed."""
     seen: SeenMetrics
     metrics: MetricSet
-    """As they are once it has succeeded."""
+    """The metrics if it succeeds."""
     head: LogHead | None
-    """As it is then; None: unchanged."""
+    """The head if it succeeds; None: unchanged."""
     compared: tuple[str, ...]
     """The names that `otherwise` reads, in its order; empty where it reads the head and all metrics."""
     written: tuple[str, ...]
@@ -66,7 +66,7 @@ class MetricTransaction:
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """The transaction has succeeded: the batch's `answers` hold. `seen` is good for the next batch."""
+    """The transaction succeeded: the batch's `answers` hold. Compose the next batch on `seen`."""
 
     seen: SeenMetrics
     revision: int
@@ -74,7 +74,7 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Outrun:
-    """Nothing was written: others came first. Compose the same commands again on `seen`."""
+    """Nothing was written: another node wrote first. Compose the same commands again on `seen`."""
 
     seen: SeenMetrics
 
@@ -88,7 +88,7 @@ def compose(
     now_wall: float,
     max_events: int,
 ) -> MetricTransaction:
-    """Put as many of the commands, in their order, into one transaction as go into one; at least the first.
+    """One transaction of as many of the commands, in their order, as fit; at least the first.
 
     Each is answered as `MetricSet.apply` answers it. Raises `ValueError` if one defines metrics and the log has not
     begun (`Mirror.needs_birth`).
@@ -102,7 +102,7 @@ def compose(
     compares = [mod_is(layout.metric(name), seen.revisions.get(name, 0)) for name in names]
     then: list[Op] = []
     if plan.reset:
-        # One operation however many they are, and one event that names them all.
+        # One operation and one event, however many metrics there are.
         then.append(delete(layout.folder("metrics"), layout.folder_end("metrics")))
     for name in plan.written:
         key = layout.metric(name)
@@ -130,7 +130,7 @@ def compose(
 
 
 def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Settled | Outrun:
-    """What came of it. After an unknown outcome nobody can be answered more than that, and the batch is not
+    """The outcome of a batch. After an unknown outcome the commands are answered with that, and the batch is not
     composed again."""
     revision = result.header.revision
     if result.succeeded:
@@ -152,17 +152,17 @@ def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Se
 
 
 class _Plan:
-    """What the commands of one batch come to, one after another."""
+    """Applies the commands of one batch, one after another, and collects what to compare and write."""
 
     def __init__(self, seen: SeenMetrics) -> None:
         self.metrics = seen.metrics.copy()
         self.answers: list[RequestRefused | None] = []
         self.items: list[LogItem] = []
         self.compared: set[str] = set()
-        """Metrics whose values, or whose absence, an answer hangs on."""
+        """Metrics whose value, or absence, an answer depends on."""
         self.written: dict[str, None] = {}
         self.defines = False
-        """Whether an answer hangs on which metrics there are."""
+        """Whether an answer depends on which metrics exist."""
         self.reset = False
         self._defined: set[str] = set()
         self._size = 0
@@ -170,8 +170,8 @@ class _Plan:
     def has_room(self, command: MetricCommand) -> bool:
         if not self.answers:
             return True
-        # etcd refuses a transaction that puts and deletes the same key; and a value that came in one revision
-        # with the metric itself would not be heard of as a change.
+        # etcd refuses a transaction that puts and deletes the same key; and a value in the same revision as its
+        # metric's registration would not be published as a change.
         if self.reset or isinstance(command, ResetMetrics) or command.name in self._defined:
             return False
         keys = len(self.compared | self.written.keys()) + 1
@@ -213,7 +213,7 @@ def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revisio
         meaning = layout.meaning(kv.key)
         if meaning is not None:
             revisions[meaning.name] = kv.mod_revision
-            # What cannot be read is no metric; its revision lets it be overwritten.
+            # A value that is not readable is no metric; its revision allows it to be overwritten.
             with suppress(msgspec.MsgspecError):
                 metrics.put(meaning.name, kv.value)
     return SeenMetrics(base.head, metrics, revisions, revision)

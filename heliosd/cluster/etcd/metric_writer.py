@@ -1,7 +1,7 @@
 """Writing the custom metrics: commands that wait together go into one transaction, and are answered one by one.
 
-A command is carried out once or not at all, or its outcome is told as unknown: after a write that was sent and not
-answered nothing is repeated.
+A command is carried out once or not at all, or its outcome is reported as unknown: a write that was sent and not
+answered is not repeated.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from .metric_transactions import MetricTransaction, Outrun, SeenMetrics, Settled
 from .watcher import Watcher
 
 GROUP = 50
-"""So many commands share a transaction at most."""
+"""Commands in one transaction, at most."""
 LEADER_PATIENCE = 1.2
-"""Seconds that a command waits for a leader, before it is sent."""
+"""Seconds that a command waits for a leader before it is sent."""
 PATIENCE = 4.5
-"""Seconds after which a command is answered, whatever has become of it."""
+"""Seconds after which a command is answered in any case."""
 LOOK_SECONDS = 0.05
 
 
@@ -35,7 +35,7 @@ LOOK_SECONDS = 0.05
 class _PendingWrite:
     command: MetricCommand
     deadline: float
-    """By then it has to have been sent."""
+    """If it has not been sent by then, it is refused."""
     outcome: Committed | HeliosError | None = None
     sent: bool = False
     done: trio.Event = field(default_factory=trio.Event)
@@ -47,7 +47,7 @@ class _PendingWrite:
 
 
 class MetricWriter:
-    """`propose` is for everybody; `run` carries it out."""
+    """`propose` may be called by any task; `run` sends the commands."""
 
     def __init__(self, context: EtcdContext, watcher: Watcher) -> None:
         self._etcd = context
@@ -83,7 +83,7 @@ class MetricWriter:
                     await trio.sleep(LOOK_SECONDS)
 
     def _ready(self) -> bool:
-        """Whether a command may be sent. Those that have waited too long are refused."""
+        """Whether a command may be sent. If not, those that have waited too long are refused."""
         ready = bool(
             self._etcd.mirror.cluster_id and self._etcd.view.leader and not self._etcd.mirror.needs_birth
         )
@@ -130,7 +130,7 @@ class MetricWriter:
             self._settle(taken, batch, result, nursery)
 
     def _best_guess(self) -> SeenMetrics:
-        """The metrics as the last transaction left them, unless the watch has brought something newer."""
+        """The metrics as the last transaction left them, unless the watch has brought newer ones."""
         if self._seen is None or self._seen.revision < self._etcd.mirror.revision:
             self._seen = self._etcd.mirror.seen_metrics()
         return self._seen
@@ -164,8 +164,8 @@ class MetricWriter:
     async def _answer(
         self, requests: list[_PendingWrite], answers: list[Committed | RequestRefused], revision: int
     ) -> None:
-        """Once it is applied here, so that a read that follows shows it. Who has no patience for that is told that
-        the outcome is unknown."""
+        """Answer once `revision` is applied here, so that a read that follows shows it. If that takes too long, the
+        outcome is unknown to the caller."""
         with trio.move_on_after(PATIENCE):
             await self._watcher.reach(revision)
             for request, answer in zip(requests, answers, strict=True):

@@ -1,8 +1,8 @@
-"""What lies under the prefix, as this node has applied it: from one full reading, then from the watch.
+"""The keys under the prefix as this node has applied them: from one full reading, then from the watch.
 
-The same news comes out whether a change was watched or found in a new reading after a compaction: each event of
-the log once and in order, a hole in it by its numbers, and every metric whose value changed. etcd 3.4 may deliver
-a change twice; what is not newer than what was applied counts for nothing.
+A change leads to the same items for the hub whether it was watched or found by a new reading after a compaction:
+each event of the log once and in order, a hole by its numbers, and every metric whose value changed. etcd 3.4 may
+deliver a change twice; what is not newer than the applied revision is ignored.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from .updates import MirrorUpdate, UpdateBuilder, logged, newest
 
 
 class PresentObserver(Struct, frozen=True, kw_only=True):
-    """A heliosd that is present, as it stands under its key."""
+    """A heliosd that is present; the value of its key."""
 
     id: str
     version: str
@@ -34,13 +34,13 @@ class PresentObserver(Struct, frozen=True, kw_only=True):
 
 
 class PendingLearner(Struct, frozen=True):
-    """A learner that heliosd added, as it stands under its key."""
+    """A learner that heliosd added; the value of its key."""
 
     address: str
 
 
 class Revoked(Struct, frozen=True):
-    """A token that no longer holds, as it stands under its key."""
+    """A revoked token; the value of its key."""
 
     expires_at: float
     """Unix seconds."""
@@ -48,7 +48,7 @@ class Revoked(Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownState:
-    """How far a node had come. Handed to its next start, it shows that a cluster was set back meanwhile."""
+    """How far a node has applied. At its next start it shows whether the cluster was set back meanwhile."""
 
     cluster_id: str
     revision: int
@@ -57,7 +57,7 @@ class KnownState:
 
 
 class Mirror:
-    """The state under the prefix. To be read only; `load` comes before `apply`."""
+    """The state under the prefix. Read it only; call `load` before `apply`."""
 
     def __init__(self, layout: KeyLayout, max_events: int, before: KnownState | None = None) -> None:
         self.cluster_id = ""
@@ -67,10 +67,10 @@ class Mirror:
         self.head = SeenHead()
         self.members = SeenMembers()
         self.metrics = MetricSet()
-        """One object for good, in the order of registration."""
+        """Always the same object, in the order of registration."""
         self.observers: dict[str, PresentObserver] = {}
         self.observer = ""
-        """Node id of the heliosd that tells health and snapshots; "": none now."""
+        """Node id of the heliosd that logs the members' health; "": there is none."""
         self.learners: dict[str, str] = {}
         """Member id -> address."""
         self.revoked: dict[str, float] = {}
@@ -81,29 +81,29 @@ class Mirror:
         self._metric_revisions: dict[str, int] = {}
         self._epoch = ""
         self._seq = 0
-        """What was told last."""
+        """The newest event handed to the hub."""
         self._epochs: set[str] = set() if before is None else {before.epoch}
-        """All that were ever told."""
+        """All epochs handed to the hub so far."""
         self._void = ""
-        """The epoch of a log that was set back: its numbers would come twice."""
+        """The epoch of a log that was set back: it would use its numbers a second time."""
 
     @property
     def known(self) -> KnownState:
-        """To be kept for this node's next start."""
+        """What this node stores for its next start."""
         return KnownState(
             cluster_id=self.cluster_id, revision=self.revision, epoch=self._epoch, seq=self._seq
         )
 
     @property
     def needs_birth(self) -> bool:
-        """Whether `etcd_log.begin` has to be written (on `head`) before anything can be logged or told: there is
-        no log, or it is another cluster's, or it was set back."""
+        """Whether `event_log.begin` has to be written (on `head`) before events can be logged and published: there
+        is no log, or it is another cluster's, or it was set back."""
         head = self.head.head
         return head is None or head.cluster != self.cluster_id or head.epoch == self._void
 
     def contradicted_by(self, header: ResponseHeader) -> bool:
-        """Whether this answer to a linearizable read or a write cannot come from the cluster as it is known here,
-        so that it has to be loaded anew: it is another one, or was set back (restored from a backup)."""
+        """Whether this answer to a linearizable read or a write shows another cluster than the one applied here, or
+        one that was set back (restored from a backup), so that everything has to be loaded again."""
         if not self.cluster_id:
             return False
         return (
@@ -113,17 +113,17 @@ class Mirror:
         )
 
     def seen_metrics(self) -> SeenMetrics:
-        """What metric commands are composed on. It does not change any more."""
+        """The base of metric commands; a copy that does not change."""
         return SeenMetrics(self.head, self.metrics.copy(), dict(self._metric_revisions), self.revision)
 
     def load(self, pages: Sequence[RangeResult]) -> MirrorUpdate:
-        """Become what a linearizable reading of the whole prefix says: all pages at the first one's revision."""
+        """Replace the state by a linearizable reading of the whole prefix, all pages at one revision."""
         header = pages[0].header
         first = not self.cluster_id
         known = self._before if first else self.known
         set_back = known is not None and _set_back(known, header)
         old, revoked = self._shape(), self.revoked
-        # Of a cluster that is not the one that was told of, no value is a change of what was told.
+        # The values of another cluster are no changes of the values published so far.
         same_cluster = not set_back and header.cluster_id == self.cluster_id
         gathered = UpdateBuilder(self._metric_revisions if same_cluster else None)
         self.cluster_id, self.revision = header.cluster_id, header.revision
@@ -131,7 +131,7 @@ class Mirror:
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
         self.metrics.clear()
         all_keys = (kv for page in pages for kv in page.kvs)
-        # Metrics stand in the order of their registration.
+        # Metrics are kept in the order of their registration.
         for kv in sorted(all_keys, key=lambda kv: (kv.create_revision, kv.key)):
             meaning = self._layout.meaning(kv.key)
             if meaning is not None:
@@ -149,8 +149,8 @@ class Mirror:
         return gathered.news({part for part in new if first or new[part] != old[part]})
 
     def apply(self, batch: WatchBatch) -> MirrorUpdate:
-        """Take over what the watch of the whole prefix delivered. A batch of another cluster is passed over, and
-        so is what was applied already."""
+        """Apply what the watch of the whole prefix delivered. A batch of another cluster is ignored, and so is what
+        was applied already."""
         gathered = UpdateBuilder(self._metric_revisions)
         changed: set[Part] = set()
         if batch.header.cluster_id != self.cluster_id:
@@ -160,7 +160,7 @@ class Mirror:
             if revision <= self.revision:
                 continue
             self.revision = revision
-            # In the order of keys, as a reading has it.
+            # In the order of keys, as in a reading.
             for event in sorted(group, key=lambda event: event.kv.key):
                 meaning = self._layout.meaning(event.kv.key)
                 if meaning is None:
@@ -174,7 +174,7 @@ class Mirror:
         return gathered.news(changed)
 
     def _shape(self) -> dict[Part, object]:
-        """What tells two readings apart, part by part."""
+        """What to compare to see which parts two readings differ in."""
         return {
             "head": self.head,
             "members": self.members,
@@ -210,8 +210,8 @@ class Mirror:
                     if name not in self.revoked:
                         gathered.revoked[name] = expires_at
                     self.revoked[name] = expires_at
-                case "told":
-                    pass
+                case _:
+                    pass  # a dedupe key
         except (msgspec.MsgspecError, ValueError):
             gathered.unreadable.append(kv.key)
 
@@ -245,12 +245,11 @@ class Mirror:
                 self.learners.pop(name, None)
             case "revoked":
                 self.revoked.pop(name, None)
-            case "events" | "told":
-                # Trimmed, or their leases have run out.
-                pass
+            case _:
+                pass  # events and dedupe keys: trimmed, or their leases have ended
 
     def _emit(self, gathered: UpdateBuilder) -> None:
-        """Close a revision, or a reading."""
+        """Publish what a revision, or a reading, has brought."""
         head = self.head.head
         if head is not None and not self.needs_birth:
             if head.epoch != self._epoch:
@@ -270,7 +269,7 @@ class Mirror:
             gathered.moved.clear()
 
     def _skip(self, seq: int, gathered: UpdateBuilder) -> None:
-        """What was not told up to `seq` is gone."""
+        """Events up to `seq` that were not published are gone: report the hole."""
         if self._seq < seq:
             lost = (self._seq + 1, seq)
             gathered.emitted.append(LogReset(epoch=self._epoch, seq=seq, lost=lost))
@@ -282,6 +281,6 @@ def _set_back(known: KnownState, header: ResponseHeader) -> bool:
 
 
 def _rebuilt(head: LogHead | None, header: ResponseHeader) -> bool:
-    """Whether the cluster has not even come to the term that the log tells of. Whoever wrote the head saw that
-    term, so every cluster that has this head from its own past has it behind it."""
+    """Whether the cluster's term is below the one in the log's head. The writer of the head saw that term, so a
+    cluster that has the head from its own past cannot be below it."""
     return head is not None and header.cluster_id == head.cluster and header.raft_term < head.term

@@ -1,7 +1,7 @@
-"""Which events a node wants in the log, from what the log says and what the node sees.
+"""Which events a node wants in the log: the difference between what the node sees and what the log says.
 
-Every node that sees the same comes to the same events under the same dedupe keys. The log's own record of what
-was told, and not a node's memory, is what a sight is compared with: so a node that restarts tells nothing twice.
+Nodes that see the same derive the same events with the same dedupe keys. What a node sees is compared with the
+log's own record, not with the node's memory, so a node that restarts logs nothing twice.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from .members import KnownMember, differences
 
 
 def leader_events(head: LogHead, term: int, leader: str) -> Append:
-    """What has to be told so that the log says what is seen: `leader` leads in `term`.
+    """The events after which the log says what is seen: `leader` leads in `term`. Empty if it says so already.
 
-    With "" no leader is known, and `term` is that of the leader that is missed: the one that this node saw, or
-    else the one in the head that it had read when it looked. So nobody tells a leader as lost that was elected
-    after he looked. A leader of a term below the head's is old news. Empty where there is nothing to tell.
+    With "" no leader is known, and `term` is that of the lost leader: the one that this node saw, or else the one
+    in the head that it had read at the time of the observation. So the loss of a leader that was elected after the
+    observation is never logged. A leader of a term below the head's is outdated and ignored.
     """
     lost = _lost(head) if head.leader else ()
     if not leader:
@@ -31,11 +31,11 @@ def leader_events(head: LogHead, term: int, leader: str) -> Append:
 
 
 def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: int) -> Append | None:
-    """What has to be told so that the log knows of these members (as `etcd_members.known` gives them).
+    """The events after which the log has these members (as `members.known` gives them).
 
-    `as_of` is the revision of the store of the very member that was asked for the list, read before the list was.
-    None: that is older than the told record, so the list may be older too; ask again. (A member's list is only
-    as new as what it has applied; etcd 3.4 answers it from its own memory.)
+    `as_of` is a revision that the store of the member that was asked had before it was asked for the list. None:
+    that is older than the recorded list, so the new list may be older too; ask again. (etcd 3.4 answers a member
+    list from what that member has applied.)
     """
     if as_of < seen.mod_revision:
         return None
@@ -52,7 +52,7 @@ def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: i
 
 
 def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
-    """What has to be told so that the log knows of the health of these members; others stay as they are."""
+    """The events after which the log has the health of these members; others stay as they are."""
     before = seen.record
     if before is None:
         return Append()

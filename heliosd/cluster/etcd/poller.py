@@ -1,7 +1,7 @@
-"""Asking every member how it stands: its status often, the list of members and its own `/metrics` now and then.
+"""Polls of the members: each one's status often; the list of members and one member's `/metrics` less often.
 
-Each member is asked by a task of its own, so that a silent one delays nobody. What they answer is weighed by
-`etcd_view.py`; what turned is handed on, and `turned` is called with nothing when a list of members has come.
+Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
+`turned` gets the changes, and an empty sequence after each list of members.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from .member_metrics import Measured, measured
 from .view import Turn
 
 SILENT_SECONDS = 0.9
-"""A member that has not answered for so long, after a poll that failed, is silent."""
+"""A member is silent when it has not answered for so long after its first failed poll."""
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
-"""The view is looked at so often at least: that nobody answers is news, too."""
+"""The view is evaluated so often at least, also when no member answers."""
 LIST_SECONDS = 2.0
-"""Between two lists of members, unless one is wanted sooner."""
+"""Between two lists of members, unless one is requested sooner."""
 LIST_AGAIN_SECONDS = 0.3
 METRICS_SECONDS = 10.0
 LAGGING_ENTRIES = 100
 LAGGING_SECONDS = 1.5
-"""A member that has applied so many entries less than another has committed, for so long, is behind."""
+"""A member is behind when it has applied so many entries less than another one has committed, for so long."""
 
 
 class Poller:
-    """Keeps `view` up to date."""
+    """Keeps the view up to date."""
 
     def __init__(
         self,
@@ -50,36 +50,36 @@ class Poller:
         self._turned = turned
         self._read = read
         self._behind: dict[str, str] = {}
-        """Configured endpoint -> the member that answered there last, for those that no member tells as its own."""
+        """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
-        """URL -> when it first did not answer, of those that did not the last time."""
+        """URL whose last poll failed -> when it first failed."""
         self._lagging_since: dict[str, float] = {}
-        """Member -> since when it has been behind."""
+        """Member that is behind -> since when."""
         self._sooner = trio.Event()
         self._list_now = trio.Event()
 
     def hurry(self) -> None:
-        """Something has happened: ask everybody at once."""
+        """Something has happened: poll all members at once."""
         self._due.clear()
         self._sooner.set()
         self.list_now()
 
     def list_now(self) -> None:
-        """A newer list of the members is wanted."""
+        """Ask for a newer list of the members."""
         self._list_now.set()
 
     def url_of(self, member: EtcdMember) -> str:
-        """Where the member is asked: at a URL that it tells, or, if there it is silent, at a configured one behind
-        which it was found. "" if there is neither."""
+        """Where the member is polled: at its listed client URL or, if that one is silent, at a configured endpoint
+        where it has answered. "" if there is neither."""
         known = {each.url for each in self._etcd.client.endpoints()}
         listed = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
         return found or listed if listed in self._failing_since else listed or found
 
     def unfit(self, url: str) -> str:
-        """Why a watch at this endpoint may hear nothing, or nothing new; "" if it may go on."""
+        """Why a watch at this endpoint may miss changes; "" if it may stay there."""
         now = self._etcd.now().mono
         if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
             return "it does not answer"
@@ -90,7 +90,7 @@ class Poller:
         return ""
 
     def newest_revision(self) -> int:
-        """The highest revision of the store that any member showed last; 0 while no quorum answers."""
+        """The highest store revision in the members' last statuses; 0 while no quorum answers."""
         if not self._etcd.view.quorum_answers(self._etcd.now()):
             return 0
         statuses = (self._etcd.view.last_status(each.id) for each in self._etcd.view.members)
@@ -139,8 +139,8 @@ class Poller:
         self._sooner.set()
 
     def _nameless(self) -> list[str]:
-        """Configured endpoints that no member tells as its own, and of which it is not known who is behind them:
-        members may tell URLs that mean nothing here."""
+        """Configured endpoints that are in no member's client URLs and whose member is not known yet: the listed
+        URLs may not be usable from here."""
         listed = {url for member in self._etcd.view.members for url in map(normal, member.client_urls)}
         for url in self._behind.keys() & listed:
             del self._behind[url]
@@ -151,19 +151,19 @@ class Poller:
         ]
 
     async def _find(self, url: str) -> None:
-        """Find out who is behind a configured endpoint."""
+        """Find out which member answers at a configured endpoint."""
         began = self._etcd.now()
         try:
             await self._ask_at(url, "")
         except EtcdError:
-            pass  # it is tried again; whether anybody can be reached at all is told by others
+            pass  # tried again; other checks report it if no endpoint answers
         finally:
             self._asking.discard(url)
         self._due[url] = began.mono + FIND_SECONDS
         self._sooner.set()
 
     async def _ask_at(self, url: str, member_id: str) -> None:
-        """How whoever is behind this URL stands: `member_id`, "" if it may be anyone."""
+        """Poll the status at this URL. `member_id`: the member expected there; "": any."""
         began = self._etcd.now().mono
         try:
             status = await self._etcd.client.status(url)
@@ -195,15 +195,13 @@ class Poller:
             self._sooner.set()
             self._turned(turns)
 
-    # Now and then
-
     async def _list_members(self) -> None:
         while True:
             self._list_now = trio.Event()
             try:
                 await self._list()
             except EtcdUnavailable as error:
-                # That one member does not answer is no trouble of its own: its health says so.
+                # A single member that does not answer is reported by its health.
                 if not self._etcd.view.leader:
                     self._etcd.faults.add("asking the members", error)
             except EtcdError as error:
@@ -237,7 +235,7 @@ class Poller:
             )
             url = self.url_of(member) if member is not None else ""
             if url:
-                # It is for show, and some clusters serve it elsewhere.
+                # Only shown, and some clusters serve it elsewhere.
                 with suppress(EtcdError):
                     self._read(measured(await self._etcd.client.metrics_text(url)))
             await trio.sleep(METRICS_SECONDS if url else 1.0)

@@ -1,7 +1,8 @@
-"""Leases: this heliosd's presence, and what the log's events stand under.
+"""This heliosd's presence in etcd, under a lease, and the duties of the observer.
 
-A presence ends ten seconds after its heliosd did. Whoever is present and finds no observer becomes it, under the
-same lease: the observer tells of health, which each sees in its own way, and promotes learners.
+A presence ends ten seconds after its heliosd did. A heliosd that is present and finds no observer becomes the
+observer, under the same lease. Only the observer logs the members' health, which each heliosd sees differently, and
+promotes learners.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ CLEANUP_SECONDS = 1.0
 
 
 class Presence:
-    """Keeps this node's keys under `observers/` and, where it is its turn, `observer`."""
+    """Keeps this node's key under `observers/` and, if there is no other observer, the key `observer`."""
 
     def __init__(self, context: EtcdContext) -> None:
         self._etcd = context
@@ -34,11 +35,11 @@ class Presence:
         self._sooner = trio.Event()
 
     def hurry(self) -> None:
-        """There is no observer any more, or this node's own key is gone."""
+        """Act at once: there is no observer any more, or this node's own key is gone."""
         self._sooner.set()
 
     async def run(self) -> None:
-        """Until cancelled; then the keys are given back."""
+        """Until cancelled; then the lease is revoked, which deletes the keys."""
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._promote_learners)
@@ -85,10 +86,10 @@ class Presence:
             try:
                 await self._etcd.client.lease_revoke(self._lease)
             except EtcdError:
-                return  # it ends by itself
+                return  # the lease ends by itself
 
     async def _promote_learners(self) -> None:
-        """A learner that heliosd added becomes a voter once it is in step."""
+        """Promote each learner that heliosd added once it is in sync with the leader."""
         while True:
             await trio.sleep(PROMOTE_SECONDS)
             failed = False

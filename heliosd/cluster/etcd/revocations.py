@@ -15,12 +15,12 @@ from .context import EtcdContext
 from .mirror import Revoked
 
 SHARED_SECONDS = 1.0
-"""How long whoever logs out waits until the others know. It is tried on until they do."""
+"""How long a logout waits until the revocation is in etcd. After that it is retried in the background."""
 RETRY_SECONDS = 1.0
 
 
 class Revocations:
-    """`share` is for everybody; `run` carries it out, again and again until etcd has it."""
+    """`share` may be called by any task; `run` writes, and retries until etcd has it."""
 
     def __init__(self, context: EtcdContext) -> None:
         self._etcd = context
@@ -29,7 +29,7 @@ class Revocations:
         self._shared = trio.Event()
 
     async def share(self, jti: str, expires_at: float) -> None:
-        """Returns once it is written, or after a second."""
+        """Returns once it is written, or after `SHARED_SECONDS`."""
         self._waiting[jti] = expires_at
         self._filled.set()
         with trio.move_on_after(SHARED_SECONDS):

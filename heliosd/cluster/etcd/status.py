@@ -1,4 +1,4 @@
-"""How a cluster of etcd stands, as one heliosd sees it, in the shapes of the REST API."""
+"""The status of an etcd cluster as one heliosd sees it, in the shapes of the REST API."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from heliosd.protocol.views.status import (
 from .members import address_of
 from .view import ClusterView
 
-# A status tells each raised alarm as text among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
+# A status lists each raised alarm among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
 _ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
 
 
 def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant) -> ClusterStatus:
-    """The whole status. What an observer shows of a node's indices are the leader's."""
+    """The whole status. Where no member bears this node's id, the indices are the leader's."""
     own = view.own
     peers = [each for each in view.members if own is None or each.id != own.id]
     return ClusterStatus(
@@ -59,7 +59,7 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
 
 
 def why_not_ready(view: ClusterView) -> str | None:
-    """No leader, one that does not answer here, or an alarm, with which etcd refuses to write."""
+    """No leader, one that does not answer here, or an alarm (etcd then refuses writes); None: ready."""
     if not view.leader:
         return "no leader"
     if view.suspect:
@@ -72,7 +72,7 @@ def why_not_ready(view: ClusterView) -> str | None:
 
 
 def _errors(view: ClusterView) -> Iterator[str]:
-    """What the members that answer say is wrong with them."""
+    """The errors in the statuses of the members that answer."""
     failed = view.failures()
     for each in view.members:
         status = view.last_status(each.id)
@@ -90,7 +90,7 @@ def _leader(view: ClusterView) -> LeaderView:
 
 
 def _indices(view: ClusterView, member: str) -> Indices:
-    """`raftIndex` of etcd's status is the committed index. What stands in the log behind it, it does not tell."""
+    """`raftIndex` of etcd's status is the committed index; etcd does not show entries beyond it."""
     status = view.last_status(member)
     if status is None:
         return Indices(0, 0, 0, 0)

@@ -1,4 +1,4 @@
-"""What a node learns from etcd, in the words of the hub."""
+"""Changes under the prefix as items for the hub."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from .keys import Part
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MirrorUpdate:
-    """What a reading or a batch of the watch brought."""
+    """What a reading or a batch of the watch has changed."""
 
     emitted: tuple[LoggedEvent | MetricValuesChanged | LogReset, ...] = ()
     """For the hub, in the order of revisions."""
     revoked: Mapping[str, float] = field(default_factory=dict)
-    """Tokens that were revoked anew: `jti` -> Unix seconds."""
+    """Newly revoked tokens: `jti` -> expiry in Unix seconds."""
     changed: frozenset[Part] = frozenset()
     """The parts of the mirror that differ from before."""
     unreadable: tuple[bytes, ...] = ()
-    """Keys whose values are none of heliosd's; they are passed over."""
+    """Keys whose values are not in heliosd's format; they are ignored."""
 
 
 class UpdateBuilder:
-    """What comes together while a reading or a batch is taken over."""
+    """Collects an update while a reading or a batch is applied."""
 
     def __init__(self, metric_revisions: Mapping[str, int] | None) -> None:
         self.metric_revisions = metric_revisions
-        """What is known of the metrics' values before; None: no value is news."""
+        """The revisions of the metrics before; None: no value counts as changed."""
         self.emitted: list[LoggedEvent | MetricValuesChanged | LogReset] = []
         self.events: dict[int, LoggedEvent] = {}
         self.moved: dict[str, MetricView] = {}
@@ -61,13 +61,13 @@ _payload_decoder = msgspec.json.Decoder(_Payload)
 
 
 def logged(payload: bytes) -> LoggedEvent:
-    """The event that these bytes tell. Raises `msgspec.MsgspecError`."""
+    """The event in these bytes. Raises `msgspec.MsgspecError`."""
     emitted = _payload_decoder.decode(payload)
     return LoggedEvent(emitted.seq, emitted.timestamp.timestamp(), emitted.type, payload)
 
 
 def newest(events: Mapping[int, LoggedEvent], seq: int, at_most: int) -> tuple[LoggedEvent, ...]:
-    """The events that end with `seq`, without a hole."""
+    """The events up to `seq` without a hole, the newest `at_most` of them."""
     oldest = seq + 1
     while oldest - 1 in events and seq + 1 - oldest < at_most:
         oldest -= 1

@@ -1,7 +1,7 @@
-"""An etcd cluster as one heliosd sees it: what its members answered, weighed and shown.
+"""An etcd cluster as one heliosd sees it, from what its members answer.
 
-Nothing here asks anybody anything. Whoever polls the members hands in each answer, calls `look` after it (and
-every 250 ms at least), and tells what `look` returns.
+Pure: the poller passes in each answer, calls `look` after it (and every 250 ms at least), and handles the changes
+that `look` returns.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, Member
 from .members import KnownMember, known
 
 SETTLING_SECONDS = 3.0
-"""So long after a change the members are asked more often."""
+"""After a change the members are polled more often for so long."""
 ACCEPTED_SECONDS = 60.0
-"""A member that has failed for so long is no news any more."""
+"""A member that has failed for so long no longer counts as a change."""
 SETTLED_FACTOR = 4
 
 
 @dataclass(frozen=True, slots=True)
 class ViewChanges:
-    """This node's own member changed its state, its term or its leader: for its uptime."""
+    """This node's own member changed its state, its term or its leader; recorded in the uptime."""
 
     old: Role
     new: Role
@@ -36,7 +36,7 @@ class ViewChanges:
 
 @dataclass(frozen=True, slots=True)
 class OtherCluster:
-    """What answers now is another cluster; all that was known of the one before is forgotten."""
+    """Another cluster answers now; everything about the one before is forgotten."""
 
     cluster_id: str
 
@@ -47,7 +47,7 @@ Turn = LeaderElected | LeaderLost | HealthTurned | ViewChanges | OtherCluster
 class ClusterView:
     """The cluster of etcd as the heliosd `node_id` sees it.
 
-    `latency` gets every peer and every poll of one, as kind "probe". Moments without a name are `now.mono`.
+    `latency` gets every peer, and every poll of a peer as kind "probe". Times are of `now.mono`.
     """
 
     def __init__(self, node_id: str, latency: LatencyTracker) -> None:
@@ -55,35 +55,35 @@ class ClusterView:
         self.cluster_id = ""
         """Hex; "" until the first answer."""
         self.members: tuple[EtcdMember, ...] = ()
-        """By id. While `members_as_of` is 0 this is only whom to ask."""
+        """In the order of ids. While `members_as_of` is 0, only the list of members to poll."""
         self.members_as_of = 0
-        """A revision that the leader's store had before the leader told `members`; 0: no leader has told them."""
+        """A store revision of the leader from before it listed `members`; 0: no leader has listed them."""
         self.latency = latency
         self._own_health = LatencyTracker()
-        """Of this node's own member, which is no peer; other heliosd are told of its health all the same."""
+        """Health of this node's own member, which is no peer; clients of other heliosd need it."""
         self._election = Election()
         self._answers: dict[str, MemberAnswer] = {}
         self._statuses: dict[str, MemberStatus] = {}
         self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
-        """When each member's last two answers came, and the revision of its store in them."""
+        """Time and store revision of each member's last two answers."""
         self._reasons: dict[str, str] = {}
         self._turns: list[Turn] = []
         self._changed = self._elected = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
 
-    # What is heard
+    # Input
 
     def listed(self, by: str, members: Sequence[EtcdMember], asked: float, now: Instant) -> None:
         """The member `by` listed these members; it was asked at `asked`.
 
-        etcd 3.4 lists what the asked member has applied. So only a leader's list is believed, and none from before
-        the last one. Without a leader any list will do to know whom to ask.
+        etcd 3.4 lists what the asked member has applied. So only a leader's list is accepted, and none older than
+        the last one. Without a leader, any list serves to know whom to poll.
         """
         listed = tuple(sorted(members, key=lambda each: each.id))
         if not self.members or not (self.members_as_of or self.leader):
             self._take(listed, now)
         if by == self.leader and self._elected <= asked:
-            # A status that came while the list was under way says nothing about how old the list is.
+            # A status that came after the list was asked for does not show how old the list is.
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
             if as_of >= self.members_as_of:
@@ -91,9 +91,9 @@ class ClusterView:
                 self._take(listed, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
-        """A member's status came after `seconds`; it counts for the member that answered.
+        """A status came after `seconds`; it counts for the member that answered.
 
-        `asked_member` is the one whose URL was asked, "" if that was no known member's.
+        `asked_member` is the member whose URL was asked, "" if the URL belongs to no known member.
         """
         member = status.header.member_id
         if not self._is_ours(status.header.cluster_id, now):
@@ -109,7 +109,7 @@ class ClusterView:
         self._health(self._tracker(member).succeeded(member, "probe", seconds, now))
 
     def failed(self, member: str, reason: str, now: Instant) -> None:
-        """A member did not answer, or not with a status."""
+        """A member did not answer with a status."""
         answer = self._answers.get(member)
         if answer is not None and answer.unanswered is None:
             self._answers[member] = replace(answer, unanswered=now.mono)
@@ -118,7 +118,7 @@ class ClusterView:
         self._health(self._tracker(member).failed(member, "probe", now))
 
     def look(self, now: Instant) -> tuple[Turn, ...]:
-        """What has turned since the last look, in order."""
+        """The changes since the last call, in order."""
         change = self._election.decide(self._answers, self.voters, now.mono)
         if change is not None:
             self._turns.append(change)
@@ -134,7 +134,7 @@ class ClusterView:
         turns, self._turns = tuple(self._turns), []
         return turns
 
-    # What is known
+    # State
 
     @property
     def leader(self) -> str:
@@ -148,12 +148,12 @@ class ClusterView:
 
     @property
     def suspect(self) -> bool:
-        """The leader does not answer here, though a quorum names it."""
+        """The leader does not answer this node, though a quorum names it."""
         return self._election.suspect
 
     @property
     def doubted(self) -> bool:
-        """Another leader, or another term, may have to be believed soon: `term` is not to be written anywhere."""
+        """Another leader or term is being confirmed (see `Election.doubted`): do not write `term` anywhere."""
         return self._election.doubted
 
     @property
@@ -166,7 +166,7 @@ class ClusterView:
 
     @property
     def own(self) -> EtcdMember | None:
-        """The member that bears this node's id, as its name or as its id."""
+        """The member whose name or id is this node's id."""
         fitting = (each for each in self.members if self.node_id in (each.name, each.id))
         return next(fitting, None)
 
@@ -183,8 +183,8 @@ class ClusterView:
         return "Observer" if own is None else self.role(own.id, now)
 
     def role(self, member_id: str, now: Instant) -> Role:
-        """What a member is to be shown as: `Candidate` if it answers but knows no leader, `Unknown` if it has not
-        answered lately, or says that it leads and is not confirmed."""
+        """The state in which a member is shown: `Candidate` if it answers and knows no leader, `Unknown` if it has
+        not answered lately, or names itself as leader and is not confirmed."""
         answer, status = self._answers.get(member_id), self._statuses.get(member_id)
         if member_id == self.leader:
             return "Leader"
@@ -197,16 +197,16 @@ class ClusterView:
         return "Unknown" if answer.leader == member_id else "Follower"
 
     def last_status(self, member_id: str) -> MemberStatus | None:
-        """What this member answered last, however long ago."""
+        """This member's last status, however old."""
         return self._statuses.get(member_id)
 
     def failures(self) -> dict[str, str]:
-        """The members that did not answer the last time, each with the reason."""
+        """The members whose last poll failed, each with the reason."""
         return dict(self._reasons)
 
     def judged(self, now: Instant) -> dict[str, bool]:
-        """The health of the members of which this node may judge: those that answered the last time, and those that
-        have not for so long that it counts."""
+        """The health (True: healthy) of the members that this node can judge: those that answered their last poll,
+        and those that have failed for long enough to be unhealthy."""
         healths = (*self.latency.peer_health(now), *self._own_health.peer_health(now))
         return {
             each.peer_id: each.healthy
@@ -215,7 +215,7 @@ class ClusterView:
         }
 
     def quorum_answers(self, now: Instant) -> bool:
-        """Whether a quorum of the voters has answered lately, whatever they said."""
+        """Whether a quorum of the voters has answered lately, with whatever leader."""
         voters = self.voters
         fresh = sum(
             now.mono - self._answers[each].at <= FRESH_SECONDS for each in voters if each in self._answers
@@ -223,11 +223,11 @@ class ClusterView:
         return fresh > len(voters) // 2
 
     def to_poll(self) -> tuple[EtcdMember, ...]:
-        """Whom to ask: every member that has told a URL for clients."""
+        """The members to poll: those with a client URL."""
         return tuple(each for each in self.members if each.client_urls)
 
     def settled(self, now: Instant) -> bool:
-        """Whether the members may be asked less often: nothing changed lately, all answer, and all agree."""
+        """Whether polls may be rarer: no change lately, all members answer and agree."""
         return (
             bool(self.leader)
             and not self.suspect
@@ -239,10 +239,8 @@ class ClusterView:
         """Seconds from one poll of a member to the next."""
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
 
-    # Within
-
     def _is_ours(self, cluster_id: str, now: Instant) -> bool:
-        """Whether this is our cluster. Another one takes its place once nobody of ours has answered lately."""
+        """Whether this is our cluster. Another one takes its place once no member of ours has answered lately."""
         if cluster_id == self.cluster_id:
             return True
         if any(now.mono - answer.at <= FRESH_SECONDS for answer in self._answers.values()):
@@ -259,7 +257,7 @@ class ClusterView:
         return True
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
-        """These are the members from now on."""
+        """Replace the members."""
         before = {each.id for each in self.members}
         if members != self.members:
             self.members, self._changed = members, now.mono

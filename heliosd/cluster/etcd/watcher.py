@@ -1,8 +1,8 @@
-"""Following everything under the prefix: one full reading, then one watch, from whichever member answers.
+"""Following everything under the prefix: one full reading, then one watch, at whichever member answers.
 
-A watch says nothing where nothing happens, so whether it still hears is judged by its member: one that does not
-answer its polls, or that stays behind the leader, is left for another one. Revisions tell where to go on, so
-nothing is missed and nothing is taken twice, whatever member tells it.
+A watch is silent while nothing changes, so its state is judged by the member's polls: a member that does not answer
+them, or that stays behind the leader, is left for another one. The watch goes on from the next revision, so nothing
+is missed or applied twice, whichever member serves it.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ from .updates import MirrorUpdate
 log = logging.getLogger(__name__)
 
 PAGE = 1000
-"""Keys in one answer while everything is read."""
+"""Keys in one answer of the full reading."""
 RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
 """Pauses between attempts, each drawn from half to the whole of it; the last one holds for all that follow."""
 STEADY_SECONDS = 1.0
-"""A watch that lasted so long was a success."""
+"""A watch that lasted so long counts as a success."""
 
 
 class Watcher:
-    """Keeps `mirror` true. `heard` is given all news, in order."""
+    """Keeps the mirror up to date. `heard` gets every update, in order."""
 
     def __init__(self, context: EtcdContext, heard: Callable[[MirrorUpdate], None]) -> None:
         self._etcd = context
@@ -44,27 +44,27 @@ class Watcher:
 
     @property
     def endpoint(self) -> str:
-        """The member's URL that is watched; "" if none is."""
+        """The URL of the watched member; "" while none is watched."""
         return self._endpoint
 
     def leave(self, reason: str) -> None:
-        """The member that is watched is silent or behind: go on at another one."""
+        """Go on at another member: the watched one is silent or behind."""
         if self._endpoint:
             self._etcd.client.avoid(self._endpoint, reason)
             log.info("etcd: leaving %s: %s", self._endpoint, reason)
             self._scope.cancel()
 
     def reload(self) -> None:
-        """What was read is not of the cluster that answers now: read everything anew."""
+        """Read everything again: the cluster that answers now is not the one that was read."""
         self._stale = True
         self._scope.cancel()
 
     async def reach(self, revision: int) -> None:
-        """Return once everything up to `revision` has been heard. Something under the prefix must be of it."""
+        """Return once everything up to `revision`, at which a key under the prefix changed, is applied."""
         await self.changed(lambda: self._etcd.mirror.revision >= revision)
 
     async def changed(self, holds: Callable[[], bool]) -> None:
-        """Return once `holds()`; it is asked after all news."""
+        """Return once `holds()`; it is evaluated after every update."""
         while not holds():
             await self._news.wait()
 
@@ -81,7 +81,7 @@ class Watcher:
             except EtcdCompacted:
                 self._stale = True
             except EtcdError as error:
-                # A watch that breaks is taken up elsewhere in a moment; only if that fails is it trouble.
+                # A broken watch is resumed elsewhere in a moment; only if that fails is it a fault.
                 if not self._endpoint or isinstance(error, EtcdRefused):
                     self._etcd.faults.add("reading", error)
             self._endpoint = ""
@@ -93,7 +93,7 @@ class Watcher:
                 await trio.lowlevel.checkpoint()
 
     async def _load(self) -> None:
-        """All pages as of one revision, by a linearizable read: a member that is behind does not answer it."""
+        """Read all pages as of one revision, by a linearizable read: a member that is cut off cannot answer it."""
         key, revision = self._etcd.layout.prefix, 0
         pages: list[RangeResult] = []
         while True:

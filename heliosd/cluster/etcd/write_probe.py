@@ -1,9 +1,9 @@
 """Whether this node may still write: a right can be taken away while it runs, and space can run out.
 
-etcd lets a watch that is open go on without the right, and a node that has nothing to write would not notice. So
-a write is rehearsed: one transaction with a write of each kind, under conditions that never hold together. etcd
-checks the right to all of it, and that there is space, and stores nothing.
-Source: etcd's `checkTxnAuth` and `applierV3Capped.Txn` (3.4), which look at both branches.
+etcd lets an open watch go on without the right, so a node that has nothing to write would not notice. Therefore a
+transaction with a write of each kind is sent, under conditions that contradict each other: etcd checks the right to
+each write and whether there is space, and stores nothing.
+Source: etcd's `checkTxnAuth` and `applierV3Capped.Txn` (3.4), which check both branches.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from .keys import KeyLayout
 
 ASK_SECONDS = 5.0
 AGAIN_SECONDS = 1.0
-"""While it is refused, or could not be asked."""
+"""After a refusal, or when etcd could not be asked."""
 
 
 class WriteProbe:
-    """Keeps the trouble "writing" true, and ends that of metrics which were refused and would not be any more."""
+    """Keeps the fault "writing" up to date, and clears "writing metrics" once writes are no longer denied."""
 
     def __init__(self, context: EtcdContext) -> None:
         self._etcd = context
@@ -31,7 +31,7 @@ class WriteProbe:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
-            # Without a leader nothing can be written, right or no right, and that is told by others.
+            # Without a leader nothing can be written in any case, and other checks report that.
             asked = bool(self._etcd.mirror.cluster_id and self._etcd.view.leader) and await self._rehearse()
             await trio.sleep(ASK_SECONDS if asked else AGAIN_SECONDS)
 
@@ -43,15 +43,15 @@ class WriteProbe:
             self._etcd.faults.add("writing", refused)
             return False
         except EtcdError:
-            return False  # it is no refusal, and no write was lost
+            return False  # no refusal, and no write was lost
         self._etcd.faults.clear("writing")
-        # Nobody may write a metric again for long, to find out that it works.
+        # It may be long before the next metric is written and shows that it works.
         self._etcd.faults.allowed("writing metrics")
         return True
 
 
 def rehearsal(layout: KeyLayout) -> tuple[tuple[Compare, ...], tuple[Op, ...]]:
-    """A transaction that is never carried out: conditions that contradict each other, and a write of each kind."""
+    """A transaction that is never carried out: contradicting conditions, and a write of each kind."""
     name = "rehearsal"
     written = (
         *(layout.head, layout.members, layout.observer, layout.event(0), layout.dedupe(name)),

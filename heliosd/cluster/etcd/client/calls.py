@@ -1,4 +1,4 @@
-"""One call to one given endpoint of etcd: its version's paths, the login, and what the answer means."""
+"""One call to one given endpoint of etcd: the paths of its version, the login, and the answer's meaning."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from .responses import InStream, NotEtcd, read_token, read_version
 from .transport import GatewayReply, GatewayRequest, GatewayTransport, NoAnswer, RequestProgress
 
 LOGIN_PAUSE_SECONDS = 5.0
-"""A password that was refused is not shown again for so long: checking one costs etcd much."""
+"""A refused password is not sent again for so long: checking one is expensive for etcd."""
 
 Headers = tuple[tuple[str, str], ...]
 NEED_A_LEADER: Headers = (("Grpc-Metadata-hasleader", "true"),)
-"""Refused at once by a member that has no leader, and so certainly not done. A watch ends when the member has been
-without one for three election timeouts. Source: etcd's `rpctypes.MetadataRequireLeaderKey`."""
+"""A member without a leader refuses the call at once, so it is certainly not done. A watch ends when the member has
+had no leader for three election timeouts. Source: etcd's `rpctypes.MetadataRequireLeaderKey`."""
 
 T = TypeVar("T")
 
 
 class EndpointCalls:
-    """Calls to any endpoint, one at a time each; which one is for others to choose.
+    """Calls to a given endpoint each; the caller chooses the endpoint.
 
     All raise `EtcdUnavailable` (nothing was done), `EtcdOutcomeUnknown` (only for writes) or `EtcdRefused`.
     """
@@ -72,9 +72,9 @@ class EndpointCalls:
         open_to_all: bool = False,
         headers: Headers = NEED_A_LEADER,
     ) -> T:
-        """One call of the gateway. A token that has ended is renewed once; for what is open to all none is needed.
+        """One call of the gateway. A token that has ended is renewed once. `open_to_all`: needs no login.
 
-        `progress` tells, also to who cancels the call, whether it may have been acted on.
+        `progress` shows, also after a cancellation, whether etcd may have acted on the request.
         """
         again = bool(self._config.username)
         while True:
@@ -99,7 +99,7 @@ class EndpointCalls:
     async def stream(
         self, endpoint: str, path: str, body: bytes, headers: Headers
     ) -> AsyncGenerator[GatewayReply, None]:
-        """A streaming call that etcd has taken up; read it under `told`."""
+        """A streaming call with status 200; read it under `translated_errors`."""
         token = await self._shown(endpoint, login=True)
         ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
         with self.translated_errors(endpoint):
@@ -112,7 +112,7 @@ class EndpointCalls:
 
     @contextmanager
     def translated_errors(self, endpoint: str) -> Iterator[None]:
-        """What goes wrong while a stream is read, as `EtcdUnavailable` or `EtcdRefused`."""
+        """Errors while a stream is read, as `EtcdUnavailable` or `EtcdRefused`."""
         try:
             yield
         except NoAnswer as error:
@@ -123,7 +123,7 @@ class EndpointCalls:
             raise EtcdUnavailable(endpoint, str(error)) from None
 
     async def renew(self, endpoint: str) -> None:
-        """The token that is shown now does not hold: get another. Raises `EtcdLoginRefused` if there is none."""
+        """The present token is not accepted: log in again. Raises `EtcdLoginRefused` if that is refused."""
         await self._renew(endpoint, self._token)
 
     @property
@@ -145,7 +145,7 @@ class EndpointCalls:
 
     def _error(self, endpoint: str, failure: Failure, *, write: bool) -> EtcdError:
         if failure.code == UNIMPLEMENTED:
-            self._gateways.pop(endpoint, None)  # it may have been replaced by another version
+            self._gateways.pop(endpoint, None)  # it may run another version now
             return EtcdUnavailable(endpoint, failure.message)
         match meaning(failure, write=write):
             case "refused":

@@ -1,4 +1,4 @@
-"""A client of one etcd cluster: which member is asked, when another is, and how long anything may take."""
+"""A client of one etcd cluster: which member is asked, when another one is, and how long each call may take."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ from .streams import SnapshotStream, WatchStream
 from .transport import GatewayTransport, RequestProgress
 
 REQUEST_SECONDS = 1.8
-"""For a whole request, whoever is asked. Well below etcd's own 7 s."""
+"""For a whole request, at however many endpoints. Well below etcd's own 7 s."""
 STATUS_SECONDS = 1.0
-"""For one member's answer about itself."""
+"""For one member's own status."""
 MEMBER_SECONDS = 5.0
-"""For changes of the members and of the leader, which wait for others than the member asked."""
+"""For changes of the members and of the leader, which wait for other members as well."""
 T = TypeVar("T")
 S = TypeVar("S", WatchStream, SnapshotStream)
 
 
 class EtcdClient:
-    """One cluster, by any of its members. To be opened with `async with`; many tasks may use it at once.
+    """One cluster, reached through any of its members. Open it with `async with`; many tasks may use it at once.
 
-    Reads are put to the next endpoint when one does not answer. A write is put to the next one only if it cannot
-    have been done; if it was sent and not answered, that is `EtcdOutcomeUnknown`, and it is not repeated here.
-    All methods raise `EtcdUnavailable`, writes also `EtcdOutcomeUnknown`, and all `EtcdRefused` and its kinds.
-    Everything has a deadline of its own; a caller may set an earlier one, and must take a write that it cancelled
-    for one of unknown outcome. Ids of members are hexadecimal text (else `ValueError`), those of leases decimal.
+    A read goes to the next endpoint when one does not answer. A write goes to the next one only if it cannot have
+    been done; if it was sent and not answered, `EtcdOutcomeUnknown` is raised and it is not repeated.
+    All methods raise `EtcdUnavailable` and `EtcdRefused` with its subclasses, writes also `EtcdOutcomeUnknown`.
+    Each method has a deadline of its own. The outcome of a write that the caller cancels is unknown. Member ids are
+    hexadecimal text (else `ValueError`), lease ids decimal.
     """
 
     def __init__(self, config: EtcdConfig, rng: random.Random | None = None) -> None:
@@ -83,15 +83,15 @@ class EtcdClient:
     # Endpoints.
 
     def endpoints(self) -> tuple[EndpointHealth, ...]:
-        """All that are known, the configured first."""
+        """All known endpoints, the configured ones first."""
         return self._endpoints.health()
 
     def learn(self, urls: Iterable[str]) -> None:
-        """The members' client URLs as the member list tells them now; see `Endpoints.learn` for those left out."""
+        """Set the members' client URLs; see `Endpoints.learn` for those that are ignored."""
         self._endpoints.learn(urls)
 
     def avoid(self, endpoint: str, reason: str) -> None:
-        """Its member was found to be silent, or behind the others: ask it last for a while."""
+        """Ask this endpoint last for a while: its member is silent, or behind the others."""
         self._endpoints.failed(self._endpoints.among(endpoint), trio.current_time(), reason)
 
     # Keys.
@@ -105,7 +105,8 @@ class EtcdClient:
         revision: int = 0,
         serializable: bool = False,
     ) -> RangeResult:
-        """A key, or all from it to before `end`. Linearizable unless `serializable`. Raises `EtcdCompacted`."""
+        """The key, or the keys from it up to but not including `end`. Linearizable unless `serializable`. Raises
+        `EtcdCompacted`."""
         body = range_body(key, end, limit=limit, revision=revision, serializable=serializable)
         return await self._read("/kv/range", body, read_range, () if serializable else NEED_A_LEADER)
 
@@ -119,9 +120,9 @@ class EtcdClient:
     async def watch(
         self, key: bytes, end: bytes | None = None, start_revision: int = 0
     ) -> AsyncGenerator[WatchStream, None]:
-        """All changes from `start_revision` on (0: from now), told by one endpoint, to be read in the block.
+        """All changes from `start_revision` on (0: from now), from one endpoint; read them inside the block.
 
-        Entering waits until etcd watches. A start that is compacted away is told by a batch's `compact_revision`.
+        Entering waits until the watch is created. If the start is compacted, a batch has `compact_revision`.
         """
         body = watch_body(key, end, start_revision)
         async with AsyncExitStack() as stack:
@@ -134,11 +135,11 @@ class EtcdClient:
     # Members.
 
     async def status(self, endpoint: str) -> MemberStatus:
-        """How that one member sees things. Needs no right in etcd."""
+        """The status of that member. Needs no right in etcd 3.4."""
         return await self._at(endpoint, "/maintenance/status", b"{}", read_status, STATUS_SECONDS)
 
     async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
-        """The members as one member knows them: that one, or any. etcd 3.4 does not ask the quorum for this."""
+        """The members as one member has applied them: that one, or any. etcd 3.4 asks no quorum for this."""
         if endpoint:
             return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
         return await self._read("/cluster/member/list", b"{}", read_members, ())
@@ -170,18 +171,18 @@ class EtcdClient:
     # Leases.
 
     async def lease_grant(self, seconds: int) -> Lease:
-        """A new lease. One whose outcome is unknown ends by itself."""
+        """A new lease. After an unknown outcome it ends by itself."""
         return await self._write("/lease/grant", lease_grant_body(seconds), read_lease)
 
     async def lease_keepalive(self, lease: str) -> Lease:
-        """Renew it once. `seconds` 0: it has ended. Harmless to repeat, so this never is of unknown outcome."""
+        """Renew it once. `seconds` 0: it has ended. Safe to repeat, so the outcome is never unknown."""
         return await self._read("/lease/keepalive", lease_body(lease), read_lease_line)
 
     async def lease_revoke(self, lease: str) -> None:
         """End it and delete its keys. Raises `EtcdLeaseGone`."""
         await self._write("/lease/revoke", lease_body(lease), _nothing)
 
-    # One member's own affairs.
+    # One given member.
 
     async def metrics_text(self, endpoint: str) -> str:
         """That member's /metrics, in Prometheus' text format."""
@@ -193,7 +194,7 @@ class EtcdClient:
 
     @asynccontextmanager
     async def snapshot(self, endpoint: str) -> AsyncGenerator[SnapshotStream, None]:
-        """That member's database, to be read in the block. Needs the role root where authentication is on."""
+        """That member's database; read it inside the block. Needs the role root where authentication is on."""
         known = self._known(endpoint)
         async with AsyncExitStack() as stack:
 
@@ -202,10 +203,8 @@ class EtcdClient:
 
             yield await self._failover.within(known, MEMBER_SECONDS, begin)
 
-    # Asking one, or one after the other.
-
     def _known(self, endpoint: str) -> str:
-        """As it is known. No other may be asked: it would be shown the token."""
+        """The endpoint in its normal form. Others are refused: they would be sent the token."""
         known = self._endpoints.among(endpoint)
         if not known:
             raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
@@ -214,7 +213,7 @@ class EtcdClient:
     async def _at(
         self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], seconds: float
     ) -> T:
-        """Ask that member for what it tells everyone."""
+        """Ask that member for something that needs no login."""
         known = self._known(endpoint)
 
         async def ask(progress: RequestProgress) -> T:
@@ -271,4 +270,4 @@ class EtcdClient:
 
 
 def _nothing(_content: bytes) -> None:
-    """An answer that tells no more than that it was done."""
+    """An answer without content."""

@@ -1,8 +1,7 @@
 """Which of etcd's endpoints is asked next. Pure: `now` is in seconds of a clock that never goes back.
 
 The endpoint that answered last is kept until it fails. One that failed is asked last until its pause is over;
-pauses grow, and are drawn, so that the daemons of a cluster do not come back all at once. They are shared by all
-that is asked: what one request has found out, the next one knows.
+pauses grow, and are random, so that the daemons of a cluster do not return all at once. All requests share them.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ class _KnownEndpoint:
 
 
 class Endpoints:
-    """The configured endpoints, which always stay, and those that the cluster's member list has taught."""
+    """The configured endpoints, which are never forgotten, and those learned from the member list."""
 
     def __init__(self, configured: Sequence[str], rng: random.Random) -> None:
         self._configured = tuple(dict.fromkeys(filter(None, map(normal, configured))))
@@ -47,10 +46,10 @@ class Endpoints:
         self._current = ""
 
     def learn(self, urls: Iterable[str]) -> None:
-        """The members' client URLs as of now. Unusable ones are ignored; what is not among them is forgotten.
+        """Replace the learned endpoints by these client URLs of members, without unusable ones.
 
-        Unusable is an address that means nothing elsewhere (0.0.0.0), a loopback address unless one is configured,
-        and plain http if https is configured: a member list must not get a password sent in the clear.
+        Unusable are an unspecified address (0.0.0.0), a loopback address unless one is configured, and plain http
+        if https is configured: a member list must not cause a password to be sent unencrypted.
         """
         fit = [url for url in dict.fromkeys(map(normal, urls)) if url and self._usable(url)]
         keep = [*self._configured, *[url for url in fit if url not in self._configured][:MAX_LEARNED]]
@@ -59,7 +58,7 @@ class Endpoints:
             self._current = ""
 
     def order(self, now: float) -> tuple[str, ...]:
-        """All of them, the best first: never empty if one is configured."""
+        """All endpoints, the best first; not empty if one is configured."""
 
         def rank(item: tuple[str, _KnownEndpoint]) -> tuple[float, int, bool]:
             url, known = item
@@ -69,22 +68,22 @@ class Endpoints:
         return tuple(url for url, _ in sorted(self._known.items(), key=rank))
 
     def among(self, url: str) -> str:
-        """The URL as it is known here, however it is written; "" if it is none of these."""
+        """The known endpoint that this URL means, however it is written; "" if none."""
         return normal(url) if normal(url) in self._known else ""
 
     def answered(self, url: str) -> None:
-        """A request was answered: it is asked first from now on."""
+        """It answered a request: ask it first from now on."""
         if url in self._known:
             self._known[url] = _KnownEndpoint()
             self._current = url
 
     def alive(self, url: str, now: float) -> None:
-        """It answers of itself, which does not say that it can serve requests: a pause is not cut short."""
+        """It answered a status, which does not show that it can serve requests: a pause goes on."""
         if url in self._known and self._known[url].paused_until <= now:
             self._known[url] = _KnownEndpoint()
 
     def failed(self, url: str, now: float, reason: str) -> None:
-        """It did not answer, or said that it cannot. Failures while it pauses are told, and do not count again."""
+        """It did not answer, or cannot serve. During its pause a failure is recorded and not counted again."""
         known = self._known.get(url)
         if known is None:
             return
@@ -97,7 +96,7 @@ class Endpoints:
             known.paused_until = now + self._rng.uniform(ceiling / 2, ceiling)
 
     def health(self) -> tuple[EndpointHealth, ...]:
-        """The configured first."""
+        """The configured endpoints first."""
         return tuple(
             EndpointHealth(url, url in self._configured, known.failures, known.reason)
             for url, known in self._known.items()
@@ -112,7 +111,7 @@ class Endpoints:
 
 
 def normal(url: str) -> str:
-    """One way to write an endpoint: no slash at its end, small letters in scheme and host. "" if it is none."""
+    """The normal form of an endpoint: no slash at its end, scheme and host in lower case. "" if it is no URL."""
     try:
         parts = split_url(url)
     except ValueError:

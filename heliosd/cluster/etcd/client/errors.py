@@ -1,11 +1,11 @@
-"""What can go wrong with etcd, as classes, and what an answer of etcd's means. Pure.
+"""The errors of calls to etcd, and what an error answer means. Pure.
 
 EtcdError                 the text is one line: the endpoint and what is wrong
-├── EtcdUnavailable       nothing was written: no endpoint answered, or what was asked could not even be sent
-│   └── EtcdNoLeader          who answered has no leader: an election, or the quorum is lost
+├── EtcdUnavailable       nothing was written: no endpoint answered, or the request could not be sent
+│   └── EtcdNoLeader          the member that answered has no leader: an election, or the quorum is lost
 ├── EtcdOutcomeUnknown    a write was sent and not answered: it may or may not have been done
-└── EtcdRefused           answered with no; nothing was written
-    ├── EtcdLoginRefused      the user, the password or the token does not hold, or there is none
+└── EtcdRefused           etcd refused; nothing was written
+    ├── EtcdLoginRefused      the user, the password or the token is not accepted, or there is none
     │   └── EtcdTokenEnded    the token alone: a new one may help
     ├── EtcdDenied            the user is known and lacks the right
     ├── EtcdCompacted         the revision asked for is no longer kept
@@ -14,7 +14,7 @@ EtcdError                 the text is one line: the endpoint and what is wrong
     ├── EtcdNotLeader         only the leader can do this, and the member asked is not it (any more)
     └── EtcdLearnerBehind     the learner cannot be promoted yet: try later
 
-Codes are gRPC's (`codes.proto`), as etcd's JSON gateway tells them.
+Codes are gRPC's (`codes.proto`), as in the answers of etcd's JSON gateway.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ MAX_REASON_CHARS = 300
 
 
 class EtcdError(HeliosError):
-    """The root of all that a call to etcd raises. `endpoint` is "" if none can be named."""
+    """The base of all errors of a call to etcd. `endpoint` is "" if it concerns several."""
 
     def __init__(self, endpoint: str, reason: str) -> None:
         self.endpoint = endpoint
@@ -41,7 +41,7 @@ class EtcdError(HeliosError):
 
 
 class EtcdUnavailable(EtcdError):
-    """Nothing was written, and trying again later is right."""
+    """Nothing was written; try again later."""
 
 
 class EtcdNoLeader(EtcdUnavailable):
@@ -49,11 +49,11 @@ class EtcdNoLeader(EtcdUnavailable):
 
 
 class EtcdOutcomeUnknown(EtcdError):
-    """The write was sent and no answer came. It may have been done, or still be: read before writing again."""
+    """The write was sent and no answer came. It may have been done, or be done later: read before writing again."""
 
 
 class EtcdRefused(EtcdError):
-    """etcd answered with no. Nothing was written, and the same request will be refused again."""
+    """etcd refused. Nothing was written, and the same request will be refused again."""
 
     def __init__(self, endpoint: str, reason: str, code: int) -> None:
         super().__init__(endpoint, reason)
@@ -65,7 +65,7 @@ class EtcdLoginRefused(EtcdRefused):
 
 
 class EtcdTokenEnded(EtcdLoginRefused):
-    """The token that was shown does not hold (any more)."""
+    """The token is not valid (any more)."""
 
 
 class EtcdDenied(EtcdRefused):
@@ -94,7 +94,7 @@ class EtcdLearnerBehind(EtcdRefused):
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """An answer that is an error: gRPC's code and etcd's words."""
+    """An error answer: gRPC's code and etcd's message."""
 
     code: int
     message: str
@@ -104,7 +104,7 @@ Meaning = Literal["refused", "elsewhere", "unknown"]
 
 NO_LEADER = "etcdserver: no leader"
 
-# etcd 3.4 tells these with various codes (a snapshot without the right is `Unknown`), so the words decide.
+# etcd 3.4 sends these with various codes (a snapshot without the right is `Unknown`), so the message decides.
 _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
     ("permission denied", EtcdDenied),
     ("invalid auth token", EtcdTokenEnded),
@@ -118,13 +118,13 @@ _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
     ("etcdserver: not leader", EtcdNotLeader),
     ("in sync with leader", EtcdLearnerBehind),
 )
-# Told before anything is proposed, so another member may be asked, even to write.
+# Sent before anything is proposed, so another member may be asked, even for a write.
 _NOT_BEGUN = (
     *(NO_LEADER, "proposal dropped", "too many requests"),
     *("not supported for learner", "not capable", "unhealthy cluster"),
 )
-# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable, DataLoss: no word about what was done.
-_WEATHER = frozenset({1, 2, 4, 10, 13, UNAVAILABLE, 15})
+# Cancelled, Unknown, DeadlineExceeded, Aborted, Internal, Unavailable, DataLoss: do not say what was done.
+_INCONCLUSIVE = frozenset({1, 2, 4, 10, 13, UNAVAILABLE, 15})
 _CODES_OF_HTTP = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 404: UNIMPLEMENTED}
 _HINTS = {
     "CommonName of client": "with authentication on, etcd's gateway takes no client certificate with a common name",
@@ -133,28 +133,28 @@ _HINTS = {
 
 
 def refusal(endpoint: str, failure: Failure) -> EtcdRefused:
-    """The failure as the class that it is."""
+    """The failure as an instance of its class."""
     kind = next((kind for words, kind in _KINDS if words in failure.message), EtcdRefused)
     hint = next((hint for words, hint in _HINTS.items() if words in failure.message), failure.message)
     return kind(endpoint, hint, failure.code)
 
 
 def unavailable(endpoint: str, failure: Failure) -> EtcdUnavailable:
-    """The failure, where another member may be asked."""
+    """The failure, if another member may be asked."""
     return (EtcdNoLeader if failure.message == NO_LEADER else EtcdUnavailable)(endpoint, failure.message)
 
 
 def meaning(failure: Failure, *, write: bool) -> Meaning:
-    """Whether to tell the caller, to ask another member, or that nobody knows whether the write was done."""
+    """Whether etcd refused, another member may be asked, or it is unknown whether the write was done."""
     if any(words in failure.message for words in _NOT_BEGUN):
         return "elsewhere"
-    if failure.code not in _WEATHER or any(words in failure.message for words, _ in _KINDS):
+    if failure.code not in _INCONCLUSIVE or any(words in failure.message for words, _ in _KINDS):
         return "refused"
     return "unknown" if write else "elsewhere"
 
 
 def read_failure(status: int, content: bytes) -> Failure:
-    """The error in an answer, whatever its form: etcd 3.4's and 3.6's, of calls and of streams, or plain text."""
+    """The error in an answer of any form: etcd 3.4's and 3.6's, of calls and of streams, or plain text."""
     try:
         found = msgspec.json.decode(content)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
@@ -171,13 +171,13 @@ def read_failure(status: int, content: bytes) -> Failure:
 
 
 def failure_in(answer: dict[str, object]) -> Failure | None:
-    """The error that a decoded object tells, also as a line of a stream; None if it tells none."""
+    """The error in a decoded answer or line of a stream; None if there is none."""
     inner = answer.get("error")
     details = inner if isinstance(inner, dict) else answer
     message, code = details.get("message", inner), details.get("code", details.get("grpc_code", 2))
     if not isinstance(message, str) or not (message or "error" in answer):
         return None
-    return Failure(code if isinstance(code, int) else 2, one_line(message) or "an error without words")
+    return Failure(code if isinstance(code, int) else 2, one_line(message) or "an error without a message")
 
 
 def one_line(text: str) -> str:

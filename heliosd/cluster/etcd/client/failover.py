@@ -1,4 +1,4 @@
-"""Ask the endpoints of etcd one after the other: how long each may take, and when a request may go to another."""
+"""Asks the endpoints one after another: how long each may take, and when a request may go to the next one."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from .errors import EtcdError, EtcdNoLeader, EtcdOutcomeUnknown, EtcdRefused, Et
 from .transport import RequestProgress
 
 ATTEMPT_SECONDS = 0.8
-"""A read is put to the next endpoint after so long without an answer, or sooner if many are still to be asked."""
+"""A read goes to the next endpoint after so long without an answer, or sooner if many are still to be asked."""
 SHORT_ATTEMPT_SECONDS = 0.3
-"""But not sooner than this: a busy member that leads must be able to answer."""
+"""But not sooner than this: a busy leader must be able to answer."""
 ELECTION_PAUSE_SECONDS = 0.2
-"""While members say that they have no leader, they are asked again after so long."""
+"""Members without a leader are asked again after so long."""
 SLOW_SECONDS = 0.4
-"""A caller that gave up after so long has found out that an endpoint is slow."""
+"""If the caller cancels after so long, the endpoint counts as slow."""
 
 T = TypeVar("T")
 
 
 class Failover:
-    """Shared by all requests, so that each knows which endpoints failed the others."""
+    """Shared by all requests, so that each uses what the others have found out about the endpoints."""
 
     def __init__(self, endpoints: Endpoints) -> None:
         self._endpoints = endpoints
@@ -37,7 +37,7 @@ class Failover:
         *,
         write: bool = False,
     ) -> T:
-        """Ask one endpoint after the other until one answers; a write only as long as none can have done it."""
+        """Ask one endpoint after another until one answers; a write only while none can have done it."""
         until = trio.current_time() + seconds
         failures: dict[str, EtcdUnavailable] = {}
         while True:
@@ -50,14 +50,14 @@ class Failover:
                     )
                     continue
                 patience = _fair_share(left, len(order) - place)
-                # A write that was sent is not put to another, so it may take all the time there is.
+                # A write that was sent goes to no other endpoint, so it may take all the time that is left.
                 once_sent = left if write else patience
                 try:
                     answer = await self.within(
                         endpoint, patience, partial(ask, endpoint), write=write, once_sent=once_sent
                     )
                 except EtcdUnavailable as error:
-                    # That it answered, if without a leader, says more than its silence after that.
+                    # An answer without a leader says more than no answer after it.
                     if not isinstance(failures.get(endpoint), EtcdNoLeader):
                         failures[endpoint] = error
                 except EtcdRefused:
@@ -67,7 +67,7 @@ class Failover:
                     self._endpoints.answered(endpoint)
                     return answer
             electing = any(isinstance(error, EtcdNoLeader) for error in failures.values())
-            # A busy machine sleeps longer than it was told to, and who is asked then has no time to answer.
+            # On a busy machine a sleep takes longer, and the next endpoint would have no time to answer.
             left = until - trio.current_time()
             if not electing or left < ELECTION_PAUSE_SECONDS + SHORT_ATTEMPT_SECONDS:
                 raise _none_of(failures)
@@ -84,7 +84,7 @@ class Failover:
         write: bool = False,
         once_sent: float = 0.0,
     ) -> T:
-        """Ask one endpoint, and remember if it fails. What was sent has `once_sent` instead, if that is more."""
+        """Ask one endpoint, and record a failure. A request that was sent has `once_sent` seconds, if more."""
         started = trio.current_time()
         try:
             with trio.fail_after(seconds) as scope:
@@ -110,18 +110,18 @@ class Failover:
             raise
 
     def failed(self, error: EtcdError) -> None:
-        """A refusal is an answer, and no failure of the endpoint."""
+        """Record a failure of an endpoint. A refusal is an answer and no failure."""
         if not isinstance(error, EtcdRefused):
             self._endpoints.failed(error.endpoint, trio.current_time(), error.reason)
 
 
 def _fair_share(left: float, to_ask: int) -> float:
-    """How long the next one of those that are still to be asked may take: the last one all that is left."""
+    """How long the next endpoint may take; the last one all that is left."""
     return left if to_ask == 1 else min(left, ATTEMPT_SECONDS, max(SHORT_ATTEMPT_SECONDS, left / to_ask))
 
 
 def _none_of(failures: Mapping[str, EtcdUnavailable]) -> EtcdUnavailable:
-    """The last that is known of each endpoint, as one error."""
+    """The last failure of each endpoint, as one error."""
     errors = tuple(failures.values())
     if len(errors) == 1:
         return errors[0]

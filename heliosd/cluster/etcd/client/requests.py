@@ -1,7 +1,7 @@
-"""What is asked of etcd, as the JSON bodies of its gateway. Pure.
+"""The JSON bodies of requests to etcd's gateway. Pure.
 
-Keys and values are bytes here and base64 there; ids of members are hexadecimal text here, as etcdctl prints them,
-and decimal text there; ids of leases are decimal text in both. Source: etcd's `rpc.proto`, 3.4.
+Keys and values are bytes in Python and base64 in JSON; member ids are hexadecimal text in Python, as etcdctl prints
+them, and decimal text in JSON; lease ids are decimal text in both. Source: etcd's `rpc.proto`, 3.4.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def txn_body(compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequenc
 
 
 def watch_body(key: bytes, end: bytes | None, start_revision: int) -> bytes:
-    """For /watch: from `start_revision` on (0: from now), with replies of progress where nothing happens."""
+    """For /watch: from `start_revision` on (0: from now), with progress replies while nothing changes."""
     asked = _span(key, end) | {"start_revision": str(start_revision), "progress_notify": True}
     return encode({"create_request": asked})
 
@@ -157,7 +157,7 @@ def authenticate_body(username: str, password: str) -> bytes:
 
 
 def decimal(member_id: str) -> str:
-    """The id as the gateway wants it. Raises ValueError if it is not lower-case hexadecimal of up to 64 bits."""
+    """The id in the gateway's form. Raises ValueError if it is not lower-case hexadecimal of up to 64 bits."""
     if not _MEMBER_ID.fullmatch(member_id):
         raise ValueError(f"not the id of a member: {member_id!r}")
     return str(int(member_id, 16))

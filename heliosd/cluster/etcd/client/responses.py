@@ -1,8 +1,8 @@
-"""What etcd's JSON gateway answers, as frozen values. Pure.
+"""The answers of etcd's JSON gateway as frozen values. Pure.
 
-The gateway leaves out fields that are zero, tells 64-bit numbers as text, and bytes as base64. Ids of clusters and
-members become lower-case hexadecimal text without leading zeros, as etcdctl prints them: they are above 2^63 as
-often as not, and nobody calculates with them. Every `read_…` raises `NotEtcd` if the answer is none of etcd's.
+The gateway leaves out fields that are zero, writes 64-bit numbers as text, and bytes as base64. Ids of clusters and
+members become lower-case hexadecimal text without leading zeros, as etcdctl prints them. Every `read_…` raises
+`NotEtcd` if the answer is none of etcd's.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from . import wire_types as wire
 from .errors import Failure, failure_in, one_line
 
 MAX_LINE_BYTES = 64 * 1024 * 1024
-"""A line of a stream that is longer is a fault; etcd's largest batch of a watch is far below."""
+"""The limit of a line of a stream; the largest batch of a watch is far below it."""
 
 
 T = TypeVar("T")
 
 
 class NotEtcd(ValueError):
-    """The answer is not one that etcd gives; the text says in what."""
+    """The answer is not one of etcd's; the text says why."""
 
 
 class InStream(Exception):
-    """A line of a stream (with status 200) tells an error."""
+    """A line of a stream (with status 200) is an error."""
 
     def __init__(self, failure: Failure) -> None:
         super().__init__(failure.message)
@@ -36,7 +36,7 @@ class InStream(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ResponseHeader:
-    """Who answered, and how far it was: `revision` of the keys (0: not told), `raft_term`."""
+    """Which member answered, with the `revision` of its keys (0: not given) and its `raft_term`."""
 
     cluster_id: str
     member_id: str
@@ -58,7 +58,7 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True)
 class RangeResult:
-    """`count` keys lie in the range; `more`: not all of them are in `kvs`, because of the limit."""
+    """`count` keys are in the range; `more`: because of the limit not all of them are in `kvs`."""
 
     header: ResponseHeader
     kvs: tuple[KeyValue, ...]
@@ -68,7 +68,7 @@ class RangeResult:
 
 @dataclass(frozen=True, slots=True)
 class TxnResult:
-    """`responses` has one item for each operation of the branch that ran: a get's keys, () for all others."""
+    """`responses` has one item for each operation that ran: a get's keys, () for others."""
 
     header: ResponseHeader
     succeeded: bool
@@ -87,8 +87,8 @@ class WatchEvent:
 class WatchBatch:
     """One message of a watch. All changes of one revision come in one batch, in the order of revisions.
 
-    `created`: the first one. No events and not created: only a sign of progress. `compact_revision` above 0: the
-    start asked for is compacted away, up to that revision; the watch has ended (`canceled`).
+    `created`: the first one. No events and not created: a progress reply. `compact_revision` above 0: the requested
+    start is compacted, up to that revision; the watch has ended (`canceled`).
     """
 
     header: ResponseHeader
@@ -101,7 +101,7 @@ class WatchBatch:
 
 @dataclass(frozen=True, slots=True)
 class MemberStatus:
-    """How one member sees itself and the cluster. `leader` is "" if it knows none; `errors` in etcd's words."""
+    """One member's status. `leader` is "" if it knows none; `errors` as etcd writes them."""
 
     header: ResponseHeader
     version: str
@@ -116,7 +116,7 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class EtcdMember:
-    """One member of the cluster. `name` and `client_urls` are empty until it has started for the first time."""
+    """One member of the cluster. `name` and `client_urls` are empty until its first start."""
 
     id: str
     name: str
@@ -127,7 +127,7 @@ class EtcdMember:
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """`seconds` is the time granted, or left after a renewal; 0: there is no such lease any more."""
+    """`seconds` is the time granted, or left after a renewal; 0: the lease has ended."""
 
     id: str
     seconds: int
@@ -135,7 +135,7 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class EtcdVersion:
-    """What /version says: the server's own, such as "3.4.23"."""
+    """The answer of /version: the server's version, such as "3.4.23"."""
 
     server: str
 
@@ -149,7 +149,7 @@ class EtcdVersion:
 
 
 class LineSplitter:
-    """Cuts a stream into lines, however its bytes arrive. Raises `NotEtcd` for one that does not end."""
+    """Splits a stream into lines. Raises `NotEtcd` for a line over `max_bytes`."""
 
     def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
         self._max_bytes = max_bytes
@@ -157,7 +157,7 @@ class LineSplitter:
         self._size = 0
 
     def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now, without their ends; empty ones are left out."""
+        """The lines that are complete now, without line ends; empty ones are left out."""
         *ended, rest = data.split(b"\n")
         lines = []
         for part in ended:
@@ -173,7 +173,7 @@ class LineSplitter:
         return lines
 
     def finish(self) -> list[bytes]:
-        """At the end of the stream: the last line, if it had no end. etcd's errors have none."""
+        """At the end of the stream: the last line, if it has no line end (etcd's errors have none)."""
         return self.feed(b"\n")
 
 
@@ -209,7 +209,7 @@ def read_status(content: bytes) -> MemberStatus:
 
 
 def read_members(content: bytes) -> tuple[EtcdMember, ...]:
-    """The members in the answers of /cluster/member/*, in etcd's order, which means nothing."""
+    """The members in the answers of /cluster/member/*, in no particular order."""
     return tuple(_member(each) for each in _decode(content, wire.MembersJson).members)
 
 
@@ -236,7 +236,7 @@ def read_watch_line(line: bytes) -> WatchBatch:
     """A line of /watch. Raises `InStream`, also for a watch that etcd ends for another reason than compaction."""
     found = _decode(_result(line), wire.WatchJson)
     if found.canceled and not found.compact_revision:
-        # Refusals come so, too: "rpc error: code = PermissionDenied desc = etcdserver: permission denied".
+        # So are refusals: "rpc error: code = PermissionDenied desc = etcdserver: permission denied".
         reason = found.cancel_reason.rpartition(" desc = ")[2]
         raise InStream(Failure(2, one_line(reason or "etcd ended the watch")))
     events = tuple(

@@ -1,4 +1,4 @@
-"""What etcd tells without end, or at length: a watch, and a snapshot of its database."""
+"""Streaming answers of etcd: a watch, and a snapshot of its database."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .responses import LineSplitter, WatchBatch, read_snapshot_line, read_watch_
 from .transport import GatewayReply, NoAnswer
 
 STALL_SECONDS = 5.0
-"""A snapshot whose next part takes longer is given up."""
+"""The longest wait for the next part of a snapshot."""
 DIGEST_BYTES = 32
 
 
@@ -26,7 +26,7 @@ class _Stream:
         self, endpoint: str, reply: GatewayReply, calls: EndpointCalls, failed: Callable[[EtcdError], None]
     ) -> None:
         self.endpoint = endpoint
-        """Which endpoint tells it."""
+        """The endpoint that sends it."""
         self._reply = reply
         self._calls = calls
         self._failed = failed
@@ -38,7 +38,7 @@ class _Stream:
         return self
 
     async def begin(self) -> None:
-        """Returns once etcd has taken it up for good. Raises as the iteration does."""
+        """Returns once etcd has accepted the request. Raises as the iteration does."""
         await trio.lowlevel.checkpoint()
 
     async def _line(self) -> bytes | None:
@@ -54,8 +54,8 @@ class _Stream:
 class WatchStream(_Stream):
     """An async iterator of `WatchBatch`: the first has `created`. Waits without a deadline.
 
-    Ends only after a batch that tells `compact_revision`. Raises `EtcdUnavailable` when the stream breaks, when the
-    member stops, or when it has had no leader for three election timeouts; `EtcdRefused` when etcd takes it away.
+    Ends only after a batch with `compact_revision`. Raises `EtcdUnavailable` when the stream breaks, when the
+    member stops, or when it has had no leader for three election timeouts; `EtcdRefused` when etcd cancels it.
     """
 
     def __init__(
@@ -66,7 +66,7 @@ class WatchStream(_Stream):
         self._over = False
 
     async def begin(self) -> None:
-        """Wait for the first batch: refusals come in its place, with status 200."""
+        """Wait for the first batch; a refusal comes in its place, with status 200."""
         self._first = await anext(self)
 
     async def __anext__(self) -> WatchBatch:
@@ -90,9 +90,9 @@ class WatchStream(_Stream):
 
 
 class SnapshotStream(_Stream):
-    """An async iterator of bytes: etcd's database as `etcdctl snapshot save` stores it, the SHA-256 at its end.
+    """An async iterator of bytes: etcd's database as `etcdctl snapshot save` stores it, its SHA-256 at the end.
 
-    Only if the iteration ends without an error is the snapshot whole: its last 32 bytes are the digest of the rest.
+    It is complete only if the iteration ends without an error: the last 32 bytes are the digest of the rest.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class SnapshotStream(_Stream):
         self.size = 0
         """Bytes so far."""
         self.sha256 = ""
-        """Once it is whole: the digest, in hexadecimal."""
+        """The digest in hexadecimal, once it is complete."""
 
     async def __anext__(self) -> bytes:
         try:
@@ -128,9 +128,9 @@ class SnapshotStream(_Stream):
         return part
 
     def _finish(self) -> None:
-        # etcd's maintenance.proto: the last message holds the digest, and nothing else says that all has come.
+        # etcd's maintenance.proto: the last message holds the digest; nothing else marks the end.
         if self._last != self._digest.digest():
             raise EtcdUnavailable(
-                self.endpoint, f"the snapshot is not whole: SHA-256 differs after {self.size} bytes"
+                self.endpoint, f"the snapshot is incomplete: SHA-256 differs after {self.size} bytes"
             )
         self.sha256 = self._digest.hexdigest()

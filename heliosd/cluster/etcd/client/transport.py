@@ -1,4 +1,4 @@
-"""One HTTP request to one endpoint of etcd, over httpx on Trio: TLS, bounds, and why there was no answer."""
+"""One HTTP request to one endpoint of etcd, over httpx on Trio: TLS, limits, and why there was no answer."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ IDLE_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CLEANUP_SECONDS = 1.0
 
-# TLS 1.3 ends the client's handshake before the server has seen its certificate, so a refusal is read as an alert
-# where the answer should be. Nothing of the request has been looked at then.
+# In TLS 1.3 the client's handshake ends before the server has checked its certificate, so a refusal arrives as an
+# alert in place of the answer. The server has not read the request then.
 _HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "ACCESS_DENIED")
 
 FAULTS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
-"""All that httpx raises for what the other side, or the way there, does."""
+"""Everything that httpx raises for faults of the other side or of the network."""
 
 
 class NoAnswer(Exception):
-    """There was no (whole) answer. `sent`: the request may have been acted on."""
+    """There was no complete answer. `sent`: etcd may have acted on the request."""
 
     def __init__(self, reason: str, *, sent: bool) -> None:
         super().__init__(reason)
@@ -46,7 +46,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True, slots=True)
 class GatewayRequest:
-    """A request: POST if it has a body, else GET. Neither body nor token are in what is shown of it."""
+    """A request: POST if it has a body, else GET. Its `repr` shows neither body nor token."""
 
     endpoint: str
     path: str
@@ -57,17 +57,17 @@ class GatewayRequest:
 
 @dataclass(slots=True)
 class RequestProgress:
-    """How far a request has come; also to be read after it was cancelled."""
+    """How far a request has come; valid also after it was cancelled."""
 
     then: Callable[[], None] | None = None
     """Called when the request is about to be sent."""
     sent: bool = False
     greeted: bool = False
-    """A TLS handshake was begun, in this request."""
+    """This request has begun a TLS handshake."""
     _greeting: Any = None
 
     async def trace(self, name: str, info: Any) -> None:
-        """httpcore calls this at each step. No checkpoint: what was just opened has no owner yet."""
+        """httpcore calls this at each step. No checkpoint here: a socket that was just opened has no owner yet."""
         if name.endswith("connect_tcp.complete"):
             self._greeting = info["return_value"]
         elif name.endswith("start_tls.started"):
@@ -80,14 +80,14 @@ class RequestProgress:
                 self.then()
 
     def abandon(self) -> None:
-        """httpcore leaves a connection open whose TLS handshake is cancelled."""
+        """Close the connection if its TLS handshake was cancelled: httpcore leaves it open."""
         if self.greeted and self._greeting is not None:
             self._greeting.get_extra_info("socket").close()
 
 
 @dataclass(frozen=True, slots=True)
 class GatewayReply:
-    """The head of an answer has come; `chunks` are its body. Its errors are told as `NoAnswer`."""
+    """The status of an answer, and `chunks`, its body as it arrives. Errors are raised as `NoAnswer`."""
 
     status: int
     chunks: AsyncIterator[bytes]
@@ -104,11 +104,11 @@ class GatewayReply:
 
 
 class GatewayTransport:
-    """The connections to all endpoints: a bounded pool. To be opened with `async with`.
+    """A bounded pool of connections to all endpoints. Open it with `async with`.
 
     Certificates are read when they are first needed, and again when their files change: connections made from then
-    on use them, and an authority once trusted stays so until a restart. A file that cannot be used is told as
-    `NoAnswer`, by each request that needs it.
+    on use them, and an authority once trusted stays so until a restart. Each request that needs a file that cannot
+    be used raises `NoAnswer`.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
@@ -140,14 +140,14 @@ class GatewayTransport:
             await self._client.aclose()
 
     async def answer(self, ask: GatewayRequest, progress: RequestProgress) -> tuple[int, bytes]:
-        """Status and body. Raises `NoAnswer`. Has no deadline of its own but for connecting."""
+        """Status and body. Raises `NoAnswer`. No deadline of its own except for connecting."""
         async with self.reply(ask, progress) as reply:
             return reply.status, await reply.content()
 
     def reply(
         self, ask: GatewayRequest, progress: RequestProgress
     ) -> AbstractAsyncContextManager[GatewayReply]:
-        """The answer as it comes; leaving the block early ends the request. Raises `NoAnswer`."""
+        """The answer as it arrives; leaving the block ends the request. Raises `NoAnswer`."""
         return self._reply(ask, progress)
 
     @asynccontextmanager
@@ -204,7 +204,7 @@ class GatewayTransport:
 
 
 class _Body(httpx.AsyncByteStream):
-    """A request's body. httpx's own is an async generator, which a request that is cancelled leaves to the garbage
+    """A request's body. httpx's own is an async generator, which a cancelled request leaves to the garbage
     collector."""
 
     def __init__(self, content: bytes) -> None:
@@ -229,7 +229,7 @@ class _Once:
 
 
 class _Chunks:
-    """The parts of a body, with httpx's errors told as `NoAnswer`."""
+    """The parts of a body, with httpx's errors raised as `NoAnswer`."""
 
     def __init__(self, chunks: AsyncIterator[bytes], translate: Callable[[Exception], NoAnswer]) -> None:
         self._chunks = chunks
@@ -246,7 +246,7 @@ class _Chunks:
 
 
 async def _unwind(chunks: AsyncIterator[bytes]) -> None:
-    """End httpx's generators, which stand within one another, from the inside: by a read that is cancelled."""
+    """End httpx's nested generators from the innermost one, by a cancelled read."""
     with trio.CancelScope() as over, suppress(*FAULTS):
         over.cancel()
         async for _ in chunks:
@@ -256,10 +256,7 @@ async def _unwind(chunks: AsyncIterator[bytes]) -> None:
 def no_answer(
     error: Exception, ask: GatewayRequest, progress: RequestProgress, certificate: bool
 ) -> NoAnswer:
-    """What httpx raised, in one line, and whether the request may have been acted on.
-
-    `certificate`: a client certificate was shown.
-    """
+    """httpx's error in one line, and whether etcd may have acted on the request. `certificate`: one was sent."""
     causes = list(_causes(error))
     for cause in causes:
         if isinstance(cause, ssl.SSLCertVerificationError):
@@ -301,7 +298,7 @@ def _of_tls(reason: str, certificate: bool) -> str:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and what caused it, the outermost first; all of a group."""
+    """The error and its causes, the outermost first; all members of a group."""
     yield error
     inner = (
         error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)

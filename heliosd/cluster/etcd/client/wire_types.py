@@ -1,6 +1,6 @@
-"""The forms of what etcd's JSON gateway answers, field by field, for `etcd_codec`. Pure.
+"""The JSON of etcd's gateway, field by field, for `responses.py`. Pure.
 
-Names are those of etcd's `rpc.proto` as the gateway writes them. What is zero is left out, hence the defaults.
+The names are those of etcd's `rpc.proto` as the gateway writes them. It leaves out zeros, hence the defaults.
 """
 
 from __future__ import annotations
