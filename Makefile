@@ -34,7 +34,7 @@ prove-stop: $(VENV)/.for-test
 prove-kills: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_kill.py
 
-# 1,000 requests that end a Hypercorn process.
+# 1,000 upgrades and requests of other protocols that must be refused.
 prove-front: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_hostile_upgrades.py
 

@@ -1,6 +1,6 @@
-"""The receiving half of one WebSocket: bytes in, messages and verdicts out, on wsproto.
+"""The receiving half of one WebSocket: bytes in, messages and faults out, on wsproto.
 
-Sending is not here: frames are made once for everyone (`frames.py`) and written by the hub.
+Sending is not here: frames are made once for all clients (`frames.py`) and written by the hub.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class PongReceived:
 
 @dataclass(frozen=True, slots=True)
 class CloseReceived:
-    """The client said goodbye. `code` is the one to answer with (RFC 6455 section 5.5.1 echoes it)."""
+    """The client sent a close frame. `code` is the one to answer with (RFC 6455 section 5.5.1 echoes it)."""
 
     code: int
     reason: str
@@ -44,7 +44,7 @@ class CloseReceived:
 
 @dataclass(frozen=True, slots=True)
 class Violation:
-    """The client broke the protocol or a limit: close with `code` and read no further."""
+    """The client broke the protocol or exceeded a limit: close with `code` and read no further."""
 
     code: int
     reason: str
@@ -60,14 +60,10 @@ _VIOLATIONS: dict[int, str] = {
 
 
 def accept_response(key: bytes, *, subprotocol: str | None, extensions: str | None) -> bytes:
-    """The 101 answer to an upgrade request whose head has been checked (RFC 6455 section 4.2.2)."""
+    """The 101 response to a valid upgrade request (RFC 6455 section 4.2.2)."""
     accept = base64.b64encode(hashlib.sha1(key + _GUID, usedforsecurity=False).digest())
-    lines = [
-        b"HTTP/1.1 101 Switching Protocols",
-        b"Upgrade: websocket",
-        b"Connection: Upgrade",
-        b"Sec-WebSocket-Accept: " + accept,
-    ]
+    lines = [b"HTTP/1.1 101 Switching Protocols", b"Upgrade: websocket", b"Connection: Upgrade"]
+    lines.append(b"Sec-WebSocket-Accept: " + accept)
     if subprotocol is not None:
         lines.append(b"Sec-WebSocket-Protocol: " + subprotocol.encode("ascii"))
     if extensions is not None:
@@ -78,8 +74,8 @@ def accept_response(key: bytes, *, subprotocol: str | None, extensions: str | No
 class Inbound:
     """Turns received bytes into whole messages.
 
-    After a `CloseReceived` or a `Violation` it yields nothing more: what follows is to be discarded. Between two
-    whole messages it holds nothing of what it was given, and may go on with another client's.
+    After a `CloseReceived` or a `Violation` it yields nothing more. Between two whole messages it holds no bytes
+    and may continue with another client's.
     """
 
     __slots__ = ("_parts", "_wire", "ended")
@@ -89,7 +85,7 @@ class Inbound:
         self._wire = Connection(ConnectionType.SERVER, [bounds])
         self._parts: list[str] = []
         self.ended = False
-        """What comes from here on is discarded."""
+        """Further bytes are discarded."""
 
     def receive(self, data: bytes) -> Iterator[Received]:
         """Everything that `data` completes, in order."""
@@ -119,7 +115,7 @@ class Inbound:
             case Pong():
                 return PongReceived()
             case CloseConnection() if self._wire.state is ConnectionState.OPEN:
-                # wsproto reports its own verdict as a close event, without having received a close frame.
+                # wsproto reports a fault that it found as a close event, although no close frame came.
                 return Violation(
                     int(event.code), _VIOLATIONS.get(event.code, event.reason or "protocol error")
                 )

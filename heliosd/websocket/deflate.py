@@ -14,71 +14,63 @@ from wsproto.extensions import Extension
 from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opcode, RsvBits
 
 MAX_FRAGMENTS = 128
-"""Frames that one message may come in; an endless row of empty ones costs its sender the connection."""
+"""Frames that one message may consist of; a sender of endless empty ones is disconnected."""
 
 DEFLATE_LEVEL = 3
-"""Status messages shrink to a third; higher levels take longer and save next to nothing on them."""
+"""Status messages shrink to a third; higher levels take longer and save almost nothing more."""
 
 LEAST_WINDOW_BITS = 10
 MIN_COMPRESSED = 512
 """Shorter messages stay plain: deflating them costs more than it saves."""
 
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: cut from the end by the sender
-_WINDOW_BITS = re.compile(r"[89]|1[0-5]")
+_PARAMETERS = {
+    "server_no_context_takeover": re.compile(""),
+    "client_no_context_takeover": re.compile(""),
+    "client_max_window_bits": re.compile("(=([89]|1[0-5]))?"),
+    "server_max_window_bits": re.compile("=15"),
+}
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-"""The only form that is ever agreed: without context, one compressed frame serves every client."""
+"""The only answer that is ever given: without context, one compressed frame serves every client."""
 
 
 def agree(offers: str) -> str | None:
-    """The answer to a `Sec-WebSocket-Extensions` header: the first acceptable offer's, or None.
+    """The answer to a `Sec-WebSocket-Extensions` header; None when no offer in it is acceptable.
 
-    An offer with an unknown, doubled or malformed parameter is declined (RFC 7692 section 7), and so is one
-    that demands a `server_max_window_bits` below 15, because the shared frame is made with 15.
+    An offer with an unknown, repeated or malformed parameter is declined (RFC 7692 section 7), and so is one that
+    demands a `server_max_window_bits` below 15, because the shared frame may use 15.
     """
     return next((AGREED for offer in offers.split(",") if _acceptable(offer)), None)
 
 
 def _acceptable(offer: str) -> bool:
     name, *parameters = (part.strip() for part in offer.split(";"))
-    if name != "permessage-deflate":
-        return False
     seen = set()
     for parameter in parameters:
         key, equals, value = parameter.partition("=")
         key, value = key.strip(), value.strip().strip('"')
-        if key in seen:
+        form = _PARAMETERS.get(key)
+        if form is None or key in seen or not form.fullmatch(equals + value):
             return False
         seen.add(key)
-        match key:
-            case "server_no_context_takeover" | "client_no_context_takeover":
-                if equals:
-                    return False
-            case "client_max_window_bits":
-                if equals and not _WINDOW_BITS.fullmatch(value):
-                    return False
-            case "server_max_window_bits":
-                if value != "15":
-                    return False
-            case _:
-                return False
-    return True
+    return name == "permessage-deflate"
 
 
 def deflate(payload: bytes) -> bytes:
     """`payload` as the body of one compressed message, independent of any other."""
-    # A window just as long as the message, and a hash table to match: zlib would else allocate and clear 256 KiB
-    # for a message of one, which takes longer than compressing it. Any window up to 2**15 is read by everyone.
+    # A window as long as the message, and a hash table to match: otherwise zlib allocates and clears 256 KiB a
+    # message, which takes longer than compressing it. Every receiver reads windows up to 2**15.
     window = min(max(len(payload).bit_length(), LEAST_WINDOW_BITS), zlib.MAX_WBITS)
-    squeeze = zlib.compressobj(DEFLATE_LEVEL, wbits=-window, memLevel=window - 7)
-    return (squeeze.compress(payload) + squeeze.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
+    compressor = zlib.compressobj(DEFLATE_LEVEL, wbits=-window, memLevel=window - 7)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH))[: -len(_TAIL)]
 
 
 class InboundBounds(Extension):
-    """Refuses a message that is longer than `max_message_size` bytes (inflated or not) or in too many pieces.
+    """Refuses a message that is longer than `max_message_size` bytes (after inflating) or has too many fragments.
 
-    The refusal is a close reason, so that wsproto names it in a real close frame: 1009 for size, 1007 for
-    data that does not inflate, 1002 for RSV1 without agreement.
+    wsproto reports the refusal as a fault: 1009 for size, 1007 for data that does not inflate, 1002 for RSV1 that
+    was not agreed.
     """
 
     name = "permessage-deflate"
@@ -98,13 +90,9 @@ class InboundBounds(Extension):
         return False
 
     def frame_inbound_header(
-        self,
-        proto: FrameDecoder | FrameProtocol,
-        opcode: Opcode,
-        rsv: RsvBits,
-        payload_length: int,
+        self, proto: FrameDecoder | FrameProtocol, opcode: Opcode, rsv: RsvBits, payload_length: int
     ) -> CloseReason | RsvBits:
-        # wsproto parses a header again when its masking key has not arrived yet: nothing may add up here.
+        # wsproto parses a header again when its masking key has not arrived yet: nothing may be counted here.
         self._control = opcode.iscontrol()
         if self._control:
             return RsvBits(False, False, False)
@@ -114,15 +102,13 @@ class InboundBounds(Extension):
             return CloseReason.PROTOCOL_ERROR
         if self._fragments >= MAX_FRAGMENTS:
             return CloseReason.MESSAGE_TOO_BIG
-        # A compressed frame may be a little longer than what is in it; it is bounded while inflating.
+        # A compressed frame may be a little longer than its content; it is bounded while inflating.
         if self._inflater is None and self._size + payload_length > self._limit:
             return CloseReason.MESSAGE_TOO_BIG
         return RsvBits(self._inflater is not None and opcode is not Opcode.CONTINUATION, False, False)
 
     def frame_inbound_payload_data(
-        self,
-        proto: FrameDecoder | FrameProtocol,
-        data: bytes,
+        self, proto: FrameDecoder | FrameProtocol, data: bytes
     ) -> bytes | CloseReason:
         if self._control:
             return data
@@ -132,19 +118,17 @@ class InboundBounds(Extension):
         return self._inflate(data)
 
     def frame_inbound_complete(
-        self,
-        proto: FrameDecoder | FrameProtocol,
-        fin: bool,
+        self, proto: FrameDecoder | FrameProtocol, fin: bool
     ) -> bytes | CloseReason | None:
         if self._control:
             return None
         self._fragments += 1
         if not fin:
             return None
-        rest = self._inflate(_TAIL) if self._inflater is not None else None
+        end = self._inflate(_TAIL) if self._inflater is not None else None
         self._size = self._fragments = 0
         self._inflater = None
-        return rest
+        return end
 
     def _inflate(self, data: bytes) -> bytes | CloseReason:
         assert self._inflater is not None

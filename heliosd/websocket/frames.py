@@ -1,5 +1,5 @@
 """Frames from the server, made once and shared (RFC 6455 section 5.2, unmasked and never fragmented), and two
-questions about bytes from a client that spare it a parser."""
+checks of bytes from a client that need no parser."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def frame(opcode: int, payload: bytes, *, compressed: bool = False) -> bytes:
 
 
 def text_frame(payload: bytes) -> bytes:
-    """A text message. `payload` is UTF-8; that is the caller's promise."""
+    """A text message. `payload` must be UTF-8; this is not checked."""
     return frame(TEXT, payload)
 
 
@@ -37,19 +37,20 @@ def pong_frame(payload: bytes) -> bytes:
 
 
 def close_frame(code: int, reason: str = "") -> bytes:
-    """A close frame. A reason that does not fit the 123 bytes a control frame has is cut at a character."""
+    """A close frame. The reason is cut at a character to the 123 bytes that fit into a control frame."""
     text = reason.encode()[: MAX_CONTROL_PAYLOAD - 2].decode(errors="ignore").encode()
     return frame(CLOSE, struct.pack("!H", code) + text)
 
 
 def is_lone_pong(data: bytes) -> bool:
-    """Whether these bytes, the first after a whole message, are the answer to one of our pings and nothing else."""
+    """Whether these bytes, the first after a whole message, are one pong without a payload and nothing else."""
     return len(data) == 6 and data[0] == FIN | PONG and data[1] == MASKED
 
 
 def ends_whole(data: bytes) -> bool:
-    """Whether these bytes, the first after a whole message, end with the end of a whole message (or of a control
-    frame between messages). False also where that takes a parser to say: after a first fragment."""
+    """Whether these bytes, the first after a whole message, end at the end of a whole message or control frame.
+
+    False for a fragmented message even where it is whole: only a parser can know that."""
     start, size = 0, len(data)
     while start + 2 <= size:
         if not data[start] & FIN:

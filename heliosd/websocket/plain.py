@@ -1,7 +1,7 @@
-"""A client's TCP connection, and what every connection to this daemon can do beside Trio's stream methods.
+"""A client's TCP connection as a stream, with synchronous reads and writes beside Trio's methods.
 
-It stands on a bare non-blocking socket: Trio's own stream and socket objects would cost each client that is parked
-here a kilobyte and more.
+It uses a bare non-blocking socket: Trio's stream and socket objects would cost each idle client more than a
+kilobyte.
 """
 
 from __future__ import annotations
@@ -20,10 +20,8 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 
 
 def prepare(socket: stdlib.socket | trio.socket.SocketType) -> None:
-    """Makes a socket ready for clients that stay: what is written goes out at once, and the kernel takes no more
-    than 128 KiB that it cannot send yet, so that a slow client's backlog stands in our queue, where it is counted
-    and bounded. Connections inherit both from the socket that they were accepted on. Raises OSError when it is
-    gone."""
+    """Sets TCP_NODELAY and TCP_NOTSENT_LOWAT (128 KiB), so that a slow client's backlog waits in our queue, where
+    it is bounded, and not in the kernel. Connections inherit both from their listening socket."""
     socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
     socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
@@ -32,13 +30,12 @@ def close(socket: stdlib.socket) -> None:
     """Closes a socket. Tasks that wait on it get `trio.ClosedResourceError`."""
     if socket.fileno() >= 0:
         trio.lowlevel.notify_closing(socket)
-        with suppress(OSError):  # what the network did to it concerns nobody any more
+        with suppress(OSError):  # a network error does not matter any more
             socket.close()
 
 
 def abort_socket(socket: stdlib.socket) -> None:
-    """Closes a socket with a reset and drops what is queued in it. Never raises; a closed socket stays
-    closed."""
+    """Closes a socket with a reset and drops what is queued in it. Never raises; does nothing to a closed one."""
     if socket.fileno() >= 0:
         with suppress(OSError):
             socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_LINGER, _LINGER_ZERO)
@@ -46,8 +43,7 @@ def abort_socket(socket: stdlib.socket) -> None:
 
 
 async def wait_until_writable(socket: stdlib.socket) -> None:
-    """As `trio.lowlevel.wait_writable`, but a socket that was closed before raises
-    `trio.ClosedResourceError`."""
+    """As `trio.lowlevel.wait_writable`. Raises `trio.ClosedResourceError` for a closed socket."""
     if socket.fileno() < 0:
         await trio.lowlevel.checkpoint()
         raise trio.ClosedResourceError("this connection was closed")
@@ -55,8 +51,10 @@ async def wait_until_writable(socket: stdlib.socket) -> None:
 
 
 async def receive(socket: stdlib.socket, max_bytes: int) -> bytes:
-    """What has come, at most so much; b"" at the end. Raises `trio.ClosedResourceError` once we closed it, and
-    `trio.BrokenResourceError` when the connection is broken. A checkpoint on every path."""
+    """The next bytes, at most `max_bytes`; b"" at the end. Always a checkpoint.
+
+    Raises `trio.ClosedResourceError` once it is closed here, `trio.BrokenResourceError` when the connection broke.
+    """
     await trio.lowlevel.checkpoint_if_cancelled()
     waited = False
     while True:
@@ -71,16 +69,16 @@ async def receive(socket: stdlib.socket, max_bytes: int) -> bytes:
             raise trio.BrokenResourceError("the peer is gone") from error
         else:
             if not waited:
-                # Not cancellable: what was read would be lost.
+                # Not cancellable, or what was read would be lost.
                 await trio.lowlevel.cancel_shielded_checkpoint()
             return data
 
 
 class PlainStream(trio.abc.HalfCloseableStream):
-    """A TCP connection as a Trio stream that is an `Outlet` as well. It takes a non-blocking socket over.
+    """A TCP connection as a Trio stream and a `hub.transport.Transport`. It owns the non-blocking socket.
 
-    `send_all` and `write_now` are two ways into one socket: use the first to refuse a request and the second on a
-    WebSocket, never both at once. So are `receive_some` and `read_now` two ways out of it.
+    `send_all` is for HTTP and `write_now` for WebSocket: never use both on one socket at the same time. The same
+    holds for `receive_some` and `read_now`.
     """
 
     __slots__ = ("fileno", "socket")
@@ -106,9 +104,6 @@ class PlainStream(trio.abc.HalfCloseableStream):
                 except OSError as error:
                     raise trio.BrokenResourceError("the peer is gone") from error
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await wait_until_writable(self.socket)
-
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
@@ -128,8 +123,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
         self.socket.shutdown(stdlib.SHUT_WR)
 
     def read_now(self, max_bytes: int) -> bytes | None:
-        """What has come, at most so much, without waiting: b"" at the end, None where nothing has. Fewer bytes than
-        `max_bytes` were all there was. Raises OSError when the connection is gone."""
+        """The next bytes, at most `max_bytes`, without waiting: b"" at the end, None when there are none now. Fewer
+        than `max_bytes` were all there was. Raises OSError when the connection is gone."""
         try:
             return self.socket.recv(max_bytes)
         except BlockingIOError:
@@ -139,7 +134,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
         return data
 
     def keep(self, rest: bytes | memoryview) -> None:
-        raise AssertionError("nothing is sealed here")
+        raise AssertionError("nothing is encrypted here")
 
     def write_now(self, data: bytes | memoryview) -> int:
         try:
@@ -149,6 +144,8 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
     async def wait_writable(self) -> None:
         await wait_until_writable(self.socket)
+
+    wait_send_all_might_not_block = wait_writable
 
     def abort(self) -> None:
         abort_socket(self.socket)

@@ -1,7 +1,7 @@
-"""Who has something to read: one epoll for all clients' sockets, beside Trio's own.
+"""Which sockets can be read: one epoll for all WebSocket clients, beside Trio's own.
 
-A read pump that waited on Trio's epoll would cost every parked client a kilobyte and every message from it three
-system calls. Here a socket is registered once, edge-triggered, and its pump parks as a bare task.
+A read pump that waited in Trio's epoll would cost every idle client a kilobyte and every message three system
+calls. Here a socket is registered once, edge-triggered, and its pump sleeps as a bare task.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from typing import Protocol
 import trio
 
 BATCH = 64
-"""Sockets seen to between two checkpoints."""
+"""Sockets handled between two checkpoints."""
 
 _ENDING = select.EPOLLRDHUP | select.EPOLLHUP | select.EPOLLERR
 
 
 class Reader(Protocol):
-    """Whoever reads from one socket."""
+    """Reads from one socket."""
 
     def readable(self, *, ending: bool) -> None:
-        """Something has come, or with `ending` the end. Told once for all that came: read until nothing is left."""
+        """The socket has bytes, or with `ending` its end. Called once for all of them: read until none are left."""
 
 
 class Readiness:
-    """Tells readers that their sockets can be read. Everything but `run` is synchronous.
+    """Calls readers when their sockets can be read. Everything but `run` is synchronous.
 
-    Once `run` has ended nobody is told anything; sockets may still come and go, as they do when all is cancelled.
+    After `run` has ended no reader is called; `add` and `discard` stay allowed, as they happen during cancellation.
     """
 
     def __init__(self) -> None:
@@ -35,19 +35,19 @@ class Readiness:
         self._readers: dict[int, Reader] = {}
 
     def add(self, fd: int, reader: Reader) -> None:
-        """From now on `reader` is told of this socket; at once, too, of what had come before."""
+        """Call `reader` for this socket from now on, also for bytes that are there already."""
         if self._epoll.closed:
             return
         self._epoll.register(fd, select.EPOLLIN | select.EPOLLRDHUP | select.EPOLLET)
         self._readers[fd] = reader
 
     def discard(self, fd: int) -> None:
-        """No longer. Call it before the socket is closed: its number may be another's right after."""
+        """Stop that. Call it before the socket is closed: its number may belong to another one right after."""
         if self._readers.pop(fd, None) is not None:
             self._epoll.unregister(fd)
 
     async def run(self) -> None:
-        """Tell, until cancelled."""
+        """Call readers, until cancelled."""
         try:
             while True:
                 await trio.lowlevel.wait_readable(self._epoll.fileno())

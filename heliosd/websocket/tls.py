@@ -1,8 +1,8 @@
-"""TLS as a Trio stream with one synchronous way to write.
+"""TLS as a Trio stream that can also write synchronously.
 
-An `ssl.SSLObject` between two memory BIOs: what it encrypts is bytes in our hands, so a frame can be
-encrypted and given to the socket between two checkpoints, which `trio.SSLStream` cannot do. Ciphertext that
-the socket did not take goes before anything else.
+An `ssl.SSLObject` between two memory BIOs returns what it encrypts, so that a frame is encrypted and written
+between two checkpoints; `trio.SSLStream` cannot do that. Ciphertext that the socket did not take is sent
+before all else.
 """
 
 from __future__ import annotations
@@ -20,29 +20,24 @@ from .plain import PIECE_BYTES, PlainStream, abort_socket, close, receive, wait_
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """TLS 1.2 or newer, HTTP/1.1 only, no session tickets (they cost a third of a handshake and this daemon's
-    clients stay connected), no renegotiation.
+    """TLS 1.2 or newer, HTTP/1.1 only, no renegotiation, no session tickets (they cost a third of a handshake).
 
-    Raises OSError (`ssl.SSLError` is one) when the PEM files cannot be read or do not belong together; a key
-    that needs a passphrase is such a case.
+    Raises OSError (`ssl.SSLError` is one) when the PEM files cannot be read, do not belong together, or the key
+    needs a passphrase.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.options |= ssl.OP_NO_RENEGOTIATION
     context.set_alpn_protocols(["http/1.1"])
     context.num_tickets = 0
-    # Without a password OpenSSL would ask for one on the terminal, and the start would hang.
+    # Without a password OpenSSL would ask for one on the terminal and wait for it.
     context.load_cert_chain(certificate, key, password=b"")
     return context
 
 
 class TLSStream(trio.abc.HalfCloseableStream):
-    """The server's side of a TLS connection over TCP; also an `Outlet`.
-
-    `do_handshake` comes first. As with `PlainStream`, `send_all` is for what precedes a WebSocket and
-    `write_now` for what follows. An end without `close_notify` reads as an end: HTTP and WebSocket carry
-    their own lengths.
-    """
+    """The server's side of a TLS connection, with the methods and the rules of `PlainStream`. Call `do_handshake`
+    first. An end without `close_notify` reads as an end: HTTP and WebSocket carry their own lengths."""
 
     __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
 
@@ -58,7 +53,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._ended = False
 
     async def do_handshake(self) -> None:
-        """Raises `trio.BrokenResourceError` when the peer speaks no TLS that we accept, or left."""
+        """Raises `trio.BrokenResourceError` when it fails or the peer left."""
         while True:
             try:
                 self._ssl.do_handshake()
@@ -97,9 +92,6 @@ class TLSStream(trio.abc.HalfCloseableStream):
         finally:
             self._sending = False
 
-    async def wait_send_all_might_not_block(self) -> None:
-        await self.wait_writable()
-
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         if max_bytes is not None and max_bytes < 1:
             raise ValueError("max_bytes must be at least 1")
@@ -109,7 +101,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 raise trio.ClosedResourceError("this connection was closed")
             return await self._receive(PIECE_BYTES if max_bytes is None else max_bytes)
         finally:
-            # Not cancellable: what was read is out of the BIO and would be lost.
+            # Not cancellable, or what was read from the BIO would be lost.
             await trio.lowlevel.cancel_shielded_checkpoint()
 
     async def _receive(self, max_bytes: int) -> bytes:
@@ -132,14 +124,14 @@ class TLSStream(trio.abc.HalfCloseableStream):
             self.half_close()
 
     def half_close(self) -> None:
-        """Says `close_notify` and ends our direction without a checkpoint. Raises OSError when the connection
-        is gone."""
-        self._say_goodbye()
+        """Sends `close_notify` and ends our direction without a checkpoint. Raises OSError when the connection is
+        gone."""
+        self._send_close_notify()
         self._flush()
         self.socket.shutdown(stdlib.SHUT_WR)
 
     async def aclose(self) -> None:
-        self._say_goodbye()
+        self._send_close_notify()
         self._flush_quietly()
         close(self.socket)
         await trio.lowlevel.checkpoint()
@@ -148,7 +140,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         return self.socket.fileno()
 
     def read_now(self, max_bytes: int) -> bytes | None:
-        """As `PlainStream.read_now`, but only None says that there is no more."""
+        """As `PlainStream.read_now`, but fewer bytes than `max_bytes` may not be all: read until None."""
         while True:
             try:
                 return self._ssl.read(max_bytes)
@@ -181,13 +173,15 @@ class TLSStream(trio.abc.HalfCloseableStream):
         await wait_until_writable(self.socket)
         await self._drain()
 
+    wait_send_all_might_not_block = wait_writable
+
     def abort(self) -> None:
         abort_socket(self.socket)
 
-    def _say_goodbye(self) -> None:
+    def _send_close_notify(self) -> None:
         if not self._ended:
             self._ended = True
-            # unwrap() asks for the peer's close_notify, too; ours has been written by then.
+            # unwrap() also wants the peer's close_notify; ours has been written by then.
             with suppress(ssl.SSLError):
                 self._ssl.unwrap()
 
@@ -230,4 +224,4 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
 
 ClientStream: TypeAlias = PlainStream | TLSStream
-"""What a connection to this daemon is, encrypted or not: a Trio stream and an `Outlet`."""
+"""A connection to this daemon, encrypted or not: a Trio stream and a `hub.transport.Transport`."""

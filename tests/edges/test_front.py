@@ -1,4 +1,4 @@
-"""The front over real sockets: who gets a connection, what is answered here, and what ends one."""
+"""The front over real sockets: which handler gets a request, what is answered here, and what ends a connection."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import trio.testing
 from heliosd.config.model import Listen
 from heliosd.web.http import front
 from heliosd.web.http.front import Serve, ServeLive
-from heliosd.web.http.listeners import ACCEPTED_AT_ONCE, Address, ListenError, open_listeners
+from heliosd.web.http.listeners import ACCEPTED_AT_ONCE, WARNING_SECONDS, Address, ListenError, open_listeners
 from heliosd.web.http.request_head import RequestHead
 from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, TLSStream
@@ -56,21 +56,21 @@ async def test_an_ordinary_request_goes_to_the_rest_with_the_bytes_behind_it() -
     assert answer == b"rest /a?b body 127.0.0.1"
 
 
-async def test_an_upgrade_of_the_websocket_path_goes_live_with_the_bytes_behind_it() -> None:
+async def test_an_upgrade_of_the_websocket_path_goes_live() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with open_front(live=upgraded(b"live")) as front:
-            answer = await front.ask(upgrade(b"/ws/cluster?token=t") + b"early frame")
-    assert answer == b"live %b token=t early frame 127.0.0.1" % KEY
+            answer = await front.ask(upgrade(b"/ws/cluster?token=t"))
+    assert answer == b"live %b token=t  127.0.0.1" % KEY
 
 
 @pytest.mark.parametrize(
     "target", [b"//ws/cluster", b"/ws%2fcluster", b"/ws/cluster/", b"/", b"/api/cluster/status"]
 )
-async def test_any_other_upgrade_is_answered_404_also_with_a_trailing_byte(target: bytes) -> None:
+async def test_an_upgrade_of_any_other_path_is_answered_404_and_counted(target: bytes) -> None:
     malformed: list[None] = []
     with trio.fail_after(LIMIT_SECONDS):
         async with open_front(count_malformed=lambda: malformed.append(None)) as front:
-            assert status_and_error(await front.ask(upgrade(target) + b"x")) == (404, "Not found")
+            assert status_and_error(await front.ask(upgrade(target))) == (404, "Not found")
     assert malformed == [None]
 
 
@@ -85,7 +85,7 @@ async def test_the_websocket_path_without_an_upgrade_says_what_it_speaks() -> No
     assert empty == answer.partition(b"\r\n\r\n")[0] + b"\r\n\r\n"
 
 
-async def test_an_unknown_websocket_version_is_told_ours() -> None:
+async def test_another_websocket_version_is_answered_with_ours() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with open_front() as front:
             answer = await front.ask(upgrade().replace(b"Version: 13", b"Version: 8"))
@@ -111,7 +111,7 @@ async def test_a_refusal_arrives_although_much_more_was_sent(sent: bytes, status
     assert status_and_error(answer)[0] == status
 
 
-async def test_a_refused_peer_that_never_closes_is_left_after_a_second() -> None:
+async def test_a_refused_peer_that_never_closes_is_cut_after_a_second() -> None:
     async def send_for_ever(stream: trio.SocketStream) -> None:
         while True:
             await stream.send_all(b"x")
@@ -122,9 +122,9 @@ async def test_a_refused_peer_that_never_closes_is_left_after_a_second() -> None
             await stream.send_all(upgrade(b"/elsewhere"))
             await read_all(stream)
             began = trio.current_time()
-            with pytest.raises(trio.BrokenResourceError):  # a reset, once nobody reads there any more
+            with pytest.raises(trio.BrokenResourceError):  # a reset, once the daemon has closed
                 await send_for_ever(stream)
-    assert 0.5 < trio.current_time() - began < 2
+    assert trio.current_time() - began > 0.5
 
 
 async def test_a_head_that_is_not_whole_in_time_is_closed_however_it_drips() -> None:
@@ -144,7 +144,7 @@ async def test_a_head_that_is_not_whole_in_time_is_closed_however_it_drips() -> 
                         nursery.start_soon(drip, stream)
                     with suppress(trio.BrokenResourceError):  # a reset, where a drop came unread
                         assert await stream.receive_some() == b""
-                    assert 0.2 < trio.current_time() - began < 2
+                    assert trio.current_time() - began > 0.2
                     nursery.cancel_scope.cancel()
 
 
@@ -165,7 +165,7 @@ async def test_over_tls_the_same_request_is_served() -> None:
             assert await read_all(stream) == b"rest /  127.0.0.1"
 
 
-async def test_of_a_crowd_that_shakes_hands_over_tls_only_some_are_taken_at_a_time() -> None:
+async def test_while_many_tls_handshakes_are_under_way_no_more_connections_are_accepted() -> None:
     begun = 0
     shake = TLSStream.do_handshake
 
@@ -179,22 +179,22 @@ async def test_of_a_crowd_that_shakes_hands_over_tls_only_some_are_taken_at_a_ti
         patch.object(front, "HANDSHAKE_PATIENCE", 60.0),
         patch.object(TLSStream, "do_handshake", counted),
     ):
-        async with open_front(tls=tls_contexts()[0]) as house:
-            crowd = [await house.connect() for _ in range(200)]
+        async with open_front(tls=tls_contexts()[0]) as server:
+            clients = [await server.connect() for _ in range(200)]
             await becomes(lambda: begun >= front.HANDSHAKES_AT_ONCE)
             await trio.testing.wait_all_tasks_blocked()
             assert begun <= front.HANDSHAKES_AT_ONCE + 2 * ACCEPTED_AT_ONCE
-            for stream in crowd:  # who gives up makes room
+            for stream in clients:  # each that gives up makes room
                 await stream.aclose()
-            await becomes(lambda: begun == len(crowd))
+            await becomes(lambda: begun == len(clients))
 
 
-async def test_those_who_stall_in_a_tls_handshake_keep_nobody_out() -> None:
-    server, client = tls_contexts()
+async def test_stalled_tls_handshakes_do_not_keep_others_out() -> None:
+    tls, client = tls_contexts()
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_front(rest=answering(b"rest"), tls=server, head_seconds=60) as house:
-            stalled = [await house.connect() for _ in range(300)]
-            async with trio.SSLStream(await house.connect(), client, server_hostname="127.0.0.1") as stream:
+        async with open_front(rest=answering(b"rest"), tls=tls, head_seconds=60) as server:
+            stalled = [await server.connect() for _ in range(300)]
+            async with trio.SSLStream(await server.connect(), client, server_hostname="127.0.0.1") as stream:
                 await stream.send_all(GET)
                 assert await read_all(stream) == b"rest /  127.0.0.1"
             for one in stalled:
@@ -213,21 +213,28 @@ async def test_an_exception_ends_its_own_connection_only() -> None:
 
 
 async def test_small_answers_leave_at_once() -> None:
-    async def tell(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def option(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b"%d" % stream.socket.getsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY))
 
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_front(rest=tell) as front:
+        async with open_front(rest=option) as front:
             assert await front.ask(GET) == b"1"
 
 
-async def test_without_descriptors_it_waits_complains_once_a_second_and_goes_on() -> None:
+async def test_without_descriptors_it_waits_warns_once_a_second_and_goes_on() -> None:
     go_on = trio.Event()
 
     async def greet(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         await stream.send_all(b"hello")
         await go_on.wait()
-        await stream.send_all(b" and goodbye")
+        await stream.send_all(b" and more")
+
+    times: list[float] = []
+
+    def warnings() -> list[float]:
+        count = sum(line["event"] == "cannot accept connections" for line in logged)
+        times.extend([trio.current_time()] * (count - len(times)))
+        return times
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
@@ -241,20 +248,19 @@ async def test_without_descriptors_it_waits_complains_once_a_second_and_goes_on(
                 resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
                 for socket in late:
                     await socket.connect(("127.0.0.1", front.port))
-                await trio.sleep(1.3)
+                await becomes(lambda: len(warnings()) == 2)
                 go_on.set()
-                assert await read_all(early) == b" and goodbye"
+                assert await read_all(early) == b" and more"
             finally:
                 resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
             for socket in late:
                 async with trio.SocketStream(socket) as stream:
                     await stream.send_all(GET)
-                    assert await read_all(stream) == b"hello and goodbye"
-    complaints = [line for line in logged if line["event"] == "cannot accept connections"]
-    assert 1 <= len(complaints) <= 2
+                    assert await read_all(stream) == b"hello and more"
+    assert times[1] - times[0] >= WARNING_SECONDS
 
 
-async def test_the_stop_closes_the_door_first_and_waits_for_those_inside() -> None:
+async def test_a_stop_closes_the_listener_first_and_waits_for_requests_in_flight() -> None:
     finish = trio.Event()
     entered = trio.Event()
 
@@ -287,7 +293,7 @@ async def test_the_stop_closes_the_door_first_and_waits_for_those_inside() -> No
             await front.ended.wait()
 
 
-async def test_cancelling_cuts_those_inside() -> None:
+async def test_cancelling_cuts_requests_in_flight() -> None:
     entered = trio.Event()
 
     async def stuck(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:

@@ -1,8 +1,11 @@
-"""The wall around Hypercorn: the six things its stream does, each shown to be needed and kept, and what follows."""
+"""The adapter of Hypercorn: the six things its stream does, each shown to be needed and kept, and what follows."""
 
 from __future__ import annotations
 
+import fcntl
 import logging
+import struct
+import termios
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ from quart import Response, request
 from quart_trio import QuartTrio
 
 from heliosd.web.http.hypercorn_adapter import (
-    MAX_SWALLOWED_BYTES,
+    MAX_DISCARDED_BYTES,
     Deadlines,
     HypercornStream,
     hypercorn_parts,
@@ -42,6 +45,9 @@ from tests.support.front_server import (
 LIMIT_SECONDS = 20
 SHORT = Deadlines(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
 FOR_EVER_SECONDS = 10_000.0
+PATIENT = Deadlines(
+    piece_seconds=FOR_EVER_SECONDS, body_seconds=FOR_EVER_SECONDS, linger_seconds=FOR_EVER_SECONDS
+)
 BIG_BYTES = 30_000_000
 POST = b"POST %s HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n"
 
@@ -52,7 +58,7 @@ def get(path: bytes) -> bytes:
 
 @dataclass
 class Seen:
-    """What the app saw."""
+    """What the app has seen."""
 
     started: int = 0
     left: int = 0
@@ -120,7 +126,7 @@ def make_app(seen: Seen) -> QuartTrio:
 
 
 @dataclass
-class Walled:
+class ServedApp:
     front: Front
     seen: Seen
     running: int = 0
@@ -128,34 +134,39 @@ class Walled:
 
 
 @asynccontextmanager
-async def open_walled(*, deadlines: Deadlines | None = None, over_tls: bool = False) -> AsyncIterator[Walled]:
+async def open_app(*, deadlines: Deadlines | None = None, over_tls: bool = False) -> AsyncIterator[ServedApp]:
     seen = Seen()
-    walled: Walled | None = None
+    served: ServedApp | None = None
     async with hypercorn_parts(make_app(seen), deadlines) as parts:
 
         async def rest(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
-            assert walled is not None
-            walled.running += 1
+            assert served is not None
+            served.running += 1
             try:
                 await serve_request(parts, head, trailing, stream)
             finally:
-                walled.running -= 1
+                served.running -= 1
 
         async with open_front(
             rest=rest, live=no_client, tls=tls_contexts()[0] if over_tls else None
         ) as front:
-            walled = Walled(front, seen)
-            yield walled
+            served = ServedApp(front, seen)
+            yield served
     assert seen.shut_down
 
 
 @pytest.fixture(autouse=True)
 def no_error_is_logged(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Weather of one connection is no news; a test that provokes an error clears the log."""
+    """Trouble of one connection is not logged; a test that provokes an error clears the log."""
     with structlog.testing.capture_logs() as ours:
         yield
     theirs = [line.getMessage() for line in caplog.records if line.levelno >= logging.WARNING]
     assert (theirs, [line for line in ours if line["log_level"] == "error"]) == ([], [])
+
+
+def unread(stream: trio.SocketStream) -> int:
+    """Bytes that the kernel holds for this end."""
+    return struct.unpack("i", fcntl.ioctl(stream.socket.fileno(), termios.FIONREAD, bytes(4)))[0]  # type: ignore[no-any-return]
 
 
 def open_descriptors() -> int:
@@ -164,7 +175,7 @@ def open_descriptors() -> int:
 
 @dataclass
 class FakeConnection:
-    """A client's connection in Trio's time."""
+    """A client's connection on the mock clock."""
 
     seconds_a_piece: float = 0.0
     comes: list[bytes] = field(default_factory=list)
@@ -190,7 +201,7 @@ class FakeConnection:
         self.done.append("aborted")
 
 
-def walled_stream(
+def adapted_stream(
     connection: FakeConnection,
     request: bytes = GET,
     trailing: bytes = b"",
@@ -208,7 +219,7 @@ async def test_an_honest_slow_reader_gets_a_response_longer_than_any_one_deadlin
 ) -> None:
     connection = FakeConnection(seconds_a_piece=9)
     with trio.CancelScope(shield=True):  # as Hypercorn does
-        await walled_stream(connection).send_all(bytes(1_000_000))
+        await adapted_stream(connection).send_all(bytes(1_000_000))
     assert connection.sent == [65536] * 15 + [1_000_000 - 15 * 65536]
     assert trio.current_time() == pytest.approx(16 * 9)
 
@@ -218,7 +229,7 @@ async def test_a_peer_that_takes_no_piece_is_cut_also_inside_a_shield(
 ) -> None:
     connection = FakeConnection(seconds_a_piece=FOR_EVER_SECONDS)
     with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
-        await walled_stream(connection).send_all(bytes(100))
+        await adapted_stream(connection).send_all(bytes(100))
     assert trio.current_time() == pytest.approx(10)
     assert connection.done == ["aborted"]
 
@@ -226,31 +237,31 @@ async def test_a_peer_that_takes_no_piece_is_cut_also_inside_a_shield(
 @pytest.mark.parametrize("over_tls", [False, True])
 async def test_a_peer_that_never_reads_ends_its_request_without_a_traceback(over_tls: bool) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(deadlines=SHORT, over_tls=over_tls) as walled:
-            stream: trio.abc.Stream = await walled.front.connect(receive_buffer=4096)
+        async with open_app(deadlines=SHORT, over_tls=over_tls) as served:
+            stream: trio.abc.Stream = await served.front.connect(receive_buffer=4096)
             if over_tls:
                 stream = trio.SSLStream(stream, tls_contexts()[1], server_hostname="127.0.0.1")
             await stream.send_all(get(b"/big"))
-            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
+            await becomes(lambda: served.seen.left == 1 and served.running == 0)
             await trio.aclose_forcefully(stream)
 
 
 async def test_a_slow_reader_gets_all_of_a_big_response() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(deadlines=SHORT) as walled:
-            answer = await walled.front.ask(get(b"/big"))
+        async with open_app(deadlines=SHORT) as served:
+            answer = await served.front.ask(get(b"/big"))
     assert len(answer.partition(b"\r\n\r\n")[2]) > BIG_BYTES
 
 
 # 2: the head and the body, nothing else
 
 
-async def test_it_delivers_the_head_and_the_body_and_swallows_the_rest(
+async def test_it_delivers_the_head_and_the_body_and_discards_the_rest(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     request = POST % (b"/", 10)
     connection = FakeConnection(comes=[b"def", b"ghijGET / HTTP/1.1\r\n", b"more", b""])
-    adapted = walled_stream(connection, request, b"abc")
+    adapted = adapted_stream(connection, request, b"abc")
     read = b""
     while data := await adapted.receive_some(65536):
         read += data
@@ -262,36 +273,36 @@ async def test_a_body_that_came_with_the_head_is_cut_at_its_length(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     request = POST % (b"/", 2)
-    adapted = walled_stream(FakeConnection(comes=[b""]), request, b"abcdef")
+    adapted = adapted_stream(FakeConnection(comes=[b""]), request, b"abcdef")
     assert await adapted.receive_some(65536) == request + b"ab"
     assert await adapted.receive_some(65536) == b""
 
 
 async def test_a_flood_behind_a_request_counts_as_its_end(autojump_clock: trio.testing.MockClock) -> None:
     connection = FakeConnection(comes=[bytes(65536)] * 100)
-    adapted = walled_stream(connection)
+    adapted = adapted_stream(connection)
     assert await adapted.receive_some(65536) == GET
     assert await adapted.receive_some(65536) == b""
-    assert len(connection.comes) == 100 - MAX_SWALLOWED_BYTES // 65536 - 1
+    assert len(connection.comes) == 100 - MAX_DISCARDED_BYTES // 65536 - 1
 
 
-async def test_two_hundred_event_streams_with_bytes_behind_them_leave_nothing() -> None:
+async def test_two_hundred_event_streams_leave_no_task_and_no_descriptor() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            await walled.front.ask(GET)
-            await becomes(lambda: walled.running == 0)
+        async with open_app() as served:
+            await served.front.ask(GET)
+            await becomes(lambda: served.running == 0)
             tasks = trio.lowlevel.current_statistics().tasks_living
             descriptors = open_descriptors()
-            streams = [await walled.front.connect() for _ in range(200)]
+            streams = [await served.front.connect() for _ in range(200)]
             for stream in streams:
-                await stream.send_all(get(b"/events") + get(b"/events") + b"x")
-            await becomes(lambda: walled.seen.started == 200)
+                await stream.send_all(get(b"/events"))
+            await becomes(lambda: served.seen.started == 200)
             for number, stream in enumerate(streams):
                 if number % 2:
                     reset(stream)
                 else:
                     await stream.aclose()
-            await becomes(lambda: walled.seen.left == 200)
+            await becomes(lambda: served.seen.left == 200)
             await becomes(lambda: trio.lowlevel.current_statistics().tasks_living <= tasks)
             await becomes(lambda: open_descriptors() <= descriptors)
 
@@ -300,7 +311,7 @@ async def test_two_hundred_event_streams_with_bytes_behind_them_leave_nothing() 
 
 
 async def test_a_body_that_does_not_come_in_time_is_given_up(autojump_clock: trio.testing.MockClock) -> None:
-    adapted = walled_stream(connection := FakeConnection(), POST % (b"/", 5), b"abc")
+    adapted = adapted_stream(connection := FakeConnection(), POST % (b"/", 5), b"abc")
     await adapted.receive_some(65536)
     with pytest.raises(trio.BrokenResourceError):
         await adapted.receive_some(65536)
@@ -311,16 +322,16 @@ async def test_a_body_that_does_not_come_in_time_is_given_up(autojump_clock: tri
 @pytest.mark.parametrize("sent", [b"", b"a"])
 async def test_a_stalled_body_ends_its_request_and_connection(sent: bytes) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(deadlines=SHORT) as walled, await walled.front.connect() as stream:
+        async with open_app(deadlines=SHORT) as served, await served.front.connect() as stream:
             await stream.send_all(POST % (b"/wait", 1000) + sent)
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(stream)
-            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
+            await becomes(lambda: served.seen.left == 1 and served.running == 0)
 
 
 async def test_a_body_that_takes_its_time_is_served() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled, await walled.front.connect() as stream:
+        async with open_app() as served, await served.front.connect() as stream:
             await stream.send_all(POST % (b"/echo", 300_000))
             for _ in range(3):
                 await stream.send_all(b"x" * 100_000)
@@ -330,7 +341,7 @@ async def test_a_body_that_takes_its_time_is_served() -> None:
 
 async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled, await walled.front.connect() as stream:
+        async with open_app() as served, await served.front.connect() as stream:
             await stream.send_all((POST % (b"/echo", 5))[:-2] + b"Expect: 100-continue\r\n\r\n")
             assert (await stream.receive_some()).startswith(b"HTTP/1.1 100 ")
             await stream.send_all(b"hello")
@@ -341,7 +352,7 @@ async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
 
 
 async def test_closing_does_not_depend_on_a_checkpoint(autojump_clock: trio.testing.MockClock) -> None:
-    adapted = walled_stream(connection := FakeConnection())
+    adapted = adapted_stream(connection := FakeConnection())
     with trio.CancelScope() as scope:
         scope.cancel()
         await adapted.send_eof()
@@ -355,17 +366,16 @@ async def test_closing_does_not_depend_on_a_checkpoint(autojump_clock: trio.test
 @pytest.mark.parametrize("over_tls", [False, True])
 async def test_a_response_ends_at_once_although_the_client_keeps_its_side_open(over_tls: bool) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(over_tls=over_tls) as walled:
-            transport = await walled.front.connect()
+        # With a deadline of hours for the peer's side, waiting for it would never end.
+        async with open_app(deadlines=PATIENT, over_tls=over_tls) as served:
+            transport = await served.front.connect()
             stream: trio.abc.Stream = transport
             if over_tls:
                 stream = trio.SSLStream(
                     transport, tls_contexts()[1], server_hostname="127.0.0.1", https_compatible=True
                 )
             await stream.send_all(GET)
-            began = trio.current_time()
             answer = await read_all(stream)
-            assert trio.current_time() - began < 0.7
             assert b"\r\nconnection: close\r\n" in answer
             assert b"\r\nserver:" not in answer
             await trio.aclose_forcefully(stream)
@@ -378,7 +388,7 @@ async def test_a_closed_stream_cancels_its_task_a_second_later(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
     scope = trio.CancelScope()
-    adapted = walled_stream(FakeConnection(), scope=scope)
+    adapted = adapted_stream(FakeConnection(), scope=scope)
     with scope:
         await adapted.receive_some(65536)
         await trio.sleep(5)
@@ -388,10 +398,10 @@ async def test_a_closed_stream_cancels_its_task_a_second_later(
     assert trio.current_time() == pytest.approx(6)
 
 
-async def test_closing_dates_a_send_that_hangs_behind_a_shield(
+async def test_closing_sets_a_deadline_for_a_send_inside_a_shield(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    adapted = walled_stream(FakeConnection(seconds_a_piece=FOR_EVER_SECONDS))
+    adapted = adapted_stream(FakeConnection(seconds_a_piece=FOR_EVER_SECONDS))
 
     async def send() -> None:
         with trio.CancelScope(shield=True), pytest.raises(trio.BrokenResourceError):
@@ -407,13 +417,13 @@ async def test_closing_dates_a_send_that_hangs_behind_a_shield(
 @pytest.mark.parametrize(
     "request_bytes", [GET, POST % (b"/deaf", 1_000_000) + b"x" * 1_000_000, POST % (b"/deaf", 10)]
 )
-async def test_a_client_that_never_closes_is_left_after_its_answer(request_bytes: bytes) -> None:
+async def test_a_client_that_never_closes_is_cut_after_its_response(request_bytes: bytes) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled(deadlines=SHORT) as walled, await walled.front.connect() as stream:
+        async with open_app(deadlines=SHORT) as served, await served.front.connect() as stream:
             await stream.send_all(request_bytes)
             answer = await read_all(stream)
             assert answer.startswith((b"HTTP/1.1 200 ", b"HTTP/1.1 401 "))
-            await becomes(lambda: walled.running == 0)
+            await becomes(lambda: served.running == 0)
 
 
 # 6: TLS
@@ -422,9 +432,9 @@ async def test_a_client_that_never_closes_is_left_after_its_answer(request_bytes
 async def test_over_tls_the_app_sees_https() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with (
-            open_walled(over_tls=True) as walled,
+            open_app(over_tls=True) as served,
             trio.SSLStream(
-                await walled.front.connect(), tls_contexts()[1], server_hostname="127.0.0.1"
+                await served.front.connect(), tls_contexts()[1], server_hostname="127.0.0.1"
             ) as stream,
         ):
             await stream.send_all(GET)
@@ -436,10 +446,10 @@ async def test_over_tls_the_app_sees_https() -> None:
 
 async def test_an_ordinary_request_is_answered_in_http_1_1_and_1_0_and_for_head() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            full = await walled.front.ask(GET)
-            old = await walled.front.ask(b"GET / HTTP/1.0\r\n\r\n")
-            headers_only = await walled.front.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
+        async with open_app() as served:
+            full = await served.front.ask(GET)
+            old = await served.front.ask(b"GET / HTTP/1.0\r\n\r\n")
+            headers_only = await served.front.ask(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n")
     assert full.endswith(b"\r\n\r\nhttp 127.0.0.1")
     assert old.endswith(b"\r\n\r\nhttp 127.0.0.1")
     assert headers_only.startswith(b"HTTP/1.1 200 ")
@@ -447,49 +457,50 @@ async def test_an_ordinary_request_is_answered_in_http_1_1_and_1_0_and_for_head(
     assert b"content-length: 14\r\n" in headers_only
 
 
-async def test_a_peer_that_leaves_an_event_stream_is_noticed_at_once() -> None:
+async def test_a_peer_that_leaves_an_event_stream_ends_it_without_another_event() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            async with await walled.front.connect() as stream:
+        async with open_app() as served:
+            async with await served.front.connect() as stream:
                 await stream.send_all(get(b"/events"))
-                await becomes(lambda: walled.seen.started == 1)
-            began = trio.current_time()
-            await becomes(lambda: walled.seen.left == 1 and walled.running == 0)
-            assert trio.current_time() - began < 0.5
+                await becomes(lambda: served.seen.started == 1)
+            await becomes(lambda: served.seen.left == 1 and served.running == 0)
 
 
-async def test_cancelling_reaches_a_send_that_hangs_behind_hypercorns_shield() -> None:
+async def test_cancelling_reaches_a_send_inside_hypercorns_shield() -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            stream = await walled.front.connect(receive_buffer=4096)
+        async with open_app(deadlines=PATIENT) as served:
+            stream = await served.front.connect(receive_buffer=4096)
             await stream.send_all(get(b"/big"))
-            await becomes(lambda: walled.seen.started == 1)
-            await trio.sleep(0.1)
-            began = trio.current_time()
-        assert trio.current_time() - began < 2
+            await becomes(lambda: served.seen.started == 1)
+            await becomes(lambda: unread(stream) > 0)
         reset(stream)
 
 
 async def test_an_error_of_the_app_is_a_500_and_ends_nothing_else(caplog: pytest.LogCaptureFixture) -> None:
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            assert (await walled.front.ask(get(b"/bug"))).startswith(b"HTTP/1.1 500 ")
-            assert (await walled.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
+        async with open_app() as served:
+            assert (await served.front.ask(get(b"/bug"))).startswith(b"HTTP/1.1 500 ")
+            assert (await served.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
     assert [line.levelname for line in caplog.records] == ["ERROR"]
     caplog.clear()
 
 
 @pytest.mark.parametrize("path", [b"/", b"/ws/clusters", b"/nowhere", b"//ws/cluster", b"/events"])
-async def test_the_upgrades_that_end_a_bare_hypercorn_are_refused_and_the_process_lives(path: bytes) -> None:
+async def test_no_upgrade_reaches_hypercorn(monkeypatch: pytest.MonkeyPatch, path: bytes) -> None:
+    reached: list[bytes] = []
+
+    async def counted(stream: HypercornStream, max_bytes: int) -> bytes:
+        reached.append(data := await receive_some(stream, max_bytes))
+        return data
+
+    receive_some = HypercornStream.receive_some
+    monkeypatch.setattr(HypercornStream, "receive_some", counted)
     with trio.fail_after(LIMIT_SECONDS):
-        async with open_walled() as walled:
-            for _ in range(10):
-                assert (await walled.front.ask(upgrade(path) + b"x")).startswith(b"HTTP/1.1 404 ")
-            for _ in range(10):
-                answer = await walled.front.ask(GET + upgrade(path) + b"x")
-                assert answer.startswith(b"HTTP/1.1 200 ")
-                assert answer.count(b"HTTP/1.1 ") == 1
-            assert (await walled.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
+        async with open_app() as served:
+            assert (await served.front.ask(upgrade(path))).startswith(b"HTTP/1.1 404 ")
+            assert reached == []
+            assert (await served.front.ask(GET)).startswith(b"HTTP/1.1 200 ")
+            assert reached[0] == GET
 
 
 async def test_an_app_that_cannot_start_stops_the_start(caplog: pytest.LogCaptureFixture) -> None:

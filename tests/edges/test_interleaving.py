@@ -39,7 +39,7 @@ MIX = {
 
 
 class Fuzzed:
-    """A client that reads in random small pieces at random moments, and asks for everything meanwhile."""
+    """A client that reads in random small pieces at random moments, and sends commands of all kinds meanwhile."""
 
     def __init__(
         self, house: House, rng: random.Random, *, deflate: bool, tls: ssl.SSLContext | None
@@ -136,11 +136,11 @@ class Fuzzed:
         return self.wire.send(TextMessage(data=text % number))
 
     def check(self) -> None:
-        """What it was told besides the events is in order, and of its pings only those overtaken lack an answer."""
+        """Answers are in order, each to one command; of its pings only overtaken ones lack an answer."""
         assert len(set(self.answered)) == len(self.answered)
         assert set(self.answered) <= set(self.asked)
         remaining = iter(self.pings)
-        assert all(pong in remaining for pong in self.pongs), "a pong that nobody asked for, or out of order"
+        assert all(pong in remaining for pong in self.pongs), "a pong without its ping, or out of order"
         assert self.close_code == 1001
         assert self.pongs
         assert self.answered
@@ -182,7 +182,7 @@ async def fuzz(house: House, *, seed: int, clients: int, seconds: float, tls: ss
 
 
 @pytest.mark.parametrize("over_tls", [False, True])
-async def test_whatever_comes_together_no_two_frames_mix(
+async def test_no_two_frames_ever_mix(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_tls: bool
 ) -> None:
     rests = make_writes_partial(monkeypatch)

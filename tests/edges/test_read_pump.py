@@ -1,7 +1,8 @@
-"""A client's read pump and the epoll that it parks on, over real connections, plain and over TLS."""
+"""A client's read pump and the epoll it waits on, over real connections, plain and over TLS."""
 
 from __future__ import annotations
 
+import gc
 import os
 from contextlib import AsyncExitStack
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 from trio.testing import wait_all_tasks_blocked
 
-from heliosd.web.stream.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES
+from heliosd.web.stream.read_pump import PONGS_IN_A_ROW, RECEIVE_BYTES, ReadPump
 from heliosd.websocket.connection import Inbound
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.readiness import Readiness
@@ -21,7 +22,7 @@ from tests.support.socket_pairs import (
     connected,
     moved_to,
     pumped,
-    telling,
+    running_readiness,
     transport,
 )
 from tests.support.wire import PING, PONG, TEXT, masked
@@ -38,7 +39,7 @@ def pong() -> bytes:
 
 
 @BOTH
-async def test_what_comes_while_it_is_parked_wakes_it(over_tls: bool) -> None:
+async def test_bytes_wake_a_waiting_pump(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -51,8 +52,8 @@ async def test_what_comes_while_it_is_parked_wakes_it(over_tls: bool) -> None:
 
 
 @BOTH
-async def test_what_has_come_before_there_is_a_pump_is_told(over_tls: bool) -> None:
-    async with connected(over_tls) as (ours, theirs), telling() as (readiness, _):
+async def test_bytes_from_before_the_pump_was_made_are_read(over_tls: bool) -> None:
+    async with connected(over_tls) as (ours, theirs), running_readiness() as (readiness, _):
         await theirs.send_all(HELLO)
         mine = Pumped(ours, readiness)
         assert await mine.take() == HELLO
@@ -60,7 +61,7 @@ async def test_what_has_come_before_there_is_a_pump_is_told(over_tls: bool) -> N
 
 
 @BOTH
-async def test_what_has_come_before_it_parks_is_told(over_tls: bool) -> None:
+async def test_bytes_from_before_it_waits_are_read(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(HELLO)
         await wait_all_tasks_blocked()
@@ -70,9 +71,9 @@ async def test_what_has_come_before_it_parks_is_told(over_tls: bool) -> None:
         assert await mine.take() == HELLO
 
 
-async def test_what_tls_holds_already_when_the_pump_is_made_is_told() -> None:
+async def test_bytes_that_tls_holds_when_the_pump_is_made_are_read() -> None:
     """Two records in one segment: with the first the second has left the socket, which will not be ready again."""
-    async with connected(True) as (ours, theirs), telling() as (readiness, _):
+    async with connected(True) as (ours, theirs), running_readiness() as (readiness, _):
         await theirs.send_all(b"the request")
         await theirs.send_all(HELLO)
         assert await ours.receive_some() == b"the request"
@@ -82,7 +83,7 @@ async def test_what_tls_holds_already_when_the_pump_is_made_is_told() -> None:
 
 
 @BOTH
-async def test_a_message_in_pieces_is_told_piece_by_piece(over_tls: bool) -> None:
+async def test_a_message_in_pieces_is_read_piece_by_piece(over_tls: bool) -> None:
     text = masked(TEXT, os.urandom(200))
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
@@ -93,7 +94,7 @@ async def test_a_message_in_pieces_is_told_piece_by_piece(over_tls: bool) -> Non
 
 
 @BOTH
-async def test_more_than_is_read_at_once_is_told_in_order_and_in_part(over_tls: bool) -> None:
+async def test_more_than_is_read_at_once_comes_in_order_and_in_parts(over_tls: bool) -> None:
     text = masked(TEXT, os.urandom(300_000))
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(theirs.send_all, text)
@@ -106,7 +107,7 @@ async def test_more_than_is_read_at_once_is_told_in_order_and_in_part(over_tls: 
 
 @BOTH
 @pytest.mark.parametrize("size", [RECEIVE_BYTES - 1, RECEIVE_BYTES, RECEIVE_BYTES + 1, 2 * RECEIVE_BYTES])
-async def test_it_parks_again_after_just_as_much_as_is_read_at_once(over_tls: bool, size: int) -> None:
+async def test_it_waits_again_after_just_as_much_as_is_read_at_once(over_tls: bool, size: int) -> None:
     data = masked(TEXT, bytes(size - 8))
     assert len(data) == size
     async with pumped(over_tls) as (mine, theirs, nursery):
@@ -138,7 +139,7 @@ async def test_receiving_is_a_checkpoint_also_where_there_is_more(over_tls: bool
 
 @BOTH
 @pytest.mark.parametrize("parked", [False, True])
-async def test_an_end_right_behind_data_is_told_after_it(over_tls: bool, parked: bool) -> None:
+async def test_an_end_right_behind_data_is_read_after_it(over_tls: bool, parked: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         if parked:
             nursery.start_soon(mine.run)
@@ -154,7 +155,7 @@ async def test_an_end_right_behind_data_is_told_after_it(over_tls: bool, parked:
 
 
 @BOTH
-async def test_an_end_right_behind_lone_pongs_is_told(over_tls: bool) -> None:
+async def test_an_end_right_behind_lone_pongs_is_read(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -164,7 +165,7 @@ async def test_an_end_right_behind_lone_pongs_is_told(over_tls: bool) -> None:
 
 
 @BOTH
-async def test_an_end_without_the_goodbye_of_tls_is_an_end(over_tls: bool) -> None:
+async def test_an_end_without_close_notify_is_an_end(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(HELLO)
         await transport(theirs).aclose()
@@ -197,7 +198,7 @@ async def test_bytes_that_are_not_tls_are_an_end() -> None:
 
 
 @BOTH
-async def test_lone_pongs_are_heard_and_wake_nobody(over_tls: bool) -> None:
+async def test_lone_pongs_are_noted_and_wake_no_task(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -210,7 +211,7 @@ async def test_lone_pongs_are_heard_and_wake_nobody(over_tls: bool) -> None:
 
 
 @BOTH
-async def test_a_lone_pong_before_it_parks_is_heard_and_wakes_nobody(over_tls: bool) -> None:
+async def test_a_lone_pong_before_it_waits_is_noted_and_wakes_no_task(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         await theirs.send_all(pong())
         await wait_all_tasks_blocked()
@@ -246,7 +247,7 @@ async def test_a_pong_between_two_fragments_goes_to_the_parser(over_tls: bool) -
     [masked(PONG, b"x"), masked(PING, b""), pong() * 2, pong()[:5]],
     ids=["a pong with a payload", "a ping", "two pongs", "a part of a pong"],
 )
-async def test_whatever_is_not_a_lone_pong_wakes_it(over_tls: bool, lone: bytes) -> None:
+async def test_anything_but_a_lone_pong_wakes_it(over_tls: bool, lone: bytes) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(lone)
         assert await mine.take() == lone
@@ -268,7 +269,7 @@ async def test_a_thousand_pongs_in_a_row_lose_nothing_behind_them(over_tls: bool
         assert pongs == b"\x8a\x80\x00\x00\x00\x00" * (len(pongs) // 6)
 
 
-async def test_a_flood_of_pongs_over_tls_gives_others_their_turn() -> None:
+async def test_a_flood_of_pongs_over_tls_lets_other_tasks_run() -> None:
     async with pumped(True) as (mine, theirs, _):
         for _ in range(10 * PONGS_IN_A_ROW):
             await theirs.send_all(pong())
@@ -281,7 +282,7 @@ async def test_a_flood_of_pongs_over_tls_gives_others_their_turn() -> None:
 
 
 @BOTH
-async def test_who_is_hung_up_on_while_parked_gets_the_end(over_tls: bool) -> None:
+async def test_hanging_up_wakes_a_waiting_pump_with_the_end(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, _, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -291,7 +292,7 @@ async def test_who_is_hung_up_on_while_parked_gets_the_end(over_tls: bool) -> No
 
 
 @BOTH
-async def test_who_is_hung_up_on_before_gets_the_end_whatever_has_come(over_tls: bool) -> None:
+async def test_after_hanging_up_it_reads_the_end_whatever_has_come(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(HELLO)
         await wait_all_tasks_blocked()
@@ -303,7 +304,7 @@ async def test_who_is_hung_up_on_before_gets_the_end_whatever_has_come(over_tls:
 
 
 @BOTH
-async def test_who_is_hung_up_on_after_data_has_woken_it_gets_both(over_tls: bool) -> None:
+async def test_hanging_up_after_data_has_woken_it_yields_both(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -315,7 +316,7 @@ async def test_who_is_hung_up_on_after_data_has_woken_it_gets_both(over_tls: boo
 
 
 @BOTH
-async def test_a_goodbye_is_told_once_whether_it_is_parked_or_not(over_tls: bool) -> None:
+async def test_lingering_is_reported_once_whether_it_waits_or_not(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         mine.pump.linger()
         assert await mine.take() is None
@@ -330,7 +331,7 @@ async def test_a_goodbye_is_told_once_whether_it_is_parked_or_not(over_tls: bool
 
 
 @BOTH
-async def test_a_goodbye_goes_before_what_has_come_and_loses_none_of_it(over_tls: bool) -> None:
+async def test_lingering_is_reported_before_bytes_and_loses_none_of_them(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, _):
         await theirs.send_all(HELLO)
         await wait_all_tasks_blocked()
@@ -340,7 +341,7 @@ async def test_a_goodbye_goes_before_what_has_come_and_loses_none_of_it(over_tls
 
 
 @BOTH
-async def test_a_goodbye_after_data_has_woken_it_is_told_next(over_tls: bool) -> None:
+async def test_lingering_after_data_has_woken_it_is_reported_next(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
@@ -355,7 +356,7 @@ async def test_a_goodbye_after_data_has_woken_it_is_told_next(over_tls: bool) ->
 
 
 @BOTH
-async def test_who_is_cancelled_while_parked_may_come_back(over_tls: bool) -> None:
+async def test_a_receive_cancelled_while_waiting_may_be_repeated(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         with trio.CancelScope() as scope:
             nursery.start_soon(_cancel_when_parked, scope)
@@ -372,7 +373,7 @@ async def _cancel_when_parked(scope: trio.CancelScope) -> None:
 
 
 @BOTH
-async def test_who_is_cancelled_after_data_has_woken_it_gets_the_data(over_tls: bool) -> None:
+async def test_a_receive_cancelled_after_data_has_woken_it_returns_the_data(over_tls: bool) -> None:
     async with pumped(over_tls) as (mine, theirs, nursery):
         scope = trio.CancelScope()
 
@@ -392,11 +393,11 @@ async def test_who_is_cancelled_after_data_has_woken_it_gets_the_data(over_tls: 
 # -- descriptors that are used again -----------------------------------------------------------------------------
 
 
-async def test_a_descriptor_that_is_used_again_is_the_new_ones_alone() -> None:
+async def test_a_reused_descriptor_belongs_to_the_new_client_only() -> None:
     async with (
         connected(False) as (first, first_peer),
         connected(False) as (second, second_peer),
-        telling() as (readiness, nursery),
+        running_readiness() as (readiness, nursery),
     ):
         old = Pumped(first, readiness)
         nursery.start_soon(old.run)
@@ -419,12 +420,12 @@ async def test_a_descriptor_that_is_used_again_is_the_new_ones_alone() -> None:
         reused.abort()
 
 
-async def test_a_client_that_is_cut_leaves_its_descriptor_to_the_next_one() -> None:
-    """The hub cuts a client by itself; the client's task learns of it, and closes its pump, only later."""
+async def test_a_client_that_was_cut_leaves_its_descriptor_to_the_next_one() -> None:
+    """The hub cuts a client by itself; the client's task finds out, and closes its pump, only later."""
     async with (
         connected(False) as (first, _),
         connected(False) as (second, second_peer),
-        telling() as (readiness, nursery),
+        running_readiness() as (readiness, nursery),
     ):
         old = Pumped(first, readiness)
         nursery.start_soon(old.run)
@@ -445,18 +446,22 @@ async def test_a_client_that_is_cut_leaves_its_descriptor_to_the_next_one() -> N
         reused.abort()
 
 
-async def test_nothing_is_kept_of_a_client_that_was_cut() -> None:
-    async with pumped(False) as (mine, _, nursery):
+async def test_nothing_refers_to_a_client_that_was_cut() -> None:
+    async with connected(False) as (ours, _), running_readiness() as (readiness, nursery):
+        mine = Pumped(ours, readiness)
         nursery.start_soon(mine.run)
         await wait_all_tasks_blocked()
         mine.pump.hang_up()
-        mine.stream.abort()
+        ours.abort()
         mine.pump.close()
-        assert not mine.readiness._readers
+        await wait_all_tasks_blocked()
+        del mine
+        gc.collect()
+        assert not [each for each in gc.get_objects() if isinstance(each, ReadPump)]
 
 
-async def test_pumps_may_come_and_be_closed_after_the_telling_has_ended() -> None:
-    """Where all is cancelled at once, nobody says which task ends first."""
+async def test_pumps_may_be_made_and_closed_after_readiness_has_ended() -> None:
+    """When all is cancelled at once, the order in which tasks end is not known."""
     with trio.fail_after(LIMIT_SECONDS):
         async with connected(False) as (ours, _), connected(False) as (later, _):
             readiness = Readiness()
@@ -468,8 +473,8 @@ async def test_pumps_may_come_and_be_closed_after_the_telling_has_ended() -> Non
             Pumped(later, readiness).pump.close()
 
 
-async def test_many_that_are_ready_at_once_are_all_told() -> None:
-    async with AsyncExitStack() as stack, telling() as (readiness, nursery):
+async def test_many_that_are_ready_at_once_are_all_read() -> None:
+    async with AsyncExitStack() as stack, running_readiness() as (readiness, nursery):
         streams = [await stack.enter_async_context(connected(False)) for _ in range(100)]
         mine = [Pumped(ours, readiness) for ours, _ in streams]
         for each in mine:

@@ -1,4 +1,4 @@
-"""Clients that break rules or strain patience, from the outside: each gets its due, and nobody else notices.
+"""Clients that break rules or take too long, from the outside: each is ended as documented, others are unharmed.
 
 The short forms run in `make test`, the long ones in `make prove-connections`.
 """
@@ -65,7 +65,7 @@ def canary(daemon: Daemon, token: str) -> Iterator[list[float]]:
                     socket.send('{"type":"ping"}')
                     receive(socket, "pong")
                     took.append(time.monotonic() - began)
-        except Exception as error:  # told where the block ends
+        except Exception as error:  # reported where the block ends
             broken.append(error)
 
     thread = threading.Thread(target=ask)
@@ -156,7 +156,7 @@ def bomb(daemon: Daemon, token: str, rounds: int) -> None:
         for at, piece in enumerate(pieces)
     )
 
-    def throw(wire: bytes) -> None:
+    def send(wire: bytes) -> None:
         with connected(daemon, token, deflate=True) as client:
             assert b"permessage-deflate" in client.frames.head
             with suppress(ConnectionError):
@@ -165,11 +165,11 @@ def bomb(daemon: Daemon, token: str, rounds: int) -> None:
             assert code == 1009
             assert seconds < LINGER_SECONDS + SLACK_SECONDS
 
-    throw(frame)  # what the first of its kind brings into memory stays there
+    send(frame)  # memory that the first one takes is kept by the process
     with peak_growth(daemon) as growth:
         for _ in range(rounds):
-            throw(frame)
-            throw(fragmented)
+            send(frame)
+            send(fragmented)
     assert growth[0] <= MIB
 
 
@@ -201,7 +201,7 @@ def test_a_message_that_comes_byte_by_byte_is_read(daemon: Daemon, token: str) -
 
 
 def flood(client: RawClient, wire: bytes, seconds: float) -> None:
-    """Send as fast as it goes without reading, until the time is over or the daemon has had enough."""
+    """Send as fast as it goes without reading, until the time is over or the daemon has closed the connection."""
     until = time.monotonic() + seconds
     client.socket.settimeout(0.2)
     with suppress(ConnectionError):
@@ -228,14 +228,14 @@ def test_one_byte_messages_at_line_rate_end_the_connection_and_others_are_answer
 
 
 @pytest.mark.slow
-def test_one_byte_messages_at_line_rate_keep_nobody_waiting(daemon: Daemon, token: str) -> None:
+def test_one_byte_messages_at_line_rate_keep_no_other_client_waiting(daemon: Daemon, token: str) -> None:
     took = one_byte_frames(daemon, token, 20.0)
     print(f"p99 of the canary: {p99(took) * 1000:.1f} ms")
     assert p99(took) <= 0.05
 
 
 def ping_without_reading(folder: Path, *, write_timeout: float) -> tuple[list[float], int]:
-    """10,000 pings a second from one that does not read: it is cut, and costs next to nothing until then."""
+    """10,000 pings a second from a client that does not read: it is cut, and costs almost no memory until then."""
     with running(folder, websocket=f"write_timeout = {write_timeout}") as daemon:
         token = daemon.token()
         with canary(daemon, token) as took, RawClient(daemon, token, receive_buffer=4096) as client:
@@ -254,12 +254,12 @@ def ping_without_reading(folder: Path, *, write_timeout: float) -> tuple[list[fl
     return took, growth[0]
 
 
-def test_who_pings_and_does_not_read_is_cut(tmp_path: Path) -> None:
+def test_a_client_that_pings_and_does_not_read_is_cut(tmp_path: Path) -> None:
     ping_without_reading(tmp_path, write_timeout=1.0)
 
 
 @pytest.mark.slow
-def test_who_pings_10000_times_a_second_and_does_not_read_keeps_nobody_waiting(tmp_path: Path) -> None:
+def test_10000_pings_a_second_without_reading_keep_no_other_client_waiting(tmp_path: Path) -> None:
     took, growth = ping_without_reading(tmp_path, write_timeout=10.0)
     print(f"p99 of the canary: {p99(took) * 1000:.1f} ms; {growth} bytes")
     assert p99(took) <= 0.05
@@ -285,12 +285,12 @@ def ignore_pings(folder: Path, read_timeout: float) -> None:
         wait_until(lambda: sum(line["event"] == "client left" for line in daemon.lines) == 2)
 
 
-def test_who_ignores_pings_is_gone_by_the_read_timeout(tmp_path: Path) -> None:
+def test_a_client_that_ignores_pings_is_gone_by_the_read_timeout(tmp_path: Path) -> None:
     ignore_pings(tmp_path, 2.0)
 
 
 @pytest.mark.slow
-def test_who_ignores_pings_is_gone_by_the_default_read_timeout(tmp_path: Path) -> None:
+def test_a_client_that_ignores_pings_is_gone_by_the_default_read_timeout(tmp_path: Path) -> None:
     ignore_pings(tmp_path, 60.0)
 
 
@@ -308,7 +308,7 @@ def test_a_head_that_never_ends_is_closed_in_five_seconds(daemon: Daemon, token:
         while data != b"" and time.monotonic() < began + 10:
             try:
                 if opening:
-                    socket.sendall(b"x")  # a drop now and then
+                    socket.sendall(b"x")  # a byte now and then
                 data = socket.recv(100)
             except TimeoutError:
                 continue
@@ -336,13 +336,13 @@ def run_out_of_descriptors(folder: Path, *, limit: int, connects: int, seconds: 
             daemon.wait_logged(lambda line: "cannot accept" in line["event"])
             before, began = cpu_seconds(daemon), time.monotonic()
             lines = len(daemon.lines)
-            time.sleep(seconds)  # what is looked at is this span of time
+            time.sleep(seconds)  # warnings and CPU are measured over this time
             lasted = time.monotonic() - began
-            complaints = [line for line in daemon.lines[lines:] if "cannot accept" in line["event"]]
-            assert len(complaints) <= lasted + 1
+            warnings = [line for line in daemon.lines[lines:] if "cannot accept" in line["event"]]
+            assert len(warnings) <= lasted + 1
             assert cpu_seconds(daemon) - before < 0.5 * lasted
             assert daemon.process.poll() is None
-            # Those who are in are served.
+            # Connected clients are served.
             clients[0].wait_upgraded()
             clients[0].send(masked(PING, b"still there"))
             clients[0].wait_for(lambda frame: frame.opcode == PONG and frame.payload == b"still there")

@@ -1,6 +1,6 @@
-"""A client whose network is gone says nothing more, not even goodbye: the daemon must notice by itself.
+"""A client whose network is gone sends nothing more, not even an end: the daemon must notice by itself.
 
-It takes a network namespace, so root: a part of `make prove-connections`, skipped elsewhere.
+This needs a network namespace, so root: a part of `make prove-connections`, skipped elsewhere.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from websockets.sync.client import connect
 headers = {"Authorization": "Bearer " + os.environ["TOKEN"]}
 with connect(sys.argv[1], additional_headers=headers, proxy=None) as socket:
     for message in socket:
-        print("heard", flush=True)
+        print("received", flush=True)
 """
 
 
@@ -69,7 +69,7 @@ def test_a_client_behind_a_dead_link_is_gone_by_the_read_timeout(tmp_path: Path)
             assert client.stdout is not None
             until = time.monotonic() + READ_TIMEOUT + 1  # its pongs have kept it so long
             while time.monotonic() < until:
-                assert client.stdout.readline() == b"heard\n"
+                assert client.stdout.readline() == b"received\n"
             with daemon.client() as http:
                 assert http.get("/api/cluster/clients").json()["total"] == 1
                 subprocess.run(["ip", "link", "set", cable, "down"], check=True, timeout=SECONDS)

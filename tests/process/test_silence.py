@@ -1,4 +1,4 @@
-"""Clients that fall silent, plain and over TLS: who answers pings stays, who does not is sent away in time."""
+"""Clients that send nothing, plain and over TLS: those that answer pings stay, the others are closed in time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SLACK_SECONDS = 1.0
 
 
 class Silent(RawClient):
-    """A client that says nothing unless told to, also over TLS."""
+    """A client that sends nothing by itself, also over TLS."""
 
     def __init__(self, daemon: Daemon, token: str, tls: ssl.SSLContext | None) -> None:
         host, port = daemon.address.rsplit(":", 1)
@@ -38,7 +38,7 @@ class Silent(RawClient):
         self.wait_upgraded()
 
     def leave(self) -> None:
-        """Say goodbye and read to the end."""
+        """Send a close frame and read to the end."""
         self.send(masked(CLOSE, b""))
         self.wait_for(lambda frame: frame.opcode == CLOSE)
         assert list(self.read_frames()) == []
@@ -52,7 +52,7 @@ class Silent(RawClient):
         return False
 
     def answer_pings(self, seconds: float) -> int:
-        """Do only that, for so long; return how many there were. Fails if the daemon says goodbye."""
+        """Do only that, for so long; return how many there were. Fails if the daemon sends a close frame."""
         until, pings = time.monotonic() + seconds, 0
         for frame in self.read_frames():
             assert frame.opcode != CLOSE
@@ -65,7 +65,7 @@ class Silent(RawClient):
 
 
 class Served(NamedTuple):
-    """A daemon with little patience, and how to speak to it."""
+    """A daemon with short deadlines, and what is needed to connect to it."""
 
     daemon: Daemon
     tls: ssl.SSLContext | None
@@ -102,7 +102,7 @@ def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         assert not [line for line in daemon.lines if line.get("level") == "error"]
 
 
-def test_who_says_nothing_is_sent_away_with_1001(served: Served) -> None:
+def test_a_silent_client_is_closed_with_1001(served: Served) -> None:
     began = time.monotonic()
     with served.one_client() as client:
         code, _ = client.ending()
@@ -110,7 +110,7 @@ def test_who_says_nothing_is_sent_away_with_1001(served: Served) -> None:
         assert READ_TIMEOUT - 0.1 < time.monotonic() - began < READ_TIMEOUT + SLACK_SECONDS
 
 
-def test_who_only_answers_pings_stays(served: Served) -> None:
+def test_a_client_that_only_answers_pings_stays(served: Served) -> None:
     with served.one_client() as client:
         assert client.answer_pings(3 * READ_TIMEOUT) > 3
         client.send(masked(TEXT, b'{"type":"ping"}'))
@@ -118,7 +118,7 @@ def test_who_only_answers_pings_stays(served: Served) -> None:
         client.leave()
 
 
-def test_who_stops_answering_pings_is_sent_away_from_then_on(served: Served) -> None:
+def test_a_client_that_stops_answering_pings_is_closed_counting_from_then(served: Served) -> None:
     with served.one_client() as client:
         client.answer_pings(READ_TIMEOUT)
         began = time.monotonic()
@@ -127,7 +127,7 @@ def test_who_stops_answering_pings_is_sent_away_from_then_on(served: Served) -> 
         assert READ_TIMEOUT - 0.1 < time.monotonic() - began < READ_TIMEOUT + SLACK_SECONDS
 
 
-def test_who_answers_pings_in_the_middle_of_a_message_stays_and_may_end_it(served: Served) -> None:
+def test_a_client_that_answers_pings_within_a_message_stays_and_may_end_it(served: Served) -> None:
     with served.one_client() as client:
         client.send(masked(TEXT, b'{"type":', fin=False))
         client.answer_pings(1.5 * READ_TIMEOUT)
@@ -136,7 +136,7 @@ def test_who_answers_pings_in_the_middle_of_a_message_stays_and_may_end_it(serve
         client.leave()
 
 
-def test_who_sends_a_message_byte_by_byte_stays(served: Served) -> None:
+def test_a_client_that_sends_a_message_byte_by_byte_stays(served: Served) -> None:
     text = masked(TEXT, b'{"type":"ping"}')
     with served.one_client() as client:
         for number in range(len(text)):
@@ -147,7 +147,9 @@ def test_who_sends_a_message_byte_by_byte_stays(served: Served) -> None:
 
 
 @pytest.mark.parametrize("reason", ["a fault", "an administrator"])
-def test_who_does_not_answer_our_close_frame_is_cut_within_two_seconds(served: Served, reason: str) -> None:
+def test_a_client_that_does_not_answer_our_close_frame_is_cut_within_two_seconds(
+    served: Served, reason: str
+) -> None:
     with served.one_client() as client:
         if reason == "a fault":
             client.send(masked(BINARY, b"binary"))
@@ -157,7 +159,7 @@ def test_who_does_not_answer_our_close_frame_is_cut_within_two_seconds(served: S
         client.wait_for(lambda frame: frame.close_code == (1003 if reason == "a fault" else 4000))
 
 
-def test_who_answers_our_close_frame_is_let_go_at_once(served: Served) -> None:
+def test_a_client_that_answers_our_close_frame_is_closed_at_once(served: Served) -> None:
     with served.one_client() as client:
         (mine,) = served.clients()
         assert served.http.delete("/api/cluster/clients", params={"id": mine}).status_code == 200

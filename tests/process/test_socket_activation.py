@@ -1,4 +1,4 @@
-"""What systemd and heliosd say to each other: a socket passed in, and datagrams to $NOTIFY_SOCKET."""
+"""heliosd under systemd: a socket passed in, and datagrams to $NOTIFY_SOCKET."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Notices:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / "notify"
-        self.heard: list[str] = []
+        self.received: list[str] = []
         self._socket = stdlib.socket(stdlib.AF_UNIX, stdlib.SOCK_DGRAM)
         self._socket.bind(str(self.path))
         self._thread = threading.Thread(target=self._listen)
@@ -40,7 +40,7 @@ class Notices:
 
     def _listen(self) -> None:
         while text := self._socket.recv(4096).decode():
-            self.heard.append(text)
+            self.received.append(text)
 
     def close(self) -> None:
         with stdlib.socket(stdlib.AF_UNIX, stdlib.SOCK_DGRAM) as sender:
@@ -49,7 +49,7 @@ class Notices:
         self._socket.close()
 
     def count(self, notice: str) -> int:
-        return sum(text.split("\n")[0] == notice for text in self.heard)
+        return sum(text.split("\n")[0] == notice for text in self.received)
 
     def wait(self, notice: str, times: int = 1) -> None:
         wait_until(lambda: self.count(notice) >= times)
@@ -78,7 +78,7 @@ def activated(folder: Path, notices: Notices) -> Iterator[Daemon]:
 @pytest.mark.needs("systemd-socket-activate")
 def test_a_socket_of_systemd_starts_the_daemon_with_the_first_connection(tmp_path: Path) -> None:
     with closing(Notices(tmp_path)) as notices, activated(tmp_path, notices) as daemon:
-        assert notices.heard == []
+        assert notices.received == []
         # This connection is older than the daemon, which answers it as soon as it is up.
         assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200
         ready = daemon.wait_logged(lambda line: line["event"] == "ready")
@@ -90,10 +90,10 @@ def test_a_socket_of_systemd_starts_the_daemon_with_the_first_connection(tmp_pat
         notices.wait("WATCHDOG=1", 3)
         assert daemon.stop() == 0
         notices.wait("STOPPING=1")
-        assert notices.heard.index("READY=1") < notices.heard.index("STOPPING=1")
+        assert notices.received.index("READY=1") < notices.received.index("STOPPING=1")
 
 
-def test_a_reload_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
+def test_a_reload_is_reported_from_its_beginning_to_its_end(tmp_path: Path) -> None:
     with (
         closing(Notices(tmp_path)) as notices,
         running(tmp_path, env={"NOTIFY_SOCKET": str(notices.path)}) as daemon,
@@ -101,7 +101,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
         notices.wait("READY=1")
         daemon.process.send_signal(signal.SIGHUP)
         notices.wait("READY=1", 2)
-        (began,) = (text for text in notices.heard if text.startswith("RELOADING=1\n"))
+        (began,) = (text for text in notices.received if text.startswith("RELOADING=1\n"))
         assert began.split("\n")[1].removeprefix("MONOTONIC_USEC=").isdecimal()
         daemon.config.write_text("not a config", encoding="utf-8")
         daemon.process.send_signal(signal.SIGHUP)
@@ -109,7 +109,7 @@ def test_a_reload_is_told_from_its_beginning_to_its_end(tmp_path: Path) -> None:
         assert notices.count("RELOADING=1") == 2
         assert daemon.stop() == 0
         notices.wait("STOPPING=1")
-        assert notices.count("WATCHDOG=1") == 0  # nobody asked for it
+        assert notices.count("WATCHDOG=1") == 0  # the environment does not ask for it
 
 
 def test_an_inherited_socket_that_is_not_there_is_a_failed_start_with_its_reason(tmp_path: Path) -> None:
@@ -117,14 +117,14 @@ def test_an_inherited_socket_that_is_not_there_is_a_failed_start_with_its_reason
     (tmp_path / "state").mkdir(mode=0o700)
     command = [sys.executable, "-m", "heliosd", "serve", "--config", str(config)]
     with logging_process(command, config, {"STATE_DIRECTORY": str(tmp_path / "state")}) as daemon:
-        told = daemon.wait_logged(lambda line: line.get("level") == "error")
-        assert "fd:3" in told["reason"]
+        logged = daemon.wait_logged(lambda line: line.get("level") == "error")
+        assert "fd:3" in logged["reason"]
         assert daemon.process.wait(SECONDS) in {1, 2}
 
 
-def test_a_notify_socket_where_nobody_listens_is_complained_of_once(tmp_path: Path) -> None:
-    gone = str(tmp_path / "nobody-listens-here")
+def test_a_notify_socket_without_a_listener_is_logged_once(tmp_path: Path) -> None:
+    gone = str(tmp_path / "no-listener-here")
     with running(tmp_path, env={"NOTIFY_SOCKET": gone}) as daemon:
         assert daemon.stop() == 0
-        complaints = [line for line in daemon.lines if "cannot notify" in line["event"]]
-        assert len(complaints) == 1
+        warnings = [line for line in daemon.lines if "cannot notify" in line["event"]]
+        assert len(warnings) == 1

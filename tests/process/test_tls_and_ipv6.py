@@ -35,7 +35,7 @@ def daemon(folder: Path) -> Iterator[Daemon]:
 
 @pytest.fixture(scope="module")
 def trusting(daemon: Daemon, folder: Path) -> ssl.SSLContext:
-    """A client's context that believes in this daemon's certificate alone."""
+    """A client's context that trusts this daemon's certificate only."""
     return ssl.create_default_context(cafile=str(folder / "cert.pem"))
 
 
@@ -46,12 +46,12 @@ def plain_connection(daemon: Daemon) -> stdlib.socket:
 
 def events_up_to(socket: ClientConnection, last: str) -> list[tuple[int, str]]:
     """(seq, metric) of each registration, up to that of `last`."""
-    heard: list[tuple[int, str]] = []
-    while not heard or heard[-1][1] != last:
+    received: list[tuple[int, str]] = []
+    while not received or received[-1][1] != last:
         message = receive(socket, "custom_metrics")
         if "seq" in message:
-            heard.extend((message["seq"], name) for name in message["data"])
-    return heard
+            received.extend((message["seq"], name) for name in message["data"])
+    return received
 
 
 def test_https_serves_a_client_that_verifies_the_certificate(
@@ -64,13 +64,13 @@ def test_https_serves_a_client_that_verifies_the_certificate(
         assert http.get("/api/cluster/status", headers=headers).json()["tls"]["enabled"] is True
 
 
-def test_a_client_that_does_not_trust_the_certificate_stays_away_without_harm(daemon: Daemon) -> None:
+def test_a_client_that_does_not_trust_the_certificate_does_no_harm(daemon: Daemon) -> None:
     with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
         httpx.get(f"{daemon.url}/healthz", timeout=SECONDS)
     assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
 
 
-def test_wss_tells_status_and_answers_pings(daemon: Daemon, trusting: ssl.SSLContext) -> None:
+def test_wss_sends_status_and_answers_pings(daemon: Daemon, trusting: ssl.SSLContext) -> None:
     with daemon.connect(daemon.token(), ssl=trusting) as socket:
         assert json.loads(socket.recv(SECONDS))["type"] == "status"
         socket.send('{"type":"ping","data":"over TLS"}')
@@ -88,7 +88,7 @@ def test_alpn_settles_on_http_1_1_also_where_h2_is_preferred(daemon: Daemon, fol
 @pytest.mark.parametrize(
     "sent", [b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n", b"\x16\x03\x01\xff\xff" + b"x" * 99, b""]
 )
-def test_what_is_no_tls_is_closed_without_harm(daemon: Daemon, sent: bytes) -> None:
+def test_bytes_that_are_not_tls_do_no_harm(daemon: Daemon, sent: bytes) -> None:
     with plain_connection(daemon) as socket:
         socket.sendall(sent)
         socket.shutdown(stdlib.SHUT_WR)
@@ -115,7 +115,7 @@ def never_reading(daemon: Daemon, context: ssl.SSLContext, token: str) -> ssl.SS
     return socket
 
 
-def test_sixty_wss_clients_hear_every_event_in_order_while_one_never_reads(
+def test_sixty_wss_clients_get_every_event_in_order_while_one_never_reads(
     daemon: Daemon, trusting: ssl.SSLContext
 ) -> None:
     token = daemon.token()
@@ -138,16 +138,16 @@ def test_sixty_wss_clients_hear_every_event_in_order_while_one_never_reads(
             answer = http.post(METRICS, json={"name": name, "type": "gauge", "help": "x" * 4000})
             assert answer.status_code == 201, answer.text
         for client in clients:
-            heard = events_up_to(client, names[-1])
-            assert [name for _, name in heard] == names
-            seqs = [seq for seq, _ in heard]
+            received = events_up_to(client, names[-1])
+            assert [name for _, name in received] == names
+            seqs = [seq for seq, _ in received]
             assert seqs == list(range(seqs[0], seqs[0] + len(names)))
-        # The slow one was still there, and behind, when the others had everything.
+        # The slow one was still connected, and behind, when the others had everything.
         assert slow_one()["queue"] > 0
         assert mute.fileno() >= 0
 
 
-def test_a_handshake_that_never_comes_holds_nobody_up(daemon: Daemon) -> None:
+def test_a_handshake_that_never_comes_delays_no_other_client(daemon: Daemon) -> None:
     with ExitStack() as until_closed:
         for _ in range(20):
             until_closed.enter_context(plain_connection(daemon))

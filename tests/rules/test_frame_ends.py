@@ -1,4 +1,4 @@
-"""Where a client's bytes end, told without a parser: against wsproto, which knows."""
+"""Where a client's bytes end, found without a parser: compared with wsproto."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def read(inbound: Inbound, data: bytes) -> list[Received]:
 
 
 def check(data: bytes) -> None:
-    """Where it says that these bytes end whole, the next message is read by itself, or nothing is read any more."""
+    """After bytes that end whole, the next message is read by itself, or nothing is read any more."""
     for deflates in (False, True):
         inbound = Inbound(LIMIT, deflate_agreed=deflates)
         before = read(inbound, data)
@@ -122,9 +122,9 @@ def test_so_do_any_bytes_that_end_whole(data: bytes) -> None:
 
 @given(st.lists(st.tuples(st.sampled_from([TEXT, PING, PONG]), SIZES), max_size=5), st.integers(0, 200_000))
 def test_messages_in_one_frame_each_end_whole_and_nowhere_else(
-    told: list[tuple[int, int]], where: int
+    sent: list[tuple[int, int]], where: int
 ) -> None:
-    frames = [masked(opcode, b"x" * (min(size, 125) if opcode != TEXT else size)) for opcode, size in told]
+    frames = [masked(opcode, b"x" * (min(size, 125) if opcode != TEXT else size)) for opcode, size in sent]
     data = b"".join(frames)
     assert ends_whole(data)
     ends = {len(b"".join(frames[:count])) for count in range(len(frames) + 1)}
@@ -133,7 +133,7 @@ def test_messages_in_one_frame_each_end_whole_and_nowhere_else(
 
 
 @given(st.lists(messages(), max_size=3), TEXTS, st.lists(messages(), max_size=3))
-def test_after_a_first_fragment_nothing_is_said_to_end_whole(
+def test_after_a_first_fragment_no_bytes_end_whole(
     before: list[bytes], text: str, behind: list[bytes]
 ) -> None:
     start = masked(TEXT, text.encode(), fin=False)
@@ -146,7 +146,7 @@ def test_after_a_first_fragment_nothing_is_said_to_end_whole(
 
 
 class Shelf:
-    """Parsers that go from client to client, as the server has them: whose bytes end whole gives his back."""
+    """Parsers that go from client to client, as in the server: bytes that end whole free a parser."""
 
     def __init__(self, deflates: bool) -> None:
         self._deflates = deflates

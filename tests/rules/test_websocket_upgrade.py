@@ -307,9 +307,9 @@ def test_the_next_request_of_a_program_is_read_with_its_own_key(
         assert fast == read_strictly(data) if not beside else fast is None or fast == read_strictly(data)
 
 
-def test_of_what_is_remembered_of_requests_nothing_is_a_secret_and_it_does_not_grow() -> None:
-    with patch.dict(websocket_upgrade._shapes, clear=True):
-        kept = websocket_upgrade._shapes
+def test_remembered_requests_hold_no_secret_and_are_limited_in_number() -> None:
+    with patch.dict(websocket_upgrade.known_headers, clear=True):
+        kept = websocket_upgrade.known_headers
         for number in range(100):
             data = request(*CHROMIUM[:1], b"Host: a%d.example" % number, *FIREFOX[2:])
             assert ordinary_upgrade(data) is not None

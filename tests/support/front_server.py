@@ -44,8 +44,8 @@ def upgrade(target: bytes = b"/ws/cluster", *lines: bytes) -> bytes:
     return b"\r\n".join((*fields, b"", b""))
 
 
-async def nobody(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
-    raise AssertionError(f"nobody was expected to ask for {head.target!r}")
+async def no_request(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    raise AssertionError(f"no request was expected, with {head.target!r}")
 
 
 async def no_client(upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
@@ -81,7 +81,7 @@ class Front:
 @asynccontextmanager
 async def open_front(
     *,
-    rest: Serve = nobody,
+    rest: Serve = no_request,
     live: ServeLive = no_client,
     tls: ssl.SSLContext | None = None,
     head_seconds: float = 5.0,
@@ -118,9 +118,9 @@ async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
 
 
 async def becomes(condition: Callable[[], bool]) -> None:
-    """Returns once `condition` holds; the caller dates it."""
-    while not condition():  # noqa: ASYNC110, what is watched is outside of this process's tasks
-        await trio.sleep(0.005)  # descriptors and log lines tell nobody that they changed
+    """Returns once `condition` holds; the caller sets the time limit."""
+    while not condition():  # noqa: ASYNC110, sockets, descriptors and log lines have no event to wait for
+        await trio.sleep(0.005)
 
 
 def reset(stream: trio.SocketStream) -> None:

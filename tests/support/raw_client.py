@@ -1,4 +1,4 @@
-"""A client of `/ws/cluster` over a socket in our own hands: what it reads, and how fast, is the test's to say."""
+"""A client of `/ws/cluster` on a bare socket: the test decides what it reads and how fast."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class RawClient:
     def gone(self) -> bool:
         """The daemon has cut it. Found out without reading."""
         poll = select.poll()
-        poll.register(self.socket, 0)  # a reset or an end of both directions is told unasked
+        poll.register(self.socket, 0)  # poll reports a reset or an end of both directions unasked
         return bool(poll.poll(0))
 
 

@@ -90,7 +90,7 @@ def client_of(stream: ClientStream) -> HubClient:
 
 @dataclass
 class Pumped:
-    """A client's end with its pump, and what its task, which does as a connection's does, has got from it."""
+    """A client's stream with its read pump, and what a task like a connection's has received from it."""
 
     stream: ClientStream
     readiness: Readiness
@@ -108,7 +108,7 @@ class Pumped:
         return b"".join(piece or b"" for piece in self.got)
 
     async def take(self) -> bytes | None:
-        """What the pump gives next, with a parser held for as long as the client is in the middle of a message."""
+        """What the pump returns next; a parser is set for as long as the client is in the middle of a message."""
         piece = await self.pump.receive()
         self.got.append(piece)
         self.pump.inbound = None if ends_whole(self.data) else Inbound(1)
@@ -120,15 +120,15 @@ class Pumped:
             pass
 
     async def noted(self) -> None:
-        """Returns once something has been heard and all of it has been seen to. Forgets that it was heard."""
+        """Returns once bytes have come and all of them are handled. Resets `client.heard`."""
         await becomes(lambda: self.client.heard != NEVER)
         await wait_all_tasks_blocked()
         self.client.heard = NEVER
 
 
 @asynccontextmanager
-async def telling() -> AsyncIterator[tuple[Readiness, trio.Nursery]]:
-    """A running `Readiness`, and a nursery for those that read."""
+async def running_readiness() -> AsyncIterator[tuple[Readiness, trio.Nursery]]:
+    """A running `Readiness`, and a nursery for readers."""
     readiness = Readiness()
     with trio.fail_after(LIMIT_SECONDS):
         async with trio.open_nursery() as nursery:
@@ -139,8 +139,8 @@ async def telling() -> AsyncIterator[tuple[Readiness, trio.Nursery]]:
 
 @asynccontextmanager
 async def pumped(over_tls: bool) -> AsyncIterator[tuple[Pumped, trio.abc.Stream, trio.Nursery]]:
-    """A pump on our end, the peer's end, and a nursery for who reads."""
-    async with connected(over_tls) as (ours, theirs), telling() as (readiness, nursery):
+    """A pump on our end, the peer's end, and a nursery for readers."""
+    async with connected(over_tls) as (ours, theirs), running_readiness() as (readiness, nursery):
         mine = Pumped(ours, readiness)
         yield mine, theirs, nursery
         mine.pump.close()

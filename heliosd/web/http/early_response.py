@@ -1,4 +1,4 @@
-"""Saying no before a request has been read to its end, so that the answer arrives."""
+"""Responses sent before a request has been read to its end, in such a way that they arrive."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ async def refuse(
     *,
     body: bool = True,
 ) -> None:
-    """Answers with `status` and `{"error": error}` (or the given fields), then closes as `linger` does.
+    """Sends `status` with `{"error": error}` (or the given fields) as JSON, then closes as `linger` does.
 
-    `body=False` is for HEAD. Header names and values must be free of line ends. A peer that is gone is no error.
+    `body=False` is for HEAD. Header names and values must not contain line ends. A peer that is gone is no error.
     """
     content = msgspec.json.encode({"error": error} if isinstance(error, str) else error)
     fields = [
@@ -47,9 +47,9 @@ async def refuse(
 
 
 async def linger(stream: ClientStream) -> None:
-    """Ends our direction, discards input until the peer closes, at most 1 s, and closes the connection.
+    """Ends our direction, discards input until the peer closes, for at most 1 s, and closes the connection.
 
-    Closing while input is unread makes the kernel send a reset, which destroys an answer still under way.
+    Closing while input is unread makes the kernel send a reset, which can destroy a response still on its way.
     """
     with trio.move_on_after(LINGER_SECONDS), suppress(*_GONE):
         stream.half_close()

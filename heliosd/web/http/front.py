@@ -1,7 +1,7 @@
 """The one port: accepts connections, reads each request's head, and hands the connection over.
 
-Whoever gets a connection here gets a request that is valid by `head.py`; everything else has been answered. A
-fault in one connection ends that connection.
+Every request that is handed over is valid by `request_head.py`; all others are answered here. An exception in one
+connection ends that connection only.
 """
 
 from __future__ import annotations
@@ -28,17 +28,17 @@ _RECEIVE_BYTES = 16 * 1024
 _FIRST_BYTES = 2048
 """Enough for an ordinary upgrade."""
 HANDSHAKES_AT_ONCE = 32
-"""TLS handshakes under way, beyond which no more connections are accepted for a moment: each holds some 40 KiB, and
-most of that the process would keep for good. Those who came first are served first."""
+"""With so many TLS handshakes under way, accepting pauses for a moment: each holds some 40 KiB, most of which the
+process would keep for good. Earlier connections are served first."""
 HANDSHAKE_PATIENCE = 0.02
-"""That moment's length at most, in seconds: who stalls in a handshake keeps nobody else out."""
+"""The longest pause in seconds, so that stalled handshakes do not keep others out."""
 
 Serve: TypeAlias = Callable[[RequestHead, bytes, ClientStream, Address], Awaitable[None]]
-"""Serves one connection from its first request on: the head, the bytes that came behind it, the connection, its
-peer. Need not close the connection."""
+"""Serves one request: its head, the bytes that came behind it, the connection, the peer's address. Need not close
+the connection."""
 
 ServeLive: TypeAlias = Callable[[Upgrade, bytes, ClientStream, Address], Awaitable[None]]
-"""The same for a WebSocket, from its valid upgrade request on."""
+"""Serves one WebSocket, from its valid upgrade request on."""
 
 log = structlog.get_logger("heliosd.web")
 
@@ -57,22 +57,22 @@ async def serve(
     """Serves until `stop` is set, and returns when the last connection has ended; cancelling cuts them.
 
     `live` gets valid WebSocket upgrades on `/ws/cluster`, `rest` every other request, of which none asks for an
-    upgrade. `count_malformed` is called for each upgrade that is refused here. At the stop the listeners are closed
-    first; connections whose request is not whole yet are closed with them.
+    upgrade. `count_malformed` is called for each upgrade that is refused here. When `stop` is set, the listeners
+    and the connections without a whole request are closed at once.
     """
     async with trio.open_nursery() as connections:
         front = _Front(rest, live, tls, head_seconds, count_malformed, connections)
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(accept_each, listener, front.take, front.until_there_is_room)
+                    accepting.start_soon(accept_each, listener, front.take, front.wait_for_room)
                 task_status.started()
                 await stop.wait()
                 accepting.cancel_scope.cancel()
         finally:
             for listener in listeners:
                 listener.socket.close()
-        front.end_unasked()
+        front.end_idle()
 
 
 @dataclass(slots=True)
@@ -83,29 +83,29 @@ class _Front:
     head_seconds: float
     count_malformed: Callable[[], None]
     connections: trio.Nursery
-    _unasked: set[trio.CancelScope] = field(default_factory=set)
+    _idle: set[trio.CancelScope] = field(default_factory=set)
     _stopped: bool = False
-    _shaking: int = 0
+    _handshakes: int = 0
     """TLS handshakes under way."""
-    _shaken: trio.Event = field(default_factory=trio.Event)
+    _handshake_done: trio.Event = field(default_factory=trio.Event)
 
-    def end_unasked(self) -> None:
-        """Ends the connections that have not asked for anything."""
+    def end_idle(self) -> None:
+        """Ends the connections that wait for a request."""
         self._stopped = True
-        for scope in self._unasked:
+        for scope in self._idle:
             scope.cancel()
 
-    async def until_there_is_room(self) -> None:
-        """Wait for the handshakes that are under way, if they are many; for `HANDSHAKE_PATIENCE` at most."""
-        if self._shaking >= HANDSHAKES_AT_ONCE:
-            if self._shaken.is_set():  # else another listener waits for it already
-                self._shaken = trio.Event()
+    async def wait_for_room(self) -> None:
+        """Waits while too many handshakes are under way, for `HANDSHAKE_PATIENCE` at most."""
+        if self._handshakes >= HANDSHAKES_AT_ONCE:
+            if self._handshake_done.is_set():  # else another listener waits for it already
+                self._handshake_done = trio.Event()
             with trio.move_on_after(HANDSHAKE_PATIENCE):
-                await self._shaken.wait()
+                await self._handshake_done.wait()
 
     def take(self, socket: stdlib.socket, peer: Address) -> None:
-        """A new connection. Where thousands come at once, their requests are here as soon as they are: an ordinary
-        upgrade is served without a task that waits for it."""
+        """Takes a new connection. When thousands come at once, their requests are there when they are accepted: an
+        ordinary upgrade is then served without a task that waits for it."""
         if self.tls is not None:
             self.connections.start_soon(self.connection, TLSStream(socket, self.tls), peer, b"")
             return
@@ -113,7 +113,7 @@ class _Front:
         try:
             data = stream.read_now(_FIRST_BYTES) or b""
         except OSError:
-            data = b""  # whoever serves it will see
+            data = b""  # found again by the task that serves it
         upgrade = ordinary_upgrade(data) if data else None
         if upgrade is None:
             self.connections.start_soon(self.connection, stream, peer, data)
@@ -121,7 +121,7 @@ class _Front:
             self.connections.start_soon(self.websocket, upgrade, b"", stream, peer)
 
     async def websocket(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
-        """A WebSocket from its request on, in a task that has nothing else to keep."""
+        """Serves a WebSocket in a task that holds nothing else."""
         try:
             serving = self.live(upgrade, trailing, stream, peer)
             del upgrade, trailing, peer
@@ -133,11 +133,11 @@ class _Front:
         finally:
             await stream.aclose()
 
-    async def connection(self, stream: ClientStream, peer: Address, came: bytes) -> None:
-        """Any connection, from its first byte on, of which some may have come."""
+    async def connection(self, stream: ClientStream, peer: Address, received: bytes) -> None:
+        """Serves any connection, of which the bytes `received` have been read already."""
         handed_on = False
         try:
-            handed_on = await self._greet(stream, peer, came)
+            handed_on = await self._first_request(stream, peer, received)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost", peer=str(peer))
         except* Exception:
@@ -146,11 +146,11 @@ class _Front:
             if not handed_on:
                 await stream.aclose()
 
-    async def _greet(self, stream: ClientStream, peer: Address, came: bytes) -> bool:
-        """Reads the request and has it served. Whether the connection is another task's now."""
+    async def _first_request(self, stream: ClientStream, peer: Address, received: bytes) -> bool:
+        """Reads a request and has it served. Returns whether the connection is another task's now."""
         try:
             with trio.move_on_after(self.head_seconds) as limit:
-                whole = await self._head(stream, limit, came)
+                whole = await self._head(stream, limit, received)
             if limit.cancelled_caught or whole is None:
                 return False
             head, trailing = parse(whole[0]), whole[1]
@@ -171,29 +171,29 @@ class _Front:
         return True
 
     async def _head(
-        self, stream: ClientStream, limit: trio.CancelScope, came: bytes
+        self, stream: ClientStream, limit: trio.CancelScope, received: bytes
     ) -> tuple[bytes, bytes] | None:
         """The bytes of the head and those behind it; None when the peer left or the daemon stops."""
         if self._stopped:
             return None
-        self._unasked.add(limit)
+        self._idle.add(limit)
         try:
             if isinstance(stream, TLSStream):
-                await self._shake_hands(stream)
+                await self._do_handshake(stream)
             buffer = HeadBuffer()
-            while data := came or await stream.receive_some(_RECEIVE_BYTES):
-                came = b""
+            while data := received or await stream.receive_some(_RECEIVE_BYTES):
+                received = b""
                 if whole := buffer.feed(data):
                     return whole
             return None
         finally:
-            self._unasked.discard(limit)
+            self._idle.discard(limit)
 
-    async def _shake_hands(self, stream: TLSStream) -> None:
-        self._shaking += 1
+    async def _do_handshake(self, stream: TLSStream) -> None:
+        self._handshakes += 1
         try:
             await stream.do_handshake()
         finally:
-            self._shaking -= 1
-            if self._shaking < HANDSHAKES_AT_ONCE:
-                self._shaken.set()
+            self._handshakes -= 1
+            if self._handshakes < HANDSHAKES_AT_ONCE:
+                self._handshake_done.set()

@@ -1,16 +1,16 @@
-"""One request served by Hypercorn and Quart-Trio, with a wall around Hypercorn's Trio server.
+"""One request served by Hypercorn and Quart-Trio, kept apart from the rest of the process.
 
-`hypercorn.trio.tcp_server.TCPServer` is not public API and has faults that reach beyond one connection. What it
-gets instead of a socket is a stream of ours that does six things:
+`hypercorn.trio.tcp_server.TCPServer` (0.18.0) is not public API and has faults that reach beyond one connection.
+Instead of a socket it gets a stream of ours that does six things:
 
 1. It sends in pieces, each with its own deadline, inside Hypercorn's shield. On expiry it cuts the connection and
    raises BrokenResourceError, the one error for which Hypercorn logs no traceback.
-2. It delivers the head and the bytes of the body and swallows all that follows: bytes pipelined behind a running
-   request would park Hypercorn's reader, and a disconnect would never be seen.
+2. It delivers the head and the bytes of the body and discards all that follows: with bytes behind a running request
+   Hypercorn's reader would stop, and a disconnect would never be seen.
 3. It puts a deadline on a body that is due.
 4. It half-closes without a checkpoint: Hypercorn closes in a scope that is cancelled, and would be stopped there.
-5. Once closed, it gives its task one more second, so that a peer can take the answer, and cancels it then.
-6. Over TLS it shows the three names by which Hypercorn knows TLS.
+5. Once closed, it cancels its task one second later, so that a peer has time to take the response.
+6. Over TLS it has the three attributes by which Hypercorn recognizes TLS.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from .early_response import LINGER_SECONDS
 from .request_head import RequestHead
 
 PIECE_BYTES = 64 * 1024
-MAX_SWALLOWED_BYTES = 1024 * 1024
+MAX_DISCARDED_BYTES = 1024 * 1024
 LIFESPAN_SECONDS = 5.0
 
 log = structlog.get_logger("heliosd.web")
@@ -44,7 +44,7 @@ log = structlog.get_logger("heliosd.web")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Deadlines:
-    """How long a peer of an HTTP request may take, in seconds."""
+    """How long the peer of an HTTP request may take, in seconds."""
 
     piece_seconds: float = 10.0
     """To take 64 KiB of a response."""
@@ -56,7 +56,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class HypercornParts:
-    """What all requests to one app share."""
+    """Shared by all requests to one app."""
 
     app: ASGIWrapper
     config: Config
@@ -69,10 +69,8 @@ class HypercornParts:
 async def hypercorn_parts(
     app: ASGIFramework, deadlines: Deadlines | None = None
 ) -> AsyncIterator[HypercornParts]:
-    """Runs the app's lifespan: inside the block it has started up, after it it has shut down.
-
-    Raises what the app's startup raises, in an exception group.
-    """
+    """Runs the app's lifespan: started inside the block, shut down after it. Raises what its startup raises, in an
+    exception group."""
     config = Config()
     config.keep_alive_max_requests = 1
     config.include_server_header = False
@@ -93,9 +91,9 @@ async def hypercorn_parts(
         try:
             yield HypercornParts(wrapped, config, context, state, deadlines or Deadlines())
         finally:
-            with trio.CancelScope(shield=True):  # dated by shutdown_timeout
+            with trio.CancelScope(shield=True):  # ends after shutdown_timeout
                 await context.terminated.set()
-                # Where the whole house was cancelled, the lifespan's own task is gone already.
+                # If the whole daemon was cancelled, the lifespan's own task is gone already.
                 with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
                     await lifespan.wait_for_shutdown()
 
@@ -103,7 +101,7 @@ async def hypercorn_parts(
 class HypercornStream:
     """The stream that Hypercorn sees: a connection at the point where one request's head has been read.
 
-    `scope` is what its closing cancels in the end; whoever serves the request runs inside of it.
+    Closing it sets a deadline on `scope`, in which the request is served.
     """
 
     def __init__(
@@ -121,7 +119,7 @@ class HypercornStream:
         self._ready = head.raw + trailing[: head.body_bytes]
         self._due = max(0, head.body_bytes - len(trailing))
         self._body_deadline = trio.current_time() + deadlines.body_seconds
-        self._swallowed = max(0, len(trailing) - head.body_bytes)
+        self._discarded = max(0, len(trailing) - head.body_bytes)
         self._sending: trio.CancelScope | None = None
         self._closed = False
         self._at_end = False
@@ -142,7 +140,7 @@ class HypercornStream:
         self._sending = None
 
     async def receive_some(self, max_bytes: int) -> bytes:
-        """The head, then the body; after that nothing but the end, once the peer has left."""
+        """The head, then the body, then the end once the peer has left."""
         if self._ready:
             await trio.lowlevel.checkpoint()
             ready, self._ready = self._ready[:max_bytes], self._ready[max_bytes:]
@@ -155,17 +153,17 @@ class HypercornStream:
                 raise trio.BrokenResourceError("the body did not come")
             body = data[: self._due]
             self._due -= len(body)
-            self._swallowed += len(data) - len(body)
+            self._discarded += len(data) - len(body)
             self._at_end = not data
             return body
-        await self.swallow()
+        await self.discard_input()
         return b""
 
-    async def swallow(self) -> None:
-        """Discards what comes until the peer has ended its side, or has sent more than anyone honest would."""
-        while not self._at_end and self._swallowed <= MAX_SWALLOWED_BYTES:
+    async def discard_input(self) -> None:
+        """Discards bytes until the peer has ended its side, or has sent more than `MAX_DISCARDED_BYTES`."""
+        while not self._at_end and self._discarded <= MAX_DISCARDED_BYTES:
             data = await self._stream.receive_some(PIECE_BYTES)
-            self._swallowed += len(data)
+            self._discarded += len(data)
             self._at_end = not data
         await trio.lowlevel.checkpoint()
 
@@ -173,7 +171,7 @@ class HypercornStream:
         self._half_close()
 
     async def aclose(self) -> None:
-        """The real closing is the front's, once the task of the request has ended."""
+        """The front closes the connection once the task of the request has ended."""
         self._half_close()
 
     def _half_close(self) -> None:
@@ -184,7 +182,7 @@ class HypercornStream:
             self._stream.half_close()
         last = trio.current_time() + self._deadlines.linger_seconds
         self._scope.deadline = min(self._scope.deadline, last)
-        if self._sending is not None:  # a send stands behind Hypercorn's shield, out of the scope's reach
+        if self._sending is not None:  # a send inside Hypercorn's shield, which the scope does not reach
             self._sending.deadline = min(self._sending.deadline, last)
 
     def abort(self) -> None:
@@ -192,7 +190,7 @@ class HypercornStream:
 
 
 class HypercornTLSStream(HypercornStream):
-    """Over TLS. The front has shaken hands already."""
+    """Over TLS. The handshake is done already."""
 
     def __init__(
         self,
@@ -203,7 +201,7 @@ class HypercornTLSStream(HypercornStream):
         scope: trio.CancelScope,
     ) -> None:
         super().__init__(stream, head, trailing, deadlines, scope)
-        self.transport_stream = self  # Hypercorn asks it for its socket
+        self.transport_stream = self  # Hypercorn reads its socket
         self._alpn = stream.selected_alpn_protocol()
 
     async def do_handshake(self) -> None:
@@ -216,9 +214,9 @@ class HypercornTLSStream(HypercornStream):
 async def serve_request(
     parts: HypercornParts, head: RequestHead, trailing: bytes, stream: ClientStream
 ) -> None:
-    """Serves one request, and returns when the peer has had its answer or is gone. The caller closes `stream`.
+    """Serves one request, and returns when the peer has its response or is gone. The caller closes `stream`.
 
-    An error of the app or of Hypercorn is logged and ends here. Cancelling cuts the connection.
+    An error of the app or of Hypercorn is logged, not raised. Cancelling cuts the connection.
     """
     scope = trio.CancelScope()
     adapted: HypercornStream
@@ -231,7 +229,7 @@ async def serve_request(
         with scope:
             await _run(parts, adapted)
             with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
-                await adapted.swallow()
+                await adapted.discard_input()
         done.set()
 
 
@@ -249,7 +247,7 @@ async def _run(parts: HypercornParts, adapted: HypercornStream) -> None:
 
 
 async def _abort_when_cancelled(adapted: HypercornStream, done: trio.Event) -> None:
-    # Cancelling does not reach a send behind Hypercorn's shield; closing its socket does.
+    # Cancelling does not reach a send inside Hypercorn's shield; closing its socket does.
     try:
         await done.wait()
     except trio.Cancelled:

@@ -1,4 +1,4 @@
-"""Where connections come in: sockets of our own, or one that systemd holds open for us."""
+"""Listening sockets: our own, or one that systemd passed to us; and accepting on them."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ from heliosd.websocket.plain import prepare
 BACKLOG = 4096
 ACCEPTED_AT_ONCE = 32
 SCARCITY_PAUSE_SECONDS = 0.1
-COMPLAINT_SECONDS = 1.0
+WARNING_SECONDS = 1.0
 
-# accept(2): what one connection's end, or the network, may answer; the next one may be fine.
-_PASSING = {
+# accept(2): errors of one connection or of the network; the next connection may be fine.
+_TRANSIENT = {
     errno.EPERM,
     errno.ECONNABORTED,
     errno.EPROTO,
@@ -44,12 +44,12 @@ class Address(NamedTuple):
     """The other end of a connection."""
 
     host: str
-    """An IP address; IPv4 in its own form, also where it came in by an IPv6 socket."""
+    """An IP address; IPv4 in its own form, also when accepted on an IPv6 socket."""
     port: int
 
     @classmethod
     def of(cls, sockaddr: tuple[Any, ...]) -> Self:
-        """From what `accept` and `getpeername` give for either family."""
+        """From the result of `accept` or `getpeername` of either family."""
         host = str(sockaddr[0])
         mapped = host.removeprefix("::ffff:")  # an IPv4 peer of an IPv6 socket
         return cls(host if ":" in mapped else mapped, int(sockaddr[1]))
@@ -59,7 +59,7 @@ class Address(NamedTuple):
 
 
 class ListenError(HeliosError):
-    """The configured address cannot be listened on; the text says why."""
+    """The configured address cannot be listened on; the text gives the reason."""
 
 
 async def open_listeners(listen: Listen) -> list[trio.SocketListener]:
@@ -95,21 +95,20 @@ async def open_listeners(listen: Listen) -> list[trio.SocketListener]:
 async def accept_each(
     listener: trio.SocketListener,
     take: Callable[[stdlib.socket, Address], None],
-    until_there_is_room: Callable[[], Awaitable[None]],
+    wait_for_room: Callable[[], Awaitable[None]],
 ) -> None:
-    """Hands every new connection, non-blocking, and its peer's address to `take`, until cancelled.
+    """Passes every new connection, non-blocking, and its peer's address to `take`, until cancelled.
 
-    Those that wait are accepted together, at most `ACCEPTED_AT_ONCE` between two checkpoints, each time after
-    `until_there_is_room`. Without descriptors or memory it waits a little and tries again, with at most one log
-    line a second.
+    At most `ACCEPTED_AT_ONCE` are accepted between two checkpoints, each time after `wait_for_room`. Without
+    descriptors or memory it waits a little and tries again, with at most one log line a second.
     """
-    complained = -COMPLAINT_SECONDS
-    # Another name for the descriptor, so that accepting needs no detour through Trio's socket for each one.
+    warned = -WARNING_SECONDS
+    # A duplicate of the descriptor, so that accepting needs no Trio socket object for each connection.
     with stdlib.socket(fileno=os.dup(listener.socket.fileno())) as waiting:
         waiting.setblocking(False)
         while True:
             await trio.lowlevel.wait_readable(listener.socket)
-            await until_there_is_room()
+            await wait_for_room()
             try:
                 for _ in range(ACCEPTED_AT_ONCE):
                     socket, address = waiting.accept()
@@ -120,11 +119,11 @@ async def accept_each(
             except OSError as error:
                 if error.errno in _SCARCE:
                     now = trio.current_time()
-                    if now - complained >= COMPLAINT_SECONDS:
-                        complained = now
+                    if now - warned >= WARNING_SECONDS:
+                        warned = now
                         log.warning("cannot accept connections", reason=os.strerror(error.errno))
                     await trio.sleep(SCARCITY_PAUSE_SECONDS)
-                elif error.errno not in _PASSING:
+                elif error.errno not in _TRANSIENT:
                     raise
 
 
@@ -154,7 +153,7 @@ def _inherited(fd: int) -> trio.SocketListener:
         or socket.family not in {stdlib.AF_INET, stdlib.AF_INET6}
         or not listening
     ):
-        socket.detach()  # it is not ours to close
+        socket.detach()  # we do not own it
         raise ListenError(f"fd:{fd}: not a listening TCP socket")
     os.set_inheritable(fd, False)
     prepare(socket)

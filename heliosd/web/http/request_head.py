@@ -1,7 +1,7 @@
-"""The head of a request, read strictly: what two programs could read differently is refused, never guessed.
+"""The head of a request, read strictly: what two programs could read differently is refused.
 
-The grammar is RFC 9112 (HTTP/1.1) without what it only tolerates: no bare LF, no line folding, no absolute
-form, no request in pieces of unknown length. Nothing here does IO; `HeadBuffer` takes bytes as they come.
+The grammar is that of RFC 9112 (HTTP/1.1) without what it only tolerates: no bare LF, no line folding, no absolute
+form, no chunked body. Nothing here does IO; `HeadBuffer` takes bytes in any pieces.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ MAX_REQUEST_LINE_BYTES = MAX_TARGET_BYTES + 64
 WEBSOCKET_PATH = "/ws/cluster"
 
 _END = b"\r\n\r\n"
-# What no valid head holds anywhere: a lone LF, a lone CR (one at the end may yet get its LF), control
-# characters.
+# Never part of a valid head: a lone LF, a lone CR (one at the end may still get its LF), control characters.
 _NEVER = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\r\n"))
 _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ ]+) (HTTP/[0-9]\.[0-9])")
@@ -30,8 +29,8 @@ _WEBSOCKET_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 
 
 class BadHead(Exception):
-    """A request that is refused before anyone reads more of it: answer `status` with `reason` and `headers`,
-    then close. The reason is for the sender and quotes nothing that was sent."""
+    """A request that must be refused: respond with `status`, `reason` and `headers`, then close. The reason quotes
+    nothing that was sent."""
 
     def __init__(self, status: int, reason: str, headers: tuple[tuple[str, str], ...] = ()) -> None:
         super().__init__(f"{status} {reason}")
@@ -42,7 +41,7 @@ class BadHead(Exception):
 
 @dataclass(frozen=True, slots=True)
 class RequestHead:
-    """A request line and its headers, all of it valid by this module's rules."""
+    """A request line and its headers, valid by this module's rules."""
 
     method: str
     target: bytes
@@ -54,7 +53,7 @@ class RequestHead:
     body_bytes: int
     """How many bytes of body follow, at most 1 MiB."""
     raw: bytes
-    """All of it as sent, the empty line included."""
+    """The whole head as sent, with the empty line."""
 
     @property
     def path(self) -> str:
@@ -71,21 +70,21 @@ class RequestHead:
         return tuple(value for key, value in self.headers if key == name)
 
     def header(self, name: bytes) -> bytes | None:
-        """The value of a header that may be sent once only. Raises BadHead (400) when it was sent twice."""
+        """The value of a header that may be sent once only; None without it. Raises BadHead (400) if sent twice."""
         values = self.all(name)
         if len(values) > 1:
             raise BadHead(400, f"Header sent twice: {name.decode('ascii')}")
         return values[0] if values else None
 
     def tokens(self, name: bytes) -> frozenset[bytes]:
-        """The members of a comma list such as Connection, over all its lines, in lower case."""
+        """The members of a comma list such as Connection, from all its lines, in lower case."""
         return frozenset(
             member.strip(b" \t").lower() for value in self.all(name) for member in value.split(b",")
         ) - {b""}
 
 
 class HeadBuffer:
-    """Gathers the first bytes of a connection until they hold a whole head."""
+    """Collects received bytes until they hold a whole head."""
 
     __slots__ = ("_data",)
 
@@ -93,11 +92,11 @@ class HeadBuffer:
         self._data = bytearray()
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
-        """Takes what came. Returns the head's bytes and those behind it once the head is whole, else None.
+        """Adds bytes. Returns the head and the bytes behind it once the head is whole, else None.
 
-        Raises BadHead as soon as no continuation could make the head a valid one.
+        Raises BadHead as soon as no continuation could make the head valid.
         """
-        # Only what is new is searched, so that a head sent byte by byte does not cost its length squared.
+        # Only new bytes are searched, so that a head sent byte by byte does not cost its length squared.
         seen = max(0, len(self._data) - len(_END) + 1)
         self._data += data
         end = self._data.find(_END, seen)
@@ -111,7 +110,7 @@ class HeadBuffer:
 
 
 def parse(raw: bytes) -> RequestHead:
-    """Reads a whole head, from the request line to the empty line. Raises BadHead."""
+    """Parses a whole head, from the request line to the empty line. Raises BadHead."""
     if not raw.endswith(_END):
         raise BadHead(400, "Malformed request head")
     _check_size(raw)
@@ -130,11 +129,10 @@ def parse(raw: bytes) -> RequestHead:
 
 
 def websocket_key(head: RequestHead) -> bytes | None:
-    """The Sec-WebSocket-Key of a valid upgrade on `/ws/cluster` (RFC 6455, 4.2.1), None for an ordinary
-    request.
+    """The Sec-WebSocket-Key of a valid upgrade on `/ws/cluster` (RFC 6455 section 4.2.1): a GET of HTTP/1.1 for
+    exactly this path, without a body. None for a request to another path without an Upgrade header.
 
-    Raises BadHead for every request that is neither. Whatever gets a key is a GET of HTTP/1.1 for exactly
-    this path, without a body; whatever gets None bears no Upgrade header.
+    Raises BadHead for all others.
     """
     upgrade = head.all(b"upgrade")
     if head.path != WEBSOCKET_PATH:
@@ -156,7 +154,7 @@ def websocket_key(head: RequestHead) -> bytes | None:
 
 
 def _is_clean(raw: bytes) -> bool:
-    """The same as `_NEVER`, for a whole head and ten times as fast: each CR has its LF and each LF its CR."""
+    """The same rule as `_NEVER` for a whole head, ten times as fast: each CR has its LF and each LF its CR."""
     ends = raw.count(b"\r\n")
     return ends == raw.count(b"\r") == raw.count(b"\n") and len(raw.translate(None, _CONTROLS)) == len(raw)
 
@@ -185,7 +183,7 @@ def _request_line(line: bytes) -> tuple[str, bytes, str]:
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:
-    # A folded line starts with a blank and a name may not end in one: neither matches.
+    # Neither a folded line, which starts with a blank, nor a name that ends in one matches.
     match = _HEADER.fullmatch(line)
     if match is None:
         raise BadHead(400, "Malformed header")

@@ -1,9 +1,8 @@
-"""A WebSocket upgrade on `/ws/cluster`: what is left of a request's head once it has been found valid.
+"""A valid WebSocket upgrade on `/ws/cluster`: the parts of its head that are used further on.
 
-The ordinary one, as browsers and client libraries send it, is read here at a third of what `head.py` takes for any
-request; whatever is unusual about a head leaves it to `head.py`, which says what is wrong with it. Thousands that
-come back at once are the same program: but for the key and the target their requests are the same bytes, and those
-are read once.
+Upgrades as browsers and client libraries send them are read here in a third of the time that `request_head.py`
+takes; anything unusual is left to `request_head.py`, which finds out what is wrong. When thousands reconnect, their
+requests differ in key and target only: the other bytes are read once.
 """
 
 from __future__ import annotations
@@ -29,13 +28,13 @@ _HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 _CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
 _KEY_NAME = b"Sec-WebSocket-Key: "
 _KEY_BYTES = 24
-_SHAPES_KEPT = 64
+_KNOWN_LIMIT = 64
 _WITHOUT_SECRETS = frozenset(
     b"host upgrade connection origin user-agent accept accept-encoding accept-language cache-control pragma "
     b"sec-websocket-version sec-websocket-key sec-websocket-extensions "
     b"sec-fetch-dest sec-fetch-mode sec-fetch-site".split()
 )
-"""Headers that may be kept: tokens come in none of them."""
+"""Headers that may be remembered: none of them carries a token."""
 _UNUSUAL = {b"content-length", b"transfer-encoding", b"http2-settings", b"expect", b"te", b"trailer"}
 
 
@@ -55,7 +54,7 @@ class Upgrade(NamedTuple):
 
 
 def upgrade_of(head: RequestHead) -> Upgrade | None:
-    """What a request for an upgrade says; None for any other request. Raises `BadHead` as `websocket_key`."""
+    """The upgrade that a head asks for; None for any other request. Raises `BadHead` as `websocket_key`."""
     key = websocket_key(head)
     if key is None:
         return None
@@ -71,11 +70,8 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
 
 
 def ordinary_upgrade(data: bytes) -> Upgrade | None:
-    """The same from the first bytes of a connection, if they are exactly one ordinary upgrade request.
-
-    None says nothing but that they have to be read by `head.py`. Every header stands once in it, and none that
-    another program could read differently.
-    """
+    """The same from the first bytes of a connection, if they are exactly one ordinary upgrade request: each header
+    once, and none that another program could read differently. None: use `request_head.py`."""
     if len(data) > MAX_HEAD_BYTES:
         return None
     line, _, rest = data.partition(b"\r\n")
@@ -88,7 +84,7 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
     query = asked.decode("ascii")
     before, _, after = rest.partition(_KEY_NAME)
     key, shape = after[:_KEY_BYTES], (before, after[_KEY_BYTES:])
-    known = _shapes.get(shape)
+    known = known_headers.get(shape)
     if known is not None and _KEY.fullmatch(key):
         return Upgrade(key, query, *known)
     match = _FIELDS.fullmatch(rest)
@@ -99,21 +95,22 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
     if len(fields) != len(lines) or len(lines) > MAX_HEADERS:
         return None
     upgrade = _of_fields(fields, query)
-    # What was found by its name is the key's own line.
+    # The name that was found starts the line of the key.
     whole_line = before[-2:] in {b"", b"\r\n"} and shape[1][:2] == b"\r\n"
     if upgrade is not None and whole_line and fields.keys() <= _WITHOUT_SECRETS:
-        if len(_shapes) >= _SHAPES_KEPT:
-            del _shapes[next(iter(_shapes))]
-        _shapes[shape] = upgrade[2:]
+        if len(known_headers) >= _KNOWN_LIMIT:
+            del known_headers[next(iter(known_headers))]
+        known_headers[shape] = upgrade[2:]
     return upgrade
 
 
-_shapes: dict[tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]] = {}
-"""Header lines of ordinary requests, before and after the key, and what they say."""
+known_headers: dict[
+    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
+] = {}
+"""Header lines of ordinary requests, before and after the key, and their `Upgrade` without key and query."""
 
 
 def _of_fields(fields: dict[bytes, bytes], query: str) -> Upgrade | None:
-    """What an ordinary request says behind its first line."""
     take = fields.get
     if (
         not _UNUSUAL.isdisjoint(fields)
