@@ -11,7 +11,7 @@ import trio
 from heliosd.clock import Instant
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.errors import StoreFull
-from heliosd.store.changes import Change, Save, Saved, ValueSet
+from heliosd.store.changes import Change, DeferredChanges, Save, Saved, ValueSet
 
 from .mirror import KnownState, Mirror
 
@@ -27,11 +27,10 @@ class LocalRecords:
     """`note` stores soon, in the background; `store` returns once it is on disk."""
 
     def __init__(self, save: Save, uptime: UptimeTracker, mirror: Mirror, now: Callable[[], Instant]) -> None:
-        self._save = save
+        self._deferred = DeferredChanges(save)
         self._uptime = uptime
         self._mirror = mirror
         self._now = now
-        self._waiting: list[Change] = []
         self._noted = trio.Event()
         self._refused = False
         self.closed = False
@@ -39,17 +38,13 @@ class LocalRecords:
 
     def note(self, changes: Sequence[Change]) -> None:
         """Store these soon, in their order."""
-        self._waiting += changes
+        self._deferred.add(changes)
         self._noted.set()
 
     async def store(self, changes: Sequence[Change]) -> None:
         """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
-        waiting, self._waiting = [*self._waiting, *changes], []
-        try:
-            await self._save(waiting)
-        except StoreFull:
-            self._waiting = waiting + self._waiting
-            raise
+        self._deferred.add(changes)
+        await self._deferred.store()
 
     async def run(self) -> None:
         """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node lives. What cannot be

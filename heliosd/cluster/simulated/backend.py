@@ -36,7 +36,7 @@ from heliosd.raft.simulation.proposals import (
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.raft.storage import MemberState
-from heliosd.store.changes import Change, Save, Saved
+from heliosd.store.changes import Change, DeferredChanges, Save, Saved
 
 from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
 from .observer import EMITTED_INDEX, MemberObserver
@@ -82,7 +82,7 @@ class SimulatedBackend:
         self.snapshots = snapshots
         self._node = node_id
         self._address = config.address
-        self._save = save
+        self._deferred = DeferredChanges(save)
         self._now = now
         self._subscribers = Subscribers(buffer)
         members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
@@ -119,6 +119,7 @@ class SimulatedBackend:
             uptime=uptime,
             snapshots=snapshots,
             emit=self._subscribers.emit,
+            note=self._deferred.add,
             now=now(),
         )
         if members != dict(self._observer.membership):
@@ -217,13 +218,9 @@ class SimulatedBackend:
         await trio.lowlevel.checkpoint()
 
     async def _store_now(self, changes: list[Change]) -> None:
-        """Store accounts together with those that wait, in order. Raises `StoreFull`; then all of them wait."""
-        waiting, self._observer.changes = [*self._observer.changes, *changes], []
-        try:
-            await self._save(waiting)
-        except StoreFull:
-            self._observer.changes = waiting + self._observer.changes
-            raise
+        """Store these behind those that wait. Raises `StoreFull`; then all of them wait."""
+        self._deferred.add(changes)
+        await self._deferred.store()
 
     # Living
 
@@ -234,8 +231,7 @@ class SimulatedBackend:
         restored = self._cluster.members[self._node].raft.log.snapshot
         if restored.data:
             self._observer.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
-        await self._save([*self._first_changes, *self._observer.changes])
-        self._observer.changes.clear()
+        await self._deferred.store(first=self._first_changes)
         self._origin = trio.current_time() - self._cluster.now / TICKS_PER_SECOND
         self._alive_at = now.mono + ALIVE_INTERVAL
         task_status.started()
@@ -264,8 +260,8 @@ class SimulatedBackend:
         if batch is not None:
             await self._write(batch)
             await trio.lowlevel.checkpoint()
-        elif self._observer.changes and trio.current_time() >= self._retry_at:
-            await self._store_accounts()
+        elif self._deferred and trio.current_time() >= self._retry_at:
+            await self._store_deferred()
             await trio.lowlevel.checkpoint()
         else:
             with trio.move_on_at(self._next_turn()):
@@ -309,19 +305,17 @@ class SimulatedBackend:
             self._observer.tick(now)
         if now.mono >= self._alive_at:
             self._alive_at = now.mono + ALIVE_INTERVAL
-            self._observer.changes += self.uptime.alive(now)
+            self._deferred.add(self.uptime.alive(now))
 
     # The disk
 
     async def _write(self, batch: WriteBatch) -> None:
         """Make a batch durable; only then may anyone hear of it."""
-        accounts, self._observer.changes = self._observer.changes, []
         began = self._now().mono
         try:
-            await self._save([*batch.changes, *accounts])
+            await self._deferred.store(first=batch.changes)
         except StoreFull as full:
             self._say_store_works(False, full)
-            self._observer.changes = accounts + self._observer.changes
             self._cluster.refused(batch)
             self._snapshotting.refused(full, self._now())
         else:
@@ -330,10 +324,10 @@ class SimulatedBackend:
             self._snapshotting.written(self._now())
         await self._take_notes(began)
 
-    async def _store_accounts(self) -> None:
-        """Store what was noted beside the cluster; what cannot be stored waits."""
+    async def _store_deferred(self) -> None:
+        """Store the records beside the cluster; what cannot be stored waits."""
         try:
-            await self._store_now([])
+            await self._deferred.store()
         except StoreFull as full:
             self._say_store_works(False, full)
             self._retry_at = trio.current_time() + RETRY_INTERVAL

@@ -7,7 +7,7 @@ beyond it are told again; of them none had an event that anyone could have heard
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -50,7 +50,7 @@ class ShownState:
 
 
 class MemberObserver:
-    """Follows one cluster for one node. `tell` takes the events and values; `changes` gathers what to store."""
+    """Follows one cluster for one node. `emit` takes the events and values, `note` the changes to store."""
 
     def __init__(
         self,
@@ -63,9 +63,10 @@ class MemberObserver:
         uptime: UptimeTracker,
         snapshots: SnapshotTracker,
         emit: Callable[[Happened | Value], None],
+        note: Callable[[Sequence[Change]], None],
         now: Instant,
     ) -> None:
-        self.changes: list[Change] = []
+        self._note = note
         self._cluster = cluster
         self._node = node
         self._emitted = emitted
@@ -90,7 +91,7 @@ class MemberObserver:
 
     def begin(self, now: Instant) -> None:
         """Start a session."""
-        self.changes += self._uptime.start(role_of(self._cluster, self._node), now)
+        self._note(self._uptime.start(role_of(self._cluster, self._node), now))
 
     def take_note(self, happening: Observation, now: Instant) -> None:
         """Learn from what happened in the cluster, and tell it."""
@@ -124,7 +125,7 @@ class MemberObserver:
                     old_state=shown.role, new_state=role, term=term, leader=leader, member=self._node
                 )
             )
-            self.changes += self._uptime.state_changed(shown.role, role, term, leader, now)
+            self._note(self._uptime.state_changed(shown.role, role, term, leader, now))
             self._shown = ShownState(role, leader)
 
     def tick(self, now: Instant) -> None:
@@ -180,7 +181,7 @@ class MemberObserver:
         self._emit_snapshot(self._snapshots.failed(kind="created", message=reason, now=now))
 
     def _emit_snapshot(self, outcome: SnapshotOutcome) -> None:
-        self.changes += outcome.changes
+        self._note(outcome.changes)
         self._emit(SnapshotTaken(snapshot=outcome.event))
 
     # Telling
