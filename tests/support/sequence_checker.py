@@ -159,7 +159,7 @@ class Check:
         address = f"ws{url.removeprefix('http')}/ws/cluster?{urlencode(query)}"
         options: dict[str, Any] = {}
         if small:
-            options["sock"] = await self._small_socket(url)
+            options["sock"] = await small_socket(url)
         return await connect(
             address,
             additional_headers={"Authorization": f"Bearer {self.token}"},
@@ -171,18 +171,6 @@ class Check:
             proxy=None,
             **options,
         )
-
-    async def _small_socket(self, url: str) -> stdlib.socket:
-        host, _, port = url.partition("://")[2].rpartition(":")
-        socket = stdlib.socket(stdlib.AF_INET6 if host.startswith("[") else stdlib.AF_INET)
-        socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 8192)
-        socket.setblocking(False)
-        try:
-            await asyncio.get_running_loop().sock_connect(socket, (host.strip("[]"), int(port)))
-        except BaseException:
-            socket.close()
-            raise
-        return socket
 
     async def _until_cut(
         self, connection: ClientConnection, follower: Follower, rng: random.Random, slow: bool
@@ -281,6 +269,20 @@ class Check:
                 return page
         except HTTPError as refused:
             raise Violation("wrong history", f"{query} is answered with {refused.code}") from refused
+
+
+async def small_socket(url: str) -> stdlib.socket:
+    """A connected socket with a receive buffer that is soon full."""
+    host, _, port = url.partition("://")[2].rpartition(":")
+    socket = stdlib.socket(stdlib.AF_INET6 if host.startswith("[") else stdlib.AF_INET)
+    socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, 8192)
+    socket.setblocking(False)
+    try:
+        await asyncio.get_running_loop().sock_connect(socket, (host.strip("[]"), int(port)))
+    except BaseException:
+        socket.close()
+        raise
+    return socket
 
 
 def _take(follower: Follower, raw: bytes) -> None:
