@@ -1,8 +1,8 @@
-"""Who may come in: tokens and passwords against the configuration in force.
+"""Checks tokens and passwords against the configuration in force.
 
-For our own tokens the present configuration decides: the user must still be there with the same password, and has
-the roles that the file gives now, whatever the token says. For tokens of the outside issuer (`auth.jwks_url`) their
-claim of roles holds. So every question reads `settings.current` anew.
+For our own tokens the present configuration decides: the user must still be configured with the same password, and
+has the roles of the file, whatever the token says. For tokens of the outside issuer (`auth.jwks_url`) their claim
+of roles holds. So every call reads `settings.current` anew.
 """
 
 from __future__ import annotations
@@ -27,12 +27,11 @@ _EXPIRED_KEPT = 4096
 
 
 class Access:
-    """Answers who a token stands for and whether a password is right. Wall times are Unix seconds.
+    """Whose a token is, and whether a password is right. Wall times are Unix seconds.
 
-    `revoked` (`jti` -> expiry) is used as it is handed in and changed in place. `admin` is the user made by
-    the first start; it counts only while the configuration has no users. `keys` are our own, and `outside_keys`
-    those of the outside issuer as far as they are known (`web/jwks.py` fetches them). All may be replaced at any
-    time.
+    `revoked` (`jti` -> expiry) is changed in place. `admin` is the user made by the first start, who counts only
+    while no users are configured. `outside_keys` are the outside issuer's as far as they are known (`web/jwks.py`
+    fetches them). `keys`, `outside_keys` and `admin` may be replaced at any time.
     """
 
     def __init__(
@@ -55,7 +54,7 @@ class Access:
         return next((user for user in self._users() if user.name == name), None)
 
     def identify(self, token: str, now: float) -> Identity:
-        """Whom `token` stands for, with the rights of this moment. Raises `Unauthenticated`."""
+        """Whose `token` is, with the rights of this moment. Raises `Unauthenticated`."""
         against = (self._settings.current.auth, self.keys, self.outside_keys, self.admin)
         identity = self._verified_tokens.find(token, now, against)
         if identity is None:
@@ -66,11 +65,11 @@ class Access:
         return identity
 
     def _identified(self, token: str, now: float) -> Identity:
-        """The same, reckoned anew. Whether it has been revoked is not asked."""
+        """The same without the cache and without a look at revocations."""
         try:
             claims = self._verify(token, now)
         except tokens.Expired as expired:
-            # Remembered, so that a clock set back does not bring it to life again.
+            # Remembered, so that the token does not hold again when the clock is set back.
             self.expire(expired.jti)
             raise
         if self.is_outside(token):
@@ -84,7 +83,7 @@ class Access:
         return self._identity(user.name, user.roles, claims, self._settings.current.auth.issuer)
 
     def is_outside(self, token: str) -> bool:
-        """Whether `token` says that it is of the outside issuer, whose keys alone decide about it then."""
+        """Whether `token` names the outside issuer as its own. Only that issuer's keys can verify it then."""
         auth = self._settings.current.auth
         return bool(auth.jwks_url) and tokens.claimed_issuer(token) == auth.jwks_issuer
 
@@ -135,8 +134,8 @@ class Access:
         return Issued(token, self._identity(user.name, user.roles, claims, auth.issuer))
 
     def renew(self, identity: Identity, now: float) -> Issued:
-        """A newer token for whoever has one of ours. Raises `Invalid` for a user of the outside issuer: a user of
-        ours with the same name is somebody else."""
+        """A newer token for the owner of one of ours. Raises `Invalid` for a user of the outside issuer: a
+        configured user of the same name is somebody else."""
         if identity.token_origin.issuer != self._settings.current.auth.issuer:
             raise Invalid("A token of another issuer is renewed there")
         return self.issue(identity.user_id, now)
@@ -144,7 +143,7 @@ class Access:
     def check_password(self, name: str, password: str) -> bool:
         """Whether this user has this password. Some 20 ms of CPU: call it in a thread.
 
-        An unknown name costs one hash with the parameters of the first user, so that the time tells nothing.
+        An unknown name costs one hash with the parameters of the first user, so that it takes the same time.
         """
         users = self._users()
         user = next((user for user in users if user.name == name), None)
@@ -155,7 +154,7 @@ class Access:
     def revoke(self, jti: str, expires_at: float, now: float) -> TokenRevoked:
         """From now on the token with this `jti` does not hold. The caller saves the change that is returned."""
         if len(self.revoked) >= _REVOKED_KEPT:
-            # Not sooner: a wall clock that leaps ahead and back would bring revoked tokens to life again.
+            # Not sooner: when the wall clock leaps ahead and back, revoked tokens would hold again.
             for old in [old for old, expiry in self.revoked.items() if expiry <= now]:
                 del self.revoked[old]
         self.revoked[jti] = expires_at

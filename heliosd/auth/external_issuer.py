@@ -1,7 +1,7 @@
-"""Tokens of an outside issuer: which of its published keys may sign them, and what they say.
+"""Tokens of an outside issuer: which of its published keys may sign them, and their claims.
 
 Only public keys, and one algorithm for each type of key: RSA is RS256, EC P-256 is ES256, Ed25519 is EdDSA. A token
-picks a key by `kid` among those that were fetched from the configured URL, and nothing else.
+chooses nothing but a key, by its `kid`, among those that were fetched from the configured URL.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class IssuerKeys:
 
     @classmethod
     def of(cls, url: str, keys: Iterable[PyJWK]) -> IssuerKeys:
-        """Those of `keys` that may sign tokens. A `kid` that stands twice means its first key."""
+        """Those of `keys` that may sign tokens. Of two with the same `kid` the first counts."""
         found: dict[str, PyJWK] = {}
         for key in keys:
             kid = key.key_id
@@ -56,9 +56,10 @@ def kid_of(token: str) -> str:
 def verify(
     token: str, keys: IssuerKeys, *, issuer: str, now: float, audience: str, roles_claim: str
 ) -> Claims:
-    """What `token` says, if one of `keys` signed it and it holds at `now`. Raises as `tokens.verify` does.
+    """The claims of `token`, if one of `keys` signed it and it holds at `now`. Raises as `tokens.verify` does.
 
-    `iss`, `sub` and `exp` are needed. Without a `jti` what was signed stands for it, so that it can be revoked.
+    `iss`, `sub` and `exp` are required. A token without `jti` gets a digest in its place, so that it can be
+    revoked.
     """
     header = tokens.read_header(token)
     key = keys.by_kid.get(kid_of(token))
@@ -69,7 +70,6 @@ def verify(
     ):
         tokens.refuse()
     try:
-        # The key brings its algorithm; the list says it once more.
         opened = _JWS.decode_complete(token, key, algorithms=[key.algorithm_name])
         body = tokens.strict_json(opened["payload"])
     except (jwt.PyJWTError, ValueError, RecursionError):
@@ -100,7 +100,7 @@ def _roles(claim: object) -> tuple[str, ...]:
 
 def _usable(key: PyJWK) -> bool:
     try:
-        # Written anew from what was read: it says what the key is, not what the issuer calls it.
+        # Built from the key itself, not from what the issuer says about it.
         form = key.Algorithm.to_jwk(key.key, as_dict=True)
         kind: tuple[str, str | None] = (form["kty"], form.get("crv"))
         sound = _ALGORITHM_OF.get(kind) == key.algorithm_name and "d" not in form

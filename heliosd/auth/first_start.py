@@ -1,6 +1,6 @@
 """What a first start makes in the data directory: the key that signs tokens, and a user who can log in.
 
-Both are files of mode 0600, written whole before they appear under their names.
+Both are files of mode 0600 that appear under their names complete.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ _MAX_FILE_BYTES = 65_536
 def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
     """The keys: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
 
-    Only the last is made, and only with `make`. Raises `KeyUnusable` saying which file is missing or wrong.
+    Only the last is made, and only with `make`. Raises `KeyUnusable`, which names the missing or wrong file.
     """
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     configured = config.auth.jwt_secret_file
     if configured is not None:
         keys = read_keys(configured)
-        # systemd guards credentials by the directory and an ACL; their mode says nothing.
+        # systemd protects credentials by the directory and an ACL, whatever their mode is.
         guarded = credentials and configured.is_relative_to(credentials)
         if not guarded and configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
             _log.warning("others than the owner may read the signing key %s; chmod 600 it", configured)
@@ -60,8 +60,8 @@ def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
 
 
 def read_keys(path: Path) -> KeyRing:
-    """The keys in that file, of which the first signs: one a line of text, white space around it left out, or one
-    that is not text. Raises `KeyUnusable` if there is none, or any of them cannot be used."""
+    """The keys in that file, of which the first signs: one a line without the white space around it, or one that is
+    not text. Raises `KeyUnusable` if there is none, or any of them cannot be used."""
     try:
         content = _read(path)
     except OSError as error:
@@ -115,7 +115,8 @@ def kept_admin(data_dir: Path) -> UserConfig | None:
 
 
 def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO | None) -> Path | None:
-    """Tell the new password, once, and then keep its hash: a start that is killed in between tells another.
+    """Publish the new password, once, and then store its hash: the start after one that was killed in between makes
+    another password.
 
     With a terminal it is printed there and None is returned; else it is in the file (mode 0600) whose path is
     returned, for the log. Raises `StoreError`.

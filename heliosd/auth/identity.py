@@ -1,4 +1,4 @@
-"""Who is asking: what remains of a token once it has been accepted."""
+"""Who makes a request: what is kept of an accepted token."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heliosd.config import permissions
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenOrigin:
-    """On what a token was accepted, so that an open connection can be asked whether it still would be."""
+    """What a token was accepted for, to check later whether it still would be."""
 
     issuer: str
     audience: str
@@ -42,7 +42,7 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Issued:
-    """A new token and whom it stands for. The repr leaves the token out."""
+    """A new token and its owner. The repr leaves the token out."""
 
     token: str
     identity: Identity

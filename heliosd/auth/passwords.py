@@ -11,7 +11,7 @@ from argon2.low_level import Type
 MAX_PASSWORD_BYTES = 1024
 """In UTF-8. Longer ones are refused before they cost a hash."""
 
-# OWASP's advice for argon2id. With more lanes than one, two logins at once would take the event loop's core too.
+# OWASP's advice for argon2id. With more than one lane two logins at once would take the event loop's core too.
 _HASHER = argon2.PasswordHasher(time_cost=2, memory_cost=19_456, parallelism=1, type=Type.ID)
 
 

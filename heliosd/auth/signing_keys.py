@@ -1,6 +1,6 @@
 """The daemon's own keys: secrets for HS256, of which the first signs and all verify.
 
-Two keys side by side let one take over from the other: tokens of both hold until the old one is taken away.
+Two keys at a time allow a change of keys: tokens of both hold until the old one is removed.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _OUR_HEADER = _JWS.encode(b"", b"0" * MIN_KEY_BYTES, algorithm=ALGORITHM).partit
 
 
 class SigningKey:
-    """The secret that signs tokens. It shows itself nowhere; raises `KeyUnusable` if it is too weak."""
+    """The secret that signs tokens; no repr shows it. Raises `KeyUnusable` if it is too weak."""
 
     __slots__ = ("_marks", "_secret", "name")
 
@@ -40,7 +40,7 @@ class SigningKey:
         if len(set(secret)) == 1:
             raise KeyUnusable("the signing key is one byte repeated; it needs to be random")
         try:
-            # PyJWT knows public keys and certificates in all their forms. Anyone may have one of those.
+            # PyJWT knows public keys and certificates, which are no secrets, in all their forms.
             HMACAlgorithm(HMACAlgorithm.SHA256).prepare_key(secret)
         except jwt.InvalidKeyError:
             raise KeyUnusable(
@@ -51,7 +51,7 @@ class SigningKey:
         self._secret = secret
         self._marks: dict[tuple[str, str], str] = {}
         self.name = self.mark("name", "")
-        """Tells this key from others, and nothing about the secret."""
+        """Identifies this key; says nothing about the secret."""
 
     def sign(self, payload: bytes) -> str:
         """`payload` as a signed compact token."""
@@ -61,8 +61,8 @@ class SigningKey:
         """The payload of a token that this key signed. Raises jwt.PyJWTError for any other."""
         signed, _, signature = token.rpartition(".")
         header, _, body = signed.partition(".")
-        # A token exactly as `sign` makes it, of which thousands may come in a second, is opened by RFC 7515 section
-        # 5.2 for this one case; whatever differs from it in one byte is the library's.
+        # The fast way of RFC 7515 section 5.2 for a token exactly as `sign` makes it, of which thousands may come
+        # in a second; any other goes through the library.
         if header == _OUR_HEADER and hmac.compare_digest(signature, self._signature(signed)):
             return base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))
         payload: bytes = _JWS.decode_complete(token, self._secret, algorithms=[ALGORITHM])["payload"]
@@ -73,21 +73,21 @@ class SigningKey:
         return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
 
     def mark(self, purpose: str, text: str) -> str:
-        """A short text that stands for `text` and that only the holder of this key can make or check."""
+        """A short text derived from `text` that only the holder of this key can make or check."""
         known = self._marks.get((purpose, text))
         if known is not None:
             return known
         # The NUL keeps marks apart from signatures: what a token's signature covers has none.
         digest = hmac.digest(self._secret, f"{purpose}\0{text}".encode(), hashlib.sha256)
         mark = base64.urlsafe_b64encode(digest[:_MARK_BYTES]).rstrip(b"=").decode()
-        # Every connection asks for the mark of its user's password, of which there are few.
+        # Every connection needs the mark of its user's password, of which there are few.
         if len(self._marks) < _MARKS_KEPT:
             self._marks[purpose, text] = mark
         return mark
 
 
 class KeyRing:
-    """The keys that count at present, at least one. The first signs new tokens."""
+    """The keys in force, at least one. The first signs new tokens."""
 
     __slots__ = ("_keys",)
 
@@ -108,5 +108,5 @@ class KeyRing:
         return self._keys[-1].opened(token), self._keys[-1]
 
     def named(self, name: str) -> SigningKey | None:
-        """The key of that `SigningKey.name`, if it still counts."""
+        """The key of that `SigningKey.name`, if it is still in force."""
         return next((key for key in self._keys if key.name == name), None)

@@ -1,4 +1,4 @@
-"""Guessing passwords is slow work: limits on failed logins in any minute."""
+"""Limits on failed logins in any minute, against the guessing of passwords."""
 
 from __future__ import annotations
 
@@ -25,6 +25,10 @@ class Throttle:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._failures: OrderedDict[_Key, deque[float]] = OrderedDict()
+
+    def __len__(self) -> int:
+        """Counters that are kept."""
+        return len(self._failures)
 
     def retry_after(self, address: str, name: str, now_mono: float) -> float:
         """Seconds until another attempt is let through; 0 means go ahead."""

@@ -1,5 +1,5 @@
-"""Tickets: what a page may put into a URL in place of its token, since a browser's WebSocket and EventSource take
-no headers. A ticket works once and not for long, so one that ends up in a log or a history opens nothing."""
+"""Tickets: what a page puts into a URL in place of its token, since a browser's WebSocket and EventSource take no
+headers. A ticket works once, for 30 s, so one that is found in a log or a browser's history is worthless."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ class _Kept:
 
 
 class Tickets:
-    """The tickets that have not been used yet: in memory, by their hashes alone.
+    """The tickets that have not been used yet: in memory, only their hashes.
 
-    Their number is bounded, of one token and in all; beyond it the oldest goes.
+    Their number is bounded, for one token and in all; beyond it the oldest is dropped.
     """
 
     def __init__(self) -> None:
@@ -46,7 +46,7 @@ class Tickets:
         return len(self._kept)
 
     def issue(self, identity: Identity, now: Instant) -> Ticket:
-        """A ticket that stands for `identity`, once, for 30 s but no longer than its token."""
+        """A ticket that authenticates as `identity` once, within 30 s and no longer than its token."""
         self._forget(now.mono)
         if self._of_token[identity.jti] >= MAX_OF_ONE_TOKEN:
             self._take(next(key for key, kept in self._kept.items() if kept.identity.jti == identity.jti))
@@ -58,9 +58,9 @@ class Tickets:
         return Ticket(text, min(now.wall + TICKET_SECONDS, identity.expires_at))
 
     def redeem(self, text: str, now_mono: float) -> Identity | None:
-        """Whose ticket this is; None: nobody's (any more). From now on it is nobody's.
+        """Whose ticket this is, and use it up; None for an unknown, used or expired one.
 
-        The identity is as of the ticket's issue: whether its token still holds is the caller's to ask.
+        The identity is as of the ticket's issue: the caller checks whether its token still holds.
         """
         self._forget(now_mono)
         kept = self._take(_hash(text))

@@ -1,4 +1,4 @@
-"""Tokens that have been verified, remembered: thousands of clients may come back at once with tokens we know."""
+"""Remembers verified tokens: thousands of clients may reconnect at once with tokens that were seen before."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ KEPT = 8192
 
 
 class TokenCache:
-    """Whom sound tokens stand for, by their exact text, for as long as they are verified against the same things.
+    """The identities of verified tokens, by their exact text, while they are verified against the same objects.
 
-    Whether a token was revoked is not in here.
+    Does not know which tokens are revoked.
     """
 
     def __init__(self) -> None:
@@ -21,15 +21,15 @@ class TokenCache:
         self._known: dict[bytes, tuple[float, Identity]] = {}
 
     def find(self, token: str, now: float, against: tuple[object, ...]) -> Identity | None:
-        """Whom `token` stood for when it was verified against the very same objects; None: verify it.
+        """Whose `token` was when it was verified against the very same objects; None: verify it.
 
-        None as well from its end on, and before the moment of verifying: a clock may be set back.
+        None also from its end on, and before the moment it was verified, since a clock may be set back.
         """
         known = self._known.get(_digest(token)) if _same(against, self._against) else None
         return known[1] if known is not None and known[0] <= now < known[1].expires_at else None
 
     def keep(self, token: str, now: float, identity: Identity, against: tuple[object, ...]) -> None:
-        """`token` was verified at `now` against these objects, none of which ever changes in itself."""
+        """Remember that `token` was verified at `now` against these objects, which are immutable."""
         if not _same(against, self._against):
             self._against = against
             self._known.clear()
@@ -43,5 +43,5 @@ def _same(these: tuple[object, ...], those: tuple[object, ...]) -> bool:
 
 
 def _digest(token: str) -> bytes:
-    # Tokens are secrets, and what stands for one here does not let anyone in.
+    # Tokens are secrets; their digests are not.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

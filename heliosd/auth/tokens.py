@@ -1,7 +1,7 @@
 """Tokens: JWTs (RFC 7519) signed with the daemon's own keys, read as RFC 8725 advises.
 
-One kind of key, one algorithm: HS256. Nothing in a token chooses either of them, and no token makes anyone fetch
-anything. Times are Unix seconds; this module reads no clock. Tokens of an outside issuer: `outside.py`.
+One kind of key, one algorithm: HS256. A token chooses neither, and causes no fetch. Times are Unix seconds; this
+module reads no clock. Tokens of an outside issuer: `external_issuer.py`.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ MAX_TIME = 253_402_300_799.0
 
 _FORM = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+", re.ASCII)
 _MAX_NAME = 256
-# We know no critical extension, and a token that brings its key or says where to find one is none of ours.
+# No critical extension is supported, and no token of ours contains a key or a place to find one.
 _REFUSED_HEADERS = frozenset({"crit", "b64", "jku", "jwk", "x5u", "x5c", "zip", "enc"})
 
 
 class Expired(Unauthenticated):
-    """A token that held once."""
+    """A token that was valid until its end."""
 
     def __init__(self, jti: str) -> None:
         super().__init__("Invalid token")
@@ -41,7 +41,7 @@ class Expired(Unauthenticated):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Claims:
-    """What a token says, once its signature, types and times have been checked."""
+    """The claims of a token whose signature, types and times have been checked."""
 
     subject: str
     jti: str
@@ -50,9 +50,9 @@ class Claims:
     key: str
     """The name of the key that signed it."""
     password: str = ""
-    """The mark of the password hash that its user had when it was made; "" in a token of somebody else."""
+    """The mark of the password hash that its user had when it was made; "" in a token of another issuer."""
     roles: tuple[str, ...] = ()
-    """What an outside issuer says; about our own users the configuration decides."""
+    """As an outside issuer claims; those of our own users come from the configuration."""
 
 
 def issue(
@@ -91,11 +91,11 @@ def issue(
 
 
 def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str = "") -> Claims:
-    """What `token` says, if one of `keys` signed it and it holds at `now`.
+    """The claims of `token`, if one of `keys` signed it and it holds at `now`.
 
-    Raises `Unauthenticated` with the same text for every reason. A token that names an audience is refused
-    unless it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway.
-    One that is sound but has expired is `Expired`, which tells the `jti`.
+    Raises `Unauthenticated` with the same text for every reason. A token that names an audience is refused unless
+    it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway. A sound token that has expired
+    raises `Expired`, which has its `jti`.
     """
     header = read_header(token)
     if header["alg"] != ALGORITHM or str(header.get("typ", "JWT")).upper() != "JWT":
@@ -119,9 +119,9 @@ def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str 
 
 
 def read_header(token: str) -> Mapping[str, Any]:
-    """The header of a token that has the form of one and asks for nothing unusual; nothing is verified yet.
+    """The header of a token of the right form without unsupported parameters; nothing is verified yet.
 
-    Its `alg` is there, and text. Raises `Unauthenticated`.
+    It has an `alg`, which is text. Raises `Unauthenticated`.
     """
     if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
         refuse()
@@ -141,7 +141,7 @@ def _header(text: str) -> Mapping[str, Any]:
 
 
 def claimed_issuer(token: str) -> str:
-    """Whom a token says it comes from, which only tells where to ask whether it does; "" if it says nothing."""
+    """The `iss` of a token that is not verified: only good for choosing how to verify it. "" without one."""
     if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
         return ""
     try:
@@ -152,31 +152,31 @@ def claimed_issuer(token: str) -> str:
 
 
 def check_holds(body: Mapping[str, Any], claims: Claims, *, issuer: str, audience: str, now: float) -> None:
-    """Raises `Unauthenticated` unless a body is of this issuer, for this audience, and of this time."""
+    """Raise `Unauthenticated` unless a token is of this issuer, for this audience, and in force at `now`."""
     if body.get("iss") != issuer or body.get("aud", "") != audience:
         refuse()
     if time(body.get("nbf", 0)) > now:
         refuse()
     if claims.expires_at <= now:
         raise Expired(claims.jti)
-    # An `iat` in the future is let pass: a clock set back must not log everyone out.
+    # An `iat` in the future is accepted: a clock that was set back must not log everyone out.
 
 
 def refuse() -> NoReturn:
-    """The one answer to every token that does not hold."""
+    """Raise the same error for every token that does not hold."""
     raise Unauthenticated("Invalid token") from None
 
 
 def name(value: object) -> str:
-    """A claim that names somebody or something."""
+    """A claim that is a name."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
         refuse()
     return value
 
 
 def time(value: object) -> float:
-    """A claim that is a moment."""
-    # Comparing first keeps NaN, infinities and integers too large for a float out.
+    """A claim that is a time."""
+    # Compared before the conversion, which excludes NaN, infinities and integers too large for a float.
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MAX_TIME:
         refuse()
     return float(value)

@@ -26,7 +26,7 @@ from tests.support.hub_harness import ADDED, ELECTED, House, now, open_house
 
 @dataclass
 class Reader:
-    """Reads a stream as fast as it comes, unless it is told to hold still."""
+    """Reads a stream as fast as it comes, unless `reading` is replaced."""
 
     body: AsyncGenerator[bytes, None]
     pieces: list[bytes] = field(default_factory=list)
@@ -126,9 +126,9 @@ async def test_the_bytes_of_a_message_are_those_of_the_websocket(
     _, socket = streaming.house.join()
     await streaming.house.tell(ADDED, ELECTED)
     assert reader.messages[1:] == socket.messages()[1:]
-    told = b"".join(reader.pieces)
+    sent = b"".join(reader.pieces)
     for event in streaming.house.hub.log.history.kept():
-        assert b"data: " + event.payload + b"\n\n" in told
+        assert b"data: " + event.payload + b"\n\n" in sent
 
 
 async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_happens(
@@ -145,7 +145,7 @@ async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_ha
     assert stale.messages[0]["data"]["reason"] == "epoch_changed"
 
 
-async def test_only_what_was_asked_for_is_told(autojump_clock: MockClock, streaming: Streaming) -> None:
+async def test_only_what_was_asked_for_is_sent(autojump_clock: MockClock, streaming: Streaming) -> None:
     reader = await streaming.read(subscription=Subscription(Topic.STATE_CHANGES))
     await streaming.house.tell(ADDED, ELECTED, Tick.LATENCY)
     assert reader.types == ["status", "state_change"]
@@ -179,7 +179,7 @@ async def test_a_new_epoch_is_in_the_ids_from_its_first_event_on(
     assert reader.ids == [f"{old}:1", f"{new}:1", f"{new}:2"]
 
 
-async def test_a_reader_that_is_too_slow_is_told_precisely_what_it_missed(
+async def test_a_reader_that_is_too_slow_gets_a_gap_that_says_what_it_missed(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     reader = await streaming.read()
@@ -250,7 +250,7 @@ async def test_it_ends_when_the_hub_says_so(autojump_clock: MockClock, streaming
     await hub.wait_empty()
 
 
-async def test_what_waits_is_told_before_the_daemon_stops(
+async def test_what_waits_is_sent_before_the_daemon_stops(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     reader = await streaming.read()
@@ -316,14 +316,13 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
     for limits in ({"max_clients": 2}, {"max_clients_per_user": 2}):
         websocket = replace(settings.current.websocket, **limits)  # type: ignore[arg-type]
         settings.current = replace(settings.current, websocket=websocket)
-        streaming.house.join()
+        client, _ = streaming.house.join()
         reader = await streaming.read()
         with pytest.raises(TryLater, match="Too many clients"):
             await streaming.read()
         assert streaming.house.hub.count("websocket") == streaming.house.hub.count("sse") == 1
         reader.scope.cancel()
-        for view in streaming.house.hub.views():
-            streaming.house.hub.leave(streaming.house.hub._clients[view.id])
+        streaming.house.hub.leave(client)
         await wait_all_tasks_blocked()
 
 

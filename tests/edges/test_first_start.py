@@ -52,7 +52,7 @@ def test_two_first_starts_make_different_keys(tmp_path: Path) -> None:
     assert (tmp_path / "a" / "jwt_secret").read_text() != (tmp_path / "b" / "jwt_secret").read_text()
 
 
-def test_whoever_only_reads_makes_no_key_and_is_told_what_is_missing(tmp_path: Path) -> None:
+def test_without_make_no_key_is_made_and_the_error_names_what_is_missing(tmp_path: Path) -> None:
     with pytest.raises(KeyUnusable, match=r"jwt_secret does not exist"):
         load_signing_keys(Config(), tmp_path, make=False)
     assert list(tmp_path.iterdir()) == []
@@ -182,15 +182,15 @@ def test_without_a_terminal_the_password_is_in_a_file_for_its_owner(tmp_path: Pa
     user, password = ensure_admin(Config(), tmp_path)
     assert user is not None
     assert password is not None
-    told = hand_over(user, password, tmp_path, None)
-    assert told == tmp_path / "admin_password"
-    assert mode(told) == 0o600
-    assert told.read_text() == password + "\n"
+    written = hand_over(user, password, tmp_path, None)
+    assert written == tmp_path / "admin_password"
+    assert mode(written) == 0o600
+    assert written.read_text() == password + "\n"
     assert ensure_admin(Config(), tmp_path) == (user, None)
 
 
 def test_a_start_that_died_before_telling_the_password_leaves_nobody_locked_out(tmp_path: Path) -> None:
-    (tmp_path / "admin_password").write_text("told by a start that died\n")
+    (tmp_path / "admin_password").write_text("written by a start that died\n")
     first, second = ensure_admin(Config(), tmp_path), ensure_admin(Config(), tmp_path)
     assert first != second
     user, password = second
@@ -201,13 +201,13 @@ def test_a_start_that_died_before_telling_the_password_leaves_nobody_locked_out(
     assert mode(tmp_path / "admin_password") == 0o600
 
 
-def test_a_damaged_hash_is_told_and_not_replaced(tmp_path: Path) -> None:
+def test_a_damaged_hash_is_an_error_and_is_not_replaced(tmp_path: Path) -> None:
     (tmp_path / "admin_password_hash").write_text("")
     with pytest.raises(StoreDamaged, match="admin_password_hash"):
         ensure_admin(Config(), tmp_path)
 
 
-def test_a_directory_that_cannot_be_written_is_told(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
     absent = tmp_path / "absent"
     with pytest.raises(KeyUnusable, match="cannot make the signing key"):
         load_signing_keys(Config(), absent, make=True)

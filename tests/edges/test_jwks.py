@@ -57,7 +57,7 @@ async def world(mock_clock: MockClock) -> AsyncIterator[World]:
 
 
 async def test_a_token_of_the_issuer_opens_the_api_and_its_keys_are_fetched_once(world: World) -> None:
-    status, me = await world.rest.told("GET", "/api/auth/me", token=world.token(roles=["viewer", "x"]))
+    status, me = await world.rest.ask_json("GET", "/api/auth/me", token=world.token(roles=["viewer", "x"]))
     assert status == 200
     assert (me["user_id"], me["roles"]) == ("olga", ["viewer", "x"])
     assert me["permissions"] == ["cluster:read", "cluster:watch"]
@@ -282,7 +282,7 @@ async def test_what_went_wrong_is_in_the_log_and_no_key_or_token_is(
 
 
 async def test_an_outside_users_token_is_not_renewed_here(world: World) -> None:
-    status, body = await world.rest.told("POST", "/api/auth/refresh", token=world.token(sub="admin"))
+    status, body = await world.rest.ask_json("POST", "/api/auth/refresh", token=world.token(sub="admin"))
     assert (status, body) == (400, {"error": "A token of another issuer is renewed there"})
     assert (await world.rest.ask("POST", "/api/auth/logout", token=world.token())).status_code == 200
     assert await world.status(world.token()) == 401

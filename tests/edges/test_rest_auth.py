@@ -39,17 +39,17 @@ async def still() -> Rest:
 
 @pytest.mark.parametrize("path", [LOGIN, "/api/v1/auth/login"])
 async def test_a_login_answers_with_a_token_that_works(rest: Rest, path: str) -> None:
-    status, session = await rest.told("POST", path, GOOD, user=None)
+    status, session = await rest.ask_json("POST", path, GOOD, user=None)
     assert status == 200
     check(SESSION, session)
     assert (session["user_id"], session["roles"]) == ("viewer", ["viewer"])
     assert rfc3339(now().wall + 28_780) <= session["expires_at"] <= rfc3339(now().wall + 28_801)
-    status, me = await rest.told("GET", "/api/auth/me", token=session["token"])
+    status, me = await rest.ask_json("GET", "/api/auth/me", token=session["token"])
     assert (status, me["user_id"], me["expires_at"]) == (200, "viewer", session["expires_at"])
     assert me["permissions"] == ["cluster:read", "cluster:watch"]
 
 
-async def test_a_wrong_name_and_a_wrong_password_are_told_apart_by_nothing(rest: Rest) -> None:
+async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(rest: Rest) -> None:
     wrong_name = await rest.ask("POST", LOGIN, {**GOOD, "username": "mallory"}, user=None)
     wrong_password = await rest.ask("POST", LOGIN, {**GOOD, "password": "guess"}, user=None)
     assert wrong_name.status_code == wrong_password.status_code == 401
@@ -63,7 +63,7 @@ async def test_a_megabyte_of_password_is_refused_before_it_costs_a_hash(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest.access, "check_password", None)
-    status, body = await rest.told("POST", LOGIN, {**GOOD, "password": "x" * 1_000_000}, user=None)
+    status, body = await rest.ask_json("POST", LOGIN, {**GOOD, "password": "x" * 1_000_000}, user=None)
     assert (status, body["field"]) == (400, "password")
 
 
@@ -106,7 +106,7 @@ async def test_right_passwords_are_never_throttled(rest: Rest) -> None:
         assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
 
 
-async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_sent_away(
+async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refused(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, pair = threading.Event(), threading.Barrier(HASHES_AT_ONCE)
@@ -132,7 +132,7 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_sent
         if answer.status_code == 503:
             assert answer.headers["Retry-After"] == "1"
         if len(statuses) == 40 - HASHES_AT_ONCE - QUEUE_LENGTH:
-            gate.set()  # all that are sent away were, while nobody's hash was done
+            gate.set()  # all that are refused were, before any hash was done
 
     with trio.fail_after(20):
         async with trio.open_nursery() as nursery:
@@ -156,15 +156,15 @@ async def test_no_secret_reaches_a_log_line_or_another_answer(
 ) -> None:
     caplog.set_level(logging.DEBUG)
     canary = "canary-5f3a"
-    _, session = await rest.told("POST", LOGIN, GOOD, user=None)
+    _, session = await rest.ask_json("POST", LOGIN, GOOD, user=None)
     answers = [
-        await rest.told("POST", LOGIN, {"username": "viewer", "password": canary}, user=None),
-        await rest.told("POST", LOGIN, {"username": "viewer", "password": canary, "x": 1}, user=None),
-        await rest.told("GET", "/api/cluster/status", token=f"{canary}.{canary}.{canary}"),
-        await rest.told("GET", "/api/auth/me", token=session["token"]),
+        await rest.ask_json("POST", LOGIN, {"username": "viewer", "password": canary}, user=None),
+        await rest.ask_json("POST", LOGIN, {"username": "viewer", "password": canary, "x": 1}, user=None),
+        await rest.ask_json("GET", "/api/cluster/status", token=f"{canary}.{canary}.{canary}"),
+        await rest.ask_json("GET", "/api/auth/me", token=session["token"]),
     ]
     rest.lone.trouble = RuntimeError("bug")
-    answers.append(await rest.told("POST", "/api/cluster/snapshot"))
+    answers.append(await rest.ask_json("POST", "/api/cluster/snapshot"))
     output = json.dumps(answers) + caplog.text + "".join(capsys.readouterr())
     assert canary not in output
     assert session["token"] not in output
@@ -178,7 +178,7 @@ async def test_refresh_gives_a_new_token_and_leaves_the_old_one(
 ) -> None:
     old = still.token("viewer", ttl=60)
     await trio.sleep(30)
-    status, session = await still.told("POST", "/api/auth/refresh", token=old)
+    status, session = await still.ask_json("POST", "/api/auth/refresh", token=old)
     assert status == 200
     check(SESSION, session)
     assert session["token"] != old
@@ -193,14 +193,14 @@ async def test_an_expired_token_holds_nowhere_and_cannot_be_refreshed(
     token = still.token("viewer", ttl=60)
     await trio.sleep(60)
     for method, path in (("POST", "/api/auth/refresh"), ("GET", "/api/auth/me")):
-        status, body = await still.told(method, path, token=token)
+        status, body = await still.ask_json(method, path, token=token)
         assert (status, body) == (401, {"error": "Invalid token"})
 
 
 async def test_rights_are_those_of_the_config_in_force(autojump_clock: MockClock, still: Rest) -> None:
     token = still.token("viewer")
     still.configure(auth={"roles": {"viewer": frozenset({"cluster:watch"})}})
-    status, body = await still.told("GET", "/api/cluster/status", token=token)
+    status, body = await still.ask_json("GET", "/api/cluster/status", token=token)
     assert (status, body) == (403, {"error": "Permission required: cluster:read"})
     still.configure(auth={"users": still.settings.current.auth.users[:1]})
     assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
@@ -215,10 +215,10 @@ async def test_after_logout_the_token_is_dead_on_disk_and_for_open_sockets(
 ) -> None:
     token = still.token("viewer")
     who = still.access.identify(token, now().wall)
-    assert await still.told("POST", path, token=token) == (200, {"ok": True})
+    assert await still.ask_json("POST", path, token=token) == (200, {"ok": True})
     assert still.saved == [TokenRevoked(who.jti, who.expires_at)]
     assert still.roster.revoked == [who.jti]
-    status, body = await still.told("GET", "/api/auth/me", token=token)
+    status, body = await still.ask_json("GET", "/api/auth/me", token=token)
     assert (status, body) == (401, {"error": "Invalid token"})
     assert (await still.ask("GET", "/api/auth/me", token=still.token("viewer"))).status_code == 200
 
@@ -227,11 +227,11 @@ async def test_only_an_admin_revokes_anothers_token(autojump_clock: MockClock, s
     victim = still.token("viewer")
     jti = still.access.identify(victim, now().wall).jti
     for role in ("viewer", "operator"):
-        status, body = await still.told("POST", "/api/auth/logout", {"jti": jti}, user=role)
+        status, body = await still.ask_json("POST", "/api/auth/logout", {"jti": jti}, user=role)
         assert (status, body) == (403, {"error": "Permission required: admin:*"})
     assert (await still.ask("GET", "/api/auth/me", token=victim)).status_code == 200
     admin = still.token("admin")
-    assert await still.told("POST", "/api/auth/logout", {"jti": jti}, token=admin) == (200, {"ok": True})
+    assert await still.ask_json("POST", "/api/auth/logout", {"jti": jti}, token=admin) == (200, {"ok": True})
     assert (await still.ask("GET", "/api/auth/me", token=victim)).status_code == 401
     assert (await still.ask("GET", "/api/auth/me", token=admin)).status_code == 200
     assert still.saved == [TokenRevoked(jti, MAX_TIME)]
@@ -240,7 +240,7 @@ async def test_only_an_admin_revokes_anothers_token(autojump_clock: MockClock, s
 async def test_ones_own_jti_may_be_named(autojump_clock: MockClock, still: Rest) -> None:
     token = still.token("viewer")
     who = still.access.identify(token, now().wall)
-    assert (await still.told("POST", "/api/auth/logout", {"jti": who.jti}, token=token))[0] == 200
+    assert (await still.ask_json("POST", "/api/auth/logout", {"jti": who.jti}, token=token))[0] == 200
     assert still.saved == [TokenRevoked(who.jti, who.expires_at)]
 
 
@@ -249,7 +249,7 @@ async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(
 ) -> None:
     token = still.token("viewer")
     still.disk_trouble = StoreFull("disk full")
-    status, body = await still.told("POST", "/api/auth/logout", token=token)
+    status, body = await still.ask_json("POST", "/api/auth/logout", token=token)
     assert (status, body) == (507, {"error": "The change could not be stored"})
     assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
 
@@ -312,7 +312,7 @@ async def test_without_a_bearer_token_authentication_is_required(
 
 
 async def test_rest_takes_no_token_from_the_url(autojump_clock: MockClock, still: Rest) -> None:
-    status, body = await still.told("GET", f"/api/cluster/status?token={still.token()}", user=None)
+    status, body = await still.ask_json("GET", f"/api/cluster/status?token={still.token()}", user=None)
     assert (status, body) == (401, {"error": "Authentication required"})
 
 

@@ -45,7 +45,7 @@ readers = pytest.mark.parametrize("route", READERS, ids=key)
 
 async def refused(rest: Rest, route: Route, body: bytes) -> dict[str, Any]:
     before = rest.lone.index
-    status, answer = await rest.told(route.method, route.paths[0], body)
+    status, answer = await rest.ask_json(route.method, route.paths[0], body)
     assert status == 400, (body[:60], answer)
     assert set(answer) <= {"error", "field"}
     assert rest.lone.index == before, "nothing was written"
@@ -178,7 +178,7 @@ async def test_an_empty_body_does_where_every_field_is_optional(
 async def test_a_body_over_one_mebibyte_is_413_and_one_of_that_size_is_read(
     autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
-    status, answer = await rest.told(route.method, route.paths[0], b" " * (MAX_BODY_BYTES + 1))
+    status, answer = await rest.ask_json(route.method, route.paths[0], b" " * (MAX_BODY_BYTES + 1))
     assert (status, answer) == (413, {"error": "The body is larger than 1 MiB"})
     await refused(rest, route, b" " * (MAX_BODY_BYTES - 1) + b"x")
 
@@ -222,9 +222,9 @@ async def test_a_peers_id_is_plain_and_short(autojump_clock: MockClock, rest: Re
         ("POST", "/api/cluster/peers", {"id": name, "address": "127.0.0.1:7009"}),
         ("DELETE", "/api/cluster/peers", {"id": name}),
     ):
-        status, answer = await rest.told(method, path, body)
+        status, answer = await rest.ask_json(method, path, body)
         assert (status, answer["field"]) == (400, "id")
-    status, answer = await rest.told("POST", "/api/cluster/leadership/transfer", {"target": name})
+    status, answer = await rest.ask_json("POST", "/api/cluster/leadership/transfer", {"target": name})
     assert (status, answer["field"]) == (400, "target")
 
 
@@ -257,7 +257,7 @@ async def test_a_peers_id_is_plain_and_short(autojump_clock: MockClock, rest: Re
     ids=lambda address: repr(address[:14]),
 )
 async def test_a_peers_address_is_host_and_port(autojump_clock: MockClock, rest: Rest, address: str) -> None:
-    status, answer = await rest.told("POST", "/api/cluster/peers", {"id": "node-9", "address": address})
+    status, answer = await rest.ask_json("POST", "/api/cluster/peers", {"id": "node-9", "address": address})
     assert (status, answer["field"]) == (400, "address")
 
 
@@ -265,7 +265,7 @@ async def test_a_peers_address_is_host_and_port(autojump_clock: MockClock, rest:
 async def test_an_address_may_be_a_name_or_either_kind_of_ip(
     autojump_clock: MockClock, rest: Rest, address: str
 ) -> None:
-    status, _ = await rest.told("POST", "/api/cluster/peers", {"id": "node-9", "address": address})
+    status, _ = await rest.ask_json("POST", "/api/cluster/peers", {"id": "node-9", "address": address})
     assert status == 201
 
 
@@ -292,7 +292,7 @@ async def test_a_metric_that_prometheus_could_not_show_is_refused(
     autojump_clock: MockClock, rest: Rest, change: dict[str, object], field: str
 ) -> None:
     body = {**VALID["NewMetric"], **change}
-    status, answer = await rest.told("POST", "/api/cluster/custom-metrics", body)
+    status, answer = await rest.ask_json("POST", "/api/cluster/custom-metrics", body)
     assert (status, answer["field"]) == (400, field)
 
 
@@ -302,8 +302,8 @@ async def test_hostile_text_comes_back_as_data_only(autojump_clock: MockClock, r
     assert (await rest.ask("POST", "/api/cluster/metrics", body)).status_code == 201
     answer = await rest.ask("GET", "/api/cluster/metrics?name=m")
     assert answer.content_type == "application/json"
-    told = json.loads(await answer.get_data())
-    assert (told["help"], told["labels"]) == (hostile, {"a": hostile})
+    answered = json.loads(await answer.get_data())
+    assert (answered["help"], answered["labels"]) == (hostile, {"a": hostile})
 
 
 class _Small(Struct, frozen=True, forbid_unknown_fields=True):

@@ -30,7 +30,7 @@ async def rest() -> Rest:
 
 
 async def ticket(rest: Rest, user: str = "viewer", token: str | None = None) -> str:
-    status, body = await rest.told("POST", "/api/auth/ticket", user=user, token=token)
+    status, body = await rest.ask_json("POST", "/api/auth/ticket", user=user, token=token)
     assert (status, list(body)) == (201, ["ticket", "expires_at"])
     return str(body["ticket"])
 
@@ -41,28 +41,26 @@ async def ticket(rest: Rest, user: str = "viewer", token: str | None = None) -> 
 async def test_without_a_cursor_the_history_begins_with_the_oldest(
     autojump_clock: MockClock, rest: Rest
 ) -> None:
-    status, body = await rest.told("GET", f"{HISTORY}?limit=4", user="viewer")
+    status, body = await rest.ask_json("GET", f"{HISTORY}?limit=4", user="viewer")
     heads = {key: body[key] for key in ("epoch", "oldest_seq", "seq", "more")}
     assert (status, heads) == (200, {"epoch": "e1", "oldest_seq": 1, "seq": 10, "more": True})
     assert [event["seq"] for event in body["events"]] == [1, 2, 3, 4]
 
 
-async def test_page_by_page_it_is_told_whole(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_page_by_page_the_whole_history_is_read(autojump_clock: MockClock, rest: Rest) -> None:
     for types, expected in (("", range(1, 11)), ("&types=state_changes,status", range(2, 11, 2))):
         seqs: list[int] = []
         after, more = 0, True
         while more:
-            _, body = await rest.told("GET", f"{HISTORY}?epoch=e1&after={after}&limit=3{types}")
+            _, body = await rest.ask_json("GET", f"{HISTORY}?epoch=e1&after={after}&limit=3{types}")
             seqs += [event["seq"] for event in body["events"]]
             after, more = seqs[-1], body["more"]
         assert seqs == list(expected)
-    _, body = await rest.told("GET", f"{HISTORY}?epoch=e1&after=10")
+    _, body = await rest.ask_json("GET", f"{HISTORY}?epoch=e1&after=10")
     assert (body["events"], body["more"]) == ([], False)
 
 
-async def test_an_event_is_told_in_the_bytes_that_the_websocket_got(
-    autojump_clock: MockClock, rest: Rest
-) -> None:
+async def test_an_event_has_the_bytes_that_the_websocket_sent(autojump_clock: MockClock, rest: Rest) -> None:
     message = rest.events.happen(ADDED)
     answer = await rest.ask("GET", f"{HISTORY}?epoch=e1&after=10")
     assert b'"events":[' + message.payload + b'],"more":false}' in await answer.get_data()
@@ -76,23 +74,23 @@ async def test_an_event_is_told_in_the_bytes_that_the_websocket_got(
         ("epoch=e1&after=3", "too_old"),
     ],
 )
-async def test_what_cannot_be_told_is_410_with_where_things_stand(
+async def test_events_that_are_not_known_are_410_with_the_present_epoch_and_seq(
     autojump_clock: MockClock, rest: Rest, query: str, reason: str
 ) -> None:
     for _ in range(1000):
         rest.events.happen(ADDED)
-    status, body = await rest.told("GET", f"{HISTORY}?{query}")
+    status, body = await rest.ask_json("GET", f"{HISTORY}?{query}")
     assert (status, body.pop("error") != "") == (410, True)
     assert body == {"reason": reason, "epoch": "e1", "oldest_seq": 11, "seq": 1010}
-    status, _ = await rest.told("GET", f"{HISTORY}?epoch=e1&after=10")
+    status, _ = await rest.ask_json("GET", f"{HISTORY}?epoch=e1&after=10")
     assert status == 200
 
 
-async def test_what_is_older_than_max_age_is_not_told(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_what_is_older_than_max_age_is_left_out(autojump_clock: MockClock, rest: Rest) -> None:
     autojump_clock.jump(3601)
-    status, body = await rest.told("GET", f"{HISTORY}?epoch=e1&after=3")
+    status, body = await rest.ask_json("GET", f"{HISTORY}?epoch=e1&after=3")
     assert (status, body["oldest_seq"], body["seq"]) == (410, 11, 10)
-    _, body = await rest.told("GET", HISTORY)
+    _, body = await rest.ask_json("GET", HISTORY)
     assert (body["events"], body["more"]) == ([], False)
 
 
@@ -104,7 +102,9 @@ async def test_a_page_ends_before_it_grows_beyond_a_mebibyte(autojump_clock: Moc
     assert len(raw) < 1.1 * 1024 * 1024
     body = json.loads(raw)
     assert body["more"]
-    _, rest_of_it = await rest.told("GET", f"{HISTORY}?epoch=e1&after={body['events'][-1]['seq']}&limit=1000")
+    _, rest_of_it = await rest.ask_json(
+        "GET", f"{HISTORY}?epoch=e1&after={body['events'][-1]['seq']}&limit=1000"
+    )
     assert rest_of_it["events"][0]["seq"] == body["events"][-1]["seq"] + 1
 
 
@@ -144,7 +144,7 @@ async def test_a_stream_starts_where_and_with_what_the_request_says(
 async def test_a_last_event_id_that_is_none_of_ours_is_400(
     autojump_clock: MockClock, rest: Rest, header: str
 ) -> None:
-    status, body = await rest.told("GET", EVENTS, headers={"Last-Event-ID": header})
+    status, body = await rest.ask_json("GET", EVENTS, headers={"Last-Event-ID": header})
     assert (status, body["field"]) == (400, "Last-Event-ID")
 
 
@@ -186,12 +186,12 @@ async def test_a_stream_takes_a_token_or_a_ticket_in_its_query(autojump_clock: M
 
 async def test_no_other_route_takes_either(autojump_clock: MockClock, rest: Rest) -> None:
     for query in (f"token={rest.token()}", f"ticket={await ticket(rest)}"):
-        status, body = await rest.told("GET", f"/api/cluster/status?{query}", user=None)
+        status, body = await rest.ask_json("GET", f"/api/cluster/status?{query}", user=None)
         assert (status, body) == (401, {"error": "Authentication required"})
 
 
 async def test_a_ticket_works_once_for_thirty_seconds(autojump_clock: MockClock, rest: Rest) -> None:
-    status, body = await rest.told("POST", "/api/auth/ticket", user="watcher")
+    status, body = await rest.ask_json("POST", "/api/auth/ticket", user="watcher")
     assert body["expires_at"] == "2027-01-15T08:00:30.000000Z"
     assert START == 1_800_000_000
     for expected in (200, 401):
@@ -200,7 +200,7 @@ async def test_a_ticket_works_once_for_thirty_seconds(autojump_clock: MockClock,
     assert await answer.get_json() == {"error": "Invalid token"}
     late = await ticket(rest)
     autojump_clock.jump(30)
-    status, refused = await rest.told("GET", f"{EVENTS}?ticket={late}", user=None)
+    status, refused = await rest.ask_json("GET", f"{EVENTS}?ticket={late}", user=None)
     assert (status, refused) == (401, {"error": "Invalid token"})
 
 
@@ -211,14 +211,14 @@ async def test_a_ticket_is_spent_also_where_the_request_is_refused(
     for query, status in (("&after=1", 400), ("", 401)):
         assert (await rest.ask("GET", f"{EVENTS}?ticket={spent}{query}", user=None)).status_code == status
     spent = await ticket(rest, "writer")
-    status, body = await rest.told("GET", f"{EVENTS}?ticket={spent}", user=None)
+    status, body = await rest.ask_json("GET", f"{EVENTS}?ticket={spent}", user=None)
     assert (status, body) == (403, {"error": "Permission required: cluster:watch"})
     assert (await rest.ask("GET", f"{EVENTS}?ticket={spent}", user=None)).status_code == 401
 
 
 async def test_a_ticket_is_no_token_and_a_token_no_ticket(autojump_clock: MockClock, rest: Rest) -> None:
     for query, token in ((f"?ticket={rest.token()}", None), ("", await ticket(rest))):
-        status, body = await rest.told("GET", EVENTS + query, user=None, token=token)
+        status, body = await rest.ask_json("GET", EVENTS + query, user=None, token=token)
         assert (status, body) == (401, {"error": "Invalid token"})
 
 
@@ -241,7 +241,7 @@ async def test_a_ticket_beside_its_own_token_is_fine_and_beside_another_400(
     mixed: list[dict[str, Any]] = [{"token": rest.token("viewer")}, {"user": "admin"}]
     for other in mixed:
         own = await ticket(rest, token=token)
-        status, body = await rest.told("GET", f"{EVENTS}?ticket={own}", **other)
+        status, body = await rest.ask_json("GET", f"{EVENTS}?ticket={own}", **other)
         assert (status, body) == (400, {"error": "Two different tokens in one request"})
     two = f"{EVENTS}?ticket={await ticket(rest, token=token)}&ticket={await ticket(rest, token=token)}"
     assert (await rest.ask("GET", two, user=None)).status_code == 400

@@ -154,7 +154,7 @@ async def test_one_metric_by_name_has_the_shape_of_one_metric(
 ) -> None:
     await fill(cluster)
     for name in ("hits", "took"):
-        status, body = await cluster.told("GET", f"/api/cluster/custom-metrics?name={name}")
+        status, body = await cluster.ask_json("GET", f"/api/cluster/custom-metrics?name={name}")
         assert (status, body["name"]) == (200, name)
         shapes.check(shapes.METRIC, body)
     assert {"buckets", "count", "sum"} <= body.keys()
@@ -282,7 +282,7 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(
 async def test_a_query_parameter_out_of_range_is_named(
     autojump_clock: MockClock, rest: Rest, query: str, field: str
 ) -> None:
-    status, body = await rest.told("GET", f"/api/cluster/{query}")
+    status, body = await rest.ask_json("GET", f"/api/cluster/{query}")
     assert (status, body["field"]) == (400, field)
 
 
@@ -290,7 +290,7 @@ async def test_a_query_parameter_out_of_range_is_named(
 async def test_a_query_string_that_cannot_be_read_is_400(
     autojump_clock: MockClock, rest: Rest, query: str
 ) -> None:
-    status, body = await rest.told("GET", f"/api/cluster/uptime/history?{query}")
+    status, body = await rest.ask_json("GET", f"/api/cluster/uptime/history?{query}")
     assert (status, body) == (400, {"error": "Malformed query string"})
 
 
@@ -300,14 +300,16 @@ async def test_query_parameters_in_range_are_obeyed_and_unknown_ones_ignored(
     for _ in range(3):
         await cluster.ask("PUT", "/api/cluster/metrics", {"name": "x"})
         await cluster.ask("POST", "/api/cluster/snapshot")
-    _, body = await cluster.told("GET", "/api/cluster/snapshot/history?events=1&snapshots=2&utm_source=mail")
+    _, body = await cluster.ask_json(
+        "GET", "/api/cluster/snapshot/history?events=1&snapshots=2&utm_source=mail"
+    )
     assert (len(body["events"]), len(body["snapshots"])) == (1, 2)
 
 
 async def test_latency_of_one_peer_is_that_peers_alone(autojump_clock: MockClock, cluster: Rest) -> None:
-    _, body = await cluster.told("GET", "/api/cluster/latency?peer_id=node-2")
+    _, body = await cluster.ask_json("GET", "/api/cluster/latency?peer_id=node-2")
     assert list(body["peers"]) == ["node-2"]
-    status, body = await cluster.told("GET", "/api/cluster/latency?peer_id=node-9")
+    status, body = await cluster.ask_json("GET", "/api/cluster/latency?peer_id=node-9")
     assert (status, body["field"]) == (404, "peer_id")
 
 
@@ -316,7 +318,7 @@ async def test_status_names_at_most_ten_sessions_and_counts_all(
 ) -> None:
     for number in range(12):
         rest.roster.connect(f"c{number}")
-    _, body = await rest.told("GET", "/api/cluster/status")
+    _, body = await rest.ask_json("GET", "/api/cluster/status")
     assert body["sessions"] == {"active_count": 12, "session_ids": [f"c{number}" for number in range(10)]}
 
 

@@ -45,16 +45,16 @@ def logged() -> Iterator[list[EventDict]]:
 
 async def test_a_peer_is_added_listed_and_removed(autojump_clock: MockClock, cluster: Rest) -> None:
     peer = {"id": "node-4", "address": "127.0.0.1:7003"}
-    assert await cluster.told("POST", PEERS, peer) == (
+    assert await cluster.ask_json("POST", PEERS, peer) == (
         201,
         {"message": "Peer added successfully", "peer": peer},
     )
-    _, listed = await cluster.told("GET", PEERS)
+    _, listed = await cluster.ask_json("GET", PEERS)
     assert listed["peers"][-1] == {**peer, "state": "Follower"}
     gone = {"message": "Peer removed successfully", "peer_id": "node-4"}
-    assert await cluster.told("DELETE", PEERS, {"id": "node-4"}) == (200, gone)
-    assert await cluster.told("DELETE", f"{PEERS}?id=node-3") == (200, {**gone, "peer_id": "node-3"})
-    _, listed = await cluster.told("GET", PEERS)
+    assert await cluster.ask_json("DELETE", PEERS, {"id": "node-4"}) == (200, gone)
+    assert await cluster.ask_json("DELETE", f"{PEERS}?id=node-3") == (200, {**gone, "peer_id": "node-3"})
+    _, listed = await cluster.ask_json("GET", PEERS)
     assert [peer["id"] for peer in listed["peers"]] == ["node-2"]
 
 
@@ -62,36 +62,36 @@ async def test_a_known_peer_and_this_node_itself_are_409_and_an_unknown_one_404(
     autojump_clock: MockClock, cluster: Rest
 ) -> None:
     for name in ("node-2", "node-1"):
-        status, body = await cluster.told("POST", PEERS, {"id": name, "address": "127.0.0.1:7009"})
+        status, body = await cluster.ask_json("POST", PEERS, {"id": name, "address": "127.0.0.1:7009"})
         assert (status, body["field"]) == (409, "id")
-    assert (await cluster.told("DELETE", f"{PEERS}?id=node-1"))[0] == 409
-    assert (await cluster.told("DELETE", f"{PEERS}?id=node-9"))[0] == 404
+    assert (await cluster.ask_json("DELETE", f"{PEERS}?id=node-1"))[0] == 409
+    assert (await cluster.ask_json("DELETE", f"{PEERS}?id=node-9"))[0] == 404
 
 
 async def test_a_delete_needs_one_name_and_only_one(autojump_clock: MockClock, cluster: Rest) -> None:
     for path, field in ((PEERS, "id"), (METRICS, "name"), ("/api/cluster/clients", "id")):
-        assert await cluster.told("DELETE", path) == (400, {"error": "Missing field", "field": field})
-        status, body = await cluster.told("DELETE", f"{path}?{field}=node-2", {field: "node-3"})
+        assert await cluster.ask_json("DELETE", path) == (400, {"error": "Missing field", "field": field})
+        status, body = await cluster.ask_json("DELETE", f"{path}?{field}=node-2", {field: "node-3"})
         assert (status, body["field"]) == (400, field)
-    assert (await cluster.told("DELETE", f"{PEERS}?id=node-2", {"id": "node-2"}))[0] == 200
+    assert (await cluster.ask_json("DELETE", f"{PEERS}?id=node-2", {"id": "node-2"}))[0] == 200
 
 
 async def test_leadership_goes_where_it_is_asked_to_go(autojump_clock: MockClock, cluster: Rest) -> None:
     path = "/api/cluster/leadership/transfer"
     for target in ("node-3", "node-1", "node-2"):
-        assert await cluster.told("POST", path, {"target": target}) == (200, {"leader": target})
-        _, status = await cluster.told("GET", "/api/cluster/status")
+        assert await cluster.ask_json("POST", path, {"target": target}) == (200, {"leader": target})
+        _, status = await cluster.ask_json("GET", "/api/cluster/status")
         assert status["leader"]["id"] == target
-    status, body = await cluster.told("POST", path)
+    status, body = await cluster.ask_json("POST", path)
     assert (status, body["leader"] in {"node-1", "node-3"}) == (200, True)
-    assert (await cluster.told("POST", path, {"target": "node-9"}))[0] == 404
+    assert (await cluster.ask_json("POST", path, {"target": "node-9"}))[0] == 404
 
 
 # -- custom metrics --------------------------------------------------------------------------------------------
 
 
 async def put(cluster: Rest, **change: Any) -> int:
-    return (await cluster.told("PUT", METRICS, change))[0]
+    return (await cluster.ask_json("PUT", METRICS, change))[0]
 
 
 async def test_a_counter_lives_from_registration_to_deletion(
@@ -99,21 +99,21 @@ async def test_a_counter_lives_from_registration_to_deletion(
 ) -> None:
     body = {"name": "hits", "type": "counter", "help": "all", "labels": {"env": "prod"}}
     made = {"message": "Custom metric registered successfully", "name": "hits"}
-    assert await cluster.told("POST", METRICS, body) == (201, made)
-    assert (await cluster.told("POST", METRICS, body))[0] == 409
+    assert await cluster.ask_json("POST", METRICS, body) == (201, made)
+    assert (await cluster.ask_json("POST", METRICS, body))[0] == 409
     updated = {"message": "Metric updated successfully", "name": "hits"}
-    assert await cluster.told("PUT", METRICS, {"name": "hits"}) == (200, updated)
+    assert await cluster.ask_json("PUT", METRICS, {"name": "hits"}) == (200, updated)
     assert await put(cluster, name="hits", delta=2.5) == 200
     assert await put(cluster, name="hits", delta=-1) == 400
     assert await put(cluster, name="hits", value=1) == 400
-    _, metric = await cluster.told("GET", f"{METRICS}?name=hits")
+    _, metric = await cluster.ask_json("GET", f"{METRICS}?name=hits")
     assert (metric["value"], metric["labels"], metric["help"]) == (3.5, {"env": "prod"}, "all")
     gone = {"message": "Custom metric deleted successfully", "name": "hits"}
-    assert await cluster.told("DELETE", f"{METRICS}?name=hits") == (200, gone)
+    assert await cluster.ask_json("DELETE", f"{METRICS}?name=hits") == (200, gone)
     for status in (
         await put(cluster, name="hits"),
-        (await cluster.told("DELETE", METRICS, {"name": "hits"}))[0],
-        (await cluster.told("GET", f"{METRICS}?name=hits"))[0],
+        (await cluster.ask_json("DELETE", METRICS, {"name": "hits"}))[0],
+        (await cluster.ask_json("GET", f"{METRICS}?name=hits"))[0],
     ):
         assert status == 404
 
@@ -126,7 +126,7 @@ async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, 
     assert await put(cluster, name="temp", value=-3) == 200
     assert await put(cluster, name="temp", delta=1) == 400
     assert await put(cluster, name="temp") == 400
-    _, report = await cluster.told("GET", METRICS)
+    _, report = await cluster.ask_json("GET", METRICS)
     assert (report["total_metrics"], report["gauge_metrics"], report["histogram_metrics"]) == (2, 1, 1)
     assert report["metrics"]["temp"]["value"] == -3
     took = report["metrics"]["took"]
@@ -139,7 +139,7 @@ async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, c
         assert (
             await cluster.ask("POST", METRICS, {"name": f"m{number}", "type": "gauge"})
         ).status_code == 201
-    assert (await cluster.told("POST", METRICS, {"name": "one_more", "type": "gauge"}))[0] == 409
+    assert (await cluster.ask_json("POST", METRICS, {"name": "one_more", "type": "gauge"}))[0] == 409
 
 
 async def test_of_fifty_creations_of_one_name_at_once_one_succeeds(
@@ -166,9 +166,9 @@ async def test_a_reset_answers_with_a_message_and_is_seen_at_once(
 ) -> None:
     await cluster.ask("POST", METRICS, {"name": "m", "type": "gauge"})
     await cluster.ask("POST", "/api/cluster/snapshot")
-    status, body = await cluster.told("POST", f"/api/cluster/{what}/reset")
+    status, body = await cluster.ask_json("POST", f"/api/cluster/{what}/reset")
     assert (status, list(body)) == (200, ["message"])
-    _, after = await cluster.told("GET", f"/api/cluster/{what}")
+    _, after = await cluster.ask_json("GET", f"/api/cluster/{what}")
     match what:
         case "latency":
             assert after["aggregated"]["count"] == 0
@@ -184,7 +184,7 @@ async def test_a_reset_answers_with_a_message_and_is_seen_at_once(
 async def test_a_snapshot_taken_twice_without_a_change_is_the_same(
     autojump_clock: MockClock, cluster: Rest
 ) -> None:
-    answers = [await cluster.told("POST", "/api/cluster/snapshot") for _ in range(2)]
+    answers = [await cluster.ask_json("POST", "/api/cluster/snapshot") for _ in range(2)]
     assert [status for status, _ in answers] == [201, 201]
     for _, body in answers:
         check({"message": None, "snapshot": SNAPSHOT_RECORD}, body)
@@ -193,8 +193,8 @@ async def test_a_snapshot_taken_twice_without_a_change_is_the_same(
 async def test_a_client_is_sent_away_once(autojump_clock: MockClock, rest: Rest) -> None:
     rest.roster.connect("c1")
     gone = {"message": "Client disconnected successfully", "client_id": "c1"}
-    assert await rest.told("DELETE", "/api/cluster/clients?id=c1") == (200, gone)
-    status, body = await rest.told("DELETE", "/api/cluster/clients?id=c1")
+    assert await rest.ask_json("DELETE", "/api/cluster/clients?id=c1") == (200, gone)
+    status, body = await rest.ask_json("DELETE", "/api/cluster/clients?id=c1")
     assert (status, body["field"]) == (404, "id")
 
 
@@ -230,7 +230,7 @@ async def test_a_write_of_unknown_outcome_is_504(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object
 ) -> None:
     rest.lone.trouble = OutcomeUnknown()
-    assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
+    assert await rest.ask_json(method, path, body) == (504, {"error": "Outcome unknown"})
 
 
 @writes
@@ -239,7 +239,7 @@ async def test_a_write_that_never_ends_is_answered_within_five_seconds(
 ) -> None:
     rest.lone.stuck = True
     started = trio.current_time()
-    assert await rest.told(method, path, body) == (504, {"error": "Outcome unknown"})
+    assert await rest.ask_json(method, path, body) == (504, {"error": "Outcome unknown"})
     assert trio.current_time() - started < 5
 
 
@@ -248,7 +248,7 @@ async def test_a_write_that_the_disk_refuses_is_507(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
 ) -> None:
     rest.lone.trouble = StoreFull("/var/lib/heliosd: no space")
-    assert await rest.told(method, path, body) == (507, {"error": "The change could not be stored"})
+    assert await rest.ask_json(method, path, body) == (507, {"error": "The change could not be stored"})
 
 
 @writes
@@ -256,7 +256,7 @@ async def test_a_bug_is_500_with_an_id_that_is_in_the_log_and_nothing_else(
     autojump_clock: MockClock, rest: Rest, method: str, path: str, body: object, logged: list[EventDict]
 ) -> None:
     rest.lone.trouble = KeyError("secret detail")
-    status, answer = await rest.told(method, path, body)
+    status, answer = await rest.ask_json(method, path, body)
     assert status == 500
     assert answer == {"error": "Internal error", "request_id": answer["request_id"]}
     (line,) = logged
@@ -270,7 +270,7 @@ async def test_a_group_of_errors_is_a_bug_too(
     autojump_clock: MockClock, rest: Rest, logged: list[EventDict]
 ) -> None:
     rest.lone.trouble = ExceptionGroup("two", [ValueError("a"), ExceptionGroup("in", [KeyError("b")])])
-    status, answer = await rest.told("POST", "/api/cluster/snapshot")
+    status, answer = await rest.ask_json("POST", "/api/cluster/snapshot")
     assert (status, answer["error"]) == (500, "Internal error")
 
 

@@ -1,4 +1,4 @@
-"""More logins than can be hashed: a few are, the rest are sent away at once, and nobody else waits for them."""
+"""More logins than can be hashed: a few are, the rest are refused at once, and no other request waits for them."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def percentile(values: list[float], share: float) -> float:
     return sorted(values)[min(len(values) - 1, int(len(values) * share))]
 
 
-def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_sent_away(daemon: Daemon) -> None:
+def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_refused(daemon: Daemon) -> None:
     flood = Flood(daemon)
     before = daemon.rss_bytes()
     trio.run(flood.run, 1.5)
@@ -97,10 +97,10 @@ def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_sent_away(
 def test_a_flood_of_logins_keeps_nobody_else_waiting(daemon: Daemon) -> None:
     flood = Flood(daemon)
     trio.run(flood.run, 20.0)
-    told = {
+    measured = {
         "statuses": dict(flood.statuses),
         "canary p50/p99 ms": [round(percentile(flood.canary_seconds, p) * 1000, 1) for p in (0.5, 0.99)],
         "sent away p99 ms": round(percentile(flood.sent_away_seconds, 0.99) * 1000, 1),
     }
-    print(json.dumps(told))
-    assert percentile(flood.canary_seconds, 0.99) <= 0.05, told
+    print(json.dumps(measured))
+    assert percentile(flood.canary_seconds, 0.99) <= 0.05, measured

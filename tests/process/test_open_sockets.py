@@ -1,4 +1,4 @@
-"""Who may stay: rights, keys and passwords that are taken away under open sockets of a running daemon."""
+"""Open sockets of a running daemon whose rights, keys or passwords are taken away."""
 
 from __future__ import annotations
 
@@ -296,7 +296,7 @@ def test_while_the_issuer_is_down_its_users_get_503_and_ours_notice_nothing(daem
 # -- limits ----------------------------------------------------------------------------------------------------
 
 
-def test_more_clients_than_allowed_are_sent_away_with_a_jittered_time_to_come_back(tmp_path: Path) -> None:
+def test_more_clients_than_allowed_are_refused_with_a_jittered_time_to_come_back(tmp_path: Path) -> None:
     with (
         running(tmp_path, websocket="max_clients = 3\nmax_clients_per_user = 2") as daemon,
         ExitStack() as inside,
@@ -315,7 +315,7 @@ def test_more_clients_than_allowed_are_sent_away_with_a_jittered_time_to_come_ba
             )
             assert counted is not None
             assert int(counted[1]) == 21
-        # Room that becomes free is room.
+        # A place that becomes free can be taken.
         first.close()
         wait_until(lambda: httpx_clients(daemon, admin) == 2)
         inside.enter_context(daemon.connect(admin))

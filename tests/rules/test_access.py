@@ -233,7 +233,7 @@ def test_an_open_connection_ends_with_its_issuer_or_audience(house: House) -> No
             house.access.refreshed(who, NOW)
 
 
-def test_a_token_that_was_told_to_have_expired_does_not_hold(house: House) -> None:
+def test_a_token_that_was_reported_as_expired_does_not_hold(house: House) -> None:
     issued = house.access.issue("eva", NOW)
     house.access.expire(issued.identity.jti)
     with pytest.raises(Unauthenticated):

@@ -14,7 +14,7 @@ def throttle(limit: int = 3) -> Throttle:
     return Throttle(Settings(Config(auth=AuthConfig(login_attempts_per_minute=limit))))
 
 
-def test_failures_of_one_pair_are_limited_and_the_wait_is_told() -> None:
+def test_failures_of_one_pair_are_limited_and_the_wait_is_known() -> None:
     limits = throttle(3)
     for moment in (0.0, 1.0, 2.0):
         assert limits.retry_after("192.0.2.1", "eva", moment) == 0
@@ -72,11 +72,17 @@ def test_memory_stays_bounded_under_a_flood_and_is_given_back() -> None:
     limits = throttle(3)
     for number in range(20_000):
         limits.failed(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}", "x" * 100_000, 1.0)
-    kept = limits._failures
-    assert len(kept) <= 10_000
-    assert all(name is None or len(name) <= 256 for _, name in kept)
+    assert 0 < len(limits) <= 10_000
     assert limits.retry_after("192.0.2.1", "eva", 100.0) == 0
-    assert not kept
+    assert len(limits) == 0
+
+
+def test_of_a_long_name_only_the_beginning_is_kept() -> None:
+    limits = throttle(3)
+    for ending in "abc":
+        limits.failed("192.0.2.1", "x" * 256 + ending, 1.0)
+    assert limits.retry_after("192.0.2.1", "x" * 256, 1.0) > 0
+    assert limits.retry_after("192.0.2.1", "x" * 255, 1.0) == 0
 
 
 @given(st.lists(st.floats(0, 300), min_size=1), st.integers(1, 5))

@@ -1,4 +1,4 @@
-"""An outside issuer on the loopback: it publishes what a test puts into it, or misbehaves as it is told."""
+"""An outside issuer on the loopback: it publishes what a test puts into it, or misbehaves as a test says."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ def b64(data: bytes) -> str:
 
 @cache
 def key(kind: str, serial: int = 0) -> PrivateKey:
-    """A private key, made once a run. `serial` tells keys of one kind apart."""
+    """A private key, made once a run. `serial` distinguishes keys of one kind."""
     match kind:
         case "RS256":
             return rsa.generate_private_key(public_exponent=65_537, key_size=2048)

@@ -63,7 +63,7 @@ def now() -> Instant:
 
 
 class LoneBackend:
-    """A cluster of this node and of peers that are only names. `trouble` is raised by every write; while `stuck`,
+    """A cluster of this node and of peers that are only names. Every write raises `trouble`, if set; while `stuck`,
     writes never return."""
 
     def __init__(self) -> None:
@@ -215,7 +215,7 @@ class FakeRoster:
 
 @dataclass
 class FakeEvents:
-    """A history that the test fills, and the trouble it says the disk is in."""
+    """A history that the test fills, and the reason why events cannot be stored."""
 
     history: History = field(default_factory=lambda: History("e1", max_events=1000, max_age=3600.0))
     trouble: str | None = None
@@ -230,7 +230,7 @@ class FakeEvents:
         await trio.lowlevel.checkpoint()
 
     def happen(self, event: Event) -> OutgoingMessage:
-        """`event` is told: what a WebSocket would have got."""
+        """Store `event`; returns what a WebSocket would have got."""
         message = of_event(Stamped(self.history.seq + 1, now().wall, event))
         self.history.keep(message, now().wall)
         return message
@@ -256,14 +256,14 @@ class FakeStreams:
 
 
 class Rest:
-    """The app and what stands behind it. A user is called like the only role he has."""
+    """The app and its services. Each user has one role and its name."""
 
     def __init__(self, backend: Backend | None = None) -> None:
         users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
         self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
         self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), {})
         self.issuer = ExternalIssuer(self.access, self.settings)
-        """A test that has one runs its `run`."""
+        """A test that configures one starts its `run`."""
         self.lone = LoneBackend()
         """The backend, unless another one was given."""
         self.backend: Backend = backend or self.lone
@@ -330,7 +330,7 @@ class Rest:
             scope_base={"client": (address, 50_000)},
         )
 
-    async def told(self, method: str, path: str, body: object = None, **options: Any) -> tuple[int, Any]:
+    async def ask_json(self, method: str, path: str, body: object = None, **options: Any) -> tuple[int, Any]:
         """Status and decoded JSON."""
         response = await self.ask(method, path, body, **options)
         return response.status_code, json.loads(await response.get_data())

@@ -1,7 +1,7 @@
 """The REST API as a Quart-Trio app: from an ASGI request to a `Call`, from an `Answer` to a response.
 
-The order of questions is fixed: is the page that asks allowed to, is there such a route, who is asking, may they,
-is the query string good, is the body good. Only then the view runs, a write for at most 4.8 s.
+The order of checks is fixed: route, origin of the page (writes only), token, permission, query string, body. Only
+then the view runs, a write for at most 4.8 s.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _SECURITY_HEADERS = {
 
 class _App(QuartTrio):
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
-        """Match the path and the method alone. Quart's own also decodes Host and the query string, and a bad one
-        there is an exception outside of every error handler."""
+        """Match only the path and the method. Quart's own also decodes Host and the query string, where a bad one
+        raises outside of every error handler."""
         if request is None:
             return super().create_url_adapter(request)
         return self.url_map.bind(
@@ -60,26 +60,26 @@ class _App(QuartTrio):
 
 
 def create_app(services: Services) -> QuartTrio:
-    """The app over these parts. It starts no task and may be made outside of Trio."""
+    """The app over `services`. It starts no task and may be made outside of Trio."""
     app = _App("heliosd", static_folder=None, template_folder=None)
     app.config.update(
         MAX_CONTENT_LENGTH=MAX_BODY_BYTES, BODY_TIMEOUT=BODY_SECONDS, PROPAGATE_EXCEPTIONS=False
     )
-    # Both would answer a near miss with a redirect, which repeats a POST elsewhere.
+    # Both would redirect a path that nearly matches, and a redirect repeats a POST elsewhere.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
-    front = _RestPipeline(services)
+    pipeline = _RestPipeline(services)
     for path, routes in _by_path(ROUTES).items():
         app.add_url_rule(
             path.replace("{name}", "<name>"),
             endpoint=path,
-            view_func=front.door(routes),
+            view_func=pipeline.view_of(routes),
             methods=[*routes, "OPTIONS"],
             provide_automatic_options=False,
         )
-    app.before_request(front.refuse_near_misses)
-    app.register_error_handler(Exception, front.failed)
-    app.after_request(front.finish)
+    app.before_request(pipeline.refuse_near_misses)
+    app.register_error_handler(Exception, pipeline.failed)
+    app.after_request(pipeline.finish)
     return app
 
 
@@ -92,7 +92,7 @@ def _by_path(routes: Iterable[Route]) -> dict[str, dict[str, Route]]:
 
 
 class _RestPipeline:
-    """What stands between the framework and the views."""
+    """The steps between the framework and the views."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -100,16 +100,16 @@ class _RestPipeline:
         self._pages = load_pages()
         self._origins = OriginCheck(services.settings)
 
-    def door(self, routes: Mapping[str, Route]) -> Any:
+    def view_of(self, routes: Mapping[str, Route]) -> Any:
         """The framework's view for one path."""
 
-        async def enter(name: str = "") -> Response:
+        async def view(name: str = "") -> Response:
             if request.method == "OPTIONS":
                 return self._options(routes)
             route = routes["GET" if request.method == "HEAD" else request.method]
             return _response(await self._answer(route, name))
 
-        return enter
+        return view
 
     async def refuse_near_misses(self) -> None:
         # Werkzeug's request already shows leading slashes as one.
@@ -173,8 +173,7 @@ class _RestPipeline:
         return await self._services.authenticator.authenticate(credentials)
 
     def _options(self, routes: Mapping[str, Route]) -> Response:
-        """What this path takes; to a browser that asks for a page of another origin (a CORS preflight), whether
-        that page may."""
+        """The methods of this path; for a browser's CORS preflight also whether the page may use them."""
         self._check_origin()
         methods = ", ".join(sorted({*routes, "OPTIONS"} | ({"HEAD"} if "GET" in routes else set())))
         headers = {"Allow": methods}

@@ -1,4 +1,4 @@
-"""Arguments of requests that more than one view reads in the same way."""
+"""Arguments that several views read in the same way."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heliosd.errors import Invalid
 
 
 def checked(rule: Callable[[str], str], text: str, field: str) -> str:
-    """`text` as a rule of `heliosd.names` lets it pass; raises `Invalid` with the rule's words."""
+    """What `rule` makes of `text`; its ValueError becomes `Invalid`."""
     try:
         return rule(text)
     except ValueError as error:
@@ -18,7 +18,7 @@ def checked(rule: Callable[[str], str], text: str, field: str) -> str:
 
 
 def one_of(in_query: str | UnsetType, in_body: str | UnsetType, field: str) -> str:
-    """What a DELETE names in its query string or its body. Raises `Invalid` without one, or when the two differ."""
+    """What a DELETE names in its query string or its body. Raises `Invalid` without one, or if the two differ."""
     if in_query is not UNSET and in_body is not UNSET and in_query != in_body:
         raise Invalid("The query string and the body differ", field=field)
     name = in_body if in_query is UNSET else in_query

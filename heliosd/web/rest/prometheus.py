@@ -1,4 +1,4 @@
-"""`GET /metrics`: everything heliosd counts, in Prometheus' text format 0.0.4.
+"""`GET /metrics`: everything that heliosd counts, in Prometheus' text format 0.0.4.
 
 Seconds and bytes are Prometheus' base units; only `raft_snapshot_*` keeps the fields of `GET …/snapshot` as they
 are, milliseconds included. A custom metric stands under exactly its name.
@@ -146,7 +146,7 @@ def _peers(latency: LatencyTracker, now: Instant) -> Iterable[Metric]:
 
 
 def _snapshots(report: SnapshotReport) -> Iterable[Metric]:
-    """Every field that is a number or a truth, under its own name."""
+    """Every field that is a number or a boolean, under its own name."""
     return [
         _gauge(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value)
         for field, value in structs.asdict(report).items()

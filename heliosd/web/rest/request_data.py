@@ -1,9 +1,9 @@
 """Reading what a client sent: JSON bodies and query strings, strictly.
 
-Anything doubtful is `Invalid` and names the field where there is one: unknown fields, wrong types, duplicate keys,
-numbers that are not finite or too large, text that is not UTF-8 or holds half a surrogate pair, nesting without
-end. A body's Content-Type is not looked at, because Helios' users send JSON with `curl -d`, which says
-`application/x-www-form-urlencoded`; only a multipart or compressed body is refused outright (`Unsupported`).
+Refused as `Invalid`, with the field where there is one: unknown fields, wrong types, duplicate keys, numbers that
+are not finite or too large, text that is not UTF-8 or has half a surrogate pair, and nesting beyond Python's limit.
+A body's Content-Type is ignored, because Helios' users send JSON with `curl -d`, which says
+`application/x-www-form-urlencoded`; only multipart and compressed bodies are refused (`Unsupported`).
 """
 
 from __future__ import annotations
@@ -29,14 +29,14 @@ B = TypeVar("B", bound=msgspec.Struct)
 
 
 class _Unusable:
-    """Stands for a number that JSON or a float cannot carry until the key it belongs to is known."""
+    """Takes the place of a number that is not finite or too large until its key is known."""
 
 
 _UNUSABLE = _Unusable()
 
 
 def check_body_form(content_type: str, content_encoding: str) -> None:
-    """Raise `Unsupported` for multipart and compressed bodies; see the module's text for why no more."""
+    """Raise `Unsupported` for multipart and compressed bodies."""
     if content_type.strip().lower().startswith("multipart/"):
         raise Unsupported("The body must be JSON")
     if content_encoding.strip().lower() not in {"", "identity"}:
@@ -122,7 +122,7 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 def _flat(value: object) -> Iterable[object]:
-    """`value`, or what stands in it if it is an array; objects inside have been looked at already."""
+    """`value`, or the elements of an array at any depth; objects in it have been checked already."""
     waiting = [value]
     while waiting:
         part = waiting.pop()
@@ -137,7 +137,7 @@ def _whole(text: str) -> bool:
 
 
 def _echo(key: str) -> str:
-    """A key of the client's as it may be repeated to it: short, and text that can be encoded."""
+    """A key from the client as an answer may repeat it: short, and text that can be encoded."""
     return key[:_MAX_ECHO].encode("utf-8", "replace").decode()
 
 
@@ -153,7 +153,7 @@ def _shaped(value: object, shape: type[B], *, strict: bool) -> B:
 
 
 def _explained(message: str) -> Invalid:
-    """msgspec's words (`Expected …, got … - at `$.field``), with the top-level field taken out of them."""
+    """msgspec's message (`Expected …, got … - at `$.field``) with the top-level field apart from the text."""
     with_path = _WITH_PATH.fullmatch(message)
     text, top = (with_path["text"], with_path["top"]) if with_path else (message, "")
     if key := _NAMED_KEY.fullmatch(text):

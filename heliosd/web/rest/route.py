@@ -1,4 +1,4 @@
-"""What a route is: a path, a method, who may use it, what it reads, and the view that answers.
+"""What a route is: paths, a method, the permission it needs, the shapes it reads, and the view that answers.
 
 Views are plain async functions from a `Call` to an `Answer`; only `app.py` knows the web framework.
 """
@@ -27,12 +27,12 @@ Method = Literal["GET", "POST", "PUT", "DELETE"]
 
 
 class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
-    """A query string or a body in which nothing is expected."""
+    """A query string or a body without fields."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[Q, B]):
-    """One request after its token, its query string and its body were found good."""
+    """One request whose token, query string and body have been checked."""
 
     services: Services
     password_check: PasswordCheck
@@ -43,25 +43,24 @@ class Call(Generic[Q, B]):
     identity: Identity | None
     """None only on a route that needs no token."""
     address: Address
-    """The peer as the socket knows it; forwarding headers are not believed."""
+    """The peer of the socket; forwarding headers are ignored."""
     host: str
     """The Host header, as sent."""
     name: str = ""
     """The last part of the path, where the route's path ends in `{name}`."""
     if_none_match: str = ""
     last_event_id: str = ""
-    """Where an event stream that broke off had come to (`Last-Event-ID`)."""
+    """`Last-Event-ID`: the last event that a client of an event stream has got."""
 
     @property
     def who(self) -> Identity:
-        assert self.identity is not None, "only routes that need a token ask who"
+        assert self.identity is not None, "only routes that need a token use this"
         return self.identity
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """`body` is sent as it is if it is bytes, piece by piece for as long as it goes on if it is a generator, else
-    as JSON."""
+    """`body` is sent as it is if it is bytes, piece by piece if it is a generator, else as JSON."""
 
     body: Struct | Mapping[str, object] | bytes | AsyncGenerator[bytes, None]
     status: int = 200
@@ -88,12 +87,12 @@ class Route:
     view: Callable[[Call[Any, Any]], Awaitable[Answer]]
     summary: str
     permission: str | None = None
-    """None: any valid token will do."""
+    """None: any valid token is enough."""
     needs_token: Callable[[Config], bool] = always
     token_in_query: bool = False
-    """`?token=` and `?ticket=` count as well: for a browser's EventSource, which cannot send headers."""
+    """`?token=` and `?ticket=` authenticate, too: a browser's EventSource cannot send headers."""
     query: type[Struct] = Nothing
     body: type[Struct] = Nothing
     """Read only for methods other than GET."""
     status: int = 200
-    """What it answers when all went well."""
+    """Of the answer on success."""

@@ -1,4 +1,4 @@
-"""Every route of the REST API, in one table: the app, its tests, and its description are made from it."""
+"""Every route of the REST API in one table, from which the app and its tests are made."""
 
 from __future__ import annotations
 

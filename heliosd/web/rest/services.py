@@ -1,4 +1,4 @@
-"""What the REST API is built from: the parts of the daemon that it shows and steers."""
+"""The parts of the daemon that the REST API needs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from heliosd.web.authentication import Authenticator
 
 
 class Roster(Protocol):
-    """Who is connected. The hub is one."""
+    """Who is connected. The hub implements it."""
 
     @property
     def counters(self) -> HubCounters: ...
@@ -31,7 +31,7 @@ class Roster(Protocol):
         ...
 
     def count(self, stream_kind: StreamKind | None = None) -> int:
-        """How many are connected, in all or by one transport."""
+        """How many are connected, in all or of one kind."""
         ...
 
     def queue_depth(self) -> int:
@@ -48,23 +48,23 @@ class Roster(Protocol):
 
 
 class Events(Protocol):
-    """What has happened. The hub's event log is one."""
+    """The events so far. The hub's event log implements it."""
 
     @property
     def history(self) -> History: ...
 
     @property
     def readable(self) -> bool:
-        """Whether it is known what has happened."""
+        """Whether the history is complete: False until the cluster's log has been read."""
         ...
 
     @property
     def trouble(self) -> str | None:
-        """Why events are not on disk; None: they are."""
+        """Why events cannot be stored; None: they are stored."""
         ...
 
     def behind(self, cursor: Cursor | None) -> bool:
-        """Whether to `reach` it before the history is asked."""
+        """Whether `reach` is needed before the history is read."""
         ...
 
     async def reach(self, cursor: Cursor) -> None:
@@ -73,12 +73,12 @@ class Events(Protocol):
 
 
 class Streams(Protocol):
-    """Opens event streams. `EventStreams` is one."""
+    """Opens event streams. `EventStreams` implements it."""
 
     def open(
         self, identity: Identity, cursor: Cursor | None, subscription: Subscription, address: str
     ) -> AsyncGenerator[bytes, None]:
-        """The body of an event stream's response. Raises `TryLater` if it cannot be opened now."""
+        """The body of an event stream's response. Raises `TryLater` if none can be opened now."""
         ...
 
 

@@ -1,7 +1,7 @@
-"""The dashboard's files, held in memory and served under names that are known beforehand.
+"""The dashboard's files, held in memory and served under their names.
 
-A request's text is only ever looked up among these names, never made into a path. Browsers may keep a file but
-ask before they use it again (an ETag makes that cheap), so an upgraded daemon never meets an old script.
+Text from a request is only looked up among these names, never made into a path. Browsers may keep a file but must
+revalidate it (by its ETag), so that no old script runs against an upgraded daemon.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class StaticFile:
     content: bytes
     media_type: str
     etag: str
-    """Quoted, as it stands in the header."""
+    """With its quotes, as in the header."""
 
 
 Pages = Mapping[str, StaticFile]
@@ -61,8 +61,8 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
 
 
 def content_security_policy(host: str) -> str:
-    """Only what the daemon itself serves, in nobody's frame. The WebSocket's address is written out for browsers
-    whose `'self'` does not cover `ws:`; a Host that is not plain is left out of it."""
+    """Only the daemon's own files, and in no frame. The WebSocket's address stands in it for browsers whose
+    `'self'` does not cover `ws:`, unless Host is not plain."""
     sockets = f" ws://{host} wss://{host}" if host_is_sound(host) else ""
     return (
         f"default-src 'self'; connect-src 'self'{sockets}; object-src 'none'; base-uri 'none'; "

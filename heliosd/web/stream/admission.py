@@ -76,11 +76,11 @@ class Admission:
             stream_kind=stream_kind,
         )
 
-    def greet(self, client: HubClient) -> None:
+    def joined(self, client: HubClient) -> None:
         """Log that `client` joins the hub."""
         self.connection_log.joined(client)
 
-    def see_off(self, client: HubClient, reason: str) -> None:
+    def left(self, client: HubClient, reason: str) -> None:
         """`client` has ended: remove it from the hub and log it."""
         self._hub.leave(client)
         self.connection_log.left(client, reason)

@@ -1,7 +1,6 @@
-"""The coming and going of clients, as the log tells it: one line each, or, where they come in crowds, counted.
+"""Log lines for clients that join and leave: one each, or a count where there are many in a second.
 
-After a node is lost thousands come to this one in a second. Their lines would cost more than letting them in, and
-nobody could read them.
+After a node is lost thousands may come to this one in a second. Their lines would cost more than admitting them.
 """
 
 from __future__ import annotations
@@ -13,17 +12,17 @@ from heliosd.hub.client import HubClient
 
 LINES_A_SECOND = 50
 
-log = structlog.get_logger("heliosd.web.live")
+log = structlog.get_logger(__name__)
 
 
 class ConnectionLog:
-    """Writes `client joined` and `client left`; of more than 50 lines in a second it says how many there were."""
+    """Logs `client joined` and `client left`; of those beyond 50 in a second only their number."""
 
     def __init__(self) -> None:
         self._since = 0.0
         self._lines = 0
-        self._untold = {"joined": 0, "left": 0}
-        self._crowded = trio.Event()
+        self._suppressed = {"joined": 0, "left": 0}
+        self._overflow = trio.Event()
 
     def joined(self, client: HubClient) -> None:
         """`client` is about to join the hub."""
@@ -43,9 +42,9 @@ class ConnectionLog:
             )
 
     async def run(self) -> None:
-        """Tell the numbers of a crowd when its second is over, until cancelled."""
+        """Log the number of suppressed lines when their second is over, until cancelled."""
         while True:
-            await self._crowded.wait()
+            await self._overflow.wait()
             await trio.sleep_until(self._since + 1.0)
             self._sum_up()
 
@@ -58,15 +57,15 @@ class ConnectionLog:
         self._lines += 1
         if self._lines <= LINES_A_SECOND:
             return True
-        self._untold[what] += 1
-        self._crowded.set()
+        self._suppressed[what] += 1
+        self._overflow.set()
         return False
 
     def _sum_up(self) -> None:
-        if any(self._untold.values()):
-            log.info("more clients joined and left", **self._untold)
-            self._untold = dict.fromkeys(self._untold, 0)
-        self._crowded = trio.Event()
+        if any(self._suppressed.values()):
+            log.info("more clients joined and left", **self._suppressed)
+            self._suppressed = dict.fromkeys(self._suppressed, 0)
+        self._overflow = trio.Event()
 
 
 def _of(client: HubClient) -> dict[str, str]:

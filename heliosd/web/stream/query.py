@@ -1,4 +1,4 @@
-"""Where a client wants to start, and what it wants to hear, as a request's query says it. Pure.
+"""Where a client wants to start and what it wants to get, from a request's query. Pure.
 
 Shared by the WebSocket upgrade, the event stream and the history.
 """
@@ -22,8 +22,8 @@ _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 def cursor_of(query: Query, last_event_id: str | None = None) -> Cursor | None:
-    """Where to resume: `?epoch=E&after=N`, `?after=now`, or a `Last-Event-ID: E:N`, which is the newer one where
-    a browser's EventSource repeats its first query. None: from here on. Raises `Invalid`."""
+    """Where to resume: `?epoch=E&after=N`, `?after=now`, or a `Last-Event-ID: E:N`, which wins, since a browser's
+    EventSource repeats its first query. None: nothing to resume. Raises `Invalid`."""
     if last_event_id:
         stopped_in, colon, seq = last_event_id.rpartition(":")
         if not colon:
@@ -44,7 +44,7 @@ def cursor_of(query: Query, last_event_id: str | None = None) -> Cursor | None:
 
 
 def subscription_of(query: Query) -> Subscription:
-    """What to hear: `?filter=` (a subscribe's data as JSON) or `?types=` (a comma list). Raises `Invalid`."""
+    """What to get: `?filter= (a subscribe's data as JSON) or `?types=` (a comma list). Raises `Invalid`."""
     filtered, types = _one(query, "filter"), _one(query, "types")
     if filtered is not None and types is not None:
         raise Invalid("give filter or types, not both", field="types")

@@ -1,4 +1,4 @@
-"""A client's read pump: the task of its connection, parked until something comes that is worth waking it."""
+"""A client's read pump: the task of its connection, parked until something comes that has to be handled."""
 
 from __future__ import annotations
 
@@ -12,23 +12,22 @@ from heliosd.websocket.readiness import Readiness
 from heliosd.websocket.tls import ClientStream
 
 RECEIVE_BYTES = 4096
-"""Read at once from a client: so little that a flood of one-byte frames holds nobody else up for long."""
-
+"""Read at once from a client: few, so that a flood of one-byte frames does not delay others for long."""
 
 PONGS_IN_A_ROW = 16
-"""Of more than so many the last goes to the parser, so that others get their turn."""
+"""After so many the next one goes to the parser, so that other tasks run."""
 
 
 class ReadPump:
     """What the read pump of one client parks on. The hub ends it by `hang_up` and `linger`.
 
-    A lone pong, the only thing that most clients ever send, is noted without waking the task.
+    A lone pong, all that most clients ever send, is counted as activity without waking the task.
     """
 
     __slots__ = (
         "_came",
         "_client",
-        "_farewell",
+        "_close_sent",
         "_more",
         "_over",
         "_readiness",
@@ -44,52 +43,53 @@ class ReadPump:
         self._readiness = readiness
         self._task: Task | None = None
         self._came: bytes | None = b""
-        # TLS may have taken more out of the socket with the request than the request, and epoll will not tell.
+        # TLS may have read more from the socket than the request, of which epoll reports nothing.
         self._more = stream.encrypted
-        self._over = self._farewell = False
+        self._over = self._close_sent = False
         self.answered = False
-        """The client has said its own goodbye, or can say nothing more that counts."""
+        """The client has sent its close frame, or nothing more from it counts."""
         self.inbound: Inbound | None = None
-        """The parser, while the client is in the middle of a message; else None."""
+        """The parser, while a message is incomplete; else None."""
         readiness.add(stream.fileno(), self)
 
     def close(self) -> None:
-        """Nothing comes any more. To be called before the stream is closed."""
+        """Stop reading. To be called before the stream is closed."""
         self._readiness.discard(self._stream.fileno())
         self._client.reader = None
 
     def hang_up(self) -> None:
-        """The connection is over: whoever waits gets b"", now and ever after."""
+        """The connection is over: `receive` returns b"" from now on."""
         self._over = True
-        # Whoever says so may close the socket next, and `close` would not know its number any more.
+        # The caller may close the socket next, and `close` would not know its descriptor any more.
         self._readiness.discard(self._stream.fileno())
         self._wake(b"")
 
     def linger(self) -> None:
-        """The close frame is on the wire: whoever waits, or waits next, gets None, once."""
+        """The close frame is on the wire: the present or next `receive` returns None, once."""
         if self._task is None:
-            self._farewell = True
+            self._close_sent = True
         self._wake(None)
 
     def readable(self, *, ending: bool) -> None:
         self._more = self._more or ending
         if self._task is None:
-            self._more = True  # it is at work, and looks again before it parks
+            self._more = True  # it is running, and reads again before it parks
             return
         came = self._read()
         if came is not None:
             self._wake(came)
 
     async def receive(self) -> bytes | None:
-        """What has come; b"" at the end, None when the hub has said goodbye. Keeps the client's read deadline.
+        """What has come; b"" at the end, None once the hub's close frame is sent. Updates the client's read
+        deadline.
 
         A checkpoint on every path.
         """
         if self._over:
             await trio.lowlevel.checkpoint()
             return b""
-        if self._farewell:
-            self._farewell = False
+        if self._close_sent:
+            self._close_sent = False
             await trio.lowlevel.checkpoint()
             return None
         if self._more and (came := self._read()) is not None:
@@ -100,7 +100,7 @@ class ReadPump:
         return self._came
 
     def _read(self) -> bytes | None:
-        """What there is to be told; None: nothing, or lone pongs."""
+        """What is to be handled; None: nothing, or lone pongs only."""
         for _ in range(PONGS_IN_A_ROW):
             try:
                 came = self._stream.read_now(RECEIVE_BYTES)
@@ -113,7 +113,7 @@ class ReadPump:
                 self._over = True
                 return came
             self._client.heard = trio.current_time()
-            # TLS says only by None that nothing is left.
+            # With TLS only None means that nothing is left.
             self._more = self._more or len(came) == RECEIVE_BYTES or self._stream.encrypted
             if self.inbound is not None or not is_lone_pong(came):
                 break

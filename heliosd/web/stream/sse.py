@@ -1,8 +1,8 @@
-"""`/api/cluster/events`: the WebSocket's messages as server-sent events, for whoever has no WebSocket.
+"""`/api/cluster/events`: the WebSocket's messages as server-sent events, for clients without a WebSocket.
 
-The client of an event stream is a client of the hub like any other: the same mailbox, replay, gap and rights.
-What differs is who writes: Quart asks for the next piece when the socket has taken the last one, so a slow reader
-waits in the mailbox here as well.
+The client of an event stream is a client of the hub like any other: the same queue, replay, gap and rights. What
+differs is who writes: Quart asks for the next piece when the socket has taken the last one, so that the messages
+for a slow reader wait in its queue here as well.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from heliosd.protocol.subscription import Subscription
 from .admission import Admission
 
 COMMENT_SECONDS = 15.0
-"""Between comments, by which proxies see that the stream lives, and we that its reader does."""
+"""Between comments, by which proxies see that the stream is alive, and the daemon that its reader is."""
 
 
 class EventStreams:
@@ -38,26 +38,26 @@ class EventStreams:
         """The body of an event stream's response. The client joins with its first piece and leaves when the
         generator is closed; the generator ends when the hub ends the client.
 
-        Raises `TryLater` at once if there is no room, or if `cursor` cannot be judged yet.
+        Raises `TryLater` at once if there is no room, or if the events since `cursor` are not known yet.
         """
         self._admission.check_room(identity.user_id)
         self._admission.check_cursor(cursor)
-        line = SseTransport(self._hub.log)
-        client = self._admission.client(identity, subscription, line, address, stream_kind="sse")
-        client.waker = line.wake
-        return self._pieces(client, cursor, line)
+        transport = SseTransport(self._hub.log)
+        client = self._admission.client(identity, subscription, transport, address, stream_kind="sse")
+        client.waker = transport.wake
+        return self._pieces(client, cursor, transport)
 
     async def _pieces(
-        self, client: HubClient, cursor: Cursor | None, line: SseTransport
+        self, client: HubClient, cursor: Cursor | None, transport: SseTransport
     ) -> AsyncGenerator[bytes, None]:
-        self._admission.greet(client)
+        self._admission.joined(client)
         try:
             if cursor is not None and self._hub.log.behind(cursor):
                 await self._hub.log.reach(cursor)
             self._hub.join(client, cursor)
             comment_due = trio.current_time() + COMMENT_SECONDS
             while True:
-                if piece := line.take(client):
+                if piece := transport.take(client):
                     yield piece
                 elif client.close_reason is not None:
                     yield f": {client.close_reason.code} {client.close_reason.reason}\n\n".encode()
@@ -65,19 +65,19 @@ class EventStreams:
                 else:
                     client.behind = False
                     with trio.move_on_at(comment_due):
-                        await line.more()
+                        await transport.more()
                 if trio.current_time() >= comment_due:
                     comment_due = trio.current_time() + COMMENT_SECONDS
                     yield b":\n\n"
         finally:
             left = client.close_reason.reason if client.close_reason is not None else "connection lost"
-            self._admission.see_off(client, left)
+            self._admission.left(client, left)
 
 
 class SseTransport:
-    """An event stream's way out, as the hub knows it: nothing is written to it, it is fetched from.
+    """The hub's transport for an event stream, which takes from the queue itself: nothing is written to it.
 
-    Only a close frame is ever offered here: it stands for the end of the stream.
+    `write_now` is called only with a close frame, which means the end of the stream.
     """
 
     direct = encrypted = False
@@ -89,17 +89,17 @@ class SseTransport:
         self._epoch = ""
 
     def wake(self) -> None:
-        """Something waits where nothing did. The first time is inside of `Hub.join`."""
+        """The queue is no longer empty. Called first inside of `Hub.join`."""
         self._epoch = self._epoch or self._log.history.epoch
         self._news.set()
 
     async def more(self) -> None:
-        """Wait until something comes. To be called in one step with having found nothing."""
+        """Wait until something comes. No checkpoint may be between this and finding nothing."""
         self._news = trio.Event()
         await self._news.wait()
 
     def take(self, client: HubClient) -> bytes:
-        """What waits, as far as it goes into one write."""
+        """What is queued, at most one write of it."""
         fields: list[bytes] = []
         room = BATCH_BYTES
         while room > 0 and (message := client.take()) is not None:
@@ -110,7 +110,7 @@ class SseTransport:
     def _event(self, message: OutgoingMessage) -> bytes:
         if not message.payload:
             return b""  # the close frame
-        if message.type == "welcome":  # which is how a change of the epoch reaches everybody, in its place
+        if message.type == "welcome":  # a change of the epoch reaches clients as a welcome, in order
             self._epoch = message.data["epoch"]
         # JSON holds no raw line end, so it is one line of data.
         data = b"data: %b\n\n" % message.payload

@@ -126,7 +126,7 @@ class WebSocketEndpoint:
             self._hub.end(client, BUG)
             raise
         finally:
-            self._admission.see_off(client, left)
+            self._admission.left(client, left)
             if pump is not None:
                 pump.close()
             if client.behind:
@@ -172,7 +172,7 @@ class WebSocketEndpoint:
         if not at_once:
             await self._accept(stream, answer)
         self._hub.count_connection("accepted")
-        self._admission.greet(client)
+        self._admission.joined(client)
         if not at_once:
             if cursor is not None and self._hub.log.behind(cursor):
                 await self._hub.log.reach(cursor)

@@ -1,4 +1,4 @@
-"""Coming in and going out: login, refresh, logout, and who one is."""
+"""Login, refresh, logout, tickets, and the rights of a token."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ async def refresh(call: Call[Nothing, Nothing]) -> Answer:
 async def log_out(call: Call[Nothing, Logout]) -> Answer:
     """Revoke the caller's token, or with `admin:*` the one whose `jti` the body names.
 
-    Another's expiry is not known here, so its revocation is kept for as long as any token can live.
+    The expiry of that one is not known here, so its revocation is kept for as long as any token can live.
     """
     access, who = call.services.access, call.who
     jti = who.jti if call.body.jti is UNSET else call.body.jti
@@ -85,7 +85,7 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
         expires_at = MAX_TIME
     revoked = access.revoke(jti, expires_at, call.now.wall)
     call.services.roster.token_revoked(jti)
-    # A browser may log out and close the connection in one breath, which cancels this request.
+    # A browser may log out and close the connection at once, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
         await call.services.save([revoked])
         await call.services.backend.share_revocation(jti, expires_at)

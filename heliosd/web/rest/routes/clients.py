@@ -1,4 +1,4 @@
-"""Who is connected, and sending one away."""
+"""The connected clients, and disconnecting one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the cluster stands: status, latency, uptime, snapshots, and who leads."""
+"""The state of the cluster: status, latency, uptime, snapshots, and transfer of leadership."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ class MessageBody(Struct, frozen=True):
 
 
 class Sessions(Struct, frozen=True):
-    """The connected WebSocket clients, of whose ids at most 10 are named."""
+    """The connected WebSocket clients, with at most 10 of their ids."""
 
     active_count: int
     session_ids: tuple[str, ...]
 
 
 class TlsView(Struct, frozen=True):
-    """`verify_peer` is false: clients show tokens, not certificates."""
+    """`verify_peer` is false: clients authenticate by tokens, not certificates."""
 
     enabled: bool
     verify_peer: bool = False

@@ -1,4 +1,4 @@
-"""What happens, and what has happened: the event stream, and the history page by page."""
+"""The event stream, and the history page by page."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliosd.web.stream.query import Query, cursor_of, subscription_of
 
 
 class Wishes(Struct, frozen=True):
-    """Where to start and what to hear, as on the WebSocket's upgrade."""
+    """Where to start and what to get, as on the WebSocket's upgrade."""
 
     epoch: str | UnsetType = UNSET
     after: str | UnsetType = UNSET
@@ -32,7 +32,7 @@ class Span(Struct, frozen=True):
 
 
 class HistoryPageBody(Struct, frozen=True):
-    """`events` are the very bytes that the WebSocket told. `more`: further ones of these types are kept."""
+    """`events` are the bytes that the WebSocket sent. `more`: further ones of these types are kept."""
 
     epoch: str
     oldest_seq: int
@@ -42,7 +42,7 @@ class HistoryPageBody(Struct, frozen=True):
 
 
 class HistoryGone(Struct, frozen=True):
-    """Not all events after the one asked for can be told."""
+    """Some events after the requested one are not known here."""
 
     error: str
     reason: Refusal
@@ -62,7 +62,7 @@ async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query, call.last_event_id), subscription_of(query)
     body = call.services.streams.open(call.who, cursor, subscription, str(call.address))
-    # nginx would gather a stream that does not forbid it.
+    # Without this header nginx buffers the stream.
     return Answer(body=body, headers={"Content-Type": "text/event-stream", "X-Accel-Buffering": "no"})
 
 

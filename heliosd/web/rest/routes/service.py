@@ -1,4 +1,4 @@
-"""What watches the daemon itself: health, readiness, Prometheus, and the dashboard's files."""
+"""Health, readiness, Prometheus, and the dashboard's files."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
 
 
 def metrics_need_token(config: Config) -> bool:
-    """Where `/metrics` is off, it is off for everyone alike."""
+    """Where `/metrics` is off it is 404, with and without a token."""
     return config.metrics.enabled and not config.metrics.public
 
 
