@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterable
-from random import uniform
+from random import SystemRandom
 
 import msgspec
 import trio
 
+from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
 from heliosd.cluster.latency import HealthTurned
 from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
@@ -26,7 +27,8 @@ from .pending_events import health_events, leader_events, membership_events
 from .view import Turn
 from .watcher import Watcher
 
-RETRY_SECONDS = (0.02, 0.05, 0.1, 0.3, 1.0)
+FIRST_RETRY_SECONDS = 0.02
+LONGEST_RETRY_SECONDS = 1.0
 APPLIED_SECONDS = 3.0
 """How long to wait until the watch has delivered what was written, before view and log are compared again."""
 ALREADY_SECONDS = 0.3
@@ -100,7 +102,7 @@ class LogWriter:
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures = 0
+        backoff = Backoff(SystemRandom(), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
         while True:
             await self._etcd.subscribers.room()
             self._wake = trio.Event()
@@ -110,23 +112,19 @@ class LogWriter:
                     wrote = await self._write_next()
             except EtcdLeaseGone:
                 self._etcd.lease.gone()
-                failures, wrote = failures + 1, True
+                await trio.sleep(backoff.seconds())
             except EtcdError as error:
                 self._etcd.faults.add("logging events", error)
                 self._show_leader()
-                failures, wrote = failures + 1, True
+                await trio.sleep(backoff.seconds())
             else:
                 if wrote is not None:
                     self._etcd.faults.clear("logging events")
-                    failures = 0
-            if failures:
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
-                await trio.sleep(uniform(pause / 2, pause))  # noqa: S311
-            elif not wrote:
-                with trio.move_on_after(LOOK_SECONDS):
-                    await self._wake.wait()
-            else:
-                await trio.lowlevel.checkpoint()
+                    backoff.reset()
+                if not wrote:
+                    with trio.move_on_after(LOOK_SECONDS):
+                        await self._wake.wait()
+            await trio.lowlevel.checkpoint()
 
     async def _write_next(self) -> bool | None:
         """Append what is missing next. Returns whether something was; None: that cannot be known or written now."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from math import ceil
-from random import uniform
+from random import SystemRandom
 
 import msgspec
 import trio
 
+from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdError
 from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS, put
 
@@ -38,6 +39,7 @@ class Revocations:
 
     async def run(self) -> None:
         """Until cancelled."""
+        backoff = Backoff(SystemRandom(), first=RETRY_SECONDS, longest=RETRY_SECONDS)
         while True:
             await self._filled.wait()
             self._filled = trio.Event()
@@ -46,7 +48,7 @@ class Revocations:
                     await self._write(jti, expires_at)
                 except EtcdError as error:
                     self._etcd.faults.add("revocations", error)
-                    await trio.sleep(uniform(RETRY_SECONDS / 2, RETRY_SECONDS))  # noqa: S311
+                    await trio.sleep(backoff.seconds())
                     self._filled.set()
                     break
                 self._etcd.faults.clear("revocations")

@@ -11,10 +11,11 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import groupby
-from random import uniform
+from random import SystemRandom
 
 import trio
 
+from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import RangeResult, WatchBatch
 
@@ -25,8 +26,8 @@ log = logging.getLogger(__name__)
 
 PAGE = 1000
 """Keys in one answer of the full reading."""
-RETRY_SECONDS = (0.05, 0.1, 0.2, 0.5, 1.0)
-"""Pauses between attempts, each drawn from half to the whole of it; the last one holds for all that follow."""
+FIRST_RETRY_SECONDS = 0.05
+LONGEST_RETRY_SECONDS = 1.0
 STEADY_SECONDS = 1.0
 """A watch that lasted so long counts as a success."""
 
@@ -70,7 +71,7 @@ class Watcher:
 
     async def run(self) -> None:
         """Until cancelled."""
-        failures = 0
+        backoff = Backoff(SystemRandom(), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
         while True:
             began = trio.current_time()
             try:
@@ -85,12 +86,11 @@ class Watcher:
                 if not self._endpoint or isinstance(error, EtcdRefused):
                     self._etcd.faults.add("reading", error)
             self._endpoint = ""
-            failures = 0 if trio.current_time() - began > STEADY_SECONDS else failures + 1
-            if failures:
-                pause = RETRY_SECONDS[min(failures, len(RETRY_SECONDS)) - 1]
-                await trio.sleep(uniform(pause / 2, pause))  # noqa: S311
-            else:
+            if trio.current_time() - began > STEADY_SECONDS:
+                backoff.reset()
                 await trio.lowlevel.checkpoint()
+            else:
+                await trio.sleep(backoff.seconds())
 
     async def _load(self) -> None:
         """Read all pages as of one revision, by a linearizable read: a member that is cut off cannot answer it."""

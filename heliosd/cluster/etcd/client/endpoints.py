@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from heliosd.backoff import Backoff
 from heliosd.config.addresses import ip_of, is_loopback, split_url
 
 FIRST_PAUSE_SECONDS = 0.5
@@ -31,7 +32,7 @@ class EndpointHealth:
 
 @dataclass(slots=True)
 class _KnownEndpoint:
-    failures: int = 0
+    backoff: Backoff
     paused_until: float = 0.0
     reason: str = ""
 
@@ -42,7 +43,7 @@ class Endpoints:
     def __init__(self, configured: Sequence[str], rng: random.Random) -> None:
         self._configured = tuple(dict.fromkeys(filter(None, map(normal, configured))))
         self._rng = rng
-        self._known = {url: _KnownEndpoint() for url in self._configured}
+        self._known = {url: self._new() for url in self._configured}
         self._current = ""
 
     def learn(self, urls: Iterable[str]) -> None:
@@ -53,7 +54,7 @@ class Endpoints:
         """
         fit = [url for url in dict.fromkeys(map(normal, urls)) if url and self._usable(url)]
         keep = [*self._configured, *[url for url in fit if url not in self._configured][:MAX_LEARNED]]
-        self._known = {url: self._known.get(url) or _KnownEndpoint() for url in keep}
+        self._known = {url: self._known.get(url) or self._new() for url in keep}
         if self._current not in self._known:
             self._current = ""
 
@@ -63,7 +64,7 @@ class Endpoints:
         def rank(item: tuple[str, _KnownEndpoint]) -> tuple[float, int, bool]:
             url, known = item
             paused = known.paused_until if known.paused_until > now else 0.0
-            return paused, known.failures, url != self._current
+            return paused, known.backoff.failures, url != self._current
 
         return tuple(url for url, _ in sorted(self._known.items(), key=rank))
 
@@ -74,13 +75,13 @@ class Endpoints:
     def answered(self, url: str) -> None:
         """It answered a request: ask it first from now on."""
         if url in self._known:
-            self._known[url] = _KnownEndpoint()
+            self._known[url] = self._new()
             self._current = url
 
     def alive(self, url: str, now: float) -> None:
         """It answered a status, which does not show that it can serve requests: a pause goes on."""
         if url in self._known and self._known[url].paused_until <= now:
-            self._known[url] = _KnownEndpoint()
+            self._known[url] = self._new()
 
     def failed(self, url: str, now: float, reason: str) -> None:
         """It did not answer, or cannot serve. During its pause a failure is recorded and not counted again."""
@@ -91,16 +92,17 @@ class Endpoints:
         if url == self._current:
             self._current = ""
         if known.paused_until <= now:
-            ceiling = min(LONGEST_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2.0 ** min(known.failures, 10))
-            known.failures += 1
-            known.paused_until = now + self._rng.uniform(ceiling / 2, ceiling)
+            known.paused_until = now + known.backoff.seconds()
 
     def health(self) -> tuple[EndpointHealth, ...]:
         """The configured endpoints first."""
         return tuple(
-            EndpointHealth(url, url in self._configured, known.failures, known.reason)
+            EndpointHealth(url, url in self._configured, known.backoff.failures, known.reason)
             for url, known in self._known.items()
         )
+
+    def _new(self) -> _KnownEndpoint:
+        return _KnownEndpoint(Backoff(self._rng, first=FIRST_PAUSE_SECONDS, longest=LONGEST_PAUSE_SECONDS))
 
     def _usable(self, url: str) -> bool:
         secure = any(each.startswith("https:") for each in self._configured)
