@@ -3,8 +3,8 @@
     HELIOSD_PASSWORD=… python -m tests.support.promise_checker http://127.0.0.1:8080 --clients 30 --seconds 600
 
 Clients subscribe to this and that, ask, stop reading, are cut and resume, while metrics and peers come and go.
-Every connection is recorded and checked by `promise_rules.py` against all events that happened; in the end the clients'
-pictures of the metrics are compared with the daemon's. The daemon may be restarted or killed meanwhile.
+Every connection is recorded and checked by `promise_rules.py` against all events that happened; in the end the
+clients' pictures of the metrics are compared with the daemon's. The daemon may be restarted or killed meanwhile.
 
 Exit code 0: every promise held. 1: standard error says which was broken. 2: it could not be checked.
 """
@@ -113,7 +113,8 @@ class PromiseCheck:
     def summary(self) -> str:
         return (
             f"{self.messages} messages on {self.connections} connections of {self.clients} clients, "
-            f"{self.cuts} cut, {self.gaps} gaps, {len(self.journal.events)} events of the last epoch, {self.compared} pictures compared"
+            f"{self.cuts} cut, {self.gaps} gaps, {len(self.journal.events)} events of the last epoch, "
+            f"{self.compared} pictures compared"
         )
 
     # -- the witness -------------------------------------------------------------------------------------------
