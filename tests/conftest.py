@@ -25,7 +25,7 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for marker in item.iter_markers("needs"):
         for program in marker.args:
             if shutil.which(program) is None:
-                told = f"{program} is not installed (make test installs it where it may)"
+                reason = f"{program} is not installed (make test installs it where it may)"
                 if IN_CI:
-                    pytest.fail(told)
-                pytest.skip(told)
+                    pytest.fail(reason)
+                pytest.skip(reason)

@@ -57,12 +57,12 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def test_version_and_help_are_told_on_standard_output() -> None:
+def test_version_and_help_are_printed_on_standard_output() -> None:
     assert heliosd("--version").stdout == f"heliosd {__version__}\n"
-    told = heliosd("--help")
-    assert told.returncode == 0
+    done = heliosd("--help")
+    assert done.returncode == 0
     for command in ("serve", "check-config", "hash-password", "token", "watch"):
-        assert command in told.stdout
+        assert command in done.stdout
         assert heliosd(command, "--help").returncode == 0
 
 
@@ -82,24 +82,24 @@ def test_version_and_help_are_told_on_standard_output() -> None:
         ["hash-password", "secret"],
     ],
 )
-def test_wrong_usage_is_told_on_standard_error(arguments: list[str]) -> None:
-    told = heliosd(*arguments)
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert "usage: heliosd" in told.stderr
+def test_wrong_usage_is_reported_on_standard_error(arguments: list[str]) -> None:
+    done = heliosd(*arguments)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert "usage: heliosd" in done.stderr
 
 
 def test_the_example_is_a_good_configuration() -> None:
-    told = heliosd("check-config", "--config", EXAMPLE)
-    assert (told.returncode, told.stdout, told.stderr) == (0, f"{EXAMPLE}: ok\n", "")
+    done = heliosd("check-config", "--config", EXAMPLE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{EXAMPLE}: ok\n", "")
 
 
 def test_every_problem_is_printed_with_its_key(tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('[websocket]\nsend_buffer = 0\nping_intervall = 1\n[log]\nlevel = "loud"\n')
-    told = heliosd("check-config", "--config", file)
-    assert told.returncode == 2
-    assert sorted(line.partition(":")[0] for line in told.stdout.splitlines()) == [
+    done = heliosd("check-config", "--config", file)
+    assert done.returncode == 2
+    assert sorted(line.partition(":")[0] for line in done.stdout.splitlines()) == [
         "log.level",
         "websocket.ping_intervall",
         "websocket.send_buffer",
@@ -107,9 +107,9 @@ def test_every_problem_is_printed_with_its_key(tmp_path: Path) -> None:
 
 
 def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
-    told = heliosd("check-config", "--config", tmp_path / "absent.toml")
-    assert told.returncode == 2
-    assert "absent.toml" in told.stdout
+    done = heliosd("check-config", "--config", tmp_path / "absent.toml")
+    assert done.returncode == 2
+    assert "absent.toml" in done.stdout
 
 
 def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) -> None:
@@ -127,9 +127,9 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) ->
         [cluster.etcd]
         ca_cert = "absent.pem"
     """)
-    told = heliosd("check-config", "--config", file)
-    assert told.returncode == 2
-    assert [line.partition(":")[0] for line in told.stdout.splitlines()] == [
+    done = heliosd("check-config", "--config", file)
+    assert done.returncode == 2
+    assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
         "server.tls_cert",
         "auth.jwt_secret_file",
         "cluster.etcd.ca_cert",
@@ -140,10 +140,10 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) ->
 def test_the_daemon_does_not_start_on_a_bad_configuration(arguments: list[str], tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"
     file.write_text("[websocket]\nsend_buffer = 0\nread_timeout = true\n")
-    told = heliosd(*arguments, file)
-    assert told.returncode == 2
-    assert told.stdout == ""
-    assert [line.split(": ")[:3] for line in told.stderr.splitlines()] == [
+    done = heliosd(*arguments, file)
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert [line.split(": ")[:3] for line in done.stderr.splitlines()] == [
         ["heliosd", str(file), "websocket.send_buffer"],
         ["heliosd", str(file), "websocket.read_timeout"],
     ]
@@ -151,17 +151,17 @@ def test_the_daemon_does_not_start_on_a_bad_configuration(arguments: list[str], 
 
 @pytest.mark.parametrize("given", [b"correct horse", b"correct horse\n", b"correct horse\r\n"])
 def test_a_password_from_standard_input_becomes_a_hash_on_the_last_line(given: bytes) -> None:
-    told = heliosd("hash-password", stdin=given)
-    assert told.returncode == 0
-    assert verify(told.stdout.splitlines()[-1], "correct horse")
-    assert "correct" not in told.stdout + told.stderr
+    done = heliosd("hash-password", stdin=given)
+    assert done.returncode == 0
+    assert verify(done.stdout.splitlines()[-1], "correct horse")
+    assert "correct" not in done.stdout + done.stderr
 
 
 @pytest.mark.parametrize("given", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", b"x" * 1025, b"x" * 1_000_000])
 def test_what_cannot_be_a_password_is_refused(given: bytes) -> None:
-    told = heliosd("hash-password", stdin=given)
-    assert (told.returncode, told.stdout) == (2, "")
-    assert told.stderr.startswith("heliosd: the password ")
+    done = heliosd("hash-password", stdin=given)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.startswith("heliosd: the password ")
 
 
 def on_a_terminal(*answers: str) -> tuple[int, str]:
@@ -208,15 +208,15 @@ def test_on_a_terminal_two_different_passwords_are_refused() -> None:
 
 def test_a_token_is_all_that_is_printed(config: Path) -> None:
     before = time.time()
-    told = heliosd("token", "--config", config, "--user", "eva", "--ttl", "15m")
-    assert (told.returncode, told.stderr) == (0, "")
-    assert told.stdout.count("\n") == 1
-    claims = jwt.decode(told.stdout.strip(), SECRET, algorithms=["HS256"])
+    done = heliosd("token", "--config", config, "--user", "eva", "--ttl", "15m")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("\n") == 1
+    claims = jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])
     assert (claims["sub"], claims["iss"], claims["roles"]) == ("eva", "heliosd", ["viewer"])
     assert 900 <= claims["exp"] - before <= 931
 
 
-def test_a_token_holds_for_the_configured_time_unless_told_otherwise(config: Path) -> None:
+def test_a_token_holds_for_the_configured_time_by_default(config: Path) -> None:
     config.write_text('[auth]\ntoken_ttl = "2h"\n' + config.read_text())
     token = heliosd("token", "--config", config, "--user", "eva").stdout.strip()
     claims = jwt.decode(token, SECRET, algorithms=["HS256"])
@@ -224,24 +224,24 @@ def test_a_token_holds_for_the_configured_time_unless_told_otherwise(config: Pat
 
 
 def test_a_token_for_an_unknown_user_is_wrong_usage(config: Path) -> None:
-    told = heliosd("token", "--config", config, "--user", "adam")
-    assert (told.returncode, told.stdout) == (2, "")
-    assert "adam" in told.stderr
+    done = heliosd("token", "--config", config, "--user", "adam")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "adam" in done.stderr
 
 
 def test_a_token_without_a_key_makes_none_and_says_what_is_missing(config: Path) -> None:
     key = config.parent / "data" / "jwt_secret"
     key.unlink()
-    told = heliosd("token", "--config", config, "--user", "eva")
-    assert (told.returncode, told.stdout) == (1, "")
-    assert str(key) in told.stderr
+    done = heliosd("token", "--config", config, "--user", "eva")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert str(key) in done.stderr
     assert not key.exists()
 
 
 def test_a_token_without_a_data_directory_makes_none(tmp_path: Path) -> None:
-    told = heliosd("token", "--config", EXAMPLE, "--user", "admin", XDG_STATE_HOME=str(tmp_path))
-    assert told.returncode == 1
-    assert "jwt_secret" in told.stderr
+    done = heliosd("token", "--config", EXAMPLE, "--user", "admin", XDG_STATE_HOME=str(tmp_path))
+    assert done.returncode == 1
+    assert "jwt_secret" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -249,8 +249,8 @@ def test_the_user_of_the_first_start_can_have_a_token(config: Path) -> None:
     config.write_text('[node]\ndata_dir = "data"\n')
     assert heliosd("token", "--config", config, "--user", "admin").returncode == 2
     (config.parent / "data" / "admin_password_hash").write_text(DECOY + "\n")
-    told = heliosd("token", "--config", config, "--user", "admin")
-    assert jwt.decode(told.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
+    done = heliosd("token", "--config", config, "--user", "admin")
+    assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
 
 
 def test_a_reader_who_leaves_causes_no_traceback(config: Path) -> None:

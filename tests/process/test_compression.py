@@ -102,10 +102,10 @@ def test_a_browser_takes_compression_and_speaks_with_it_both_ways(daemon: Daemon
     with browser_running() as browser:
         tab = Tab(browser)
         tab.page.goto(f"{daemon.url}/")
-        told = tab.page.evaluate(IN_PAGE, [daemon.token("viewer"), SUBSCRIBE])
-        assert told["extensions"] == AGREED
-        assert [message["type"] for message in told["got"]] == ["status", "subscribed"]
-        assert told["got"][1]["id"] == SUBSCRIBE["id"]
+        report = tab.page.evaluate(IN_PAGE, [daemon.token("viewer"), SUBSCRIBE])
+        assert report["extensions"] == AGREED
+        assert [message["type"] for message in report["got"]] == ["status", "subscribed"]
+        assert report["got"][1]["id"] == SUBSCRIBE["id"]
         tab.page.close()
 
 
@@ -171,12 +171,12 @@ def test_the_ws_of_node_sends_and_gets_compressed_messages(daemon: Daemon, with_
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["extensions"].startswith("permessage-deflate")
-    assert json.loads(told["answer"])["type"] == "subscribed"
-    assert told["written"] < len(subscribe) / 4
-    assert json.loads(told["status"])["type"] == "status"
-    assert told["read"] < len(told["status"]) * 0.6
+    report = json.loads(done.stdout)
+    assert report["extensions"].startswith("permessage-deflate")
+    assert json.loads(report["answer"])["type"] == "subscribed"
+    assert report["written"] < len(subscribe) / 4
+    assert json.loads(report["status"])["type"] == "status"
+    assert report["read"] < len(report["status"]) * 0.6
 
 
 # -- what is agreed --------------------------------------------------------------------------------------------

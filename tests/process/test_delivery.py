@@ -49,7 +49,7 @@ class RunningCheck:
     def _run(self) -> None:
         try:
             asyncio.run(self.check.run())
-        except Exception as error:  # told by `finish`, in the test's own thread
+        except Exception as error:  # raised by `finish`, in the test's own thread
             self._found.append(error)
 
     def finish(self) -> None:
@@ -62,7 +62,7 @@ class RunningCheck:
         assert not self._thread.is_alive()
 
     def wait_until_all_hear_more(self) -> None:
-        """Until each client has been told another event than before this call."""
+        """Until each client has received another event than before this call."""
         wait_until(lambda: len(self._heard()) == self.check.plan.clients or self.ended, PATIENCE_SECONDS)
         before = self._heard()
         wait_until(
@@ -86,22 +86,22 @@ class RunningCheck:
 
 def each_registration_was_told(check: Check, load: EventLoad) -> None:
     """Whatever was answered with 201 has become an event, also where the daemon died right after the answer."""
-    told = {
+    published = {
         name
         for event in check.ledger.events(check.followers[0].epoch).values()
         if event["type"] == "custom_metrics"
         for name, metric in event["data"].items()
         if metric is not None
     }
-    missing = set(load.registered) - told
-    assert not missing, f"registered, and nobody was told: {sorted(missing)[:5]} of {len(missing)}"
+    missing = set(load.registered) - published
+    assert not missing, f"registered, and no client got the event: {sorted(missing)[:5]} of {len(missing)}"
 
 
 @contextmanager
 def prepared(
     folder: Path, plan: Plan, *, help_characters: int = 40
 ) -> Iterator[tuple[RunningCheck, EventLoad, str]]:
-    """A data directory with a key in it, and a check and a load that wait for a daemon on the address told."""
+    """A data directory with a key in it, and a check and a load that wait for a daemon on the given address."""
     listen = f"127.0.0.1:{free_port()}"
     with running(folder, listen=listen) as daemon:
         url, token = daemon.url, daemon.token()

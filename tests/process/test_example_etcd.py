@@ -93,18 +93,18 @@ def running_example(folder: Path) -> Iterator[Example]:
         env=environment(folder, free_ports(6), free_ports(3)),
     )
     assert process.stdout is not None
-    told = ""
+    printed = ""
     patience = threading.Timer(START_SECONDS, process.terminate)
     patience.start()
     try:
         for line in process.stdout:
-            told += line
+            printed += line
             if "Ctrl-C" in line:
                 break
         patience.cancel()
-        addresses = re.findall(r"http://[0-9.:]+(?=/)", told)
-        password = re.search(r"password +(\w+)", told)
-        assert len(addresses) == 3, told
+        addresses = re.findall(r"http://[0-9.:]+(?=/)", printed)
+        password = re.search(r"password +(\w+)", printed)
+        assert len(addresses) == 3, printed
         assert password is not None
         yield Example(here, process, addresses, password[1])
     finally:
@@ -126,7 +126,7 @@ def test_a_killed_leader_is_told_everywhere_alike_and_ctrl_c_leaves_nothing_behi
             closing_connection(sockets[1], {}) as second,
             closing_connection(sockets[2], {}) as third,
         ):
-            told = subprocess.run(
+            printed = subprocess.run(
                 [example.folder / "kill-leader.sh", "4"],
                 capture_output=True,
                 text=True,
@@ -135,7 +135,7 @@ def test_a_killed_leader_is_told_everywhere_alike_and_ctrl_c_leaves_nothing_behi
             ).stdout
             member = r"node-%s \([0-9a-f]{8,16}\)"
             killed, elected = member % r"(\d)", member % r"(?!\1)\d"
-            assert re.fullmatch(rf"killed {killed}, the leader\n{elected} leads\nnode-\1 is back\n", told)
+            assert re.fullmatch(rf"killed {killed}, the leader\n{elected} leads\nnode-\1 is back\n", printed)
             heard = [[logged(each) for _ in range(2)] for each in (first, second, third)]
         assert heard[0] == heard[1] == heard[2]
         assert [each["data"]["new_state"] for each in heard[0]] == ["Unknown", "Leader"]

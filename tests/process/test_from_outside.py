@@ -133,7 +133,7 @@ def test_a_new_leader_is_heard_of_at_once(daemon: Daemon, socket: ClientConnecti
     assert set(data) == {"old_state", "new_state", "term", "leader", "member"}
     assert data["leader"] == answer.json()["leader"]
     assert data["member"] == "node-1"
-    # The loop takes several changes at once and then tells how things stand.
+    # The loop takes several changes at once and then publishes how things stand.
     assert receive(socket, "status_update")["data"]["leader"] == data["leader"]
 
 

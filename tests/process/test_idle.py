@@ -58,7 +58,7 @@ def test_idle_clients_stay_and_are_pinged(tmp_path: Path) -> None:
 @pytest.mark.needs("gcc")
 def test_10000_idle_clients_stay_for_ten_minutes(tmp_path: Path) -> None:
     report = stay(tmp_path, clients=10_000, seconds=600.0)
-    print(told(report))
+    print(summary(report))
     assert report["pings"] >= 19 * 10_000
 
 
@@ -68,11 +68,11 @@ def test_beside_pings_10000_idle_clients_cost_next_to_nothing(tmp_path: Path) ->
     report = stay(
         tmp_path, clients=10_000, seconds=60.0, websocket="ping_interval = 3600.0\nread_timeout = 7200.0"
     )
-    print(told(report))
+    print(summary(report))
     assert report["cpu_seconds"] / report["seconds"] <= IDLE_CPU_SHARE
 
 
-def told(report: dict[str, Any]) -> str:
+def summary(report: dict[str, Any]) -> str:
     share = report["cpu_seconds"] / report["seconds"]
     kib = (report["resident_after"] - report["resident_before"]) / 1024 / report["clients"]
     return f"{share:.1%} of a core, {report['pings']} pings, {kib:.1f} KiB a client"

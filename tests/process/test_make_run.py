@@ -50,8 +50,8 @@ class Run:
     def _read(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            if told := re.fullmatch(r"  (dashboard|user|password) +(\S.*)\n", line):
-                self.printed[told[1]] = told[2]
+            if found := re.fullmatch(r"  (dashboard|user|password) +(\S.*)\n", line):
+                self.printed[found[1]] = found[2]
             if "password" in self.printed:
                 self.complete.set()
 

@@ -33,7 +33,7 @@ class Readers:
     def __init__(self, clients: list[RawClient]) -> None:
         self.clients = clients
         self.heard: set[RawClient] = set()
-        """Those that have been told of the metric `last`."""
+        """Those that have received the metric `last`."""
         self.lost = 0
         self._over = False
         self._thread = threading.Thread(target=self._read)

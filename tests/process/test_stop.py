@@ -173,8 +173,8 @@ def test_sighup_with_a_broken_file_changes_nothing_and_says_why(tmp_path: Path, 
             daemon.config.write_text(broken, encoding="utf-8")
         for _ in range(5):
             daemon.process.send_signal(signal.SIGHUP)
-        told = daemon.wait_logged(lambda line: "not reloaded" in line["event"])
-        assert told["reason"]
+        line = daemon.wait_logged(lambda line: "not reloaded" in line["event"])
+        assert line["reason"]
         assert daemon.token()  # the users of the old file
         socket.send('{"type":"ping"}')
         receive(socket, "pong")

@@ -43,7 +43,7 @@ def environment(daemon: Daemon | None = None, /, **more: str) -> dict[str, str]:
 
 
 class Watch:
-    """A running watch. Its standard output is read by a thread that can be told to pause."""
+    """A running watch. Its standard output is read by a thread that the test can pause."""
 
     def __init__(self, process: subprocess.Popen[str]) -> None:
         self.process = process
@@ -233,14 +233,14 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(daemon: Daemon) -
 
 
 def test_a_wrong_password_is_told_in_one_line(daemon: Daemon) -> None:
-    told = once(env=environment(daemon, HELIOSD_PASSWORD="wrong"))
-    assert (told.returncode, told.stdout, told.stderr) == (1, "", "heliosd: Invalid credentials\n")
+    done = once(env=environment(daemon, HELIOSD_PASSWORD="wrong"))
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", "heliosd: Invalid credentials\n")
 
 
 def test_who_may_not_watch_is_told_so(daemon: Daemon) -> None:
-    told = once("--user", "nobody", env=environment(daemon))
-    assert (told.returncode, told.stdout) == (1, "")
-    assert "permission" in told.stderr
+    done = once("--user", "nobody", env=environment(daemon))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "permission" in done.stderr
 
 
 def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
@@ -257,8 +257,8 @@ def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
             assert PASSWORD.encode() not in command_line
     with watching("--url", daemon.url, env=environment(HELIOSD_TOKEN=token.read_text().strip())) as watch:
         watch.wait("node-1 is ")
-    told = once("--token-file", wrong, env=environment(**url))
-    assert (told.returncode, told.stderr) == (1, "heliosd: Invalid token\n")
+    done = once("--token-file", wrong, env=environment(**url))
+    assert (done.returncode, done.stderr) == (1, "heliosd: Invalid token\n")
 
 
 @pytest.mark.parametrize(
@@ -279,11 +279,11 @@ def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
     ],
 )
 def test_wrong_usage_is_told(arguments: list[str], word: str) -> None:
-    told = once(*arguments, env=environment())
-    assert (told.returncode, told.stdout) == (2, "")
-    assert word in told.stderr
-    assert "hidden" not in told.stderr
-    assert "Traceback" not in told.stderr
+    done = once(*arguments, env=environment())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert word in done.stderr
+    assert "hidden" not in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_over_tls(tmp_path: Path) -> None:

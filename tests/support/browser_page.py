@@ -53,4 +53,4 @@ class Tab:
 
     def complaints_but(self, *expected: str) -> list[str]:
         """The complaints that name none of the expected."""
-        return [told for told in self.complaints if not any(part in told for part in expected)]
+        return [complaint for complaint in self.complaints if not any(part in complaint for part in expected)]

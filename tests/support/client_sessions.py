@@ -57,9 +57,9 @@ class Visitor:
     async def welcome(
         self, seq: int, *, replayed: int = 0, reason: str | None = None, epoch: str = "A"
     ) -> None:
-        told: dict[str, object] = {"client_id": "c", "epoch": epoch, "seq": seq, "oldest_seq": 1}
-        told |= {"recovered": reason is None, "reason": reason, "replayed": replayed, "expires_at": NOW}
-        await self.say("welcome", told)
+        data: dict[str, object] = {"client_id": "c", "epoch": epoch, "seq": seq, "oldest_seq": 1}
+        data |= {"recovered": reason is None, "reason": reason, "replayed": replayed, "expires_at": NOW}
+        await self.say("welcome", data)
 
     async def begin(self, seq: int) -> None:
         """Nothing was missed up to `seq`."""

@@ -1,4 +1,4 @@
-"""Both backends as the contract suite sees them: alive, ready, and with everything that they tell written down."""
+"""Both backends as the contract suite sees them: alive, ready, and with everything that they publish written down."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ def now() -> Instant:
 
 @dataclass
 class Subject:
-    """A living backend. `told` are its events in order, `moved` the newest value of each metric."""
+    """A living backend. `published` are its events in order, `moved` the newest value of each metric."""
 
     backend: Backend
     own: str
     """The id of this node as its cluster knows it."""
-    told: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
+    published: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     moved: dict[str, float] = field(default_factory=dict)
     seqs: list[int] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
@@ -65,13 +65,13 @@ class Subject:
 
     def _event(self, payload: bytes) -> None:
         message = json.loads(payload)
-        self.told.append((message["type"], message["data"]))
+        self.published.append((message["type"], message["data"]))
 
     def events(self, kind: str) -> list[dict[str, Any]]:
-        return [data for of, data in self.told if of == kind]
+        return [data for of, data in self.published if of == kind]
 
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
-        """It comes to hold, and is asked whenever something was told."""
+        """It comes to hold, and is asked whenever something was published."""
         with trio.fail_after(seconds):
             while not holds():
                 with trio.move_on_after(0.1):
@@ -122,7 +122,7 @@ def simulated_backend(store: MemoryStore) -> SimulatedBackend:
 
 @asynccontextmanager
 async def living(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) -> AsyncIterator[Subject]:
-    """Ready, with every metric deleted, and nothing told so far."""
+    """Ready, with every metric deleted, and nothing published so far."""
     async with trio.open_nursery() as nursery:
         subject = Subject(backend, "", revoked=revoked)
         await nursery.start(subject.follow)
@@ -148,7 +148,7 @@ async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -
             except (Conflict, NoLeader) as refused:
                 if isinstance(refused, Conflict) and "5 s" not in refused.message:
                     raise
-                await trio.sleep(0.3)  # etcd tells nobody when it would agree: it can only be asked again
+                await trio.sleep(0.3)  # etcd does not say when it would agree: it can only be asked again
 
 
 def register(name: str, kind: Any = "counter") -> RegisterMetric:

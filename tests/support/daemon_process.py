@@ -91,11 +91,11 @@ def write_config(
     return path
 
 
-def lacking(told: str) -> NoReturn:
+def lacking(reason: str) -> NoReturn:
     """This machine cannot run the test: it is skipped, and in CI it fails."""
     if os.environ.get("CI"):
-        pytest.fail(told)
-    pytest.skip(told)
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def free_port() -> int:

@@ -231,7 +231,7 @@ class House:
     def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
         return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
-    async def tell(self, *items: HubItem) -> None:
+    async def publish(self, *items: HubItem) -> None:
         for item in items:
             await self.inbox.send(item)
         await wait_all_tasks_blocked()

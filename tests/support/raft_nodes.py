@@ -27,7 +27,7 @@ def command(index: int, term: int, data: bytes = b"x") -> Entry:
 
 
 class Stage:
-    """Member `a` of a, b and c, unless told otherwise. Time passes only by `wait`; the disk writes when told."""
+    """Member `a` of a, b and c, by default. Time passes only by `wait`; the disk writes when the test says so."""
 
     def __init__(
         self,

@@ -183,7 +183,7 @@ class World:
         self._seen[name] = _Seen(incarnation, raft.term, raft.commit)
         assert raft.commit <= raft.log.last_index
         stored = self.cluster.members[name].disk.read()
-        if stored.vote:  # what is not stored was told to nobody
+        if stored.vote:  # what is not stored was sent to no member
             assert self._votes.setdefault((name, stored.term), stored.vote) == stored.vote, "one vote a term"
 
     def check_logs(self) -> None:

@@ -3,7 +3,7 @@
     HELIOSD_PASSWORD=… python -m tests.support.sequence_checker http://127.0.0.1:8080 --user admin \
         --clients 4 --cuts 200
 
-Exit code 0: every promise held. 1: one was broken, and standard error says which, with what was told. 2: it could
+Exit code 0: every promise held. 1: one was broken, and standard error says which, with what was received. 2: it could
 not be checked. The daemon may be restarted or killed meanwhile: the clients come back. What is checked stands in
 `sequence_rules.py`; the WebSocket client is the library `websockets`.
 """
@@ -126,7 +126,7 @@ class Check:
             f"in {time.monotonic() - self.began:.0f} s",
             f"{self.cuts} cuts, {self.losses} connections lost, {self.stalls} times not read for a while",
             f"{seen.resumes} resumes recovered with {seen.replayed} events replayed, "
-            f"{seen.refusals.total()} told otherwise {dict(seen.refusals)}",
+            f"{seen.refusals.total()} refused to resume {dict(seen.refusals)}",
             f"{seen.gaps} gaps; {seen.named} events known to be missing; {self.pages} pages of history compared",
         ]
         return "\n".join(lines)

@@ -24,8 +24,8 @@ MAX_REPLAY_BYTES = 1024 * 1024
 class Violation(Exception):
     """A promise that was broken. `rule` is one of a few fixed words, for programs; the text is for people."""
 
-    def __init__(self, rule: str, told: str) -> None:
-        super().__init__(f"{rule}: {told}")
+    def __init__(self, rule: str, text: str) -> None:
+        super().__init__(f"{rule}: {text}")
         self.rule = rule
 
 
@@ -53,7 +53,7 @@ class _Entry:
 
 
 class Ledger:
-    """What everybody has been told under each number, shared by all clients: no number ever means two things."""
+    """What every client received under each number, shared by all clients: no number ever means two things."""
 
     def __init__(self, keep: int | None = None) -> None:
         self._keep = keep
@@ -61,7 +61,7 @@ class Ledger:
         self._newest: dict[str, int] = {}
 
     def enter(self, epoch: str, seq: int, raw: bytes, by: str) -> None:
-        """`by` was told `raw` under this number. Raises `Violation` if somebody was told something else."""
+        """`by` received `raw` under this number. Raises `Violation` if another client received something else."""
         entry = self._entries.get((epoch, seq))
         if entry is None:
             self._entries[epoch, seq] = _Entry(digest(raw), raw, by)
@@ -73,11 +73,11 @@ class Ledger:
             first = entry.raw.decode() or "(no longer kept)"
             raise Violation(
                 "changed content",
-                f"{epoch}:{seq} is two things\n  {entry.by} was told: {first}\n  {by} was told: {raw.decode()}",
+                f"{epoch}:{seq} is two things\n  {entry.by} received: {first}\n  {by} received: {raw.decode()}",
             )
 
     def newest(self, epoch: str) -> int:
-        """The highest number that anybody has been told of; 0 = none."""
+        """The highest number that any client received; 0 = none."""
         return self._newest.get(epoch, 0)
 
     def bytes_between(self, epoch: str, first: int, last: int) -> int | None:
@@ -86,7 +86,7 @@ class Ledger:
         return None if None in entries else sum(len(entry.raw) for entry in entries if entry is not None)
 
     def events(self, epoch: str) -> dict[int, Mapping[str, Any]]:
-        """All that was told in an epoch and is kept, by number."""
+        """All that was received in an epoch and is kept, by number."""
         return {
             seq: parsed(entry.raw) for (of, seq), entry in self._entries.items() if of == epoch and entry.raw
         }
@@ -110,7 +110,7 @@ class Seen:
     """Events, replayed ones included."""
     replayed: int = 0
     resumes: int = 0
-    """Connections that were told `recovered: true` for a place to resume from."""
+    """Connections that got `recovered: true` for a place to resume from."""
     refusals: Counter[str] = field(default_factory=Counter)
     gaps: int = 0
     named: int = 0
@@ -135,7 +135,7 @@ class Follower:
     def __init__(self, name: str, ledger: Ledger, *, hops: bool = False) -> None:
         self.name = name
         self._hops = hops
-        """It goes from one daemon to another, of which each may be a moment behind what another has told."""
+        """It goes from one daemon to another, of which each may be a moment behind what another has sent."""
         self.epoch = ""
         self.position: int | None = None
         """Every event up to here has been seen or is known to be missing; None before the first connection."""
@@ -148,7 +148,7 @@ class Follower:
     def dial(self) -> dict[str, str]:
         """The query for the next connection: where to go on."""
         self._due = _Due.WELCOME
-        # Whatever anybody was told before this client connects was durable then, and stays.
+        # Whatever any client received before this client connects was durable then, and stays.
         newest = self.position or 0 if self._hops else self._ledger.newest(self.epoch)
         self._floor = self.epoch, newest
         if self.position is None:
@@ -182,7 +182,7 @@ class Follower:
         if epoch == self._floor[0] and seq < self._floor[1]:
             raise self._violation(
                 "went back",
-                f"seq is {seq}, but {epoch}:{self._floor[1]} had been told before this client connected",
+                f"seq is {seq}, but {epoch}:{self._floor[1]} had been received before this client connected",
             )
         if data["recovered"]:
             self._recovered(data)
@@ -296,8 +296,8 @@ class Follower:
             raise self._violation("wrong status", f"status as of {as_of} after event {self.position}")
         self._due = _Due.ANYTHING
 
-    def _violation(self, rule: str, told: str) -> Violation:
-        return Violation(rule, f"{self.name} in epoch {self.epoch or '(none)'}: {told}")
+    def _violation(self, rule: str, text: str) -> Violation:
+        return Violation(rule, f"{self.name} in epoch {self.epoch or '(none)'}: {text}")
 
 
 def check_page(ledger: Ledger, page: Mapping[str, Any], epoch: str, after: int) -> int:
