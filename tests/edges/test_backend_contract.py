@@ -50,7 +50,7 @@ async def subject(cluster: EtcdCluster | None, tmp_path: Path) -> AsyncIterator[
     async with living(backend, revoked) as alive:
         await alive.backend.propose(ResetMetrics(at=now().wall))
         await fence(alive)
-        alive.told.clear()
+        alive.published.clear()
         yield alive
 
 

@@ -70,7 +70,7 @@ async def test_both_tell_the_same_events_under_the_same_numbers(pair: tuple[Subj
             nursery.start_soon(subject.backend.propose, register(f"app_pair_{number}", "gauge"))
     for subject in pair:
         await subject.until(lambda subject=subject: len(subject.events("custom_metrics")) >= 20)  # type: ignore[misc]
-    assert one.told[-20:] == other.told[-20:]
+    assert one.published[-20:] == other.published[-20:]
     assert one.seqs[-20:] == other.seqs[-20:]
     assert one.seqs[-1] - one.seqs[-20] == 19
     assert one.seqs[-1] > first

@@ -110,7 +110,7 @@ async def test_the_messages_come_as_data_and_events_with_their_place(
 ) -> None:
     reader = await streaming.read()
     for item in (ADDED, Tick.LATENCY, ELECTED):
-        await streaming.house.tell(item)
+        await streaming.house.publish(item)
     assert reader.types == [
         *("status", "peer_change", "status_update", "latency", "state_change", "status_update", "uptime")
     ]
@@ -124,7 +124,7 @@ async def test_the_bytes_of_a_message_are_those_of_the_websocket(
 ) -> None:
     reader = await streaming.read()
     _, socket = streaming.house.join()
-    await streaming.house.tell(ADDED, ELECTED)
+    await streaming.house.publish(ADDED, ELECTED)
     assert reader.messages[1:] == socket.messages()[1:]
     sent = b"".join(reader.pieces)
     for event in streaming.house.hub.log.history.kept():
@@ -134,9 +134,9 @@ async def test_the_bytes_of_a_message_are_those_of_the_websocket(
 async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_happens(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
-    await streaming.house.tell(*[ADDED] * 5)
+    await streaming.house.publish(*[ADDED] * 5)
     reader = await streaming.read(cursor=Cursor(streaming.epoch, 3))
-    await streaming.house.tell(ADDED)
+    await streaming.house.publish(ADDED)
     assert reader.types == ["welcome", *["peer_change"] * 2, "status", "peer_change", "status_update"]
     assert (reader.messages[0]["data"]["recovered"], reader.messages[0]["data"]["replayed"]) == (True, 2)
     assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (4, 5, 6)]
@@ -147,7 +147,7 @@ async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_ha
 
 async def test_only_what_was_asked_for_is_sent(autojump_clock: MockClock, streaming: Streaming) -> None:
     reader = await streaming.read(subscription=Subscription(Topic.STATE_CHANGES))
-    await streaming.house.tell(ADDED, ELECTED, Tick.LATENCY)
+    await streaming.house.publish(ADDED, ELECTED, Tick.LATENCY)
     assert reader.types == ["status", "state_change"]
 
 
@@ -158,7 +158,7 @@ async def test_every_15_seconds_there_is_a_comment_however_much_else_there_is(
     await trio.sleep(46)
     assert reader.comments == ["", "", ""]
     for _ in range(46):
-        await streaming.house.tell(ADDED)
+        await streaming.house.publish(ADDED)
         await trio.sleep(1)
     assert len(reader.comments) == 6
 
@@ -168,10 +168,10 @@ async def test_a_new_epoch_is_in_the_ids_from_its_first_event_on(
 ) -> None:
     reader = await streaming.read()
     reader.reading = trio.Event()  # so that all of it waits
-    await streaming.house.tell(ADDED)
+    await streaming.house.publish(ADDED)
     old = streaming.epoch
     streaming.house.disk.full = True
-    await streaming.house.tell(ADDED, ADDED)
+    await streaming.house.publish(ADDED, ADDED)
     new = streaming.epoch
     reader.reading.set()
     await wait_all_tasks_blocked()
@@ -184,7 +184,7 @@ async def test_a_reader_that_is_too_slow_gets_a_gap_that_says_what_it_missed(
 ) -> None:
     reader = await streaming.read()
     reader.reading = trio.Event()
-    await streaming.house.tell(ADDED)
+    await streaming.house.publish(ADDED)
     for _ in range(300):
         await streaming.house.inbox.send(ADDED)
     await wait_all_tasks_blocked()
@@ -255,8 +255,8 @@ async def test_what_waits_is_sent_before_the_daemon_stops(
 ) -> None:
     reader = await streaming.read()
     reader.reading = trio.Event()
-    await streaming.house.tell(ADDED)
-    await streaming.house.tell(ADDED, ADDED)
+    await streaming.house.publish(ADDED)
+    await streaming.house.publish(ADDED, ADDED)
     streaming.house.hub.end_all(GOING_AWAY)
     reader.reading.set()
     await wait_all_tasks_blocked()
@@ -299,14 +299,14 @@ async def test_a_token_revoked_on_the_way_in_ends_the_stream(
 async def test_a_reader_that_leaves_leaves_the_hub(autojump_clock: MockClock, streaming: Streaming) -> None:
     idle, busy = await streaming.read(), await streaming.read()
     busy.reading = trio.Event()
-    await streaming.house.tell(ADDED)
+    await streaming.house.publish(ADDED)
     assert streaming.house.hub.count("sse") == 2
     idle.scope.cancel()
     busy.scope.cancel()
     await wait_all_tasks_blocked()
     assert streaming.house.hub.count() == streaming.house.hub.count("sse") == 0
     assert streaming.house.hub.queue_depth() == 0
-    await streaming.house.tell(ADDED)
+    await streaming.house.publish(ADDED)
 
 
 async def test_there_are_as_many_clients_as_the_configuration_allows(
@@ -337,7 +337,7 @@ async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_
         assert (later.value.status, 1 <= later.value.seconds <= 5) == (503, True)
         early = await streaming.read()
         asking = await streaming.read(cursor=Cursor())
-        await house.tell(LogReset(epoch="E", seq=5, kept=()))
+        await house.publish(LogReset(epoch="E", seq=5, kept=()))
         assert early.types == ["status", "welcome", "status"]
         assert asking.types == ["welcome", "status", "welcome", "status"]
         reader = await streaming.read(cursor=Cursor("E", 5))

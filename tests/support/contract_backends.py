@@ -1,4 +1,4 @@
-"""Both backends as the contract suite sees them: alive, ready, and with everything that they publish written down."""
+"""Both backends as the contract suite sees them: alive, ready, and with all that they publish written down."""
 
 from __future__ import annotations
 

@@ -3,7 +3,7 @@
     HELIOSD_PASSWORD=… python -m tests.support.sequence_checker http://127.0.0.1:8080 --user admin \
         --clients 4 --cuts 200
 
-Exit code 0: every promise held. 1: one was broken, and standard error says which, with what was received. 2: it could
+Exit code 0: every promise held. 1: one was broken; standard error says which, with what was received. 2: it could
 not be checked. The daemon may be restarted or killed meanwhile: the clients come back. What is checked stands in
 `sequence_rules.py`; the WebSocket client is the library `websockets`.
 """

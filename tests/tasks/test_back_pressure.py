@@ -41,9 +41,9 @@ async def test_a_client_whose_queue_was_full_gets_one_gap_that_names_the_hole_th
     (client, slow), (_, fast) = house.join(), house.join()
     slow.room = 0
     for _ in range(100):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     slow.open()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     messages = slow.messages()
     (gap,) = [m for m in messages if m["type"] == "gap"]
     at = messages.index(gap)
@@ -64,7 +64,7 @@ async def test_a_gap_counts_only_what_the_subscription_would_have_let_through(
     _, slow = house.join(subscription=Subscription(Topic.CUSTOM_METRICS))
     slow.room = 0
     for number in range(40):
-        await house.tell(ADDED, Happened(MetricsDefined(metrics={f"m{number}": None})))
+        await house.publish(ADDED, Happened(MetricsDefined(metrics={f"m{number}": None})))
     slow.open()
     await wait_all_tasks_blocked()
     (gap,) = [m["data"] for m in slow.messages() if m["type"] == "gap"]
@@ -78,7 +78,7 @@ async def test_with_disconnect_a_full_queue_closes_with_4408(autojump_clock: Moc
     _, slow = house.join()
     slow.room = 0
     for _ in range(40):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     slow.open()
     await wait_all_tasks_blocked()
     assert slow.close_code() == 4408
@@ -90,13 +90,13 @@ async def test_values_that_wait_conflate_and_metric_values_merge_by_name(
 ) -> None:
     _, slow = house.join()
     slow.room = 0
-    await house.tell(Tick.LATENCY)  # on its way already
+    await house.publish(Tick.LATENCY)  # on its way already
     for number in range(5):
         await house.inbox.send(
             MetricValuesChanged(metrics={f"m{number % 3}": house.metric(f"m{number % 3}", number)})
         )
         await trio.sleep(0.2)
-        await house.tell(Tick.STATUS)
+        await house.publish(Tick.STATUS)
     slow.open()
     await wait_all_tasks_blocked()
     assert slow.types() == ["status", "latency", "custom_metrics", "status_update"]
@@ -109,12 +109,12 @@ async def test_a_deletion_drops_the_values_of_its_metric_that_wait(
 ) -> None:
     _, slow = house.join()
     slow.room = 0
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     await house.inbox.send(
         MetricValuesChanged(metrics={"a": house.metric("a", 1), "b": house.metric("b", 2)})
     )
     await trio.sleep(0.2)
-    await house.tell(Happened(MetricsDefined(metrics={"a": None})))
+    await house.publish(Happened(MetricsDefined(metrics={"a": None})))
     slow.open()
     await wait_all_tasks_blocked()
     told = [m["data"] for m in slow.messages() if m["type"] == "custom_metrics"]
@@ -132,7 +132,7 @@ async def test_a_min_interval_keeps_values_apart_and_loses_none(
             MetricValuesChanged(metrics={f"m{number}": house.metric(f"m{number}", number)})
         )
         await trio.sleep(0.25)
-        await house.tell(Tick.LATENCY)
+        await house.publish(Tick.LATENCY)
     await trio.sleep(2)
     told = [m for m in paced.messages() if m["type"] == "custom_metrics"]
     assert 3 <= len(told) <= 4
@@ -176,12 +176,12 @@ async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
 ) -> None:
     client, slow = house.join()
     slow.room = 0
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     while len(client.send_queue) < 16:
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     house.hub.execute(client, Ping("p", UNSET))
     slow.open()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert slow.close_code() is None
     types = slow.types()
     assert types.index("gap") < types.index("status", 1) < types.index("pong")
@@ -196,7 +196,7 @@ async def test_a_client_that_only_asks_and_never_reads_is_closed(
     change(house, messages_burst=10_000)
     client, slow = house.join()
     slow.room = 0
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     for _ in range(20):
         house.hub.execute(client, Ping(UNSET, UNSET))
     assert client.close_reason is not None
@@ -207,12 +207,12 @@ async def test_numbers_of_two_epochs_never_meet_in_one_gap(autojump_clock: MockC
     _, slow = house.join()
     slow.room = 0
     for _ in range(8):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     house.disk.full = True
     for _ in range(40):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     slow.open()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     messages = slow.messages()
     (welcome,) = [m for m in messages if m["type"] == "welcome"]
     assert seqs(messages[: messages.index(welcome)]) == [1]
@@ -233,5 +233,5 @@ async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_d
     for number, (client, _) in enumerate(crowd):
         house.hub.execute(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
     await wait_all_tasks_blocked()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert {tuple(seqs(socket.messages())) for _, socket in crowd} == {(1, 2)}

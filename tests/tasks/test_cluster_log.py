@@ -45,7 +45,7 @@ def kept(first: int, last: int) -> tuple[LoggedEvent, ...]:
 async def open_shared(to: LogReset) -> AsyncIterator[House]:
     log = ClusterLog(max_events=100, max_age=3600.0)
     async with open_house(log) as house:
-        await house.tell(to)
+        await house.publish(to)
         assert log.begun.is_set()
         yield house
 
@@ -65,7 +65,7 @@ async def test_events_of_the_cluster_are_told_with_its_numbers_and_its_very_byte
     async with open_shared(LogReset(epoch="E", seq=7)) as house:
         _, socket = house.join()
         event = logged(8)
-        await house.tell(event, logged(9))
+        await house.publish(event, logged(9))
         assert heard(socket.messages()) == ["status", 8, 9]
         assert event.payload in bytes(socket.written)
         assert house.disk.transactions == 0
@@ -88,19 +88,19 @@ async def test_a_status_that_moved_without_an_event_is_told_at_once_and_once(
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
-        await house.tell(StatusChanged())
+        await house.publish(StatusChanged())
         assert socket.types() == ["status", "status_update"]
         house.inbox.send_nowait(StatusChanged())
-        await house.tell(logged(1, "peer_change"))
+        await house.publish(logged(1, "peer_change"))
         assert socket.types() == ["status", "status_update", "peer_change", "status_update"]
 
 
 async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_clock: MockClock) -> None:
     async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
-        await house.tell(logged(1, "snapshot"))
-        await house.tell(logged(2, "state_change"))
-        await house.tell(logged(3, "peer_change"))
+        await house.publish(logged(1, "snapshot"))
+        await house.publish(logged(2, "state_change"))
+        await house.publish(logged(3, "peer_change"))
         after_state = ["state_change", "status_update", "uptime"]
         assert socket.types()[1:] == ["snapshot", *after_state, "peer_change", "status_update"]
 
@@ -110,13 +110,13 @@ async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=4)) as house:
         _, socket = house.join()
-        await house.tell(Provisional(LOST))
+        await house.publish(Provisional(LOST))
         message = next(m for m in socket.messages() if m["type"] == "state_change")
         assert message["provisional"] is True
         assert "seq" not in message
         assert message["data"]["leader"] == ""
         assert "status_update" in socket.types()
-        await house.tell(logged(5, "state_change"))
+        await house.publish(logged(5, "state_change"))
         assert heard(socket.messages())[-1] == 5
         assert [event.seq for event in house.hub.log.history.kept()] == [5]
 
@@ -124,7 +124,7 @@ async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
 async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock: MockClock) -> None:
     async with open_shared(LogReset(epoch="E", seq=4)) as house:
         _, socket = house.join()
-        await house.tell(logged(5), LogReset(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
+        await house.publish(logged(5), LogReset(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
         assert heard(socket.messages()) == ["status", 5, "welcome", "status", 3]
         welcome = next(m for m in socket.messages() if m["type"] == "welcome")
         assert (welcome["data"]["recovered"], welcome["data"]["reason"]) == (False, "epoch_changed")
@@ -138,7 +138,7 @@ async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_tol
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
-        await house.tell(LogReset(epoch="E", seq=9, kept=kept(7, 9), lost=(5, 6)), logged(10))
+        await house.publish(LogReset(epoch="E", seq=9, kept=kept(7, 9), lost=(5, 6)), logged(10))
         assert heard(socket.messages()) == ["status", "gap", "status", 7, 8, 9, 10]
         gap = next(m for m in socket.messages() if m["type"] == "gap")
         assert gap["data"] == {"from_seq": 5, "to_seq": 6, "dropped": 2, "reason": "too_old"}
@@ -149,7 +149,7 @@ async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_tol
 async def test_with_everything_lost_the_gap_ends_with_the_newest_number(autojump_clock: MockClock) -> None:
     async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
-        await house.tell(LogReset(epoch="E", seq=9, lost=(5, 9)), logged(10))
+        await house.publish(LogReset(epoch="E", seq=9, lost=(5, 9)), logged(10))
         assert heard(socket.messages()) == ["status", "gap", "status", 10]
 
 
@@ -157,9 +157,9 @@ async def test_a_client_that_is_behind_hears_of_the_hole_in_its_place(autojump_c
     async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
         _, socket = house.join()
         socket.room = 0
-        await house.tell(logged(5), LogReset(epoch="E", seq=9, kept=kept(8, 9), lost=(6, 7)))
+        await house.publish(logged(5), LogReset(epoch="E", seq=9, kept=kept(8, 9), lost=(6, 7)))
         socket.open()
-        await house.tell(logged(10))
+        await house.publish(logged(10))
         assert heard(socket.messages()) == ["status", 5, "gap", "status", 8, 9, 10]
 
 
@@ -169,8 +169,8 @@ async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_
     async with open_shared(LogReset(epoch="E", seq=0)) as house:
         _, socket = house.join()
         moved = MetricValuesChanged(metrics={"a": house.metric("a", 1.0), "b": house.metric("b", 2.0)})
-        await house.tell(moved)
-        await house.tell(logged(1, "custom_metrics", {"a": None}))
+        await house.publish(moved)
+        await house.publish(logged(1, "custom_metrics", {"a": None}))
         await trio.sleep(1.0)
         values = [m["data"] for m in socket.messages() if m["type"] == "custom_metrics" and "seq" not in m]
         assert [sorted(value) for value in values] == [["b"]]
@@ -190,7 +190,7 @@ async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
         async with trio.open_nursery() as nursery:
             nursery.start_soon(log.reach, cursor)
             await trio.sleep(0.5)
-            await house.tell(logged(5), logged(6))
+            await house.publish(logged(5), logged(6))
         assert not log.behind(cursor)
         assert trio.current_time() - began < 1.0
         await log.reach(Cursor("E", 99))  # which may never come
@@ -204,7 +204,7 @@ async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
         assert not house.hub.log.readable
         _, socket = house.join(cursor=Cursor("E", 3))
         assert socket.messages()[0]["data"]["reason"] == "epoch_changed"
-        await house.tell(LogReset(epoch="E", seq=5, kept=kept(1, 5)))
+        await house.publish(LogReset(epoch="E", seq=5, kept=kept(1, 5)))
         assert heard(socket.messages()) == ["welcome", "status", "welcome", "status"]
         assert house.hub.log.readable
 
@@ -215,8 +215,8 @@ async def test_who_joined_before_the_log_was_read_is_told_its_epoch_and_begins_t
     async with open_house(ClusterLog(max_events=100, max_age=3600.0)) as house:
         _, plain = house.join()
         _, asking = house.join(cursor=Cursor())
-        await house.tell(Provisional(LOST))
-        await house.tell(LogReset(epoch="E", seq=5, kept=kept(1, 5)), logged(6))
+        await house.publish(Provisional(LOST))
+        await house.publish(LogReset(epoch="E", seq=5, kept=kept(1, 5)), logged(6))
         assert heard(plain.messages()) == ["status", "state_change", "welcome", "status", 6]
         assert heard(asking.messages()) == ["welcome", "status", "state_change", "welcome", "status", 6]
         for socket in (plain, asking):

@@ -47,7 +47,7 @@ async def test_those_who_come_together_share_a_status_until_something_is_told(
 ) -> None:
     first, second = house.join()[1], house.join()[1]
     assert second.frames[0] is first.frames[0]
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     third = house.join()[1]
     assert third.frames[0] is not first.frames[0]  # who was not told is told by its status
 
@@ -55,7 +55,7 @@ async def test_those_who_come_together_share_a_status_until_something_is_told(
 async def test_a_client_that_leaves_gets_nothing_more(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.leave(client)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert house.hub.count() == 0
     assert socket.types() == ["status"]
     house.hub.leave(client)  # twice is once
@@ -72,7 +72,7 @@ async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
     _, socket = house.join()
     assert socket.types() == []  # not in the middle of a message
     await wait_all_tasks_blocked()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     first, *rest = socket.messages()
     assert first["type"] == "status"
     assert first["data"]["as_of_seq"] == 1
@@ -115,25 +115,25 @@ async def test_a_state_change_brings_a_fresh_status_and_uptime_at_once(
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = house.join()
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert socket.types() == ["status", "state_change", "status_update", "uptime"]
 
 
 async def test_a_peer_change_brings_a_fresh_status_at_once(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert socket.types() == ["status", "peer_change", "status_update"]
 
 
 async def test_each_beat_tells_its_value(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
-    await house.tell(Tick.STATUS, Tick.LATENCY, Tick.UPTIME, Tick.WATCHDOG)
+    await house.publish(Tick.STATUS, Tick.LATENCY, Tick.UPTIME, Tick.WATCHDOG)
     assert socket.types() == ["status", "status_update", "latency", "uptime"]
 
 
 async def test_one_frame_is_shared_by_all_clients(autojump_clock: MockClock, house: House) -> None:
     sockets = [house.join()[1] for _ in range(3)]
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     assert len({id(socket.frames[-1]) for socket in sockets}) == 1
 
 
@@ -168,7 +168,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
 async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.execute(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
-    await house.tell(ELECTED, ADDED, Tick.STATUS)
+    await house.publish(ELECTED, ADDED, Tick.STATUS)
     _, answer, *rest = socket.messages()
     assert (answer["type"], answer["id"]) == ("subscribed", "s1")
     assert answer["data"]["active"]["peer_changes"] is True
@@ -179,7 +179,7 @@ async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, ho
 async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     house.hub.execute(client, Subscribe(UNSET, Subscription(NOTHING)))
-    await house.tell(ELECTED, ADDED, Tick.STATUS, Tick.LATENCY, Tick.UPTIME)
+    await house.publish(ELECTED, ADDED, Tick.STATUS, Tick.LATENCY, Tick.UPTIME)
     house.hub.execute(client, AskStatus(5))
     assert socket.types() == ["status", "subscribed", "status"]
     assert socket.messages()[-1]["id"] == 5
@@ -200,7 +200,7 @@ async def test_a_message_that_cannot_be_served_gets_an_error_and_changes_nothing
     error = socket.messages()[-1]
     assert (error["type"], error["id"]) == ("error", "q")
     assert error["data"] == {"error": "no such", "code": "bad_field", "field": "data.x"}
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert "peer_change" in socket.types()
 
 
@@ -227,7 +227,7 @@ async def test_a_blocked_client_gets_everything_in_order_once_it_reads(
 ) -> None:
     slow, fast = house.join(), house.join()
     slow[1].room = 10
-    await house.tell(ELECTED, ADDED)
+    await house.publish(ELECTED, ADDED)
     assert [m["seq"] for m in fast[1].messages() if "seq" in m] == [1, 2]
     assert slow[0].behind
     slow[1].open()
@@ -243,8 +243,8 @@ async def test_while_a_client_is_behind_a_newer_value_replaces_the_one_that_wait
     _, socket = house.join()
     socket.room = 0
     for _ in range(5):
-        await house.tell(Tick.LATENCY)
-    await house.tell(ADDED)
+        await house.publish(Tick.LATENCY)
+    await house.publish(ADDED)
     socket.open()
     await wait_all_tasks_blocked()
     # The first is on its way already when the second comes; the others replace each other.
@@ -260,7 +260,7 @@ async def test_a_client_whose_queue_is_full_is_closed_with_4408_and_no_other_is(
     )
     (slow, slow_socket), (_, fast_socket) = house.join(), house.join()
     slow_socket.room = 0
-    await house.tell(*[ADDED] * 20)
+    await house.publish(*[ADDED] * 20)
     slow_socket.open()
     await wait_all_tasks_blocked()
     assert slow_socket.close_code() == 4408
@@ -274,7 +274,7 @@ async def test_a_client_that_takes_nothing_for_the_write_timeout_is_cut(
 ) -> None:
     client, socket = house.join()
     socket.room = 0
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     await trio.sleep(9.9)
     assert not socket.aborted
     await trio.sleep(0.2)
@@ -298,7 +298,7 @@ async def test_a_connection_that_is_gone_ends_its_client_only(
 ) -> None:
     (gone, gone_socket), (_, other) = house.join(), house.join()
     gone_socket.broken = True
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert gone.reader == Reader(hung_up=True)
     assert other.types() == ["status", "peer_change", "status_update"]
 
@@ -308,7 +308,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
 ) -> None:
     client, socket = house.join()
     socket.room = 0
-    await house.tell(Tick.LATENCY)
+    await house.publish(Tick.LATENCY)
     for number in range(10_000):
         house.hub.pong(client, b"%d" % number)
     assert len(client.send_queue) <= 2
@@ -324,9 +324,9 @@ async def test_a_goodbye_follows_the_last_event(autojump_clock: MockClock, house
     _, ready = house.join()
     _, behind = house.join()
     behind.room = 0
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     house.hub.end_all(GOING_AWAY)
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     behind.open()
     await wait_all_tasks_blocked()
     for socket in (ready, behind):

@@ -31,9 +31,9 @@ async def test_a_client_that_comes_back_gets_what_it_missed_then_status_then_liv
     autojump_clock: MockClock, house: House
 ) -> None:
     for _ in range(5):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     _, socket = house.join(cursor=cursor(house, 2))
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     welcome, *rest = socket.messages()
     assert welcome["type"] == "welcome"
     assert welcome["data"] | {"expires_at": "", "client_id": ""} == {
@@ -85,7 +85,7 @@ async def test_the_oldest_that_is_kept_can_be_recovered(autojump_clock: MockCloc
 
 
 async def test_after_now_only_asks_where_things_stand(autojump_clock: MockClock, house: House) -> None:
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     _, socket = house.join(cursor=Cursor())
     welcome, status = socket.messages()
     assert (welcome["data"]["recovered"], welcome["data"]["reason"], welcome["data"]["replayed"]) == (
@@ -97,9 +97,9 @@ async def test_after_now_only_asks_where_things_stand(autojump_clock: MockClock,
 
 
 async def test_a_replay_is_cut_as_the_live_stream_is(autojump_clock: MockClock, house: House) -> None:
-    await house.tell(ADDED, ELECTED, ADDED)
+    await house.publish(ADDED, ELECTED, ADDED)
     _, socket = house.join(cursor=cursor(house, 0), subscription=Subscription(Topic.STATE_CHANGES))
-    await house.tell(ADDED, ELECTED)
+    await house.publish(ADDED, ELECTED)
     welcome, *rest = socket.messages()
     assert welcome["data"]["replayed"] == 1
     assert [m["seq"] for m in rest if "seq" in m] == [2, 5]
@@ -113,7 +113,7 @@ async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_mea
     await wait_all_tasks_blocked()
     client, socket = house.join(cursor=cursor(house, 0))
     socket.room = 0
-    await house.tell(ADDED, ADDED)
+    await house.publish(ADDED, ADDED)
     assert len(client.send_queue) <= 3  # the replay is not in it
     socket.open()
     await wait_all_tasks_blocked()
@@ -132,7 +132,7 @@ async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClo
     assert isinstance(house.hub.log, LocalLog)
     house.hub.log._save = watched
     for _ in range(3):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     assert told_when_stored == [0, 1, 2]
 
 
@@ -150,10 +150,10 @@ async def test_while_the_store_cannot_write_events_go_on_under_a_new_epoch_and_e
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = house.join()
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     first = house.hub.log.history.epoch
     house.disk.full = True
-    await house.tell(ADDED, ADDED)
+    await house.publish(ADDED, ADDED)
     second = house.hub.log.history.epoch
     assert second != first
     assert house.disk.epoch == ""  # a start does not take up what is on disk
@@ -178,13 +178,13 @@ async def test_once_the_store_writes_again_the_epoch_of_the_meantime_becomes_dur
     autojump_clock: MockClock, house: House
 ) -> None:
     house.disk.full = True
-    await house.tell(ADDED, ADDED)
+    await house.publish(ADDED, ADDED)
     epoch = house.hub.log.history.epoch
     house.disk.full = False
     await trio.sleep(1.5)
     assert house.hub.log.trouble is None
     assert (house.hub.log.history.epoch, house.disk.epoch) == (epoch, epoch)
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     logged = [e.seq for c in house.disk.changes if isinstance(c, EventsLogged) for e in c.events]
     assert logged == [1, 2, 3]
 

@@ -80,11 +80,11 @@ async def test_from_the_end_events_wait_and_then_come_in_order_behind_the_answer
     autojump_clock: MockClock, house: House
 ) -> None:
     client, socket = await come(house, 3)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
     await trio.sleep(4)
     before = socket.types()
-    await house.tell(ADDED, ADDED, Tick.LATENCY, ADDED)
+    await house.publish(ADDED, ADDED, Tick.LATENCY, ADDED)
     assert socket.types() == before
     assert len(client.send_queue) >= 4
     token = newer(house)
@@ -95,7 +95,7 @@ async def test_from_the_end_events_wait_and_then_come_in_order_behind_the_answer
     assert (after[0]["id"], after[0]["data"]) == ("a1", {"expires_at": rfc3339(client.identity.expires_at)})
     assert [message["seq"] for message in after if "seq" in message] == [2, 3, 4]
     await trio.sleep(200)
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert seqs(socket) == [1, 2, 3, 4, 5]
     assert socket.close_code() is None
 
@@ -118,7 +118,7 @@ async def test_what_does_not_fit_while_it_waits_becomes_a_gap_that_names_it(
     client, socket = await come(house, 3)
     await trio.sleep(4)
     for _ in range(40):
-        await house.tell(ADDED)
+        await house.publish(ADDED)
     assert client.dropped > 0
     assert len(client.send_queue) <= 8 + 2
     present(house, client, newer(house))
@@ -136,7 +136,7 @@ async def test_without_a_newer_token_the_connection_ends_after_twenty_five_secon
 ) -> None:
     client, socket = await come(house, 3)
     await trio.sleep(3 + 24)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert socket.close_code() is None
     await trio.sleep(2)
     assert socket.close_code() == 4401
@@ -161,7 +161,7 @@ async def test_a_token_brought_in_time_is_followed_by_no_interruption(
     await trio.sleep(50)
     present(house, client, newer(house, 1000))
     await trio.sleep(100)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
     assert socket.types().count("token_expiring") == 1
     await trio.sleep(850)
@@ -174,10 +174,10 @@ async def test_the_same_token_again_changes_nothing(autojump_clock: MockClock, h
     for _ in range(3):
         present(house, client, issued.token)
     await trio.sleep(90)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
     await trio.sleep(20)
-    await house.tell(ADDED)
+    await house.publish(ADDED)
     assert seqs(socket) == [1]
 
 
@@ -201,7 +201,7 @@ async def test_a_token_that_does_not_hold_is_an_error_and_changes_nothing(
         present(house, client, token)
         error = socket.messages()[-1]
         assert (error["type"], error["id"], error["data"]["code"]) == ("error", "a1", "expired")
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
     assert socket.close_code() is None
 
@@ -241,7 +241,7 @@ async def test_a_wall_clock_set_back_prolongs_nothing(
 
     monkeypatch.setattr(house.hub.token_expiry, "_now", earlier)
     await trio.sleep(71)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == []
     # Nor does the same token open the connection once more.
     present(house, client, issued.token)
@@ -258,7 +258,7 @@ async def test_a_wall_clock_set_forward_ends_no_connection(
         house.hub.token_expiry, "_now", lambda: Instant(now().wall + 86_400, trio.current_time())
     )
     await trio.sleep(200)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
 
 
@@ -270,7 +270,7 @@ async def test_a_reload_that_takes_nothing_away_leaves_connections_alone(
 ) -> None:
     _, socket = await come(house, 3600)
     reload(house)
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
 
 
@@ -279,7 +279,7 @@ async def test_who_may_less_but_still_watch_stays_with_less(autojump_clock: Mock
     (admin,) = house.settings.current.auth.users
     reload(house, users=(replace(admin, roles=("viewer",)),))
     assert client.identity.permissions == {"cluster:watch", "cluster:read"}
-    await house.tell(ELECTED)
+    await house.publish(ELECTED)
     assert seqs(socket) == [1]
 
 
