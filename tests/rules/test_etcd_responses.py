@@ -14,7 +14,6 @@ from heliosd.cluster.etcd.client.responses import (
     InStream,
     KeyValue,
     Lease,
-    LineSplitter,
     NotEtcd,
     ResponseHeader,
     read_lease,
@@ -29,6 +28,7 @@ from heliosd.cluster.etcd.client.responses import (
     read_version,
     read_watch_line,
 )
+from heliosd.cluster.etcd.client.streams import LineSplitter
 
 H = (
     b'"header":{"cluster_id":"324952591200643719","member_id":"16948573228802758431",'

@@ -14,7 +14,6 @@ from __future__ import annotations
 import base64
 import json
 import os
-import random
 import shutil
 import signal
 import socket
@@ -33,7 +32,6 @@ from typing import Any, Self
 from .etcd_certificates import EtcdCertificates
 
 START_SECONDS = 30.0
-TRIES = 5
 ROOT_PASSWORD = "root-of-the-test"
 
 
@@ -80,6 +78,7 @@ class EtcdCluster:
         self.token = ""
         """Of the root user, where authentication is on."""
         self._options = options
+        self._ports = HeldPorts()
         self._scheme = "https" if tls else "http"
         self._context: ssl.SSLContext | None = None
         if tls:
@@ -97,25 +96,19 @@ class EtcdCluster:
         options: Sequence[str] = (),
     ) -> EtcdCluster:
         """A cluster that has a leader. `options` are more arguments for each etcd. Fails with etcd's log."""
-        logs = ""
-        for _ in range(TRIES):
-            memory = Path("/dev/shm")
-            place = memory if os.access(memory, os.W_OK) else None
-            cluster = cls(Path(tempfile.mkdtemp(prefix="heliosd-etcd-", dir=place)), tls, options)
-            try:
-                cluster._start(names or [f"etcd-{number}" for number in range(1, n + 1)])
-                if auth is not None:
-                    cluster.enable_auth(auth)
-            except BaseException as error:
-                logs = "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in cluster.members)
-                cluster.close()
-                if not isinstance(error, TimeoutError | ChildProcessError):
-                    raise
-                if "address already in use" in logs:
-                    continue  # somebody was quicker to take a port
-                break
-            return cluster
-        raise AssertionError(f"etcd did not start:\n{logs}")
+        memory = Path("/dev/shm")
+        place = memory if os.access(memory, os.W_OK) else None
+        cluster = cls(Path(tempfile.mkdtemp(prefix="heliosd-etcd-", dir=place)), tls, options)
+        try:
+            cluster._start(names or [f"etcd-{number}" for number in range(1, n + 1)])
+            if auth is not None:
+                cluster.enable_auth(auth)
+        except BaseException as error:
+            logs = "\n".join(f"--- {member.name}\n{member.log[-4000:]}" for member in cluster.members)
+            cluster.close()
+            error.add_note(logs)
+            raise
+        return cluster
 
     def _start(self, names: Sequence[str]) -> None:
         self.members = [self._member(name) for name in names]
@@ -125,7 +118,7 @@ class EtcdCluster:
         self.leader()
 
     def _member(self, name: str) -> EtcdMember:
-        client, peer = _free_port(), _free_port()
+        client, peer = self._ports.take(), self._ports.take()
         return EtcdMember(
             name,
             f"{self._scheme}://127.0.0.1:{client}",
@@ -224,6 +217,7 @@ class EtcdCluster:
         """All members are killed, and their data is gone."""
         for member in self.members:
             self._end(member)
+        self._ports.close()
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def __enter__(self) -> Self:
@@ -352,14 +346,24 @@ def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
 
 
-def _free_port() -> int:
-    """Below the range that the kernel gives to outgoing connections, so that a restarted member finds it free."""
-    for _ in range(200):
-        port = random.randrange(20_000, 32_000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-    raise OSError("no free port")
+class HeldPorts:
+    """Ports on 127.0.0.1 that the kernel gives to nobody else until `close`.
+
+    Each is held by a bound socket that does not listen. A server that sets SO_REUSEADDR, as Go's do, may listen on
+    it, also after a restart (socket(7)); bind(0) and outgoing connections of other processes get other ports.
+    """
+
+    def __init__(self) -> None:
+        self._held: list[socket.socket] = []
+
+    def take(self) -> int:
+        """A port that nothing else has."""
+        held = socket.socket()
+        self._held.append(held)
+        held.bind(("127.0.0.1", 0))
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        return int(held.getsockname()[1])
+
+    def close(self) -> None:
+        while self._held:
+            self._held.pop().close()

@@ -23,9 +23,10 @@ from .errors import (
     refusal,
     unavailable,
 )
+from .no_answer import NoAnswer
 from .requests import authenticate_body
 from .responses import InStream, NotEtcd, read_token, read_version
-from .transport import GatewayReply, GatewayRequest, GatewayTransport, NoAnswer, RequestProgress
+from .transport import GatewayReply, GatewayRequest, GatewayTransport, RequestProgress
 
 LOGIN_PAUSE_SECONDS = 5.0
 """A refused password is not sent again for so long: checking one is expensive for etcd."""

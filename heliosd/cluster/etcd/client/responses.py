@@ -15,10 +15,6 @@ import msgspec
 from . import wire_types as wire
 from .errors import Failure, failure_in, one_line
 
-MAX_LINE_BYTES = 64 * 1024 * 1024
-"""The limit of a line of a stream; the largest batch of a watch is far below it."""
-
-
 T = TypeVar("T")
 
 
@@ -146,35 +142,6 @@ class EtcdVersion:
         return (
             "/v3" if numbers >= [3, 4] or numbers < [3, 0] else "/v3beta" if numbers == [3, 3] else "/v3alpha"
         )
-
-
-class LineSplitter:
-    """Splits a stream into lines. Raises `NotEtcd` for a line over `max_bytes`."""
-
-    def __init__(self, max_bytes: int = MAX_LINE_BYTES) -> None:
-        self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._size = 0
-
-    def feed(self, data: bytes) -> list[bytes]:
-        """The lines that are complete now, without line ends; empty ones are left out."""
-        *ended, rest = data.split(b"\n")
-        lines = []
-        for part in ended:
-            line = b"".join((*self._parts, part)).strip()
-            self._parts, self._size = [], 0
-            if line:
-                lines.append(line)
-        if rest:
-            self._parts.append(rest)
-            self._size += len(rest)
-            if self._size > self._max_bytes:
-                raise NotEtcd(f"a line is longer than {self._max_bytes} bytes")
-        return lines
-
-    def finish(self) -> list[bytes]:
-        """At the end of the stream: the last line, if it has no line end (etcd's errors have none)."""
-        return self.feed(b"\n")
 
 
 def read_range(content: bytes) -> RangeResult:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import ssl
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,30 +15,15 @@ import trio
 
 from heliosd.config.model import EtcdConfig
 
-from .errors import one_line
+from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, NoAnswer, no_answer
 
-CONNECT_SECONDS = 1.0
-MAX_CONNECTIONS = 32
 MAX_IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CLEANUP_SECONDS = 1.0
 
-# In TLS 1.3 the client's handshake ends before the server has checked its certificate, so a refusal arrives as an
-# alert in place of the answer. The server has not read the request then.
-_HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "ACCESS_DENIED")
-
 FAULTS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
 """Everything that httpx raises for faults of the other side or of the network."""
-
-
-class NoAnswer(Exception):
-    """There was no complete answer. `sent`: etcd may have acted on the request."""
-
-    def __init__(self, reason: str, *, sent: bool) -> None:
-        super().__init__(reason)
-        self.reason = one_line(reason)
-        self.sent = sent
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,15 +147,24 @@ class GatewayTransport:
             extensions={"trace": progress.trace},
         )
         request.stream = _Body(ask.body or b"")
+
+        def translate(error: Exception) -> NoAnswer:
+            return no_answer(
+                error,
+                ask.endpoint,
+                sent=progress.sent,
+                greeted=progress.greeted,
+                certificate=self._shows_certificate,
+            )
+
         try:
             response = await self._client.send(request, stream=True)
         except FAULTS as error:
-            raise no_answer(error, ask, progress, self._shows_certificate) from None
+            raise translate(error) from None
         except trio.Cancelled:
             progress.abandon()
             raise
         chunks = response.aiter_raw()
-        translate = partial(no_answer, ask=ask, progress=progress, certificate=self._shows_certificate)
         try:
             yield GatewayReply(response.status_code, _Chunks(chunks, translate))
         finally:
@@ -251,58 +242,3 @@ async def _unwind(chunks: AsyncIterator[bytes]) -> None:
         over.cancel()
         async for _ in chunks:
             pass
-
-
-def no_answer(
-    error: Exception, ask: GatewayRequest, progress: RequestProgress, certificate: bool
-) -> NoAnswer:
-    """httpx's error in one line, and whether etcd may have acted on the request. `certificate`: one was sent."""
-    causes = list(_causes(error))
-    for cause in causes:
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return NoAnswer(f"its certificate is not trusted: {cause.verify_message}", sent=False)
-        if isinstance(cause, ssl.SSLError):
-            reason = (cause.reason or "").upper()
-            if "EOF" in reason:
-                break
-            begun = not any(words in reason for words in _HANDSHAKE_ALERTS)
-            return NoAnswer(_of_tls(reason or str(cause), certificate), sent=progress.sent and begun)
-    if isinstance(error, httpx.ConnectTimeout):
-        return NoAnswer(f"no connection within {CONNECT_SECONDS:g} s", sent=False)
-    if isinstance(error, httpx.PoolTimeout):
-        return NoAnswer(f"all {MAX_CONNECTIONS} connections to etcd are in use", sent=False)
-    if progress.greeted and not progress.sent:
-        return NoAnswer("it broke off the TLS handshake; is it http?", sent=False)
-    for cause in reversed(causes):
-        if isinstance(cause, socket.gaierror):
-            return NoAnswer(f"its name cannot be resolved: {cause.strerror}", sent=False)
-        if isinstance(cause, OSError) and cause.errno is not None:
-            return NoAnswer(os.strerror(cause.errno).lower(), sent=progress.sent)
-    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
-        hint = "; is it https?" if ask.endpoint.startswith("http:") else ""
-        return NoAnswer(f"it closed the connection without an answer{hint}", sent=progress.sent)
-    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
-        translate = str(error) or "the connection broke"
-        return NoAnswer(translate[:1].lower() + translate[1:], sent=progress.sent)
-    return NoAnswer(f"{type(error).__name__}: {error}", sent=progress.sent)
-
-
-def _of_tls(reason: str, certificate: bool) -> str:
-    if "ALERT" in reason and "CERTIFICATE" in reason and not certificate:
-        return "it wants a client certificate, and none is configured"
-    if "ALERT" in reason and any(words in reason for words in _HANDSHAKE_ALERTS):
-        return f"it refused our certificate: {reason.rpartition('ALERT_')[2].replace('_', ' ').lower()}"
-    if reason in {"WRONG_VERSION_NUMBER", "HTTP_REQUEST", "RECORD_LAYER_FAILURE"}:
-        return "it does not speak TLS; is it http?"
-    return f"TLS failed: {reason.replace('_', ' ').lower()}"
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
-    """The error and its causes, the outermost first; all members of a group."""
-    yield error
-    inner = (
-        error.exceptions if isinstance(error, BaseExceptionGroup) else (error.__cause__ or error.__context__,)
-    )
-    for cause in inner:
-        if cause is not None:
-            yield from _causes(cause)
