@@ -177,6 +177,7 @@ class Daemon:
             events=hub.log,
             streams=EventStreams(hub, admission),
             save=self.store.save,
+            log_refused=admission.connection_log.refused,
             now=_now,
         )
         async with hypercorn_parts(create_app(services)) as hypercorn, trio.open_nursery() as server:

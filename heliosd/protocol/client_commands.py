@@ -138,4 +138,6 @@ def _subscription(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> Sub
     except BadSubscription as wrong:
         raise BadCommand(str(wrong), "bad_field", field=wrong.field, client_id=client_id) from wrong
     except (msgspec.DecodeError, RecursionError) as wrong:
+        if "out of range" in str(wrong):  # JSON, but a number that fits no float
+            raise BadCommand(str(wrong), "bad_field", field="data", client_id=client_id) from wrong
         raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=client_id) from wrong

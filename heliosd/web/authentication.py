@@ -25,6 +25,8 @@ class RequestCredentials(NamedTuple):
     """The distinct bearer tokens."""
     redeemed: tuple[Identity | None, ...] = ()
     """Whose its tickets were; None for one that does not count."""
+    by_header: bool = False
+    """One of the tokens stands in an Authorization header."""
 
 
 class Authenticator:
@@ -54,15 +56,17 @@ class Authenticator:
 
         Tickets are used up by this, whatever becomes of the request.
         """
-        tokens = set(query.get("token", ()))
+        tokens: set[str] = set()
         for value in authorization:
             scheme, _, token = value.strip().partition(" ")
             if scheme.lower() == "bearer":
                 tokens.add(token.strip())
+        by_header = bool(tokens - {""})
+        tokens.update(query.get("token", ()))
         tokens.update(p.removeprefix(BEARER_PROTOCOL) for p in subprotocols if p.startswith(BEARER_PROTOCOL))
         now = self._now().mono
         redeemed = tuple(self._tickets.redeem(text, now) for text in query.get("ticket", ()) if text)
-        return RequestCredentials(frozenset(tokens - {""}), redeemed)
+        return RequestCredentials(frozenset(tokens - {""}), redeemed, by_header)
 
     async def authenticate(self, credentials: RequestCredentials) -> Identity:
         """Who makes the request, with the rights of this moment.
@@ -71,7 +75,7 @@ class Authenticator:
         or a token and a ticket of another (a proxy and heliosd could look at different ones); `Forbidden` if a
         ticket's user may not watch any more; `IssuerUnreachable` if the issuer's key cannot be fetched now.
         """
-        tokens, redeemed = credentials
+        tokens, redeemed, _ = credentials
         if not tokens and not redeemed:
             raise Unauthenticated("Authentication required")
         if len(tokens) > 1 or len(redeemed) > 1:

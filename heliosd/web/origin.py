@@ -69,10 +69,9 @@ class OriginCheck:
 
     def check(self, origin: str | None, host: str) -> None:
         """Raise `ForeignOrigin` unless a request with this `Origin` (None: none was sent) and `Host` is allowed."""
-        if not origin_allowed(
-            origin, host, self._settings.current.server.allowed_origins, self._machine_name
-        ):
-            raise ForeignOrigin("Origin not allowed")
+        allowed = self._settings.current.server.allowed_origins
+        if origin is not None and not origin_allowed(origin, host, allowed, self._machine_name):
+            raise ForeignOrigin(origin, host)
 
     def is_listed(self, origin: str) -> bool:
         """Whether `origin` stands in `server.allowed_origins`: its pages may read answers (CORS)."""

@@ -34,6 +34,7 @@ class Unsupported(RequestRefused):
     """A body in a form that is not supported (HTTP 415)."""
 
 
+_MAX_ECHO = 200
 LEADER_RETRY_SECONDS = 1
 """Longer than an election takes."""
 
@@ -66,7 +67,16 @@ class NotReadYet(TryLater):
 
 
 class ForeignOrigin(HeliosError):
-    """The page that asks is of an origin that is neither the daemon's own nor listed (HTTP 403)."""
+    """The page that asks is of an origin that is neither the daemon's own nor listed (HTTP 403).
+
+    The text names what an operator needs to know, of each header at most 200 characters.
+    """
+
+    def __init__(self, origin: str, host: str) -> None:
+        super().__init__(
+            f"Origin not allowed: {origin[:_MAX_ECHO]!r} is neither this daemon's own (the request's Host is "
+            f"{host[:_MAX_ECHO]!r}) nor listed in server.allowed_origins"
+        )
 
 
 class ProblemBody(Struct, frozen=True):

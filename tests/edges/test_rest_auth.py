@@ -146,7 +146,8 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refu
 async def test_a_page_of_a_foreign_origin_cannot_log_in(rest: Rest) -> None:
     for origin in ("https://evil.example", "null", "http://localhost.evil.example"):
         answer = await rest.ask("POST", LOGIN, GOOD, user=None, headers={"Origin": origin})
-        assert (answer.status_code, await answer.get_json()) == (403, {"error": "Origin not allowed"})
+        assert answer.status_code == 403
+        assert "not allowed" in (await answer.get_json())["error"]
     own = await rest.ask("POST", LOGIN, GOOD, user=None, headers={"Origin": "http://localhost"})
     assert own.status_code == 200
 

@@ -120,8 +120,19 @@ async def test_a_foreign_origin_reads_no_answer_and_writes_nothing(
         answer = await rest.ask("GET", "/api/cluster/status", headers={"Origin": origin})
         assert "Access-Control-Allow-Origin" not in answer.headers
         answer = await rest.ask("POST", "/api/cluster/snapshot", headers={"Origin": origin})
-        assert (answer.status_code, await answer.get_json()) == (403, {"error": "Origin not allowed"})
+        assert answer.status_code == 403
     assert rest.lone.index == 0
+
+
+async def test_a_refused_origin_is_named_with_the_host_and_the_key_in_the_answer_and_in_the_log(
+    autojump_clock: MockClock, rest: Rest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    headers = {"Origin": EVIL, "Host": "helios.example:8443"}
+    status, body = await rest.ask_json("POST", "/api/auth/login", {}, user=None, headers=headers)
+    assert status == 403
+    for text in (body["error"], "".join(capsys.readouterr())):
+        for part in (EVIL, "helios.example:8443", "server.allowed_origins"):
+            assert part in text
 
 
 async def test_a_forged_host_does_not_make_a_foreign_origin_ours(

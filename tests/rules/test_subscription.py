@@ -173,6 +173,11 @@ def test_values_may_have_a_min_interval(key: str) -> None:
         ({"status": {"min_interval": True}}, "data.status.min_interval"),
         ({"status": {"min_interval": "1"}}, "data.status.min_interval"),
         ({"status": {"min_interval": 1e9}}, "data.status.min_interval"),
+        ({"status": {"min_interval": float("nan")}}, "data.status.min_interval"),
+        ({"status": {"min_interval": 10**400}}, "data.status.min_interval"),
+        ({"status": {"min_interval": -(10**400)}}, "data.status.min_interval"),
+        ({"custom_metrics": {"names": ["*a" * 9]}}, "data.custom_metrics.names[0]"),
+        ({"latency": {"peers": ["b", "*" * 9]}}, "data.latency.peers[1]"),
         ({"custom_metrics": {"labels": ["env"]}}, "data.custom_metrics.labels"),
         ({"custom_metrics": {"labels": {"env": 1}}}, "data.custom_metrics.labels"),
     ],
@@ -181,6 +186,11 @@ def test_a_wrong_subscription_is_refused_by_the_name_of_what_is_wrong(data: obje
     with pytest.raises(BadSubscription) as refused:
         Subscription.parse(data)
     assert refused.value.field == field
+
+
+def test_eight_stars_in_a_glob_are_allowed() -> None:
+    subscription = Subscription.parse({"custom_metrics": {"names": ["*a" * 8]}})
+    assert subscription.filter_for(Topic.CUSTOM_METRICS) is not None
 
 
 def test_a_comma_list_of_types_is_a_subscription() -> None:

@@ -42,6 +42,7 @@ from heliosd.web.authentication import Authenticator
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import create_app
 from heliosd.web.rest.services import Services
+from heliosd.web.stream.connection_log import ConnectionLog
 
 from .simulated_harness import living, ready
 
@@ -268,6 +269,7 @@ class Rest:
         """The backend, unless another one was given."""
         self.backend: Backend = backend or self.lone
         self.tickets = Tickets()
+        self.connection_log = ConnectionLog()
         self.authenticator = Authenticator(self.access, self.tickets, self.issuer.fetch_key, now)
         self.roster = FakeRoster()
         self.events = FakeEvents()
@@ -285,6 +287,7 @@ class Rest:
                 events=self.events,
                 streams=self.streams,
                 save=self._save,
+                log_refused=self.connection_log.refused,
                 now=now,
             )
         )

@@ -21,7 +21,7 @@ from heliosd.errors import NotFound
 from heliosd.web.authentication import require
 from heliosd.web.http.listeners import Address
 from heliosd.web.origin import OriginCheck, joined
-from heliosd.web.problems import problem_for
+from heliosd.web.problems import ForeignOrigin, problem_for
 
 from .password_check import PasswordCheck
 from .request_data import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
@@ -186,7 +186,13 @@ class _RestPipeline:
         return _response(Answer(status=204, body=b"", headers=headers))
 
     def _check_origin(self) -> None:
-        self._origins.check(_joined(request, "Origin"), _joined(request, "Host") or "")
+        try:
+            self._origins.check(_joined(request, "Origin"), _joined(request, "Host") or "")
+        except ForeignOrigin as foreign:
+            self._services.log_refused(
+                str(Address.of(request.scope.get("client") or ("", 0))), 403, str(foreign)
+            )
+            raise
 
 
 async def _body(request: Request) -> bytes:

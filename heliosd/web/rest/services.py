@@ -93,4 +93,6 @@ class Services:
     events: Events
     streams: Streams
     save: Save
+    log_refused: Callable[[str, int, str], None]
+    """Logs a refused request by address, status and reason; may leave out lines when there are many."""
     now: Callable[[], Instant]

@@ -1,4 +1,4 @@
-"""Log lines for clients that join and leave: one each, or a count where there are many in a second.
+"""Log lines for clients that join, leave or are refused: one each, or a count where there are many in a second.
 
 After a node is lost thousands may come to this one in a second. Their lines would cost more than admitting them.
 """
@@ -16,12 +16,12 @@ log = structlog.get_logger(__name__)
 
 
 class ConnectionLog:
-    """Logs `client joined` and `client left`; of those beyond 50 in a second only their number."""
+    """Logs `client joined`, `client left` and `client refused`; beyond 50 lines in a second only their numbers."""
 
     def __init__(self) -> None:
         self._since = 0.0
         self._lines = 0
-        self._suppressed = {"joined": 0, "left": 0}
+        self._suppressed = {"joined": 0, "left": 0, "refused": 0}
         self._overflow = trio.Event()
 
     def joined(self, client: HubClient) -> None:
@@ -40,6 +40,11 @@ class ConnectionLog:
                 sent=client.sent,
                 dropped=client.dropped,
             )
+
+    def refused(self, address: str, status: int, reason: str) -> None:
+        """A request for a WebSocket, or one of a foreign page, was answered with `status`."""
+        if self._has_room("refused"):
+            log.info("client refused", address=address, status=status, reason=reason)
 
     async def run(self) -> None:
         """Log the number of suppressed lines when their second is over, until cancelled."""
@@ -63,7 +68,7 @@ class ConnectionLog:
 
     def _sum_up(self) -> None:
         if any(self._suppressed.values()):
-            log.info("more clients joined and left", **self._suppressed)
+            log.info("more clients joined, left or were refused", **self._suppressed)
             self._suppressed = dict.fromkeys(self._suppressed, 0)
         self._overflow = trio.Event()
 

@@ -13,7 +13,6 @@ from typing import assert_never
 from urllib.parse import parse_qs
 
 import msgspec
-import structlog
 import trio
 
 from heliosd.auth.identity import Identity
@@ -64,8 +63,6 @@ _CREDENTIALS = {"token", "ticket"}
 """The parameters that say nothing of what is wanted."""
 _PLAIN_PARAMETER = re.compile(r"([a-z_]+)=([A-Za-z0-9._-]+)")
 
-log = structlog.get_logger(__name__)
-
 
 class WebSocketEndpoint:
     """Serves every connection that asks for `/ws/cluster`."""
@@ -92,12 +89,14 @@ class WebSocketEndpoint:
         """Serve one connection from its valid upgrade request to its end. Returns once it is closed.
 
         In this order: origin, authenticate, admit, negotiate, join, read, leave. What fails before the upgrade is
-        answered in HTTP.
+        answered in HTTP. Where a bearer token in the Authorization header authenticates, any Origin is allowed: no
+        page can set that header on a WebSocket, and some client libraries send an Origin of their own making.
         """
         query = _parameters(upgrade.query)
         try:
             credentials = self._authenticator.read(upgrade.authorization, query, upgrade.subprotocols)
-            self._origins.check(joined(upgrade.origins), upgrade.host)
+            if not credentials.by_header:
+                self._origins.check(joined(upgrade.origins), upgrade.host)
             identity = await self._authenticator.authenticate(credentials)
             cursor, subscription = self._admit(identity, query)
         except (AuthError, ForeignOrigin, RequestRefused, TryLater) as error:
@@ -151,7 +150,7 @@ class WebSocketEndpoint:
         if isinstance(error, Forbidden):
             body["error"] = "Admin permission required"  # as Helios words it
         self._hub.count_connection(_outcome(error))
-        log.info("client refused", address=str(peer), status=problem.status, reason=body["error"])
+        self._admission.connection_log.refused(str(peer), problem.status, body["error"])
         await refuse(stream, problem.status, body, problem.headers.items())
 
     def _negotiate(self, upgrade: Upgrade) -> tuple[bytes, bool]:
