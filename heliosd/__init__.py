@@ -1,3 +1,3 @@
-"""heliosd: tells people and programs, the moment it happens, what a Raft cluster is doing."""
+"""heliosd: pushes the events of a Raft cluster to people and programs as they happen."""
 
 __version__ = "0.1.0"

@@ -1,8 +1,7 @@
-"""Moments and durations: how time reaches the rules, and how it is written for people.
+"""Moments and durations: how time is handed to the rules, and how it is written.
 
-Rules never read a clock. They are handed an `Instant`, which carries the wall time for what is shown and the
-monotonic time for what is measured, so that a wall clock that jumps neither ends a session nor makes an
-uptime negative.
+Rules never read a clock. They are given an `Instant`: wall time to show, monotonic time to measure with. So a jump
+of the wall clock neither ends a session nor makes an uptime negative.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ def rfc3339(wall: float) -> str:
 def duration_text(seconds: float) -> str:
     """Whole seconds as `2h15m30s`, `5m3s` or `0s`: Go's form, which Helios' clients parse.
 
-    Fractions are cut, and a negative duration (which no caller should have) reads `0s`.
+    Fractions are cut; a negative duration is `0s`.
     """
     whole = max(0, int(seconds))
     hours, rest = divmod(whole, 3600)

@@ -7,21 +7,21 @@ HeliosError
 │   ├── StoreBusy        another daemon holds it
 │   ├── StoreDamaged     what is in it cannot be read
 │   └── StoreFull        a write did not reach the disk (no space, I/O error)
-├── AuthError            who is asking is not known, or may not
+├── AuthError            the caller is not known, or lacks a permission
 │   ├── Unauthenticated  401
 │   ├── Forbidden        403
-│   └── IssuerUnreachable    503: whether an outside token holds cannot be found out now
-├── FollowingEnded       a client cannot go on following a daemon
-│   ├── AccessRefused    its credentials or its right to watch were refused
-│   └── NotUnderstood    what was said or asked is not the protocol that both speak
-└── RequestRefused       a request to the cluster that was answered with no
+│   └── IssuerUnreachable    503: an outside token cannot be checked now
+├── FollowingEnded       a client cannot follow a daemon any longer
+│   ├── AccessRefused    its credentials or its permission to watch were refused
+│   └── NotUnderstood    one side sent what the other does not understand
+└── RequestRefused       a request to the cluster was refused
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
     ├── Conflict         409
     ├── NoLeader         503: nothing was written
     └── OutcomeUnknown   504: it may or may not have been written
 
-Anything else that rises is a bug.
+Any other exception that rises is a bug.
 """
 
 from __future__ import annotations
@@ -73,15 +73,15 @@ class StoreFull(StoreError):
 
 
 class AuthError(HeliosError):
-    """The text is the public one: it never says which part of a secret was wrong."""
+    """Its text may be shown to the caller: it never says which part of a secret was wrong."""
 
 
 class Unauthenticated(AuthError):
-    """No token, or one that does not hold (HTTP 401)."""
+    """No token, or an invalid one (HTTP 401)."""
 
 
 class Forbidden(AuthError):
-    """A valid token without the right that is needed (HTTP 403)."""
+    """A valid token without the permission that is needed (HTTP 403)."""
 
     def __init__(self, permission: str) -> None:
         super().__init__(f"Permission required: {permission}")
@@ -89,21 +89,21 @@ class Forbidden(AuthError):
 
 
 class FollowingEnded(HeliosError):
-    """A client cannot go on following a daemon, and trying again would be of no use."""
+    """A client cannot follow a daemon any longer, and another attempt would fail too."""
 
 
 class AccessRefused(FollowingEnded):
-    """The password, the token, or the right to watch was refused, or has been taken away."""
+    """The password, the token or the permission to watch was refused or withdrawn."""
 
 
 class NotUnderstood(FollowingEnded):
-    """The other side is not a heliosd that this client can talk to, or refused what was asked as wrong."""
+    """The other side is not a heliosd of a known protocol, or it refused the request as wrong."""
 
 
 class IssuerUnreachable(AuthError):
-    """The outside issuer's keys cannot be had, so its tokens can be neither accepted nor refused (HTTP 503).
+    """The outside issuer's keys cannot be fetched, so its tokens can be neither accepted nor refused (HTTP 503).
 
-    Asking again makes sense in `seconds`.
+    Another attempt makes sense after `seconds`.
     """
 
     def __init__(self, seconds: float) -> None:
@@ -112,7 +112,7 @@ class IssuerUnreachable(AuthError):
 
 
 class RequestRefused(HeliosError):
-    """A request that the cluster answered with no. `field` names the wrong part, where one is wrong."""
+    """The cluster refused a request. `field` names the wrong part, if one is wrong."""
 
     def __init__(self, message: str, *, field: str | None = None) -> None:
         super().__init__(message)
@@ -129,18 +129,18 @@ class NotFound(RequestRefused):
 
 
 class Conflict(RequestRefused):
-    """What the request would make exists already, or a limit is reached (HTTP 409)."""
+    """The request would create what exists already, or a limit is reached (HTTP 409)."""
 
 
 class NoLeader(RequestRefused):
-    """Refused for want of a leader: nothing was written (HTTP 503, Retry-After)."""
+    """There is no leader: nothing was written (HTTP 503, Retry-After)."""
 
     def __init__(self, message: str = "No leader") -> None:
         super().__init__(message)
 
 
 class OutcomeUnknown(RequestRefused):
-    """The write was handed over and its fate is not known: it may yet be committed (HTTP 504)."""
+    """The write was proposed and its outcome is not known: it may still be committed (HTTP 504)."""
 
     def __init__(self, message: str = "Outcome unknown") -> None:
         super().__init__(message)

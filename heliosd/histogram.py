@@ -1,4 +1,4 @@
-"""A histogram with fixed bounds, as Prometheus understands one."""
+"""A histogram with fixed bounds, as in Prometheus."""
 
 from __future__ import annotations
 

@@ -15,10 +15,7 @@ from pathlib import Path
 
 import trio
 
-from heliosd.client.client import Disconnected, open_client
-from heliosd.client.http_api import Password
-from heliosd.client.resume import Gap, Message
-from heliosd.protocol.history import Cursor
+from heliosd.client import Cursor, Disconnected, Gap, Message, Password, open_client
 
 CURSOR = Path(os.environ.get("FOLLOW_CURSOR", "follow.cursor"))
 

@@ -1,4 +1,4 @@
-"""What happened, in words: one line for each event, and few for values."""
+"""Messages as lines of text: one for each event, and few for values."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ _REASONS = {
 
 
 class EventFormatter:
-    """Turns messages into lines. Remembers how things stood, so that only a change of that is told.
+    """Turns messages into lines. Keeps the last status, so that a status is shown only if it changed.
 
-    `asked`: the topics that were asked for by name; values of those are told whenever they come.
+    `asked`: the topics that the user named; all their values are shown.
     """
 
     def __init__(self, asked: frozenset[str], *, colour: bool, zone: timezone | None = None) -> None:
@@ -38,11 +38,11 @@ class EventFormatter:
         self._shown: tuple[object, ...] | None = None
 
     def lines(self, item: Message | Gap, now: str = "") -> Iterator[str]:
-        """The lines of one item, without line ends. `now`: RFC 3339, for what bears no time of its own."""
+        """The lines of one item, without line ends. `now`: RFC 3339, the time of an item without one."""
         if isinstance(item, Gap):
             yield self._line(now, None, gap_text(item), BAD)
             return
-        # What is not as expected is told all the same: a daemon may be newer than this program.
+        # A newer daemon may send other data; an event is then shown by its type.
         try:
             lines = list(self._described(item.type, item.seq is not None, item.data))
         except (KeyError, TypeError, AttributeError, ValueError):
@@ -87,7 +87,7 @@ class EventFormatter:
 
     def _status(self, data: Mapping[str, Any], *, always: bool) -> Iterator[tuple[str, str]]:
         shown = (data["state"], data["term"], data["leader"], data["stale"])
-        # After a state_change the next status says the same once more, in other words.
+        # The status after a state_change repeats it.
         known = self._shown is None and not always
         changed = shown != self._shown
         self._shown = shown
@@ -119,7 +119,7 @@ class EventFormatter:
 
 
 def gap_text(gap: Gap) -> str:
-    """Which events are missing, and why."""
+    """The line of a gap: which events are missing, and why."""
     why = _REASONS.get(gap.reason, gap.reason)
     if gap.previous_epoch is not None:
         first = f"events from {gap.from_seq} on may be missing, and the first {gap.to_seq} of the new count"

@@ -1,4 +1,4 @@
-"""How a command ends."""
+"""Exit codes, and errors on standard error."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import sys
 
 OK = 0
 FAILED = 1
-"""It failed while running."""
+"""Failed while running."""
 WRONG = 2
 """The usage or the configuration is wrong."""
 INTERRUPTED = 130
@@ -14,7 +14,7 @@ INTERRUPTED = 130
 
 
 class Usage(Exception):
-    """The command was used wrongly; the text says how."""
+    """Wrong usage; the text says what is wrong."""
 
 
 def print_error(message: str) -> None:

@@ -1,7 +1,7 @@
-"""The command line: which command was meant, and how its failure is told.
+"""The command line: the parser, and how a failure is reported.
 
-Exit codes: 0 it worked, 1 it failed while running, 2 the usage or the configuration is wrong. A failure is told
-in lines on standard error, never by a traceback; a traceback means a bug.
+Exit codes: 0 ok, 1 failed while running, 2 wrong usage or configuration. A failure is reported on standard error,
+one line for each problem; a traceback means a bug.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print_error(str(error))
         return FAILED
     except BrokenPipeError:
-        # Whoever read our output has left. Python would complain again when it flushes at the end.
+        # The reader of our output is gone. Without this Python reports it again when it flushes at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
     except KeyboardInterrupt:
@@ -52,7 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="heliosd",
-        description="Tells people and programs, the moment it happens, what a Raft cluster is doing.",
+        description="Pushes the events of a Raft cluster to people and programs as they happen.",
         epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage or configuration.",
         allow_abbrev=False,
     )
@@ -88,7 +88,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _watch(chosen: argparse.Namespace) -> int:
-    # As for `serve`: the other commands are not to wait for what it imports.
+    # Imported here so that the other commands need not wait for it.
     from . import watch  # noqa: PLC0415
 
     return watch.run(chosen)

@@ -1,4 +1,4 @@
-"""The options of the commands that speak to a daemon. Apart from what reads them, which takes long to import."""
+"""The options of the commands that talk to a daemon; without the slow imports of the code that reads them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 def add_target(parser: argparse.ArgumentParser) -> None:
-    """Which daemon, and as whom; `target.target_of` reads it."""
-    group = parser.add_argument_group("the daemon, and who asks")
+    """The daemon and the user; `target.target_of` reads them."""
+    group = parser.add_argument_group("the daemon and the user")
     group.add_argument("--url", metavar="URL", help=f"or HELIOSD_URL; default {DEFAULT_URL}")
     group.add_argument("--user", metavar="NAME", help="or HELIOSD_USER, or asked for")
     group.add_argument("--password-file", type=Path, metavar="FILE", help="or HELIOSD_PASSWORD, or asked for")
@@ -20,7 +20,7 @@ def add_target(parser: argparse.ArgumentParser) -> None:
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
-    """What `watch` shows, and from where on."""
+    """What `watch` shows, and from which event on."""
     parser.add_argument(
         "--types",
         metavar="TYPES",

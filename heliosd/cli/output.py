@@ -1,4 +1,4 @@
-"""Standard output as a task writes to it: line by line, at once, and without holding up anything else."""
+"""Standard output for a task: each line is written at once, and other tasks are not blocked."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from typing import TextIO
 import trio
 
 ONE_WRITE = 4096
-"""What a pipe that is ready takes without blocking (PIPE_BUF)."""
+"""A pipe that is ready takes so much without blocking (PIPE_BUF)."""
 
 
 class Output:
-    """A file descriptor to write text to. One task at a time."""
+    """A file descriptor to write text to, by one task at a time."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
 
     async def write(self, text: str) -> None:
-        """Write all of it. While nobody reads, only this waits. Raises `BrokenPipeError` when nobody will."""
+        """Write all of it. A full pipe blocks only this task. Raises `BrokenPipeError` if the reader is gone."""
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         while data:
             part = data[:ONE_WRITE]
@@ -29,19 +29,19 @@ class Output:
                 await trio.lowlevel.checkpoint()
                 written = os.write(self._fd, part)
             else:
-                # The descriptor may be shared with other programs, so it is not made non-blocking. Python's own
-                # buffer must not come between: its lock, held by a thread left behind, would stop the exit.
+                # The descriptor may be shared with other programs, so it is not made non-blocking. Python's buffer
+                # is not used: an abandoned thread that holds its lock would block the exit.
                 written = await trio.to_thread.run_sync(os.write, self._fd, part, abandon_on_cancel=True)
             data = data[written:]
 
 
 def coloured(stream: TextIO, environment: Mapping[str, str] = os.environ) -> bool:
-    """Whether people want colour there (https://no-color.org)."""
+    """Whether to use colour there (https://no-color.org)."""
     return stream.isatty() and not environment.get("NO_COLOR") and environment.get("TERM") != "dumb"
 
 
 def printable(text: object) -> str:
-    """Text from elsewhere, with what could move the cursor, hide, or turn around written as an escape."""
+    """Text of others with control, invisible and direction characters escaped."""
     shown = str(text)
     if shown.isprintable():
         return shown

@@ -13,7 +13,7 @@ def run(options: argparse.Namespace) -> int:
     config = load(options.config)
     if problems := problems_with_files(config):
         raise ConfigError(problems)
-    # Only here: the other commands need neither the web nor Trio, and start in a third of the time.
+    # Imported here: the other commands need neither the web nor Trio, and start in a third of the time.
     from heliosd.daemon.main import serve  # noqa: PLC0415
 
     return serve(options.config, config)

@@ -1,6 +1,6 @@
-"""Which daemon a client command speaks to, and as whom: options, environment, or a prompt.
+"""The daemon and the credentials of a client command: from options, the environment, or a prompt.
 
-A secret never stands in an option, since everybody on the machine can read those.
+No option takes a secret, since every user of the machine can read the options of a process.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Target:
 
 
 def target_of(options: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> Target:
-    """What the options say, then the environment, then the user at the terminal. Raises `Usage`."""
+    """From the options, else the environment, else a prompt on the terminal. Raises `Usage`."""
     url = options.url or environment.get("HELIOSD_URL") or DEFAULT_URL
     try:
         parse_server_url(url)
@@ -59,7 +59,7 @@ def _credentials(options: argparse.Namespace, environment: Mapping[str, str]) ->
 
 def _from_file(path: Path) -> TokenSource:
     async def token() -> str:
-        # Read each time: whoever rotates the token writes it there.
+        # Read each time, since the token in it may be rotated.
         return (await trio.Path(path).read_text(encoding="utf-8", errors="replace")).strip()
 
     return token
@@ -84,7 +84,7 @@ def _ask(prompt: str, instead: str, *, secret: bool) -> str:
         if secret:
             answer = getpass.getpass(prompt)
         else:
-            # Not input(prompt): that writes to standard output, which may be somebody else's input.
+            # Not input(prompt), which writes to standard output; that may be another program's input.
             print(prompt, end="", file=sys.stderr, flush=True)
             answer = input()
     except EOFError:

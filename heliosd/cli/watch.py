@@ -1,8 +1,8 @@
 """`heliosd watch`: what happens in the cluster, live in the terminal.
 
-Events go to standard output, a line each; what becomes of the connection to standard error. With `--json`
-standard output gets every message exactly as it was received, and lines of the types `connected`, `disconnected`
-and `gap` for what the daemon cannot say itself.
+Events go to standard output, a line each; the state of the connection to standard error. With `--json` standard
+output gets every message exactly as it was received, and lines of the types `connected`, `disconnected` and `gap`
+that the client adds.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class _Watch:
         self._lost = False
 
     async def run(self) -> None:
-        """Show what comes, until it cannot go on."""
+        """Show items until following ends."""
         output = standard_output()
         async with open_client(
             self._target.url,
@@ -135,6 +135,6 @@ def json_line(item: Item, now: str) -> str:
             line = _JsonLine("gap", now, data)
         case _:
             raw = item.raw or ""
-            # Between the parts of a JSON text a line end means nothing.
+            # In a JSON text, line ends stand only between tokens, where a space is the same.
             return raw.replace("\n", " ").replace("\r", " ") + "\n"
     return msgspec.json.encode(line).decode() + "\n"

@@ -1,4 +1,4 @@
-"""The Python client: every event once and in order, or told which are missing. See `open_client`."""
+"""The Python client: every event once and in order, or a `Gap` that names the missing ones. See `open_client`."""
 
 from __future__ import annotations
 

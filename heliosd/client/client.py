@@ -1,4 +1,4 @@
-"""Following a cluster from Python: every event once and in order, or told which are missing.
+"""Following a cluster from Python: every event once and in order, or a `Gap` that names the missing ones.
 
     async with open_client("http://127.0.0.1:8080", Password("admin", secret)) as client:
         async for item in client:
@@ -8,9 +8,8 @@
                 case Gap():
                     print("missed", item.from_seq, "to", item.to_seq)
 
-The client logs in, connects, comes back after whatever ended a connection, goes on where it stopped, renews its
-token, and pages through the history when more was missed than a replay holds. `client.cursor` is where to go on
-from in a later run: `open_client(…, since=cursor)`.
+The client logs in, connects, reconnects, resumes, renews its token, and pages through the history when more was
+missed than a replay holds. A later run resumes from `client.cursor`: `open_client(…, since=cursor)`.
 """
 
 from __future__ import annotations
@@ -28,35 +27,18 @@ import msgspec
 import trio
 
 from heliosd.backoff import Backoff
-from heliosd.errors import AccessRefused, FollowingEnded, NotUnderstood
+from heliosd.errors import FollowingEnded
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.message import EVENT_TOPICS, replayed
 from heliosd.protocol.subscription import KEYS, Subscription
 
-from .http_api import Credentials, Password, ServerURL, TokenManager, TokenSource, open_http, parse_server_url
+from .http_api import Credentials, ServerURL, TokenManager, open_http, parse_server_url
 from .reconnect import ConnectionLost, reconnect_backoff
 from .resume import Gap, Message, OutOfOrder, ResumeState, read
 from .websocket import Socket, TokenRefused, open_socket, sole_error
 
-__all__ = [
-    "AccessRefused",
-    "Client",
-    "Connected",
-    "Credentials",
-    "Cursor",
-    "Disconnected",
-    "FollowingEnded",
-    "Gap",
-    "Item",
-    "Message",
-    "NotUnderstood",
-    "Password",
-    "TokenSource",
-    "open_client",
-]
-
 STEADY_SECONDS = 10.0
-"""A connection that has lasted so long ends the series of failures before it."""
+"""A connection that lasted so long resets the backoff."""
 RENEW_AGAIN_SECONDS = 3.0
 
 
@@ -69,11 +51,11 @@ class Connected:
 
 @dataclass(frozen=True, slots=True)
 class Disconnected:
-    """There is no connection; the next attempt is made in `retry_in` seconds."""
+    """The connection ended or failed; the next attempt is made in `retry_in` seconds."""
 
     reason: str
     code: int | None
-    """The close code; None: no connection came about."""
+    """The close code; None: the connection was not opened."""
     retry_in: float
 
 
@@ -93,11 +75,12 @@ async def open_client(
 ) -> AsyncIterator[Client]:
     """Follow the daemon at `url` (`http://HOST:PORT` or `https://…`) for as long as the block lasts.
 
-    `subscription` is a `subscribe`'s data, None everything; `since` where an earlier run stopped, None now.
+    `subscription` is the data of a `subscribe`, None everything; `since` the cursor of an earlier run, None now.
     `ssl_context` is for https, None the system's certificates. With `notices` the client also yields `Connected`
-    and `Disconnected`. Raises ValueError for an argument that is wrong. Iterating raises `FollowingEnded`.
+    and `Disconnected`. Raises ValueError for a wrong argument. Iterating raises `FollowingEnded`.
 
-    Where the consumer is slow nothing piles up here: the socket is not read, and the daemon drops and tells.
+    For a slow consumer nothing is queued here: the socket is not read, so the daemon drops messages and sends
+    `gap`.
     """
     server = parse_server_url(url)
     if since is not None and since.after is None:
@@ -132,7 +115,7 @@ async def open_client(
 
 
 class Client:
-    """An async iterator of what the daemon tells. Cancelling a step of it loses nothing."""
+    """An async iterator of items. Cancelling a step of it loses nothing."""
 
     def __init__(
         self, receive: trio.MemoryReceiveChannel[tuple[Item, Cursor | None]], since: Cursor | None
@@ -143,7 +126,7 @@ class Client:
 
     @property
     def cursor(self) -> Cursor | None:
-        """Where to go on from: covers all that was yielded, the newest included. Store it once that is dealt with.
+        """The point up to which everything was yielded, the newest item included. Store it once that is processed.
         None until the first `welcome`."""
         return self._cursor
 
@@ -155,7 +138,7 @@ class Client:
             item, self._cursor = await self._receive.receive()
         except trio.EndOfChannel:
             if self._ended is None:
-                await trio.sleep_forever()  # the task behind has a bug, which is about to cancel this one
+                await trio.sleep_forever()  # a bug ended the task behind; its error cancels this one
             raise self._ended from None
         return item
 
@@ -182,12 +165,12 @@ class _Follower:
     notices: bool
     backoff: Backoff
     covered: Cursor | None
-    """The cursor that covers what has been handed over."""
+    """The cursor that covers the items handed over."""
     pending: deque[tuple[Item, Cursor | None]] = field(default_factory=deque)
-    """What the consumer has not taken yet. A connection may end under it, and the next one goes on behind it."""
+    """Items that the consumer has not taken yet. They outlive a connection."""
 
     async def run(self) -> None:
-        """Connect, and again. Ends by raising `FollowingEnded`, or cancelled."""
+        """Connect, and reconnect. Ends by raising `FollowingEnded`, or cancelled."""
         while True:
             started = trio.current_time()
             try:
@@ -195,7 +178,7 @@ class _Follower:
             except TokenRefused as refused:
                 self.tokens.refused(str(refused))
                 await trio.lowlevel.checkpoint()
-                continue  # with a new one, which is not refused twice
+                continue  # with a new token; refusing that raises `AccessRefused`
             except OutOfOrder as disorder:
                 lost = ConnectionLost(str(disorder))
             except ConnectionLost as error:
@@ -209,7 +192,7 @@ class _Follower:
             await trio.sleep(seconds)
 
     async def _converse(self) -> None:
-        """One connection, to its end, which is always an exception."""
+        """One connection until it ends, which always raises an exception."""
         resource = f"{self.server.prefix}/ws/cluster?{urlencode(self.following.query() | self.query)}"
         token = await self.tokens.token()
         with sole_error():
@@ -227,11 +210,11 @@ class _Follower:
                             nursery.start_soon(self._renew, socket)
 
     async def _emit(self, *items: Item) -> None:
-        """Hand items to the consumer, each with the cursor that covers it. Waits for the consumer."""
+        """Hand items to the consumer, each with the cursor that covers it. Waits until it has taken them."""
         for number, item in enumerate(items, start=1):
             if isinstance(item, Connected | Disconnected) and not self.notices:
                 continue
-            # Of several the last one moves the cursor: who stops between them must get the rest again.
+            # Of several the last one moves the cursor: a run that stops between them must get the rest again.
             if number == len(items):
                 self.covered = self.following.cursor
             self.pending.append((item, self.covered))
@@ -240,7 +223,7 @@ class _Follower:
             self.pending.popleft()
 
     async def _page(self, until: int) -> None:
-        """Fetch from the history what is too much for a replay."""
+        """Fetch the events from the history that are too many for a replay."""
         at = self.following.cursor
         assert at is not None
         assert at.after is not None
@@ -272,7 +255,7 @@ class _Follower:
         )
 
     def _filtered(self, message: Message) -> Message | None:
-        """What the subscription lets through of an event of the history, which knows no narrowing."""
+        """An event of the history, which has no filters, as the subscription lets it through."""
         if self.subscription is None or not self.subscription.filters or message.type not in EVENT_TOPICS:
             return message
         assert message.seq is not None
@@ -281,7 +264,7 @@ class _Follower:
         return None if filtered is None else message if filtered is event else read(filtered.payload)
 
     async def _renew(self, socket: Socket) -> None:
-        """Bring a newer token. Where there is none the daemon will end the connection, and that is told."""
+        """Send a newer token. If there is none, the daemon closes the connection, which is handled as any close."""
         token = None
         while token is None:
             try:

@@ -24,30 +24,30 @@ _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 @dataclass(frozen=True, slots=True)
 class Password:
-    """Who logs in, and again whenever a new token is needed."""
+    """A user and password to log in with, whenever a new token is needed."""
 
     user: str
     password: str = field(repr=False)
 
 
 TokenSource = Callable[[], Awaitable[str]]
-"""Returns the token to use now. Asked at first, and when a token has ended. OSError: try again later."""
+"""Returns the token to use now. Called first and after a token has ended. OSError: another attempt follows."""
 
 Credentials = Password | str | TokenSource
-"""A password, a token, or where to get one."""
+"""A password, a token, or a source of tokens."""
 
 
 @dataclass(frozen=True, slots=True)
 class ServerURL:
-    """Where a daemon is."""
+    """The address of a daemon."""
 
     host: str
     port: int
     tls: bool
     netloc: str
-    """As it belongs into `Host`."""
+    """The value of the `Host` header."""
     prefix: str
-    """What a proxy puts before every path."""
+    """The path prefix under which a proxy serves the daemon."""
 
     @property
     def url(self) -> str:
@@ -55,7 +55,7 @@ class ServerURL:
 
 
 def parse_server_url(url: str) -> ServerURL:
-    """Reads `http://HOST:PORT` (or https, ws, wss). Raises ValueError; the text never repeats a password."""
+    """The parts of `http://HOST:PORT` (or https, ws, wss). Raises ValueError; its text never repeats a password."""
     try:
         parts = split_url(url, {"http", "https", "ws", "wss"})
     except ValueError as wrong:
@@ -84,7 +84,7 @@ class EventsPage(msgspec.Struct, frozen=True):
 
 
 class TokenManager:
-    """The tokens of one client: logs in when one is needed, and renews it."""
+    """The token of one client: logs in when one is needed, and renews it."""
 
     def __init__(self, http: httpx.AsyncClient, credentials: Credentials) -> None:
         self._http = http
@@ -93,18 +93,18 @@ class TokenManager:
         self._untried = False
 
     async def token(self) -> str:
-        """The token to use now. Raises `Lost` and `FollowingEnded`."""
+        """The token to use now. Raises `ConnectionLost` and `FollowingEnded`."""
         if self._token is None:
             self._token = await self._obtain()
             self._untried = True
         return self._token
 
     def accepted(self) -> None:
-        """The daemon has taken the token."""
+        """The daemon accepted the token."""
         self._untried = False
 
     def refused(self, reason: str) -> None:
-        """The daemon has not. Raises `AccessRefused` if the token was a fresh one: another would be no better."""
+        """The daemon refused the token. Raises `AccessRefused` if it was a new one."""
         if self._untried:
             raise AccessRefused(reason)
         self.forget()
@@ -114,20 +114,20 @@ class TokenManager:
         self._token = None
 
     async def renew(self) -> str:
-        """A newer token in place of the present one. Raises `Lost` and `FollowingEnded`."""
+        """A newer token in place of the present one. Raises `ConnectionLost` and `FollowingEnded`."""
         present = await self.token()
         answer = await self._ask("POST", "/api/auth/refresh", headers={"Authorization": f"Bearer {present}"})
         if answer.is_success:
             self._token = _session(answer)
         elif answer.status_code < 500 and answer.status_code != 429:
-            # It cannot be renewed (any more): begin anew.
+            # It can no longer be renewed: log in again.
             self._token = await self._obtain()
         else:
             raise _refusal(answer)
         return self._token
 
     async def page(self, epoch: str, after: int, types: str | None) -> EventsPage | None:
-        """Events beyond `after`; None if the daemon cannot or will not tell them. Raises `Lost`."""
+        """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost`."""
         asked = {"epoch": epoch, "after": str(after), "limit": str(PAGE_EVENTS)}
         if types is not None:
             asked["types"] = types
@@ -161,7 +161,7 @@ class TokenManager:
             except OSError as error:
                 raise ConnectionLost(f"no token: {error}") from error
         if not _TOKEN.fullmatch(token):
-            raise AccessRefused("what was given as a token is none")
+            raise AccessRefused("the token that was given is not one")
         return token
 
     async def _ask(
@@ -182,14 +182,14 @@ class TokenManager:
 
 
 def open_http(server: ServerURL, ssl_context: ssl.SSLContext | None) -> httpx.AsyncClient:
-    """What an `Account` asks with. Proxies of the environment are not used, as for the WebSocket."""
+    """The HTTP client of a `TokenManager`. As for the WebSocket, proxies of the environment are not used."""
     return httpx.AsyncClient(
         base_url=server.url, verify=ssl_context or False, timeout=REQUEST_SECONDS, trust_env=False
     )
 
 
 def words_of(error: BaseException) -> str:
-    """What an error says; where it says nothing, what its cause says. One that is alone behind it says more."""
+    """The text of an error, or of its cause if the error has none or an OSError is behind it."""
     at: BaseException | None = error
     while at is not None and (not str(at) or isinstance(at.__cause__, OSError)):
         at = at.__cause__ or at.__context__
@@ -197,7 +197,7 @@ def words_of(error: BaseException) -> str:
 
 
 def error_text(body: bytes, status: int) -> str:
-    """What an answer says went wrong."""
+    """The error text of an answer."""
     try:
         said = msgspec.json.decode(body, type=_ErrorBody).error
     except msgspec.DecodeError:

@@ -1,14 +1,13 @@
-"""Following a daemon's events: what has been seen, what is a double, what is missing. Pure.
+"""Resuming: which events were received, which are repeated, which are missing. Pure.
 
-A `Following` outlives connections. It is asked what to request (`query`), told that a connection has begun
-(`connected`), and then given every message of it, in order (`take`), of which it returns what its user is to
-see. Its rules:
+A `ResumeState` outlives connections. `query` gives the parameters of the next connection, `connected` begins it,
+and `take` gets its messages in order and returns what the user is to see. Rules:
 
-- A connection begins with `welcome`, which says whether what was missed follows.
-- Within a connection seq only rises; what a resumed connection repeats is dropped.
-- An event that is missing is told, as a `Gap` in the place where it is missing: the daemon's own `gap`, a
-  `welcome` with `recovered: false`, or a hole that nobody spoke of.
-- `cursor` covers exactly what `take` has returned, so that following can go on from it at any time.
+1. A connection begins with `welcome`, which says whether the missed events follow.
+2. Within a connection seq only rises; events that a resumed connection repeats are dropped.
+3. Missing events give a `Gap` in their place: the daemon's own `gap`, a `welcome` with `recovered: false`, or a
+   hole in the numbers.
+4. `cursor` covers exactly what `take` has returned.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ from heliosd.protocol.history import EPOCH_PATTERN, MAX_SEQ, Cursor
 from heliosd.protocol.server_messages import Welcome
 
 HOLE = "hole"
-"""The reason of a `Gap` of which the daemon said nothing."""
+"""The reason of a `Gap` that the daemon did not announce."""
 TOO_MANY = "too_many"
 
 
@@ -37,34 +36,34 @@ class Message:
     timestamp: str
     """RFC 3339 in UTC."""
     data: Any
-    """Decoded JSON; None where there is none."""
+    """Decoded JSON; None if there is none."""
     raw: str = field(repr=False)
     """The message exactly as it was received."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gap:
-    """Events that were not and will not be received: all from `from_seq` to `to_seq`. `status` follows.
+    """Events that are lost to this client: all from `from_seq` to `to_seq`. `status` follows.
 
-    With a `previous_epoch` the numbering has changed in between: missing are those beyond and including
-    `from_seq` of the previous epoch, however many there were, and those up to `to_seq` of the present one.
-    With reason `ahead` the daemon has fewer events than were received from it before (its data was set back).
+    With a `previous_epoch` the numbering has changed: missing are all from `from_seq` on of the previous epoch,
+    and those up to `to_seq` of the present one. With reason `ahead` the daemon has fewer events than were received
+    from it before (its data was set back).
     """
 
     epoch: str
     from_seq: int
     to_seq: int
     reason: str
-    """`slow_consumer`, `epoch_changed`, `too_old`, `too_many`, `ahead`, or `hole`: the daemon said nothing."""
+    """`slow_consumer`, `epoch_changed`, `too_old`, `too_many`, `ahead`, or `hole`: not announced by the daemon."""
     dropped: int | None = None
-    """How many of them the subscription would have let through; None: not known."""
+    """How many of them the subscription would have let through; None: unknown."""
     previous_epoch: str | None = None
     raw: str | None = field(default=None, repr=False)
-    """The daemon's own message, where it is one."""
+    """The daemon's `gap` message, if there was one."""
 
 
 class OutOfOrder(Exception):
-    """A number that had its turn before: this connection cannot be trusted. The next one can: it resumes."""
+    """An event's number is not higher than the one before: this connection cannot be used, the next one resumes."""
 
 
 class _ReceivedEnvelope(msgspec.Struct, frozen=True):
@@ -110,7 +109,7 @@ def parse_cursor(text: str) -> Cursor:
 
 
 class ResumeState:
-    """What a follower has seen. `whole`: it hears every event, so that seq must come without a hole."""
+    """The state of one follower. `whole`: it gets every event, so that a hole in the numbers is a loss."""
 
     def __init__(self, since: Cursor | None, *, whole: bool) -> None:
         self._whole = whole
@@ -121,33 +120,33 @@ class ResumeState:
         self._replay_left = 0
         self._replay_until = 0
         self.missing_until: int | None = None
-        """Set by a `welcome` with too many events to replay. Give `take` the events up to this number, from the
-        daemon's history, then say `caught_up`; or say `give_up`."""
+        """Set by a `welcome` with too many events to replay. Pass the events up to this number, from the daemon's
+        history, to `take` and then call `caught_up`; or call `give_up`."""
 
     @property
     def cursor(self) -> Cursor | None:
-        """Where to go on from; None until the first `welcome`."""
+        """The point to resume from; None until the first `welcome`."""
         return Cursor(self._epoch, self._seq) if self._epoch else None
 
     def query(self) -> dict[str, str]:
-        """What a connection must ask for to go on where the last one ended."""
+        """The parameters with which a connection resumes where the last one ended."""
         if not self._epoch:
             return {"after": "now"}
         return {"epoch": self._epoch, "after": str(self._seq)}
 
     def connected(self) -> None:
-        """A new connection has begun, for which `query` was asked."""
+        """A new connection with the parameters of `query` has begun."""
         self._welcomed = False
         self._seen = 0
         self._replay_left = 0
         self.missing_until = None
 
     def take(self, message: Message) -> list[Message | Gap]:
-        """The next message -> what is to be seen of it. Raises `NotUnderstood`, and `Disorder`."""
+        """The items to show for the next message. Raises `NotUnderstood` and `OutOfOrder`."""
         if message.type == "welcome":
             return self._welcome(message)
         if not self._welcomed:
-            raise NotUnderstood("the daemon did not begin with a welcome: it does not know how to resume")
+            raise NotUnderstood("the daemon did not begin with a welcome: it cannot resume")
         if message.type == "gap":
             return self._gap(message)
         if message.type == "status":
@@ -157,7 +156,7 @@ class ResumeState:
         return [message]
 
     def caught_up(self) -> list[Message | Gap]:
-        """All events up to `missing_until` that there are have been taken; what is missing all the same."""
+        """All available events up to `missing_until` were taken; a `Gap` for those that are missing."""
         assert self.missing_until is not None
         until, self.missing_until = self.missing_until, None
         holes = self._holes(until) if self._whole else []
@@ -165,7 +164,7 @@ class ResumeState:
         return holes
 
     def give_up(self, reason: str = TOO_MANY) -> Gap:
-        """What is missing up to `missing_until` cannot be had."""
+        """The events up to `missing_until` cannot be fetched; the `Gap` for them."""
         assert self.missing_until is not None
         gap = Gap(self._epoch, self._seq + 1, self.missing_until, reason)
         self._pass(self.missing_until)
@@ -180,7 +179,7 @@ class ResumeState:
         first, self._welcomed = not self._welcomed, True
         stays = welcome.epoch == self._epoch
         if first and not self._epoch:
-            # Nothing was asked for but to hear where things stand.
+            # No replay was asked for, only the present position.
             self._begin(welcome)
             return [message]
         if stays and welcome.recovered:
@@ -234,7 +233,7 @@ class ResumeState:
         return [*holes, message]
 
     def _holes_before_status(self, status: Message) -> list[Message | Gap]:
-        """`status` comes behind all events that are in it, so it shows what did not come."""
+        """`status` follows all events that it includes, so it shows which did not arrive."""
         as_of = status.data.get("as_of_seq") if isinstance(status.data, dict) else None
         if not isinstance(as_of, int) or self.missing_until is not None:
             return []
@@ -255,6 +254,6 @@ class ResumeState:
         return [gap]
 
     def _pass(self, seq: int) -> None:
-        """Nothing up to `seq` will come any more."""
+        """No event up to `seq` follows any more."""
         self._seq = max(self._seq, seq)
         self._seen = max(self._seen, seq)

@@ -1,11 +1,11 @@
-"""The client's WebSocket: trio-websocket on a connection that notices when the other side is gone.
+"""The client's WebSocket: trio-websocket on a connection that detects a lost peer.
 
-What trio-websocket leaves to its user, and is done here:
-- A connection that ends before the upgrade is answered leaves its handshake waiting for ever.
-- It has no deadline for a peer that has vanished. Here one end pings, and silence while somebody reads is an end.
-  While nobody reads (a slow consumer), nothing is read from the socket and no silence is counted: the messages
-  wait at the daemon, which knows what to do about them.
-- After a message that is too large its reader waits for the other side; here it is cancelled.
+What trio-websocket leaves to its user, and this module adds:
+- If a connection ends before the upgrade is answered, the handshake would wait for ever.
+- There is no deadline for a lost peer. Here the client pings, and after `SILENCE_SECONDS` without data the
+  connection counts as lost. While the consumer does not read, the socket is not read and silence is not counted:
+  the messages wait at the daemon.
+- After a message that is too large the reader would wait for the peer; here it is cancelled.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from .reconnect import ConnectionLost, after_close, after_refusal
 CONNECT_SECONDS = 10.0
 PING_SECONDS = 15.0
 SILENCE_SECONDS = 40.0
-"""Nothing was received for so long, although it was asked for: the connection is dead."""
+"""If a read waits so long, the connection counts as lost."""
 CLOSE_SECONDS = 1.0
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 """The largest is `status` with 1,000 metrics, whose help and labels may be long."""
 RECEIVE_BUFFER_BYTES = 256 * 1024
-"""The kernel may keep so much unread. Left alone it grows to megabytes of news that get old there, while at the
-daemon a newer value would take the place of an older one."""
+"""The kernel's receive buffer. By default it grows to megabytes of messages that get old there, while in the
+daemon's queue a newer value replaces an older one."""
 _RECEIVE_AT_ONCE = 64 * 1024
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
@@ -52,7 +52,7 @@ class Socket:
         self._websocket = websocket
 
     async def receive(self) -> str:
-        """The next text message. Raises `Lost` and `FollowingEnded` when the connection has ended."""
+        """The next text message. Raises `ConnectionLost` or `FollowingEnded` when the connection has ended."""
         try:
             text = await self._websocket.get_message()
         except ConnectionClosed as closed:
@@ -65,12 +65,12 @@ class Socket:
         return text
 
     async def send(self, text: str) -> None:
-        """Send one text message. On a connection that has ended nothing happens; `receive` tells."""
+        """Send one text message. Does nothing on a connection that has ended; `receive` raises."""
         with suppress(ConnectionClosed):
             await self._websocket.send_message(text)
 
     async def keep_alive(self) -> None:
-        """Ping, so that a living daemon is never silent for long. Runs until cancelled or closed."""
+        """Ping, so that a living daemon answers regularly. Runs until cancelled or closed."""
         with suppress(ConnectionClosed):
             while True:
                 with trio.move_on_after(PING_SECONDS):
@@ -84,11 +84,11 @@ async def open_socket(
 ) -> AsyncIterator[Socket]:
     """A connection to `resource` for as long as the block lasts.
 
-    Raises `Lost`, `TokenRefused` and `FollowingEnded` when there is none to be had.
+    Raises `ConnectionLost`, `TokenRefused` or `FollowingEnded` if it cannot be opened or has ended.
     """
     with sole_error():
         line = await _dial(server, ssl_context)
-        stumbled = left = False
+        broken = left = False
         try:
             async with trio.open_nursery() as nursery:
                 reader = _ShieldedNursery(nursery)
@@ -108,12 +108,12 @@ async def open_socket(
         except* ConnectionRejected as rejected:
             raise _refused(rejected) from None
         except* (ConnectionClosed, h11.ProtocolError, ProtocolError):
-            # The reader lets these out: of an answer that is not HTTP, of a fault on a connection that is gone, and
-            # of a ping behind its own close frame, which wsproto will not have answered.
-            stumbled = True
+            # The reader raises these for an answer that is not HTTP, for a fault on a lost connection, and for a
+            # ping after its own close frame, which wsproto cannot answer.
+            broken = True
         finally:
             line.abort()
-        if stumbled and not left:
+        if broken and not left:
             raise ConnectionLost("the connection broke")
 
 
@@ -144,7 +144,7 @@ async def _upgrade(
         line.on_end = opening.cancel
         return await wrap_client_stream(
             cast(Any, reader),
-            cast(Any, line),  # any stream does, as its documentation says; its annotation knows two
+            cast(Any, line),  # its documentation allows any stream, its annotation two kinds
             server.netloc,
             resource,
             extra_headers=[(b"Authorization", f"Bearer {token}".encode("ascii"))],
@@ -167,8 +167,8 @@ def _refused(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionLost | 
 
 
 class _ShieldedNursery:
-    """A nursery for the reader of a WebSocket: it outlives a cancellation until its own scope is cancelled, so that
-    the answer to a close frame is still heard."""
+    """A nursery for the reader of a WebSocket: the reader runs until its own scope is cancelled, so that it still
+    receives the answer to a close frame."""
 
     def __init__(self, nursery: trio.Nursery) -> None:
         self.scope = trio.CancelScope(shield=True)
@@ -183,7 +183,7 @@ class _ShieldedNursery:
 
 
 class _SocketStream(trio.abc.Stream):
-    """A connection under a WebSocket: tells when it has ended, and ends when it is silent or takes nothing."""
+    """The stream under a WebSocket: calls `on_end` when it has ended, and ends after `SILENCE_SECONDS`."""
 
     def __init__(self, stream: trio.abc.Stream, plain: trio.SocketStream) -> None:
         self.on_end: Callable[[], None] = lambda: None
@@ -208,7 +208,7 @@ class _SocketStream(trio.abc.Stream):
         await self._stream.aclose()
 
     def abort(self) -> None:
-        """Nothing is left of the connection."""
+        """Close the socket at once, without a close frame."""
         self._plain.socket.close()
 
     @contextmanager
@@ -217,7 +217,7 @@ class _SocketStream(trio.abc.Stream):
             yield
         except trio.TooSlowError:
             self.on_end()
-            raise trio.BrokenResourceError("nothing was heard for too long") from None
+            raise trio.BrokenResourceError("nothing was received for too long") from None
         except _GONE:
             self.on_end()
             raise
@@ -225,7 +225,7 @@ class _SocketStream(trio.abc.Stream):
 
 @contextmanager
 def sole_error() -> Iterator[None]:
-    """An error that is alone in its group, as it comes out of a nursery, rises as itself."""
+    """Raise an error that is alone in an exception group, as a nursery raises it, without the group."""
     alone: BaseException | None = None
     try:
         yield

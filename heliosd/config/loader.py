@@ -1,7 +1,7 @@
 """TOML -> `Config`: all mistakes at once, each with the path of its key.
 
-Relative paths in a file are relative to the folder of that file, so that the same file means the same under
-systemd and in a shell; `~` is the home directory. "" stands for "not set".
+A relative path starts at the folder of the file, so that the file means the same under systemd and in a shell; `~`
+is the home directory, "" means "not set".
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ def data_directory(config: Config) -> Path:
         # systemd joins several directories with colons; the first is the service's own.
         return Path(given.partition(":")[0])
     state_home = os.environ.get("XDG_STATE_HOME", "")
-    # The XDG specification: a relative path there is to be ignored.
+    # The XDG specification: a relative path there is ignored.
     home = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
     return home / "heliosd"
 
 
 def ensure_data_directory(directory: Path) -> None:
-    """Make `directory` exist with mode 0700, for this process to write in. Raises `StoreError` if it cannot."""
+    """Make `directory`, with mode 0700 and writable by this process. Raises `StoreError` if it cannot."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if stat.S_IMODE(directory.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):

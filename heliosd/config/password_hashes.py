@@ -1,4 +1,4 @@
-"""Which text is an argon2id hash (RFC 9106) that passwords can be checked against."""
+"""Recognises argon2id hashes (RFC 9106) that passwords can be checked against."""
 
 from __future__ import annotations
 

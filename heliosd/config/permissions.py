@@ -1,4 +1,4 @@
-"""What a role may do: a right is a name, a role a set of names, and nobody has a right that no role gives."""
+"""Permissions: a permission is a name, a role a set of names; a user has the permissions of its roles only."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ ADMIN = "cluster:admin"
 EVERYTHING = "admin:*"
 
 PERMISSIONS: frozenset[str] = frozenset({WATCH, READ, WRITE, ADMIN, EVERYTHING})
-"""All there are. `admin:*` contains the others; otherwise none contains another."""
+"""All permissions. `admin:*` contains the others; no other contains another."""
 
 
 def permissions_of(roles: Iterable[str], table: Mapping[str, frozenset[str]]) -> frozenset[str]:
-    """Every permission that these roles give together. A role that `table` does not know gives none."""
+    """The permissions that these roles give together. A role that is not in `table` gives none."""
     return frozenset().union(*(table.get(role, frozenset()) for role in roles))
 
 
 def may(permissions: frozenset[str], needed: str) -> bool:
-    """Whether these permissions suffice for `needed`."""
+    """Whether these permissions include `needed`."""
     return needed in permissions or EVERYTHING in permissions

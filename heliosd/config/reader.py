@@ -1,4 +1,4 @@
-"""A value of the configuration file together with where it stands, so that every mistake can name its key."""
+"""A value of the configuration file together with its key path, so that every mistake can name its key."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class ConfigReader:
-    """One value at its key path. Mistakes found at or below it gather in `problems`."""
+    """One value at its key path. Mistakes at or below it are collected in `problems`."""
 
     key: str
     value: object
@@ -30,17 +30,17 @@ class ConfigReader:
     problems: list[ConfigProblem] = field(default_factory=list)
 
     def add_problem(self, message: str) -> None:
-        """Note a mistake here."""
+        """Record a mistake at this key."""
         self.problems.append(ConfigProblem(self.key, message))
 
     def at(self, name: str, value: object) -> ConfigReader:
         """The value of one key of this table."""
-        # A key may be any text; what is not a plain word is quoted and escaped, so that it stays on its line.
+        # A key may be any text; one that is not a bare key is quoted and escaped, so that it stays on its line.
         shown = name if _BARE_KEY.fullmatch(name) else json.dumps(name)
         return ConfigReader(f"{self.key}.{shown}" if self.key else shown, value, self.folder, self.problems)
 
     def table(self, readers: Mapping[str, Read], required: Collection[str] = ()) -> dict[str, Any]:
-        """The keys that this table has and that could be read, in the order of `readers`, whatever the file's."""
+        """The keys of this table that could be read, in the order of `readers`."""
         given = self.given()
         found = {}
         for name, reader in readers.items():
@@ -57,7 +57,7 @@ class ConfigReader:
         return found
 
     def free_table(self, read_key: Read, reader: Read) -> dict[str, Any]:
-        """A table whose keys are the user's own. What could not be read stands as None."""
+        """A table whose keys the user chooses. A value that could not be read is None."""
         found = {}
         for name, value in self.given().items():
             self.at(name, name).attempt(read_key)
@@ -65,7 +65,7 @@ class ConfigReader:
         return found
 
     def items(self, reader: Read) -> tuple[Any, ...]:
-        """The elements of this list. What could not be read stands as None."""
+        """The elements of this list. An element that could not be read is None."""
         if not isinstance(self.value, list):
             raise InvalidValue("must be a list")
         return tuple(
@@ -83,7 +83,7 @@ class ConfigReader:
         return self.value
 
     def attempt(self, reader: Read) -> tuple[Any, ...]:
-        """What `reader` makes of this, or nothing after noting the mistake."""
+        """The value that `reader` returns, as a tuple of one; empty after a mistake, which is recorded."""
         try:
             return (reader(self),)
         except InvalidValue as mistake:

@@ -82,7 +82,7 @@ _LOG: Mapping[str, Read] = {
 
 
 def read_config(root: ConfigReader) -> Config:
-    """The whole file. It holds only if `root.problems` is empty afterwards."""
+    """The whole file. The result is valid only if `root.problems` is empty afterwards."""
     ids: set[str] = set()
 
     def node(here: ConfigReader) -> NodeConfig:
@@ -90,7 +90,7 @@ def read_config(root: ConfigReader) -> Config:
         ids.add(found.id)
         return found
 
-    # Read even where the file leaves it out: its defaults are held against this node's id.
+    # Read even if the file leaves it out: its defaults are compared with this node's id.
     found = replace(root, value={"cluster": {}} | root.given()).table(
         {
             "node": node,
@@ -116,7 +116,7 @@ def _auth(here: ConfigReader) -> AuthConfig:
     names: set[str] = set()
 
     def read_roles(place: ConfigReader) -> dict[str, Any]:
-        # What the file gives replaces the defaults: a role that it does not name does not exist.
+        # The file's roles replace the defaults: a role that it does not name does not exist.
         found = place.free_table(plain(value.name), lambda role: frozenset(role.items(plain(permission))))
         roles.clear()
         roles.update(found)

@@ -136,7 +136,7 @@ def address(value: object) -> str:
 
 
 def origin(value: object) -> str:
-    """A browser's Origin as browsers write it, in lower case; or "null"."""
+    """An Origin as browsers write it, in lower case; or "null"."""
     given = some_text(value)
     if given == "null":
         return given
@@ -176,7 +176,7 @@ def password_hash(value: object) -> str:
 
 
 def unlike(seen: set[str], what: str, reader: Callable[[object], str]) -> Callable[[object], str]:
-    """What `reader` reads, if nothing before had it; it joins those `seen`."""
+    """The value that `reader` returns, which must not be in `seen`; it is added there."""
 
     def read(value: object) -> str:
         given = reader(value)
@@ -189,7 +189,7 @@ def unlike(seen: set[str], what: str, reader: Callable[[object], str]) -> Callab
 
 
 def known(names: Collection[str], what: str) -> Callable[[object], str]:
-    """A reader of one of `names` as they are when it reads; the mistake lists them."""
+    """A reader of one of `names`, as they are when it reads; a mistake lists them."""
 
     def read(value: object) -> str:
         given = text(value)

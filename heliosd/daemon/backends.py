@@ -1,4 +1,4 @@
-"""Which cluster the daemon shows, and whose event log it tells, as the configuration says."""
+"""The backend and the event log that the configuration names."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def backend_of(
     now: Callable[[], Instant],
     revoked: Callable[[str, float], None],
 ) -> SimulatedBackend | EtcdBackend:
-    """The backend that is configured. `revoked` is told of tokens (`jti`, expiry) that another daemon revoked."""
+    """The configured backend. It calls `revoked` with tokens (`jti`, expiry) that another daemon revoked."""
     node_id = config.node.id
     if config.cluster.backend == "etcd":
         return EtcdBackend(

@@ -1,7 +1,7 @@
-"""Log lines: one event a line, for people on a terminal and as JSON otherwise, and never a secret in them.
+"""Log lines: one event a line, readable on a terminal and JSON otherwise, without secrets.
 
 Everything goes through the standard library's root logger, so that heliosd's own lines (structlog or
-`logging.getLogger`), Hypercorn's and Quart's are formatted, cleaned and levelled alike.
+`logging.getLogger`), Hypercorn's and Quart's have the same format, level and filter for secrets.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 HIDDEN = "[hidden]"
 
 _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
-    # A JWT's first part is base64url of `{"`, and a cut one is as good a secret as a whole one.
+    # A JWT's first part is base64url of `{"`. A part of a token is hidden as well.
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_=-]*){0,4}"), HIDDEN),
     (re.compile(r"(?i)\b((?:token|ticket|password|secret)(?:=|%3D))[^\s&;,\"'#)\]}]+"), rf"\1{HIDDEN}"),
     (re.compile(r"(?i)(\bbearer\.)[^\s,;\"')\]}]+"), rf"\1{HIDDEN}"),
@@ -28,7 +28,7 @@ _SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     ),
     (re.compile(r"(?i)\b((?:bearer|basic)\s+)[A-Za-z0-9._~+/=-]{8,}"), rf"\1{HIDDEN}"),
 )
-# Every pattern above needs one of the first or, in ASCII text, one of the second. Most texts have neither.
+# A text that matches a pattern above contains the first or, if it is ASCII, one of the second. Most do not.
 _JWT_START = "eyJ"
 _SECRET_WORDS = ("token", "ticket", "password", "secret", "bearer", "basic", "authorization")
 _SECRET_NAMES = frozenset(
@@ -45,7 +45,7 @@ def configure(
 ) -> None:
     """Log to `stream` (None: standard error) from `level` on; "auto" is console on a terminal, else JSON.
 
-    May be called again at any time, and then holds for the loggers that are there already.
+    May be called again at any time; it then applies to existing loggers too.
     """
     target = sys.stderr if stream is None else stream
     terminal = target.isatty()
@@ -75,7 +75,7 @@ def configure(
     threshold = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(threshold)
     for name in _QUIET:
-        # Their information is about themselves; ours says what happened.
+        # Their INFO lines are about their own work; ours name the events.
         logging.getLogger(name).setLevel(
             logging.DEBUG if level == "debug" else max(threshold, logging.WARNING)
         )
@@ -93,7 +93,7 @@ def configure(
 
 
 def hide_secrets(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Replace whatever looks like a token, a ticket or a password, in texts at any depth."""
+    """Replace what looks like a token, a ticket or a password, in texts at any depth."""
     return {str(name): _hidden(name, value, _MAX_DEPTH) for name, value in event.items()}
 
 
@@ -107,7 +107,7 @@ def on_one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
 
 
 class _Lines(logging.StreamHandler[TextIO]):
-    """The one handler that is ours, so that it can be found again."""
+    """heliosd's handler; its class marks it among others."""
 
 
 _COMMON: tuple[Processor, ...] = (
@@ -133,7 +133,7 @@ def _hidden(name: object, value: object, depth: int) -> object:
         case list() | tuple() | set() | frozenset() if depth:
             return [_hidden(None, inner, depth - 1) for inner in value]
         case _:
-            # Bytes, exceptions and everything else show themselves by their text, which is cleaned as well.
+            # Bytes, exceptions and other objects are replaced by their text, which is cleaned as well.
             return _hidden(None, _text(value), depth)
 
 

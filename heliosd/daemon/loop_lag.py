@@ -1,4 +1,4 @@
-"""How long a task that could run has to wait for its turn: what a long synchronous step does to everybody else."""
+"""The event loop's lag: how long a task that is ready to run waits while another task runs."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from heliosd.histogram import Histogram
 
 INTERVAL_SECONDS = 0.1
 TIMER_SECONDS = 0.001
-"""The kernel's timers are rounded up to whole milliseconds, so a loop without anything to do is up to so late."""
+"""The kernel rounds timers up to whole milliseconds, so an idle loop is late by up to so much."""
 
 
 async def watch(lag: Histogram) -> None:
     """Observe the loop's lag in seconds, ten times a second, until cancelled.
 
-    Each time two things are looked at, and the longer counts: how late a timer came, beyond `TIMER_SECONDS`, and
-    how long one turn of the loop takes from there.
+    The lag is the longer of two: how late a timer fired, less `TIMER_SECONDS`, and how long the loop's next turn
+    takes.
     """
     while True:
         due = trio.current_time() + INTERVAL_SECONDS

@@ -1,4 +1,4 @@
-"""The files that a configuration names: are they there, readable, and what they should be?"""
+"""Checks the files that a configuration names: whether they exist, can be read and have the right content."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from heliosd.errors import ConfigProblem, KeyUnusable
 
 
 def problems_with_files(config: Config) -> tuple[ConfigProblem, ...]:
-    """Every problem with a file that this configuration uses, with the key that names it."""
+    """Every problem with a file that this configuration uses, with the key that names the file."""
     return tuple(_problems(config))
 
 
@@ -38,7 +38,7 @@ def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[Con
     yield from unreadable
     if not unreadable:
         try:
-            # An empty password: a key that needs one is a mistake, not a question on the terminal.
+            # With an empty password OpenSSL does not ask on the terminal for that of an encrypted key.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
         except (ssl.SSLError, ValueError) as error:
             reason = getattr(error, "reason", None) or str(error)

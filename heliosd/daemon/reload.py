@@ -1,4 +1,4 @@
-"""SIGHUP: the configuration read anew, taken whole or not at all."""
+"""SIGHUP: the configuration is read again and applied as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ NEEDS_RESTART = (
     "history",
     "cluster",
 )
-"""Keys that are read at the start only; a change of one is reported and takes effect with the next start."""
+"""Keys that are read at the start only. The log names those that changed; they hold from the next start."""
 
 
 async def reload(path: Path, settings: Settings, access: Access) -> bool:
-    """Put the file's configuration in force. False: it cannot be used, nothing changed, and the log says why."""
+    """Apply the file's configuration. False if it cannot be used: nothing changed, and the log has the reason."""
     try:
         config, admin, keys = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
     except HeliosError as error:
@@ -48,8 +48,8 @@ async def reload(path: Path, settings: Settings, access: Access) -> bool:
 
 
 def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRing]:
-    """The file's configuration, found usable as a whole, the user of the first start if it has no other, and the
-    keys that sign tokens as they are now."""
+    """The file's configuration, the user of the first start if it has no other, and the present signing keys.
+    Raises `HeliosError` if any of them cannot be used."""
     config = loader.load(path)
     problems = problems_with_files(config)
     if config.auth.users:
@@ -57,7 +57,7 @@ def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRin
     else:
         admin = kept_admin(data_dir)
         if admin is None:
-            # Making one is for a start, where somebody sees the password.
+            # Only a start makes one, since it can show the password.
             problems = (
                 *problems,
                 ConfigProblem("auth.users", "no user is left, and the first start made none"),

@@ -1,7 +1,7 @@
-"""What heliosd and systemd say to each other: sd_notify(3), the watchdog, sockets passed in.
+"""The interface to systemd: sd_notify(3), the watchdog, inherited sockets.
 
-All of it is plain environment variables and one datagram socket. Outside systemd everything here does nothing, and
-no failure here ever rises: a daemon that cannot report still serves.
+It consists of environment variables and one datagram socket. Outside systemd everything here does nothing. No
+failure here rises: a daemon that cannot notify systemd still serves.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import time
 
 FIRST_INHERITED_FD = 3
 SEND_SECONDS = 0.2
-"""A notification is dropped rather than hold up the loop any longer; systemd reads its socket at once."""
+"""The most that a notification may block the loop; then it is dropped. systemd reads its socket at once."""
 
 log = logging.getLogger(__name__)
 
 
 class Notifier:
-    """Tells systemd how the service is doing, where $NOTIFY_SOCKET names its socket; else does nothing."""
+    """Notifies systemd of the service's state if $NOTIFY_SOCKET names its socket; else does nothing."""
 
     def __init__(self) -> None:
         self._address = os.environ.get("NOTIFY_SOCKET", "")
@@ -27,15 +27,15 @@ class Notifier:
         self._complained = False
 
     def ready(self) -> None:
-        """Started, or done with reloading."""
+        """The start or a reload is finished."""
         self._send("READY=1")
 
     def stopping(self) -> None:
-        """On the way out."""
+        """The stop has begun."""
         self._send("STOPPING=1")
 
     def reloading(self) -> None:
-        """Reading the configuration again; `ready` ends it."""
+        """A reload has begun; `ready` ends it."""
         # From systemd 253 on, a reload needs the time at which it began; older ones ignore the second line.
         self._send(f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}")
 
@@ -44,8 +44,14 @@ class Notifier:
         self._send(f"STATUS={' '.join(text.split())}")
 
     def watchdog(self) -> None:
-        """Alive. Due every `watchdog_interval()` seconds."""
+        """Reset the watchdog. Due every `watchdog_interval()` seconds."""
         self._send("WATCHDOG=1")
+
+    def close(self) -> None:
+        """Close the socket; a later notification opens it again."""
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
 
     def _send(self, state: str) -> None:
         if not self._address:
@@ -58,13 +64,11 @@ class Notifier:
             if not self._complained:
                 log.warning("cannot notify systemd at %s: %s", self._address, error)
             self._complained = True
-            if self._socket is not None:  # systemd may have come back with a new socket of the same name
-                self._socket.close()
-                self._socket = None
+            self.close()  # systemd may have made a new socket of the same name
 
 
 def watchdog_interval() -> float | None:
-    """Seconds between two `Notifier.watchdog()`: half of what systemd allows. None where it does not watch us."""
+    """Seconds between two calls of `Notifier.watchdog`: half of what systemd allows. None without a watchdog."""
     if os.environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     allowed = _number("WATCHDOG_USEC")
@@ -72,7 +76,7 @@ def watchdog_interval() -> float | None:
 
 
 def inherited_sockets() -> range:
-    """The descriptors that socket activation passed to this process, from 3 on (sd_listen_fds(3))."""
+    """The descriptors of socket activation, from 3 on (sd_listen_fds(3))."""
     meant_for_us = os.environ.get("LISTEN_PID") == str(os.getpid())
     count = _number("LISTEN_FDS") if meant_for_us else 0
     return range(FIRST_INHERITED_FD, FIRST_INHERITED_FD + count)

@@ -1,4 +1,4 @@
-"""The wire, inwards: a client's text -> a command, or exactly what is wrong with it."""
+"""The wire format, inwards: a client's text -> a command, or what is wrong with it."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .subscription import NOTHING, Subscription
 
 MAX_ID_LENGTH = 64
 MAX_ID = 2**53 - 1
-"""The largest whole number that every JSON reader keeps exactly."""
+"""The largest whole number that every JSON reader represents exactly."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ping:
     id: ClientId | UnsetType
     data: Raw | UnsetType
-    """Any JSON, echoed as it was written."""
+    """Any JSON; the pong repeats it byte for byte."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class AskStatus:
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """Also `unsubscribe`, which is a subscription to nothing."""
+    """Also `unsubscribe`: a subscription to nothing."""
 
     id: ClientId | UnsetType
     subscription: Subscription
@@ -49,7 +49,7 @@ Command = Ping | AskStatus | Subscribe | Authenticate
 
 
 class BadCommand(Exception):
-    """A client's message that cannot be served. `code` is for programs; the text for people."""
+    """A client's message that cannot be served. `code` is for programs, the text for people."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
-"""The words: everything that heliosd can tell.
+"""Events and values: what a backend reports to the hub.
 
-Events happened once, are numbered, and are never merged. Values describe how things stand: a newer one makes
-an older one worthless. Both travel from the backend to the hub through one channel, so their order is one.
+Events are numbered and never merged. A value describes a present state: a newer one replaces an older one. Both go
+through one channel, which keeps their order.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ PeerEvent = Literal["added", "removed", "healthy", "unhealthy", "promoted", "ren
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged:
-    """A member's Raft state or the known leader changed. `leader` "" = none is known."""
+    """A member's Raft state or the known leader changed. `leader` "": none is known."""
 
     old_state: Role
     new_state: Role
     term: int
     leader: str
     member: str
-    """Whose states these are: this node; with etcd the member that won or was lost."""
+    """The member whose states these are: this node; with etcd the leader that was elected or lost."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PeerChanged:
-    """A peer came, went, or its health changed."""
+    """A peer was added or removed, or its health, role or name changed."""
 
     event_type: PeerEvent
     peer_id: str
@@ -62,8 +62,8 @@ class MetricValuesChanged:
 
 @dataclass(frozen=True, slots=True)
 class Happened:
-    """An event with what must be stored in one transaction with it: how far the backend has told its cluster's
-    log, so that after a kill nothing is told twice and nothing is left out."""
+    """An event and the changes to store in one transaction with it: the position in the cluster's log that it
+    stands for, so that after a kill no event is published twice and none is left out."""
 
     event: Event
     applied_marker: tuple[Change, ...] = ()
@@ -71,8 +71,8 @@ class Happened:
 
 @dataclass(frozen=True, slots=True)
 class StatusChanged:
-    """How the cluster stands is seen otherwise than before, apart from any event: the newest status is worth
-    telling at once. With etcd an event may be in the cluster's log before this node has seen for itself."""
+    """The observed status changed apart from any event, so the newest one is to be sent at once. With etcd an event
+    may be in the cluster's log before this node has observed the change."""
 
 
 Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined
@@ -81,30 +81,30 @@ Value = MetricValuesChanged
 
 @dataclass(frozen=True, slots=True)
 class Provisional:
-    """An event told before it is in the cluster's own log, for want of a quorum: it has no number yet. It comes
-    once more, as a `LoggedEvent`, when the log has it."""
+    """An event that is published before it is in the cluster's log, since there is no quorum: it has no number yet.
+    It follows as a `LoggedEvent` when the log has it."""
 
     event: Event
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LogReset:
-    """The cluster's log is not the one that was told so far, or some of it is gone before it could be told.
+    """The cluster's log is another one than before, or events were removed from it before they were published.
 
-    From here on `epoch` and `seq` (the newest number; the next event bears `seq + 1`) hold, and `kept` is all
-    that can still be replayed: contiguous, and where it is not empty it ends with `seq`.
+    From here on `epoch` and `seq` (the newest number; the next event has `seq + 1`) hold, and `kept` is all that
+    can be replayed: contiguous, and if it is not empty it ends with `seq`.
     """
 
     epoch: str
     seq: int
     kept: tuple[LoggedEvent, ...] = ()
     lost: tuple[int, int] | None = None
-    """Where the epoch is the one that was told: the first and last number that nobody will hear any more."""
+    """If the epoch is the same: the first and last number of the events that are lost."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stamped:
-    """An event in its place: `seq` counts from 1 without a hole, `at` is Unix seconds."""
+    """A numbered event: `seq` counts from 1 without a hole, `at` is Unix seconds."""
 
     seq: int
     at: float
@@ -112,5 +112,5 @@ class Stamped:
 
 
 BackendItem = Happened | Value | StatusChanged | LoggedEvent | Provisional | LogReset
-"""What a backend tells the hub. A `LoggedEvent` has its number and its bytes from the cluster's own log; only the
-backend of a real cluster tells those, and what is renumbered or provisional."""
+"""What a backend reports. A `LoggedEvent` has its number and bytes from the cluster's own log; only the etcd
+backend reports `LoggedEvent`, `Provisional` and `LogReset`."""

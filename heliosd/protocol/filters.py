@@ -1,6 +1,6 @@
-"""How a topic is narrowed: by globs and by equality, on the data of a message as it stands on the wire.
+"""Content filters: what a subscription selects within a topic, by globs and by equality.
 
-Working on the wire's data, a narrowing says the same of a live message and of one read back from the disk.
+They work on a message's `data` as on the wire, so that live and replayed messages are filtered alike.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MAX_MIN_INTERVAL = 86_400.0
 
 
 class BadSubscription(ValueError):
-    """What a client sent as a subscription is not one; `field` names the wrong key."""
+    """A client sent an invalid subscription; `field` names the wrong key."""
 
     def __init__(self, message: str, field: str) -> None:
         super().__init__(message)
@@ -32,24 +32,24 @@ class BadSubscription(ValueError):
 
 
 class ContentFilter(ABC):
-    """One topic's narrowing. Equal when it says the same."""
+    """The filter of one topic. Equal when it selects the same."""
 
     @classmethod
     @abstractmethod
     def parse(cls, said: dict[str, Any], field: str) -> Self:
-        """The narrowing that a client's object describes. Raises `BadSubscription` below `field`."""
+        """The filter that a client's object describes. Raises `BadSubscription` for a key below `field`."""
 
     @abstractmethod
     def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        """What of a message's data is left; None: nothing, the message is not for this client.
+        """The data without what the filter excludes; None if nothing is left and the message is not sent.
 
-        Returns `data` itself where nothing had to be cut.
+        Returns `data` itself if nothing is excluded.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class PeerFilter(ContentFilter):
-    """`peer_changes` of some peers, or of some kinds. An empty tuple does not narrow."""
+    """`peer_changes` of some peers or of some kinds. An empty tuple lets all through."""
 
     peers: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
@@ -68,7 +68,7 @@ class PeerFilter(ContentFilter):
 
 @dataclass(frozen=True, slots=True)
 class StateFilter(ContentFilter):
-    """`state_changes` into some states."""
+    """`state_changes` to some states."""
 
     states: tuple[str, ...] = ()
 
@@ -82,7 +82,7 @@ class StateFilter(ContentFilter):
 
 @dataclass(frozen=True, slots=True)
 class LatencyFilter(ContentFilter):
-    """`latency` of some peers. What is aggregated over all of them stays as it is."""
+    """`latency` of some peers. The aggregates over all peers are not changed."""
 
     peers: tuple[str, ...] = ()
 
@@ -99,8 +99,8 @@ class LatencyFilter(ContentFilter):
 
 @dataclass(frozen=True, slots=True)
 class MetricsFilter(ContentFilter):
-    """`custom_metrics` of some names, with some labels. A deleted metric has no labels any more, so its
-    deletion is told to everyone who asked for its name."""
+    """`custom_metrics` of some names and labels. A deleted metric has no labels, so its deletion passes if its name
+    matches."""
 
     names: tuple[str, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
@@ -142,7 +142,7 @@ def _matches(text: str, patterns: tuple[str, ...]) -> bool:
 def _lists(
     said: dict[str, Any], field: str, readers: dict[str, Callable[[object], str | None]]
 ) -> dict[str, tuple[str, ...]]:
-    """Lists of texts by key; each reader returns what is wrong with one text, or None."""
+    """Lists of texts by key; a reader returns what is wrong with one text, or None."""
     lists = {}
     for key, values in said.items():
         if key not in readers:

@@ -1,6 +1,6 @@
-"""The order of events: who gets which number, and what can still be told of them.
+"""The numbers of events, and the newest events that are kept for a replay.
 
-The epoch says which numbering a seq belongs to; within an epoch, seq counts from 1 without a hole.
+The epoch names the numbering that a seq belongs to; within an epoch, seq counts from 1 without a hole.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ EPOCH_PATTERN = re.compile(r"[A-Za-z0-9_-]{1,64}")
 """What an epoch may look like on the wire; opaque to clients."""
 
 MAX_SEQ = 2**53 - 1
-"""The largest whole number that every JSON reader keeps exactly."""
+"""The largest whole number that every JSON reader represents exactly."""
 
 MAX_REPLAY_EVENTS = 1000
 MAX_REPLAY_BYTES = 1024 * 1024
@@ -28,8 +28,7 @@ Refusal = Literal["epoch_changed", "too_old", "too_many", "ahead"]
 
 @dataclass(frozen=True, slots=True)
 class Cursor:
-    """Where a client stopped: the last number it has of an epoch. `after` None: it only wants to know where
-    things stand."""
+    """The last number of an epoch that a client has. `after` None: it wants no replay, only the `welcome`."""
 
     epoch: str = ""
     after: int | None = None
@@ -37,7 +36,7 @@ class Cursor:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """What a client missed, cut for its subscription; or why that cannot be told."""
+    """The events that a client missed, filtered for its subscription; or why they cannot be replayed."""
 
     events: tuple[OutgoingMessage, ...] = ()
     refusal: Refusal | None = None
@@ -45,7 +44,7 @@ class Replay:
 
 @dataclass(frozen=True, slots=True)
 class HistoryPage:
-    """Some of what is kept, oldest first; `more`: further events of what was asked for are kept beyond."""
+    """Some of the kept events, oldest first; `more`: further events of the query are kept."""
 
     events: tuple[OutgoingMessage, ...]
     more: bool
@@ -67,7 +66,7 @@ class History:
             raise ValueError(f"not an epoch: {epoch!r}")
         self.epoch = epoch
         self.seq = seq
-        """The newest number that has been told; 0 before the first event."""
+        """The newest event's number; 0 before the first event."""
         self._max_age = max_age
         self._events: deque[OutgoingMessage] = deque(kept, maxlen=max_events)
         if self._events and self._events[-1].seq != seq:
@@ -75,16 +74,16 @@ class History:
 
     @property
     def oldest_seq(self) -> int:
-        """The oldest number that is kept; with none, the number that the next event will get."""
+        """The oldest kept number; if none is kept, the number of the next event."""
         return self.seq - len(self._events) + 1
 
     def oldest_after(self, coming: int) -> int:
-        """The oldest number that will be kept once `coming` more events are."""
+        """The oldest number that will be kept after `coming` more events."""
         assert self._events.maxlen is not None
         return max(self.oldest_seq, self.seq + coming - self._events.maxlen + 1)
 
     def keep(self, event: OutgoingMessage, now: float) -> None:
-        """`event` bears the next number and is about to be told. `now` is Unix seconds."""
+        """Append `event`, at `now` in Unix seconds. Raises ValueError if it has not the next number."""
         if event.seq != self.seq + 1:
             raise ValueError(f"event {event.seq} does not follow {self.seq}")
         self.seq += 1
@@ -92,22 +91,22 @@ class History:
         self.expire(now)
 
     def expire(self, now: float) -> None:
-        """Forget what is older than `max_age`."""
+        """Drop the events that are older than `max_age`."""
         while self._events and self._events[0].at < now - self._max_age:
             self._events.popleft()
 
     def restart(self, epoch: str) -> None:
-        """Begin a new numbering with nothing in it."""
+        """Begin a new, empty numbering."""
         self.epoch = epoch
         self.seq = 0
         self._events.clear()
 
     def kept(self) -> tuple[OutgoingMessage, ...]:
-        """Everything that is kept, oldest first."""
+        """All kept events, oldest first."""
         return tuple(self._events)
 
     def refusal(self, epoch: str, after: int) -> Refusal | None:
-        """Why the events after `after` cannot all be told; None: they can."""
+        """Why the events after `after` cannot all be replayed; None if they can."""
         if epoch != self.epoch:
             return "epoch_changed"
         if after > self.seq:
@@ -118,13 +117,13 @@ class History:
 
     def after(self, after: int) -> Iterator[OutgoingMessage]:
         """The kept events beyond `after`, oldest first."""
-        # Counted from the end, where those who come back have stopped: a deque is quick at its ends.
+        # Counted from the end, where most cursors are: a deque is fast at its ends.
         for back in range(min(self.seq - after, len(self._events)), 0, -1):
             yield self._events[-back]
 
     def page(self, after: int, limit: int, subscription: Subscription) -> HistoryPage:
-        """At most `limit` events beyond `after` that `subscription` lets through, and at least one if there is
-        one: a page also ends where it would grow beyond 1 MiB."""
+        """At most `limit` events beyond `after` that `subscription` lets through, and at most 1 MiB of them, but at
+        least one if there is one."""
         events: list[OutgoingMessage] = []
         size = 0
         for event in self.after(after):

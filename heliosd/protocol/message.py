@@ -1,7 +1,7 @@
-"""One message on its way to many clients: its bytes, and what is derived from them once for all.
+"""One outgoing message: its bytes, and what is derived from them once for all clients.
 
-A message is made in `messages.py` or read back from the event log; here is what can be done with one without
-knowing what it says: framed, compressed, cut down to a subscription, merged with a newer one.
+A message is made in `server_messages.py` or read from the event log. Here it is framed, compressed, filtered for a
+subscription and merged with a newer one.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Kind(Enum):
-    """How a message may be treated on its way to a slow client."""
+    """How a message is treated in the queue of a slow client."""
 
     EVENT = auto()
-    """Happened once; queued in order, never merged."""
+    """Queued in order, never merged."""
     VALUE = auto()
-    """How something stands; a newer one of its type replaces it."""
+    """The present state of something; a newer one of its type replaces it."""
     SNAPSHOT = auto()
-    """Replaces all that the client knew; queued like an event."""
+    """The whole state; queued like an event."""
     CONTROL = auto()
-    """Belongs to one client's conversation."""
+    """An answer or notice to one client."""
 
 
 class OutgoingMessage:
-    """One message. Immutable, and shared by all clients that get it: what is derived from it is made once."""
+    """One message. Immutable, and shared by all clients that get it, so that each derived form is made once."""
 
     __slots__ = ("_data", "_deflated", "_frame", "at", "kind", "payload", "seq", "topic", "type")
 
@@ -51,7 +51,7 @@ class OutgoingMessage:
         self.type = type
         self.kind = kind
         self.topic = topic
-        """What a client must be subscribed to; `NOTHING` goes to it whatever its subscription is."""
+        """The topic that a client must be subscribed to; `NOTHING`: sent to every client."""
         self.payload = payload
         self.seq = seq
         """An event's number; None on everything else."""
@@ -63,7 +63,7 @@ class OutgoingMessage:
 
     @classmethod
     def of_frame(cls, name: str, frame: bytes) -> OutgoingMessage:
-        """A protocol frame (ping, pong, close) that goes the way of the messages, so that no two ever mix."""
+        """A protocol frame (ping, pong, close) to be queued with the messages, so that frames never interleave."""
         message = cls(name, Kind.CONTROL, NOTHING, b"")
         message._frame = frame
         return message
@@ -77,7 +77,7 @@ class OutgoingMessage:
 
     @property
     def deflated(self) -> bytes:
-        """The frame for clients that took compression; short messages stay plain."""
+        """The frame for clients with compression; short messages are not compressed."""
         if self._deflated is None:
             plain = len(self.payload) < MIN_COMPRESSED or self.kind is Kind.CONTROL
             self._deflated = self.frame if plain else frame(TEXT, deflate(self.payload), compressed=True)
@@ -85,19 +85,19 @@ class OutgoingMessage:
 
     @property
     def data(self) -> dict[str, Any]:
-        """`data` as it stands on the wire. Not to be changed."""
+        """`data` as on the wire. Callers must not change it."""
         if self._data is None:
             self._data = msgspec.json.decode(self.payload, type=_Data).data
         return self._data
 
     def with_data(self, data: dict[str, Any]) -> OutgoingMessage:
-        """The same message saying less, or more."""
+        """The same message with other data."""
         envelope = msgspec.json.decode(self.payload)
         envelope["data"] = data
         return OutgoingMessage(self.type, self.kind, self.topic, _encode(envelope), self.seq, self.at)
 
     def filtered_for(self, subscription: Subscription) -> OutgoingMessage | None:
-        """What of this message a subscription lets through; None: nothing. Live and replayed alike."""
+        """The message as a subscription lets it through; None if it does not. For live and replayed messages."""
         if not subscription.wants(self.topic):
             return None
         content_filter = subscription.filter_for(self.topic)
@@ -113,7 +113,7 @@ class OutgoingMessage:
 def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
     """Two values of custom metrics as one: of each metric the newer value.
 
-    Remembered for the last few pairs, since clients that are behind are behind the same messages.
+    Cached for the last few pairs, since clients that are behind have the same messages in their queues.
     """
     return newer.with_data({**older.data, **newer.data})
 
@@ -140,7 +140,7 @@ def deleted_metrics(event: OutgoingMessage) -> frozenset[str]:
 
 
 def replayed(*, seq: int, at: float, name: str, payload: bytes) -> OutgoingMessage:
-    """An event as it was stored: the same bytes that were sent when it happened."""
+    """An event as it was stored: the same bytes that were sent live."""
     return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, seq, at)
 
 

@@ -1,8 +1,7 @@
-"""The wire, outwards: what happened or how things stand -> JSON bytes, encoded once for every client.
+"""The wire format, outwards: events, values and answers -> JSON bytes, encoded once for all clients.
 
-Only this module and `commands.py` (the wire, inwards) know the format: text frames of one JSON object each,
-`{"type","timestamp","seq"?,"id"?,"data"?}`. Keys and types are only ever added, because clients ignore what
-they do not know.
+A text frame holds one JSON object, `{"type","timestamp","seq"?,"id"?,"data"?}`; `client_commands.py` reads the
+clients' messages. Keys and types are only ever added, because clients ignore unknown ones.
 """
 
 from __future__ import annotations
@@ -57,17 +56,17 @@ class _Status(Struct, frozen=True, kw_only=True):
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
-    """What a client that asked to resume is told first."""
+    """The first message to a client that asked to resume."""
 
     client_id: str
     epoch: str
     seq: int
-    """The newest event's number; what the client gets live is beyond it."""
+    """The newest event's number; live events have higher ones."""
     oldest_seq: int
-    """The oldest number that could still be replayed."""
+    """The oldest number that can be replayed."""
     recovered: bool
     reason: str | None
-    """Why not: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
+    """If not recovered: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
     replayed: int
     expires_at: str
     """When the token ends, RFC 3339."""
@@ -83,7 +82,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def of_event(stamped: Stamped) -> OutgoingMessage:
-    """An event as everybody gets it, live and in a replay."""
+    """A numbered event, live and in a replay."""
     name, data = _said(stamped.event)
     payload = _encode(_MessageEnvelope(name, rfc3339(stamped.at), stamped.seq, data=data))
     return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
@@ -132,7 +131,7 @@ def of_latency(report: LatencyReport, at: float) -> OutgoingMessage:
 
 
 def of_uptime(report: UptimeReport, at: float) -> OutgoingMessage:
-    """All of GET …/uptime, behind Helios' own names `current_uptime`, `total_uptime`, `total_sessions`."""
+    """The fields of GET …/uptime, after Helios' `current_uptime`, `total_uptime` and `total_sessions`."""
     data = {
         "current_uptime": report.current_session.uptime_formatted,
         "total_uptime": duration_text(report.historical.total_uptime_seconds),
@@ -145,7 +144,7 @@ def of_uptime(report: UptimeReport, at: float) -> OutgoingMessage:
 def of_status_update(
     status: ClusterStatus, *, snapshot_last: int, uptime: str, clients: int, at: float
 ) -> OutgoingMessage:
-    """How the cluster stands, without the custom metrics."""
+    """The cluster's state, without the custom metrics."""
     data = _status(status, snapshot_last, uptime, clients)
     return _value("status_update", Topic.STATUS, data, at)
 
@@ -161,7 +160,7 @@ def of_status(
     at: float,
     client_id: ClientId | UnsetType = UNSET,
 ) -> OutgoingMessage:
-    """Everything a client needs to start from: the effects of every event up to `as_of_seq` are in it."""
+    """The whole state: it includes the effects of every event up to `as_of_seq`."""
     data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
     payload = _encode(_MessageEnvelope("status", rfc3339(at), id=client_id, data=data))
     return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
@@ -175,7 +174,7 @@ def of_pong(at: float, data: object = UNSET, client_id: ClientId | UnsetType = U
 def of_subscription(
     subscription: Subscription, at: float, client_id: ClientId | UnsetType = UNSET
 ) -> OutgoingMessage:
-    """The answer to subscribe and unsubscribe: what is in force now."""
+    """The answer to subscribe and unsubscribe: the subscription in force."""
     return _control("subscribed", at, {"active": subscription.active()}, client_id)
 
 
@@ -187,20 +186,20 @@ def of_error(
     field: str | None = None,
     client_id: ClientId | UnsetType = UNSET,
 ) -> OutgoingMessage:
-    """A client's message could not be served; `code` is for programs, `error` for people."""
+    """A client's message could not be served. `code` is for programs, `error` for people."""
     data = _Error(error, code, UNSET if field is None else field)
     return _control("error", at, data, client_id)
 
 
 def of_welcome(welcome: Welcome, at: float) -> OutgoingMessage:
-    """The first message of a connection that asked to resume, and what everybody hears when the epoch changes."""
+    """The first message of a connection that asked to resume; sent to every client when the epoch changes."""
     return _control("welcome", at, welcome, UNSET)
 
 
 def of_gap(
     from_seq: int, to_seq: int, dropped: int, at: float, reason: str = "slow_consumer"
 ) -> OutgoingMessage:
-    """Events will not be told to a client: all numbers from `from_seq` to `to_seq`; `status` follows."""
+    """Events that a client will not get: all numbers from `from_seq` to `to_seq`; `status` follows."""
     data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": reason}
     return _control("gap", at, data, UNSET)
 
@@ -212,7 +211,7 @@ def of_token_expiring(expires_at: float, at: float) -> OutgoingMessage:
 def of_authenticated(
     expires_at: float, at: float, client_id: ClientId | UnsetType = UNSET
 ) -> OutgoingMessage:
-    """The answer to `auth`: the connection lives until then."""
+    """The answer to `auth`: the connection may stay open until `expires_at`."""
     return _control("authenticated", at, {"expires_at": rfc3339(expires_at)}, client_id)
 
 

@@ -1,7 +1,7 @@
-"""What a client asked for.
+"""Subscriptions: which topics a client gets, which of their content, and how often.
 
-A subscription is decided by `Subscription.cut`, and by nothing else, whether a message is live or replayed.
-Subscriptions are immutable and equal by what they say, so the hub encodes once for all who asked for the same.
+`OutgoingMessage.filtered_for` applies a subscription, to live and replayed messages alike. Subscriptions are
+immutable and equal by content, so that the hub encodes a message once for all clients with the same one.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from .filters import (
 
 
 class Topic(IntFlag):
-    """The seven things that a client can switch on and off."""
+    """The seven topics that a client can subscribe to."""
 
     STATUS = 1
     LATENCY = 2
@@ -41,9 +41,9 @@ KEYS: dict[str, Topic] = {topic.name.lower(): topic for topic in Topic if topic.
 """Key on the wire -> topic, in the order in which `subscribed` lists them."""
 
 VALUES = Topic.STATUS | Topic.LATENCY | Topic.UPTIME | Topic.CUSTOM_METRICS
-"""Topics with values, which may be told at a `min_interval`."""
+"""Topics with values, which may have a `min_interval`."""
 
-_NARROWINGS: dict[Topic, type[ContentFilter]] = {
+_FILTERS: dict[Topic, type[ContentFilter]] = {
     Topic.LATENCY: LatencyFilter,
     Topic.CUSTOM_METRICS: MetricsFilter,
     Topic.STATE_CHANGES: StateFilter,
@@ -53,7 +53,7 @@ _NARROWINGS: dict[Topic, type[ContentFilter]] = {
 
 @dataclass(frozen=True, slots=True)
 class Subscription:
-    """Which topics a client gets, how each is narrowed, and how often its values may come."""
+    """The topics that a client gets, the filter of each, and the least interval between values."""
 
     topics: Topic = EVERYTHING
     filters: tuple[tuple[Topic, ContentFilter], ...] = ()
@@ -62,15 +62,15 @@ class Subscription:
     """The objects as the client wrote them, for the `subscribed` answer."""
 
     def wants(self, topic: Topic) -> bool:
-        """Whether anything of this topic may be told; `NOTHING` is for everybody."""
+        """Whether messages of this topic are sent; those of the topic `NOTHING` always are."""
         return not topic or bool(self.topics & topic)
 
     def filter_for(self, topic: Topic) -> ContentFilter | None:
-        """How the topic is narrowed; None: not at all."""
-        return next((filter_for for narrowed, filter_for in self.filters if narrowed is topic), None)
+        """The topic's filter; None if it has none."""
+        return next((content for filtered, content in self.filters if filtered is topic), None)
 
     def min_interval(self, topic: Topic) -> float:
-        """Seconds that must lie between two values of this topic; 0: as they come."""
+        """The least seconds between two values of this topic; 0: no limit."""
         return next((seconds for slowed, seconds in self.min_intervals if slowed is topic), 0.0)
 
     def active(self) -> dict[str, object]:
@@ -81,8 +81,7 @@ class Subscription:
     def parse(cls, data: object) -> Subscription:
         """The subscription that a `subscribe` message's `data` describes: a key left out means false.
 
-        Raises `BadSubscription` for an unknown key or a value that is neither a boolean nor an object that
-        narrows this topic.
+        Raises `BadSubscription` for an unknown key and for a value that is neither a boolean nor a filter.
         """
         if not isinstance(data, dict):
             raise BadSubscription("data must be an object with the topics to switch on", "data")
@@ -100,9 +99,9 @@ class Subscription:
                 if topic & VALUES and "min_interval" in rest:
                     seconds = parse_min_interval(rest.pop("min_interval"), f"data.{key}.min_interval")
                     min_intervals.append((topic, seconds))
-                filter_for = _filter(topic, rest, f"data.{key}")
-                if filter_for is not None:
-                    filters.append((topic, filter_for))
+                content_filter = _filter(topic, rest, f"data.{key}")
+                if content_filter is not None:
+                    filters.append((topic, content_filter))
             elif not isinstance(value, bool):
                 raise BadSubscription(f"{key} must be true, false or an object", f"data.{key}")
             if value is not False:
@@ -123,7 +122,7 @@ class Subscription:
 
 
 def _filter(topic: Topic, said: dict[str, Any], field_name: str) -> ContentFilter | None:
-    kind = _NARROWINGS.get(topic)
+    kind = _FILTERS.get(topic)
     if kind is None:
         if said:
             key = next(iter(said))
@@ -133,4 +132,4 @@ def _filter(topic: Topic, said: dict[str, Any], field_name: str) -> ContentFilte
 
 
 TO_EVERYTHING = Subscription()
-"""What a client has from the start, until it says otherwise."""
+"""A client's subscription until it sends another."""

@@ -1,7 +1,6 @@
 """What must survive a kill -9, as values.
 
-Rules return these changes, `store.py` writes them. All changes of one `save` are one transaction: after a crash
-either all of them are there or none is.
+Rules return these changes, `store.py` writes them. All changes of one `save` are one transaction.
 """
 
 from __future__ import annotations
@@ -30,7 +29,7 @@ class RecordAdded:
 
 @dataclass(frozen=True, slots=True)
 class RecordsCleared:
-    """A whole history of one kind is gone."""
+    """All rows of one kind are deleted."""
 
     kind: str
 
@@ -45,7 +44,7 @@ class ValueSet:
 
 @dataclass(frozen=True, slots=True)
 class TokenRevoked:
-    """The token with this `jti` no longer holds; forgotten once `expires_at` (Unix seconds) has passed."""
+    """The token with this `jti` is revoked; deleted once `expires_at` (Unix seconds) has passed."""
 
     jti: str
     expires_at: float
@@ -53,8 +52,7 @@ class TokenRevoked:
 
 @dataclass(frozen=True, slots=True)
 class LoggedEvent:
-    """One event of the event log: its number, when (Unix seconds), its type on the wire, and the very bytes
-    that clients got."""
+    """One event of the event log: its number, its time (Unix seconds), its type and its bytes on the wire."""
 
     seq: int
     at: float
@@ -64,14 +62,14 @@ class LoggedEvent:
 
 @dataclass(frozen=True, slots=True)
 class EventsLogged:
-    """These events stand at the end of the event log."""
+    """These events are appended to the event log."""
 
     events: tuple[LoggedEvent, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class EventsTrimmed:
-    """Events with numbers below `before_seq` are gone."""
+    """Events with numbers below `before_seq` are deleted."""
 
     before_seq: int
 
@@ -98,7 +96,7 @@ Change = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Saved:
-    """Everything that a start finds in the store."""
+    """Everything that is stored, as a start reads it."""
 
     members: dict[str, MemberState] = field(default_factory=dict)
     records: dict[str, tuple[bytes, ...]] = field(default_factory=dict)
@@ -111,10 +109,7 @@ class Saved:
 
 
 class Save(Protocol):
-    """Makes changes durable: returns once they are on disk, all or none.
-
-    Raises `StoreFull` if they are not; calls that wait together may share one transaction.
-    """
+    """Stores changes, all or none; returns once they are on disk. Raises `StoreFull` if they are not stored."""
 
     async def __call__(self, changes: Sequence[Change]) -> None: ...
 

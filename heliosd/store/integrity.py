@@ -1,7 +1,7 @@
-"""Opening a data directory: who holds it, whether what is in it can be trusted, and a new one.
+"""Opening a data directory: the lock, the check of an existing database, and a new one.
 
-A file is judged before anything may write to it, through a connection that cannot. What is damaged stays as it is,
-for a backup to be compared with or a rescue to be tried on.
+A database is checked through a read-only connection before anything may write to it. A damaged one stays as it is,
+to be compared with a backup or repaired.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _NOT_DAMAGE = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM",
 
 
 def take_lock(data_dir: Path) -> int:
-    """Holds the directory for as long as the returned descriptor is open. Raises `StoreBusy`."""
+    """Locks the directory for as long as the returned descriptor is open. Raises `StoreBusy` and `StoreError`."""
     path = data_dir / "heliosd.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -43,13 +43,13 @@ def take_lock(data_dir: Path) -> int:
 
 
 def prepare(path: Path) -> None:
-    """Makes the database if there is none, else judges it. Call it with the directory locked.
+    """Makes the database if there is none, else checks it. Call it with the directory locked.
 
-    Raises `StoreDamaged` (nothing was changed) or `StoreError` (it cannot be reached).
+    Raises `StoreDamaged` (nothing was changed) or `StoreError` (it cannot be accessed).
     """
     try:
         if path.exists():
-            _judge(path)
+            _check(path)
             path.chmod(0o600)
         elif _wal(path).exists():
             raise _damaged(path, f"it is gone, but its log {_wal(path).name} is there")
@@ -60,7 +60,7 @@ def prepare(path: Path) -> None:
 
 
 def _create(path: Path) -> None:
-    # Under another name until it is whole: a crash in between must not leave an empty file that looks damaged.
+    # Under another name until it is complete: a crash in between must not leave an empty file that looks damaged.
     unfinished = path.with_name(path.name + ".new")
     unfinished.unlink(missing_ok=True)
     unfinished.with_name(unfinished.name + "-journal").unlink(missing_ok=True)
@@ -78,26 +78,26 @@ def _create(path: Path) -> None:
     atomic_file.move(unfinished, path)
 
 
-def _judge(path: Path) -> None:
+def _check(path: Path) -> None:
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if not header:
         raise _damaged(path, "it is empty")
-    # Bytes 18 and 19 say by which method it is written and read; 2 is the write-ahead log.
+    # Bytes 18 and 19 are the file format's write and read version; 2 is the write-ahead log.
     if len(header) < HEADER_BYTES or header[:16] != b"SQLite format 3\0" or header[18:20] != b"\2\2":
         raise _damaged(path, "it is not a database of heliosd")
     with suppress(FileNotFoundError):
         if lost_commits(_wal(path).read_bytes()):
             raise _damaged(path, f"its log {_wal(path).name} is damaged in its middle")
     try:
-        # With `unix-none` and an exclusive lock SQLite needs no shared-memory file and leaves no trace; that nobody
-        # else is here is ours to know, by the directory's lock.
+        # With `unix-none` and an exclusive lock SQLite makes no shared-memory file. The directory's lock keeps
+        # other processes out.
         database = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=ro&vfs=unix-none", uri=True, isolation_level=None
         )
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _judge_content(path, database)
+            _check_content(path, database)
         finally:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -106,7 +106,7 @@ def _judge(path: Path) -> None:
         raise _damaged(path, str(error)) from error
 
 
-def _judge_content(path: Path, database: sqlite3.Connection) -> None:
+def _check_content(path: Path, database: sqlite3.Connection) -> None:
     (application_id,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID or version < 1:

@@ -1,14 +1,14 @@
 """The store: what must survive a kill -9, in one SQLite database with one writer.
 
-    store = Store.open(data_dir)          before Trio runs; from here on nobody else can
+    store = Store.open(data_dir)          before Trio runs; locks the directory
     saved = store.load()
-    await nursery.start(store.run)        the writer: gathers what waits, one transaction, one fsync for all of it
-    await store.save([...])               returns when it is on disk
+    await nursery.start(store.run)        the writer: one transaction and one fsync for all calls that wait
+    await store.save([...])               returns when the changes are on disk
     store.close()                         last of all
 
 The database is in WAL mode with `synchronous = FULL`: a commit is an append and an fsync. Moving the log's pages
-into the database (a checkpoint) is what makes long tails, so it waits for a quiet moment, unless the log has
-outgrown `WAL_BYTES`.
+into the database (a checkpoint) causes the longest commits, so it waits until the store is idle, unless the log is
+larger than `WAL_BYTES`.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from .integrity import prepare, take_lock
 from .tables import apply, migrate, prune_revoked, read
 
 GROUP = 50
-"""At most so many calls of `save` share a transaction; the next callers wait."""
+"""At most so many calls of `save` share a transaction; further callers wait."""
 QUIET_SECONDS = 0.2
-"""Nothing asked for so long: a checkpoint disturbs nobody."""
+"""After so long without a `save` a checkpoint is made."""
 WAL_BYTES = 16 * 1024 * 1024
-"""A log beyond this is checkpointed even under load."""
+"""A larger log is checkpointed even under load."""
 
 log = logging.getLogger(__name__)
 
@@ -61,10 +61,10 @@ class Store:
 
     @classmethod
     def open(cls, data_dir: Path) -> Store:
-        """Opens the store in an existing directory, or makes it there (files 0600). Blocks; call it before Trio.
+        """Opens or makes the store in an existing directory (files 0600). Blocks; call it before Trio.
 
-        Raises `StoreBusy` if another heliosd holds the directory, `StoreDamaged` if what is in it cannot be
-        trusted or was written by a newer version (nothing was changed), `StoreError` if it cannot be reached.
+        Raises `StoreBusy` if another heliosd holds the directory, `StoreDamaged` if the database is damaged or was
+        written by a newer version (nothing was changed), `StoreError` if it cannot be accessed.
         """
         path = data_dir / "heliosd.db"
         lock = take_lock(data_dir)
@@ -76,16 +76,16 @@ class Store:
             raise
 
     def load(self) -> Saved:
-        """All that is stored. Revoked tokens that have expired are left out and forgotten."""
+        """All that is stored. Revoked tokens that have expired are deleted."""
         with suppress(sqlite3.Error):  # a full disk is no reason not to start
             prune_revoked(self._database)
         return read(self._database)
 
     async def save(self, changes: Sequence[Change]) -> None:
-        """Makes the changes durable, all or none, in their order; returns once they are on disk.
+        """Stores the changes, all or none, in their order; returns once they are on disk.
 
-        Raises `StoreFull` if they are not, ValueError for a log with a hole. A caller that is cancelled does not
-        know whether its changes were stored, but never that only some of them were.
+        Raises `StoreFull` if they are not stored, ValueError for a log with a hole. After a cancellation either all
+        changes of the call are stored or none, and the caller does not know which.
         """
         request = _SaveRequest(tuple(changes))
         if self._writer_runs:
@@ -97,7 +97,7 @@ class Store:
             raise request.error
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """The writer, until it is cancelled; what waits at that moment is still written."""
+        """The writer, until it is cancelled; calls that wait at that moment are still written."""
         self._writer_runs = True
         task_status.started()
         written = False
@@ -119,7 +119,7 @@ class Store:
                 await self._commit(group)
 
     def close(self) -> None:
-        """Moves the log into the database and lets the directory go. Call it after `run` has ended."""
+        """Moves the log into the database and unlocks the directory. Call it after `run` has ended."""
         self._database.close()
         os.close(self._lock)
 
@@ -130,15 +130,15 @@ class Store:
         return group
 
     async def _commit(self, group: list[_SaveRequest]) -> None:
-        # A thread inside SQLite cannot be interrupted, so a deadline for this shield could not be kept. It guards
-        # the moment before: a group that was taken is written, and whoever waits for it is woken.
+        # A thread inside SQLite cannot be interrupted, so a deadline for this shield could not be kept. The shield
+        # is for the moment before: a group that was taken is written, and its callers are woken.
         with trio.CancelScope(shield=True):
             await trio.to_thread.run_sync(self._write, group, limiter=self._limiter)
             for request in group:
                 request.done.set()
             with suppress(FileNotFoundError):
-                # After a checkpoint the next commit cuts the file back to the limit (journal_size_limit), so it is
-                # larger only while that much has not been checkpointed.
+                # The first commit after a checkpoint truncates the file to journal_size_limit, so it is larger only
+                # while that much has not been checkpointed.
                 if self._wal.stat().st_size > WAL_BYTES:
                     await self._checkpoint()
 
@@ -178,8 +178,8 @@ class Store:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
-    """The one connection that writes. `unix-excl` keeps the log's index in memory instead of a mapped file, which
-    on a full disk would be a SIGBUS, and lets no other process in."""
+    """The one connection that writes. `unix-excl` keeps the log's index in memory instead of a mapped file (on a
+    full disk that is a SIGBUS), and locks other processes out."""
     try:
         database = sqlite3.connect(
             f"{path.absolute().as_uri()}?mode=rw&vfs=unix-excl",
@@ -207,7 +207,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _as_store_error(error: Exception) -> Exception:
-    """What a caller of `save` is told; an error that is a bug stays as it is."""
+    """The error that `save` raises; one that is a bug stays as it is."""
     code = _code(error)
     if code.startswith(("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN")):
         return StoreFull(f"not written: {error}")

@@ -1,7 +1,7 @@
-"""The tables of the store: what each change writes, and what a start reads back.
+"""The tables of the store: what each change writes, and what a start reads.
 
-Everything here runs inside a transaction that the caller opens and ends. Each row carries a CRC-32 of its other
-columns, because SQLite's own check sees broken pages but not a flipped bit in what a row says.
+The caller opens and ends the transaction. Each row has a CRC-32 of its other columns, because SQLite's own check
+finds broken pages but not a flipped bit in a value.
 """
 
 from __future__ import annotations
@@ -65,12 +65,12 @@ MIGRATIONS: tuple[str, ...] = (
     ) STRICT;
     """,
 )
-"""From nothing to the present layout, one step a version. A step that was released never changes; `user_version`
-in the file counts the steps it has taken."""
+"""The steps to the present layout, one for each version. A released step never changes; `user_version` in the file
+counts the steps that were taken."""
 
 
 def migrate(database: sqlite3.Connection, *, to: int = len(MIGRATIONS)) -> None:
-    """Takes the steps that the file lacks, each in a transaction of its own."""
+    """Takes the steps that the file lacks, each in its own transaction."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     for number in range(version + 1, to + 1):
         database.executescript(
@@ -79,12 +79,12 @@ def migrate(database: sqlite3.Connection, *, to: int = len(MIGRATIONS)) -> None:
 
 
 def schema(database: sqlite3.Connection) -> list[tuple[str, str]]:
-    """Every object in the database and the text that made it."""
+    """Every object in the database and the SQL that created it."""
     return database.execute("SELECT name, coalesce(sql, '') FROM sqlite_schema ORDER BY name").fetchall()
 
 
 def expected_schema(version: int) -> list[tuple[str, str]]:
-    """What `schema` says about an intact file of this version."""
+    """The `schema` of an intact file of this version."""
     scratch = sqlite3.connect(":memory:", isolation_level=None)
     try:
         migrate(scratch, to=version)
@@ -94,7 +94,7 @@ def expected_schema(version: int) -> list[tuple[str, str]]:
 
 
 def apply(database: sqlite3.Connection, change: Change) -> None:
-    """Writes one change. Raises ValueError for a change that would leave a hole in a log."""
+    """Writes one change. Raises ValueError for one that would leave a hole in a log."""
     match change:
         case HardState(member, term, vote):
             database.execute("INSERT OR REPLACE INTO member VALUES (?, ?, ?, ?)", _row(member, term, vote))
@@ -138,15 +138,12 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
 
 
 def prune_revoked(database: sqlite3.Connection) -> None:
-    """Forgets the revoked tokens that would no longer hold anyway."""
+    """Deletes the revoked tokens that have expired."""
     database.execute("DELETE FROM revoked WHERE expires_at <= ?", (time.time(),))
 
 
 def read(database: sqlite3.Connection) -> Saved:
-    """Everything that is stored, each row held against its CRC.
-
-    Raises `StoreDamaged`, naming the row, where one does not match or a log has a hole.
-    """
+    """Everything that is stored. Raises `StoreDamaged`, naming the row, for a wrong CRC or a hole in a log."""
     members: dict[str, MemberState] = {}
     hard = {name: (term, vote) for name, term, vote in _rows(database, "member", "name")}
     snapshots = {
@@ -192,7 +189,7 @@ def _row(*fields: Field) -> tuple[Field, ...]:
 
 
 def _rows(database: sqlite3.Connection, table: str, order: str) -> Iterator[tuple[Any, ...]]:
-    # Names of our own only, and SQL cannot bind names.
+    # The names are constants of this module; SQL cannot bind names.
     for row in database.execute(f"SELECT * FROM {table} ORDER BY {order}"):  # noqa: S608
         fields = row[:-1]
         if _row(*fields) != row:

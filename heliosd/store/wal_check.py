@@ -1,9 +1,9 @@
 """Whether a write-ahead log lost a commit in its middle.
 
-SQLite reads its log up to the first frame that does not match its checksum and takes the rest for the torn end of
-a crash. That is right for a torn end, but a flipped bit further up would silently undo every answered write after
-it. The two can be told apart: a commit is on disk before the next transaction's first frame is written, so a whole
-commit frame that is followed by a frame chained to it can only stand behind a bad one if the disk has lied.
+SQLite reads its log up to the first frame with a wrong checksum and treats the rest as the torn end of a crash.
+That is right for a torn end, but a flipped bit earlier would silently undo every answered write after it. The two
+differ: a commit is on disk before the next transaction's first frame is written, so a valid commit frame that is
+followed by a frame chained to it can stand behind a bad frame only if the disk returned wrong data.
 
 The format is https://sqlite.org/fileformat2.html#the_write_ahead_log.
 """
@@ -22,7 +22,7 @@ Sum = tuple[int, int]
 def lost_commits(wal: bytes) -> bool:
     """True if commits that were once on disk can no longer be read from this log.
 
-    The very end is beyond this check: a bad frame with nothing chained behind it looks as if a crash tore it.
+    The end of the log cannot be checked: a bad frame with nothing chained behind it looks like a torn write.
     """
     if len(wal) <= HEADER_BYTES:
         return False  # the header is synced before the first frame: no frame was ever written
@@ -30,8 +30,8 @@ def lost_commits(wal: bytes) -> bool:
     order = ">" if magic & 1 else "<"
     if magic & ~1 != MAGIC or _checksum(wal[:24], (0, 0), order) != (sum1, sum2):
         return True
-    # What the next frame's checksum may start from: the sum that the frame before it bears and, where that frame is
-    # bad, the sum that its content has, for the flipped bit may be in either.
+    # The sums that the next frame's checksum may start from: the one stored in the frame before and, if that frame
+    # is bad, the one of its content, since the flipped bit may be in either.
     seeds = {(sum1, sum2)}
     follows_commit = bad_seen = False
     frame_bytes = FRAME_HEADER_BYTES + page_bytes

@@ -41,7 +41,7 @@ def url(daemon: Daemon) -> str:
     return f"http://127.0.0.1:{daemon.port}"
 
 
-async def told(client: Client, kind: type) -> object:
+async def next_of(client: Client, kind: type) -> object:
     """The next item of one kind."""
     async for item in client:
         if isinstance(item, kind):
@@ -115,10 +115,10 @@ async def test_a_token_that_has_ended_is_replaced_by_a_login() -> None:
         daemon.answers[LOGIN] = [(200, {"token": TOKEN}), (200, {"token": "another"})]
         async with opening(url(daemon), ADMIN, notices=True) as client:
             assert await events_of(client, 1) == [1]
-            lost = await told(client, Disconnected)
+            lost = await next_of(client, Disconnected)
             assert isinstance(lost, Disconnected)
             assert lost.code == 1001
-            await told(client, Connected)
+            await next_of(client, Connected)
         assert [each.authorization for each in daemon.visitors] == [
             f"Bearer {TOKEN}",
             f"Bearer {TOKEN}",
@@ -167,7 +167,7 @@ async def test_a_full_daemon_is_left_alone_as_long_as_it_asks() -> None:
         assert trio.current_time() - started >= 1
 
 
-async def test_nobody_there_is_told_and_tried_again() -> None:
+async def test_a_daemon_that_is_not_there_gives_disconnected_and_is_tried_again() -> None:
     async with opening("http://127.0.0.1:1", TOKEN, notices=True) as client:
         with trio.fail_after(SECONDS):
             for _ in range(3):
@@ -219,11 +219,11 @@ async def test_over_tls_the_certificate_is_checked() -> None:
         "http://a:99999",
     ],
 )
-async def test_a_wrong_url_is_told_without_its_secrets(wrong: str) -> None:
-    with pytest.raises(ValueError, match="URL") as told_so:
+async def test_a_wrong_url_is_reported_without_its_secrets(wrong: str) -> None:
+    with pytest.raises(ValueError, match="URL") as raised:
         async with open_client(wrong, TOKEN):
             pass
-    assert "secret" not in str(told_so.value)
+    assert "secret" not in str(raised.value)
 
 
 def test_a_url_is_read_as_people_write_it() -> None:
@@ -279,7 +279,7 @@ async def test_a_later_run_goes_on_from_a_stored_cursor() -> None:
         assert daemon.visitors[0].query == {"epoch": "A", "after": "4"}
 
 
-async def test_the_cursor_covers_a_gap_only_once_it_has_been_told() -> None:
+async def test_the_cursor_covers_a_gap_only_once_it_was_yielded() -> None:
     async def missed(visitor: Visitor) -> None:
         await visitor.welcome(9, reason="too_old")
         await stay(visitor)
@@ -298,7 +298,7 @@ async def test_a_gap_of_the_daemon_comes_with_its_own_words() -> None:
         await stay(visitor)
 
     async with daemon_of(slow) as daemon, opening(url(daemon), TOKEN) as client:
-        gap = await told(client, Gap)
+        gap = await next_of(client, Gap)
         assert isinstance(gap, Gap)
         assert (gap.from_seq, gap.to_seq, gap.dropped, gap.reason) == (1, 7, 7, "slow_consumer")
         assert gap.raw is not None
@@ -329,7 +329,7 @@ async def test_some_closes_keep_it_away_for_longer(code: int, seconds: float) ->
         await visitor.close(code, "so")
 
     async with daemon_of(closing) as daemon, opening(url(daemon), TOKEN, notices=True) as client:
-        lost = await told(client, Disconnected)
+        lost = await next_of(client, Disconnected)
         assert isinstance(lost, Disconnected)
         assert (lost.code, lost.reason) == (code, "so")
         assert seconds < lost.retry_in < seconds + 1
@@ -471,11 +471,11 @@ async def test_what_is_too_much_for_a_replay_is_fetched_page_by_page() -> None:
         assert asked == [f"{HISTORY}?epoch=A&after=0&limit=1000", f"{HISTORY}?epoch=A&after=3&limit=1000"]
 
 
-async def test_a_narrowed_subscription_holds_for_the_pages_too() -> None:
+async def test_filters_hold_for_the_pages_of_the_history_too() -> None:
     async with daemon_of(too_many) as daemon:
         daemon.answers[HISTORY] = [page(1, 6, more=False)]
-        narrow = {"peer_changes": {"peers": ["node-2", "node-5", "node-7"]}}
-        async with opening(url(daemon), TOKEN, since=Cursor("A", 0), subscription=narrow) as client:
+        filters = {"peer_changes": {"peers": ["node-2", "node-5", "node-7"]}}
+        async with opening(url(daemon), TOKEN, since=Cursor("A", 0), subscription=filters) as client:
             assert await events_of(client, 3) == [2, 5, 7]
         assert "types=peer_changes" in daemon.asked_for(HISTORY)[0][0]
 
@@ -487,7 +487,7 @@ async def test_a_page_that_cannot_be_had_leaves_a_gap(answer: tuple[int, object]
     async with daemon_of(too_many) as daemon:
         daemon.answers[HISTORY] = [page(1, 3, more=True), answer]
         async with opening(url(daemon), TOKEN, since=Cursor("A", 0)) as client:
-            assert await told(client, Gap) == Gap("A", 4, 6, "too_many")
+            assert await next_of(client, Gap) == Gap("A", 4, 6, "too_many")
             assert await events_of(client, 2) == [7, 8]
 
 
@@ -598,7 +598,7 @@ async def test_a_message_that_is_too_large_ends_it_at_once(monkeypatch: pytest.M
                 await take(client, 3)
 
 
-async def test_leaving_says_goodbye_even_to_a_daemon_that_pings_all_the_time() -> None:
+async def test_leaving_closes_properly_even_if_the_daemon_pings_all_the_time() -> None:
     async def pinging(visitor: Visitor) -> None:
         await visitor.begin(0)
         async with trio.open_nursery() as nursery:

@@ -26,8 +26,8 @@ def soft_state(name: str, **changed: object) -> Message:
 
 
 def texts(*items: Message | Gap, asked: tuple[str, ...] = (), colour: bool = False) -> list[str]:
-    teller = EventFormatter(frozenset(asked), colour=colour, zone=UTC)
-    return [line for each in items for line in teller.lines(each, AT)]
+    formatter = EventFormatter(frozenset(asked), colour=colour, zone=UTC)
+    return [line for each in items for line in formatter.lines(each, AT)]
 
 
 def test_a_line_has_its_time_its_number_and_what_happened() -> None:
@@ -59,7 +59,7 @@ def test_values_that_say_nothing_new_are_quiet() -> None:
     assert len(texts(soft_state("status"), soft_state("status_update"), soft_state("status_update"))) == 1
 
 
-def test_a_status_that_differs_is_told_unless_an_event_has_told_it() -> None:
+def test_a_status_that_differs_is_shown_unless_an_event_has_shown_it() -> None:
     stale = soft_state("status_update", stale=True)
     assert "out of date" in texts(soft_state("status"), stale)[1]
     change = item(
@@ -71,7 +71,7 @@ def test_a_status_that_differs_is_told_unless_an_event_has_told_it() -> None:
     assert len(texts(soft_state("status"), change, after)) == 2
 
 
-def test_values_that_were_asked_for_by_name_are_told() -> None:
+def test_values_that_were_asked_for_by_name_are_shown() -> None:
     latency = item(
         "latency",
         {
@@ -108,7 +108,7 @@ def test_colour_is_around_the_words_only() -> None:
 @pytest.mark.parametrize(
     "name", ["state_change", "peer_change", "snapshot", "custom_metrics", "from_the_future"]
 )
-def test_an_event_in_an_unknown_form_is_told_by_its_name(name: str, data: object) -> None:
+def test_an_event_in_an_unknown_form_is_shown_by_its_name(name: str, data: object) -> None:
     lines = texts(item(name, data, 9))
     assert lines == ["05:19:10.123        9  " + name] or (name, data) == ("custom_metrics", {})
     texts(item(name, data), item("status", data))

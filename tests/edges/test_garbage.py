@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.support.whole_daemon import House, whole_daemon
+from tests.support.whole_daemon import RunningDaemon, whole_daemon
 
 CLIENTS = 40
 
 
-async def visit(house: House) -> None:
+async def visit(house: RunningDaemon) -> None:
     client = await house.connect({})
     assert await client.text() is not None
     await client.stream.aclose()

@@ -26,7 +26,7 @@ from heliosd.hub.client import HubClient
 from heliosd.web.http import listeners
 from tests.support.certificates import self_signed
 from tests.support.sequence_rules import Follower, Ledger
-from tests.support.whole_daemon import House, narrow, whole_daemon
+from tests.support.whole_daemon import RunningDaemon, limit_receive_buffer, whole_daemon
 
 MIX = {
     "status_interval": 0.01,
@@ -42,7 +42,7 @@ class Fuzzed:
     """A client that reads in random small pieces at random moments, and sends commands of all kinds meanwhile."""
 
     def __init__(
-        self, house: House, rng: random.Random, *, deflate: bool, tls: ssl.SSLContext | None
+        self, house: RunningDaemon, rng: random.Random, *, deflate: bool, tls: ssl.SSLContext | None
     ) -> None:
         self.follower = Follower(f"client {rng.random():.3f}", Ledger())
         self.pings: list[bytes] = []
@@ -60,7 +60,7 @@ class Fuzzed:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until the daemon closes. wsproto raises if a byte is out of place, and the rules if a message is."""
         socket = trio.socket.socket()
-        narrow(socket, 8192)
+        limit_receive_buffer(socket, 8192)
         await socket.connect(("127.0.0.1", self._house.port))
         stream: trio.abc.Stream = trio.SocketStream(socket)
         if self._tls is not None:
@@ -165,7 +165,9 @@ def make_writes_partial(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return rests
 
 
-async def fuzz(house: House, *, seed: int, clients: int, seconds: float, tls: ssl.SSLContext | None) -> None:
+async def fuzz(
+    house: RunningDaemon, *, seed: int, clients: int, seconds: float, tls: ssl.SSLContext | None
+) -> None:
     rng = random.Random(seed)
     fuzzed = [
         Fuzzed(house, random.Random(rng.random()), deflate=number % 2 == 1, tls=tls)

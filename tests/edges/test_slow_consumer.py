@@ -17,7 +17,7 @@ import pytest
 import trio
 
 from tests.support.sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
-from tests.support.whole_daemon import House, Raw, whole_daemon
+from tests.support.whole_daemon import Raw, RunningDaemon, whole_daemon
 
 RATE = 2000.0
 PAUSE_SECONDS = 3.0
@@ -43,21 +43,23 @@ async def follow_to(follower: Follower, raw: Raw, newest: int) -> None:
         assert await take(follower, raw) is None
 
 
-async def newest_of(house: House) -> int:
+async def newest_of(house: RunningDaemon) -> int:
     """The number of the newest event that the daemon has published."""
     got = await (await house.connect({"after": "now"})).text()
     assert isinstance(got, bytes)
     return int(json.loads(got)["data"]["seq"])
 
 
-async def publish(house: House, events: int, newest: int) -> None:
+async def publish(house: RunningDaemon, events: int, newest: int) -> None:
     """Publish so many events; returns when the daemon has published number `newest`."""
     await house.source.publish(events)
     while await newest_of(house) < newest:  # noqa: ASYNC110, it is the daemon's
         await trio.sleep(0.01)
 
 
-async def follow_for_ever(house: House, follower: Follower, *, task_status: trio.TaskStatus[None]) -> None:
+async def follow_for_ever(
+    house: RunningDaemon, follower: Follower, *, task_status: trio.TaskStatus[None]
+) -> None:
     raw = await house.connect(follower.dial())
     assert await take(follower, raw) is None
     task_status.started()
@@ -72,12 +74,12 @@ class Pouring:
         self.over = trio.Event()
         self.rate = 0.0
 
-    async def pour(self, house: House, seconds: float) -> None:
+    async def pour(self, house: RunningDaemon, seconds: float) -> None:
         self.rate = await house.source.publish_at(RATE, seconds)
         self.over.set()
 
 
-async def stop_reading(house: House, slow: Follower) -> Raw:
+async def stop_reading(house: RunningDaemon, slow: Follower) -> Raw:
     """Connect a client that hears the first 100 events and reads nothing while the next `UNREAD` are published."""
     raw = await house.connect(slow.dial(), receive_buffer=SMALL)
     assert await take(slow, raw) is None
@@ -139,7 +141,7 @@ async def test_a_pause_of_three_seconds_under_2000_events_a_second_is_named_by_g
             assert slow.seen.named + slow.seen.deliveries == slow.position
 
 
-async def page_through(house: House, ledger: Ledger, epoch: str, after: int) -> int:
+async def page_through(house: RunningDaemon, ledger: Ledger, epoch: str, after: int) -> int:
     """What the history has beyond `after`, until so little is left that it can be replayed."""
     headers = {"Authorization": f"Bearer {house.token}"}
     async with httpx.AsyncClient(headers=headers, timeout=15) as http:
@@ -177,7 +179,7 @@ async def test_with_disconnect_it_is_closed_with_4408_and_loses_nothing_by_histo
             assert sorted(ledger.events(slow.epoch)) == list(range(1, slow.position + 1))
 
 
-async def others(house: House, load: Path, clients: int, seconds: float) -> dict[str, float]:
+async def others(house: RunningDaemon, load: Path, clients: int, seconds: float) -> dict[str, float]:
     """What `clients` others, in a process of their own, measure while events pour."""
     done = await trio.run_process(
         [str(load), house.address, str(clients), "0.5", str(seconds), str(os.getpid())],
@@ -187,7 +189,7 @@ async def others(house: House, load: Path, clients: int, seconds: float) -> dict
     return dict(json.loads(done.stdout))
 
 
-async def read_bytes(house: House, pause: float) -> None:
+async def read_bytes(house: RunningDaemon, pause: float) -> None:
     """A client that reads without looking, so that it costs this process little; it pauses once."""
     raw = await house.connect({}, receive_buffer=SMALL)
     with trio.move_on_after(1.0):
@@ -228,7 +230,7 @@ async def test_the_p99_of_100_others_is_at_most_a_fifth_higher_for_one_that_does
     assert median(ratios) <= 1.2
 
 
-async def measured(house: House, load: Path, pause: float) -> tuple[float, float]:
+async def measured(house: RunningDaemon, load: Path, pause: float) -> tuple[float, float]:
     """The p99 of 100 clients in ms beside one that pauses so long, and the events a second there were."""
     pouring = Pouring()
     async with trio.open_nursery() as nursery:
@@ -241,7 +243,7 @@ async def measured(house: House, load: Path, pause: float) -> tuple[float, float
 
 
 async def read_slowly(
-    house: House, follower: Follower, resume: trio.Event, *, task_status: trio.TaskStatus[None]
+    house: RunningDaemon, follower: Follower, resume: trio.Event, *, task_status: trio.TaskStatus[None]
 ) -> None:
     """Reads nothing before `resume`, and then with pauses."""
     raw = await house.connect(follower.dial(), receive_buffer=SMALL)
@@ -253,7 +255,7 @@ async def read_slowly(
             await trio.sleep(0.05)
 
 
-async def burst(house: House, events: int) -> None:
+async def burst(house: RunningDaemon, events: int) -> None:
     """All at once, as fast as the daemon takes them."""
     ledger = Ledger()
     quick, slow = [[Follower(f"{kind} {n}", ledger) for n in range(3)] for kind in ("quick", "slow")]

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -101,7 +102,7 @@ class Disk:
 
 
 @pytest.fixture
-def disk(tmp_path: Path) -> Iterator[Disk]:
+def disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Disk]:
     """A small tmpfs where mounting is allowed, else a limit inside SQLite; both end in a real SQLITE_FULL."""
     mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(tmp_path)]
     if shutil.which("mount") and subprocess.run(mount, capture_output=True, check=False).returncode == 0:
@@ -117,11 +118,18 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
         finally:
             subprocess.run(["umount", str(tmp_path)], check=True)
     else:
+        connections: list[sqlite3.Connection] = []
+        connect = sqlite3.connect
 
-        def limit(store: Store, pages: int) -> None:
-            store._database.execute(f"PRAGMA max_page_count = {pages}")
+        def recorded(*arguments: Any, **options: Any) -> sqlite3.Connection:
+            connections.append(connect(*arguments, **options))
+            return connections[-1]
 
-        yield Disk(tmp_path, lambda store: limit(store, 1), lambda store: limit(store, 2**30))
+        def limit(pages: int) -> None:
+            connections[-1].execute(f"PRAGMA max_page_count = {pages}")
+
+        monkeypatch.setattr(sqlite3, "connect", recorded)
+        yield Disk(tmp_path, lambda _: limit(1), lambda _: limit(2**30))
 
 
 async def test_a_full_disk_refuses_the_write_and_the_store_recovers_by_itself(disk: Disk) -> None:

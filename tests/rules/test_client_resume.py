@@ -56,13 +56,13 @@ def gap(from_seq: int, to_seq: int) -> Message:
 
 def seen(following: ResumeState, *messages: Message) -> list[int | tuple[int, int, str]]:
     """What is seen of some messages: the numbers of events, and gaps."""
-    told: list[int | tuple[int, int, str]] = []
+    items: list[int | tuple[int, int, str]] = []
     for item in [item for each in messages for item in following.take(each)]:
         if isinstance(item, Gap):
-            told.append((item.from_seq, item.to_seq, item.reason))
+            items.append((item.from_seq, item.to_seq, item.reason))
         elif item.seq is not None:
-            told.append(item.seq)
-    return told
+            items.append(item.seq)
+    return items
 
 
 def started(*, seq: int = 10, whole: bool = True, since: Cursor | None = None) -> ResumeState:
@@ -97,7 +97,7 @@ def test_values_and_answers_pass_through() -> None:
     assert following.cursor == Cursor("A", 10)
 
 
-def test_the_daemons_gap_is_told_as_it_was_sent() -> None:
+def test_the_daemons_gap_is_returned_as_it_was_sent() -> None:
     following = started()
     sent = gap(11, 15)
     assert following.take(sent) == [Gap("A", 11, 15, "slow_consumer", dropped=1, raw=sent.raw)]
@@ -120,7 +120,7 @@ def test_another_epoch_is_a_gap_between_two_counts() -> None:
     assert following.cursor == Cursor("B", 4)
 
 
-def test_an_epoch_that_changes_on_an_open_connection_is_told_too() -> None:
+def test_an_epoch_that_changes_on_an_open_connection_gives_a_gap_too() -> None:
     following = started()
     (_, lost) = following.take(welcome(0, epoch="B", recovered=False, reason="epoch_changed"))
     assert isinstance(lost, Gap)
@@ -133,7 +133,7 @@ def test_another_epoch_is_a_gap_even_if_the_daemon_claims_that_nothing_is_missin
     assert seen(following, welcome(9, epoch="B")) == [(6, 9, "epoch_changed")]
 
 
-def test_a_hole_of_which_nobody_spoke_is_told_where_it_is() -> None:
+def test_a_hole_that_the_daemon_did_not_announce_gives_a_gap_in_its_place() -> None:
     assert seen(started(), event(11), event(14)) == [11, (12, 13, HOLE), 14]
     assert seen(started(), event(11), gap(14, 20)) == [11, (12, 13, HOLE), (14, 20, "slow_consumer")]
     assert seen(started(), event(11), status(13)) == [11, (12, 13, HOLE)]
@@ -144,7 +144,7 @@ def test_a_replay_that_is_shorter_than_promised_is_a_hole() -> None:
     assert seen(following, welcome(9, replayed=2), event(7), status(9)) == [7, (8, 9, HOLE)]
 
 
-def test_with_a_narrower_subscription_numbers_may_be_missing_and_the_cursor_moves_on() -> None:
+def test_with_filters_numbers_may_be_missing_and_the_cursor_moves_on() -> None:
     following = started(since=Cursor("A", 5), whole=False)
     assert seen(following, welcome(90, replayed=1), event(7), status(90), event(95)) == [7, 95]
     following = started(since=Cursor("A", 5), whole=False)
@@ -242,7 +242,7 @@ def test_what_is_no_cursor_is_refused(text: str) -> None:
 
 
 class World:
-    """A daemon that tells the truth, and a line that is cut at any moment."""
+    """A daemon whose messages are right, on a connection that breaks at any moment."""
 
     def __init__(self, modulus: int) -> None:
         self.modulus = modulus  # the subscription: every how many-th event
@@ -266,7 +266,7 @@ class World:
             self.line.append(event(self.seq))
 
     def overflow(self) -> None:
-        """What waits is dropped, and told; a gap that has not gone out yet merges with it. A replay stays."""
+        """What waits is dropped, with a gap; a gap that was not sent yet merges with it. A replay stays."""
         queue = self.line[self.replay :]
         dropped = [m.seq for m in queue if m.seq is not None]
         for waiting in queue:
@@ -311,16 +311,16 @@ class World:
         for _ in range(min(number, len(self.line))):
             self.replay = max(0, self.replay - 1)
             for item in self.following.take(self.line.pop(0)):
-                self.heed(item)
+                self.check(item)
 
-    def heed(self, item: Message | Gap) -> None:
+    def check(self, item: Message | Gap) -> None:
         if isinstance(item, Message):
             if item.seq is not None:
                 cursor = self.following.cursor
                 assert cursor is not None
                 key = (cursor.epoch, item.seq)
                 assert key not in self.had, "twice"
-                assert key not in self.excused, "told missing, and yet it came"
+                assert key not in self.excused, "reported missing, and yet it came"
                 self.had[key] = item.seq
             return
         assert item.reason != HOLE, "this daemon leaves no hole"
@@ -353,7 +353,7 @@ ACTIONS = st.one_of(
 
 
 @given(st.integers(1, 3), st.lists(ACTIONS, max_size=40))
-def test_every_event_comes_once_or_is_told_missing(modulus: int, actions: list[tuple[str, int]]) -> None:
+def test_every_event_comes_once_or_is_in_a_gap(modulus: int, actions: list[tuple[str, int]]) -> None:
     world = World(modulus)
     world.deliver(1)
     for action, number in actions:
@@ -381,8 +381,8 @@ def test_a_follower_of_everything_misses_nothing_that_a_lying_daemon_drops(data:
     following.connected()
     seen(following, welcome(0), status(0))
     kept = data.draw(st.lists(st.booleans(), min_size=1, max_size=30))
-    told = seen(following, *(event(n) for n, keep in enumerate(kept, 1) if keep), status(len(kept)))
+    items = seen(following, *(event(n) for n, keep in enumerate(kept, 1) if keep), status(len(kept)))
     covered: list[int] = []
-    for item in told:
+    for item in items:
         covered += [item] if isinstance(item, int) else range(item[0], item[1] + 1)
     assert covered == list(range(1, len(kept) + 1))

@@ -1,4 +1,4 @@
-"""What the configuration file may say, and how its mistakes are told."""
+"""What the configuration file may contain, and how its mistakes are reported."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_the_example_names_every_key_and_its_user_can_be_uncommented() -> None:
     assert [user.name for user in parse(text).auth.users] == ["admin"]
 
 
-def test_every_mistake_is_told_at_once_with_its_key() -> None:
+def test_every_mistake_is_reported_at_once_with_its_key() -> None:
     found = problems(f"""
         nod = 1
         [node]
@@ -306,7 +306,7 @@ def test_whatever_a_key_holds_only_config_error_rises(values: dict[str, str]) ->
 
 
 @given(st.text())
-def test_whatever_a_file_says_only_config_error_rises(text: str) -> None:
+def test_whatever_a_file_contains_only_config_error_rises(text: str) -> None:
     lines_of_problems(text)
 
 

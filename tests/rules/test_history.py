@@ -1,4 +1,4 @@
-"""The order of events: numbers without a hole, and what can still be told."""
+"""The order of events: numbers without a hole, and what can be replayed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a client asked for: defaults, the seven keys, narrowing, and exact refusals."""
+"""Subscriptions: defaults, the seven keys, filters, and exact refusals."""
 
 from __future__ import annotations
 
@@ -83,12 +83,12 @@ def test_subscriptions_that_say_the_same_are_one() -> None:
     assert Subscription.parse(said) != Subscription.parse({"peer_changes": {"peers": ["node-1"]}})
 
 
-def test_what_is_in_force_is_told_as_it_was_said() -> None:
+def test_the_subscription_in_force_is_shown_as_it_was_sent() -> None:
     said = {"status": True, "peer_changes": {"peers": ["node-*"], "events": ["removed"]}}
     assert Subscription.parse(said).active() == dict.fromkeys(SEVEN, False) | said
 
 
-def test_an_empty_object_narrows_nothing() -> None:
+def test_an_empty_object_filters_nothing() -> None:
     assert cut({"peer_changes": {}}, peer_change("x", "added")) is not None
 
 
@@ -104,13 +104,13 @@ def test_an_empty_object_narrows_nothing() -> None:
         ({"peers": ["NODE-*"]}, peer_change("node-4", "added"), False),
     ],
 )
-def test_peer_changes_are_narrowed_by_globs_and_kinds(
+def test_peer_changes_are_filtered_by_globs_and_kinds(
     said: dict[str, Any], message: OutgoingMessage, passes: bool
 ) -> None:
     assert (cut({"peer_changes": said}, message) is not None) is passes
 
 
-def test_state_changes_are_narrowed_by_the_new_state() -> None:
+def test_state_changes_are_filtered_by_the_new_state() -> None:
     assert cut({"state_changes": {"states": ["Leader"]}}, state_change("Leader")) is not None
     assert cut({"state_changes": {"states": ["Leader"]}}, state_change("Follower")) is None
 
@@ -124,7 +124,7 @@ def test_custom_metrics_are_cut_to_the_names_and_labels_asked_for() -> None:
     assert cut(said, metrics(other={"env": "prod"})) is None
 
 
-def test_a_deletion_is_told_to_whoever_asked_for_the_name() -> None:
+def test_a_deletion_passes_if_the_name_matches() -> None:
     said = {"custom_metrics": {"names": ["app_*"], "labels": {"env": "prod"}}}
     assert cut(said, metrics(app_a=None, other=None)) == {"app_a": None}
 

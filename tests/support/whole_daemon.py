@@ -78,7 +78,7 @@ class Source(LoneBackend):
 
 
 @dataclass
-class House:
+class RunningDaemon:
     """A running daemon."""
 
     source: Source
@@ -99,7 +99,7 @@ class House:
         """A client on `/ws/cluster`."""
         socket = trio.socket.socket()
         if receive_buffer is not None:
-            narrow(socket, receive_buffer)
+            limit_receive_buffer(socket, receive_buffer)
         try:
             await socket.connect(("127.0.0.1", self.port))
         except BaseException:
@@ -141,7 +141,7 @@ class Raw:
         return None
 
 
-def narrow(socket: trio.socket.SocketType, receive_buffer: int) -> None:
+def limit_receive_buffer(socket: trio.socket.SocketType, receive_buffer: int) -> None:
     """Before it connects: it will hold little that has not been read."""
     socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_RCVBUF, receive_buffer)
     # A window below one segment, which on the loopback is 64 KiB, moves by the kernel's timers only.
@@ -155,7 +155,7 @@ async def whole_daemon(
     *,
     certificate: tuple[Path, Path] | None = None,
     **websocket: Any,
-) -> AsyncIterator[House]:
+) -> AsyncIterator[RunningDaemon]:
     """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
     it speaks TLS."""
     source = Source()
@@ -172,16 +172,16 @@ async def whole_daemon(
     )
     prepared = prepare(folder / "config.toml", config)
     token = prepared.access.issue("admin", time.time(), None).token
-    background = House(source, port, token)
+    daemon = RunningDaemon(source, port, token)
     try:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(prepared.run)
             await _listening(port)
-            yield background
+            yield daemon
             nursery.cancel_scope.cancel()
     finally:
         prepared.store.close()
-        for connection in background.connections:
+        for connection in daemon.connections:
             connection.stream.socket.close()
 
 

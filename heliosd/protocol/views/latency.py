@@ -9,7 +9,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     """STATS of `GET …/latency`. Every value is 0 while there is no sample."""
 
     count: int
-    """Samples that the values are made of: at most 100 a kind and peer."""
+    """Number of samples: at most 100 for each kind and peer."""
     last_value_ms: float
     min_value_ms: float
     max_value_ms: float
@@ -18,7 +18,7 @@ class Stats(Struct, frozen=True, kw_only=True):
     p90_value_ms: float
     p99_value_ms: float
     std_dev_ms: float
-    """Of the samples as a whole population."""
+    """Population standard deviation."""
     error_count: int
     """Failed calls since the start or the last reset."""
     last_error_unix: int | UnsetType = UNSET
@@ -51,7 +51,7 @@ class PeerReport(Struct, frozen=True, kw_only=True):
     consecutive_errors: int
     connection_healthy: bool
     peer_round_trip_ms: float | UnsetType = UNSET
-    """With etcd: the mean of what a member itself measured to this one, as of late."""
+    """With etcd: the recent mean of the round trips that a member measured to this one."""
 
 
 class HealthSummary(Struct, frozen=True):

@@ -8,10 +8,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 
 class SnapshotEvent(Struct, frozen=True, kw_only=True):
-    """An entry of the history's `events`.
-
-    An `error` tells no snapshot: its id is "" and its numbers are 0.
-    """
+    """An entry of the history's `events`. In an `error` the id is "" and the numbers are 0."""
 
     timestamp: str
     type: Literal["created", "received", "restored", "deleted", "error"]
@@ -36,7 +33,7 @@ class SnapshotRecord(Struct, frozen=True, kw_only=True):
     size: int
     created_at: str
     creation_duration: int
-    """Nanoseconds, as a Go duration; for a received snapshot the time of its transfer."""
+    """Nanoseconds (a Go duration); for a received snapshot the duration of its transfer."""
     node_id: str
     leader_id: str
     is_from_peer: bool

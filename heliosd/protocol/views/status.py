@@ -1,6 +1,6 @@
-"""How a cluster stands, as one value, and the JSON that shows it.
+"""The state of a cluster as one value, and its JSON shapes in `GET /api/cluster/status`.
 
-The shapes are those of `GET /api/cluster/status`; keys and their order are part of the contract.
+Keys and their order are part of the contract.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from .latency import ClusterHealth, PeerLatency
 
 
 class NodeView(Struct, frozen=True):
-    """This node. With etcd `id` is its member's, or the configured one where no member bears that."""
+    """This node. With etcd `id` is its member's id, or the configured id if no member has it."""
 
     id: str
     state: Role
     term: int
     name: str | UnsetType = UNSET
-    """Here and below: the member's name, with etcd only, where ids say little."""
+    """Here and below: the member's name, with etcd only."""
 
 
 class LeaderView(Struct, frozen=True):
@@ -59,7 +59,7 @@ class PeerState(Struct, frozen=True):
 
 
 class ObserverView(Struct, frozen=True):
-    """A heliosd that is present in a cluster of etcd."""
+    """A heliosd that observes the same etcd cluster."""
 
     id: str
     version: str
@@ -68,7 +68,7 @@ class ObserverView(Struct, frozen=True):
 
 
 class ClusterStatus(Struct, frozen=True, kw_only=True):
-    """What this node knows of its cluster at one moment."""
+    """The cluster as this node knows it at one moment."""
 
     node: NodeView
     leader: LeaderView
@@ -81,6 +81,6 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     observed_at: float
     """Unix seconds."""
     stale: bool
-    """True when what is shown may have been overtaken: no leader is known, or this node is cut off from it."""
+    """True if the data may be out of date: no leader is known, or this node cannot reach it."""
     observers: tuple[ObserverView, ...] | UnsetType = UNSET
-    """With etcd: the heliosd that are present, by id."""
+    """With etcd: the heliosd that observe the cluster, by id."""

@@ -34,7 +34,7 @@ class Historical(Struct, frozen=True, kw_only=True):
 
 
 class StateTime(Struct, frozen=True, kw_only=True):
-    """Over all sessions. The ratio is led time by time in any of the three roles."""
+    """Over all sessions. The ratio is the leader's time by the time in the three roles."""
 
     leader_seconds: float
     follower_seconds: float
@@ -44,10 +44,10 @@ class StateTime(Struct, frozen=True, kw_only=True):
 
 class Leadership(Struct, frozen=True, kw_only=True):
     elections_participated: int
-    """Elections that this node stood in, over all sessions."""
+    """Elections with this node as a candidate, over all sessions."""
     terms_as_leader: int
     current_term: int
-    """The last one that a change of state or leader told."""
+    """The term of the last change of state or leader."""
 
 
 class UptimeReport(Struct, frozen=True, kw_only=True):
@@ -73,7 +73,7 @@ class UptimeEvent(Struct, frozen=True, kw_only=True):
     leader_id: str | UnsetType = UNSET
     reason: str | UnsetType = UNSET
     uptime_at_event: float
-    """Seconds that the session had lasted."""
+    """Seconds since the start of the session."""
 
 
 class SessionView(Struct, frozen=True, kw_only=True):
@@ -82,11 +82,11 @@ class SessionView(Struct, frozen=True, kw_only=True):
     session_id: str
     start_time: str
     end_time: str | None
-    """None while it lasts. A crashed session ends with its last sign of life."""
+    """None for the current session. A crashed session ends with the last time that was stored."""
     duration_seconds: float
     end_reason: str | None
     states_visited: tuple[Role, ...]
-    """Each once, in the order of the first visit."""
+    """Each once, in the order of first entry."""
     terms_seen: tuple[int, ...]
     """Ascending, the newest 100."""
     is_current: bool
