@@ -58,6 +58,11 @@ class Session(Connections):
         self.token_expiry = TokenExpiry(access, now, send=self.send, end=self.end, release=self._release)
         settings.on_change(lambda: self.token_expiry.recheck(self._clients.values()))
 
+    @property
+    def between_messages(self) -> bool:
+        """No message has been given to some clients and not yet to others."""
+        return not self._fanning_out
+
     def join(self, client: HubClient, cursor: Cursor | None = None) -> None:
         """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
 

@@ -114,9 +114,14 @@ async def test_the_messages_come_as_data_and_events_with_their_place(
     assert reader.types == [
         *("status", "peer_change", "status_update", "latency", "state_change", "status_update", "uptime")
     ]
-    assert reader.ids == [f"{streaming.epoch}:1", f"{streaming.epoch}:2"]
+    assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (0, 1, 2)]
     assert {key for block in reader.blocks for key in block} == {"id", "data"}
-    assert [("id" in block) == ("seq" in json.loads(block["data"])) for block in reader.blocks] == [True] * 7
+    placed = [
+        message["type"]
+        for block, message in zip(reader.blocks, reader.messages, strict=True)
+        if "id" in block
+    ]
+    assert placed == ["status", "peer_change", "state_change"]
 
 
 async def test_the_bytes_of_a_message_are_those_of_the_websocket(
@@ -139,10 +144,64 @@ async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_ha
     await streaming.house.publish(ADDED)
     assert reader.types == ["welcome", *["peer_change"] * 2, "status", "peer_change", "status_update"]
     assert (reader.messages[0]["data"]["recovered"], reader.messages[0]["data"]["replayed"]) == (True, 2)
-    assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (4, 5, 6)]
+    assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (3, 4, 5, 5, 6)]
     stale = await streaming.read(cursor=Cursor("other", 3))
     assert stale.types == ["welcome", "status"]
     assert stale.messages[0]["data"]["reason"] == "epoch_changed"
+    assert stale.ids == [f"{streaming.epoch}:6"] * 2
+
+
+@pytest.mark.parametrize("cursor", [None, Cursor()])
+async def test_a_stream_that_is_cut_before_its_first_event_misses_nothing_when_it_resumes(
+    autojump_clock: MockClock, streaming: Streaming, cursor: Cursor | None
+) -> None:
+    await streaming.house.publish(ADDED)
+    first = await streaming.read(cursor=cursor)
+    first.scope.cancel()
+    await wait_all_tasks_blocked()
+    await streaming.house.publish(ELECTED)
+    epoch, _, seq = first.ids[-1].partition(":")
+    again = await streaming.read(cursor=Cursor(epoch, int(seq)))
+    assert again.types == ["welcome", "state_change", "status"]
+    assert again.messages[0]["data"]["recovered"] is True
+
+
+async def test_a_stream_that_is_cut_within_its_replay_goes_on_from_there(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    await streaming.house.publish(*[ADDED] * 5)
+    reader = await streaming.read(cursor=Cursor(streaming.epoch, 2))
+    assert reader.types == ["welcome", *["peer_change"] * 3, "status"]
+    assert reader.ids == [f"{streaming.epoch}:{seq}" for seq in (2, 3, 4, 5, 5)]
+
+
+async def test_the_comment_has_the_place_of_a_client_whose_filter_let_nothing_through(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read(subscription=Subscription(Topic.STATE_CHANGES))
+    await streaming.house.publish(*[ADDED] * 3)
+    assert reader.ids == [f"{streaming.epoch}:0"]
+    await trio.sleep(16)
+    assert reader.ids == [f"{streaming.epoch}:0", f"{streaming.epoch}:3"]
+    assert reader.types == ["status"]
+
+
+async def test_the_comment_has_no_place_while_messages_wait(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    reader = await streaming.read()
+    reader.reading = trio.Event()  # so that it reads one more piece, and then waits
+    await streaming.house.publish(ADDED)
+    await trio.sleep(20)
+    await streaming.house.publish(ADDED)
+    reader.reading.set()
+    await wait_all_tasks_blocked()
+    blocks = [block for block in reader.blocks if "" in block or "seq" in json.loads(block["data"])]
+    assert [block.get("id", "").strip() for block in blocks] == [
+        f"{streaming.epoch}:1",
+        "",
+        f"{streaming.epoch}:2",
+    ]
 
 
 async def test_only_what_was_asked_for_is_sent(autojump_clock: MockClock, streaming: Streaming) -> None:
@@ -176,7 +235,8 @@ async def test_a_new_epoch_is_in_the_ids_from_its_first_event_on(
     reader.reading.set()
     await wait_all_tasks_blocked()
     assert old != new
-    assert reader.ids == [f"{old}:1", f"{new}:1", f"{new}:2"]
+    assert [reader.ids[0], *reader.ids[-2:]] == [f"{old}:0", f"{new}:1", f"{new}:2"]
+    assert all(identifier.startswith(f"{new}:") for identifier in reader.ids[-4:])
 
 
 async def test_a_reader_that_is_too_slow_gets_a_gap_that_says_what_it_missed(
@@ -261,7 +321,7 @@ async def test_what_waits_is_sent_before_the_daemon_stops(
     reader.reading.set()
     await wait_all_tasks_blocked()
     assert reader.ended
-    assert len(reader.ids) == 3
+    assert len(reader.ids) == 4  # the status and three events
 
 
 async def test_whoever_comes_while_the_daemon_stops_is_sent_away(

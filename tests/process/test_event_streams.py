@@ -80,8 +80,9 @@ class Stream:
         while True:
             block = self.next()
             assert block is not None, "the stream has ended"
-            if "id" in block:
-                return block["id"], json.loads(block["data"])["seq"]
+            seq = json.loads(block.get("data", "{}")).get("seq")
+            if seq is not None:
+                return block["id"], seq
 
     def close(self) -> None:
         for network in self._client._transport._pool.connections:  # type: ignore[attr-defined]
@@ -125,6 +126,7 @@ def test_curl_shows_an_event_at_once(daemon: Daemon, http: httpx.Client) -> None
     )
     try:
         assert curl.stdout is not None
+        assert curl.stdout.readline().startswith("id: ")
         assert curl.stdout.readline().startswith('data: {"type":"status",')
         assert curl.stdout.readline() == "\n"
         register(http, "for_curl")

@@ -180,7 +180,7 @@ class _RestPipeline:
         if "Access-Control-Request-Method" in request.headers:
             headers |= {
                 "Access-Control-Allow-Methods": methods,
-                "Access-Control-Allow-Headers": "Authorization, Content-Type",
+                "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
                 "Access-Control-Max-Age": str(PREFLIGHT_AGE_SECONDS),
             }
         return _response(Answer(status=204, body=b"", headers=headers))

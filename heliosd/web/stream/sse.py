@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
+import msgspec
 import trio
+from msgspec import Struct
 
 from heliosd.auth.identity import Identity
 from heliosd.hub.client import BATCH_BYTES, HubClient
@@ -42,7 +44,7 @@ class EventStreams:
         """
         self._admission.check_room(identity.user_id)
         self._admission.check_cursor(cursor)
-        transport = SseTransport(self._hub.log)
+        transport = SseTransport(self._hub.log, cursor)
         client = self._admission.client(identity, subscription, transport, address, stream_kind="sse")
         client.waker = transport.wake
         return self._pieces(client, cursor, transport)
@@ -68,10 +70,29 @@ class EventStreams:
                         await transport.more()
                 if trio.current_time() >= comment_due:
                     comment_due = trio.current_time() + COMMENT_SECONDS
-                    yield b":\n\n"
+                    complete = self._hub.between_messages and not client.waiting
+                    yield b":\n%b\n" % (transport.newest_id() if complete else b"")
         finally:
             left = client.close_reason.reason if client.close_reason is not None else "connection lost"
             self._admission.left(client, left)
+
+
+class _StatusData(Struct):
+    as_of_seq: int
+
+
+class _Status(Struct):
+    data: _StatusData
+
+
+class _WelcomeData(Struct):
+    epoch: str
+    seq: int
+    recovered: bool
+
+
+class _Welcome(Struct):
+    data: _WelcomeData
 
 
 class SseTransport:
@@ -83,10 +104,11 @@ class SseTransport:
     direct = encrypted = False
     pending = False
 
-    def __init__(self, log: EventLog) -> None:
+    def __init__(self, log: EventLog, cursor: Cursor | None) -> None:
         self._log = log
         self._news = trio.Event()
         self._epoch = ""
+        self._resumed_after = None if cursor is None else cursor.after
 
     def wake(self) -> None:
         """The queue is no longer empty. Called first inside of `Hub.join`."""
@@ -107,14 +129,32 @@ class SseTransport:
             room -= len(fields[-1])
         return b"".join(fields)
 
+    def newest_id(self) -> bytes:
+        """The id line for a client that has been sent all that it wants; b"" while its epoch is not the log's."""
+        history = self._log.history
+        return self._id(history.seq) if self._epoch == history.epoch else b""
+
     def _event(self, message: OutgoingMessage) -> bytes:
         if not message.payload:
             return b""  # the close frame
-        if message.type == "welcome":  # a change of the epoch reaches clients as a welcome, in order
-            self._epoch = message.data["epoch"]
         # JSON holds no raw line end, so it is one line of data.
-        data = b"data: %b\n\n" % message.payload
-        return data if message.seq is None else b"id: %b:%d\n%b" % (self._epoch.encode(), message.seq, data)
+        return b"%bdata: %b\n\n" % (self._id(self._point(message)), message.payload)
+
+    def _point(self, message: OutgoingMessage) -> int | None:
+        """The number up to which a client with this message has been sent all events; None: as before."""
+        if message.type == "status":
+            return msgspec.json.decode(message.payload, type=_Status).data.as_of_seq
+        if message.type == "welcome":  # a change of the epoch reaches clients as a welcome, in order
+            welcome = msgspec.json.decode(message.payload, type=_Welcome).data
+            self._epoch = welcome.epoch
+            # The replay follows, so a stream that is cut in it goes on from the same place.
+            return (
+                welcome.seq if self._resumed_after is None or not welcome.recovered else self._resumed_after
+            )
+        return message.seq
+
+    def _id(self, seq: int | None) -> bytes:
+        return b"" if seq is None or not self._epoch else b"id: %b:%d\n" % (self._epoch.encode(), seq)
 
     def fileno(self) -> int:
         return -1
