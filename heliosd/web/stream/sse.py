@@ -77,22 +77,17 @@ class EventStreams:
             self._admission.left(client, left)
 
 
-class _StatusData(Struct):
-    as_of_seq: int
+class _Place(Struct):
+    """What `status` and `welcome` say about the events that their reader has got."""
+
+    as_of_seq: int = 0
+    epoch: str = ""
+    seq: int = 0
+    recovered: bool = False
 
 
-class _Status(Struct):
-    data: _StatusData
-
-
-class _WelcomeData(Struct):
-    epoch: str
-    seq: int
-    recovered: bool
-
-
-class _Welcome(Struct):
-    data: _WelcomeData
+class _PlaceMessage(Struct):
+    data: _Place
 
 
 class SseTransport:
