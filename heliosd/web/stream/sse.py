@@ -137,16 +137,14 @@ class SseTransport:
 
     def _point(self, message: OutgoingMessage) -> int | None:
         """The number up to which a client with this message has been sent all events; None: as before."""
+        if message.type not in {"status", "welcome"}:
+            return message.seq
+        place = msgspec.json.decode(message.payload, type=_PlaceMessage).data
         if message.type == "status":
-            return msgspec.json.decode(message.payload, type=_Status).data.as_of_seq
-        if message.type == "welcome":  # a change of the epoch reaches clients as a welcome, in order
-            welcome = msgspec.json.decode(message.payload, type=_Welcome).data
-            self._epoch = welcome.epoch
-            # The replay follows, so a stream that is cut in it goes on from the same place.
-            return (
-                welcome.seq if self._resumed_after is None or not welcome.recovered else self._resumed_after
-            )
-        return message.seq
+            return place.as_of_seq
+        self._epoch = place.epoch  # a change of the epoch reaches clients as a welcome, in order
+        # The replay follows, so a stream that is cut in it goes on from the same place.
+        return place.seq if self._resumed_after is None or not place.recovered else self._resumed_after
 
     def _id(self, seq: int | None) -> bytes:
         return b"" if seq is None or not self._epoch else b"id: %b:%d\n" % (self._epoch.encode(), seq)
