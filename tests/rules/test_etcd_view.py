@@ -437,3 +437,43 @@ def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]
         assert sorted({*ids} | own) == [each.id for each in view.members]
         assert shown.cluster_health.total_peers == len(ids)
         assert shown.stale or view.leader
+
+
+# Members that are added while there is no leader
+
+
+def test_a_new_member_whose_url_no_leader_has_listed_is_found_and_can_lead() -> None:
+    alone = member(A, "etcd-1")
+    seen = Seen(members=(alone,))
+    seen.poll(A)
+    seen.listing((alone, member(B, "")), by=A)
+    seen.poll("")
+    assert seen.view.leader == ""
+    # The new member has started, and its URL is in the list of a member that follows.
+    seen.listing((alone, member(B, "etcd-2")), by="")
+    assert LeaderElected(B, 6, "") in [*seen.poll(B, 6), *seen.poll(B, 6)]
+
+
+def test_a_member_of_which_no_list_was_read_is_believed_once_its_own_list_was() -> None:
+    alone = member(A, "etcd-1")
+    seen = Seen(members=(alone,))
+    seen.poll(A)
+    seen.listing((alone,), by=A)
+    seen.poll("")
+    both = (alone, member(B, "etcd-2"))
+    seen.listing(both, by="")
+    seen.poll(B, 6)
+    assert seen.view.leader == "", "by the list that was read last, its vote does not count"
+    lister = seen.view.lister()
+    assert lister is not None
+    assert lister.id == B
+    seen.listing(both, by=B)
+    assert LeaderElected(B, 6, "") in seen.poll(B, 6)
+    assert seen.view.members_as_of == 0, "only a leader's list is logged"
+
+
+def test_the_list_of_a_member_that_only_follows_changes_no_votes() -> None:
+    seen = led_by_b()
+    seen.poll("")
+    seen.listing((member(A, "etcd-1"),), by=A)
+    assert [each.id for each in seen.view.members] == [A, B, C]

@@ -214,11 +214,11 @@ class Poller:
             await trio.sleep(uniform(0.0, LIST_AGAIN_SECONDS) if trusted else 0.0)  # noqa: S311
 
     async def _list(self) -> None:
-        leader = next((each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None)
-        url = self.url_of(leader) if leader is not None else ""
+        lister = self._etcd.view.lister()
+        url = self.url_of(lister) if lister is not None else ""
         began = self._etcd.now().mono
-        if leader is not None and url:
-            listed, by = await self._etcd.client.members(url), leader.id
+        if lister is not None and url:
+            listed, by = await self._etcd.client.members(url), lister.id
         else:
             listed, by = await self._etcd.client.members(), ""
         self._etcd.client.learn([url for member in listed for url in member.client_urls])

@@ -67,6 +67,8 @@ class ClusterView:
         self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
         """Time and store revision of each member's last two answers."""
         self._reasons: dict[str, str] = {}
+        self._contacts: dict[str, EtcdMember] = {}
+        """The newest list from any member, by id, while no leader has listed the members: only for polls."""
         self._turns: list[Turn] = []
         self._changed = self._elected = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
@@ -77,12 +79,19 @@ class ClusterView:
         """The member `by` listed these members; it was asked at `asked`.
 
         etcd 3.4 lists what the asked member has applied. So only a leader's list is accepted, and none older than
-        the last one. Without a leader, any list serves to know whom to poll.
+        the last one. Without a leader, any list shows whom to poll: a new member's client URL may be in no older
+        list. The list of a member that names itself as leader then decides whose answers confirm it.
         """
         listed = tuple(sorted(members, key=lambda each: each.id))
+        if not self.leader:
+            self._contacts = {each.id: each for each in listed if each.client_urls}
+            claimant = self.lister()
+            if claimant is not None and by == claimant.id:
+                self.members_as_of = 0
         if not self.members or not (self.members_as_of or self.leader):
             self._take(listed, now)
-        if by == self.leader and self._elected <= asked:
+        if by and by == self.leader and self._elected <= asked:
+            self._contacts.clear()
             # A status that came after the list was asked for does not show how old the list is.
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
@@ -224,7 +233,18 @@ class ClusterView:
 
     def to_poll(self) -> tuple[EtcdMember, ...]:
         """The members to poll: those with a client URL."""
-        return tuple(each for each in self.members if each.client_urls)
+        by_id = {each.id: each for each in self.members if each.client_urls} | self._contacts
+        return tuple(by_id.values())
+
+    def lister(self) -> EtcdMember | None:
+        """The member whose list counts: the leader, or without one the member that names itself as leader."""
+        claims = {
+            member: answer.term
+            for member, answer in self._answers.items()
+            if answer.leader == member and answer.unanswered is None
+        }
+        wanted = self.leader or max(claims, key=claims.__getitem__, default="")
+        return next((each for each in (*self._contacts.values(), *self.members) if each.id == wanted), None)
 
     def settled(self, now: Instant) -> bool:
         """Whether polls may be rarer: no change lately, all members answer and agree."""
