@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Collection
+from dataclasses import dataclass
 from typing import NamedTuple
 from urllib.parse import SplitResult, urlsplit
 
@@ -16,6 +17,20 @@ _HOST_HEADER = re.compile(_AUTHORITY, re.ASCII)
 _ORIGIN = re.compile(rf"(?P<scheme>https?)://{_AUTHORITY}", re.ASCII)
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_PORT = 65_535
+
+
+@dataclass(frozen=True, slots=True)
+class Listen:
+    """Where to accept: `host` and `port` (0 = any free one), or the inherited descriptor `fd`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8080
+    fd: int | None = None
+
+    def __str__(self) -> str:
+        if self.fd is not None:
+            return f"fd:{self.fd}"
+        return joined(self.host, self.port)
 
 
 class Origin(NamedTuple):

@@ -1,7 +1,7 @@
 """The configuration as frozen structs: what every part may rely on once a file has been accepted.
 
-The defaults of the keys stand here. `loader.py` makes the structs from TOML and reports mistakes; a struct that
-exists is valid, so nothing after it checks again. Durations are seconds.
+A field is a key: its default, and in `Annotated` the reader that checks its value. `schema.py` makes the structs
+from TOML; a struct that exists is valid, so nothing after it checks again. Durations are seconds.
 """
 
 from __future__ import annotations
@@ -9,66 +9,55 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from .addresses import joined
+from . import values as value
+from .addresses import Listen
 
-
-@dataclass(frozen=True, slots=True)
-class Listen:
-    """Where to accept: `host` and `port` (0 = any free one), or the inherited descriptor `fd`."""
-
-    host: str = "127.0.0.1"
-    port: int = 8080
-    fd: int | None = None
-
-    def __str__(self) -> str:
-        if self.fd is not None:
-            return f"fd:{self.fd}"
-        return joined(self.host, self.port)
+MILLION = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeConfig:
-    id: str = "node-1"
+    id: Annotated[str, value.identifier] = "node-1"
     data_dir: Path | None = None
     """None: $STATE_DIRECTORY, else the user's state directory (see `loader.data_directory`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    listen: Listen = Listen()
+    listen: Annotated[Listen, value.listen] = Listen()  # noqa: RUF009 (it is frozen)
     tls_cert: Path | None = None
     tls_key: Path | None = None
     """Both or neither."""
-    allowed_origins: tuple[str, ...] = ()
-    shutdown_grace: float = 5.0
+    allowed_origins: Annotated[tuple[str, ...], value.origin] = ()
+    shutdown_grace: Annotated[float, value.seconds(low=0)] = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebSocketConfig:
-    broadcast_buffer: int = 256
-    send_buffer: int = 256
-    status_interval: float = 5.0
-    latency_interval: float = 5.0
-    uptime_interval: float = 30.0
-    metrics_interval: float = 0.1
-    ping_interval: float = 30.0
-    read_timeout: float = 60.0
-    write_timeout: float = 10.0
-    max_clients: int = 10_000
-    max_clients_per_user: int = 0
-    max_message_size: int = 65_536
+    broadcast_buffer: Annotated[int, value.whole(1, MILLION)] = 256
+    send_buffer: Annotated[int, value.whole(1, MILLION)] = 256
+    status_interval: Annotated[float, value.seconds()] = 5.0
+    latency_interval: Annotated[float, value.seconds()] = 5.0
+    uptime_interval: Annotated[float, value.seconds()] = 30.0
+    metrics_interval: Annotated[float, value.seconds()] = 0.1
+    ping_interval: Annotated[float, value.seconds()] = 30.0
+    read_timeout: Annotated[float, value.seconds()] = 60.0
+    write_timeout: Annotated[float, value.seconds()] = 10.0
+    max_clients: Annotated[int, value.whole(1, MILLION)] = 10_000
+    max_clients_per_user: Annotated[int, value.whole(0, MILLION)] = 0
+    max_message_size: Annotated[int, value.whole(64, 64 * 1024 * 1024)] = 65_536
     compression: bool = True
-    messages_per_second: float = 20.0
-    messages_burst: int = 40
+    messages_per_second: Annotated[float, value.number(0.01, MILLION)] = 20.0
+    messages_burst: Annotated[int, value.whole(1, MILLION)] = 40
     slow_consumer: Literal["gap", "disconnect"] = "gap"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HistoryConfig:
-    max_events: int = 10_000
-    max_age: float = 86_400.0
+    max_events: Annotated[int, value.whole(1, 10 * MILLION)] = 10_000
+    max_age: Annotated[float, value.seconds()] = 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,15 +75,15 @@ DEFAULT_ROLES: Mapping[str, frozenset[str]] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthConfig:
-    token_ttl: float = 28_800.0
+    token_ttl: Annotated[float, value.seconds(low=1)] = 28_800.0
     jwt_secret_file: Path | None = None
     """None: the systemd credential `jwt_secret`, else a file in the data directory."""
-    issuer: str = "heliosd"
-    jwks_url: str = ""
-    jwks_issuer: str = ""
-    audience: str = ""
-    roles_claim: str = "roles"
-    login_attempts_per_minute: int = 10
+    issuer: Annotated[str, value.some_text] = "heliosd"
+    jwks_url: Annotated[str, value.url_or_nothing] = ""
+    jwks_issuer: Annotated[str, value.text] = ""
+    audience: Annotated[str, value.text] = ""
+    roles_claim: Annotated[str, value.some_text] = "roles"
+    login_attempts_per_minute: Annotated[int, value.whole(1, 10_000)] = 10
     roles: Mapping[str, frozenset[str]] = field(default_factory=lambda: dict(DEFAULT_ROLES))
     users: tuple[UserConfig, ...] = ()
 
@@ -112,24 +101,24 @@ class SimulatedConfig:
         PeerConfig("node-2", "127.0.0.1:7001"),
         PeerConfig("node-3", "127.0.0.1:7002"),
     )
-    heartbeat_interval: float = 0.1
-    election_timeout: float = 0.5
-    latency_ms: float = 1.0
-    loss: float = 0.0
-    snapshot_threshold: int = 10_000
-    snapshot_interval: float = 300.0
-    seed: int = 0
+    heartbeat_interval: Annotated[float, value.seconds()] = 0.1
+    election_timeout: Annotated[float, value.seconds()] = 0.5
+    latency_ms: Annotated[float, value.number(0, 60_000)] = 1.0
+    loss: Annotated[float, value.number(0, 1)] = 0.0
+    snapshot_threshold: Annotated[int, value.whole(1, 1_000 * MILLION)] = 10_000
+    snapshot_interval: Annotated[float, value.seconds()] = 300.0
+    seed: Annotated[int, value.whole(0, 2**63 - 1)] = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EtcdConfig:
-    endpoints: tuple[str, ...] = ("http://127.0.0.1:2379",)
-    prefix: str = "/heliosd/"
-    poll_interval: float = 0.25
+    endpoints: Annotated[tuple[str, ...], value.url] = ("http://127.0.0.1:2379",)
+    prefix: Annotated[str, value.some_text] = "/heliosd/"
+    poll_interval: Annotated[float, value.seconds()] = 0.25
     ca_cert: Path | None = None
     client_cert: Path | None = None
     client_key: Path | None = None
-    username: str = ""
+    username: Annotated[str, value.text] = ""
     password_file: Path | None = None
 
 

@@ -1,10 +1,11 @@
-"""Every key of the configuration file, with what it may hold. The defaults stand in `model.py`."""
+"""The sections of the configuration file. The structs in `model.py` have their keys, defaults and readers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Any
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import values as value
 from .model import (
@@ -26,59 +27,26 @@ from .model import (
 from .permissions import PERMISSIONS
 from .reader import ConfigReader, Read, path, plain
 
-_MILLION = 1_000_000
 
-_NODE: Mapping[str, Read] = {"id": plain(value.identifier), "data_dir": path}
+def readers(struct: type) -> dict[str, Read]:
+    """The readers of a section's keys: those of the annotations of its struct, else by type."""
+    found: dict[str, Read] = {}
+    for name, hint in get_type_hints(struct, include_extras=True).items():
+        if get_origin(hint) is Annotated:
+            kind, read = get_args(hint)
+            found[name] = each(read) if get_origin(kind) is tuple else plain(read)
+        elif get_origin(hint) is Literal:
+            found[name] = plain(value.one_of(*get_args(hint)))
+        elif hint is bool:
+            found[name] = plain(value.flag)
+        elif hint == Path | None:
+            found[name] = path
+    return found
 
-_SERVER: Mapping[str, Read] = {
-    "listen": plain(value.listen),
-    "tls_cert": path,
-    "tls_key": path,
-    "allowed_origins": lambda here: here.items(plain(value.origin)),
-    "shutdown_grace": plain(value.seconds(low=0)),
-}
 
-_WEBSOCKET: Mapping[str, Read] = {
-    "broadcast_buffer": plain(value.whole(1, _MILLION)),
-    "send_buffer": plain(value.whole(1, _MILLION)),
-    "status_interval": plain(value.seconds()),
-    "latency_interval": plain(value.seconds()),
-    "uptime_interval": plain(value.seconds()),
-    "metrics_interval": plain(value.seconds()),
-    "ping_interval": plain(value.seconds()),
-    "read_timeout": plain(value.seconds()),
-    "write_timeout": plain(value.seconds()),
-    "max_clients": plain(value.whole(1, _MILLION)),
-    "max_clients_per_user": plain(value.whole(0, _MILLION)),
-    "max_message_size": plain(value.whole(64, 64 * 1024 * 1024)),
-    "compression": plain(value.flag),
-    "messages_per_second": plain(value.number(0.01, _MILLION)),
-    "messages_burst": plain(value.whole(1, _MILLION)),
-    "slow_consumer": plain(value.one_of("gap", "disconnect")),
-}
-
-_HISTORY: Mapping[str, Read] = {
-    "max_events": plain(value.whole(1, 10 * _MILLION)),
-    "max_age": plain(value.seconds()),
-}
-
-_ETCD: Mapping[str, Read] = {
-    "endpoints": lambda here: _at_least_one(here.items(plain(value.url))),
-    "prefix": plain(value.some_text),
-    "poll_interval": plain(value.seconds()),
-    "ca_cert": path,
-    "client_cert": path,
-    "client_key": path,
-    "username": plain(value.text),
-    "password_file": path,
-}
-
-_METRICS: Mapping[str, Read] = {"enabled": plain(value.flag), "public": plain(value.flag)}
-
-_LOG: Mapping[str, Read] = {
-    "level": plain(value.one_of("debug", "info", "warning", "error")),
-    "format": plain(value.one_of("auto", "console", "json")),
-}
+def each(read: Callable[[object], Any]) -> Read:
+    """A reader of lists of such values."""
+    return lambda here: here.items(plain(read))
 
 
 def read_config(root: ConfigReader) -> Config:
@@ -86,7 +54,7 @@ def read_config(root: ConfigReader) -> Config:
     ids: set[str] = set()
 
     def node(here: ConfigReader) -> NodeConfig:
-        found = NodeConfig(**here.table(_NODE))
+        found = NodeConfig(**here.table(readers(NodeConfig)))
         ids.add(found.id)
         return found
 
@@ -95,11 +63,11 @@ def read_config(root: ConfigReader) -> Config:
         {
             "node": node,
             "server": _server,
-            "websocket": lambda here: WebSocketConfig(**here.table(_WEBSOCKET)),
-            "history": lambda here: HistoryConfig(**here.table(_HISTORY)),
+            "websocket": lambda here: WebSocketConfig(**here.table(readers(WebSocketConfig))),
+            "history": lambda here: HistoryConfig(**here.table(readers(HistoryConfig))),
             "auth": _auth,
-            "metrics": lambda here: MetricsConfig(**here.table(_METRICS)),
-            "log": lambda here: LogConfig(**here.table(_LOG)),
+            "metrics": lambda here: MetricsConfig(**here.table(readers(MetricsConfig))),
+            "log": lambda here: LogConfig(**here.table(readers(LogConfig))),
             "cluster": lambda here: _cluster(here, ids or {NodeConfig().id}),
         }
     )
@@ -108,7 +76,7 @@ def read_config(root: ConfigReader) -> Config:
 
 def _server(here: ConfigReader) -> ServerConfig:
     _together(here, "tls_cert", "tls_key")
-    return ServerConfig(**here.table(_SERVER))
+    return ServerConfig(**here.table(readers(ServerConfig)))
 
 
 def _auth(here: ConfigReader) -> AuthConfig:
@@ -134,14 +102,7 @@ def _auth(here: ConfigReader) -> AuthConfig:
     }
     found = here.table(
         {
-            "token_ttl": plain(value.seconds(low=1)),
-            "jwt_secret_file": path,
-            "issuer": plain(value.some_text),
-            "jwks_url": plain(value.url_or_nothing),
-            "jwks_issuer": plain(value.text),
-            "audience": plain(value.text),
-            "roles_claim": plain(value.some_text),
-            "login_attempts_per_minute": plain(value.whole(1, 10_000)),
+            **readers(AuthConfig),
             "roles": read_roles,
             "users": lambda place: place.items(read_user),
         }
@@ -196,13 +157,7 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
             {
                 "address": peer["address"],
                 "peers": lambda place: place.items(read_peer),
-                "heartbeat_interval": plain(value.seconds()),
-                "election_timeout": plain(value.seconds()),
-                "latency_ms": plain(value.number(0, 60_000)),
-                "loss": plain(value.number(0, 1)),
-                "snapshot_threshold": plain(value.whole(1, 1_000 * _MILLION)),
-                "snapshot_interval": plain(value.seconds()),
-                "seed": plain(value.whole(0, 2**63 - 1)),
+                **readers(SimulatedConfig),
             }
         )
     )
@@ -214,7 +169,10 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
 def _etcd(here: ConfigReader) -> EtcdConfig:
     _together(here, "client_cert", "client_key")
     _together(here, "username", "password_file")
-    return EtcdConfig(**here.table(_ETCD))
+    found = EtcdConfig(**here.table(readers(EtcdConfig)))
+    if not found.endpoints:
+        here.at("endpoints", None).add_problem("must name at least one")
+    return found
 
 
 def _together(here: ConfigReader, one: str, other: str) -> None:
@@ -222,9 +180,3 @@ def _together(here: ConfigReader, one: str, other: str) -> None:
     for this, that in ((one, other), (other, one)):
         if given.get(this) and not given.get(that):
             here.at(that, None).add_problem(f"is needed with {this}")
-
-
-def _at_least_one(found: tuple[Any, ...]) -> tuple[Any, ...]:
-    if not found:
-        raise value.InvalidValue("must name at least one")
-    return found

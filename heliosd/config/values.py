@@ -11,8 +11,7 @@ import unicodedata
 from collections.abc import Callable, Collection
 from typing import TypeVar
 
-from .addresses import host_port, member_address, member_id, parse_origin, split_url
-from .model import Listen
+from .addresses import Listen, host_port, member_address, member_id, parse_origin, split_url
 from .password_hashes import is_argon2id
 
 _T = TypeVar("_T")

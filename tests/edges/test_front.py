@@ -14,7 +14,7 @@ import structlog
 import trio
 import trio.testing
 
-from heliosd.config.model import Listen
+from heliosd.config.addresses import Listen
 from heliosd.web.http import front
 from heliosd.web.http.front import Serve, ServeLive
 from heliosd.web.http.listeners import ACCEPTED_AT_ONCE, WARNING_SECONDS, Address, ListenError, open_listeners

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
+from heliosd.config.addresses import Listen
 from heliosd.config.loader import data_directory, ensure_data_directory, load, parse
-from heliosd.config.model import Config, Listen, PeerConfig
+from heliosd.config.model import Config, PeerConfig
 from heliosd.config.values import InvalidValue, duration
 from heliosd.errors import ConfigError, StoreError
 

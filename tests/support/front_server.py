@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from heliosd.config.model import Listen
+from heliosd.config.addresses import Listen
 from heliosd.web.http.front import Serve, ServeLive, serve
 from heliosd.web.http.listeners import Address, open_listeners
 from heliosd.web.http.request_head import RequestHead

@@ -16,10 +16,10 @@ import pytest
 import trio
 
 from heliosd.cluster.subscribers import ItemQueue
+from heliosd.config.addresses import Listen
 from heliosd.config.model import (
     AuthConfig,
     Config,
-    Listen,
     NodeConfig,
     ServerConfig,
     UserConfig,

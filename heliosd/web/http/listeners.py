@@ -11,8 +11,7 @@ from typing import Any, NamedTuple, Self
 import structlog
 import trio
 
-from heliosd.config.addresses import joined
-from heliosd.config.model import Listen
+from heliosd.config.addresses import Listen, joined
 from heliosd.errors import HeliosError
 from heliosd.websocket.plain import prepare
 
