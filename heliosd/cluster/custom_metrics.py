@@ -1,7 +1,7 @@
 """The custom metrics as a state machine: commands of the replicated log in, values out.
 
-Applying is deterministic: members that apply the same commands to the same set hold the same set after each one,
-and refuse the same ones, whatever their clocks say.
+Deterministic: members that apply the same commands to equal sets hold equal sets after each one, and refuse the
+same commands, whatever their clocks say.
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from .metric_commands import (
     RegisterMetric,
     ResetMetrics,
     UpdateMetric,
-    check_command,
     exposed_names,
 )
 
@@ -38,14 +37,15 @@ MAX_METRICS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MetricsApplied:
-    """What a command changed: `defined` came (or, None, went), `moved` has a new value."""
+    """What a command changed. `defined`: new metrics, and None for deleted ones. `moved`: metrics with a new
+    value."""
 
     defined: dict[str, MetricView | None] = field(default_factory=dict)
     moved: dict[str, MetricView] = field(default_factory=dict)
 
 
 class _Metric(Struct, kw_only=True):
-    """One metric as it is stored in a snapshot. Never changed once it is in a set: sets share them."""
+    """One metric as stored in a snapshot. Immutable once it is in a set: sets share them."""
 
     name: str
     type: MetricType
@@ -55,13 +55,13 @@ class _Metric(Struct, kw_only=True):
     """Of a counter or a gauge."""
     bounds: tuple[float, ...] = ()
     counts: list[int] = []
-    """Of a histogram: observations per bucket, not cumulative; the last one is beyond every bound."""
+    """Of a histogram: observations per bucket, not cumulative; the last bucket is above every bound."""
     sum: float = 0.0
     created_at: float
     updated_at: float
 
     def observe(self, value: float) -> None:
-        """An observation equal to a bound belongs to it."""
+        """An observation equal to a bound counts in its bucket."""
         self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
 
@@ -115,20 +115,23 @@ class MetricSet:
         return name in self._metrics
 
     def apply(self, command: MetricCommand) -> MetricsApplied:
-        """Carry out one committed command.
+        """Carry out one committed command, which passed `check_command` when it was proposed.
 
         Raises `Invalid` (its field says which part), `NotFound` (field `name`) or `Conflict` (the name exists, or
-        1,000 metrics do); then nothing has changed.
+        1,000 metrics do), and then changes nothing.
         """
-        self.check(command)
         match command:
             case RegisterMetric():
+                self._check_new(command)
                 metric = self._metrics[command.name] = _new(command)
                 return MetricsApplied(defined={command.name: metric.view()})
             case UpdateMetric():
-                metric = self._metrics[command.name] = _updated(self._metrics[command.name], command)
+                metric = self._known(command.name)
+                _check_update(metric, command)
+                metric = self._metrics[command.name] = _updated(metric, command)
                 return MetricsApplied(moved={command.name: metric.view()})
             case DeleteMetric():
+                self._known(command.name)
                 del self._metrics[command.name]
                 return MetricsApplied(defined={command.name: None})
             case ResetMetrics():
@@ -136,45 +139,32 @@ class MetricSet:
                 self._metrics.clear()
                 return MetricsApplied(defined=dict(gone))
 
-    def check(self, command: MetricCommand) -> None:
-        """Raise what `apply` would raise now; changes nothing."""
-        check_command(command)
-        match command:
-            case RegisterMetric():
-                self._check_new(command)
-            case UpdateMetric():
-                _check_update(self._known(command.name), command)
-            case DeleteMetric():
-                self._known(command.name)
-            case ResetMetrics():
-                pass
-
     def encode(self) -> bytes:
-        """All of it, for a snapshot: the same bytes for the same set."""
+        """The whole set, for a snapshot: equal bytes for equal sets."""
         return msgspec.json.encode(list(self._metrics.values()))
 
     def restore(self, data: bytes) -> None:
-        """Become the set that `encode` made these bytes of; b"" is the empty one.
+        """Become the set that `encode` turned into these bytes; b"" is the empty set.
 
-        Raises `msgspec.DecodeError` on anything else, and then nothing has changed.
+        Raises `msgspec.DecodeError` on other bytes, and then changes nothing.
         """
         metrics = _metrics_decoder.decode(data) if data else []
         self._metrics = {metric.name: metric for metric in metrics}
 
     def copy(self) -> MetricSet:
-        """A set of its own with the same metrics. Quick: nothing is copied but the names."""
+        """An independent set with the same metrics. Cheap: only the names are copied."""
         other = MetricSet()
         other._metrics = dict(self._metrics)
         return other
 
     def encode_one(self, name: str) -> bytes:
-        """One metric, to be stored by itself. Raises `NotFound` (field `name`)."""
+        """One metric as bytes. Raises `NotFound` (field `name`)."""
         return msgspec.json.encode(self._known(name))
 
     def put(self, name: str, data: bytes) -> None:
-        """Take what `encode_one` made of the metric of this name: in its place, or as the newest one.
+        """Replace, or append, the metric of this name by what `encode_one` returned.
 
-        Raises `msgspec.DecodeError` on anything else, and then nothing has changed.
+        Raises `msgspec.DecodeError` on other bytes, and then changes nothing.
         """
         metric = _metric_decoder.decode(data)
         if metric.name != name:
@@ -182,7 +172,7 @@ class MetricSet:
         self._metrics[name] = metric
 
     def remove(self, name: str) -> None:
-        """Take out the metric of this name, if there is one."""
+        """Remove the metric of this name, if there is one."""
         self._metrics.pop(name, None)
 
     def clear(self) -> None:
@@ -223,9 +213,9 @@ class MetricSet:
             raise Conflict(f"There are {MAX_METRICS} metrics, which is the limit", field="name")
 
     def _colliding(self, command: RegisterMetric) -> Iterator[str]:
-        """Metrics with another name that show a line under a name of this one's, or the other way round.
+        """Other metrics that would share a name with this one in `/metrics`.
 
-        Only histograms show other names than their own, so those are all the ways in which two can meet.
+        Only histograms show more names than their own.
         """
         for shown in exposed_names(command.name, command.type):
             if shown in self._metrics:
@@ -237,7 +227,7 @@ class MetricSet:
 
 
 def bound_text(bound: float) -> str:
-    """A bucket's upper bound without loss and without needless digits: `0.005`, `1`, `+Inf`."""
+    """A bucket's upper bound, exact and as short as possible: `0.005`, `1`, `+Inf`."""
     if math.isinf(bound):
         return "+Inf"
     return repr(float(bound)).removesuffix(".0")
@@ -277,7 +267,6 @@ def _delta(command: UpdateMetric) -> float:
 
 
 def _updated(metric: _Metric, command: UpdateMetric) -> _Metric:
-    """`_check_update` has passed."""
     metric = copy(metric)
     match metric.type:
         case "counter":

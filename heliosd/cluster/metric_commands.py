@@ -1,6 +1,6 @@
-"""What can be asked of the custom metrics: commands of the replicated log, and the rules they keep.
+"""Commands on custom metrics for the replicated log, and the rules that each must keep by itself.
 
-A command carries the proposer's wall time, so that every member that applies it comes to the same state.
+A command carries the proposer's wall time, so that all members that apply it reach the same state.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _METRIC_NAME = re.compile(r"[a-zA-Z_:][a-zA-Z0-9_:]*")
 _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 
-# The tag stands under `op`: msgspec's default, `type`, is the metric's own.
+# The tag's key is `op`: msgspec's default, `type`, is the metric's own.
 class RegisterMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="register"):
-    """Make a metric. `buckets` are a histogram's upper bounds; None stands for `DEFAULT_BUCKETS`."""
+    """Create a metric. `buckets` are a histogram's upper bounds; None stands for `DEFAULT_BUCKETS`."""
 
     name: str
     type: MetricType
@@ -79,7 +79,7 @@ def decode_command(data: bytes) -> MetricCommand:
 
 
 def check_command(command: MetricCommand) -> None:
-    """Raise `Invalid` with its field if the command can never succeed, whatever metrics there are."""
+    """Raise `Invalid`, with its field, if the command can never succeed. Called once, before it is proposed."""
     match command:
         case RegisterMetric():
             _check_name(command.name, command.type)
@@ -99,7 +99,7 @@ def check_command(command: MetricCommand) -> None:
 
 
 def exposed_names(name: str, kind: MetricType) -> tuple[str, ...]:
-    """Every name that `/metrics` shows for this metric."""
+    """All names under which `/metrics` shows this metric."""
     if kind == "histogram":
         return (name, *(name + suffix for suffix in HISTOGRAM_SUFFIXES))
     return (name,)

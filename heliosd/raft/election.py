@@ -1,4 +1,4 @@
-"""How a leader is found: PreVote (thesis 9.6), votes (paper 5.2, 5.4.1), and the hand-over (thesis 3.10)."""
+"""Elections: PreVote (thesis 9.6), votes (paper 5.2, 5.4.1), leadership transfer (thesis 3.10)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from .state import IllegalTransition, NodeState
 
 
 def start_prevote(node: NodeState, now: int) -> None:
-    """The election timeout has passed: ask whether an election could be won, changing nothing yet.
+    """The election timeout has passed: ask whether an election could be won, without a new term.
 
-    So a member that was cut off comes back with the term that it left with, and disturbs nobody.
+    So a member that was cut off returns with its old term and does not depose the leader.
     """
     node.follow(now, node.term, "")
     node.restart_election_timer(now)
@@ -24,9 +24,10 @@ def start_prevote(node: NodeState, now: int) -> None:
 
 
 def campaign(node: NodeState, now: int, *, transfer: bool) -> None:
-    """Ask for votes in the next term (paper 5.2). The own one counts once it is on disk, see `own_vote_durable`."""
+    """Ask for votes in the next term (paper 5.2). The own vote counts once it is durable, see
+    `own_vote_durable`."""
     if node.role == "Leader" or not node.may_campaign:
-        raise IllegalTransition(f"{node.id}: a {node.role} outside or at the head of the cluster campaigns")
+        raise IllegalTransition(f"{node.id}: a {node.role} must not campaign")
     node.role = "Candidate"
     node.leader = ""
     node.prevoting = False
@@ -50,12 +51,12 @@ def win_if_elected(node: NodeState, now: int) -> None:
 
 
 def lease_active(node: NodeState, now: int) -> bool:
-    """Whether a leader may count on this node still, so that no other may be helped (thesis 4.2.3)."""
-    return node.role == "Leader" or now < node.faithful_until
+    """Whether a leader may still rely on this node, so that it must not vote for another (thesis 4.2.3)."""
+    return node.role == "Leader" or now < node.lease_until
 
 
 def may_vote(node: NodeState, candidate: str, term: int) -> bool:
-    """One vote a term (paper 5.2): free in a term to come, and in this one if not given to another."""
+    """One vote a term (paper 5.2): in a later term, or in this one if not given to another."""
     return term > node.term or (term == node.term and node.vote in {"", candidate})
 
 
@@ -116,6 +117,6 @@ def on_vote_answer(node: NodeState, now: int, voter: str, answer: VoteAnswer) ->
 
 
 def on_timeout_now(node: NodeState, now: int, leader: str, order: TimeoutNow) -> None:
-    """Campaign without asking first: the leader itself gives up its place."""
+    """Campaign without a pre-vote: the leader itself hands over."""
     if order.term == node.term and node.leader == leader and node.role == "Follower" and node.may_campaign:
         campaign(node, now, transfer=True)

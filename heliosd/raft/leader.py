@@ -1,4 +1,4 @@
-"""What a leader does: replicate its log, commit, keep its office only with a majority, and hand it over."""
+"""The leader: replication, commit, CheckQuorum (thesis 6.2), leadership transfer (thesis 3.10)."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .progress import Progress
 from .state import NEVER, IllegalTransition, NodeState
 
 MAX_ENTRIES = 1024
-"""In one message."""
+"""Of one message."""
 
 
 def lead(node: NodeState, now: int) -> None:
-    """Take office, and begin the term with an entry by which all earlier ones commit (paper 5.4.2, 8)."""
+    """Become leader, and start the term with a no-op entry that commits all earlier ones (paper 5.4.2, 8)."""
     if node.role != "Candidate":
         raise IllegalTransition(f"{node.id}: a {node.role} cannot become leader")
     node.role = "Leader"
@@ -37,14 +37,14 @@ def lead(node: NodeState, now: int) -> None:
 
 
 def append_own(node: NodeState, now: int, kind: EntryKind, contents: Sequence[bytes]) -> None:
-    """Append entries of this term and send them out. They are written and sent in parallel (thesis 10.2.1)."""
+    """Append entries of this term and send them. They are written and sent in parallel (thesis 10.2.1)."""
     first = node.log.last_index + 1
     entries = [Entry(first + place, node.term, kind, data) for place, data in enumerate(contents)]
     node.append(entries)
     if kind == "membership":
         _follow_membership(node, now)
     for member in node.progress:
-        send_news(node, now, member)
+        replicate(node, now, member)
 
 
 def change_membership(node: NodeState, now: int, membership: dict[str, str]) -> None:
@@ -63,8 +63,8 @@ def _follow_membership(node: NodeState, now: int) -> None:
 # Sending
 
 
-def send_news(node: NodeState, now: int, member: str) -> None:
-    """Send the follower all that it lacks and may be sent now."""
+def replicate(node: NodeState, now: int, member: str) -> None:
+    """Send the follower the entries that it lacks, as far as they may be sent now."""
     progress = node.progress[member]
     while progress.mode != "snapshot" and progress.next <= node.log.last_index:
         if progress.mode == "probe" and progress.waiting:
@@ -76,12 +76,12 @@ def send_news(node: NodeState, now: int, member: str) -> None:
 
 
 def send_heartbeat(node: NodeState, now: int, member: str) -> None:
-    """A sign of life, with what the follower lacks; what was lost on the way is found by it and sent again."""
+    """A heartbeat, with the entries that the follower lacks. It finds lost messages, which are sent again."""
     progress = node.progress[member]
     if progress.mode == "snapshot":
         if now >= progress.snapshot_sent_at + node.timing.election:
             _send_snapshot(node, now, member, progress)
-        else:  # the beginning of the log fits every log
+        else:  # index 0 matches every log
             node.send(member, AppendEntries(node.term, 0, 0, (), 0, now))
     elif progress.next < node.log.first_index:
         _send_snapshot(node, now, member, progress)
@@ -115,13 +115,13 @@ def on_append_answer(node: NodeState, now: int, member: str, answer: AppendAnswe
         if progress.matched(answer.match_index):
             advance_commit(node, now)
         if member in node.progress:
-            send_news(node, now, member)
+            replicate(node, now, member)
             hand_over(node)
     elif progress.mode != "snapshot" and answer.prev_index > progress.match:
         if progress.mode == "probe" and answer.prev_index != progress.next - 1:
-            return  # answers an older question
+            return  # the answer to an older probe
         progress.search_from(_next_guess(node, answer))
-        send_news(node, now, member)
+        replicate(node, now, member)
 
 
 def on_install_answer(node: NodeState, now: int, member: str, answer: InstallAnswer) -> None:
@@ -130,12 +130,12 @@ def on_install_answer(node: NodeState, now: int, member: str, answer: InstallAns
         if progress.matched(answer.match_index):
             advance_commit(node, now)
         if member in node.progress:
-            send_news(node, now, member)
+            replicate(node, now, member)
             hand_over(node)
 
 
 def _heard(node: NodeState, now: int, member: str, term: int, sent: int) -> Progress | None:
-    """Take note that a follower answered; None if the answer is not for the leader of this term."""
+    """Record that a follower answered; None if the answer is not for the leader of this term."""
     if term > node.term:
         node.follow(now, term, "")
     if node.role != "Leader" or term != node.term:
@@ -147,7 +147,7 @@ def _heard(node: NodeState, now: int, member: str, term: int, sent: int) -> Prog
 
 
 def _next_guess(node: NodeState, answer: AppendAnswer) -> int:
-    """Skip a term at a time (paper 5.3, the end): the last own entry of the conflicting term may yet fit."""
+    """Skip a term at a time (paper 5.3, the end): the last own entry of the conflicting term may match."""
     if answer.conflict_term:
         last = node.log.last_of_term(answer.conflict_term, at_most=answer.prev_index)
         if last:
@@ -159,14 +159,14 @@ def _next_guess(node: NodeState, answer: AppendAnswer) -> int:
 
 
 def advance_commit(node: NodeState, now: int) -> None:
-    """Commit what is on the disks of a majority, counting only an entry of the own term (paper 5.4.2)."""
+    """Commit what is on the disks of a majority, counting only entries of the own term (paper 5.4.2)."""
     reached = quorum.reached_by_majority(_match_index(node, member) for member in node.membership)
     if reached > node.commit and counts_for_commit(node, reached):
         node.commit_to(reached)
         for member in node.progress:  # followers apply it now, not at the next heartbeat
             send_heartbeat(node, now, member)
         if not node.is_voter and node.log.membership_index <= node.commit:
-            node.follow(now, node.term, "")  # removed, and that is committed (thesis 4.2.2)
+            node.follow(now, node.term, "")  # its own removal is committed (thesis 4.2.2)
 
 
 def counts_for_commit(node: NodeState, index: int) -> bool:
@@ -174,15 +174,15 @@ def counts_for_commit(node: NodeState, index: int) -> bool:
 
 
 def _match_index(node: NodeState, member: str) -> int:
-    """How far a member's disk holds this log; the leader's own counts no sooner than the others'."""
+    """How far a member's disk has this log; the leader's own entries count once they are durable, too."""
     return node.durable_index if member == node.id else node.progress[member].match
 
 
-# Office
+# CheckQuorum and transfer
 
 
 def contact_due(node: NodeState) -> int | None:
-    """When the leader must step down unless a majority answers before (thesis 6.2); None: it needs no other."""
+    """The tick at which the leader steps down unless a majority answers before (thesis 6.2); None: it is alone."""
     if all(member == node.id for member in node.membership):
         return None
     times = [NEVER if member == node.id else node.progress[member].heard_at for member in node.membership]
@@ -190,7 +190,7 @@ def contact_due(node: NodeState) -> int | None:
 
 
 def on_tick(node: NodeState, now: int) -> None:
-    """What is due at the head of a cluster."""
+    """What is due for a leader."""
     due = contact_due(node)
     if due is not None and due <= now:
         node.follow(now, node.term, "")
@@ -205,7 +205,7 @@ def on_tick(node: NodeState, now: int) -> None:
 
 
 def hand_over(node: NodeState) -> None:
-    """Tell the target of a transfer to campaign, once its log is complete (thesis 3.10)."""
+    """Have the target of a transfer campaign, once its log is complete (thesis 3.10)."""
     target = node.transfer_target
     if target in node.progress and node.progress[target].match == node.log.last_index:
         node.send(target, TimeoutNow(node.term))

@@ -16,7 +16,7 @@ def is_up_to_date(last_term: int, last_index: int, *, than_term: int, than_index
 
 
 def encode_membership(membership: Mapping[str, str]) -> bytes:
-    """The data of a `membership` entry: all voters as they are from this entry on."""
+    """The data of a `membership` entry: all voters from this entry on."""
     return msgspec.json.encode(dict(membership))
 
 
@@ -25,10 +25,10 @@ def decode_membership(data: bytes) -> dict[str, str]:
 
 
 class RaftLog:
-    """Entries in order, without a hole, from `snapshot.index + 1` on.
+    """Entries without a hole, from `snapshot.index + 1` on.
 
-    The latest membership in it holds from the moment it is appended, committed or not (thesis 4.1), and
-    truncating its entry brings back the one before.
+    The latest membership in it is in force once appended, committed or not (thesis 4.1). If its entry is truncated,
+    the one before is in force again.
     """
 
     __slots__ = ("_entries", "_memberships", "snapshot")
@@ -41,7 +41,7 @@ class RaftLog:
 
     @property
     def first_index(self) -> int:
-        """Of the first entry that is still there, were there one."""
+        """The index after the snapshot: of the first entry, if there is one."""
         return self.snapshot.index + 1
 
     @property
@@ -59,16 +59,16 @@ class RaftLog:
 
     @property
     def membership_index(self) -> int:
-        """Where the membership in force was appended."""
+        """The index of the entry with the membership in force."""
         return self._memberships[-1][0]
 
     def membership_at(self, index: int) -> Mapping[str, str]:
-        """The voters as of `index`, which is not before the snapshot."""
+        """The voters as of `index`, which must not be before the snapshot."""
         place = bisect_right(self._memberships, index, key=lambda change: change[0])
         return self._memberships[place - 1][1]
 
     def term(self, index: int) -> int:
-        """The term of the entry at `index`; the snapshot's at its own. IndexError anywhere else."""
+        """The term of the entry at `index`, or of the snapshot that ends there. IndexError anywhere else."""
         place = index - self.snapshot.index
         if place == 0:
             return self.snapshot.term
@@ -77,17 +77,18 @@ class RaftLog:
         return self._entries[place - 1].term
 
     def holds(self, index: int, term: int) -> bool:
-        """Whether an entry of this index and term is here, so that all before it are the same too (paper 5.3)."""
+        """Whether it has an entry of this index and term; then all before it are the same too (paper 5.3)."""
         return self.snapshot.index <= index <= self.last_index and self.term(index) == term
 
     def slice(self, first: int, last: int) -> tuple[Entry, ...]:
-        """The entries `first` to `last`, both included, as far as they exist."""
+        """The entries `first` to `last` inclusive, as far as they exist."""
         if first < self.first_index:
             raise IndexError(f"entry {first} is in the snapshot at {self.snapshot.index}")
         return tuple(self._entries[first - self.first_index : last - self.snapshot.index])
 
     def conflict(self, index: int) -> tuple[int, int]:
-        """What to tell a leader whose `index` does not fit: (conflict_index, conflict_term), see AppendAnswer."""
+        """The (conflict_index, conflict_term) for a leader whose entry at `index` does not match; see
+        AppendAnswer."""
         if index > self.last_index:
             return self.last_index + 1, 0
         term = self.term(index)
@@ -107,8 +108,8 @@ class RaftLog:
             index -= 1
         return 0
 
-    def news(self, entries: Sequence[Entry]) -> Sequence[Entry]:
-        """The part of `entries` that is not here yet: from the first conflict, or the first beyond the end."""
+    def missing(self, entries: Sequence[Entry]) -> Sequence[Entry]:
+        """The part of `entries` that is missing here: from the first conflict, or the first beyond the end."""
         for place, entry in enumerate(entries):
             if entry.index > self.last_index or (
                 entry.index > self.snapshot.index and self.term(entry.index) != entry.term
@@ -117,7 +118,7 @@ class RaftLog:
         return ()
 
     def extend(self, entries: Sequence[Entry]) -> None:
-        """Append; the first index is one past the end."""
+        """Append. The first index must be one past the end."""
         if entries and entries[0].index != self.last_index + 1:
             raise IndexError(f"entry {entries[0].index} cannot follow {self.last_index}")
         self._entries.extend(entries)
@@ -132,7 +133,7 @@ class RaftLog:
             self._memberships.pop()
 
     def compact(self, snapshot: Snapshot) -> None:
-        """Put a snapshot in the place of the entries up to its index, which must be here."""
+        """Replace the entries up to the snapshot's index, which must exist, by the snapshot."""
         if not self.first_index <= snapshot.index <= self.last_index:
             raise IndexError(f"no entry {snapshot.index} to compact up to")
         del self._entries[: snapshot.index - self.snapshot.index]

@@ -1,4 +1,4 @@
-"""When a cluster may change its members: one at a time (thesis 4.1, and its correction of 2015)."""
+"""When a membership may change: by one member at a time (thesis 4.1, and its correction of 2015)."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "taken"
 
 
 class ChangeRefused(Exception):
-    """A request that a member answers with no: nothing was appended.
+    """A member refused a proposal: nothing was appended.
 
-    `busy`: a change of members is under way, or none is allowed before the term's first commit; ask again.
-    `taken`: the id or the address belongs to a member. `storage`: it could not be written down.
+    `busy`: another change is not committed yet, or none is allowed before the term's first commit; try again.
+    `taken`: the id or the address belongs to a member. `storage`: the disk refused it.
     """
 
     def __init__(self, reason: Reason) -> None:
@@ -23,7 +23,7 @@ class ChangeRefused(Exception):
 
 
 def check_change(node: NodeState, voters: Mapping[str, str]) -> None:
-    """Raise `Refused` unless this leader may append `voters` now."""
+    """Raise `ChangeRefused` unless this leader may append `voters` now."""
     if change_pending(node) or not committed_in_term(node):
         raise ChangeRefused("busy")
     if len(voters) == 0 or not differs_by_one(node.membership, voters):
@@ -31,31 +31,32 @@ def check_change(node: NodeState, voters: Mapping[str, str]) -> None:
 
 
 def change_pending(node: NodeState) -> bool:
-    """A membership holds from its appending, so there may be one uncommitted change, never two."""
+    """A membership is in force once appended, so there may be one uncommitted change, never two."""
     return node.log.membership_index > node.commit
 
 
 def committed_in_term(node: NodeState) -> bool:
-    """Before that, a change that an earlier leader left behind may come back (the correction)."""
+    """Without a commit of this term, a change that an earlier leader left uncommitted may return (the
+    correction)."""
     return node.log.term(node.commit) == node.term
 
 
 def differs_by_one(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    """One member more or one less, and the others as they were: then majorities of both overlap."""
+    """One member more or one less, and the others unchanged: then majorities of both overlap."""
     return len(old.keys() ^ new.keys()) == 1 and all(
         new[member] == old[member] for member in old.keys() & new.keys()
     )
 
 
 def with_member(voters: Mapping[str, str], member: str, address: str) -> dict[str, str]:
-    """The voters and a new one. Raises `Refused("taken")`."""
+    """The voters and a new one. Raises `ChangeRefused("taken")`."""
     if member in voters or address in voters.values():
         raise ChangeRefused("taken")
     return {**voters, member: address}
 
 
 def without_member(voters: Mapping[str, str], member: str) -> dict[str, str]:
-    """The voters but one. Raises `Refused("unknown_member")`."""
+    """The voters without one. Raises `ChangeRefused("unknown_member")`."""
     if member not in voters:
         raise ChangeRefused("unknown_member")
     return {other: address for other, address in voters.items() if other != member}

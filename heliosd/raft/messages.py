@@ -1,4 +1,4 @@
-"""What Raft members say to each other, and what they keep.
+"""The messages between Raft members, log entries and snapshots.
 
 Field names and rules follow the extended Raft paper (Ongaro & Ousterhout 2014, figures 2 and 13) and Ongaro's
 thesis (2014): PreVote section 9.6, leadership transfer 3.10, single-server membership changes 4.1.
@@ -15,7 +15,8 @@ EntryKind = Literal["command", "membership", "noop"]
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One entry of a replicated log. `index` counts from 1; `data` is opaque to Raft but for `membership`."""
+    """One entry of the replicated log. `index` counts from 1. Raft itself reads `data` of `membership` entries
+    only."""
 
     index: int
     term: int
@@ -25,7 +26,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The state machine and the membership as of `index`; index 0 is the empty beginning of every log."""
+    """The state machine and the membership as of `index`; index 0 is the empty start of every log."""
 
     index: int = 0
     term: int = 0
@@ -36,20 +37,20 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class PreVote:
-    """Would you vote for me in `term`? Changes nothing at the receiver (thesis 9.6)."""
+    """Asks whether the receiver would vote for the sender in `term`; the receiver changes nothing (thesis 9.6)."""
 
     term: int
-    """The term that the sender would campaign in: its own plus one."""
+    """The term in which the sender would campaign: its own plus one."""
     last_index: int
     last_term: int
     sent: int
-    """The sender's tick, in every request; the answer repeats it, so that the sender knows how old it is."""
+    """The sender's tick, in every request. The answer repeats it, so the sender knows how old it is."""
 
 
 @dataclass(frozen=True, slots=True)
 class PreVoteAnswer:
     term: int
-    """If granted the term asked for, else the receiver's own."""
+    """If granted the requested term, else the receiver's own."""
     granted: bool
     sent: int
 
@@ -60,7 +61,7 @@ class RequestVote:
     last_index: int
     last_term: int
     transfer: bool
-    """The leader itself told the sender to campaign (thesis 3.10), so its own lease is no reason to refuse."""
+    """The leader itself handed over to the sender (thesis 3.10), so its lease is no reason to refuse."""
     sent: int
 
 
@@ -73,7 +74,7 @@ class VoteAnswer:
 
 @dataclass(frozen=True, slots=True)
 class AppendEntries:
-    """From the leader of `term`, who is the envelope's sender. Without entries it is a heartbeat."""
+    """From the leader of `term`, the envelope's sender. Without entries it is a heartbeat."""
 
     term: int
     prev_index: int
@@ -85,9 +86,9 @@ class AppendEntries:
 
 @dataclass(frozen=True, slots=True)
 class AppendAnswer:
-    """`accepted`: the sender's log is, on its disk, the leader's up to `match_index`.
+    """`accepted`: the sender's durable log equals the leader's up to `match_index`.
 
-    Otherwise `prev_index` repeats what did not fit, and the log has `conflict_term` there, beginning at
+    Otherwise the entry at `prev_index` did not match. The log has `conflict_term` there, starting at
     `conflict_index`; or it ends before, with `conflict_term` 0 and `conflict_index` one past its end.
     """
 
@@ -111,7 +112,7 @@ class InstallSnapshot:
 
 @dataclass(frozen=True, slots=True)
 class InstallAnswer:
-    """The sender's log is, on its disk, the leader's up to `match_index`."""
+    """The sender's durable log equals the leader's up to `match_index`."""
 
     term: int
     match_index: int
@@ -120,14 +121,14 @@ class InstallAnswer:
 
 @dataclass(frozen=True, slots=True)
 class TimeoutNow:
-    """Campaign at once: the leader hands over to you (thesis 3.10)."""
+    """The leader hands over: the receiver is to campaign at once (thesis 3.10)."""
 
     term: int
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """Are you there? No part of Raft: it measures the network between any two members."""
+    """Measures the latency between two members; no part of Raft."""
 
     sent: int
 
@@ -148,12 +149,12 @@ Message = (
     | InstallAnswer
     | TimeoutNow
 )
-"""What `machine.Raft.step` takes. Probes are answered by the member's surroundings."""
+"""What `RaftNode.step` takes. Probes are answered outside of it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Envelope:
-    """A message with its way."""
+    """A message with its sender and its recipient."""
 
     sender: str
     recipient: str

@@ -1,20 +1,21 @@
-"""One Raft member as a value: messages, ticks and requests in, an `Output` out.
+"""One Raft member without IO: messages, ticks and proposals in, a `Ready` out.
 
-Theory of operation. A member follows, campaigns, or leads:
+A member follows, campaigns, or leads:
 
     Follower --election timeout--> (asks for pre-votes) --majority would vote--> Candidate
     Candidate --majority of votes--> Leader
     Leader --no majority heard for an election timeout, or a higher term--> Follower
 
-There is no clock, no disk and no network in here. A tick is a whole number that never goes back, in a unit that
-the caller chooses; chance comes as a `random.Random`, so the same calls give the same outputs. The caller carries
-out each `Output`: it sends `sends`, writes `write` and then calls `persisted`, and applies `committed`.
-Acknowledgements and votes stay in here until what they promise is durable; entries of a leader leave at once, and
-its own disk counts for a commit like any other (thesis 10.2.1). A restart is a new `Raft` made of what was
-written.
+1. It has no clock, disk or network. A tick is an integer that never goes back, in a unit that the caller chooses.
+   Random numbers come from a `random.Random`, so the same calls give the same outputs.
+2. The caller carries out each `Ready`: it sends `sends`, writes `write` and then calls `persisted`, and applies
+   `committed`.
+3. Acknowledgements and votes are held back until the state that they depend on is durable. A leader's entries are
+   sent at once, and count on its own disk as on any other (thesis 10.2.1).
+4. A restart is a new `RaftNode` from what was written.
 
-The rules are in `election.py`, `replication.py`, `following.py`, and the small ones in `log.py`, `quorum.py` and
-`membership.py`; `node.py` is the state they work on.
+The rules are in `election.py`, `leader.py`, `follower.py`, `log.py`, `quorum.py` and `membership.py`; they work on
+the state in `state.py`.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ from .storage import MemberState
 
 
 class RaftNode:
-    """A member of a cluster. Methods raise `IllegalTransition` where Raft's rules are broken from outside."""
+    """A member of a cluster. Methods raise `IllegalTransition` if a caller breaks Raft's rules."""
 
     __slots__ = ("_node", "_now")
 
@@ -59,14 +60,15 @@ class RaftNode:
         now: int,
         applied: int = 0,
     ) -> None:
-        """`applied`: the state machine holds the log up to there, which is committed; else it is the snapshot."""
+        """`applied`: the state machine already has the committed log up to there; otherwise it is the
+        snapshot's."""
         self._node = NodeState(member, state, timing=timing, rng=rng, now=now, applied=applied)
         self._now = now
 
-    # What happens to it
+    # Input
 
     def step(self, now: int, envelope: Envelope) -> Ready:
-        """Take a message. Late, repeated and reordered ones are as good as any."""
+        """Handle a message, which may be late, repeated or out of order."""
         node = self._at(now)
         if envelope.recipient != node.id:
             raise IllegalTransition(f"{node.id}: got a message for {envelope.recipient}")
@@ -95,7 +97,7 @@ class RaftNode:
         return node.take_output()
 
     def tick(self, now: int) -> Ready:
-        """Do what is due by now; before `deadline` that is nothing."""
+        """Do what is due by now: nothing before `deadline`."""
         node = self._at(now)
         if node.role == "Leader":
             leader.on_tick(node, now)
@@ -104,7 +106,7 @@ class RaftNode:
         return node.take_output()
 
     def persisted(self, now: int, number: int) -> Ready:
-        """The writes up to `number` are durable: what waited for that may leave, and counts."""
+        """The writes up to `number` are durable: messages that waited for them are sent, and entries count."""
         node = self._at(now)
         node.settle(number)
         election.own_vote_durable(node, now)
@@ -112,26 +114,27 @@ class RaftNode:
             leader.advance_commit(node, now)
         return node.take_output()
 
-    # What it is asked for
+    # Proposals
 
     def propose(self, now: int, commands: Sequence[bytes]) -> Ready:
-        """Append commands to the log, at `last_index + 1` on. Raises `Refused`; then nothing was appended."""
+        """Append commands to the log, from `last_index + 1` on. Raises `ChangeRefused`: nothing was appended."""
         node = self._leading(now)
         if commands:
             leader.append_own(node, now, "command", commands)
         return node.take_output()
 
     def propose_membership(self, now: int, voters: Mapping[str, str]) -> Ready:
-        """Append a membership that differs from the one in force by one member (thesis 4.1). Raises `Refused`."""
+        """Append a membership that differs by one member from the one in force (thesis 4.1). Raises
+        `ChangeRefused`."""
         node = self._leading(now)
         membership.check_change(node, voters)
         leader.change_membership(node, now, dict(voters))
         return node.take_output()
 
     def transfer(self, now: int, target: str) -> Ready:
-        """Hand leadership to `target` ("": the most advanced other member); no proposals meanwhile.
+        """Hand leadership to `target` ("": the most advanced other member); proposals are refused meanwhile.
 
-        It is given up after an election timeout. Raises `Refused`.
+        It is abandoned after an election timeout. Raises `ChangeRefused`.
         """
         node = self._leading(now)
         if not target:
@@ -144,7 +147,7 @@ class RaftNode:
         return node.take_output()
 
     def compact(self, now: int, data: bytes) -> tuple[Snapshot, Ready]:
-        """Put a snapshot in the place of all committed entries; `data` is the state machine with them applied."""
+        """Replace all committed entries by a snapshot; `data` is the state machine after them."""
         node = self._at(now)
         snapshot = node.compact(data)
         return snapshot, node.take_output()
@@ -163,11 +166,11 @@ class RaftNode:
             raise ChangeRefused("transferring")
         return node
 
-    # What can be seen of it
+    # State
 
     @property
     def deadline(self) -> int | None:
-        """The next tick at which `tick` has something to do, unless a message changes that."""
+        """The next tick at which `tick` has something to do, if no message comes before."""
         node = self._node
         if node.role != "Leader":
             return node.election_due if node.may_campaign else None
@@ -203,12 +206,12 @@ class RaftNode:
 
     @property
     def commit(self) -> int:
-        """All up to here is committed, and was handed out to be applied."""
+        """Everything up to here is committed, and was returned to be applied."""
         return self._node.commit
 
     @property
     def transfer_target(self) -> str:
-        """To whom leadership is being handed; "" = to nobody."""
+        """The member to which leadership is being transferred; "" = none."""
         return self._node.transfer_target
 
     @property

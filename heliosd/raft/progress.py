@@ -6,38 +6,38 @@ from typing import Literal
 
 
 class Progress:
-    """`probe`: where the logs agree is being found, one message at a time. `replicate`: entries are sent as they
-    come, without waiting for answers. `snapshot`: one is on its way, and nothing after it is sent."""
+    """`probe`: the leader searches where the logs agree, one message at a time. `replicate`: entries are sent as
+    they come, without waiting for answers. `snapshot`: one is in flight, and no entries are sent."""
 
     __slots__ = ("heard_at", "match", "mode", "next", "snapshot_index", "snapshot_sent_at", "waiting")
 
     def __init__(self, *, next_index: int, now: int) -> None:
         self.match = 0
-        """The follower's log is, on its disk, the leader's up to here."""
+        """The follower's durable log equals the leader's up to here."""
         self.next = next_index
         """The next entry to send."""
         self.mode: Literal["probe", "replicate", "snapshot"] = "probe"
         self.waiting = False
-        """In `probe`: an answer is due, so only a heartbeat sends again."""
+        """In `probe`: an answer is due, and only a heartbeat sends again."""
         self.heard_at = now
-        """When the newest message that the follower has answered was sent."""
+        """The tick at which the newest answered message was sent."""
         self.snapshot_index = 0
         self.snapshot_sent_at = 0
 
     def matched(self, index: int) -> bool:
-        """The follower's log fits up to `index`. Returns whether that was news."""
+        """The follower's log matches up to `index`. Returns whether that is further than known before."""
         if self.mode == "snapshot" and index < self.snapshot_index:
             return False
         if self.mode != "replicate":
             self.mode = "replicate"
             self.next = index + 1
-        news = index > self.match
+        further = index > self.match
         self.match = max(self.match, index)
         self.next = max(self.next, self.match + 1)
-        return news
+        return further
 
     def search_from(self, index: int) -> None:
-        """The follower's log does not fit: ask again at `index`."""
+        """The follower's log does not match: probe again at `index`."""
         self.mode = "probe"
         self.waiting = False
         self.next = max(self.match + 1, index)

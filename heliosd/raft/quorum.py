@@ -7,20 +7,20 @@ from collections.abc import Set as AbstractSet
 
 
 def majority(size: int) -> int:
-    """How many of `size` voters are more than half."""
+    """The smallest number that is more than half of `size`."""
     return size // 2 + 1
 
 
 def has_majority(granted: AbstractSet[str], voters: Collection[str]) -> bool:
-    """Whether those who granted are a majority of `voters`. Who is no voter does not count; none is no majority."""
+    """Whether a majority of `voters` granted. Others do not count; without voters there is no majority."""
     return sum(voter in granted for voter in voters) >= majority(len(voters))
 
 
 def reached_by_majority(values: Iterable[int]) -> int:
     """The greatest number that a majority of the voters, one value each, has reached; 0 without voters.
 
-    With match indices this is the index that may be committed (figure 2, "rules for leaders"), with times of
-    contact the moment at which a majority was last known to follow.
+    Of match indices: the index that may be committed (figure 2, "rules for leaders"). Of times of contact: when a
+    majority was last known to follow.
     """
     ordered = sorted(values, reverse=True)
     return ordered[majority(len(ordered)) - 1] if ordered else 0

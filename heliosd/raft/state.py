@@ -1,7 +1,7 @@
-"""What one member holds in its hands, and the small moves that every rule is made of.
+"""A member's state, and the operations on it that all rules are made of.
 
-`election.py`, `replication.py` and `following.py` decide, and do it through these moves. Nothing here waits: what a
-step wants from the world is gathered and handed out once by `take_output`.
+`election.py`, `leader.py` and `follower.py` decide and call these operations. What a step wants sent, written and
+applied is collected, and returned once by `take_output`.
 """
 
 from __future__ import annotations
@@ -19,24 +19,24 @@ from .storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 RaftRole = Literal["Leader", "Follower", "Candidate"]
 NEVER = 1 << 62
-"""A tick that does not come."""
+"""A tick that is never reached."""
 RaftChange = HardState | LogSuffix | SnapshotSaved
 
 
 class IllegalTransition(Exception):
-    """A step that Raft's rules exclude: a bug here, or a member that lost what it had promised to keep."""
+    """A step that Raft's rules exclude: a bug here, or a member that lost durable state."""
 
 
 @dataclass(frozen=True, slots=True)
 class Timing:
-    """In ticks. The base election timeout; each one is drawn from 1x to 2x."""
+    """In ticks. Each election timeout is drawn from 1x to 2x `election`."""
 
     heartbeat: int
     election: int
 
 
 class SoftState(NamedTuple):
-    """What others may be told of a member. `leader` "" = it knows none."""
+    """A member's visible state, which is not stored. `leader` "" = it knows none."""
 
     role: RaftRole
     term: int
@@ -45,7 +45,7 @@ class SoftState(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Changes to make durable, in order. `Raft.persisted(number)` says that this one and all before are."""
+    """Changes to make durable, in order. `RaftNode.persisted(number)`: this write and all before are durable."""
 
     number: int
     changes: tuple[RaftChange, ...]
@@ -53,24 +53,24 @@ class Write:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ready:
-    """What one step asks of the world."""
+    """What the caller has to do after a step."""
 
     sends: tuple[Envelope, ...] = ()
-    """May leave at once: what depends on a write is held back until it is durable."""
+    """To send at once. Messages that depend on a write are held back until it is durable."""
     write: Write | None = None
     installed: Snapshot | None = None
     """Replaces the state machine, before `committed` is applied to it."""
     committed: tuple[Entry, ...] = ()
-    """To apply, in order; each entry is handed out once in the life of this node."""
+    """To apply, in order; each entry is returned once."""
     changed: SoftState | None = None
-    """The new standing, where it differs from the one before."""
+    """The soft state, if it has changed."""
 
 
 NOTHING = Ready()
 
 
 class NodeState:
-    """The state of figure 2, and what the machinery of thesis 3.10, 4 and 9.6 adds to it."""
+    """The state of figure 2, and that of thesis 3.10, 4 and 9.6."""
 
     def __init__(
         self,
@@ -91,21 +91,21 @@ class NodeState:
         self.log = RaftLog(state.snapshot, state.log)
         self.commit = max(applied, state.snapshot.index)
         self.durable_index = self.log.last_index
-        """The log up to here is on disk as it is in memory."""
+        """Up to here the log on disk equals the log in memory."""
 
         self.role: RaftRole = "Follower"
         self.leader = ""
         self.prevoting = False
-        """A follower that asks around whether it should campaign."""
+        """A follower that has asked for pre-votes."""
         self.granted: set[str] = set()
-        """Who granted the (pre-)vote that is running."""
+        """Members that granted the current (pre-)vote."""
         self.election_due = 0
-        self.faithful_until = now + timing.election
-        """Until then no other leader is helped into office, so that one who hears a majority can be sure of it
-        (thesis 4.2.3, 6.4.1). A start keeps the promise that was made before it, for nobody knows to whom."""
+        self.lease_until = now + timing.election
+        """Until then this member votes for no other leader, so that a leader that hears a majority can rely on it
+        (thesis 4.2.3, 6.4.1). It also applies after a start: the leader before it may still rely on it."""
 
         self.progress: dict[str, Progress] = {}
-        """As leader: what is known of each other member."""
+        """As leader: the progress of each other member."""
         self.heartbeat_due = 0
         self.transfer_target = ""
         self.transfer_due = 0
@@ -121,7 +121,7 @@ class NodeState:
         self._writes: deque[list[int]] = deque()  # [number, how far the log is durable once it is written]
         self.restart_election_timer(now)
 
-    # What is so
+    # Questions
 
     @property
     def soft_state(self) -> SoftState:
@@ -142,7 +142,7 @@ class NodeState:
 
     @property
     def all_durable(self) -> bool:
-        """Whether everything that was handed out to be written is on disk."""
+        """Whether all changes so far are on disk."""
         return not self._writes and not self._changes
 
     def others(self) -> list[str]:
@@ -151,7 +151,7 @@ class NodeState:
     # Terms and roles
 
     def follow(self, now: int, term: int, leader: str) -> None:
-        """Be a follower in `term`, of `leader` where one is known."""
+        """Become a follower in `term`, of `leader` if one is known."""
         if term < self.term:
             raise IllegalTransition(f"{self.id}: term {self.term} cannot go back to {term}")
         if term == self.term and self.leader and leader and self.leader != leader:
@@ -169,7 +169,7 @@ class NodeState:
             self.restart_election_timer(now)
 
     def enter_term(self, term: int, *, vote: str) -> None:
-        """Take a term with the vote in it, and write both down before anyone hears of them."""
+        """Enter a term with this vote; both are durable before any message depends on them."""
         self.term = term
         self.vote = vote
         self._changes.append(HardState(self.id, term, vote))
@@ -180,7 +180,7 @@ class NodeState:
     # The log
 
     def append(self, entries: Sequence[Entry]) -> None:
-        """Make the log end with `entries`, truncating what is in their place."""
+        """Make the log end with `entries`, truncating those in their place."""
         first = entries[0].index
         if first <= self.commit:
             raise IllegalTransition(f"{self.id}: committed entry {first} would be replaced")
@@ -188,18 +188,18 @@ class NodeState:
             if self.role == "Leader":
                 raise IllegalTransition(f"{self.id}: a leader never truncates its log (paper 5.3)")
             self.log.truncate(first)
-            self._unsettle(first - 1)
+            self._lower_durable(first - 1)
         self.log.extend(entries)
         self._changes.append(LogSuffix(self.id, tuple(entries)))
 
     def commit_to(self, index: int) -> None:
-        """Take everything up to `index` for committed. Never goes back."""
+        """Everything up to `index` is committed. Never goes back."""
         if index > self.log.last_index:
             raise IllegalTransition(f"{self.id}: commit {index} is past the end {self.log.last_index}")
         self.commit = max(self.commit, index)
 
     def compact(self, data: bytes) -> Snapshot:
-        """Put a snapshot of the state machine, in which all committed entries are applied, in their place."""
+        """Replace all committed entries by a snapshot of the state machine after them."""
         index = self.commit
         term = self.log.term(index)
         snapshot = Snapshot(index, term, dict(self.log.membership_at(index)), data)
@@ -208,21 +208,21 @@ class NodeState:
         return snapshot
 
     def install(self, snapshot: Snapshot) -> None:
-        """Take the leader's snapshot (figure 13, steps 5 to 8); it is ahead of what is committed here."""
+        """Install the leader's snapshot (figure 13, steps 5 to 8), which is ahead of the commit here."""
         if snapshot.index <= self.commit:
             raise IllegalTransition(f"{self.id}: a snapshot at {snapshot.index} would undo {self.commit}")
         keeps_log = self.log.holds(snapshot.index, snapshot.term)
         if keeps_log:
             self.log.compact(snapshot)
         else:
-            self._unsettle(self.commit)
+            self._lower_durable(self.commit)
             self.log = RaftLog(snapshot, ())
         self.commit = self._handed_out = snapshot.index
         self._installed = snapshot
         self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=keeps_log))
 
-    def _unsettle(self, index: int) -> None:
-        """What is or will be on disk past `index` is no longer what memory holds."""
+    def _lower_durable(self, index: int) -> None:
+        """Past `index`, what is or will be on disk differs from the log in memory."""
         self.durable_index = min(self.durable_index, index)
         for write in self._writes:
             write[1] = min(write[1], index)
@@ -230,15 +230,15 @@ class NodeState:
     # Messages and writes
 
     def send(self, recipient: str, message: Message) -> None:
-        """To leave at once, also while writes are under way: only what a leader says of its own accord."""
+        """Send at once, even while writes are in flight: for messages that depend on no write."""
         self._sends.append(Envelope(self.id, recipient, message))
 
     def send_after_persist(self, recipient: str, message: Message) -> None:
-        """To leave once everything that this node has decided so far is durable: votes and acknowledgements."""
+        """Send once all changes so far are durable: votes and acknowledgements."""
         self._answers.append(Envelope(self.id, recipient, message))
 
     def settle(self, number: int) -> None:
-        """The writes up to `number` are durable; what waited for them leaves with the next output."""
+        """The writes up to `number` are durable; messages that waited for them leave with the next output."""
         if number > self._issued:
             raise IllegalTransition(f"{self.id}: write {number} was never handed out")
         while self._writes and self._writes[0][0] <= number:
@@ -247,7 +247,7 @@ class NodeState:
             self._sends.append(self._held.popleft()[1])
 
     def take_output(self) -> Ready:
-        """What has gathered since the last time."""
+        """What has been collected since the last call."""
         write = None
         if self._changes:
             self._issued += 1

@@ -1,4 +1,4 @@
-"""What a member must have on disk before it answers (figure 2, "persistent state"; figure 13), as values."""
+"""What a member must have on disk before it answers (paper, figure 2 "persistent state", figure 13)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from heliosd.raft.messages import Entry, Snapshot
 
 @dataclass(frozen=True, slots=True)
 class HardState:
-    """A member's term and the vote it gave in that term ("" = none); figure 2, "persistent state"."""
+    """A member's term, and its vote in that term ("" = none)."""
 
     member: str
     term: int
@@ -18,7 +18,7 @@ class HardState:
 
 @dataclass(frozen=True, slots=True)
 class LogSuffix:
-    """From `entries[0].index` on, a member's log is exactly `entries`: what stood there and after is gone."""
+    """From `entries[0].index` on, a member's log is exactly `entries`; earlier entries there are gone."""
 
     member: str
     entries: tuple[Entry, ...]
@@ -38,14 +38,14 @@ class SnapshotSaved:
 
 @dataclass(frozen=True, slots=True)
 class MemberForgotten:
-    """Everything stored for this simulated member is gone."""
+    """Everything that is stored of this simulated member is deleted."""
 
     member: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemberState:
-    """What one simulated member finds on its disk when it starts."""
+    """What one member finds on its disk when it starts."""
 
     term: int = 0
     vote: str = ""

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.cluster.custom_metrics import MetricSet, bound_text
+from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet, bound_text
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
     MetricCommand,
@@ -33,17 +33,23 @@ def update(name: str, **more: Any) -> UpdateMetric:
     return UpdateMetric(name=name, at=AT + 1, **more)
 
 
+def carry_out(metrics: MetricSet, command: MetricCommand) -> MetricsApplied:
+    """What a backend does with a command: check it, then apply it."""
+    check_command(command)
+    return metrics.apply(command)
+
+
 def set_of(*commands: MetricCommand) -> MetricSet:
     metrics = MetricSet()
     for command in commands:
-        metrics.apply(command)
+        carry_out(metrics, command)
     return metrics
 
 
 def refusal(metrics: MetricSet, command: MetricCommand) -> RequestRefused:
     before = metrics.encode()
     with pytest.raises(RequestRefused) as caught:
-        metrics.apply(command)
+        carry_out(metrics, command)
     assert metrics.encode() == before
     return caught.value
 
@@ -118,8 +124,6 @@ def test_what_cannot_be_applied_names_its_field_and_changes_nothing(
     )
     refused = refusal(metrics, command)
     assert (type(refused), refused.field) == (error, field)
-    with pytest.raises(error):
-        metrics.check(command)
 
 
 @pytest.mark.parametrize(
@@ -271,12 +275,11 @@ def test_members_that_apply_the_same_commands_agree_and_refusals_change_nothing(
     for command in commands:
         before = one.encode()
         try:
-            applied = one.apply(command)
+            applied = carry_out(one, command)
         except RequestRefused:
             assert one.encode() == before
             continue
-        # What is accepted travels in the log, and a member may have been restored from a snapshot at any time.
-        check_command(command)
+        # What is accepted is replicated, and a member may have been restored from a snapshot at any time.
         restored = MetricSet()
         restored.restore(other.encode())
         other = restored

@@ -149,7 +149,7 @@ class World:
         self.story += happened
         for what in happened:
             match what:
-                case SoftStateChanged(member=name, new=new) if new.role == "Leader":
+                case SoftStateChanged(member=name, state=new) if new.role == "Leader":
                     assert self._leaders.setdefault(new.term, name) == name, "election safety"
                     self._check_leader_completeness(name)
                 case EntryApplied(member=name, entry=entry):
@@ -272,7 +272,7 @@ class Chaos:
                 cluster.snapshot(name)
             case _:
                 self._serial += 1
-                cluster.ask(name, self._serial, self._proposal())
+                cluster.propose(name, self._serial, self._proposal())
         self.world.look()
 
     def _proposal(self) -> Proposal:
@@ -301,7 +301,7 @@ class Chaos:
             cluster.restart(name)
         world.live(10 * ELECTION)
         leader = world.live_until_led()
-        cluster.ask(leader, -1, WriteCommands((b"healed",)))
+        cluster.propose(leader, -1, WriteCommands((b"healed",)))
         world.live(10 * ELECTION)
         world.check_logs()
         world.check_disks()

@@ -22,7 +22,7 @@ from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.metric_commands import MetricCommand
+from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.subscribers import ItemQueue
 from heliosd.cluster.uptime import UptimeTracker
@@ -109,6 +109,7 @@ class LoneBackend:
 
     async def propose(self, command: MetricCommand) -> Committed:
         await self._commit()
+        check_command(command)
         self.metrics.apply(command)
         return Committed(self.index, 5)
 

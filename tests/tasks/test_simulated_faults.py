@@ -1,7 +1,8 @@
-"""The simulated backend while things go wrong: the network, the disk, a slow listener."""
+"""The simulated backend under faults of the network and the disk."""
 
 from __future__ import annotations
 
+import gc
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,8 @@ from trio.testing import MockClock
 from heliosd.cluster.backend import Committed
 from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
+from heliosd.cluster.simulated.requests import ClientRequest
+from heliosd.cluster.simulated.snapshotting import SnapshotRequest
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from heliosd.protocol.events import (
     Event,
@@ -20,7 +23,6 @@ from heliosd.protocol.events import (
     StateChanged,
     Value,
 )
-from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.proposals import WriteCommands
 from tests.support.simulated_harness import (
     CONFIG,
@@ -34,13 +36,8 @@ from tests.support.simulated_harness import (
 )
 
 
-def cluster_of(backend: SimulatedBackend) -> SimulatedCluster:
-    """Faults have no door in the backend yet."""
-    return backend._cluster
-
-
 def isolate(backend: SimulatedBackend, *names: str) -> None:
-    cluster_of(backend).partition([names])
+    backend.cluster.partition([names])
 
 
 async def led_by(backend: SimulatedBackend, name: str) -> None:
@@ -168,11 +165,11 @@ async def test_a_node_that_was_away_gets_a_snapshot_and_the_difference_is_told(
         await led_by(backend, "node-2")
         isolate(backend, "node-1")
         await trio.sleep(2)
-        cluster = cluster_of(backend)
+        cluster = backend.cluster
         leader = next(name for name, member in cluster.members.items() if member.raft.role == "Leader")
         gone = DeleteMetric(name="app_old", at=1.0)
         commands: list[MetricCommand] = [register("app_new"), gone, *[count("app_new")] * 20]
-        cluster.ask(leader, 99, WriteCommands(tuple(encode_command(command) for command in commands)))
+        cluster.propose(leader, 99, WriteCommands(tuple(encode_command(command) for command in commands)))
         await trio.sleep(2)
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         isolate(backend)
@@ -292,7 +289,13 @@ async def test_a_process_that_stood_still_does_not_elect_anew(autojump_clock: Mo
         assert backend.metrics.view("app_requests").value == 0
 
 
+def open_requests() -> set[int]:
+    gc.collect()
+    return {id(each) for each in gc.get_objects() if isinstance(each, ClientRequest | SnapshotRequest)}
+
+
 async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+    before = open_requests()
     async with living() as backend:
         await led_by(backend, "node-2")
         for _ in range(20):
@@ -301,5 +304,4 @@ async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock: MockCl
             with trio.move_on_after(0.0001):
                 await backend.take_snapshot()
         await trio.sleep(6)
-        assert not backend._requests.busy
-        assert backend._snapshotting.proposals == []
+    assert open_requests() <= before

@@ -1,8 +1,8 @@
-"""The simulated cluster as a backend: real Raft, beaten on Trio's clock.
+"""The simulated cluster as a backend: real Raft, driven by Trio's clock.
 
-Everything that decides is synchronous and elsewhere: `raft/cluster.py` lives the members' lives, `desk.py` follows
-the requests of this node's clients, `chronicle.py` tells what became of the local member. Here it is carried: time
-comes in, writes go to disk, events go out.
+All decisions are synchronous and made elsewhere: `raft/simulation/cluster.py` runs the members, `requests.py`
+follows the requests of this node's clients, `observer.py` makes events of what happens to the local member. The
+task here feeds in time, writes to disk, and waits.
 """
 
 from __future__ import annotations
@@ -48,20 +48,20 @@ from .status import build_status, why_not_ready
 log = logging.getLogger(__name__)
 
 GRID = 1_000
-"""An idle cluster is woken on this grid of ticks: events that fall together cost one waking."""
+"""An idle cluster wakes on this grid of ticks, so that events close to each other cost one waking."""
 LEADER_PATIENCE = 2.0
 """Seconds that a request waits for a leader."""
 PATIENCE = 4.5
-"""Seconds after which a request is answered, whatever has become of it."""
+"""Seconds after which a request is answered in any case."""
 ALIVE_INTERVAL = 10.0
 RETRY_INTERVAL = 1.0
-"""Seconds between attempts to store the accounts of uptime and snapshots while the disk refuses."""
+"""Seconds between attempts to store records of uptime and snapshots while the disk refuses."""
 
 
 class SimulatedBackend:
     """This node and its peers as a simulated Raft cluster; implements `backend.Backend`.
 
-    `run` lives it. Readers may be called from the first moment on, the rest once `run` has started.
+    `run` is its task. Properties and `status` may be used at once, the rest once `run` has started.
     """
 
     def __init__(
@@ -96,22 +96,23 @@ class SimulatedBackend:
             )
         self._heartbeat = round(config.heartbeat_interval * TICKS_PER_SECOND)
         began = now().mono
-        self._cluster = SimulatedCluster(
+        self.cluster = SimulatedCluster(
             root=node_id,
             states=states,
             options=options_of(config),
             rng=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
             machine=MetricStateMachine,
         )
+        """Faults are injected here."""
         self._restore_seconds = now().mono - began
         self._requests = Requests(
-            self._cluster,
+            self.cluster,
             node_id,
             patience=TICKS_PER_SECOND // 2,
             pause=max(GRID, self._heartbeat // 4),
         )
         self._observer = MemberObserver(
-            self._cluster,
+            self.cluster,
             node_id,
             emitted=int(saved.values.get(EMITTED_INDEX, b"%d" % FIRST_INDEX)),
             ticks_per_second=TICKS_PER_SECOND,
@@ -130,7 +131,7 @@ class SimulatedBackend:
             )
         self._wake = trio.Event()
         self._origin = 0.0
-        self._snapshotting = Snapshotting(self._cluster, node_id, snapshots, self._observer)
+        self._snapshotting = Snapshotting(self.cluster, node_id, snapshots, self._observer)
         self._tick_at = self._alive_at = self._retry_at = 0.0
         self._store_works = True
         self._closed = False
@@ -139,15 +140,15 @@ class SimulatedBackend:
 
     @property
     def metrics(self) -> MetricSet:
-        machine = self._cluster.members[self._node].machine
+        machine = self.cluster.members[self._node].machine
         assert isinstance(machine, MetricStateMachine)
         return machine.metrics
 
     def status(self) -> ClusterStatus:
-        return build_status(self._cluster, self._node, self._observer.membership, self.latency, self._now())
+        return build_status(self.cluster, self._node, self._observer.membership, self.latency, self._now())
 
     def not_ready(self) -> str | None:
-        return why_not_ready(self._cluster, self._node)
+        return why_not_ready(self.cluster, self._node)
 
     def events(self) -> AbstractAsyncContextManager[ItemQueue]:
         return self._subscribers.listener()
@@ -174,7 +175,7 @@ class SimulatedBackend:
         return (await self._request(TransferLeadership(target or ""))).leader
 
     async def _request(self, proposal: Proposal) -> RequestDone:
-        """Have the cluster do it. Raises `NoLeader`, `OutcomeUnknown`, `StoreFull`, or what it was refused with."""
+        """Propose it and wait. Raises `NoLeader`, `OutcomeUnknown`, `StoreFull`, or the refusal."""
         answered = trio.Event()
         request = ClientRequest(proposal, answered.set)
         self._requests.add(request)
@@ -197,14 +198,14 @@ class SimulatedBackend:
 
     async def take_snapshot(self) -> SnapshotRecord:
         answered = trio.Event()
-        proposal = SnapshotRequest(answered.set)
-        self._snapshotting.proposals.append(proposal)
+        request = SnapshotRequest(answered.set)
+        self._snapshotting.requests.append(request)
         self._wake.set()
         await answered.wait()
-        if isinstance(proposal.outcome, Exception):
-            raise proposal.outcome
-        assert proposal.outcome is not None
-        return proposal.outcome
+        if isinstance(request.outcome, Exception):
+            raise request.outcome
+        assert request.outcome is not None
+        return request.outcome
 
     async def reset_uptime(self) -> None:
         await self._store_now(self.uptime.reset(self._now()))
@@ -213,50 +214,50 @@ class SimulatedBackend:
         await self._store_now(self.snapshots.reset())
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
-        """Nobody else accepts this daemon's tokens."""
+        """No other daemon accepts this daemon's tokens."""
         del jti, expires_at
         await trio.lowlevel.checkpoint()
 
     async def _store_now(self, changes: list[Change]) -> None:
-        """Store these behind those that wait. Raises `StoreFull`; then all of them wait."""
+        """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
         self._deferred.add(changes)
         await self._deferred.store()
 
-    # Living
+    # Running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Live the cluster until cancelled. Started once what a first start must know for ever is on disk."""
+        """Run until cancelled. Started once the members of a first start are on disk."""
         now = self._now()
         self._observer.begin(now)
-        restored = self._cluster.members[self._node].raft.log.snapshot
+        restored = self.cluster.members[self._node].raft.log.snapshot
         if restored.data:
             self._observer.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
         await self._deferred.store(first=self._first_changes)
-        self._origin = trio.current_time() - self._cluster.now / TICKS_PER_SECOND
+        self._origin = trio.current_time() - self.cluster.now / TICKS_PER_SECOND
         self._alive_at = now.mono + ALIVE_INTERVAL
         task_status.started()
         while True:
             await self._step()
 
     async def close(self) -> None:
-        """End the session in good order; call it before `run` is cancelled."""
+        """End the session; call it before `run` is cancelled."""
         self._closed = True
         try:
-            await self._store_now(self.uptime.stop("shutdown", self._now()))
+            await self._store_now(self._observer.end(self._now()))
         except StoreFull as full:
             log.warning(
                 "the end of this session could not be stored, the next start counts a crash: %s", full
             )
 
     async def _step(self) -> None:
-        """Let happen what is due, have it written, or wait for more."""
+        """Process what is due, write what the members want written, or wait."""
         began = self._now().mono
         self._wake = trio.Event()
-        self._cluster.run_until(self._tick())
+        self.cluster.run_until(self._tick())
         self._requests.submit()
         self._snapshotting.take_due(self._now)
-        await self._take_notes(began)
-        batch = self._cluster.take_writes()
+        await self._observe(began)
+        batch = self.cluster.take_writes()
         if batch is not None:
             await self._write(batch)
             await trio.lowlevel.checkpoint()
@@ -268,9 +269,9 @@ class SimulatedBackend:
                 await self._wake.wait()
 
     def _tick(self) -> int:
-        """The cluster's time. It stands still while the process is stopped or the disk is slow: what the members
-        could not do in that time must not look to them like each other's silence."""
-        cluster = self._cluster
+        """The cluster's time. It stops while the process is stopped or waits, for the disk or for a reader:
+        otherwise the members would time out though none of them failed."""
+        cluster = self.cluster
         reached = round((trio.current_time() - self._origin) * TICKS_PER_SECOND)
         latest = max(cluster.now, cluster.next_due()) + self._heartbeat
         if reached > latest:
@@ -279,7 +280,7 @@ class SimulatedBackend:
         return max(reached, cluster.now)
 
     def _next_turn(self) -> float:
-        due = self._cluster.next_due()
+        due = self.cluster.next_due()
         asked = self._requests.next_due()
         if asked is not None:
             due = min(due, asked)
@@ -287,19 +288,19 @@ class SimulatedBackend:
             due = -(-due // GRID) * GRID
         return self._origin + due / TICKS_PER_SECOND
 
-    async def _take_notes(self, began: float) -> None:
-        """Learn what has happened since the last time, and emit it. Waits while a reader's queue is full, and with
-        it the whole cluster: its time is `_tick`'s."""
+    async def _observe(self, began: float) -> None:
+        """Hand on what has happened since the last time. While a reader's queue is full this waits, and the
+        cluster's time stops."""
         now = self._now()
-        for happening in self._cluster.take_observations():
+        for observation in self.cluster.take_observations():
             if not self._subscribers.have_room:
                 await self._subscribers.room()
-            self._requests.take_note(happening)
-            self._observer.take_note(happening, now)
-            self._snapshotting.take_note(happening, began)
+                now = self._now()
+            self._requests.observe(observation)
+            self._observer.observe(observation, now)
+            self._snapshotting.observe(observation, began)
         if self._closed:
             return
-        self._observer.show_state(now)
         if now.mono >= self._tick_at:
             self._tick_at = now.mono + 1.0
             self._observer.tick(now)
@@ -310,31 +311,31 @@ class SimulatedBackend:
     # The disk
 
     async def _write(self, batch: WriteBatch) -> None:
-        """Make a batch durable; only then may anyone hear of it."""
+        """Make a batch durable. Before that, nothing of it is visible."""
         began = self._now().mono
         try:
             await self._deferred.store(first=batch.changes)
         except StoreFull as full:
-            self._say_store_works(False, full)
-            self._cluster.refused(batch)
+            self._log_store_works(False, full)
+            self.cluster.refused(batch)
             self._snapshotting.refused(full, self._now())
         else:
-            self._say_store_works(True)
-            self._cluster.written(batch)
+            self._log_store_works(True)
+            self.cluster.written(batch)
             self._snapshotting.written(self._now())
-        await self._take_notes(began)
+        await self._observe(began)
 
     async def _store_deferred(self) -> None:
-        """Store the records beside the cluster; what cannot be stored waits."""
+        """Store the records of uptime and snapshots. What the disk refuses is tried again."""
         try:
             await self._deferred.store()
         except StoreFull as full:
-            self._say_store_works(False, full)
+            self._log_store_works(False, full)
             self._retry_at = trio.current_time() + RETRY_INTERVAL
         else:
-            self._say_store_works(True)
+            self._log_store_works(True)
 
-    def _say_store_works(self, works: bool, reason: object = "") -> None:
+    def _log_store_works(self, works: bool, reason: object = "") -> None:
         if works != self._store_works:
             self._store_works = works
             if works:

@@ -1,4 +1,4 @@
-"""How a simulated cluster begins: its members at their first start, and how the configuration has them live."""
+"""The members of a simulated cluster at their first start, and their options from the configuration."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from heliosd.raft.storage import HardState, MemberState, SnapshotSaved
 from heliosd.store.changes import Change
 
 TICKS_PER_SECOND = 1_000_000
-"""The network's delays are fractions of a millisecond, so the cluster counts in microseconds."""
+"""Network delays are fractions of a millisecond, so a tick is a microsecond."""
 FIRST_TERM = 1
 FIRST_INDEX = 1
-"""The log begins after a snapshot at this index, which holds the first membership: an empty member needs it."""
+"""The log starts after a snapshot at this index with the first membership, which an empty member needs."""
 
 
 def first_members(addresses: Mapping[str, str]) -> tuple[dict[str, MemberState], list[Change]]:
-    """The members by id as they stand before anything has happened, and what says so on disk."""
+    """The states of the members at the very first start, by id, and the changes that store them."""
     snapshot = Snapshot(FIRST_INDEX, FIRST_TERM, dict(addresses))
     states = {member: MemberState(term=FIRST_TERM, snapshot=snapshot) for member in addresses}
     changes: list[Change] = []
@@ -30,7 +30,7 @@ def first_members(addresses: Mapping[str, str]) -> tuple[dict[str, MemberState],
 
 
 def options_of(config: SimulatedConfig) -> SimulationOptions:
-    """How the members live, in ticks."""
+    """The configured options, in ticks."""
 
     def ticks(seconds: float) -> int:
         return max(1, round(seconds * TICKS_PER_SECOND))

@@ -1,15 +1,14 @@
-"""What happens to the local member of a simulated cluster, told as events, measured, and kept.
+"""Turns what happens to the local member of a simulated cluster into events, measurements and records.
 
-Committed entries are told once, also across restarts: an event that an entry caused carries a receipt, which is
-stored in one transaction with the event itself and says up to which index entries were told. After a kill those
-beyond it are told again; of them none had an event that anyone could have heard.
+An event of a committed entry is emitted once, also across restarts: it carries a marker, the index up to which
+entries were emitted, which is stored in one transaction with the event. After a kill, entries beyond the marker are
+emitted again; none of their events had reached a client.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 from heliosd.clock import Instant
 from heliosd.cluster import custom_metrics
@@ -29,28 +28,30 @@ from heliosd.protocol.events import (
 )
 from heliosd.raft.log import decode_membership
 from heliosd.raft.messages import Snapshot
+from heliosd.raft.node import RaftNode
 from heliosd.raft.roles import Role
 from heliosd.raft.simulation.cluster import SimulatedCluster
-from heliosd.raft.simulation.observations import EntryApplied, Installed, Observation, RoundTrip, Unanswered
+from heliosd.raft.simulation.observations import (
+    Crashed,
+    EntryApplied,
+    Installed,
+    Observation,
+    Restarted,
+    RoundTrip,
+    SoftStateChanged,
+    Unanswered,
+)
 from heliosd.store.changes import Change, ValueSet
 
 from .state_machine import MetricStateMachine
 from .status import role_of
 
 EMITTED_INDEX = "simulated/told"
-"""The stored value: the index up to which committed entries were told."""
-
-
-@dataclass(slots=True)
-class ShownState:
-    """What was last told of this node."""
-
-    role: Role = "Follower"
-    leader: str = ""
+"""Name of the stored value: the index up to which committed entries were emitted."""
 
 
 class MemberObserver:
-    """Follows one cluster for one node. `emit` takes the events and values, `note` the changes to store."""
+    """Observes one cluster for one node. `emit` takes the events and values, `note` the changes to store."""
 
     def __init__(
         self,
@@ -74,10 +75,12 @@ class MemberObserver:
         self._latency = latency
         self._uptime = uptime
         self._snapshots = snapshots
-        self._hand_on = emit
+        self._emit_item = emit
         self._caused: list[Event | Value] | None = None
-        self._shown = ShownState()
-        # A start does not know yet what is committed, but what was told before was.
+        self._published: tuple[Role, str] = ("Follower", "")
+        """This node's role and leader in the last event."""
+        self._ended = False
+        # After a start the commit index is not known yet, but entries that were emitted before are committed.
         log = cluster.members[node].raft.log
         self._members = log.membership_at(max(log.snapshot.index, min(emitted, log.last_index)))
         for peer, address in self._members.items():
@@ -86,52 +89,59 @@ class MemberObserver:
 
     @property
     def membership(self) -> Mapping[str, str]:
-        """The committed membership as it was told."""
+        """The committed membership, as of the last emitted change."""
         return self._members
 
     def begin(self, now: Instant) -> None:
         """Start a session."""
         self._note(self._uptime.start(role_of(self._cluster, self._node), now))
 
-    def take_note(self, happening: Observation, now: Instant) -> None:
-        """Learn from what happened in the cluster, and tell it."""
-        match happening:
+    def end(self, now: Instant) -> list[Change]:
+        """End the session. Returns what to store for it; later changes of role belong to no session."""
+        self._ended = True
+        return self._uptime.stop("shutdown", now)
+
+    def observe(self, observation: Observation, now: Instant) -> None:
+        """Emit, measure and record one observation."""
+        match observation:
+            case SoftStateChanged(member=self._node, state=state):
+                self._show(state.role, state.term, state.leader, now)
+            case Crashed(member=self._node):
+                self._show("Down", self._raft.term, "", now)
+            case Restarted(member=self._node):
+                self._show(self._raft.role, self._raft.term, self._raft.leader, now)
             case RoundTrip(peer=peer, kind=kind, ticks=ticks):
                 self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now))
             case Unanswered(peer=peer, kind=kind):
                 self._health(self._latency.failed(peer, kind, now))
             case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:
                 with self._with_marker(entry.index):
-                    self._entry_applied(happening, now)
+                    self._entry_applied(observation, now)
             case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._emitted:
                 with self._with_marker(snapshot.index):
-                    self._members_moved(snapshot.membership, now)
+                    self._members_changed(snapshot.membership, now)
                     machine = self._cluster.members[self._node].machine
                     assert isinstance(machine, MetricStateMachine)
                     self._metrics_changed(machine.difference())
             case _:
                 pass
 
-    def show_state(self, now: Instant) -> None:
-        """Tell this node's role and leader, if they are other than was told."""
-        member = self._cluster.members[self._node]
-        role = role_of(self._cluster, self._node)
-        leader = member.raft.leader if member.alive else ""
-        shown = self._shown
-        if (role, leader) != (shown.role, shown.leader):
-            term = member.raft.term
-            self._emit(
-                StateChanged(
-                    old_state=shown.role, new_state=role, term=term, leader=leader, member=self._node
-                )
-            )
-            self._note(self._uptime.state_changed(shown.role, role, term, leader, now))
-            self._shown = ShownState(role, leader)
+    @property
+    def _raft(self) -> RaftNode:
+        return self._cluster.members[self._node].raft
+
+    def _show(self, role: Role, term: int, leader: str, now: Instant) -> None:
+        """Emit this node's role and leader, if they differ from the last event."""
+        if (role, leader) == self._published or self._ended:
+            return
+        old, self._published = self._published[0], (role, leader)
+        self._emit(StateChanged(old_state=old, new_state=role, term=term, leader=leader, member=self._node))
+        self._note(self._uptime.state_changed(old, role, term, leader, now))
 
     def tick(self, now: Instant) -> None:
-        """Once a second: find peers that have become silent."""
-        for turned in self._latency.check(now):
-            self._health(turned)
+        """Once a second: find peers that no longer answer."""
+        for change in self._latency.check(now):
+            self._health(change)
 
     # Snapshots
 
@@ -145,7 +155,7 @@ class MemberObserver:
             size=len(snapshot.data),
             duration=seconds,
             entries_compacted=snapshot.index - previous_index,
-            leader_id=self._cluster.members[self._node].raft.leader,
+            leader_id=self._raft.leader,
             peer_count=len(snapshot.membership) - 1,
             previous_index=previous_index,
             now=now,
@@ -153,7 +163,7 @@ class MemberObserver:
         self._emit_snapshot(outcome)
 
     def snapshot_received(self, installed: Installed, *, seconds: float, now: Instant) -> None:
-        """A leader's snapshot is on this node's disk, and its state."""
+        """A leader's snapshot is on this node's disk and applied."""
         snapshot = installed.snapshot
         outcome = self._snapshots.received(
             index=snapshot.index,
@@ -184,17 +194,17 @@ class MemberObserver:
         self._note(outcome.changes)
         self._emit(SnapshotTaken(snapshot=outcome.event))
 
-    # Telling
+    # Emitting
 
     def _emit(self, item: Event | Value) -> None:
         if self._caused is not None:
             self._caused.append(item)
         else:
-            self._hand_on(item if isinstance(item, MetricValuesChanged) else Happened(item))
+            self._emit_item(item if isinstance(item, MetricValuesChanged) else Happened(item))
 
     @contextmanager
     def _with_marker(self, index: int) -> Iterator[None]:
-        """What is told inside was caused by the log up to `index`; the last event of it carries the receipt."""
+        """Items emitted inside were caused by the log up to `index`; the last event of them carries the marker."""
         self._emitted = index
         caused: list[Event | Value] = []
         self._caused = caused
@@ -205,16 +215,16 @@ class MemberObserver:
         events = [item for item in caused if not isinstance(item, MetricValuesChanged)]
         for item in caused:
             if isinstance(item, MetricValuesChanged):
-                self._hand_on(item)
+                self._emit_item(item)
             else:
                 last = item is events[-1]
-                self._hand_on(Happened(item, (ValueSet(EMITTED_INDEX, b"%d" % index),) if last else ()))
+                self._emit_item(Happened(item, (ValueSet(EMITTED_INDEX, b"%d" % index),) if last else ()))
 
     # Entries
 
     def _entry_applied(self, applied: EntryApplied, now: Instant) -> None:
         if applied.entry.kind == "membership":
-            self._members_moved(decode_membership(applied.entry.data), now)
+            self._members_changed(decode_membership(applied.entry.data), now)
         elif isinstance(applied.result, custom_metrics.MetricsApplied):
             self._metrics_changed(applied.result)
         else:
@@ -226,7 +236,7 @@ class MemberObserver:
         if change.moved:
             self._emit(MetricValuesChanged(metrics=change.moved))
 
-    def _members_moved(self, members: Mapping[str, str], now: Instant) -> None:
+    def _members_changed(self, members: Mapping[str, str], now: Instant) -> None:
         before, self._members = self._members, members
         for peer in before.keys() - members.keys() - {self._node}:
             self._latency.remove_peer(peer)
@@ -235,12 +245,12 @@ class MemberObserver:
             self._latency.add_peer(peer, members[peer], now)
             self._emit(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
 
-    def _health(self, turned: HealthTurned | None) -> None:
-        if turned is not None:
+    def _health(self, change: HealthTurned | None) -> None:
+        if change is not None:
             self._emit(
                 PeerChanged(
-                    event_type="healthy" if turned.healthy else "unhealthy",
-                    peer_id=turned.peer_id,
-                    peer_address=self._members.get(turned.peer_id, ""),
+                    event_type="healthy" if change.healthy else "unhealthy",
+                    peer_id=change.peer_id,
+                    peer_address=self._members.get(change.peer_id, ""),
                 )
             )

@@ -1,8 +1,8 @@
-"""The requests of this node's clients on their way through the replicated log, and what is known of their fate.
+"""The requests of this node's clients on their way through the replicated log.
 
-A request waits until a leader is known, is handed over (to the leader, over the simulated network), is accepted
-at an index, and is answered when this node applies that index. Its entry was kept exactly if the entry applied
-there is of the term that accepted it (paper 5.3, log matching); otherwise it was truncated, and nothing was
+A request waits until a leader is known, is proposed to the leader over the simulated network, is accepted at an
+index, and is answered when this node applies that index. If the entry applied there is of the term that accepted
+it, it is the request's (paper 5.3, log matching); otherwise the request's entry was truncated, and nothing was
 written.
 """
 
@@ -35,7 +35,7 @@ from heliosd.raft.simulation.proposals import (
 )
 
 MAX_COMMANDS = 1024
-"""Handed over at once."""
+"""Proposed at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +49,7 @@ class RequestDone:
 
 @dataclass(slots=True, eq=False)
 class ClientRequest:
-    """One client's request. `on_done` is called once, when `outcome` stands."""
+    """One client's request. `on_done` is called once, when `outcome` is set."""
 
     proposal: Proposal
     on_done: Callable[[], None]
@@ -59,9 +59,9 @@ class ClientRequest:
 
 @dataclass(slots=True, eq=False)
 class _SentProposal:
-    """Requests handed over under one serial, and not answered yet."""
+    """Requests proposed under one serial, without a reply yet."""
 
-    ask: ForwardedProposal
+    proposal: ForwardedProposal
     leader: str
     requests: list[ClientRequest]
     sent_at: int
@@ -75,15 +75,15 @@ class Requests:
     cluster: SimulatedCluster
     node: str
     patience: int
-    """An answer that takes longer is asked for again."""
+    """Without a reply for so long, a proposal is sent again."""
     pause: int
-    """Before a request that was declined for now is handed over again."""
+    """Before a request that was declined for now is proposed again."""
     _waiting: dict[ClientRequest, None] = field(default_factory=dict)
-    _asked: dict[int, _SentProposal] = field(default_factory=dict)
+    _sent: dict[int, _SentProposal] = field(default_factory=dict)
     _placed: dict[int, list[ClientRequest]] = field(default_factory=dict)
     _transfers: list[ClientRequest] = field(default_factory=list)
     _recent: dict[int, EntryApplied] = field(default_factory=dict)
-    """What was applied while answers were due: an answer may come after that."""
+    """What was applied while replies were due: a reply may come later than its entry."""
     _serial: int = 0
     _resume_at: int = 0
 
@@ -91,11 +91,11 @@ class Requests:
         self._waiting[request] = None
 
     def is_waiting(self, request: ClientRequest) -> bool:
-        """Whether a request was never handed over, or declined, so that it has changed nothing."""
+        """Whether a request was never proposed, or was declined, so that it has changed nothing."""
         return request in self._waiting
 
     def withdraw(self, request: ClientRequest) -> None:
-        """Stop caring for a request; it is not handed over from now on."""
+        """The client has gone: the request is not proposed any more."""
         request.outcome = request.outcome or OutcomeUnknown()
         self._waiting.pop(request, None)
         if request.place is not None and request in (placed := self._placed.get(request.place.index, [])):
@@ -110,12 +110,12 @@ class Requests:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is under way."""
-        return bool(self._waiting or self._asked or self._placed)
+        """Whether any request is open."""
+        return bool(self._waiting or self._sent or self._placed)
 
     def next_due(self) -> int | None:
-        """When `submit` has something to do of its own accord."""
-        dues = [asked.sent_at + self.patience for asked in self._asked.values()]
+        """The tick at which `submit` has something to do; None without requests."""
+        dues = [sent.sent_at + self.patience for sent in self._sent.values()]
         if self._waiting and self._leader:
             dues.append(self._resume_at)
         return min(dues, default=None)
@@ -125,14 +125,14 @@ class Requests:
         member = self.cluster.members[self.node]
         return member.raft.leader if member.alive else ""
 
-    # Handing over
+    # Proposing
 
     def submit(self) -> None:
-        """Hand over what waits, in as few messages as can be, and ask again for answers that are overdue."""
+        """Propose what waits, in as few messages as possible, and repeat proposals whose replies are overdue."""
         now = self.cluster.now
-        for serial, asked in list(self._asked.items()):
-            if asked.sent_at + self.patience <= now:
-                self._ask_again(serial, asked)
+        for serial, sent in list(self._sent.items()):
+            if sent.sent_at + self.patience <= now:
+                self._send_again(serial, sent)
         while self._waiting and self._leader and self._resume_at <= now:
             writes = [request for request in self._waiting if isinstance(request.proposal, WriteCommands)]
             if writes:
@@ -144,45 +144,45 @@ class Requests:
             for request in some:
                 del self._waiting[request]
             self._serial += 1
-            result = self.cluster.ask(self.node, self._serial, proposal)
+            result = self.cluster.propose(self.node, self._serial, proposal)
             if isinstance(result, ForwardedProposal):
-                self._asked[self._serial] = _SentProposal(result, self._leader, some, now)
+                self._sent[self._serial] = _SentProposal(result, self._leader, some, now)
             else:
                 self._judge(some, result)
 
-    def _ask_again(self, serial: int, asked: _SentProposal) -> None:
+    def _send_again(self, serial: int, sent: _SentProposal) -> None:
         member = self.cluster.members[self.node]
-        if self._leader == asked.leader and member.raft.term == asked.ask.term:
-            self.cluster.ask_again(self.node, asked.leader, asked.ask)
-            asked.sent_at = self.cluster.now
-            asked.times += 1
+        if self._leader == sent.leader and member.raft.term == sent.proposal.term:
+            self.cluster.forward(self.node, sent.leader, sent.proposal)
+            sent.sent_at = self.cluster.now
+            sent.times += 1
         else:  # another leader does not know what this one did
-            del self._asked[serial]
-            for request in asked.requests:
+            del self._sent[serial]
+            for request in sent.requests:
                 self._settle(request, OutcomeUnknown())
 
-    # What becomes of them
+    # Outcomes
 
-    def take_note(self, happening: Observation) -> None:
-        """Learn from what happened in the cluster."""
-        match happening:
+    def observe(self, observation: Observation) -> None:
+        """Settle the requests that an observation decides."""
+        match observation:
             case EntryApplied(member=self.node):
-                self._applied(happening)
+                self._applied(observation)
             case Answered(member=self.node, serial=serial, result=result):
                 self._answered(serial, result)
             case SoftStateChanged(member=self.node):
-                self._leader_moved()
+                self._leader_changed()
             case Installed(member=self.node, snapshot=snapshot):
                 self._recent.clear()
                 for index in [index for index in self._placed if index <= snapshot.index]:
                     for request in self._placed.pop(index):
                         self._settle(request, OutcomeUnknown())
             case Unwritten(was=was, last_index=last_index) if was.role == "Leader":
-                self._never_written(was.term, last_index)
+                self._truncated(was.term, last_index)
             case _:
                 pass
 
-    def _never_written(self, term: int, last_index: int) -> None:
+    def _truncated(self, term: int, last_index: int) -> None:
         for index, placed in [place for place in self._placed.items() if place[0] > last_index]:
             lost = [request for request in placed if _term(request) == term]
             self._take_out(index, lost, placed)
@@ -190,7 +190,7 @@ class Requests:
                 self._settle(request, _not_stored())
 
     def _applied(self, applied: EntryApplied) -> None:
-        if self._asked:
+        if self._sent:
             self._recent[applied.entry.index] = applied
         for request in self._placed.pop(applied.entry.index, ()):
             self._conclude(request, applied)
@@ -205,16 +205,16 @@ class Requests:
             self._settle(request, RequestDone(entry.index, entry.term))
 
     def _answered(self, serial: int, result: ProposalResult) -> None:
-        asked = self._asked.pop(serial, None)
-        if asked is not None:
-            first_try = asked.times == 1
+        sent = self._sent.pop(serial, None)
+        if sent is not None:
+            first_try = sent.times == 1
             if result == Declined("not_leader") and not first_try:
-                # It may have led, and done it, when it was asked before.
-                for request in asked.requests:
+                # It may have led, and done it, at the first try.
+                for request in sent.requests:
                     self._settle(request, OutcomeUnknown())
             else:
-                self._judge(asked.requests, result)
-        if not self._asked:
+                self._judge(sent.requests, result)
+        if not self._sent:
             self._recent.clear()
 
     def _judge(self, requests: list[ClientRequest], result: ProposalResult) -> None:
@@ -233,14 +233,14 @@ class Requests:
         request.place = place
         if place.target:
             self._transfers.append(request)
-            self._leader_moved()
+            self._leader_changed()
         elif (applied := self._recent.get(place.index)) is not None:
             self._conclude(request, applied)
         else:
             self._placed.setdefault(place.index, []).append(request)
 
-    def _leader_moved(self) -> None:
-        """A transfer is done once a leader is known here who was not before, or who was meant to be."""
+    def _leader_changed(self) -> None:
+        """A transfer is done once a leader of a later term is known here, or the target leads."""
         raft = self.cluster.members[self.node].raft
         for request in list(self._transfers):
             assert request.place is not None

@@ -1,4 +1,4 @@
-"""Snapshots of the local member on their way to disk: a snapshot counts, and is told, once it is there."""
+"""Snapshots of the local member: each is reported once it is on disk."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from heliosd.errors import NoLeader, StoreFull
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.raft.messages import Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
-from heliosd.raft.simulation.observations import Crashed, Installed, Observation
+from heliosd.raft.simulation.observations import Crashed, Installed, Observation, Restarted
 
 from .observer import MemberObserver
 
 
 @dataclass(slots=True, eq=False)
 class SnapshotRequest:
-    """One client's wish for a snapshot. `on_done` is called once, when `outcome` stands."""
+    """One client's request for a snapshot. `on_done` is called once, when `outcome` is set."""
 
     on_done: Callable[[], None]
     outcome: SnapshotRecord | Exception | None = None
@@ -39,18 +39,18 @@ class Snapshotting:
     node: str
     tracker: SnapshotTracker
     observer: MemberObserver
-    proposals: list[SnapshotRequest] = field(default_factory=list)
+    requests: list[SnapshotRequest] = field(default_factory=list)
     _made: _Made | None = None
     _installed: list[tuple[Installed, float]] = field(default_factory=list)
 
     def take_due(self, now: Callable[[], Instant]) -> None:
-        """Make the snapshots that are due, and the one that was wished for."""
+        """Make the snapshots that are due or requested."""
         for name in self.cluster.take_snapshots_due():
             if name == self.node:
                 self._make(now().mono)
             else:
                 self.cluster.snapshot(name)
-        if self.proposals and self._made is None and not self._make(now().mono):
+        if self.requests and self._made is None and not self._make(now().mono):
             self._answer(self.tracker.latest or NoLeader())
 
     def _make(self, began: float) -> bool:
@@ -61,12 +61,12 @@ class Snapshotting:
             self._made = _Made(snapshot, previous_index, began)
         return snapshot is not None
 
-    def take_note(self, happening: Observation, began: float) -> None:
-        """Learn from what happened in the cluster since `began`."""
-        match happening:
+    def observe(self, observation: Observation, began: float) -> None:
+        """Take one observation of the step that started at `began`."""
+        match observation:
             case Installed(member=self.node):
-                self._installed.append((happening, began))
-            case Crashed(member=self.node):
+                self._installed.append((observation, began))
+            case Crashed(member=self.node) | Restarted(member=self.node):
                 self._installed.clear()
             case _:
                 pass
@@ -92,7 +92,7 @@ class Snapshotting:
             self._answer(failure)
 
     def _answer(self, outcome: SnapshotRecord | Exception) -> None:
-        for proposal in self.proposals:
-            proposal.outcome = outcome
-            proposal.on_done()
-        self.proposals.clear()
+        for request in self.requests:
+            request.outcome = outcome
+            request.on_done()
+        self.requests.clear()

@@ -1,4 +1,4 @@
-"""The custom metrics as what a simulated member's log is applied to."""
+"""The custom metrics as the state machine of a simulated member."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from heliosd.protocol.views.custom_metrics import MetricView
 
 
 class MetricStateMachine:
-    """One member's metrics. Every member applies every command, and refuses the same ones."""
+    """One member's metrics. Every member applies every command, and all refuse the same ones."""
 
     def __init__(self) -> None:
         self.metrics = MetricSet()
         self.before: dict[str, MetricView] = {}
-        """What stood here before the last `restore`."""
+        """The metrics before the last `restore`."""
 
     def apply(self, data: bytes) -> MetricsApplied | RequestRefused:
         """What the command changed, or why it was refused."""
@@ -31,7 +31,7 @@ class MetricStateMachine:
         self.metrics.restore(data)
 
     def difference(self) -> MetricsApplied:
-        """What the last `restore` changed, as if by commands."""
+        """What the last `restore` changed, in terms of commands."""
         after = self.metrics.views()
         defined: dict[str, MetricView | None] = {name: None for name in self.before if name not in after}
         defined |= {name: view for name, view in after.items() if name not in self.before}

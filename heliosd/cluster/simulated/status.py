@@ -1,4 +1,4 @@
-"""How a simulated cluster stands, as its local member sees it."""
+"""The status of a simulated cluster, as seen by its local member."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from heliosd.raft.simulation.cluster import SimulatedCluster
 
 
 def role_of(cluster: SimulatedCluster, name: str) -> Role:
-    """What a member is to be shown as."""
+    """The state in which a member is shown."""
     member = cluster.members.get(name)
     if member is None:
         return "Unknown"
@@ -24,7 +24,7 @@ def role_of(cluster: SimulatedCluster, name: str) -> Role:
 def build_status(
     cluster: SimulatedCluster, node: str, membership: Mapping[str, str], latency: LatencyTracker, now: Instant
 ) -> ClusterStatus:
-    """The whole status. `membership` is what is shown; the latency tracker knows all of it but this node."""
+    """The whole status. `membership`: the members to show; the latency tracker knows all of them but this node."""
     member = cluster.members[node]
     raft = member.raft
     leader = raft.leader if member.alive else ""
@@ -57,7 +57,7 @@ def build_status(
 def why_not_ready(cluster: SimulatedCluster, node: str) -> str | None:
     """Why a read at `node` could miss an answered write; None when it cannot.
 
-    A leader's first entry is the first of its term, and everything that was committed before stands before it.
+    A leader's first entry is the first of its term, and comes after everything that was committed before.
     """
     member = cluster.members[node]
     raft = member.raft

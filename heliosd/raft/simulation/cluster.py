@@ -1,11 +1,10 @@
-"""N Raft members on a simulated network, as discrete events: an hour of their life takes a moment, and the same
-seed repeats it exactly.
+"""N Raft members on a simulated network, as discrete events. The same seed gives the same run.
 
-One turn of the driver: `run_until(tick)`, then `take_writes()`; what that returns is written to the real disk, and
-`written` (or `refused`) tells how that went. In between no member knows its writes durable, so nothing that would
-promise them leaves it. `take_happenings()` says what has come of it all.
+The driver repeats: `run_until(tick)`, then `take_writes()`. It writes that batch to the real disk and calls
+`written` or `refused`. Before `written`, no member takes its writes for durable, so nothing leaves it that depends
+on them. `take_observations()` returns what has happened.
 
-One member is the `root`: it is never removed, its view decides who is still wanted, and its calls are measured.
+One member is the `root`, the member of the daemon itself: it is never removed, and its calls are measured.
 """
 
 from __future__ import annotations
@@ -15,10 +14,10 @@ from random import Random
 
 from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
 from heliosd.raft.state import NEVER, NOTHING, RaftChange, Ready
-from heliosd.raft.storage import MemberForgotten, MemberState
+from heliosd.raft.storage import MemberState
 
-from .disk import Disk
-from .member import SimulatedMember, SimulationOptions, StateMachine, restored, started
+from .member import SimulatedMember, SimulationOptions, StateMachine
+from .member_set import MemberSet
 from .network import SimulatedNetwork
 from .observations import (
     Answered,
@@ -33,13 +32,13 @@ from .observations import (
 )
 from .proposals import Declined, ForwardedProposal, Proposal, ProposalReply, ProposalResult, perform
 from .rpc_timing import RpcTimer
-from .write_batch import Pending, WriteBatch, gather
+from .write_batch import PendingWrites, WriteBatch
 
 Content = Message | Probe | ProbeAnswer | ForwardedProposal | ProposalReply
 
 
 class SimulatedCluster:
-    """The world of the simulated members. All methods are synchronous; none touches anything outside."""
+    """All methods are synchronous and do no IO."""
 
     def __init__(
         self,
@@ -54,37 +53,36 @@ class SimulatedCluster:
         self.root = root
         self.now = now
         self.options = options
-        self.members: dict[str, SimulatedMember] = {}
-        """By id, crashed ones too. To be read only."""
         self.events = 0
         """Messages delivered and timers fired so far."""
         self.net: SimulatedNetwork[Content] = SimulatedNetwork(
             options.conditions,
             Random(rng.getrandbits(64)),  # noqa: S311
         )
-        self._rng = rng
-        self._machine = machine
         self._calls = RpcTimer(options.call_timeout)
-        self._incarnations = 0
-        self._pending: list[Pending] = []
-        self._in_flight = False
+        self._writes = PendingWrites()
         self._sent_before = 0
         self._observations: list[Observation] = []
         self._snapshots_due: dict[str, None] = {}
-        for member, state in states.items():
-            self.members[member] = self._start(member, Disk(state))
+        self._member_set = MemberSet(root, options, rng, machine)
+        self._member_set.load(states, now)
         self._review_members()
+
+    @property
+    def members(self) -> Mapping[str, SimulatedMember]:
+        """By id, crashed ones too."""
+        return self._member_set.members
 
     # Time
 
     def next_due(self) -> int:
-        """The tick of the next event; `NEVER` if all members are down and nothing is under way."""
+        """The tick of the next event; `NEVER` if all members are down and no message is in flight."""
         due = min((member.due for member in self.members.values() if member.alive), default=NEVER)
         arrival = self.net.next_due()
         return due if arrival is None else min(due, arrival)
 
     def run_until(self, tick: int) -> None:
-        """Let happen all that is due by `tick`, each at its own time."""
+        """Process all events that are due by `tick`, each at its own time."""
         while (due := self.next_due()) <= tick:
             self.now = max(self.now, due)
             self.events += 1
@@ -97,7 +95,7 @@ class SimulatedCluster:
         self._observations += self._calls.expired(self.now)
 
     def take_observations(self) -> list[Observation]:
-        """What has happened since the last time."""
+        """What has happened since the last call."""
         observations, self._observations = self._observations, []
         return observations
 
@@ -132,10 +130,10 @@ class SimulatedCluster:
             deadline = member.raft.deadline
             if deadline is not None and deadline <= self.now:
                 self._handle(member, member.raft.tick(self.now))
-            member.reckon_due()
+            member.update_due()
 
     def _probe(self, member: SimulatedMember) -> None:
-        """Measure the way to each other member. On the same beat a snapshot may fall due by time."""
+        """Measure the latency to each other member, and check whether a snapshot is due by time."""
         member.probe_due = self.now + self.options.probe_interval
         for other in member.raft.log.membership:
             if other != member.raft.id:
@@ -148,54 +146,46 @@ class SimulatedCluster:
             self._calls.sent(recipient, content)
         self.net.send(self.now, sender, recipient, content)
 
-    # What a member's step asks for
+    # The output of a member's step
 
-    def _handle(self, member: SimulatedMember, output: Ready, sender: str = "") -> None:
-        if output is not NOTHING:
-            name = member.raft.id
-            if output.changed is not None:
-                if output.changed.role != "Leader" or output.changed.term != member.soft_state.term:
-                    member.replies.clear()
-                self._observations.append(SoftStateChanged(name, member.soft_state, output.changed))
-                member.soft_state = output.changed
-            if output.write is not None:
-                self._pending.append((name, member.incarnation, output.write))
-            if output.installed is not None:
-                member.machine.restore(output.installed.data)
+    def _handle(self, member: SimulatedMember, ready: Ready, sender: str = "") -> None:
+        if ready is not NOTHING:
+            name, raft = member.raft.id, member.raft
+            if ready.changed is not None:
+                # A leader that stays one changes nothing of its soft state.
+                member.replies.clear()
+                self._observations.append(SoftStateChanged(name, ready.changed))
+            if ready.write is not None:
+                self._writes.add(name, member.incarnation, ready.write)
+            if ready.installed is not None:
+                member.machine.restore(ready.installed.data)
                 member.snapshot_due = self.now + self.options.snapshot_interval
-                self._observations.append(Installed(name, sender, output.installed))
-            for entry in output.committed:
+                self._observations.append(Installed(name, sender, ready.installed))
+            for entry in ready.committed:
                 result = member.machine.apply(entry.data) if entry.kind == "command" else None
                 self._observations.append(EntryApplied(name, entry, result))
-            if output.committed:
-                raft = member.raft
-                if raft.commit - raft.log.snapshot.index >= self.options.snapshot_threshold:
-                    self._snapshots_due[name] = None
-            for envelope in output.sends:
+            if ready.committed and raft.commit - raft.log.snapshot.index >= self.options.snapshot_threshold:
+                self._snapshots_due[name] = None
+            for envelope in ready.sends:
                 self._send(name, envelope.recipient, envelope.message)
-            if member.raft.log.membership is not member.membership or any(
-                entry.kind == "membership" for entry in output.committed
+            if raft.log.membership is not member.membership or any(
+                entry.kind == "membership" for entry in ready.committed
             ):
                 self._review_members()
-        member.reckon_due()
+        member.update_due()
 
     # The disk
 
     def take_writes(self) -> WriteBatch | None:
-        """What the members want written; None if nothing. One batch at a time is under way."""
-        if self._in_flight:
-            raise RuntimeError("the last batch is neither written nor refused")
-        if not self._pending:
+        """What the members want written; None if nothing. One batch at a time is in flight."""
+        batch = self._writes.take()
+        if batch is None:
             self._sent_before = self.net.sent
-            return None
-        self._in_flight = True
-        batch = gather(self._pending)
-        self._pending.clear()
         return batch
 
     def written(self, batch: WriteBatch) -> None:
-        """The batch is on disk: what waited for it leaves, now."""
-        self._in_flight = False
+        """The batch is on disk: messages that waited for it are sent now."""
+        self._writes.landed()
         self._sent_before = self.net.sent
         for change in batch.changes:
             if isinstance(change, RaftChange) and (member := self.members.get(change.member)) is not None:
@@ -206,21 +196,21 @@ class SimulatedCluster:
                 self._handle(member, member.raft.persisted(self.now, number))
 
     def refused(self, batch: WriteBatch) -> None:
-        """The batch is not on disk: the members that wanted it begin anew from what is, as after a crash.
+        """The batch is not on disk: its members restart from what is, as after a crash.
 
-        Whatever they sent since the last batch is taken back, so nothing of it ever was. Trusting memory over a
-        disk that has failed is how databases lose data.
+        Messages that they sent since the last batch are taken back, as if they had never been sent. To go on with
+        memory that the disk has refused is how databases lose data.
         """
-        self._in_flight = False
+        self._writes.refused(batch)
         back = self.net.take_back({name for name, _, _ in batch.marks}, self._sent_before)
         self._sent_before = self.net.sent
-        self._pending += [change for change in batch.changes if isinstance(change, MemberForgotten)]
         for name, incarnation, _ in batch.marks:
             member = self.members.get(name)
             if member is not None and member.alive and member.incarnation == incarnation:
-                self.crash(name)
+                was = member.raft.soft_state
+                self._stop(member)
                 self._revive(name, keep_machine=True)
-                self._observations.append(Unwritten(name, member.soft_state, member.disk.last_index))
+                self._observations.append(Unwritten(name, was, member.disk.last_index))
         for packet in back:
             if isinstance(packet.content, ProposalReply):
                 refusal = ProposalReply(packet.content.serial, Declined("storage"))
@@ -240,125 +230,77 @@ class SimulatedCluster:
         member.snapshot_due = self.now + self.options.snapshot_interval
         if not member.alive or member.raft.commit == member.raft.log.snapshot.index:
             return None
-        snapshot, output = member.raft.compact(self.now, member.machine.encode())
-        self._handle(member, output)
+        snapshot, ready = member.raft.compact(self.now, member.machine.encode())
+        self._handle(member, ready)
         return snapshot
 
-    # Requests
+    # Proposals
 
-    def ask(self, name: str, serial: int, proposal: Proposal) -> ProposalResult | ForwardedProposal:
-        """Ask the leader that member `name` knows: its verdict if it is that member, else the `Ask` now under way.
-
-        An answer to that comes as `Answered`, unless it is lost.
-        """
+    def propose(self, name: str, serial: int, proposal: Proposal) -> ProposalResult | ForwardedProposal:
+        """Propose on behalf of member `name`: the result if it leads, else the message now on its way to the leader
+        that it knows. The reply comes as `Answered`, unless it is lost."""
         member = self.members[name]
         leader = member.raft.leader
         if not member.alive or not leader:
             return Declined("not_leader")
         if leader == name:
-            result, output = perform(member.raft, self.now, proposal)
-            self._handle(member, output)
+            result, ready = perform(member.raft, self.now, proposal)
+            self._handle(member, ready)
             return result
-        ask = ForwardedProposal(serial, member.raft.term, proposal)
-        self.net.send(self.now, name, leader, ask)
-        return ask
+        forwarded = ForwardedProposal(serial, member.raft.term, proposal)
+        self.forward(name, leader, forwarded)
+        return forwarded
 
-    def ask_again(self, name: str, leader: str, ask: ForwardedProposal) -> None:
-        """Send a request once more to the same leader."""
-        self.net.send(self.now, name, leader, ask)
+    def forward(self, name: str, leader: str, proposal: ForwardedProposal) -> None:
+        """Send a proposal to the leader, for the first time or again."""
+        self.net.send(self.now, name, leader, proposal)
 
-    def _answer(self, member: SimulatedMember, sender: str, ask: ForwardedProposal) -> None:
-        result, output = member.answer(self.now, sender, ask)
-        self.net.send(
-            self.now, member.raft.id, sender, ProposalReply(ask.serial, result)
-        )  # before its entries
-        self._handle(member, output)
+    def _answer(self, member: SimulatedMember, sender: str, proposal: ForwardedProposal) -> None:
+        result, ready = member.answer(self.now, sender, proposal)
+        # Before its entries.
+        self.net.send(self.now, member.raft.id, sender, ProposalReply(proposal.serial, result))
+        self._handle(member, ready)
 
     # Faults
 
     def crash(self, name: str) -> None:
-        """Stop a member where it stands; what it had not written is lost. It keeps being shown as it was."""
+        """Stop a member; what it had not written is lost. Its last state stays visible."""
         member = self.members[name]
         if member.alive:
-            member.alive = False
-            self._pending = [
-                write for write in self._pending if isinstance(write, MemberForgotten) or write[0] != name
-            ]
-            self._snapshots_due.pop(name, None)
-            if name == self.root:
-                self._calls.forget()
+            self._stop(member)
             self._observations.append(Crashed(name))
 
     def restart(self, name: str) -> None:
-        """Start a crashed member from its disk. Not while a batch is under way that may hold writes of it."""
-        if self._in_flight:
+        """Start a crashed member from its disk. Not while a batch is in flight that may hold its writes."""
+        if self._writes.in_flight:
             raise RuntimeError("whether this member's last writes reach its disk is not known yet")
         if not self.members[name].alive:
             self._revive(name, keep_machine=False)
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
-        """See `SimNet.partition`."""
+        """See `SimulatedNetwork.partition`."""
         self.net.partition(groups)
 
-    # Members
+    def _stop(self, member: SimulatedMember) -> None:
+        name = member.raft.id
+        member.alive = False
+        self._writes.drop(name)
+        self._snapshots_due.pop(name, None)
+        if name == self.root:
+            self._calls.forget()
 
     def _revive(self, name: str, *, keep_machine: bool) -> None:
-        """Start anew from the disk; with the state machine as it stands if what it holds is on disk too."""
-        old = self.members[name]
-        applied = old.raft.commit
-        keep = keep_machine and old.disk.holds(applied, old.raft.log.term(applied))
-        member = self._start(name, old.disk, old.machine if keep else None, applied if keep else 0)
-        self.members[name] = member
+        member = self._member_set.revive(name, self.now, keep_machine=keep_machine)
         self._observations.append(Restarted(name, member.raft.commit))
         self._review_members()
 
-    def _start(
-        self, name: str, disk: Disk, machine: StateMachine | None = None, applied: int = 0
-    ) -> SimulatedMember:
-        self._incarnations += 1
-        rng = Random(self._rng.getrandbits(64))  # noqa: S311
-        return started(
-            name,
-            disk,
-            options=self.options,
-            rng=rng,
-            now=self.now,
-            incarnation=self._incarnations,
-            machine=restored(disk, self._machine()) if machine is None else machine,
-            applied=applied,
-        )
+    # Members
 
     def _review_members(self) -> None:
-        """Start who is named in a log and not there; stop and wipe who is there and wanted by nobody.
-
-        Wanted is whom the root names, in the membership in force or in the one it has applied, and whom those
-        name in turn. What a removed member thinks of itself does not count: it is never told of its removal.
-        """
-        wanted: dict[str, None] = {}
-        to_ask = [self.root]
-        while to_ask:
-            name = to_ask.pop()
-            wanted[name] = None
-            if name not in self.members:
-                self.members[name] = self._start(name, Disk(MemberState()))
-            member = self.members[name]
-            log = member.raft.log
-            member.membership = log.membership
-            to_ask += [
-                other
-                for other in (*log.membership, *log.membership_at(member.raft.commit))
-                if other not in wanted and other not in to_ask
-            ]
-        for name in [name for name in self.members if name not in wanted]:
-            self._forget(name)
-
-    def _forget(self, name: str) -> None:
-        self.members.pop(name).alive = False
-        self.net.forget(name)
-        self._calls.forget(name)
-        self._snapshots_due.pop(name, None)
-        self._pending = [
-            write for write in self._pending if isinstance(write, MemberForgotten) or write[0] != name
-        ]
-        self._pending.append(MemberForgotten(name))
-        self._observations.append(Forgotten(name))
+        for name in self._member_set.review(self.now):
+            self._member_set.remove(name)
+            self.net.forget(name)
+            self._calls.forget(name)
+            self._snapshots_due.pop(name, None)
+            self._writes.forget(name)
+            self._observations.append(Forgotten(name))

@@ -1,4 +1,4 @@
-"""What one member has on disk, kept beside the real one: a member that crashed starts again from here."""
+"""What one member has on disk: a copy beside the real disk, from which a crashed member restarts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSave
 
 
 class Disk:
-    """The durable state of a member, moved on by the changes that were written."""
+    """A member's durable state; `write` takes the changes that the real disk has."""
 
     __slots__ = ("_log", "_snapshot", "_term", "_vote")
 
@@ -39,12 +39,12 @@ class Disk:
         return self._snapshot.index + len(self._log)
 
     def holds(self, index: int, term: int) -> bool:
-        """Whether the entry of this index and term is here, or the snapshot that ends with it."""
+        """Whether it has the entry of this index and term, or the snapshot that ends with it."""
         place = index - self._snapshot.index
         if place == 0:
             return self._snapshot.term == term
         return 0 < place <= len(self._log) and self._log[place - 1].term == term
 
     def read(self) -> MemberState:
-        """What a start finds."""
+        """What a restart finds."""
         return MemberState(term=self._term, vote=self._vote, snapshot=self._snapshot, log=tuple(self._log))

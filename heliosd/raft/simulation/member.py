@@ -1,4 +1,4 @@
-"""One simulated member in its surroundings, and how all of them live."""
+"""One simulated member: its Raft node, its state machine, its disk and its timers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ REMEMBERED_REPLIES = 1024
 
 
 class StateMachine(Protocol):
-    """What committed commands are applied to: the same commands make the same state in every member."""
+    """What committed commands are applied to. Deterministic: the same commands give the same state."""
 
     def apply(self, data: bytes) -> object: ...
     def encode(self) -> bytes: ...
@@ -27,7 +27,7 @@ class StateMachine(Protocol):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SimulationOptions:
-    """How the members live; times in ticks."""
+    """Settings of all members; times in ticks."""
 
     timing: Timing
     conditions: NetworkConditions
@@ -36,51 +36,51 @@ class SimulationOptions:
     snapshot_threshold: int
     """Applied entries since the last snapshot that make a new one due."""
     snapshot_interval: int
-    """After so long a new one is due if anything was applied since."""
+    """Ticks after which a new one is due, if anything was applied since."""
 
 
 class SimulatedMember:
-    """One member in its surroundings: its Raft, its state machine, its disk and its timers."""
+    """One start of a member: it lives until the next crash, restart or removal."""
 
     def __init__(self, raft: RaftNode, machine: StateMachine, disk: Disk, incarnation: int) -> None:
         self.raft = raft
         self.machine = machine
         self.disk = disk
         self.incarnation = incarnation
-        """Counts starts: what was meant for an earlier life is void."""
+        """Counts starts. What was meant for an earlier start is discarded."""
         self.alive = True
-        self.soft_state = raft.soft_state
         self.membership: Mapping[str, str] | None = None
         self.replies: dict[tuple[str, int], ProposalResult] = {}
-        """As leader of this term: what was answered, so that a request that comes again is not done again."""
+        """As leader of this term: the replies by (sender, serial), so that a repeated proposal is not done
+        twice."""
         self.probe_due = 0
         self.snapshot_due = 0
         self.due = 0
 
-    def reckon_due(self) -> None:
+    def update_due(self) -> None:
         deadline = self.raft.deadline
         self.due = self.probe_due if deadline is None else min(deadline, self.probe_due)
 
-    def answer(self, now: int, sender: str, ask: ForwardedProposal) -> tuple[ProposalResult, Ready]:
-        """The verdict on a request from the network, and what doing it asks for: nothing if it came before."""
-        key = sender, ask.serial
+    def answer(self, now: int, sender: str, proposal: ForwardedProposal) -> tuple[ProposalResult, Ready]:
+        """The result of a proposal from the network, and the output of doing it: `NOTHING` if it came before."""
+        key = sender, proposal.serial
         result = self.replies.get(key)
         if result is not None:
             return result, NOTHING
-        output = NOTHING
-        if self.raft.term == ask.term:
-            result, output = perform(self.raft, now, ask.proposal)
+        ready = NOTHING
+        if self.raft.term == proposal.term:
+            result, ready = perform(self.raft, now, proposal.proposal)
         else:
             result = Declined("not_leader")
         if self.raft.role == "Leader":
             self.replies[key] = result
             if len(self.replies) > REMEMBERED_REPLIES:
                 del self.replies[next(iter(self.replies))]
-        return result, output
+        return result, ready
 
 
 def restored(disk: Disk, machine: StateMachine) -> StateMachine:
-    """A new state machine with what the disk's snapshot holds."""
+    """The state machine, restored from the disk's snapshot."""
     snapshot = disk.read().snapshot
     if snapshot.data:
         machine.restore(snapshot.data)
@@ -98,11 +98,11 @@ def started(
     machine: StateMachine,
     applied: int,
 ) -> SimulatedMember:
-    """A member that begins from its disk, with a state machine that holds the commands up to `applied`, or up to
-    the disk's snapshot if that is later."""
+    """A member started from its disk. Its state machine holds the commands up to `applied`, or up to the disk's
+    snapshot if that is later."""
     raft = RaftNode(name, disk.read(), timing=options.timing, rng=rng, now=now, applied=applied)
     member = SimulatedMember(raft, machine, disk, incarnation)
     member.probe_due = now + int(rng.random() * options.probe_interval)
     member.snapshot_due = now + options.snapshot_interval
-    member.reckon_due()
+    member.update_due()
     return member

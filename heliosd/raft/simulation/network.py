@@ -1,4 +1,4 @@
-"""A network that is not there: it delays, loses, repeats, reorders and cuts, all in ticks and by one `Random`."""
+"""A simulated network: it delays, loses, repeats, reorders and partitions, in ticks, from one `Random`."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ Content = TypeVar("Content")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkConditions:
-    """How the network treats what is sent from now on."""
+    """How the network treats messages that are sent from now on."""
 
     latency: float
-    """Mean delay of one way, in ticks: half of it always, the rest by an exponential distribution."""
+    """Mean one-way delay in ticks: half of it constant, half exponentially distributed."""
     loss: float = 0.0
     """Share of messages lost."""
     repeats: float = 0.0
     """Share of messages delivered twice."""
     ordered: bool = True
-    """Between two members messages keep their order, as on a TCP connection."""
+    """Between two members, messages keep their order, as on a TCP connection."""
 
 
 class Packet(NamedTuple, Generic[Content]):
-    """One message under way."""
+    """One message in flight."""
 
     due: int
     number: int
-    """Counts what was sent: equal dues are delivered in the order of sending."""
+    """Counts packets: of equal dues, the one sent first is delivered first."""
     sender: str
     recipient: str
     content: Content
 
 
 class SimulatedNetwork(Generic[Content]):
-    """Messages under way between members, by the tick at which they arrive."""
+    """Messages in flight between members, by the tick at which they arrive."""
 
     def __init__(self, conditions: NetworkConditions, rng: Random) -> None:
         self.conditions = conditions
@@ -46,7 +46,7 @@ class SimulatedNetwork(Generic[Content]):
         self._last_due: dict[tuple[str, str], int] = {}
         self._group: dict[str, int] = {}
         self.sent = 0
-        """How many parcels were ever put under way."""
+        """Packets sent so far."""
 
     def send(self, now: int, sender: str, recipient: str, content: Content) -> None:
         conditions, rng = self.conditions, self._rng
@@ -65,18 +65,19 @@ class SimulatedNetwork(Generic[Content]):
         self.sent += 1
 
     def next_due(self) -> int | None:
-        """When the next message arrives."""
+        """The tick at which the next message arrives; None without one."""
         return self._heap[0].due if self._heap else None
 
     def pop(self) -> Packet[Content] | None:
-        """Take the next message; None where a partition swallowed it."""
+        """Take the next message; None if a partition dropped it."""
         packet = heappop(self._heap)
         return packet if self.connected(packet.sender, packet.recipient) else None
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
-        """From now on only members of one group reach each other; those in none are a group together.
+        """From now on only members of the same group reach each other; those in no group form one more.
 
-        What is under way across a cut is lost, unless the cut heals before it arrives. No groups: all is healed.
+        Messages in flight between groups are lost, unless the partition heals before they arrive. No groups:
+        healed.
         """
         self._group = {member: number for number, group in enumerate(groups, 1) for member in group}
 
@@ -84,13 +85,13 @@ class SimulatedNetwork(Generic[Content]):
         return self._group.get(one, 0) == self._group.get(other, 0)
 
     def forget(self, member: str) -> None:
-        """A member is gone: nothing to it or from it arrives any more."""
+        """A member is removed: drop all messages to it and from it."""
         self._keep([packet for packet in self._heap if member not in {packet.sender, packet.recipient}])
         for link in [link for link in self._last_due if member in link]:
             del self._last_due[link]
 
     def take_back(self, senders: Set[str], since: int) -> list[Packet[Content]]:
-        """Remove and return what these members sent from parcel number `since` on: it never left them."""
+        """Remove and return what these members sent from packet number `since` on, as if it had not been sent."""
         back = [packet for packet in self._heap if packet.number >= since and packet.sender in senders]
         if back:
             gone = {packet.number for packet in back}

@@ -1,4 +1,4 @@
-"""What a simulated cluster tells its driver, in the order in which it happened."""
+"""What a simulated cluster reports to its driver, in order."""
 
 from __future__ import annotations
 
@@ -18,13 +18,12 @@ class SoftStateChanged:
     """A member's role, term or known leader changed."""
 
     member: str
-    old: SoftState
-    new: SoftState
+    state: SoftState
 
 
 @dataclass(frozen=True, slots=True)
 class EntryApplied:
-    """A member applied a committed entry; `result` is what its state machine returned (None: not a command)."""
+    """A member applied a committed entry. `result`: what its state machine returned; None if it is no command."""
 
     member: str
     entry: Entry
@@ -33,7 +32,7 @@ class EntryApplied:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """A member's state machine was replaced by a snapshot that its leader `sender` sent."""
+    """A member's state machine was replaced by a snapshot from its leader `sender`."""
 
     member: str
     sender: str
@@ -42,7 +41,7 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
-    """A call of the root member was answered after `ticks`."""
+    """A call of the root member was answered after so many ticks."""
 
     peer: str
     kind: CallKind
@@ -59,7 +58,7 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """The answer to a member's request under this serial."""
+    """The reply to the proposal that a member sent under this serial."""
 
     member: str
     serial: int
@@ -68,7 +67,7 @@ class Answered:
 
 @dataclass(frozen=True, slots=True)
 class Restarted:
-    """A member began anew from its disk, with its state machine as of `applied`."""
+    """A member restarted from its disk, with its state machine as of `applied`."""
 
     member: str
     applied: int
@@ -76,7 +75,7 @@ class Restarted:
 
 @dataclass(frozen=True, slots=True)
 class Unwritten:
-    """A member's writes were refused: what it, standing as `was`, had appended after `last_index` never was."""
+    """The disk refused a member's writes, so its entries after `last_index` are gone. `was`: its state before."""
 
     member: str
     was: SoftState
@@ -85,14 +84,14 @@ class Unwritten:
 
 @dataclass(frozen=True, slots=True)
 class Crashed:
-    """A member stopped; what it had not written is lost."""
+    """A member crashed; what it had not written is lost."""
 
     member: str
 
 
 @dataclass(frozen=True, slots=True)
 class Forgotten:
-    """A member that nobody counts any more was stopped and its disk wiped."""
+    """A member that no configuration needs any more was stopped and its disk wiped."""
 
     member: str
 

@@ -1,6 +1,6 @@
-"""What a member asks of the leader on behalf of its own client, and the answer.
+"""Proposals of clients, forwarded from a member to its leader, and the replies.
 
-It travels over the same network as Raft's messages, so that a member that is cut off cannot write.
+They travel over the same network as Raft's messages, so a member that is cut off cannot write.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Proposal = WriteCommands | AddMember | RemoveMember | TransferLeadership
 
 @dataclass(frozen=True, slots=True)
 class ForwardedProposal:
-    """To the leader of `term`. It may be sent again under its `serial`: that leader does it once."""
+    """To the leader of `term`. It may be sent again under its `serial`; that leader does it once."""
 
     serial: int
     term: int
@@ -52,9 +52,9 @@ class ForwardedProposal:
 
 @dataclass(frozen=True, slots=True)
 class Accepted:
-    """It is in the leader's log from `index` on, of `term`; whether it stays there, the log will tell.
+    """It is in the leader's log from `index` on, in `term`, and may still be truncated.
 
-    For a transfer: it has begun, to `target`.
+    For a transfer: it has started, to `target`.
     """
 
     index: int
@@ -79,7 +79,7 @@ class ProposalReply:
 
 
 def perform(raft: RaftNode, now: int, proposal: Proposal) -> tuple[ProposalResult, Ready]:
-    """Do as asked, if `raft` leads and may."""
+    """Carry out a proposal, if `raft` leads and its rules allow it."""
     if raft.role != "Leader":
         return Declined("not_leader"), NOTHING
     accepted = Accepted(raft.log.last_index + 1, raft.term)

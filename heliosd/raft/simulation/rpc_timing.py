@@ -1,4 +1,4 @@
-"""How long the calls of one member take: every request is matched with its answer by the tick that both carry."""
+"""Round-trip times of one member's calls: a request and its answer carry the same tick."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Call = tuple[str, CallKind, int]
 
 
 class RpcTimer:
-    """The calls of one member that are under way."""
+    """The open calls of one member."""
 
     def __init__(self, timeout: int) -> None:
         self._timeout = timeout
@@ -46,7 +46,7 @@ class RpcTimer:
         self._in_order: deque[Call] = deque()
 
     def sent(self, recipient: str, message: object) -> None:
-        """Take note of a message, if it is a request."""
+        """Record a message, if it is a request."""
         kind = REQUESTS.get(type(message))
         if kind is not None:
             assert isinstance(message, AppendEntries | PreVote | RequestVote | InstallSnapshot | Probe)
@@ -56,7 +56,7 @@ class RpcTimer:
                 self._in_order.append(call)
 
     def received(self, now: int, sender: str, message: object) -> RoundTrip | None:
-        """The round trip that this message ends, if it does: an answer counts once, and not when it is too late."""
+        """The round trip that this message ends, if any. An answer counts once, and not after the timeout."""
         kind = ANSWERS.get(type(message))
         if kind is None:
             return None
@@ -68,7 +68,7 @@ class RpcTimer:
         return RoundTrip(sender, kind, now - message.sent)
 
     def expired(self, now: int) -> list[Unanswered]:
-        """The calls that have waited too long by now, each told once."""
+        """The calls that have timed out by now, each reported once."""
         late: list[Unanswered] = []
         while self._in_order and self._in_order[0][2] + self._timeout <= now:
             call = self._in_order.popleft()
@@ -78,5 +78,5 @@ class RpcTimer:
         return late
 
     def forget(self, peer: str | None = None) -> None:
-        """Expect nothing any more, from one peer or from all."""
+        """Close the calls to one peer, or all of them."""
         self._open = {call for call in self._open if peer is not None and call[0] != peer}

@@ -80,7 +80,7 @@ def test_what_is_new_to_a_log_begins_at_the_first_conflict(mine: list[int], thei
     same = 0
     while same < min(len(mine), len(theirs)) and mine[same] == theirs[same]:
         same += 1
-    assert list(make_log(*mine).news(entries)) == entries[same:]
+    assert list(make_log(*mine).missing(entries)) == entries[same:]
 
 
 def test_truncating_brings_back_the_membership_before() -> None:
