@@ -8,9 +8,12 @@ PYTEST := $(VENV)/bin/pytest
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \
     etcd-server
 
+# The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
-    prove-etcd
+    prove-etcd prove-times prove-benchmark findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -24,7 +27,21 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
-    prove-etcd
+    prove-etcd prove-times prove-benchmark
+
+# The same tests as make test where something has to happen within a time: that time, too. On an idle machine only.
+prove-times: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist tests/edges tests/process
+
+# The benchmark in each mode that heliosd and the C loop know, for half a second each.
+prove-benchmark: $(VENV)/.for-test
+	$(PYTEST) -m slow tests/process/test_benchmark_run.py
+
+# Surprises about outside software, one script each (findings/README.md). They install what they show.
+findings:
+	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || failed="$$failed $$script"; done; \
+	    test -z "$$failed" || { echo "changed:$$failed" >&2; exit 1; }
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test

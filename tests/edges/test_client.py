@@ -19,7 +19,6 @@ from heliosd.protocol.history import Cursor
 from heliosd.websocket.frames import frame, ping_frame, text_frame
 from tests.support.client_sessions import (
     NOW,
-    SECONDS,
     TOKEN,
     Chance,
     Daemon,
@@ -29,6 +28,7 @@ from tests.support.client_sessions import (
     stay,
     take,
 )
+from tests.support.deadlines import SECONDS, at_most
 from tests.support.front_server import tls_contexts
 
 ADMIN = Password("admin", "correct horse")
@@ -183,7 +183,7 @@ async def test_an_upgrade_that_is_not_answered_is_noticed_at_once(answer: bytes)
             await stream.receive_some(4096)
             await stream.send_all(answer)
 
-    with trio.fail_after(websocket.CONNECT_SECONDS / 2):
+    with trio.fail_after(at_most(websocket.CONNECT_SECONDS / 2)):
         async with trio.open_nursery() as nursery:
             listeners = await nursery.start(partial(trio.serve_tcp, rude, 0, host="127.0.0.1"))
             port = listeners[0].socket.getsockname()[1]
@@ -545,12 +545,12 @@ async def test_a_step_that_is_cancelled_loses_nothing() -> None:
 
 
 async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 0.3)
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 1.5)
 
     async def silent(visitor: Visitor) -> None:
         await visitor.begin(0)
         await visitor.events(1, 50)
-        await trio.sleep(SECONDS / 2)
+        await trio.sleep_forever()
 
     async def slow_to_read(visitor: Visitor) -> None:
         await visitor.begin(50)
@@ -558,7 +558,7 @@ async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.Monk
 
     async with daemon_of(silent, slow_to_read) as daemon, opening(url(daemon), TOKEN, notices=True) as client:
         assert await events_of(client, 3) == [1, 2, 3]
-        await trio.sleep(0.8)  # the consumer is slow, which is no silence of the daemon
+        await trio.sleep(2.5)  # the consumer is slow, which is no silence of the daemon
         assert await events_of(client, 47) == list(range(4, 51))
         lost = await anext(client)
         assert isinstance(lost, Disconnected)
@@ -566,12 +566,12 @@ async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.Monk
 
 
 async def test_a_daemon_that_only_answers_pings_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 1.0)
+    monkeypatch.setattr(websocket, "SILENCE_SECONDS", 3.0)
     monkeypatch.setattr(websocket, "PING_SECONDS", 0.1)
 
     async def quiet(visitor: Visitor) -> None:
         await visitor.begin(0)
-        with trio.move_on_after(2.5):
+        with trio.move_on_after(4.0):
             while data := await visitor.stream.receive_some(4096):
                 assert data[0] == 0x89  # a ping, masked
                 payload = bytes(byte ^ data[2 + at % 4] for at, byte in enumerate(data[6:]))
@@ -590,9 +590,9 @@ async def test_a_message_that_is_too_large_ends_it_at_once(monkeypatch: pytest.M
     async def large(visitor: Visitor) -> None:
         await visitor.begin(0)
         await visitor.say("latency", "x" * 20_000)
-        await trio.sleep(SECONDS / 2)
+        await trio.sleep_forever()
 
-    with trio.fail_after(SECONDS / 4):
+    with trio.fail_after(SECONDS):
         async with daemon_of(large) as daemon, opening(url(daemon), TOKEN) as client:
             with pytest.raises(NotUnderstood, match="large"):
                 await take(client, 3)
@@ -672,10 +672,10 @@ async def test_an_error_of_the_user_rises_as_itself() -> None:
 async def test_leaving_while_nobody_answers_is_quick() -> None:
     async def deaf(visitor: Visitor) -> None:
         await visitor.begin(0)
-        await trio.sleep(SECONDS / 2)
+        await trio.sleep_forever()
 
     async with daemon_of(deaf) as daemon:
         started = trio.current_time()
         async with opening(url(daemon), TOKEN) as client:
             await take(client, 2)
-        assert trio.current_time() - started < websocket.CLOSE_SECONDS + 1
+        assert trio.current_time() - started < at_most(websocket.CLOSE_SECONDS + 1)

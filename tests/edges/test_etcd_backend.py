@@ -132,7 +132,7 @@ async def test_an_added_member_is_a_learner_and_becomes_a_voter_by_itself(
             lambda: {peer.state for peer in one.backend.status().peer_states} <= {"Follower", "Leader"}
         )
     finally:
-        with trio.fail_after(10):
+        with trio.fail_after(60):
             while one.backend.status().leader.id == added.id:
                 await one.backend.transfer_leadership(one.own)
         await patiently(lambda: one.backend.remove_peer(added.id))

@@ -22,6 +22,7 @@ from heliosd.cluster.etcd.client.errors import (
 )
 from heliosd.cluster.etcd.client.requests import absent, get, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
+from tests.support.deadlines import at_most
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, keep_from_leading, url
 
@@ -45,11 +46,11 @@ async def test_a_stopped_member_costs_one_read_a_part_of_its_time_and_the_next_o
         three.stop(0)
         began = trio.current_time()
         await client.range(KEY)
-        assert 0.5 < trio.current_time() - began < REQUEST_SECONDS
+        assert 0.5 < trio.current_time() - began < at_most(REQUEST_SECONDS)
         began = trio.current_time()
         for _ in range(10):
             await client.range(KEY)
-        assert trio.current_time() - began < 0.5
+        assert trio.current_time() - began < at_most(0.5)
         assert "no answer within" in client.endpoints()[0].reason
 
 
@@ -62,11 +63,11 @@ async def test_a_write_to_a_stopped_member_is_of_unknown_outcome_and_the_next_go
         began = trio.current_time()
         with pytest.raises(EtcdOutcomeUnknown) as raised:
             await client.txn([], [put(KEY, b"1")])
-        assert trio.current_time() - began < 2
+        assert trio.current_time() - began < at_most(2)
         assert str(raised.value) == f"{url(three, 0)}: no answer within 1.8 s"
         began = trio.current_time()
         assert (await client.txn([], [put(KEY, b"2")])).succeeded
-        assert trio.current_time() - began < 0.5
+        assert trio.current_time() - began < at_most(0.5)
         assert (await client.range(KEY)).kvs[0].version == 2  # nobody has repeated the lost one
 
 
@@ -77,7 +78,7 @@ async def test_a_write_that_was_not_yet_sent_to_a_stopped_member_is_put_to_anoth
         three.stop(0)  # before anything is known of it: not even its version
         began = trio.current_time()
         assert (await client.txn([], [put(KEY, b"1")])).succeeded
-        assert trio.current_time() - began < REQUEST_SECONDS
+        assert trio.current_time() - began < at_most(REQUEST_SECONDS)
 
 
 async def test_a_caller_that_gives_up_early_also_teaches_which_member_is_slow(three: EtcdCluster) -> None:
@@ -89,7 +90,7 @@ async def test_a_caller_that_gives_up_early_also_teaches_which_member_is_slow(th
         with trio.move_on_after(0.5) as scope:
             await client.txn([], [put(KEY, b"1")])
         assert scope.cancelled_caught
-        with trio.fail_after(0.5):
+        with trio.fail_after(at_most(0.5)):
             await client.txn([], [put(KEY, b"2")])
 
 
@@ -100,7 +101,7 @@ async def test_status_of_a_stopped_member_has_its_own_deadline(three: EtcdCluste
         began = trio.current_time()
         with pytest.raises(EtcdUnavailable, match="no answer within 1 s"):
             await client.status(url(three, 0))
-        assert STATUS_SECONDS <= trio.current_time() - began < STATUS_SECONDS + 0.5
+        assert STATUS_SECONDS <= trio.current_time() - began < at_most(STATUS_SECONDS + 0.5)
         three.cont(0)
         await client.status(url(three, 0))
 
@@ -112,7 +113,7 @@ async def test_a_killed_member_is_passed_over_at_once_even_by_writes(three: Etcd
         began = trio.current_time()
         for number in range(5):
             await client.txn([], [put(KEY, b"%d" % number)])
-        assert trio.current_time() - began < 0.5
+        assert trio.current_time() - began < at_most(0.5)
         with pytest.raises(EtcdUnavailable) as raised:
             await client.status(url(three, 0))
         assert str(raised.value) == f"{url(three, 0)}: connection refused"
@@ -136,7 +137,7 @@ async def test_an_election_is_waited_out_or_reported_as_no_leader(three: EtcdClu
                 acknowledged += 1
             except EtcdError as error:
                 failures.append(error)
-            assert trio.current_time() - began < 15
+            assert trio.current_time() - began < at_most(15)
         assert all(isinstance(error, EtcdUnavailable | EtcdOutcomeUnknown) for error in failures), failures
         version = (await client.range(KEY)).kvs[0].version
         unknown = sum(isinstance(error, EtcdOutcomeUnknown) for error in failures)
@@ -165,7 +166,7 @@ async def test_without_a_quorum_writes_are_refused_in_time_and_old_state_can_be_
             began = trio.current_time()
             with pytest.raises(EtcdNoLeader, match="no leader"):
                 await request()
-            assert trio.current_time() - began < 2
+            assert trio.current_time() - began < at_most(2)
         with pytest.raises(EtcdNoLeader):
             async with client.watch(PREFIX, END):
                 pass

@@ -23,7 +23,7 @@ from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, TLSStream
 from tests.support.front_server import GET, KEY, Front, becomes, open_front, read_all, tls_contexts, upgrade
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 
 
 def answering(text: bytes) -> Serve:

@@ -42,7 +42,7 @@ from tests.support.front_server import (
     upgrade,
 )
 
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 60
 SHORT = Deadlines(piece_seconds=0.3, body_seconds=0.3, linger_seconds=0.3)
 FOR_EVER_SECONDS = 10_000.0
 PATIENT = Deadlines(

@@ -239,7 +239,7 @@ async def test_what_waits_when_the_writer_is_cancelled_is_still_written(store: S
 async def test_a_quiet_moment_empties_the_log_into_the_database(store: Store, tmp_path: Path) -> None:
     database = tmp_path / "heliosd.db"
     before = database.stat().st_size
-    with trio.fail_after(10):
+    with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
             await nursery.start(store.run)
             await store.save([LogSuffix("n1", entries(1, 1000))])

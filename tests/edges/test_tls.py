@@ -20,7 +20,7 @@ from heliosd.websocket.plain import PlainStream, prepare
 from heliosd.websocket.tls import ClientStream, TLSStream, server_context
 from tests.support.front_server import read_all, tls_contexts
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 BOTH = pytest.mark.parametrize("over_tls", [False, True])
 
 

@@ -15,6 +15,7 @@ import pytest
 
 from heliosd import __version__
 from heliosd.auth.passwords import DECOY, verify
+from tests.support.deadlines import SECONDS
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
 SECRET = b"0123456789abcdef0123456789abcdef"
@@ -30,7 +31,7 @@ def heliosd(*arguments: str | Path, stdin: bytes = b"", **env: str) -> subproces
         [*COMMAND, *map(str, arguments)],
         input=stdin,
         capture_output=True,
-        timeout=30,
+        timeout=SECONDS,
         check=False,
         env=kept | env,
     )
@@ -176,16 +177,16 @@ def on_a_terminal(*answers: str) -> tuple[int, str]:
         close_fds=True,
     )
     os.close(theirs)
-    waiting, seen, deadline = list(answers), "", time.monotonic() + 30
+    waiting, seen, deadline = list(answers), "", time.monotonic() + SECONDS
     try:
-        while time.monotonic() < deadline and select.select([ours], [], [], 30)[0]:
+        while time.monotonic() < deadline and select.select([ours], [], [], SECONDS)[0]:
             try:
                 seen += os.read(ours, 4096).decode()
             except OSError:  # Linux says so when the other end is closed
                 break
             if waiting and seen.count(": ") > len(answers) - len(waiting):
                 os.write(ours, f"{waiting.pop(0)}\n".encode())
-        return process.wait(timeout=30), seen
+        return process.wait(timeout=SECONDS), seen
     finally:
         process.kill()
         process.wait()
@@ -261,7 +262,7 @@ def test_a_reader_who_leaves_causes_no_traceback(config: Path) -> None:
             [*COMMAND, "token", "--config", str(config), "--user", "eva"],
             stdout=writing,
             stderr=subprocess.PIPE,
-            timeout=30,
+            timeout=SECONDS,
             check=False,
         )
     finally:

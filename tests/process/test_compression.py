@@ -17,7 +17,8 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from tests.support.browser_page import Tab, browser_running
-from tests.support.daemon_process import SECONDS, Daemon, lacking, receive, running
+from tests.support.daemon_process import Daemon, lacking, receive, running
+from tests.support.deadlines import SECONDS
 
 DEBIAN_WS = Path("/usr/share/nodejs/ws")
 EXAMPLE = Path(__file__).parents[2] / "examples" / "javascript"

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon_process import SECONDS, Daemon, wait_until
+from tests.support.daemon_process import Daemon, wait_until
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_cluster import EtcdCluster, EtcdMember
 from tests.support.etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
 

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import SECONDS, Daemon, wait_until
+from tests.support.daemon_process import Daemon, wait_until
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_certificates import EtcdCertificates
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
 from tests.support.etcd_nodes import METRICS, etcd_config, starting

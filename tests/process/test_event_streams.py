@@ -18,15 +18,8 @@ import httpx
 import pytest
 from websockets.exceptions import InvalidStatus
 
-from tests.support.daemon_process import (
-    SECONDS,
-    Daemon,
-    close_code,
-    closing_connection,
-    receive,
-    running,
-    wait_until,
-)
+from tests.support.daemon_process import Daemon, close_code, closing_connection, receive, running, wait_until
+from tests.support.deadlines import SECONDS, at_most
 
 METRICS = "/api/cluster/custom-metrics"
 EVENTS = "/api/cluster/events"
@@ -133,7 +126,7 @@ def test_curl_shows_an_event_at_once(daemon: Daemon, http: httpx.Client) -> None
         answered = time.monotonic()
         assert curl.stdout.readline().startswith("id: ")
         assert "for_curl" in curl.stdout.readline()
-        assert time.monotonic() - answered < 1
+        assert time.monotonic() - answered < at_most(1)
     finally:
         curl.kill()
         curl.wait(SECONDS)
@@ -315,7 +308,7 @@ def test_on_sigterm_the_streams_end_and_the_exit_code_is_0(tmp_path: Path) -> No
             assert stream.next() is not None
         began = time.monotonic()
         assert daemon.stop(signal.SIGTERM) == 0
-        assert time.monotonic() - began < 4
+        assert time.monotonic() - began < at_most(4)
         for stream in streams:
             blocks = []
             while (block := stream.next()) is not None:

@@ -21,7 +21,8 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.support.daemon_process import SECONDS, closing_connection, receive, wait_until
+from tests.support.daemon_process import closing_connection, receive, wait_until
+from tests.support.deadlines import SECONDS
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "etcd"
 START_SECONDS = 60.0

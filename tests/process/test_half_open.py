@@ -15,7 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon_process import SECONDS, free_port, running, wait_until
+from tests.support.daemon_process import free_port, running, wait_until
+from tests.support.deadlines import SECONDS
 
 READ_TIMEOUT = 3.0
 SLACK_SECONDS = 1.0

@@ -15,7 +15,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import SECONDS, Daemon, running, wait_until
+from tests.support.daemon_process import Daemon, running, wait_until
+from tests.support.deadlines import SECONDS
 
 UPGRADE = (
     "GET {path} HTTP/1.1\r\nHost: {host}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"

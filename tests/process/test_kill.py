@@ -14,6 +14,7 @@ import httpx
 import pytest
 
 from tests.support.daemon_process import Daemon, running
+from tests.support.deadlines import SECONDS
 
 URL = "/api/cluster/custom-metrics"
 
@@ -43,7 +44,7 @@ def write_until_killed(daemon: Daemon, stop_after: float) -> dict[str, float]:
     killer.start()
     for writer in [*writers, killer]:
         writer.join()
-    daemon.process.wait(10)
+    daemon.process.wait(SECONDS)
     return answered
 
 

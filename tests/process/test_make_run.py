@@ -17,7 +17,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import SECONDS
+from tests.support.deadlines import SECONDS
 
 REPOSITORY = Path(__file__).parents[2]
 URL = "http://127.0.0.1:8080"

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon_process import running
+from tests.support.deadlines import at_most
 from tests.support.event_load import writing
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "reconnect.c"
@@ -47,7 +48,7 @@ def come_back(folder: Path, *, clients: int, rate: float, away: float, follow: f
 def test_500_clients_reconnect_with_resume_at_once_and_miss_nothing(tmp_path: Path) -> None:
     report = come_back(tmp_path, clients=500, rate=20.0, away=0.5, follow=0.5)
     assert report["replayed"] >= report["clients"]  # each came back to something
-    assert report["back_seconds"] <= ALL_BACK_SECONDS
+    assert report["back_seconds"] <= at_most(ALL_BACK_SECONDS)
 
 
 @pytest.mark.slow

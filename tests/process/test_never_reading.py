@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.support.daemon_process import Daemon, running, wait_until
+from tests.support.deadlines import at_most
 from tests.support.event_load import METRICS, EventLoad
 from tests.support.raw_client import RawClient, closing
 from tests.support.wire import TEXT
@@ -91,7 +92,7 @@ def never_read(
         drops = threading.Thread(target=trickle, args=(slow_ones[mute:], over))
         drops.start()
         try:
-            wait_until(lambda: len(listed(daemon, token)) == clients, 60)
+            wait_until(lambda: len(listed(daemon, token)) == clients)
             flood(daemon, token, slow_ones, readers, events, write_timeout)
         finally:
             over.set()
@@ -122,19 +123,19 @@ def flood(
         if all(gone):
             cut = min(cut, time.monotonic())
     register(load, "last")
-    wait_until(lambda: len(readers.heard) == len(readers.clients), 60)
+    wait_until(lambda: len(readers.heard) == len(readers.clients))
     while cut == inf:
         highest = max(highest, daemon.rss_bytes())
         if all(client.gone() for client in slow_ones):
             cut = time.monotonic()
-        assert time.monotonic() < full + 60
+        assert time.monotonic() < full + 120
         time.sleep(0.02)
     each = (highest - before) / len(slow_ones)
     print(
         f"the last was cut {cut - full:.1f} s after its socket was full; "
         f"{each / 1024:.0f} KiB more memory for each that did not read"
     )
-    assert cut - full < write_timeout + 1 + SLACK_SECONDS
+    assert cut - full < at_most(write_timeout + 1 + SLACK_SECONDS)
     assert each <= MIB
     wait_until(lambda: len(listed(daemon, token)) == len(readers.clients))
 

@@ -11,7 +11,8 @@ from heliosd.config.model import DEFAULT_ROLES
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
 from tests.support import rest_shapes as shapes
-from tests.support.daemon_process import SECONDS, Daemon, running, wait_until
+from tests.support.daemon_process import Daemon, running, wait_until
+from tests.support.deadlines import SECONDS
 
 SHAPES: dict[str, shapes.Shape] = {
     "/api/auth/me": shapes.ME,

@@ -14,15 +14,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import (
-    SECONDS,
-    Daemon,
-    free_port,
-    logging_process,
-    running,
-    wait_until,
-    write_config,
-)
+from tests.support.daemon_process import Daemon, free_port, logging_process, running, wait_until, write_config
+from tests.support.deadlines import SECONDS
 
 WATCHDOG_USEC = 500_000
 

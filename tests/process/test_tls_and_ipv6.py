@@ -14,7 +14,8 @@ import pytest
 from websockets.sync.client import ClientConnection
 
 from tests.support.certificates import self_signed
-from tests.support.daemon_process import SECONDS, Daemon, lacking, receive, running, wait_until
+from tests.support.daemon_process import Daemon, lacking, receive, running, wait_until
+from tests.support.deadlines import SECONDS
 
 METRICS = "/api/cluster/custom-metrics"
 

@@ -20,15 +20,8 @@ import httpx
 import pytest
 
 from tests.support.certificates import self_signed
-from tests.support.daemon_process import (
-    PASSWORD,
-    SECONDS,
-    Daemon,
-    free_port,
-    running,
-    wait_until,
-    write_config,
-)
+from tests.support.daemon_process import PASSWORD, Daemon, free_port, running, wait_until, write_config
+from tests.support.deadlines import SECONDS
 
 COMMAND = [sys.executable, "-m", "heliosd", "watch"]
 METRICS = "/api/cluster/custom-metrics"

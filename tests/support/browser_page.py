@@ -9,7 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
-from .daemon_process import SECONDS
+from .deadlines import SECONDS
 
 expect.set_options(timeout=SECONDS * 1000)
 

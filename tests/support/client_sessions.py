@@ -21,12 +21,11 @@ from heliosd.websocket.connection import CloseReceived, Inbound, TextReceived, a
 from heliosd.websocket.frames import close_frame, text_frame
 from heliosd.websocket.tls import ClientStream
 
+from .deadlines import SECONDS
 from .front_server import Front, open_front
 
 TOKEN = "the.first.token"
 NOW = "2026-11-23T05:19:10.000000Z"
-SECONDS = 10.0
-"""How long anything may take here; a busy machine is no failure."""
 
 
 class Chance(random.Random):

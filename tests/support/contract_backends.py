@@ -29,7 +29,7 @@ from heliosd.store.changes import LoggedEvent
 from .etcd_cluster import EtcdCluster
 from .simulated_harness import CONFIG, MemoryStore
 
-READY_SECONDS = 20.0
+READY_SECONDS = 60.0
 
 
 def now() -> Instant:
@@ -130,7 +130,7 @@ async def living(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) ->
         await subject.until(lambda: backend.not_ready() is None, READY_SECONDS)
         subject.own = backend.status().node.id
         yield subject
-        with trio.fail_after(5):
+        with trio.fail_after(60):
             await backend.close()
         nursery.cancel_scope.cancel()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 import queue
@@ -26,8 +27,8 @@ from websockets.sync.client import ClientConnection, connect
 
 from heliosd.auth.passwords import hash_password
 
-SECONDS = 15.0
-"""How long anything may take that is expected to happen at once; a busy machine is no failure."""
+from .deadlines import SECONDS
+
 PASSWORD = "correct horse"
 _HASH = hash_password(PASSWORD)
 
@@ -146,7 +147,7 @@ class Daemon:
                     return self.lines[seen]
                 seen += 1
             if time.monotonic() > deadline or (self.process.poll() is not None and self._news.empty()):
-                raise AssertionError(f"not in the log:\n{''.join(self.raw[-30:])}")
+                raise AssertionError(f"not in the log: {source_of(wanted)}\n{''.join(self.raw[-30:])}")
             try:
                 self._news.get(timeout=0.2)
             except queue.Empty:
@@ -207,20 +208,34 @@ def closing_connection(url: str, options: dict[str, Any]) -> Iterator[ClientConn
 
 
 def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Return once `holds()`; fail after `seconds`."""
+    """Return once `holds()`; fail after `seconds`, with the source of the condition."""
     deadline = time.monotonic() + seconds
     while not holds():
-        assert time.monotonic() < deadline, "did not come to hold in time"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds:g} s: {source_of(holds)}")
         time.sleep(0.02)
+
+
+def source_of(condition: Callable[..., bool]) -> str:
+    """What a failure shows of a condition that did not come to hold."""
+    try:
+        return inspect.getsource(condition).strip()
+    except (OSError, TypeError):
+        return repr(condition)
 
 
 def receive(socket: ClientConnection, wanted: str, seconds: float = SECONDS) -> dict[str, Any]:
     """The next message of that type; others are passed over."""
     deadline = time.monotonic() + seconds
+    passed_over: list[str] = []
     while True:
-        message = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
+        try:
+            message = json.loads(socket.recv(timeout=max(0.0, deadline - time.monotonic())))
+        except TimeoutError:
+            raise AssertionError(f"no {wanted} within {seconds:g} s, only {passed_over[-20:]}") from None
         if message["type"] == wanted:
             return dict(message)
+        passed_over.append(message["type"])
 
 
 def messages_until_closed(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:

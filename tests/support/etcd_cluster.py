@@ -31,7 +31,7 @@ from typing import Any, Self
 
 from .etcd_certificates import EtcdCertificates
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 ROOT_PASSWORD = "root-of-the-test"
 
 

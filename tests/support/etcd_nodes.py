@@ -15,7 +15,8 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection
 
-from .daemon_process import SECONDS, Daemon, logging_process, wait_until, write_config
+from .daemon_process import Daemon, logging_process, wait_until, write_config
+from .deadlines import SECONDS
 from .etcd_cluster import EtcdCluster
 
 METRICS = "/api/cluster/custom-metrics"
@@ -127,7 +128,7 @@ class Nodes:
 
     cluster: EtcdCluster
     daemons: list[Daemon]
-    patience: float = 3.0
+    patience: float = 20.0
     """How many times as long as promised things may take: a busy machine is no failure. 1 where it is measured."""
 
     def statuses(self) -> list[dict[str, Any]]:
@@ -216,7 +217,7 @@ class Nodes:
                         if message["data"].get("app_hop", {}).get("value") == number
                     ]
 
-                wait_until(lambda: bool(arrived()), 5.0)
+                wait_until(lambda: bool(arrived()))
                 took.append(arrived()[0] - began)
                 listener.heard.clear()
         with self.daemons[1].client() as http:

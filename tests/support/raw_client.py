@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Self
 
-from .daemon_process import SECONDS, Daemon
+from .daemon_process import Daemon
+from .deadlines import SECONDS
 from .wire import CLOSE, TEXT, Frame, Frames, upgrade
 
 

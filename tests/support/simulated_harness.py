@@ -119,7 +119,7 @@ async def keep_receipts(
 
 
 async def ready(backend: SimulatedBackend) -> None:
-    with trio.fail_after(20):
+    with trio.fail_after(60):
         while backend.not_ready() is not None:  # noqa: ASYNC110 (a backend has no event for it)
             await trio.sleep(0.01)
 

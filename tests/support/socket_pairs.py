@@ -22,7 +22,7 @@ from heliosd.websocket.tls import ClientStream, TLSStream
 
 from .front_server import becomes, tls_contexts
 
-LIMIT_SECONDS = 10
+LIMIT_SECONDS = 60
 NEVER = -1.0
 SOMEBODY = Identity(
     user_id="somebody",

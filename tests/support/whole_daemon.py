@@ -186,7 +186,7 @@ async def whole_daemon(
 
 
 async def _listening(port: int) -> None:
-    with trio.fail_after(15):
+    with trio.fail_after(60):
         while True:
             try:
                 await (await trio.open_tcp_stream("127.0.0.1", port)).aclose()
