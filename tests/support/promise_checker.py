@@ -126,9 +126,14 @@ class PromiseCheck:
             if self.journal.epoch:
                 query = {"epoch": self.journal.epoch, "after": str(self.journal.position)}
             connection = await self._connect(query)
-            with suppress(ConnectionClosed):
+            try:
                 async for text in connection:
                     await self._witnessed(json.loads(text))
+            except ConnectionClosed:
+                continue
+            finally:
+                connection.transport.abort()
+                await connection.wait_closed()
 
     async def _witnessed(self, message: Message) -> None:
         if message["type"] == "welcome":
@@ -204,6 +209,7 @@ class PromiseCheck:
                 await self._converse(connection, record, epochs, rng, settle=last)
             finally:
                 connection.transport.abort()
+                await connection.wait_closed()
             self.messages += len(record.messages)
             self.gaps += sum(message["type"] == "gap" for message in record.messages)
             cursor = await self._check(record, epochs)
