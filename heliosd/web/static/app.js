@@ -51,7 +51,7 @@ function drawConnection() {
   document.title = title();
 }
 
-/** What a narrow browser tab can tell. */
+/** What a narrow browser tab shows. */
 function title() {
   if (!session.signedIn) return "heliosd";
   if (feed.state.name !== "live" || !model.status) return `… ${feed.state.name} · heliosd`;
@@ -92,11 +92,11 @@ byId("login").addEventListener("submit", async (event) => {
 
 byId("logout").addEventListener("click", async () => {
   const { expiresAt } = session;
-  const told = session.logout();
+  const revoked = session.logout();
   feed.disconnect("");
-  if (!(await told) && !session.signedIn) {
+  if (!(await revoked) && !session.signedIn) {
     const until = new Date(expiresAt).toLocaleString();
-    askLogin(`You are signed out here, but the daemon could not be told: your token lives until ${until}.`);
+    askLogin(`You are signed out here, but the daemon could not be reached: your token lives until ${until}.`);
   }
 });
 

@@ -2,16 +2,16 @@
 
 import { byId, clip, draw, foreign, make, rows, spark, write } from "./dom.js";
 import { integer, milliseconds, text, timeOfDay } from "./format.js";
-import { health, verdict } from "./verdict.js";
+import { clusterHealth, health } from "./cluster_health.js";
 
 /** @typedef {import("./model.js").Model} Model */
 
 /** Draw everything, also when nothing is known (any more). @param {Model} model */
 export function showCluster(model) {
-  const { level, word, detail } = verdict(model.status);
-  byId("verdict").dataset.level = level;
-  write(byId("verdict-word"), word);
-  write(byId("verdict-detail"), detail);
+  const { level, word, detail } = clusterHealth(model.status);
+  byId("cluster-health").dataset.level = level;
+  write(byId("cluster-health-word"), word);
+  write(byId("cluster-health-detail"), detail);
   const status = model.status ?? {};
   const leader = byId("leader");
   const named = model.status ? status.leader || "none" : "–";

@@ -62,7 +62,7 @@ function describe({ type, data }) {
     }
     case "snapshot": {
       const failed = data.success === false;
-      const how = failed ? `failed: ${data.error_message ?? "no reason told"}` : data.type || "taken";
+      const how = failed ? `failed: ${data.error_message ?? "no reason given"}` : data.type || "taken";
       const size = `${bytes(data.size_bytes)}, ${milliseconds(data.duration_ms)} ms`;
       return {
         kind: "snapshot",

@@ -27,10 +27,10 @@ export function showMetrics({ metrics, values, status }) {
     (_key, item) => makeMetric(...item),
     (row, [name, metric]) => {
       const value = /** @type {HTMLElement} */ (row.querySelector('[data-field="value"]'));
-      const told = measure(metric.value);
-      if (value.dataset.told !== undefined && value.dataset.told !== told) flash(row);
-      value.dataset.told = told;
-      write(value, told);
+      const text = measure(metric.value);
+      if (value.dataset.shown !== undefined && value.dataset.shown !== text) flash(row);
+      value.dataset.shown = text;
+      write(value, text);
       write(/** @type {Element} */ (row.querySelector('[data-field="type"]')), text(metric.type));
       write(/** @type {Element} */ (row.querySelector('[data-field="extra"]')), extra(metric));
       draw(row.getElementsByClassName("spark")[0], values.get(name)?.values ?? []);

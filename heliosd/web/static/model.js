@@ -130,7 +130,7 @@ export class Model {
   }
 
   /**
-   * A connection begins, or the daemon's numbering does. What could not be told again shows itself in the status
+   * A connection begins, or the daemon's numbering does. What cannot be sent again shows itself in the status
    * that follows, whose seq lies further on.
    *
    * @param {any} data of the welcome
@@ -148,7 +148,7 @@ export class Model {
   /**
    * Hold a seq against the last one: a hole is said, never passed over.
    *
-   * @param {number | undefined} seq as told
+   * @param {number | undefined} seq as sent
    * @param {number} step by how much it should lie beyond the last one
    * @param {string} [timestamp]
    */

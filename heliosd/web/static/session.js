@@ -108,7 +108,7 @@ export class Session {
   /**
    * Revoke the token and forget it. It is forgotten whatever happens.
    *
-   * @returns {Promise<boolean>} false when the daemon could not be told, so that the token lives until it ends
+   * @returns {Promise<boolean>} false when the daemon could not be reached, so that the token lives until it ends
    */
   async logout() {
     const headers = this.#headers();
@@ -121,7 +121,7 @@ export class Session {
     }
   }
 
-  /** Be nobody, without telling the daemon. */
+  /** Forget the session here, without a request. */
   forget() {
     this.#token = "";
     this.user = "";
@@ -129,7 +129,7 @@ export class Session {
   }
 
   /**
-   * Why a WebSocket did not open: a browser tells no page what the daemon answered to the upgrade, so ask by HTTP.
+   * Why a WebSocket did not open: a browser does not show a page what the daemon answered to the upgrade, so ask by HTTP.
    *
    * @returns {Promise<"expired" | "forbidden" | "allowed" | "unreachable">}
    */

@@ -1,13 +1,13 @@
 /** One glance: who leads, and is the cluster well. Values in, words out. */
 
 /** @typedef {"ok" | "warn" | "bad" | "unknown"} Level */
-/** @typedef {{level: Level, word: string, detail: string}} Verdict */
+/** @typedef {{level: Level, word: string, detail: string}} ClusterHealth */
 
 /**
  * @param {any} status the data of a status message, or null
- * @returns {Verdict}
+ * @returns {ClusterHealth}
  */
-export function verdict(status) {
+export function clusterHealth(status) {
   if (!status) return { level: "unknown", word: "Unknown", detail: "Nothing has been heard yet." };
   const peers = status.peer_details ?? [];
   const ill = peers.filter((/** @type {any} */ peer) => health(peer).level === "bad");
