@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from tests.support.etcd_cluster import HeldPorts
+from tests.support.ports import HeldPorts
 
 
 def test_many_clusters_at_once_get_no_port_twice() -> None:

@@ -22,8 +22,9 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from tests.support.daemon_process import PASSWORD, Daemon, free_port, running, wait_until
+from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
 from tests.support.event_load import EventLoad, writing
+from tests.support.ports import free_port
 from tests.support.sequence_checker import Check, Plan
 
 CHECKER = ("-m", "tests.support.sequence_checker")

@@ -12,10 +12,11 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import Daemon, free_port, wait_until
+from tests.support.daemon_process import Daemon, wait_until
 from tests.support.deadlines import SECONDS, at_most
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_nodes import METRICS, Listener, Nodes, beside, etcd_config, listening, starting
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.needs("etcd")
 

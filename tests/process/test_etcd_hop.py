@@ -16,9 +16,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import Daemon, free_port
+from tests.support.daemon_process import Daemon
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_nodes import METRICS, etcd_config, starting
+from tests.support.ports import free_port
 from tests.support.sequence_checker import Check, Plan
 
 NAMES = ("etcd-1", "etcd-2", "etcd-3")

@@ -15,8 +15,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.daemon_process import free_port, running, wait_until
+from tests.support.daemon_process import running, wait_until
 from tests.support.deadlines import SECONDS
+from tests.support.ports import free_port
 
 READ_TIMEOUT = 3.0
 SLACK_SECONDS = 1.0

@@ -14,8 +14,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.support.daemon_process import Daemon, free_port, logging_process, running, wait_until, write_config
+from tests.support.daemon_process import Daemon, logging_process, running, wait_until, write_config
 from tests.support.deadlines import SECONDS
+from tests.support.ports import free_port
 
 WATCHDOG_USEC = 500_000
 

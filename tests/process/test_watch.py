@@ -20,8 +20,9 @@ import httpx
 import pytest
 
 from tests.support.certificates import self_signed
-from tests.support.daemon_process import PASSWORD, Daemon, free_port, running, wait_until, write_config
+from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until, write_config
 from tests.support.deadlines import SECONDS
+from tests.support.ports import free_port
 
 COMMAND = [sys.executable, "-m", "heliosd", "watch"]
 METRICS = "/api/cluster/custom-metrics"

@@ -8,7 +8,6 @@ import os
 import queue
 import re
 import signal
-import socket as stdlib
 import subprocess
 import sys
 import threading
@@ -97,12 +96,6 @@ def lacking(reason: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(reason)
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    """A TCP port of the loopback that nobody listens on at the moment."""
-    with stdlib.create_server(("127.0.0.1", 0)) as socket:
-        return int(socket.getsockname()[1])
 
 
 @dataclass

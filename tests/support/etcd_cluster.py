@@ -16,7 +16,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import ssl
 import subprocess
 import tempfile
@@ -30,6 +29,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .etcd_certificates import EtcdCertificates
+from .ports import HeldPorts
 
 START_SECONDS = 60.0
 ROOT_PASSWORD = "root-of-the-test"
@@ -344,26 +344,3 @@ def _right(kind: str, prefix: str) -> dict[str, str]:
 
 def _base64(text: str) -> str:
     return base64.b64encode(text.encode()).decode()
-
-
-class HeldPorts:
-    """Ports on 127.0.0.1 that the kernel gives to nobody else until `close`.
-
-    Each is held by a bound socket that does not listen. A server that sets SO_REUSEADDR, as Go's do, may listen on
-    it, also after a restart (socket(7)); bind(0) and outgoing connections of other processes get other ports.
-    """
-
-    def __init__(self) -> None:
-        self._held: list[socket.socket] = []
-
-    def take(self) -> int:
-        """A port that nothing else has."""
-        held = socket.socket()
-        self._held.append(held)
-        held.bind(("127.0.0.1", 0))
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        return int(held.getsockname()[1])
-
-    def close(self) -> None:
-        while self._held:
-            self._held.pop().close()
