@@ -1,0 +1,101 @@
+"""The documents name what is there: links, modules, tests, routes, and the lines of the log."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from heliosd.web.rest.route_table import ROUTES
+
+ROOT = Path(__file__).parents[2]
+
+
+def by_path(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+DOCUMENTS = sorted(
+    path
+    for pattern in ("*.md", "docs/*.md", "examples/*.md", "benchmarks/*.md", "findings/*.md")
+    for path in ROOT.glob(pattern)
+)
+PYTHON_FILES = [
+    by_path(path)
+    for room in ("heliosd", "tests", "benchmarks", "examples")
+    for path in (ROOT / room).rglob("*.py")
+]
+SOURCE = "\n".join(path.read_text() for path in (ROOT / "heliosd").rglob("*.py"))
+FENCED = re.compile(r"```.*?```", re.DOTALL)
+
+
+def anchors(document: Path) -> set[str]:
+    """The fragments that GitHub makes of a document's headings."""
+    headings = re.findall(r"^#+ (.*)$", FENCED.sub("", document.read_text()), re.MULTILINE)
+    plain = (re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading).strip().lower() for heading in headings)
+    return {re.sub(r"[^\w\- ]", "", heading).replace(" ", "-") for heading in plain}
+
+
+def links(document: Path) -> Iterator[tuple[str, str]]:
+    for link in re.findall(r"\]\(([^)\s]+)\)", FENCED.sub("", document.read_text())):
+        if not link.startswith(("http:", "https:")):
+            path, _, fragment = link.partition("#")
+            yield path, fragment
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_path)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    broken = []
+    for path, fragment in links(document):
+        target = document.parent / path if path else document
+        if not target.exists() or (fragment and fragment not in anchors(target)):
+            broken.append(f"{path}#{fragment}")
+    assert broken == []
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=by_path)
+def test_every_module_and_test_that_is_named_is_there(document: Path) -> None:
+    named = set(re.findall(r"`([\w/]+\.py)", FENCED.sub("", document.read_text())))
+    assert {
+        name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in PYTHON_FILES)
+    } == set()
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text()
+    pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}
+    assert {page for page in pages if f"({page}" not in index} == set()
+
+
+def test_every_route_is_in_the_page_about_rest() -> None:
+    page = (ROOT / "docs" / "http.md").read_text()
+    table = page.partition("## Routes")[2].partition("##")[0]
+    # A row may name further paths by their ends: `/api/auth/refresh`, `/logout`, `/me`.
+    shown = set(re.findall(r"`(/[^`]*)`", table))
+    missing = [
+        path for path in {route.paths[0] for route in ROUTES} if not any(path.endswith(end) for end in shown)
+    ]
+    assert [path.replace("{name}", "NAME") for path in missing if path != "/static/{name}"] == []
+
+
+def test_every_line_of_the_log_in_the_page_about_troubleshooting_is_one_of_the_daemons() -> None:
+    page = (ROOT / "docs" / "troubleshooting.md").read_text()
+    table = page.partition("## Log lines")[2]
+    lines = [
+        line
+        for row in re.findall(r"^\| (.*?) \|", table, re.MULTILINE)
+        for line in re.findall(r"`(.+?)`", row)
+    ]
+    # Capitals, and what stands behind an ellipsis, are filled in by the daemon.
+    parts = [
+        part.strip()
+        for line in lines
+        for part in re.split(r"…|\b[A-Z]{1,8}\b", line)
+        if len(part.strip()) > 8
+    ]
+    assert len(parts) > 20
+    reasons = {"Too many open files"}  # the kernel's
+    joined = re.sub(r'"\s*\n\s*f?"', "", SOURCE)
+    assert [part for part in parts if part not in joined and part not in reasons] == []
