@@ -99,3 +99,25 @@ def test_every_line_of_the_log_in_the_page_about_troubleshooting_is_one_of_the_d
     reasons = {"Too many open files"}  # the kernel's
     joined = re.sub(r'"\s*\n\s*f?"', "", SOURCE)
     assert [part for part in parts if part not in joined and part not in reasons] == []
+
+
+def test_every_test_that_the_page_about_faults_names_is_there() -> None:
+    page = (ROOT / "docs" / "faults.md").read_text()
+    named = re.findall(r"`((?:process|edges|tasks|rules)/test_\w+\.py)`((?:, `\w+`)*)", page)
+    assert len(named) > 40
+    missing = [
+        (file, word)
+        for file, words in named
+        for word in re.findall(r"`(\w+)`", words)
+        if word not in (ROOT / "tests" / file).read_text()
+    ]
+    assert missing == []
+
+
+def test_every_metric_is_in_the_page_about_operating() -> None:
+    page = (ROOT / "docs" / "operating.md").read_text()
+    names = set(
+        re.findall(r'"((?:raft|heliosd)_[a-z0-9_]+)"', (ROOT / "heliosd/web/rest/prometheus.py").read_text())
+    )
+    assert len(names) > 25
+    assert {name for name in names if f"`{name}`" not in page} == set()
