@@ -1,6 +1,6 @@
-"""The seam between heliosd and the cluster that it reports: what every backend offers, and nothing more.
+"""The interface between heliosd and the cluster that it reports.
 
-`simulated.py` and `etcd.py` implement `Backend`; one contract suite runs over both.
+`simulated/backend.py` and `etcd/backend.py` implement `Backend`; one contract suite tests both.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Peer:
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """A write's place in the replicated log. It is on the disks of a majority and applied on this node."""
+    """A write's index and term in the replicated log. It is on the disks of a majority and applied on this node."""
 
     index: int
     term: int
@@ -39,14 +39,14 @@ class Committed:
 class Backend(Protocol):
     """One cluster, seen from this node.
 
-    Every write returns only once it is committed, durable, and applied here, so that a read that follows shows
-    it. It raises `NoLeader` if nothing was written, `OutcomeUnknown` if that cannot be known, and `Invalid`,
-    `NotFound` or `Conflict` if the cluster refused it. Deadlines are the caller's.
+    A write returns once it is committed, durable, and applied here, so a following read shows it. It raises
+    `NoLeader` if nothing was written, `OutcomeUnknown` if that is not known, and `Invalid`, `NotFound` or
+    `Conflict` if the cluster refused it. Deadlines are the caller's.
     """
 
     @property
     def metrics(self) -> MetricSet:
-        """The custom metrics as applied on this node. To be read only."""
+        """The custom metrics as applied on this node. Do not change them."""
         ...
 
     @property
@@ -61,11 +61,11 @@ class Backend(Protocol):
     def snapshots(self) -> SnapshotTracker: ...
 
     def status(self) -> ClusterStatus:
-        """How the cluster stands as this node sees it now. Never waits."""
+        """The cluster as this node sees it now."""
         ...
 
     def not_ready(self) -> str | None:
-        """Why a read here could miss an answered write ("no leader", …); None when it cannot."""
+        """Why a read here could miss an answered write ("no leader", …); None if it cannot."""
         ...
 
     async def propose(self, command: MetricCommand) -> Committed:
@@ -73,33 +73,32 @@ class Backend(Protocol):
         ...
 
     async def add_peer(self, peer: Peer) -> Peer:
-        """Add a member and return it as it stands then: a real cluster gives ids of its own. `Conflict` if the id
-        or the address is taken."""
+        """Add a member and return it: with etcd, the id is etcd's. `Conflict` if the id or the address is taken."""
         ...
 
     async def remove_peer(self, peer_id: str) -> Peer:
-        """Remove a member and return it. `NotFound` if there is none, `Conflict` for this node itself."""
+        """Remove a member and return it. `NotFound` if unknown, `Conflict` for this node itself."""
         ...
 
     async def transfer_leadership(self, target: str | None) -> str:
-        """Hand leadership to `target` (None: the most advanced other member); returns the new leader's id."""
+        """Transfer leadership to `target` (None: the most advanced other member); returns the new leader's id."""
         ...
 
     async def take_snapshot(self) -> SnapshotRecord:
-        """Snapshot this node now; returns the newest snapshot, also when nothing had changed since."""
+        """Snapshot this node now; returns the newest snapshot, also if nothing has changed since."""
         ...
 
     async def reset_uptime(self) -> None: ...
 
     async def reset_snapshots(self) -> None:
-        """Forget the counters and the history; the snapshot itself stays."""
+        """Forget counters and history; the snapshot itself stays."""
         ...
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
-        """Let the other daemons of this cluster know that this token does not hold, until `expires_at` (Unix
-        seconds). Returns once they can, or soon after it was tried: it is tried until it succeeds."""
+        """Make the other daemons of this cluster refuse this token until `expires_at` (Unix seconds). Returns
+        once they can know, or soon after the first attempt; it is repeated until it succeeds."""
         ...
 
     def events(self) -> AbstractAsyncContextManager[ItemQueue]:
-        """All that happens from here on, in order. A full queue makes the backend wait: nothing is dropped."""
+        """All items from now on, in order. A full queue makes the backend wait; nothing is dropped."""
         ...

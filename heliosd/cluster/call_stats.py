@@ -1,8 +1,7 @@
-"""Calls to a peer: what is remembered of them, and the statistics made of that.
+"""Records of calls to a peer, and statistics of them.
 
-Statistics cover the last 100 answered calls of each kind. A percentile is the nearest rank: the smallest
-sample that at least that share of all samples does not exceed, so it is always one that was measured.
-Milliseconds are rounded to microseconds.
+Statistics cover the last 100 answered calls of each kind. A percentile is the nearest rank: the smallest sample
+that at least that share of all samples does not exceed. Milliseconds are rounded to microseconds.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from heliosd.protocol.views.latency import Stats
 
 SAMPLES_KEPT = 100
 LATENCY_BUCKETS = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
-"""Seconds, upper bounds of `raft_peer_latency_seconds`."""
+"""Upper bounds of `raft_peer_latency_seconds`."""
 
 
 class CallRecord:
@@ -42,7 +41,7 @@ class CallRecord:
         """Monotonic seconds."""
         self.errors = 0
         self.last_error: float | None = None
-        # What /metrics counts never goes back, so a reset only remembers where it stood.
+        # Counters in /metrics must not go back, so a reset remembers their values.
         self.ok_before_reset = 0
         self.errors_before_reset = 0
 
@@ -62,8 +61,8 @@ class CallRecord:
 
 
 def percentile(ascending: Sequence[float], percent: int) -> float:
-    """The nearest-rank percentile of ascending samples, at least one of them; `percent` is 1..100."""
-    # In whole numbers: 0.9 * 10 as floats may round up to the next rank.
+    """The nearest-rank percentile of one or more ascending samples; `percent` is 1..100."""
+    # In integers: 0.9 * 10 as floats may round up to the next rank.
     return ascending[-(-len(ascending) * percent // 100) - 1]
 
 
@@ -72,7 +71,7 @@ def _milliseconds(seconds: float) -> float:
 
 
 def stats_of(calls: Sequence[CallRecord]) -> Stats:
-    """STATS of all these calls together; `last_value_ms` is the one answered last."""
+    """Statistics of all these calls; `last_value_ms` is the latest answer's."""
     ascending = sorted(chain.from_iterable(each.samples for each in calls))
     count = len(ascending)
     answered = [each for each in calls if each.samples]
@@ -81,7 +80,7 @@ def stats_of(calls: Sequence[CallRecord]) -> Stats:
     if not ascending:
         ascending = [0.0]
     mean = math.fsum(ascending) / len(ascending)
-    # The distance from the mean as a point of as many dimensions: a sum of squares without a loop in Python.
+    # math.dist sums the squares without a loop in Python.
     deviation = math.dist(ascending, [mean] * len(ascending)) / math.sqrt(len(ascending))
     return Stats(
         count=count,
@@ -99,7 +98,7 @@ def stats_of(calls: Sequence[CallRecord]) -> Stats:
 
 
 def error_rate(calls: Sequence[CallRecord]) -> float:
-    """The share of these calls that failed, since the start or the last reset; 0 without calls."""
+    """Share of these calls that failed since the start or the last reset; 0 without calls."""
     errors = sum(each.errors_since_reset for each in calls)
     total = errors + sum(each.ok_since_reset for each in calls)
     return round(errors / total, 6) if total else 0.0

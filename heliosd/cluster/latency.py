@@ -1,7 +1,6 @@
-"""How fast and how well every peer answers, as measured from this node: statistics and health.
+"""Latency and health of every peer, as measured from this node.
 
-Samples, percentiles and units are those of `call_stats`. Error counts and rates run from the start of the
-daemon or the last reset.
+For samples, percentiles and units see `call_stats`. Error counts and rates start with the daemon or the last reset.
 """
 
 from __future__ import annotations
@@ -32,10 +31,10 @@ KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
 ERRORS_UNTIL_UNHEALTHY = 3
 SILENCE_UNTIL_UNHEALTHY_SECONDS = 30.0
 
-_EVERYONE = ""  # no peer has this id
+_ALL = ""  # no peer has this id
 
 
-class HealthTurned(NamedTuple):
+class HealthChanged(NamedTuple):
     """A peer's health changed to `healthy`."""
 
     peer_id: str
@@ -43,7 +42,7 @@ class HealthTurned(NamedTuple):
 
 
 class _Peer:
-    """What is known of one peer. `heard` starts as the moment it was added, so that it has 30 s to answer."""
+    """One peer. `heard` starts as the time it was added, so that it has 30 s to answer."""
 
     __slots__ = ("address", "calls", "errors_in_row", "healthy", "heard", "last_contact", "round_trip")
 
@@ -67,12 +66,12 @@ class _Peer:
 
 
 class CallTotals(NamedTuple):
-    """Calls of one kind to one peer since it was added; never reset."""
+    """Calls of one kind to one peer, since it was added; never reset."""
 
     peer_id: str
     kind: RpcKind
     seconds: Histogram
-    """Of the answered ones."""
+    """Of the answered calls."""
     errors: int
 
 
@@ -90,34 +89,34 @@ class LatencyTracker:
     """Latency and health of every peer.
 
     A peer is unhealthy after 3 failed calls in a row or 30 s without an answer, and healthy again on the next
-    answer. Silence is measured on `now.mono`, so a wall clock that jumps makes no one unhealthy.
+    answer. Silence is measured on `now.mono`, so a jump of the wall clock makes no peer unhealthy.
     """
 
     def __init__(self) -> None:
         self._peers: dict[str, _Peer] = {}
-        self._made: dict[str, tuple[Stats, float]] = {}
-        """What `_summed` has made since the last call: a status is told more often than peers are called."""
+        self._cached: dict[str, tuple[Stats, float]] = {}
+        """Cache of `_summed` until the next call: a status is made more often than peers are called."""
 
     def add_peer(self, peer_id: str, address: str, now: Instant) -> None:
-        """Measure this peer from now on; it starts as healthy. A known one only takes the new address."""
+        """Measure this peer from now on; it starts healthy. A known peer only gets the new address."""
         known = self._peers.get(peer_id)
         if known is None:
             self._peers[peer_id] = _Peer(address, now)
-            self._made.clear()
+            self._cached.clear()
         else:
             known.address = address
 
     def remove_peer(self, peer_id: str) -> None:
-        """Forget this peer and all that was measured; an unknown one is none to forget."""
+        """Forget this peer and all its measurements; an unknown one is ignored."""
         self._peers.pop(peer_id, None)
-        self._made.clear()
+        self._cached.clear()
 
-    def succeeded(self, peer_id: str, kind: RpcKind, seconds: float, now: Instant) -> HealthTurned | None:
-        """A call was answered after `seconds`. An unknown peer is ignored: it may just have been removed."""
+    def succeeded(self, peer_id: str, kind: RpcKind, seconds: float, now: Instant) -> HealthChanged | None:
+        """A call was answered after `seconds`. An unknown peer is ignored: it may have been removed."""
         peer = self._peers.get(peer_id)
         if peer is None:
             return None
-        self._made.clear()
+        self._cached.clear()
         calls = peer.calls[kind]
         calls.samples.append(seconds)
         calls.seconds.observe(seconds)
@@ -127,37 +126,37 @@ class LatencyTracker:
         if peer.healthy:
             return None
         peer.healthy = True
-        return HealthTurned(peer_id, healthy=True)
+        return HealthChanged(peer_id, healthy=True)
 
-    def failed(self, peer_id: str, kind: RpcKind, now: Instant) -> HealthTurned | None:
+    def failed(self, peer_id: str, kind: RpcKind, now: Instant) -> HealthChanged | None:
         """A call was not answered. An unknown peer is ignored."""
         peer = self._peers.get(peer_id)
         if peer is None:
             return None
-        self._made.clear()
+        self._cached.clear()
         calls = peer.calls[kind]
         calls.errors += 1
         calls.last_error = now.wall
         peer.errors_in_row += 1
-        return self._turned(peer_id, peer, now)
+        return self._health_change(peer_id, peer, now)
 
     def round_trip(self, peer_id: str, seconds: float | None) -> None:
-        """A member itself has measured this mean round trip to the peer; None: nothing since the last time, which
-        then still holds (etcd measures every 30 s)."""
+        """The mean round trip to the peer that a member itself measured; None: no new one, the last stays valid
+        (etcd measures every 30 s)."""
         peer = self._peers.get(peer_id)
         if peer is not None and seconds is not None:
             peer.round_trip = seconds
 
-    def check(self, now: Instant) -> list[HealthTurned]:
-        """Find the peers that have become silent; call it about once a second."""
-        turned = (self._turned(peer_id, peer, now) for peer_id, peer in self._peers.items())
-        return [turn for turn in turned if turn is not None]
+    def check(self, now: Instant) -> list[HealthChanged]:
+        """The peers that have not answered for too long; call it about once a second."""
+        changes = (self._health_change(peer_id, peer, now) for peer_id, peer in self._peers.items())
+        return [change for change in changes if change is not None]
 
-    def _turned(self, peer_id: str, peer: _Peer, now: Instant) -> HealthTurned | None:
+    def _health_change(self, peer_id: str, peer: _Peer, now: Instant) -> HealthChanged | None:
         if not peer.healthy or peer.healthy_at(now):
             return None
         peer.healthy = False
-        return HealthTurned(peer_id, healthy=False)
+        return HealthChanged(peer_id, healthy=False)
 
     def peer_latency(self, peer_id: str, now: Instant) -> PeerLatency:
         """One peer as `status` shows it. Raises `NotFound` (field `peer_id`)."""
@@ -194,7 +193,7 @@ class LatencyTracker:
         )
 
     def report(self, now: Instant, peer_id: str | None = None) -> LatencyReport:
-        """`GET …/latency`; with `peer_id` of that peer alone, in the sums too.
+        """`GET …/latency`; with `peer_id`, of that peer only, also in the sums.
 
         Raises `NotFound` (field `peer_id`).
         """
@@ -206,14 +205,14 @@ class LatencyTracker:
         )
 
     def reset(self) -> None:
-        """Forget samples and error counts. Health stays as it is, and so do the totals for `/metrics`."""
-        self._made.clear()
+        """Forget samples and error counts. Health and the totals for `/metrics` stay."""
+        self._cached.clear()
         for peer in self._peers.values():
             for calls in peer.calls.values():
                 calls.reset()
 
     def call_totals(self) -> list[CallTotals]:
-        """Every peer and kind since the peer was added. The histograms are to be read only."""
+        """Per peer and kind, since the peer was added. Do not change the histograms."""
         return [
             CallTotals(peer_id, kind, calls.seconds, calls.errors)
             for peer_id, peer in self._peers.items()
@@ -227,13 +226,13 @@ class LatencyTracker:
         ]
 
     def _summed(self, peer_id: str | None = None) -> tuple[Stats, float]:
-        """Statistics and error rate of one peer's calls, or of everyone's."""
-        name = peer_id or _EVERYONE
-        if name not in self._made:
+        """Statistics and error rate of one peer's calls, or of all peers'."""
+        name = peer_id or _ALL
+        if name not in self._cached:
             peers = self._peers.values() if peer_id is None else [self._peers[peer_id]]
             calls = _all_calls(peers)
-            self._made[name] = stats_of(calls), error_rate(calls)
-        return self._made[name]
+            self._cached[name] = stats_of(calls), error_rate(calls)
+        return self._cached[name]
 
     def _known(self, peer_id: str) -> _Peer:
         try:

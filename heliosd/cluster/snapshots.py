@@ -1,7 +1,7 @@
-"""Which snapshots this node made, received and restored, and how long that took.
+"""The snapshots that this node created, received and restored, with durations and sizes.
 
-The simulated cluster's store keeps one snapshot a member, the newest: a new one replaces it in the same
-transaction, which is why no `deleted` event is ever told. Of a real etcd the newest few lie beside the store.
+The simulated cluster's store keeps the newest snapshot of each member and replaces it in one transaction, so there
+is no `deleted` event. With etcd, the newest few files are kept beside the store.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TOTALS = "snapshot_totals"
 
 @dataclass(frozen=True, slots=True)
 class SnapshotOutcome:
-    """What one operation leaves: the event to tell, the snapshot if one came to be, and what to store."""
+    """Result of one operation: the event to emit, the snapshot if there is one, and what to store."""
 
     event: SnapshotEvent
     record: SnapshotRecord | None
@@ -35,7 +35,7 @@ class SnapshotOutcome:
 
 
 class _Totals(Struct, kw_only=True):
-    """Counted since the first start or the last reset, whatever the histories have trimmed."""
+    """Since the first start or the last reset, also of what the histories have trimmed."""
 
     events: int = 0
     created: int = 0
@@ -52,7 +52,7 @@ class _Totals(Struct, kw_only=True):
     restore_seconds: float = 0.0
     last_restore: float = 0.0
     latest: SnapshotRecord | None = None
-    """What is on disk, so a reset leaves it."""
+    """The one on disk; a reset keeps it."""
     latest_at: float = 0.0
     """Unix seconds."""
 
@@ -62,11 +62,11 @@ class _Totals(Struct, kw_only=True):
 
 
 class SnapshotTracker:
-    """The snapshots of one node. `interval` is in seconds, `threshold` in log entries, `retained` is how many stay
-    on disk; all are only reported.
+    """The snapshots of one node. `interval` (seconds), `threshold` (log entries) and `retained` (files on disk) are
+    only reported.
 
-    Every method that returns changes has happened in memory already; its caller makes the changes durable.
-    Durations are seconds, sizes bytes.
+    A method that returns changes has changed memory already; the caller stores the changes. Durations are seconds,
+    sizes bytes.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class SnapshotTracker:
         totals = saved.values.get(TOTALS)
         self._totals = _Totals() if totals is None else msgspec.json.decode(totals, type=_Totals)
         self._latest_mono: float | None = None
-        """When the latest came to be, if that was in this process."""
+        """When the latest was made, if by this process."""
 
     @property
     def latest(self) -> SnapshotRecord | None:
@@ -105,7 +105,7 @@ class SnapshotTracker:
         previous_index: int,
         now: Instant,
     ) -> SnapshotOutcome:
-        """This node made a snapshot of its own state, up to and with `index`."""
+        """This node made a snapshot of its own state as of `index`."""
         record = SnapshotRecord(
             id=f"{term}-{index}",
             index=index,
@@ -141,7 +141,7 @@ class SnapshotTracker:
         peer_count: int,
         now: Instant,
     ) -> SnapshotOutcome:
-        """A peer sent its snapshot, and it is this node's now."""
+        """This node installed a peer's snapshot."""
         record = SnapshotRecord(
             id=f"{term}-{index}",
             index=index,
@@ -171,7 +171,7 @@ class SnapshotTracker:
         return self._outcome(event, record, added)
 
     def restored(self, *, index: int, term: int, size: int, duration: float, now: Instant) -> SnapshotOutcome:
-        """The state machine was set to a snapshot, after a start or after receiving it."""
+        """The state machine was set to a snapshot, at a start or after receiving it."""
         self._totals.restores += 1
         self._totals.restore_seconds += duration
         self._totals.last_restore = duration
@@ -188,7 +188,7 @@ class SnapshotTracker:
         return self._outcome(event)
 
     def failed(self, *, kind: Literal["created", "restored"], message: str, now: Instant) -> SnapshotOutcome:
-        """A snapshot could not be made, or not be restored; what is on disk is unchanged."""
+        """A snapshot could not be made or restored; the disk is unchanged."""
         if kind == "created":
             self._totals.failed_creations += 1
         else:
@@ -254,8 +254,8 @@ class SnapshotTracker:
         )
 
     def _age(self, now: Instant) -> float:
-        """Seconds since the latest came to be, never negative: only one of an earlier process is as old as the
-        wall clock says."""
+        """Seconds since the latest was made, never negative. The wall clock counts only for one of an earlier
+        process."""
         if self._latest_mono is not None:
             return max(0.0, now.mono - self._latest_mono)
         return max(0.0, now.wall - self._totals.latest_at) if self._totals.latest else 0.0
@@ -271,7 +271,7 @@ class SnapshotTracker:
         )
 
     def reset(self) -> list[Change]:
-        """Forget counters and history. The latest snapshot stays known, for it stays on disk."""
+        """Forget counters and history. The latest snapshot stays, as it is on disk."""
         self._totals = _Totals(latest=self._totals.latest, latest_at=self._totals.latest_at)
         self._events.clear()
         self._records.clear()

@@ -1,4 +1,4 @@
-"""The one way of events from a backend to its readers: a bounded queue for each reader."""
+"""How events get from a backend to its readers: through a bounded queue for each reader."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from heliosd.protocol.events import BackendItem, MetricValuesChanged, StatusChan
 
 
 class ItemQueue(trio.abc.ReceiveChannel[BackendItem]):
-    """What one reader has not taken yet, in order. Nothing is dropped.
+    """The items that one reader has not taken yet, in order. Nothing is dropped.
 
-    `put` never waits, so that a change and its event are one step for everybody who looks; whoever puts waits for
-    `room` before the next step. So at most `size` items and those of one step are held. Values are merged with the
-    value before them if it still waits: a newer one makes an older one worthless.
+    `put` never waits, so that a change and its event are one step for other tasks. The task that puts waits for
+    `room` before its next step: so at most `size` items and those of one step are held. A value is merged into the
+    item before it if that is a value too, as it replaces it.
     """
 
     def __init__(self, size: int) -> None:
@@ -73,7 +73,7 @@ class ItemQueue(trio.abc.ReceiveChannel[BackendItem]):
         return item
 
     def close(self) -> None:
-        """The reader leaves: it is not waited for any more."""
+        """The reader leaves; nothing waits for it any more."""
         self._closed = True
         self._items.clear()
         self._for_items.unpark_all()
@@ -93,7 +93,7 @@ class Subscribers:
 
     @asynccontextmanager
     async def listener(self) -> AsyncIterator[ItemQueue]:
-        """All that is emitted from here on, in order."""
+        """All items emitted from now on, in order."""
         queue = ItemQueue(self._buffer)
         self._queues.append(queue)
         try:
@@ -103,7 +103,7 @@ class Subscribers:
             queue.close()
 
     def emit(self, item: BackendItem) -> None:
-        """Give an item to every reader. Whoever emits waits for `room` before it goes on."""
+        """Give an item to every reader. The task that emits waits for `room` before its next step."""
         for queue in self._queues:
             queue.put(item)
 
@@ -112,7 +112,7 @@ class Subscribers:
         return all(queue.has_room for queue in self._queues)
 
     async def room(self) -> None:
-        """Return once no reader's queue is over full."""
+        """Return once every reader's queue has room."""
         await trio.lowlevel.checkpoint()
         while not self.have_room:
             for queue in list(self._queues):

@@ -1,7 +1,7 @@
-"""How long this node has been up, in which states, and how often it came and went.
+"""How long this node has been up, in which states, and how often it restarted.
 
-Every figure counts from `first_seen`: the first start with this data directory, or the last reset. A start after
-the first is a restart; one that finds the session before it without an end is a crash as well.
+All figures start at `first_seen`: the first start with this data directory, or the last reset. Every later start is
+a restart; if the session before has no end, it was a crash.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ DAY_SECONDS = 86_400.0
 class UptimeTracker:
     """The uptime of one node. Call `start` once before anything else.
 
-    Every method that returns changes has happened in memory already; its caller makes the changes durable. The
-    readers may be called at any time, also after `stop`.
+    A method that returns changes has changed memory already; the caller stores the changes. Readers may be called
+    at any time, also after `stop`.
     """
 
     def __init__(self, node_id: str, saved: Saved) -> None:
@@ -59,12 +59,12 @@ class UptimeTracker:
         self._session: UptimeSession | None = None
         self._started_mono = 0.0
         self._counted_mono = 0.0
-        """Up to here the time is in the totals of its role."""
+        """Up to here, time is in the totals of its role."""
         self._state_since = 0.0
         self._last_event_at = 0.0
 
     def start(self, state: Role, now: Instant) -> list[Change]:
-        """Begin a session. A last one without an end crashed, and ended with its last sign of life."""
+        """Begin a session. If the last one has no end, it crashed at its last `alive`."""
         changes: list[Change] = []
         totals = self._totals
         if totals is None:
@@ -76,7 +76,7 @@ class UptimeTracker:
             last, reason = self._past[-1], "restart"
             if last.end is None:
                 reason = "restart after a crash"
-                changes += self._bury(last, totals)
+                changes += self._record_crash(last, totals)
             assert last.end is not None
             down_before = max(0.0, now.wall - last.end)
         totals.downtime += down_before
@@ -99,7 +99,7 @@ class UptimeTracker:
         changes += self._record("start", now.wall, reason=reason)
         return [*changes, *self._rows()]
 
-    def _bury(self, crashed: UptimeSession, totals: Totals) -> list[Change]:
+    def _record_crash(self, crashed: UptimeSession, totals: Totals) -> list[Change]:
         crashed.end, crashed.end_reason = crashed.last_alive, "crash"
         totals.crashes += 1
         totals.ended_uptime += crashed.duration
@@ -107,10 +107,11 @@ class UptimeTracker:
         return [*self._record("crash", crashed.end, reason="crash: unclean shutdown"), crashed.saved()]
 
     def state_changed(self, old: Role, new: Role, term: int, leader: str, now: Instant) -> list[Change]:
-        """This node's state became `new`, or (`old` == `new`) the known leader or the term changed."""
+        """This node's state became `new`; or, if `old` == `new`, the known leader or the term changed."""
         totals, session = self._advance(now)
         stood = new == "Candidate" and (old != "Candidate" or term > totals.term)
-        # A node that is alone, or is told to take over, may lead without having been seen as a candidate.
+        # A node that is alone, or to which leadership is transferred, may lead without having been seen as
+        # candidate.
         if stood or (new == "Leader" and old in {"Follower", "Learner"}):
             totals.elections += 1
         if new == "Leader" and term != totals.last_term_led:
@@ -130,12 +131,12 @@ class UptimeTracker:
         return [*event, *self._rows()]
 
     def alive(self, now: Instant) -> list[Change]:
-        """A sign of life; called every 10 s, it dates a crash to within those."""
+        """The node is up. Called every 10 s, it dates a crash to within 10 s."""
         self._advance(now)
         return self._rows()
 
     def stop(self, reason: str, now: Instant) -> list[Change]:
-        """End the session in good order."""
+        """End the session."""
         totals, session = self._advance(now)
         event = self._record("stop", now.wall, reason=reason)
         session.end, session.end_reason = now.wall, reason
@@ -145,7 +146,7 @@ class UptimeTracker:
     def reset(self, now: Instant) -> list[Change]:
         """Forget all but the current session, which keeps its start, its length and its id.
 
-        Counting begins anew: `first_seen` is that start, times in states and elections are 0.
+        `first_seen` becomes that start; times in states and elections restart at 0.
         """
         totals, session = self._advance(now)
         self._totals = Totals(

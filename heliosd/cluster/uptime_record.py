@@ -1,8 +1,8 @@
-"""What is kept of this node's uptime across restarts: sessions, events and totals.
+"""This node's uptime as stored across restarts: sessions, events and totals.
 
-A session is one run of the daemon. How long it lasted is measured on the monotonic clock; only the time between
-two sessions has to be taken from wall clocks, and a negative one counts as none. All figures are made of these
-two lengths, never of the distance between two wall times, so no jump of a clock makes one negative.
+A session is one run of the daemon. Its length is measured on the monotonic clock. The time between two sessions is
+taken from the wall clock; a negative one counts as 0. All figures are made of these two lengths, so no jump of a
+clock makes one negative.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ SESSION_KIND = "uptime_session"
 SESSIONS_KEPT = 1_000
 TOTALS = "uptime_totals"
 TERMS_KEPT = 100
-"""The newest terms of a session: a session that flaps for weeks must not grow a record without bound."""
+"""Newest terms kept of a session, so that its record is bounded."""
 
 
 class UptimeSession(Struct, kw_only=True):
@@ -36,7 +36,7 @@ class UptimeSession(Struct, kw_only=True):
     down_before: float
     """Seconds between the session before and this one, never negative."""
     duration: float = 0.0
-    """Seconds, measured monotonically up to the last sign of life."""
+    """Seconds, on the monotonic clock, up to the last `alive`."""
     last_alive: float
     """Unix seconds."""
     end: float | None = None
@@ -70,17 +70,17 @@ class UptimeSession(Struct, kw_only=True):
 
 
 class Totals(Struct, kw_only=True):
-    """Counted since `first_seen`, whatever the histories have trimmed since."""
+    """Since `first_seen`, also of what the histories have trimmed."""
 
     first_seen: float
     """Unix seconds."""
     last_session_key: int = 0
-    """Not reset with the rest, so that no session id occurs twice."""
+    """Never reset, so that no session id occurs twice."""
     sessions: int = 0
     restarts: int = 0
     crashes: int = 0
     ended_uptime: float = 0.0
-    """Seconds of all sessions but the one that lasts."""
+    """Seconds of all ended sessions."""
     downtime: float = 0.0
     leader_seconds: float = 0.0
     follower_seconds: float = 0.0
@@ -92,7 +92,7 @@ class Totals(Struct, kw_only=True):
     term: int = 0
 
     def spent(self, state: Role, seconds: float) -> None:
-        """A learner follows; who is down, observes or is unknown has no role."""
+        """A learner counts as a follower; `Down`, `Observer` and `Unknown` count for no role."""
         match state:
             case "Leader":
                 self.leader_seconds += seconds
@@ -104,7 +104,7 @@ class Totals(Struct, kw_only=True):
                 pass
 
     def leadership_ratio(self) -> float:
-        """Share of the time in a role that was led, 0..1."""
+        """Share of the time in a role that this node led, 0..1."""
         in_a_role = self.leader_seconds + self.follower_seconds + self.candidate_seconds
         return round(self.leader_seconds / in_a_role, 6) if in_a_role else 0.0
 
@@ -128,8 +128,7 @@ def load_events(saved: Saved) -> list[UptimeEvent]:
 def uptime_percentage(newest_first: Iterable[UptimeSession], window: float) -> float:
     """How much of the last `window` seconds these sessions cover, 0..100.
 
-    Walks back from now over sessions and the gaps before them; a history shorter than the window counts from its
-    beginning.
+    Of a history shorter than the window, its own length counts.
     """
     left, up, down = window, 0.0, 0.0
     for session in newest_first:
@@ -142,5 +141,5 @@ def uptime_percentage(newest_first: Iterable[UptimeSession], window: float) -> f
 
 
 def percentage(up: float, down: float) -> float:
-    """100 when there was neither: what has only just begun has not failed."""
+    """100 if both are 0."""
     return round(100 * up / (up + down), 4) if up + down > 0 else 100.0

@@ -60,19 +60,19 @@ def may_vote(node: NodeState, candidate: str, term: int) -> bool:
     return term > node.term or (term == node.term and node.vote in {"", candidate})
 
 
-def on_prevote(node: NodeState, now: int, candidate: str, asked: PreVote) -> None:
+def on_prevote(node: NodeState, now: int, candidate: str, request: PreVote) -> None:
     granted = (
         not lease_active(node, now)
-        and may_vote(node, candidate, asked.term)
+        and may_vote(node, candidate, request.term)
         and is_up_to_date(
-            asked.last_term,
-            asked.last_index,
+            request.last_term,
+            request.last_index,
             than_term=node.log.last_term,
             than_index=node.log.last_index,
         )
     )
     node.send_after_persist(
-        candidate, PreVoteAnswer(asked.term if granted else node.term, granted, asked.sent)
+        candidate, PreVoteAnswer(request.term if granted else node.term, granted, request.sent)
     )
 
 

@@ -78,8 +78,8 @@ class RaftNode:
                 follower.on_append(node, now, sender, append)
             case AppendAnswer() as answer:
                 leader.on_append_answer(node, now, sender, answer)
-            case PreVote() as asked:
-                election.on_prevote(node, now, sender, asked)
+            case PreVote() as request:
+                election.on_prevote(node, now, sender, request)
             case PreVoteAnswer() as answer:
                 election.on_prevote_answer(node, now, sender, answer)
             case RequestVote() as request:

@@ -1,4 +1,4 @@
-"""What every backend promises, put to the simulated cluster and to a real etcd of three members alike."""
+"""What every backend must do, tested on the simulated cluster and on a real etcd of three members."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from tests.support.contract_backends import (
     Subject,
     add,
     etcd_backend,
-    living,
     now,
     patiently,
     put,
     register,
+    running,
     simulated_backend,
 )
 from tests.support.etcd_cluster import EtcdCluster
@@ -47,7 +47,7 @@ async def subject(cluster: EtcdCluster | None, tmp_path: Path) -> AsyncIterator[
         if cluster is None
         else etcd_backend(cluster, tmp_path, store, lambda jti, _: revoked.append(jti))
     )
-    async with living(backend, revoked) as alive:
+    async with running(backend, revoked) as alive:
         await alive.backend.propose(ResetMetrics(at=now().wall))
         await fence(alive)
         alive.published.clear()
@@ -55,13 +55,13 @@ async def subject(cluster: EtcdCluster | None, tmp_path: Path) -> AsyncIterator[
 
 
 async def fence(subject: Subject) -> list[dict[str, Any]]:
-    """What was told of metrics so far: events come in their order, so all of it is there once a later one is."""
+    """The events of metrics so far: they come in order, so all are there once a later one is."""
     await subject.backend.propose(register("app_fence"))
     await subject.until(lambda: any(event.get("app_fence") for event in subject.events("custom_metrics")))
-    told = [event for event in subject.events("custom_metrics") if "app_fence" not in event]
+    events = [event for event in subject.events("custom_metrics") if "app_fence" not in event]
     await subject.backend.propose(DeleteMetric(name="app_fence", at=now().wall))
     await subject.until(lambda: {"app_fence": None} in subject.events("custom_metrics"))
-    return told
+    return events
 
 
 pytestmark = pytest.mark.parametrize("cluster", BACKENDS, indirect=True)
@@ -126,8 +126,8 @@ async def test_definitions_are_events_in_their_order_and_values_are_not(subject:
     await backend.propose(DeleteMetric(name="app_a", at=now().wall))
     await backend.propose(ResetMetrics(at=now().wall))
     await subject.until(lambda: len(subject.events("custom_metrics")) == 4)
-    told = subject.events("custom_metrics")
-    assert [(list(each), next(iter(each.values())) is None) for each in told] == [
+    events = subject.events("custom_metrics")
+    assert [(list(each), next(iter(each.values())) is None) for each in events] == [
         (["app_a"], False),
         (["app_b"], False),
         (["app_a"], True),
@@ -160,11 +160,11 @@ async def test_a_refusal_is_answered_and_changes_nothing(subject: Subject) -> No
     with pytest.raises(Invalid):
         await backend.propose(register("raft_total"))
     assert backend.metrics.view("app_total").value == 0
-    told = await fence(subject)
-    assert [set(event) for event in told] == [{"app_total"}]
+    events = await fence(subject)
+    assert [set(event) for event in events] == [{"app_total"}]
 
 
-async def test_a_peer_is_added_and_removed_and_both_are_told(subject: Subject) -> None:
+async def test_a_peer_is_added_and_removed_and_both_are_events(subject: Subject) -> None:
     backend = subject.backend
     before = {peer.id for peer in backend.status().peers}
     address = "127.0.0.1:7999"
@@ -180,25 +180,25 @@ async def test_a_peer_is_added_and_removed_and_both_are_told(subject: Subject) -
     with pytest.raises(NotFound):
         await backend.remove_peer(added.id)
     await subject.until(lambda: len(subject.events("peer_change")) >= 2)
-    told = [
+    events = [
         (each["event_type"], each["peer_id"], each["peer_address"]) for each in subject.events("peer_change")
     ]
-    assert [each for each in told if each[0] in {"added", "removed"}] == [
+    assert [each for each in events if each[0] in {"added", "removed"}] == [
         ("added", added.id, address),
         ("removed", added.id, address),
     ]
 
 
-async def test_nobody_removes_this_node_or_one_that_is_not_there(subject: Subject) -> None:
+async def test_this_node_and_unknown_ones_cannot_be_removed(subject: Subject) -> None:
     with pytest.raises(Conflict):
         await subject.backend.remove_peer(subject.own)
     with pytest.raises(NotFound):
-        await subject.backend.remove_peer("nobody")
+        await subject.backend.remove_peer("unknown")
     with pytest.raises(Conflict):
         await subject.backend.add_peer(Peer(subject.own, "127.0.0.1:7997"))
 
 
-async def test_leadership_goes_where_it_is_sent_and_it_is_told(subject: Subject) -> None:
+async def test_leadership_goes_where_it_is_sent_and_is_an_event(subject: Subject) -> None:
     backend = subject.backend
     first = backend.status().leader.id
     target = next(peer.id for peer in backend.status().peers if peer.id != first)
@@ -209,12 +209,12 @@ async def test_leadership_goes_where_it_is_sent_and_it_is_told(subject: Subject)
     assert anyone != target
     assert backend.status().leader.id == anyone
     with pytest.raises(NotFound) as unknown:
-        await backend.transfer_leadership("nobody")
+        await backend.transfer_leadership("unknown")
     assert unknown.value.field == "target"
     await subject.until(lambda: backend.not_ready() is None)
 
 
-async def test_a_snapshot_is_taken_told_and_counted(subject: Subject) -> None:
+async def test_a_snapshot_is_taken_reported_and_counted(subject: Subject) -> None:
     backend = subject.backend
     await backend.propose(register("app_total"))
     record = await backend.take_snapshot()
@@ -222,9 +222,9 @@ async def test_a_snapshot_is_taken_told_and_counted(subject: Subject) -> None:
     assert record.id == f"{record.term}-{record.index}"
     assert backend.snapshots.latest == record
     await subject.until(lambda: bool(subject.events("snapshot")))
-    told = subject.events("snapshot")[-1]
-    assert (told["index"], told["term"], told["size_bytes"]) == (record.index, record.term, record.size)
-    assert (told["type"], told["success"]) == ("created", True)
+    events = subject.events("snapshot")[-1]
+    assert (events["index"], events["term"], events["size_bytes"]) == (record.index, record.term, record.size)
+    assert (events["type"], events["success"]) == ("created", True)
     await backend.propose(add("app_total"))
     assert (await backend.take_snapshot()).index > record.index
     await backend.reset_snapshots()
@@ -239,7 +239,7 @@ async def test_uptime_counts_and_can_be_reset(subject: Subject) -> None:
     assert backend.uptime.report(now()).historical.restarts == 0
 
 
-async def test_a_revoked_token_is_taken_note_of_without_a_fault(subject: Subject) -> None:
+async def test_a_revoked_token_is_accepted(subject: Subject) -> None:
     with trio.fail_after(60):
         await subject.backend.share_revocation("some-token", now().wall + 60)
 

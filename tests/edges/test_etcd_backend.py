@@ -13,7 +13,7 @@ import trio
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.errors import Conflict
-from tests.support.contract_backends import Subject, etcd_backend, living, now, patiently, put, register
+from tests.support.contract_backends import Subject, etcd_backend, now, patiently, put, register, running
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.simulated_harness import MemoryStore
 
@@ -37,7 +37,7 @@ async def pair(cluster: EtcdCluster, tmp_path: Path) -> AsyncIterator[tuple[Subj
             folder.mkdir()
             take = partial(_take, revoked)
             backend = etcd_backend(cluster, folder, MemoryStore(0.0), take, node)
-            found.append(await stack.enter_async_context(living(backend, revoked)))
+            found.append(await stack.enter_async_context(running(backend, revoked)))
         yield found[0], found[1]
 
 
@@ -161,7 +161,7 @@ async def test_members_that_tell_urls_of_no_use_are_found_behind_the_configured_
 ) -> None:
     with EtcdCluster.start(1, options=["--advertise-client-urls", advertised]) as cluster:
         backend = etcd_backend(cluster, tmp_path, MemoryStore(0.0), lambda jti, at: None)
-        async with living(backend, []) as subject:
+        async with running(backend, []) as subject:
             await subject.backend.propose(register("app_x", "gauge"))
             await subject.until(lambda: subject.backend.status().leader.is_leader)
             assert not subject.backend.status().stale

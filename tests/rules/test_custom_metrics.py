@@ -290,7 +290,7 @@ def test_members_that_apply_the_same_commands_agree_and_refusals_change_nothing(
             assert one.views().get(name) == view
 
 
-def test_a_copy_and_its_original_go_ways_of_their_own() -> None:
+def test_a_copy_and_its_original_change_independently() -> None:
     metrics = MetricSet()
     for name, kind in (("c", "counter"), ("g", "gauge"), ("h", "histogram")):
         metrics.apply(RegisterMetric(name=name, type=kind, at=1.0))  # type: ignore[arg-type]

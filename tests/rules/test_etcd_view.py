@@ -15,7 +15,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, Resp
 from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
 from heliosd.cluster.etcd.status import build_status, why_not_ready
 from heliosd.cluster.etcd.view import ClusterView, OtherCluster, Turn, ViewChanges
-from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.protocol.views.status import ObserverView
 
 A, B, C = "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad"
@@ -171,18 +171,18 @@ def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
 
 def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> None:
     seen = led_by_b()
-    turns = [turn for turn in seen.poller(B, 5.0, who=(A, B)) if isinstance(turn, HealthTurned)]
-    assert turns == [HealthTurned(C, healthy=False)]
+    turns = [turn for turn in seen.poller(B, 5.0, who=(A, B)) if isinstance(turn, HealthChanged)]
+    assert turns == [HealthChanged(C, healthy=False)]
     assert seen.view.failures() == {C: "connection refused"}
-    assert [turn for turn in seen.poll(B) if isinstance(turn, HealthTurned)] == [
-        HealthTurned(C, healthy=True)
+    assert [turn for turn in seen.poll(B) if isinstance(turn, HealthChanged)] == [
+        HealthChanged(C, healthy=True)
     ]
     assert seen.view.failures() == {}
 
 
 def test_this_nodes_own_member_has_a_health_too_though_it_is_no_peer() -> None:
     seen = led_by_b("etcd-1")
-    assert HealthTurned(A, healthy=False) in seen.poller(B, 1.0, who=(B, C))
+    assert HealthChanged(A, healthy=False) in seen.poller(B, 1.0, who=(B, C))
     assert build_status(seen.view, (), seen.now).cluster_health.unhealthy_peers == 0
     assert A not in {each.peer_id for each in seen.latency.peer_health(seen.now)}
 

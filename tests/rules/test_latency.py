@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from heliosd.clock import Instant
 from heliosd.cluster.call_stats import percentile
-from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.errors import NotFound
 
 WALL = 1_700_000_000.0
@@ -30,14 +30,14 @@ def test_three_failed_calls_in_a_row_make_a_peer_unhealthy_once() -> None:
     tracker = tracker_of("b")
     assert tracker.failed("b", "probe", at(1)) is None
     assert tracker.failed("b", "append_entries", at(2)) is None
-    assert tracker.failed("b", "probe", at(3)) == HealthTurned("b", healthy=False)
+    assert tracker.failed("b", "probe", at(3)) == HealthChanged("b", healthy=False)
     assert tracker.failed("b", "probe", at(4)) is None
     assert tracker.check(at(5)) == []
     shown = tracker.peer_latency("b", at(5))
     assert (shown.connection_healthy, shown.reachable, shown.consecutive_errors) == (False, False, 4)
 
 
-def test_an_answer_in_between_starts_the_count_of_failures_anew() -> None:
+def test_an_answer_in_between_restarts_the_count_of_failures() -> None:
     tracker = tracker_of("b")
     for _ in range(5):
         assert tracker.failed("b", "probe", at(1)) is None
@@ -49,7 +49,7 @@ def test_the_first_answer_makes_a_peer_healthy_again() -> None:
     tracker = tracker_of("b")
     for _ in range(3):
         tracker.failed("b", "probe", at(1))
-    assert tracker.succeeded("b", "probe", 0.001, at(2)) == HealthTurned("b", healthy=True)
+    assert tracker.succeeded("b", "probe", 0.001, at(2)) == HealthChanged("b", healthy=True)
     assert tracker.succeeded("b", "probe", 0.001, at(3)) is None
     assert tracker.peer_latency("b", at(3)).connection_healthy
 
@@ -58,20 +58,20 @@ def test_thirty_seconds_of_silence_make_a_peer_unhealthy_even_a_new_one() -> Non
     tracker = tracker_of("b", "c")
     tracker.succeeded("b", "probe", 0.001, at(20))
     assert tracker.check(at(29.9)) == []
-    assert tracker.check(at(30)) == [HealthTurned("c", healthy=False)]
+    assert tracker.check(at(30)) == [HealthChanged("c", healthy=False)]
     assert tracker.check(at(49.9)) == []
-    assert tracker.check(at(50)) == [HealthTurned("b", healthy=False)]
+    assert tracker.check(at(50)) == [HealthChanged("b", healthy=False)]
     assert tracker.cluster_health(at(50)).unhealthy_peers == 2
 
 
-def test_a_jump_of_the_wall_clock_makes_no_one_unhealthy() -> None:
+def test_a_jump_of_the_wall_clock_makes_no_peer_unhealthy() -> None:
     tracker = tracker_of("b")
     tracker.succeeded("b", "probe", 0.001, at(1))
     for years in (-10, 10):
         assert tracker.check(at(2, jump=years * 365 * 86_400)) == []
 
 
-def test_silence_shows_in_a_report_before_anyone_checked() -> None:
+def test_silence_shows_in_a_report_before_a_check() -> None:
     tracker = tracker_of("b")
     tracker.succeeded("b", "probe", 0.001, at(0))
     assert tracker.peer_latency("b", at(29)).connection_healthy
@@ -86,9 +86,9 @@ def test_calls_to_a_peer_that_was_removed_are_ignored() -> None:
     assert tracker.succeeded("b", "probe", 0.001, at(1)) is None
     assert tracker.failed("b", "probe", at(1)) is None
     assert tracker.report(at(1)).peers == {}
-    for ask in (lambda: tracker.peer_latency("b", at(1)), lambda: tracker.report(at(1), "b")):
+    for read in (lambda: tracker.peer_latency("b", at(1)), lambda: tracker.report(at(1), "b")):
         with pytest.raises(NotFound) as caught:
-            ask()
+            read()
         assert caught.value.field == "peer_id"
 
 

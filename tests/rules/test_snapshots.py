@@ -124,7 +124,7 @@ def test_a_received_snapshot_names_its_sender_and_counts_apart() -> None:
     assert report.max_creation_time_ms == 250.0
 
 
-def test_restores_and_failures_are_told_without_a_record() -> None:
+def test_restores_and_failures_are_events_without_a_record() -> None:
     tracker = tracker_on(Disk())
     restored = tracker.restored(index=125, term=5, size=1000, duration=0.08, now=at(1))
     assert (restored.event.type, restored.event.snapshot_id, restored.record) == ("restored", "5-125", None)
@@ -141,7 +141,7 @@ def test_restores_and_failures_are_told_without_a_record() -> None:
     assert tracker.latest is None
 
 
-def test_the_history_is_newest_first_and_cut_to_what_was_asked() -> None:
+def test_the_history_is_newest_first_and_cut_to_the_requested_length() -> None:
     tracker = tracker_on(Disk())
     for index in (25, 50, 75):
         create(tracker, index, at(index))

@@ -17,7 +17,7 @@ DAY = 86_400.0
 
 
 class Machine:
-    """A node with a disk and two clocks; the monotonic one starts anew with each boot."""
+    """A node with a disk and two clocks; the monotonic one restarts with each boot."""
 
     def __init__(self) -> None:
         self.wall = WALL
@@ -51,13 +51,13 @@ class Machine:
                     raise AssertionError(change)
 
     def boot(self, state: Role = "Follower") -> None:
-        """The daemon starts; what it was before, it has only from its disk."""
+        """The daemon starts; it knows its past from its disk only."""
         rows = {kind: tuple(rows[key] for key in sorted(rows)) for kind, rows in self.records.items()}
         self.tracker = UptimeTracker("node-1", Saved(records=rows, values=dict(self.values)))
         self.save(self.tracker.start(state, self.now))
 
-    def lives(self, seconds: float) -> None:
-        """Time passes with a sign of life every 10 s."""
+    def run_for(self, seconds: float) -> None:
+        """Time passes with `alive` every 10 s."""
         while seconds >= 10:
             self.passes(10)
             self.save(self.tracker.alive(self.now))
@@ -81,7 +81,7 @@ class Machine:
 def test_the_first_start_ever_is_neither_a_restart_nor_a_crash() -> None:
     node = Machine()
     node.boot()
-    node.lives(8130)
+    node.run_for(8130)
     past = node.report()["historical"]
     assert (past["total_sessions"], past["restarts"], past["crashes"]) == (1, 0, 0)
     assert past["uptime_percentage_24h"] == past["uptime_percentage_all"] == 100.0
@@ -118,11 +118,11 @@ def test_the_report_has_the_keys_that_clients_read() -> None:
 def test_a_stop_and_a_start_are_a_restart_with_the_downtime_between_them() -> None:
     node = Machine()
     node.boot()
-    node.lives(300)
+    node.run_for(300)
     node.stops()
     node.passes(100)
     node.boot()
-    node.lives(100)
+    node.run_for(100)
     past = node.report()["historical"]
     assert (past["total_sessions"], past["restarts"], past["crashes"]) == (2, 1, 0)
     assert (past["total_uptime_seconds"], past["total_downtime_seconds"]) == (400, 100)
@@ -130,10 +130,10 @@ def test_a_stop_and_a_start_are_a_restart_with_the_downtime_between_them() -> No
     assert node.events() == ["start", "stop", "start"]
 
 
-def test_a_start_that_finds_no_end_is_a_crash_dated_by_the_last_sign_of_life() -> None:
+def test_a_start_that_finds_no_end_is_a_crash_dated_by_the_last_time_it_was_known_to_be_up() -> None:
     node = Machine()
     node.boot()
-    node.lives(305)
+    node.run_for(305)
     node.passes(95)
     node.boot()
     past = node.report()["historical"]
@@ -151,7 +151,7 @@ def test_a_start_that_finds_no_end_is_a_crash_dated_by_the_last_sign_of_life() -
 def test_after_a_stop_the_figures_stand_still_and_count_once() -> None:
     node = Machine()
     node.boot()
-    node.lives(60)
+    node.run_for(60)
     node.stops()
     stopped = node.report()
     node.passes(1000)
@@ -163,16 +163,16 @@ def test_after_a_stop_the_figures_stand_still_and_count_once() -> None:
 def test_time_counts_for_the_role_that_it_was_spent_in() -> None:
     node = Machine()
     node.boot()
-    node.lives(10)
+    node.run_for(10)
     node.becomes("Follower", "Candidate", 2)
-    node.lives(5)
+    node.run_for(5)
     node.becomes("Candidate", "Leader", 2, "node-1")
-    node.lives(60)
+    node.run_for(60)
     node.becomes("Leader", "Down", 2)
-    node.lives(1000)
+    node.run_for(1000)
     node.becomes("Down", "Follower", 2)
     node.becomes("Follower", "Learner", 3)
-    node.lives(25)
+    node.run_for(25)
     assert node.report()["state_time"] == {
         "leader_seconds": 60,
         "follower_seconds": 35,
@@ -204,10 +204,10 @@ def test_elections_and_terms_led_are_counted_once_each() -> None:
     assert session.terms_seen == (2, 3, 4, 5)
 
 
-def test_events_tell_the_states_the_leader_and_the_uptime() -> None:
+def test_events_show_the_states_the_leader_and_the_uptime() -> None:
     node = Machine()
     node.boot()
-    node.lives(10)
+    node.run_for(10)
     node.becomes("Follower", "Leader", 2, "node-1")
     node.becomes("Leader", "Leader", 3, "")
     newest, turned, _ = msgspec.to_builtins(node.tracker.history(node.now).recent_events)
@@ -245,11 +245,11 @@ def test_session_ids_are_unique_even_across_a_reset() -> None:
 def test_a_reset_keeps_the_current_session_and_forgets_the_rest() -> None:
     node = Machine()
     node.boot()
-    node.lives(100)
+    node.run_for(100)
     node.passes(100)
     node.boot()
     node.becomes("Follower", "Leader", 7, "node-1")
-    node.lives(50)
+    node.run_for(50)
     node.save(node.tracker.reset(node.now))
     for _ in range(2):
         report = node.report()

@@ -1,4 +1,4 @@
-"""Both backends as the contract suite sees them: alive, ready, and with all that they publish written down."""
+"""Both backends for the contract suite: running, ready, with all that they publish recorded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def now() -> Instant:
 
 @dataclass
 class Subject:
-    """A living backend. `published` are its events in order, `moved` the newest value of each metric."""
+    """A running backend. `published` are its events in order, `moved` the newest value of each metric."""
 
     backend: Backend
     own: str
@@ -71,7 +71,7 @@ class Subject:
         return [data for of, data in self.published if of == kind]
 
     async def until(self, holds: Callable[[], bool], seconds: float = 10.0) -> None:
-        """It comes to hold, and is asked whenever something was published."""
+        """Wait until it holds; it is checked whenever something was published."""
         with trio.fail_after(seconds):
             while not holds():
                 with trio.move_on_after(0.1):
@@ -121,7 +121,7 @@ def simulated_backend(store: MemoryStore) -> SimulatedBackend:
 
 
 @asynccontextmanager
-async def living(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) -> AsyncIterator[Subject]:
+async def running(backend: SimulatedBackend | EtcdBackend, revoked: list[str]) -> AsyncIterator[Subject]:
     """Ready, with every metric deleted, and nothing published so far."""
     async with trio.open_nursery() as nursery:
         subject = Subject(backend, "", revoked=revoked)
@@ -139,8 +139,8 @@ T = TypeVar("T")
 
 
 async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -> T:
-    """etcd changes its members only once all of them have been there for five seconds, and under a leader, whom a
-    new member or a busy machine may cost it for a moment: what answers 503 is asked again."""
+    """etcd changes its members only once all have been connected for five seconds, and with a leader, which a
+    new member or a busy machine may depose for a moment: so a 503 is tried again."""
     with trio.fail_after(seconds):
         while True:
             try:
@@ -148,7 +148,7 @@ async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -
             except (Conflict, NoLeader) as refused:
                 if isinstance(refused, Conflict) and "5 s" not in refused.message:
                     raise
-                await trio.sleep(0.3)  # etcd does not say when it would agree: it can only be asked again
+                await trio.sleep(0.3)  # etcd does not report when it would agree
 
 
 def register(name: str, kind: Any = "counter") -> RegisterMetric:

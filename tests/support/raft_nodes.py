@@ -1,4 +1,4 @@
-"""One Raft member in the hands of a test, which plays all the others."""
+"""One Raft member; the test plays all others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Stage:
         self.raft = RaftNode("a", state, timing=TIMING, rng=Random(1), now=0)
         self.now = 0
         self.sent: list[Envelope] = []
-        """What left since the last `take`."""
+        """Messages sent since the last `take`."""
         self.committed: list[Entry] = []
         self.unwritten = 0
 
@@ -53,7 +53,7 @@ class Stage:
             self.unwritten = output.write.number
         return output
 
-    def hear(self, sender: str, message: Message) -> Ready:
+    def receive(self, sender: str, message: Message) -> Ready:
         return self._done(self.raft.step(self.now, Envelope(sender, "a", message)))
 
     def wait(self, ticks: int) -> None:
@@ -78,7 +78,7 @@ class Stage:
         return self._done(self.raft.transfer(self.now, target))
 
     def take(self) -> list[tuple[str, Message]]:
-        """What left since the last time: (recipient, message)."""
+        """Messages sent since the last time: (recipient, message)."""
         sent, self.sent = self.sent, []
         return [(envelope.recipient, envelope.message) for envelope in sent]
 
@@ -91,22 +91,22 @@ class Stage:
     def campaign(self, voter: str = "b") -> None:
         """Become a candidate, with everything on disk."""
         self.timeout()
-        self.hear(voter, PreVoteAnswer(self.raft.term + 1, True, self.now))
+        self.receive(voter, PreVoteAnswer(self.raft.term + 1, True, self.now))
         self.write()
 
     def lead(self, voter: str = "b") -> None:
-        """Become leader; its first entry is on disk here, and nowhere else."""
+        """Become leader; its first entry is on disk here only."""
         self.campaign(voter)
-        self.hear(voter, VoteAnswer(self.raft.term, True, self.now))
+        self.receive(voter, VoteAnswer(self.raft.term, True, self.now))
         self.write()
         self.take()
 
     def accept(self, follower: str, match: int) -> Ready:
-        """A follower has the log up to `match` on its disk."""
-        return self.hear(follower, AppendAnswer(self.raft.term, True, match, 0, 0, 0, self.now))
+        """A follower acknowledges the log up to `match`."""
+        return self.receive(follower, AppendAnswer(self.raft.term, True, match, 0, 0, 0, self.now))
 
     def append(
         self, prev: tuple[int, int], *entries: Entry, term: int, commit: int = 0, leader: str = "b"
     ) -> Ready:
         """A leader's AppendEntries; `prev` is (index, term)."""
-        return self.hear(leader, AppendEntries(term, prev[0], prev[1], entries, commit, self.now))
+        return self.receive(leader, AppendEntries(term, prev[0], prev[1], entries, commit, self.now))

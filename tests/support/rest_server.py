@@ -44,7 +44,7 @@ from heliosd.web.rest.app import create_app
 from heliosd.web.rest.services import Services
 from heliosd.web.stream.connection_log import ConnectionLog
 
-from .simulated_harness import living, ready
+from .simulated_harness import ready, running
 
 PASSWORD = "correct horse battery staple"
 # As weak as argon2 can be made, so that tests spend no time on it.
@@ -374,6 +374,6 @@ class Rest:
 @asynccontextmanager
 async def simulated_rest() -> AsyncIterator[Rest]:
     """REST over three simulated members that have a leader."""
-    async with living() as backend:
+    async with running() as backend:
         await ready(backend)
         yield Rest(backend)

@@ -1,4 +1,4 @@
-"""What the tests of the simulated backend share: a store in memory, and a backend that lives on it."""
+"""Shared by the tests of the simulated backend: a store in memory, and a backend on it."""
 
 from __future__ import annotations
 
@@ -93,23 +93,23 @@ def make_backend(
 
 
 @asynccontextmanager
-async def living(
+async def running(
     store: MemoryStore | None = None, config: SimulatedConfig = CONFIG, node: str = "node-1"
 ) -> AsyncIterator[SimulatedBackend]:
-    """A backend that runs for as long as the block, and then is gone as after a kill."""
+    """A backend that runs for the length of the block, and then stops as if killed."""
     store = store or MemoryStore()
     backend = make_backend(store, config, node)
     async with trio.open_nursery() as nursery:
-        await nursery.start(keep_receipts, backend, store)
+        await nursery.start(store_markers, backend, store)
         await nursery.start(backend.run)
         yield backend
         nursery.cancel_scope.cancel()
 
 
-async def keep_receipts(
+async def store_markers(
     backend: SimulatedBackend, store: MemoryStore, *, task_status: trio.TaskStatus[None]
 ) -> None:
-    """Store what goes with each event, as the hub does."""
+    """Store the marker of each event, as the hub does."""
     async with backend.events() as events:
         task_status.started()
         async for item in events:

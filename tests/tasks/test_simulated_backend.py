@@ -20,12 +20,23 @@ from heliosd.protocol.events import (
     StateChanged,
     Value,
 )
-from tests.support.simulated_harness import ALONE, CONFIG, MemoryStore, count, follow, living, ready, register
+from tests.support.simulated_harness import (
+    ALONE,
+    CONFIG,
+    MemoryStore,
+    count,
+    follow,
+    ready,
+    register,
+    running,
+)
 
 
-async def test_a_leader_is_elected_within_seconds_and_told_with_its_term(autojump_clock: MockClock) -> None:
+async def test_a_leader_is_elected_within_seconds_and_reported_with_its_term(
+    autojump_clock: MockClock,
+) -> None:
     seen: list[Event | Value] = []
-    async with living() as backend, trio.open_nursery() as nursery:
+    async with running() as backend, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         assert backend.not_ready() == "no leader"
         await ready(backend)
@@ -39,8 +50,8 @@ async def test_a_leader_is_elected_within_seconds_and_told_with_its_term(autojum
     assert status.indices.applied_index == status.indices.last_log == 2
 
 
-async def test_an_alone_node_leads_itself(autojump_clock: MockClock) -> None:
-    async with living(config=ALONE) as backend:
+async def test_a_node_alone_leads_itself(autojump_clock: MockClock) -> None:
+    async with running(config=ALONE) as backend:
         await ready(backend)
         assert backend.status().leader.is_leader
         assert (await backend.propose(register())).index == 3
@@ -48,7 +59,7 @@ async def test_an_alone_node_leads_itself(autojump_clock: MockClock) -> None:
 
 async def test_a_write_is_on_disk_and_readable_when_it_is_answered(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         committed = await backend.propose(register())
         stored = [member.log[-1].index for member in store.load().members.values() if member.log]
         assert sum(last >= committed.index for last in stored) >= 2
@@ -57,8 +68,8 @@ async def test_a_write_is_on_disk_and_readable_when_it_is_answered(autojump_cloc
         assert backend.metrics.view("app_requests").value == 2
 
 
-async def test_what_the_metrics_refuse_is_raised_to_the_one_who_asked(autojump_clock: MockClock) -> None:
-    async with living() as backend:
+async def test_what_the_metrics_refuse_is_raised_to_the_caller(autojump_clock: MockClock) -> None:
+    async with running() as backend:
         await backend.propose(register())
         with pytest.raises(Conflict):
             await backend.propose(register())
@@ -73,7 +84,7 @@ async def test_every_answered_write_is_there_after_a_kill(autojump_clock: MockCl
     store = MemoryStore()
     answered = 0
     for incarnation in range(5):
-        async with living(store, replace(CONFIG, seed=incarnation + 1)) as backend:
+        async with running(store, replace(CONFIG, seed=incarnation + 1)) as backend:
             if incarnation == 0:
                 await backend.propose(register())
             await ready(backend)
@@ -82,14 +93,14 @@ async def test_every_answered_write_is_there_after_a_kill(autojump_clock: MockCl
                 while True:
                     await backend.propose(count())
                     answered += 1
-    async with living(store) as backend:
+    async with running(store) as backend:
         await ready(backend)
         assert backend.metrics.view("app_requests").value >= answered > 100
 
 
 async def test_many_writes_at_once_share_their_saves(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.propose(register())
         before, started = len(store.saves), trio.current_time()
         async with trio.open_nursery() as nursery:
@@ -100,9 +111,9 @@ async def test_many_writes_at_once_share_their_saves(autojump_clock: MockClock) 
         assert backend.metrics.view("app_requests").value == 500
 
 
-async def test_an_idle_cluster_writes_nothing_but_signs_of_life(autojump_clock: MockClock) -> None:
+async def test_an_idle_cluster_writes_only_that_it_is_up(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await ready(backend)
         await trio.sleep(1)
         before = len(store.saves)
@@ -110,9 +121,9 @@ async def test_an_idle_cluster_writes_nothing_but_signs_of_life(autojump_clock: 
         assert len(store.saves) - before <= 7
 
 
-async def test_metrics_are_told_as_events_and_their_values_as_values(autojump_clock: MockClock) -> None:
+async def test_metrics_are_events_and_their_values_are_values(autojump_clock: MockClock) -> None:
     seen: list[Event | Value] = []
-    async with living() as backend, trio.open_nursery() as nursery:
+    async with running() as backend, trio.open_nursery() as nursery:
         await ready(backend)
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         await backend.propose(register("app_a"))
@@ -130,15 +141,15 @@ async def test_metrics_are_told_as_events_and_their_values_as_values(autojump_cl
     assert moved == [1.0]
 
 
-async def test_what_was_told_before_a_restart_is_not_told_again(autojump_clock: MockClock) -> None:
+async def test_what_was_emitted_before_a_restart_is_not_emitted_again(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.propose(register())
         await backend.add_peer(Peer("node-4", "127.0.0.1:7003"))
         await trio.sleep(15)
         await backend.close()
     seen: list[Event | Value] = []
-    async with living(store) as backend, trio.open_nursery() as nursery:
+    async with running(store) as backend, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         await ready(backend)
         assert backend.metrics.view("app_requests").value == 0
@@ -152,7 +163,7 @@ async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgot
 ) -> None:
     store = MemoryStore()
     seen: list[Event | Value] = []
-    async with living(store) as backend, trio.open_nursery() as nursery:
+    async with running(store) as backend, trio.open_nursery() as nursery:
         await ready(backend)
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         await backend.add_peer(Peer("node-4", "127.0.0.1:7003"))
@@ -184,7 +195,7 @@ async def test_members_change_in_quick_succession_from_one_to_five_and_back(
     autojump_clock: MockClock,
 ) -> None:
     store = MemoryStore()
-    async with living(store, ALONE) as backend:
+    async with running(store, ALONE) as backend:
         for number in range(2, 6):
             await backend.add_peer(Peer(f"node-{number}", f"127.0.0.1:70{number:02}"))
         await backend.propose(register())
@@ -197,7 +208,7 @@ async def test_members_change_in_quick_succession_from_one_to_five_and_back(
 
 
 async def test_leadership_goes_where_it_is_sent_and_comes_back(autojump_clock: MockClock) -> None:
-    async with living() as backend:
+    async with running() as backend:
         await ready(backend)
         for target in ["node-2", "node-1", "node-3", "node-3"]:
             assert await backend.transfer_leadership(target) == target
@@ -212,7 +223,7 @@ async def test_leadership_goes_where_it_is_sent_and_comes_back(autojump_clock: M
 
 
 async def test_a_follower_shows_no_indices_of_others_and_a_leader_does(autojump_clock: MockClock) -> None:
-    async with living() as backend:
+    async with running() as backend:
         await ready(backend)
         await backend.transfer_leadership("node-1")
         await trio.sleep(1)
@@ -223,7 +234,7 @@ async def test_a_follower_shows_no_indices_of_others_and_a_leader_does(autojump_
 
 
 async def test_latencies_come_from_messages_that_travelled(autojump_clock: MockClock) -> None:
-    async with living(config=replace(CONFIG, latency_ms=20.0)) as backend:
+    async with running(config=replace(CONFIG, latency_ms=20.0)) as backend:
         await ready(backend)
         await trio.sleep(30)
         for peer in backend.status().peers:
@@ -235,7 +246,7 @@ async def test_latencies_come_from_messages_that_travelled(autojump_clock: MockC
 async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     seen: list[Event | Value] = []
-    async with living(store) as backend, trio.open_nursery() as nursery:
+    async with running(store) as backend, trio.open_nursery() as nursery:
         await backend.propose(register())
         committed = await backend.propose(count(delta=5))
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
@@ -245,7 +256,7 @@ async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart(autoju
         assert store.load().members["node-1"].snapshot.index == committed.index
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
-    async with living(store) as backend, trio.open_nursery() as nursery:
+    async with running(store) as backend, trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         await ready(backend)
         assert backend.metrics.view("app_requests").value == 5
@@ -259,7 +270,7 @@ async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed(
 ) -> None:
     store = MemoryStore()
     config = replace(CONFIG, snapshot_threshold=50, snapshot_interval=100.0)
-    async with living(store, config) as backend:
+    async with running(store, config) as backend:
         await backend.propose(register())
         for _ in range(60):
             await backend.propose(count())
@@ -275,11 +286,11 @@ async def test_logs_are_compacted_when_they_are_long_and_when_time_has_passed(
 
 async def test_another_nodes_data_is_refused_and_untouched(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.propose(register())
     before = store.load()
     with pytest.raises(StoreError, match="node-1"):
-        async with living(store, node="other"):
+        async with running(store, node="other"):
             pass
     assert store.load() == before
 
@@ -288,10 +299,10 @@ async def test_the_stored_members_hold_over_the_configured_ones(
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.remove_peer("node-3")
         await trio.sleep(1)
-    async with living(store) as backend:
+    async with running(store) as backend:
         await ready(backend)
         assert [peer.id for peer in backend.status().peers] == ["node-2"]
     assert "node-3" in caplog.text

@@ -30,9 +30,9 @@ from tests.support.simulated_harness import (
     MemoryStore,
     count,
     follow,
-    living,
     ready,
     register,
+    running,
 )
 
 
@@ -47,8 +47,8 @@ async def led_by(backend: SimulatedBackend, name: str) -> None:
 
 
 @pytest.mark.parametrize("leader", ["node-1", "node-2"])
-async def test_writes_go_through_whoever_leads(autojump_clock: MockClock, leader: str) -> None:
-    async with living() as backend:
+async def test_writes_succeed_whichever_member_leads(autojump_clock: MockClock, leader: str) -> None:
+    async with running() as backend:
         await led_by(backend, leader)
         await backend.propose(register())
         async with trio.open_nursery() as nursery:
@@ -57,10 +57,10 @@ async def test_writes_go_through_whoever_leads(autojump_clock: MockClock, leader
         assert backend.metrics.view("app_requests").value == 100
 
 
-async def test_without_a_majority_nothing_is_written_and_that_is_said_in_time(
+async def test_without_a_majority_nothing_is_written_and_the_caller_knows_in_time(
     autojump_clock: MockClock,
 ) -> None:
-    async with living() as backend:
+    async with running() as backend:
         await led_by(backend, "node-1")
         isolate(backend, "node-1")
         await trio.sleep(2)
@@ -74,10 +74,10 @@ async def test_without_a_majority_nothing_is_written_and_that_is_said_in_time(
         await backend.propose(register())
 
 
-async def test_a_write_whose_fate_is_open_is_said_to_be_so_within_five_seconds(
+async def test_a_write_of_unknown_outcome_is_reported_as_such_within_five_seconds(
     autojump_clock: MockClock,
 ) -> None:
-    async with living(config=replace(CONFIG, election_timeout=30.0)) as backend:
+    async with running(config=replace(CONFIG, election_timeout=30.0)) as backend:
         with trio.fail_after(100):
             while backend.not_ready() is not None:  # noqa: ASYNC110
                 await trio.sleep(1)
@@ -89,8 +89,8 @@ async def test_a_write_whose_fate_is_open_is_said_to_be_so_within_five_seconds(
         assert 4 < trio.current_time() - started < 5
 
 
-async def test_a_write_that_a_new_leader_overruled_is_known_not_to_be(autojump_clock: MockClock) -> None:
-    async with living() as backend:
+async def test_a_write_that_a_new_leader_truncated_is_reported_as_not_done(autojump_clock: MockClock) -> None:
+    async with running() as backend:
         await led_by(backend, "node-1")
         isolate(backend, "node-1")
         outcomes: list[Exception] = []
@@ -112,7 +112,7 @@ async def test_a_write_that_a_new_leader_overruled_is_known_not_to_be(autojump_c
 
 async def test_a_lossy_network_does_each_write_once(autojump_clock: MockClock) -> None:
     answered = unknown = 0
-    async with living(config=replace(CONFIG, loss=0.2)) as backend:
+    async with running(config=replace(CONFIG, loss=0.2)) as backend:
         await backend.propose(register())
         for _ in range(100):
             try:
@@ -127,9 +127,11 @@ async def test_a_lossy_network_does_each_write_once(autojump_clock: MockClock) -
         assert answered <= backend.metrics.view("app_requests").value <= answered + unknown
 
 
-async def test_a_peer_that_falls_silent_is_told_and_so_is_its_return(autojump_clock: MockClock) -> None:
+async def test_a_peer_that_stops_answering_is_reported_and_so_is_its_return(
+    autojump_clock: MockClock,
+) -> None:
     seen: list[Event | Value] = []
-    async with living() as backend, trio.open_nursery() as nursery:
+    async with running() as backend, trio.open_nursery() as nursery:
         await led_by(backend, "node-1")
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         isolate(backend, "node-3")
@@ -142,9 +144,9 @@ async def test_a_peer_that_falls_silent_is_told_and_so_is_its_return(autojump_cl
     assert turns == [("unhealthy", "node-3"), ("healthy", "node-3")]
 
 
-async def test_a_lost_leader_is_told_before_the_new_one(autojump_clock: MockClock) -> None:
+async def test_a_lost_leader_is_reported_before_the_new_one(autojump_clock: MockClock) -> None:
     seen: list[Event | Value] = []
-    async with living() as backend, trio.open_nursery() as nursery:
+    async with running() as backend, trio.open_nursery() as nursery:
         await led_by(backend, "node-2")
         await nursery.start(lambda task_status: follow(backend, seen, task_status))
         isolate(backend, "node-2")
@@ -155,12 +157,12 @@ async def test_a_lost_leader_is_told_before_the_new_one(autojump_clock: MockCloc
     assert leaders[-1] in {"node-1", "node-3"}
 
 
-async def test_a_node_that_was_away_gets_a_snapshot_and_the_difference_is_told(
+async def test_a_node_that_was_away_gets_a_snapshot_and_the_difference_is_emitted(
     autojump_clock: MockClock,
 ) -> None:
     seen: list[Event | Value] = []
     config = replace(CONFIG, snapshot_threshold=10)
-    async with living(config=config) as backend, trio.open_nursery() as nursery:
+    async with running(config=config) as backend, trio.open_nursery() as nursery:
         await backend.propose(register("app_old"))
         await led_by(backend, "node-2")
         isolate(backend, "node-1")
@@ -190,11 +192,11 @@ async def test_a_node_that_was_away_gets_a_snapshot_and_the_difference_is_told(
 
 
 @pytest.mark.parametrize("leader", ["node-1", "node-2", "node-3"])
-async def test_a_full_disk_refuses_writes_that_then_never_were(
+async def test_a_full_disk_refuses_writes_and_nothing_of_them_remains(
     autojump_clock: MockClock, leader: str
 ) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.propose(register())
         await led_by(backend, leader)
         await backend.propose(count())
@@ -210,7 +212,7 @@ async def test_a_full_disk_refuses_writes_that_then_never_were(
         await ready(backend)
         assert backend.metrics.view("app_requests").value == 1
         await backend.propose(count())
-    async with living(store) as backend:
+    async with running(store) as backend:
         await ready(backend)
         assert backend.metrics.view("app_requests").value == 2
 
@@ -219,7 +221,7 @@ async def test_a_disk_that_is_full_for_long_costs_no_busy_loop_and_few_log_lines
     autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await ready(backend)
         store.full = True
         with pytest.raises((StoreFull, NoLeader)):
@@ -232,9 +234,9 @@ async def test_a_disk_that_is_full_for_long_costs_no_busy_loop_and_few_log_lines
     assert len(refusals) == 1
 
 
-async def test_a_snapshot_that_does_not_fit_is_said_to_have_failed(autojump_clock: MockClock) -> None:
+async def test_a_snapshot_that_does_not_fit_is_reported_as_failed(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await backend.propose(register())
         store.full = True
         with pytest.raises(StoreFull):
@@ -245,9 +247,9 @@ async def test_a_snapshot_that_does_not_fit_is_said_to_have_failed(autojump_cloc
         assert backend.metrics.view("app_requests").value == 0
 
 
-async def test_a_slow_disk_makes_nobody_lose_office(autojump_clock: MockClock) -> None:
+async def test_a_slow_disk_deposes_no_leader(autojump_clock: MockClock) -> None:
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await led_by(backend, "node-1")
         term = backend.status().node.term
         store.seconds = 2.0
@@ -264,7 +266,7 @@ async def test_a_slow_disk_makes_nobody_lose_office(autojump_clock: MockClock) -
 
 
 async def test_two_members_need_each_other(autojump_clock: MockClock) -> None:
-    async with living(config=TWO) as backend:
+    async with running(config=TWO) as backend:
         await ready(backend)
         isolate(backend, "node-2")
         with pytest.raises((NoLeader, OutcomeUnknown)):
@@ -273,10 +275,10 @@ async def test_two_members_need_each_other(autojump_clock: MockClock) -> None:
         await ready(backend)
 
 
-async def test_a_process_that_stood_still_does_not_elect_anew(autojump_clock: MockClock) -> None:
-    """As after SIGSTOP: the clock has run on, and nothing else has."""
+async def test_a_process_that_stood_still_holds_no_election(autojump_clock: MockClock) -> None:
+    """As after SIGSTOP: only the clock has advanced."""
     store = MemoryStore()
-    async with living(store) as backend:
+    async with running(store) as backend:
         await led_by(backend, "node-1")
         term = backend.status().node.term
         store.seconds = 30.0  # nothing of the cluster moves while its driver waits
@@ -294,9 +296,9 @@ def open_requests() -> set[int]:
     return {id(each) for each in gc.get_objects() if isinstance(each, ClientRequest | SnapshotRequest)}
 
 
-async def test_who_gives_up_waiting_leaves_nothing_behind(autojump_clock: MockClock) -> None:
+async def test_a_caller_that_gives_up_leaves_nothing_behind(autojump_clock: MockClock) -> None:
     before = open_requests()
-    async with living() as backend:
+    async with running() as backend:
         await led_by(backend, "node-2")
         for _ in range(20):
             with trio.move_on_after(0.001):

@@ -16,7 +16,7 @@ import trio
 
 from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
-from heliosd.cluster.latency import HealthTurned
+from heliosd.cluster.latency import HealthChanged
 from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
 from heliosd.store.changes import LoggedEvent
 
@@ -72,7 +72,7 @@ class LogWriter:
                 # A request sent to the leader before may hang. Sending it again is safe: the dedupe keys prevent a
                 # second write.
                 self._attempt.cancel()
-            case HealthTurned(member, healthy) if not self._etcd.view.leader:
+            case HealthChanged(member, healthy) if not self._etcd.view.leader:
                 address = next(
                     (each.address for each in self._etcd.view.known_members if each.id == member), ""
                 )

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus
-from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.raft.roles import Role
 
 from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, MemberAnswer
@@ -41,7 +41,7 @@ class OtherCluster:
     cluster_id: str
 
 
-Turn = LeaderElected | LeaderLost | HealthTurned | ViewChanges | OtherCluster
+Turn = LeaderElected | LeaderLost | HealthChanged | ViewChanges | OtherCluster
 
 
 class ClusterView:
@@ -298,7 +298,7 @@ class ClusterView:
         own = self.own
         return self._own_health if own is not None and own.id == member else self.latency
 
-    def _health(self, turned: HealthTurned | None) -> None:
+    def _health(self, turned: HealthChanged | None) -> None:
         if turned is not None:
             self._turns.append(turned)
 

@@ -281,9 +281,9 @@ class SimulatedBackend:
 
     def _next_turn(self) -> float:
         due = self.cluster.next_due()
-        asked = self._requests.next_due()
-        if asked is not None:
-            due = min(due, asked)
+        requests_due = self._requests.next_due()
+        if requests_due is not None:
+            due = min(due, requests_due)
         if not self._requests.busy:
             due = -(-due // GRID) * GRID
         return self._origin + due / TICKS_PER_SECOND

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 
 from heliosd.clock import Instant
 from heliosd.cluster import custom_metrics
-from heliosd.cluster.latency import HealthTurned, LatencyTracker
+from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.errors import RequestRefused
@@ -245,7 +245,7 @@ class MemberObserver:
             self._latency.add_peer(peer, members[peer], now)
             self._emit(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
 
-    def _health(self, change: HealthTurned | None) -> None:
+    def _health(self, change: HealthChanged | None) -> None:
         if change is not None:
             self._emit(
                 PeerChanged(

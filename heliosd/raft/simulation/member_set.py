@@ -42,7 +42,7 @@ class MemberSet:
         """Start the members that a log names and that do not exist yet. Returns those that no log needs any more.
 
         Needed are the members that the root names, in the membership in force or in the one it has applied, and
-        those that they name in turn. A removed member's own log does not count: nobody informs it of its removal.
+        those that they name in turn. A removed member's own log does not count: it may not know of its removal.
         """
         needed: dict[str, None] = {}
         to_visit = [self.root]

@@ -30,7 +30,7 @@ FIVE = {**FOUR, "e": "e:1"}
 # PreVote (thesis 9.6) and elections (paper 5.2, 5.4.1)
 
 
-def test_a_member_that_hears_nothing_asks_first_and_changes_nothing() -> None:
+def test_a_member_without_a_leader_sends_prevotes_and_changes_nothing() -> None:
     stage = Stage()
     stage.timeout()
     assert TIMING.election <= stage.now <= 2 * TIMING.election
@@ -44,11 +44,11 @@ def test_a_member_cut_off_for_long_keeps_its_term() -> None:
     assert stage.raft.term == 1
 
 
-def test_a_candidate_asks_for_votes_only_once_its_own_is_on_disk() -> None:
+def test_a_candidate_requests_votes_only_once_its_own_is_on_disk() -> None:
     stage = Stage()
     stage.timeout()
     stage.take()
-    output = stage.hear("b", PreVoteAnswer(2, True, stage.now))
+    output = stage.receive("b", PreVoteAnswer(2, True, stage.now))
     assert output.write is not None
     assert output.write.changes == (HardState("a", 2, "a"),)
     assert stage.take() == []
@@ -61,8 +61,8 @@ def test_a_candidate_asks_for_votes_only_once_its_own_is_on_disk() -> None:
 def test_a_vote_without_the_own_one_on_disk_makes_no_leader() -> None:
     stage = Stage()
     stage.timeout()
-    stage.hear("b", PreVoteAnswer(2, True, stage.now))
-    stage.hear("b", VoteAnswer(2, True, stage.now))
+    stage.receive("b", PreVoteAnswer(2, True, stage.now))
+    stage.receive("b", VoteAnswer(2, True, stage.now))
     assert stage.raft.soft_state == ("Candidate", 2, "")
     stage.write()
     assert stage.raft.soft_state == ("Leader", 2, "a")
@@ -72,20 +72,20 @@ def test_a_vote_counts_once_however_often_it_comes() -> None:
     stage = Stage(members=FIVE)
     stage.timeout()
     for _ in range(3):
-        stage.hear("b", PreVoteAnswer(2, True, stage.now))
+        stage.receive("b", PreVoteAnswer(2, True, stage.now))
     assert stage.raft.soft_state == ("Follower", 1, "")
-    stage.hear("c", PreVoteAnswer(2, True, stage.now))
+    stage.receive("c", PreVoteAnswer(2, True, stage.now))
     stage.write()
     for _ in range(3):
-        stage.hear("b", VoteAnswer(2, True, stage.now))
+        stage.receive("b", VoteAnswer(2, True, stage.now))
     assert stage.raft.role == "Candidate"
 
 
-def test_a_vote_is_on_disk_before_it_is_told() -> None:
+def test_a_vote_is_on_disk_before_it_is_sent() -> None:
     stage = Stage()
     stage.wait(TIMING.election)
     stage.take()
-    stage.hear("b", RequestVote(2, 1, 1, False, 7))
+    stage.receive("b", RequestVote(2, 1, 1, False, 7))
     assert stage.take() == []
     stage.write()
     assert stage.take() == [("b", VoteAnswer(2, True, 7))]
@@ -95,9 +95,9 @@ def test_a_second_vote_in_one_term_is_refused_also_after_a_restart() -> None:
     stage = Stage(term=5, vote="b")
     stage.wait(TIMING.election)
     stage.take()
-    stage.hear("c", RequestVote(5, 9, 9, False, 7))
+    stage.receive("c", RequestVote(5, 9, 9, False, 7))
     assert stage.take() == [("c", VoteAnswer(5, False, 7))]
-    stage.hear("b", RequestVote(5, 9, 9, False, 8))
+    stage.receive("b", RequestVote(5, 9, 9, False, 8))
     assert stage.take() == [("b", VoteAnswer(5, True, 8))]
 
 
@@ -108,38 +108,38 @@ def test_only_a_log_as_up_to_date_gets_a_vote(last_index: int, last_term: int, g
     stage = Stage(command(2, 2), term=2)
     stage.wait(TIMING.election)
     stage.take()
-    stage.hear("b", RequestVote(5, last_index, last_term, False, 7))
+    stage.receive("b", RequestVote(5, last_index, last_term, False, 7))
     stage.write()
     assert stage.take() == [("b", VoteAnswer(5, granted, 7))]
 
 
-def test_who_hears_a_leader_helps_no_other_into_office() -> None:
-    """Thesis 4.2.3: a server that was removed, or cannot hear, must not disturb."""
+def test_a_follower_of_a_live_leader_votes_for_no_other() -> None:
+    """Thesis 4.2.3: a server that was removed, or is cut off, must not disturb."""
     stage = Stage()
     stage.append((1, 1), term=2)
     stage.write()
     stage.take()
     stage.wait(TIMING.election // 2)
-    stage.hear("c", RequestVote(9, 9, 9, False, 7))
-    stage.hear("c", PreVote(10, 9, 9, 8))
+    stage.receive("c", RequestVote(9, 9, 9, False, 7))
+    stage.receive("c", PreVote(10, 9, 9, 8))
     assert stage.take() == [("c", VoteAnswer(2, False, 7)), ("c", PreVoteAnswer(2, False, 8))]
     assert (stage.raft.term, stage.raft.leader) == (2, "b")
 
 
-def test_a_restart_keeps_the_faith_that_was_promised_before_it() -> None:
+def test_the_lease_holds_after_a_restart() -> None:
     stage = Stage()
-    stage.hear("c", PreVote(2, 9, 9, 7))
+    stage.receive("c", PreVote(2, 9, 9, 7))
     assert stage.take() == [("c", PreVoteAnswer(1, False, 7))]
 
 
 def test_a_candidate_behind_learns_the_term_from_a_refusal() -> None:
     stage = Stage()
     stage.timeout()
-    stage.hear("b", PreVoteAnswer(8, False, stage.now))
+    stage.receive("b", PreVoteAnswer(8, False, stage.now))
     assert (stage.raft.term, stage.raft.role) == (8, "Follower")
 
 
-def test_a_candidate_follows_who_has_won() -> None:
+def test_a_candidate_follows_the_winner() -> None:
     stage = Stage()
     stage.campaign()
     stage.append((1, 1), term=2, leader="c")
@@ -153,7 +153,7 @@ def test_a_leader_begins_with_an_entry_of_its_own_and_writes_it_while_it_travels
     stage = Stage()
     stage.campaign()
     stage.take()
-    output = stage.hear("b", VoteAnswer(2, True, stage.now))
+    output = stage.receive("b", VoteAnswer(2, True, stage.now))
     assert output.write is not None
     assert isinstance(output.write.changes[0], LogSuffix)
     assert [entry.kind for entry in output.write.changes[0].entries] == ["noop"]
@@ -171,7 +171,7 @@ def test_an_entry_is_acknowledged_once_it_is_on_disk() -> None:
     assert stage.take() == [("b", AppendAnswer(2, True, 2, 1, 0, 0, 0))]
 
 
-def test_a_heartbeat_promises_nothing_that_is_still_being_written() -> None:
+def test_a_heartbeat_is_acknowledged_only_up_to_what_is_on_disk() -> None:
     stage = Stage()
     stage.append((1, 1), command(2, 2), term=2)
     stage.append((2, 2), term=2)
@@ -210,7 +210,7 @@ def test_an_entry_of_an_earlier_term_is_not_committed_by_counting() -> None:
     assert [entry.index for entry in stage.committed] == [2, 3]
 
 
-def test_followers_hear_of_a_commit_at_once() -> None:
+def test_followers_learn_of_a_commit_at_once() -> None:
     stage = Stage()
     stage.lead()
     stage.accept("b", 2)
@@ -256,7 +256,7 @@ def test_two_leaders_in_one_term_are_a_bug() -> None:
         stage.append((1, 1), term=2, leader="c")
 
 
-def test_a_leader_of_the_past_is_told_the_term() -> None:
+def test_a_former_leader_learns_the_term() -> None:
     stage = Stage(term=5)
     stage.append((1, 1), command(2, 2), term=2)
     assert stage.take() == [("b", AppendAnswer(5, False, 0, 1, 0, 0, 0))]
@@ -278,7 +278,7 @@ def test_a_leader_skips_a_whole_term_at_a_time() -> None:
     entries = [command(index, 2) for index in range(2, 40)]
     stage = Stage(*entries, term=2)
     stage.lead()
-    stage.hear("b", AppendAnswer(3, False, 0, 39, 5, 1, stage.now))
+    stage.receive("b", AppendAnswer(3, False, 0, 39, 5, 1, stage.now))
     [(to, message)] = stage.take()
     assert isinstance(message, AppendEntries)
     assert (to, message.prev_index, len(message.entries)) == ("b", 1, 39)
@@ -295,7 +295,7 @@ def test_what_is_lost_on_the_way_is_sent_again_by_the_heartbeat() -> None:
     heartbeat = next(message for to, message in stage.take() if to == "b")
     assert isinstance(heartbeat, AppendEntries)
     assert (heartbeat.prev_index, heartbeat.entries) == (3, ())
-    stage.hear("b", AppendAnswer(2, False, 0, 3, 3, 0, stage.now))
+    stage.receive("b", AppendAnswer(2, False, 0, 3, 3, 0, stage.now))
     again = next(message for to, message in stage.take() if to == "b")
     assert isinstance(again, AppendEntries)
     assert [entry.index for entry in again.entries] == [3]
@@ -308,21 +308,21 @@ def test_a_leader_without_a_majority_steps_down_within_an_election_timeout() -> 
     stage = Stage()
     stage.lead()
     stage.accept("b", 2)
-    heard = stage.now
+    contact = stage.now
     stage.wait(TIMING.election - 1)
     assert stage.raft.role == "Leader"
     stage.wait(1)
     assert stage.raft.soft_state == ("Follower", 2, "")
-    assert stage.now == heard + TIMING.election
+    assert stage.now == contact + TIMING.election
 
 
 def test_only_what_was_sent_lately_proves_contact() -> None:
-    """An answer to an old message, late, must not prolong a leader's office."""
+    """An answer to an old message, late, must not prolong a leadership."""
     stage = Stage()
     stage.lead()
     sent = stage.now
     stage.wait(TIMING.election - 1)
-    stage.hear("b", AppendAnswer(2, True, 2, 1, 0, 0, sent))
+    stage.receive("b", AppendAnswer(2, True, 2, 1, 0, 0, sent))
     stage.wait(1)
     assert stage.raft.role == "Follower"
 
@@ -349,9 +349,9 @@ def test_a_follower_too_far_behind_gets_the_snapshot_and_then_the_rest() -> None
     assert output.write.changes == (SnapshotSaved("a", snapshot, True),)
     stage.propose(b"x")
     stage.take()
-    stage.hear("c", AppendAnswer(2, False, 0, 1, 1, 0, stage.now))
+    stage.receive("c", AppendAnswer(2, False, 0, 1, 1, 0, stage.now))
     assert stage.take() == [("c", InstallSnapshot(2, snapshot, stage.now))]
-    stage.hear("c", InstallAnswer(2, 2, stage.now))
+    stage.receive("c", InstallAnswer(2, 2, stage.now))
     [(_, message)] = stage.take()
     assert isinstance(message, AppendEntries)
     assert [entry.index for entry in message.entries] == [3]
@@ -360,7 +360,7 @@ def test_a_follower_too_far_behind_gets_the_snapshot_and_then_the_rest() -> None
 def test_a_snapshot_replaces_a_log_that_does_not_reach_it_and_is_acknowledged_from_disk() -> None:
     stage = Stage(command(2, 1))
     snapshot = Snapshot(7, 3, FOUR, b"state")
-    output = stage.hear("b", InstallSnapshot(4, snapshot, 0))
+    output = stage.receive("b", InstallSnapshot(4, snapshot, 0))
     assert output.installed == snapshot
     assert output.write is not None
     assert output.write.changes[-1] == SnapshotSaved("a", snapshot, keeps_log=False)
@@ -372,7 +372,7 @@ def test_a_snapshot_replaces_a_log_that_does_not_reach_it_and_is_acknowledged_fr
 
 def test_a_snapshot_keeps_the_log_that_goes_on_from_it() -> None:
     stage = Stage(command(2, 1), command(3, 1))
-    output = stage.hear("b", InstallSnapshot(2, Snapshot(2, 1, ABC, b"state"), 0))
+    output = stage.receive("b", InstallSnapshot(2, Snapshot(2, 1, ABC, b"state"), 0))
     assert output.write is not None
     assert output.write.changes[-1] == SnapshotSaved("a", Snapshot(2, 1, ABC, b"state"), keeps_log=True)
     assert stage.raft.log.last_index == 3
@@ -381,7 +381,7 @@ def test_a_snapshot_keeps_the_log_that_goes_on_from_it() -> None:
 def test_an_old_snapshot_never_moves_the_commit_back() -> None:
     stage = Stage(command(2, 1), command(3, 1))
     stage.append((3, 1), term=2, commit=3)
-    output = stage.hear("b", InstallSnapshot(2, Snapshot(2, 1, ABC, b"old"), 0))
+    output = stage.receive("b", InstallSnapshot(2, Snapshot(2, 1, ABC, b"old"), 0))
     assert output.installed is None
     assert stage.raft.commit == 3
 
@@ -469,7 +469,7 @@ def test_an_empty_member_waits_until_it_is_named() -> None:
 # Leadership transfer (thesis 3.10)
 
 
-def test_the_target_is_told_to_campaign_once_its_log_is_complete() -> None:
+def test_the_target_campaigns_once_its_log_is_complete() -> None:
     stage = Stage()
     stage.lead()
     stage.transfer("b")
@@ -480,7 +480,7 @@ def test_the_target_is_told_to_campaign_once_its_log_is_complete() -> None:
     assert ("b", TimeoutNow(2)) in stage.take()
 
 
-def test_a_transfer_that_comes_to_nothing_is_given_up() -> None:
+def test_a_transfer_that_fails_is_abandoned() -> None:
     stage = Stage()
     stage.lead()
     stage.transfer("c")
@@ -491,20 +491,20 @@ def test_a_transfer_that_comes_to_nothing_is_given_up() -> None:
     assert stage.raft.role == "Leader"
 
 
-def test_who_is_told_to_campaign_does_so_without_asking_first() -> None:
+def test_the_target_of_a_transfer_campaigns_without_prevotes() -> None:
     stage = Stage()
     stage.append((1, 1), term=2)
     stage.write()
     stage.take()
-    stage.hear("b", TimeoutNow(2))
+    stage.receive("b", TimeoutNow(2))
     stage.write()
     assert stage.take()[0] == ("b", RequestVote(3, 1, 1, True, 0))
 
 
-def test_a_leader_yields_to_the_vote_that_it_asked_for() -> None:
+def test_a_leader_yields_to_the_campaign_that_it_requested() -> None:
     stage = Stage()
     stage.lead()
-    stage.hear("b", RequestVote(3, 2, 2, True, 7))
+    stage.receive("b", RequestVote(3, 2, 2, True, 7))
     stage.write()
     assert stage.take()[-1] == ("b", VoteAnswer(3, True, 7))
     assert stage.raft.soft_state == ("Follower", 3, "")

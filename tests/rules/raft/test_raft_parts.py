@@ -37,12 +37,12 @@ def test_what_a_majority_has_reached_is_what_counting_says(values: list[int]) ->
 @given(st.sets(SIXES), st.sets(SIXES), st.sets(SIXES, min_size=1))
 def test_two_majorities_share_a_voter(one: set[int], other: set[int], voters: set[int]) -> None:
     names = [str(voter) for voter in voters]
-    ones, others = {str(who) for who in one}, {str(who) for who in other}
+    ones, others = {str(each) for each in one}, {str(each) for each in other}
     if quorum.has_majority(ones, names) and quorum.has_majority(others, names):
         assert ones & others & set(names)
 
 
-def test_nobody_is_no_majority() -> None:
+def test_without_voters_there_is_no_majority() -> None:
     assert not quorum.has_majority({"a"}, ())
 
 
@@ -113,7 +113,7 @@ def drain(net: SimulatedNetwork[int]) -> list[tuple[int, int]]:
     return arrived
 
 
-def test_the_mean_delay_is_as_told_and_the_least_is_half_of_it() -> None:
+def test_the_mean_delay_is_as_configured_and_the_least_is_half_of_it() -> None:
     net: SimulatedNetwork[int] = SimulatedNetwork(NetworkConditions(latency=1000.0, ordered=False), Random(1))
     for number in range(5000):
         net.send(0, "a", "b", number)
@@ -122,7 +122,7 @@ def test_the_mean_delay_is_as_told_and_the_least_is_half_of_it() -> None:
     assert 950 < sum(dues) / len(dues) < 1050
 
 
-def test_a_link_keeps_order_unless_the_weather_says_otherwise() -> None:
+def test_a_link_keeps_order_unless_the_conditions_say_otherwise() -> None:
     for ordered in (True, False):
         net: SimulatedNetwork[int] = SimulatedNetwork(
             NetworkConditions(latency=1000.0, ordered=ordered), Random(1)
@@ -144,7 +144,7 @@ def test_loss_and_repeats_have_their_share() -> None:
     assert 1.45 < len(contents) / len(set(contents)) < 1.55
 
 
-def test_a_cut_swallows_what_is_under_way_and_who_is_in_no_group_stays_together() -> None:
+def test_a_partition_drops_what_is_in_flight_and_members_in_no_group_stay_together() -> None:
     net: SimulatedNetwork[int] = SimulatedNetwork(NetworkConditions(latency=1.0), Random(1))
     net.send(0, "a", "b", 1)
     net.partition([["a"], ["b", "c"]])

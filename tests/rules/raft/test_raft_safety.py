@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support.raft_world import Chaos
+from tests.support.checked_cluster import Chaos
 
 
 @pytest.mark.parametrize("seed", range(40))
@@ -15,10 +15,10 @@ def test_no_fault_breaks_safety_and_a_healed_cluster_makes_progress(seed: int) -
 
 
 def test_a_seed_repeats_everything() -> None:
-    stories = []
+    histories = []
     for _ in range(2):
         chaos = Chaos(5)
         chaos.run(800)
-        stories.append(chaos.world.story)
-    assert stories[0] == stories[1]
-    assert len(stories[0]) > 50
+        histories.append(chaos.checked.history)
+    assert histories[0] == histories[1]
+    assert len(histories[0]) > 50

@@ -73,20 +73,20 @@ def make_cluster(
 
 @dataclass(frozen=True, slots=True)
 class _Seen:
-    """What a member showed at the last look, in the same life."""
+    """A member at the last check."""
 
     incarnation: int
     term: int
     commit: int
 
 
-class World:
-    """A cluster with a disk that is written at once, and an eye that checks everything that happens."""
+class CheckedCluster:
+    """A cluster whose disk writes at once, and whose invariants are checked after every event."""
 
     def __init__(self, names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS) -> None:
         self.cluster = make_cluster(names, seed=seed, options=options)
-        self.story: list[Observation] = []
-        """All that happened."""
+        self.history: list[Observation] = []
+        """All observations."""
         self._leaders: dict[int, str] = {}
         self._applied: dict[int, Entry] = {}
         self._entries: dict[tuple[int, int], tuple[Entry, int]] = {}
@@ -94,22 +94,22 @@ class World:
         self._next: dict[str, int] = {}
         self._seen: dict[str, _Seen] = {}
 
-    # Living
+    # Running
 
     def event(self) -> None:
-        """Let the next event happen, or a moment pass where nothing lives."""
+        """Process the next event, or let time pass if no member is up."""
         due = self.cluster.next_due()
         self.cluster.run_until(due if due != NEVER else self.cluster.now + ELECTION)
-        self.look()
+        self.check()
 
     def write(self) -> None:
-        """Make everything durable that waits for it."""
+        """Make all pending writes durable."""
         while (batch := self.cluster.take_writes()) is not None:
             self.cluster.written(batch)
-            self.look()
+            self.check()
 
-    def live(self, ticks: int) -> None:
-        """Let time pass, with a disk that takes none."""
+    def run(self, ticks: int) -> None:
+        """Let time pass, with a disk that takes no time."""
         end = self.cluster.now + ticks
         while self.cluster.next_due() <= end:
             self.event()
@@ -128,12 +128,12 @@ class World:
         ]
         return max(leaders)[1] if leaders else ""
 
-    def live_until_led(self) -> str:
-        """Let time pass until there is a leader; at most 50 election timeouts."""
+    def run_until_led(self) -> str:
+        """Let time pass until a leader is elected; at most 50 election timeouts."""
         for _ in range(500):
             if leader := self.leader():
                 return leader
-            self.live(ELECTION // 10)
+            self.run(ELECTION // 10)
         raise AssertionError("no leader was elected")
 
     def commands(self, name: str) -> list[bytes]:
@@ -141,12 +141,12 @@ class World:
         assert isinstance(machine, Journal)
         return machine.commands
 
-    # Looking
+    # Checking
 
-    def look(self) -> None:
-        """Check what happened since the last look."""
+    def check(self) -> None:
+        """Check the observations since the last check."""
         happened = self.cluster.take_observations()
-        self.story += happened
+        self.history += happened
         for what in happened:
             match what:
                 case SoftStateChanged(member=name, state=new) if new.role == "Leader":
@@ -196,7 +196,7 @@ class World:
                 assert known == (entry, before), "log matching"
 
     def check_disks(self) -> None:
-        """Everything that was applied anywhere is on the disks of a majority of some membership's members."""
+        """Every applied entry is on the disks of a majority of some membership."""
         disks = {name: member.disk.read() for name, member in self.cluster.members.items()}
         for index, entry in self._applied.items():
             holders = sum(
@@ -212,7 +212,7 @@ class World:
 
 
 class Chaos:
-    """Everything that may go wrong, by chance, around a world."""
+    """Random faults on a checked cluster."""
 
     def __init__(self, seed: int, names: str = "abc") -> None:
         self.rng = Random(seed)
@@ -223,7 +223,7 @@ class Chaos:
             ordered=self.rng.random() < 0.5,
         )
         threshold = self.rng.choice([5, 40, 10_000])
-        self.world = World(
+        self.checked = CheckedCluster(
             names, seed=seed, options=replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
         )
         self.names = names
@@ -234,13 +234,13 @@ class Chaos:
         for number in range(events):
             self._disk()
             if self.rng.random() < 0.05:
-                self._mischief()
-            self.world.event()
+                self._fault()
+            self.checked.event()
             if number % 50 == 0:
-                self.world.check_logs()
+                self.checked.check_logs()
 
     def _disk(self) -> None:
-        cluster = self.world.cluster
+        cluster = self.checked.cluster
         for name in cluster.take_snapshots_due():
             cluster.snapshot(name)
         if self._batch is None:
@@ -251,10 +251,10 @@ class Chaos:
             else:
                 cluster.written(self._batch)
             self._batch = None
-        self.world.look()
+        self.checked.check()
 
-    def _mischief(self) -> None:
-        cluster, rng = self.world.cluster, self.rng
+    def _fault(self) -> None:
+        cluster, rng = self.checked.cluster, self.rng
         name = rng.choice(sorted(cluster.members))
         match rng.randrange(10):
             case 0:
@@ -273,7 +273,7 @@ class Chaos:
             case _:
                 self._serial += 1
                 cluster.propose(name, self._serial, self._proposal())
-        self.world.look()
+        self.checked.check()
 
     def _proposal(self) -> Proposal:
         match self.rng.randrange(10):
@@ -291,7 +291,7 @@ class Chaos:
 
     def heal(self) -> None:
         """End all faults. Then the cluster makes progress, and all members come to the same state."""
-        world, cluster = self.world, self.world.cluster
+        checked, cluster = self.checked, self.checked.cluster
         if self._batch is not None:
             cluster.written(self._batch)
             self._batch = None
@@ -299,13 +299,13 @@ class Chaos:
         cluster.net.conditions = NetworkConditions(latency=1.0 * MS)
         for name in list(cluster.members):
             cluster.restart(name)
-        world.live(10 * ELECTION)
-        leader = world.live_until_led()
+        checked.run(10 * ELECTION)
+        leader = checked.run_until_led()
         cluster.propose(leader, -1, WriteCommands((b"healed",)))
-        world.live(10 * ELECTION)
-        world.check_logs()
-        world.check_disks()
-        members = cluster.members[world.leader()].raft.log.membership
-        assert {tuple(world.commands(name)) for name in members} == {tuple(world.commands(leader))}
-        assert world.commands(leader)[-1] == b"healed"
-        assert set(cluster.members) == set(members), "members that nobody wants are gone"
+        checked.run(10 * ELECTION)
+        checked.check_logs()
+        checked.check_disks()
+        members = cluster.members[checked.leader()].raft.log.membership
+        assert {tuple(checked.commands(name)) for name in members} == {tuple(checked.commands(leader))}
+        assert checked.commands(leader)[-1] == b"healed"
+        assert set(cluster.members) == set(members), "members that no configuration needs are gone"
