@@ -16,17 +16,7 @@ from tests.support import rest_shapes as shapes
 from tests.support.rest_server import ROLES, Rest, simulated_rest
 
 GETS: dict[str, shapes.Shape] = {
-    "/api/auth/me": shapes.ME,
-    "/api/cluster/status": shapes.STATUS,
-    "/api/cluster/peers": shapes.PEERS,
-    "/api/cluster/latency": shapes.LATENCY,
-    "/api/cluster/uptime": shapes.UPTIME,
-    "/api/cluster/uptime/history": shapes.UPTIME_HISTORY,
-    "/api/cluster/snapshot": shapes.SNAPSHOT,
-    "/api/cluster/snapshot/history": shapes.SNAPSHOT_HISTORY,
-    "/api/cluster/custom-metrics": shapes.METRICS,
-    "/api/cluster/clients": shapes.CLIENTS,
-    "/api/cluster/history": shapes.HISTORY,
+    **shapes.BY_PATH,
     "/healthz": {"status": None},
     "/readyz": {"ready": None},
 }

@@ -6,7 +6,6 @@ What bombs do is in test_bad_clients.py.
 from __future__ import annotations
 
 import json
-import shutil
 import socket as stdlib
 import subprocess
 from collections.abc import Iterator
@@ -17,12 +16,10 @@ from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
 from tests.support.browser_page import Tab, browser_running
-from tests.support.daemon_process import Daemon, lacking, receive, running
+from tests.support.daemon_process import Daemon, receive, running
 from tests.support.deadlines import SECONDS
+from tests.support.node_packages import provide_ws
 
-DEBIAN_WS = Path("/usr/share/nodejs/ws")
-EXAMPLE = Path(__file__).parents[2] / "examples" / "javascript"
-INSTALL_SECONDS = 120.0
 QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
 MIN_COMPRESSED = 512
@@ -136,24 +133,7 @@ socket.close();
 @pytest.fixture
 def with_ws(tmp_path: Path) -> Path:
     """A folder in which Node finds the package ws."""
-    if DEBIAN_WS.is_dir():
-        (tmp_path / "node_modules").mkdir()
-        (tmp_path / "node_modules" / "ws").symlink_to(DEBIAN_WS)
-        return tmp_path
-    if shutil.which("npm") is None:
-        lacking("Node's package ws: neither node-ws nor npm is installed")
-    for name in ("package.json", "package-lock.json"):
-        shutil.copy(EXAMPLE / name, tmp_path)
-    installed = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=INSTALL_SECONDS,
-        check=False,
-    )
-    if installed.returncode != 0:
-        lacking(f"npm cannot fetch Node's package ws: {installed.stderr[-500:]}")
+    provide_ws(tmp_path)
     return tmp_path
 
 

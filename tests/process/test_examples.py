@@ -23,11 +23,11 @@ from tests.support.browser_page import Tab, browser_running
 from tests.support.certificates import self_signed
 from tests.support.daemon_process import PASSWORD, Daemon, lacking, running, wait_until
 from tests.support.deadlines import SECONDS, at_most
+from tests.support.node_packages import provide_ws
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VENV_BIN = Path(sys.executable).parent
 GOPATH = Path("/usr/share/gocode")
-DEBIAN_WS = Path("/usr/share/nodejs/ws")
 METRICS = "/api/cluster/custom-metrics"
 PEERS = "/api/cluster/peers"
 QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
@@ -238,22 +238,7 @@ def javascript(tmp_path: Path) -> Path:
     asked = ["node", "--print", "typeof WebSocket"]
     if subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "function":
         return copy
-    if DEBIAN_WS.is_dir():
-        (copy / "node_modules").mkdir()
-        (copy / "node_modules" / "ws").symlink_to(DEBIAN_WS)
-        return copy
-    if shutil.which("npm") is None:
-        lacking("this Node needs the package ws: neither node-ws nor npm is installed")
-    installed = subprocess.run(
-        ["npm", "ci", "--no-audit", "--no-fund"],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        timeout=BUILD_SECONDS,
-        check=False,
-    )
-    if installed.returncode != 0:
-        lacking(f"this Node needs the package ws, which npm cannot fetch: {installed.stderr[-500:]}")
+    provide_ws(copy)
     return copy
 
 

@@ -14,19 +14,6 @@ from tests.support import rest_shapes as shapes
 from tests.support.daemon_process import Daemon, running, wait_until
 from tests.support.deadlines import SECONDS
 
-SHAPES: dict[str, shapes.Shape] = {
-    "/api/auth/me": shapes.ME,
-    "/api/cluster/status": shapes.STATUS,
-    "/api/cluster/peers": shapes.PEERS,
-    "/api/cluster/latency": shapes.LATENCY,
-    "/api/cluster/uptime": shapes.UPTIME,
-    "/api/cluster/uptime/history": shapes.UPTIME_HISTORY,
-    "/api/cluster/snapshot": shapes.SNAPSHOT,
-    "/api/cluster/snapshot/history": shapes.SNAPSHOT_HISTORY,
-    "/api/cluster/custom-metrics": shapes.METRICS,
-    "/api/cluster/clients": shapes.CLIENTS,
-    "/api/cluster/history": shapes.HISTORY,
-}
 METHODS = {"GET", "POST", "PUT", "DELETE", "PATCH"}
 CALLERS = ("admin", "viewer", "nobody")
 PATHS = sorted({path for route in ROUTES for path in route.paths})
@@ -136,7 +123,7 @@ def filled(daemon: Daemon, http: httpx.Client, tokens: dict[str, str]) -> Iterat
 
 
 @pytest.mark.usefixtures("filled")
-@pytest.mark.parametrize("path", SHAPES)
+@pytest.mark.parametrize("path", shapes.BY_PATH)
 def test_a_get_answers_exactly_the_documented_fields_under_each_of_its_paths(
     http: httpx.Client, tokens: dict[str, str], path: str
 ) -> None:
@@ -144,12 +131,12 @@ def test_a_get_answers_exactly_the_documented_fields_under_each_of_its_paths(
     for alias in route.paths:
         answer = http.get(alias, headers=bearer(tokens["viewer"]))
         assert (answer.status_code, answer.headers["Content-Type"]) == (200, "application/json")
-        shapes.check(SHAPES[path], answer.json())
+        shapes.check(shapes.BY_PATH[path], answer.json())
 
 
 def test_every_get_that_needs_a_token_is_among_the_shapes_but_text_and_streams() -> None:
     asked = {route.paths[0] for route in ROUTES if route.method == "GET" and needs_token(route)}
-    assert asked == SHAPES.keys() | {"/metrics", "/api/cluster/events"}
+    assert asked == shapes.BY_PATH.keys() | {"/metrics", "/api/cluster/events"}
 
 
 def test_prometheus_gets_its_text(http: httpx.Client, tokens: dict[str, str]) -> None:

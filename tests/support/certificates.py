@@ -31,7 +31,18 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .sign(key, hashes.SHA256())
     )
-    cert_file, key_file = folder / "cert.pem", folder / "key.pem"
+    return write_pair(folder, "cert.pem", certificate, "key.pem", key)
+
+
+def write_pair(
+    folder: Path,
+    cert_name: str,
+    certificate: x509.Certificate,
+    key_name: str,
+    key: ec.EllipticCurvePrivateKey,
+) -> tuple[Path, Path]:
+    """Write both as PEM files, the key readable by its owner only."""
+    cert_file, key_file = folder / cert_name, folder / key_name
     cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
     key_file.write_bytes(
         key.private_bytes(

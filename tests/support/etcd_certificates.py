@@ -12,6 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from .certificates import write_pair
+
 
 @dataclass(frozen=True)
 class EtcdCertificates:
@@ -69,17 +71,7 @@ class _Authority:
             .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
             .sign(self._key, hashes.SHA256())
         )
-        cert_file, key_file = self._folder / f"{name}.pem", self._folder / f"{name}.key"
-        cert_file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-        key_file.write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        key_file.chmod(0o600)
-        return cert_file, key_file
+        return write_pair(self._folder, f"{name}.pem", certificate, f"{name}.key", key)
 
     def _begun(
         self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, ends_in_hours: int

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import datetime
-import ipaddress
 import socket as stdlib
 import ssl
 import struct
@@ -14,10 +12,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import trio
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
 from heliosd.config.addresses import Listen
 from heliosd.web.http.front import Serve, ServeLive, serve
@@ -25,6 +19,8 @@ from heliosd.web.http.listeners import Address, open_listeners
 from heliosd.web.http.request_head import RequestHead
 from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream, server_context
+
+from .certificates import self_signed
 
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 KEY = b"AAAAAAAAAAAAAAAAAAAAAA=="
@@ -132,33 +128,6 @@ def reset(stream: trio.SocketStream) -> None:
 @cache
 def tls_contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
     """A server's context with a certificate for 127.0.0.1, and a client's that trusts it."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "heliosd test")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(
-            x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), critical=False
-        )
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .sign(key, hashes.SHA256())
-    )
-    pem = certificate.public_bytes(serialization.Encoding.PEM)
     with TemporaryDirectory() as folder:
-        Path(folder, "cert.pem").write_bytes(pem)
-        Path(folder, "key.pem").write_bytes(
-            key.private_bytes(
-                serialization.Encoding.PEM,
-                serialization.PrivateFormat.PKCS8,
-                serialization.NoEncryption(),
-            )
-        )
-        server = server_context(Path(folder, "cert.pem"), Path(folder, "key.pem"))
-    client = ssl.create_default_context(cadata=pem.decode("ascii"))
-    return server, client
+        cert_file, key_file = self_signed(Path(folder))
+        return server_context(cert_file, key_file), ssl.create_default_context(cafile=str(cert_file))

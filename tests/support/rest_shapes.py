@@ -155,3 +155,19 @@ def check(shape: Shape, value: object, where: str = "answer") -> None:
             assert list(value) == wanted, where
             for key, item in value.items():
                 check(shape.get(key, shape.get(f"{key}?")), item, f"{where}.{key}")
+
+
+BY_PATH: dict[str, Shape] = {
+    "/api/auth/me": ME,
+    "/api/cluster/status": STATUS,
+    "/api/cluster/peers": PEERS,
+    "/api/cluster/latency": LATENCY,
+    "/api/cluster/uptime": UPTIME,
+    "/api/cluster/uptime/history": UPTIME_HISTORY,
+    "/api/cluster/snapshot": SNAPSHOT,
+    "/api/cluster/snapshot/history": SNAPSHOT_HISTORY,
+    "/api/cluster/custom-metrics": METRICS,
+    "/api/cluster/clients": CLIENTS,
+    "/api/cluster/history": HISTORY,
+}
+"""What a GET of each path under /api/ answers."""
