@@ -140,6 +140,11 @@ class LatencyTracker:
         peer.errors_in_row += 1
         return self._health_change(peer_id, peer, now)
 
+    def skip(self, seconds: float) -> None:
+        """This process did not run for so long: that was no silence of the peers."""
+        for peer in self._peers.values():
+            peer.heard += seconds
+
     def round_trip(self, peer_id: str, seconds: float | None) -> None:
         """The mean round trip to the peer that a member itself measured; None: no new one, the last stays valid
         (etcd measures every 30 s)."""

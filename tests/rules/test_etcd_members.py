@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
-from heliosd.cluster.etcd.members import KnownMember, differences, known
+from heliosd.cluster.etcd.members import KnownMember, differences, find, known
+from heliosd.errors import Conflict, NotFound
 
 IDS = ["1", "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad", "ffffffffffffffff"]
 members = st.builds(
@@ -21,6 +23,10 @@ members = st.builds(
 lists = st.lists(members, unique_by=lambda each: each.id).map(
     lambda each: tuple(sorted(each, key=lambda one: one.id))
 )
+
+
+def called(id_: str, name: str, *, learner: bool = False) -> EtcdMember:
+    return EtcdMember(id_, name, (), (), learner)
 
 
 def kinds(before: tuple[KnownMember, ...], after: tuple[KnownMember, ...]) -> list[tuple[str, str, str]]:
@@ -95,3 +101,18 @@ def test_who_hears_every_difference_knows_the_members(
     assert ids == {each.id for each in after}
     assert {each.id for each in after if not each.learner} & {each.id for each in before} & learners == set()
     assert differences(after, after) == ()
+
+
+def test_a_name_that_two_bear_names_neither_and_an_id_names_one() -> None:
+    one, other = called("2", "m1"), called("10", "m1", learner=True)
+    with pytest.raises(Conflict) as refused:
+        find([one, other], "m1")
+    assert (refused.value.message, refused.value.field) == ("2 members are called m1: 10, 2", "id")
+    assert find([one, other], "10") is other
+    with pytest.raises(NotFound):
+        find([one, other], "m2")
+
+
+def test_an_id_goes_before_a_name_that_is_written_alike() -> None:
+    one, other = called("2", "10"), called("10", "m1")
+    assert find([one, other], "10") is other

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
 from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
+from heliosd.cluster.etcd.pause_clock import PauseClock
 from heliosd.cluster.etcd.status import build_status, why_not_ready
 from heliosd.cluster.etcd.view import ClusterView, OtherCluster, Turn, ViewChanges
 from heliosd.cluster.latency import HealthChanged, LatencyTracker
@@ -477,3 +478,45 @@ def test_the_list_of_a_member_that_only_follows_changes_no_votes() -> None:
     seen.poll("")
     seen.listing((member(A, "etcd-1"),), by=A)
     assert [each.id for each in seen.view.members] == [A, B, C]
+
+
+# A pause of heliosd itself
+
+
+@pytest.mark.parametrize("seconds", [3.0, 40.0])
+def test_a_pause_of_heliosd_makes_no_answer_old_and_no_member_unhealthy(seconds: float) -> None:
+    seen = led_by_b()
+    now = PauseClock(lambda: seen.now, seen.view.skip)
+    seen.mono += seconds
+    assert seen.view.look(now()) == ()
+    assert seen.view.judged(now()) == {A: True, B: True, C: True}
+    assert not build_status(seen.view, (), now()).stale
+
+
+def test_what_ended_during_a_pause_is_reported_once_the_members_were_asked_again() -> None:
+    seen = led_by_b()
+    now = PauseClock(lambda: seen.now, seen.view.skip)
+    seen.mono += 20.0
+    assert seen.view.look(now()) == ()
+    began = seen.mono
+    while LeaderLost(B, 5) not in seen.poll("", who=(A, C)):
+        assert seen.mono - began < 3
+
+
+@pytest.mark.parametrize(("step", "pauses"), [(0.25, 0), (0.9, 0), (1.5, 8)])
+def test_only_a_long_time_without_a_reading_is_a_pause(step: float, pauses: int) -> None:
+    mono = 0.0
+    found: list[float] = []
+    now = PauseClock(lambda: Instant(0.0, mono), found.append)
+    for _ in range(8):
+        mono += step
+        assert now().mono == mono
+    assert len(found) == pauses
+
+
+def test_a_node_whose_name_two_members_bear_is_an_observer() -> None:
+    seen = led_by_b()
+    seen.listing((member(A, "etcd-1"), member(B, "etcd-2"), member(C, "etcd-1", learner=True)))
+    assert seen.view.own is None
+    assert seen.view.namesakes == (A, C)
+    assert build_status(seen.view, (), seen.now).node.state == "Observer"

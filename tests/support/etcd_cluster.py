@@ -23,7 +23,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -237,14 +237,19 @@ class EtcdCluster:
 
     def spare(self, name: str) -> EtcdMember:
         """One more member, not started and not known to the cluster: its `peer_url` can be given to it."""
-        return self._member(name)
+        spare = self._member(name)
+        place = f"{name}-{spare.peer_url.rpartition(':')[2]}"  # its name may be another member's
+        return replace(spare, data_dir=self.folder / place, log_file=self.folder / f"{place}.log")
 
     def join(self, spare: EtcdMember) -> None:
         """Start a spare whose `peer_url` has been added to the cluster."""
         known = self.ask(0, "/v3/cluster/member/list", {})["members"]
-        names = {url: member.get("name") or spare.name for member in known for url in member["peerURLs"]}
+        # etcd compares the URLs only; two members of one name would be one member with two URLs here.
+        urls = [url for member in known for url in member["peerURLs"]]
+        names = [spare.name if url == spare.peer_url else f"other-{place}" for place, url in enumerate(urls)]
         self.members.append(spare)
-        self._launch(spare, ",".join(f"{name}={url}" for url, name in names.items()), "existing")
+        together = ",".join(f"{name}={url}" for name, url in zip(names, urls, strict=True))
+        self._launch(spare, together, "existing")
 
     # Asking etcd itself, apart from the code under test.
 

@@ -22,7 +22,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
 
 from .context import EtcdContext
-from .members import address_of
+from .members import address_of, find
 from .mirror import PendingLearner
 from .poller import Poller
 from .watcher import Watcher
@@ -62,8 +62,9 @@ class MemberAdmin:
     async def remove_peer(self, peer_id: str) -> Peer:
         """Remove the member with this id or name."""
         members = await self._members()
-        member = _named(members, peer_id)
-        if self._etcd.view.node_id in (member.id, member.name):
+        member = find(members, peer_id)
+        own = self._etcd.view.own
+        if own is not None and member.id == own.id:
             raise Conflict("This node cannot be removed from its own cluster", field="id")
         try:
             await self._etcd.client.member_remove(member.id)
@@ -80,11 +81,11 @@ class MemberAdmin:
         """Move the leader to the member with this id or name; None: to the most advanced other voter."""
         await self._wait_for_leader()
         view = self._etcd.view
-        leader = _named(view.members, view.leader)
+        leader = find(view.members, view.leader)
         if target is None:
             wanted = self._most_advanced(leader)
         else:
-            wanted = _named(view.members, target, field="target")
+            wanted = find(view.members, target, field="target")
             if wanted.is_learner:
                 raise Conflict("A learner cannot lead", field="target")
         if wanted.id != leader.id:
@@ -152,13 +153,6 @@ class MemberAdmin:
                     and self._etcd.mirror.members.record.members == wanted
                 )
             )
-
-
-def _named(members: tuple[EtcdMember, ...], name: str, *, field: str = "id") -> EtcdMember:
-    for member in members:
-        if name in (member.id, member.name):
-            return member
-    raise NotFound("Unknown peer", field=field)
 
 
 def _as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:

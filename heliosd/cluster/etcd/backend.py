@@ -51,6 +51,7 @@ from .log_writer import LogWriter
 from .member_metrics import Measured, mean_since
 from .metric_writer import MetricWriter
 from .mirror import Mirror
+from .pause_clock import PauseClock
 from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
@@ -91,21 +92,26 @@ class EtcdBackend:
         self.uptime = UptimeTracker(node_id, saved)
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
         self._revoked = revoked
+        self._namesakes: tuple[str, ...] = ()
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
         """The values last read from a member's `/metrics`."""
         self.faults = Faults()
-        client, layout = EtcdClient(config), KeyLayout(config.prefix)
+        client, layout, view = (
+            EtcdClient(config),
+            KeyLayout(config.prefix),
+            ClusterView(node_id, self.latency),
+        )
         self._etcd = context = EtcdContext(
             node_id=node_id,
             max_events=history.max_events,
-            now=now,
+            now=PauseClock(now, view.skip),
             client=client,
             layout=layout,
             lease=LogLease(client, history.max_age),
             mirror=Mirror(layout, history.max_events, known_before(saved)),
-            view=ClusterView(node_id, self.latency),
+            view=view,
             faults=self.faults,
             subscribers=Subscribers(buffer),
         )
@@ -267,7 +273,17 @@ class EtcdBackend:
         if turns:
             self._etcd.subscribers.emit(StatusChanged())
             self._poller.list_now()
+        self._warn_of_namesakes()
         self._log_writer.look()
+
+    def _warn_of_namesakes(self) -> None:
+        namesakes = self._etcd.view.namesakes
+        if namesakes and namesakes != self._namesakes:
+            log.warning(
+                "etcd: %s members are called %s, as this node: %s; it is shown as an observer",
+                *(len(namesakes), self._etcd.node_id, ", ".join(namesakes)),
+            )
+        self._namesakes = namesakes
 
     def _measured(self, measured: Measured) -> None:
         before = {} if self.measured is None else self.measured.round_trips

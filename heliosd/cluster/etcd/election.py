@@ -12,7 +12,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 FRESH_SECONDS = 2.5
 """An answer counts for so long: above a settled poll and its deadline, below the 3 s in which a lost quorum is
@@ -37,6 +37,11 @@ class MemberAnswer:
     at: float
     unanswered: float | None = None
     """When the first poll after it failed; None: none has."""
+
+    def later(self, seconds: float) -> MemberAnswer:
+        """The same answer at later times."""
+        unanswered = None if self.unanswered is None else self.unanswered + seconds
+        return replace(self, asked=self.asked + seconds, at=self.at + seconds, unanswered=unanswered)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +80,12 @@ class Election:
         """A claim that contradicts the confirmed leader or term is being observed: perhaps `term` belongs to a
         cluster that was set back."""
         return self._waiting is not None
+
+    def skip(self, seconds: float) -> None:
+        """Nothing was observed for so long: a claim is not confirmed by it."""
+        if self._waiting is not None:
+            leader, term, since = self._waiting
+            self._waiting = (leader, term, since + seconds)
 
     def decide(
         self, answers: Mapping[str, MemberAnswer], voters: Collection[str], now: float

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from msgspec import Struct
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.errors import Conflict, NotFound
 from heliosd.protocol.events import PeerChanged, PeerEvent
 
 
@@ -27,6 +28,25 @@ def known(members: Iterable[EtcdMember]) -> tuple[KnownMember, ...]:
     """These members by id: etcd lists members, and their URLs, in any order."""
     shown = (KnownMember(each.id, each.name, address_of(each), each.is_learner) for each in members)
     return tuple(sorted(shown, key=lambda each: each.id))
+
+
+def bearing(members: Iterable[EtcdMember], text: str) -> tuple[EtcdMember, ...]:
+    """The member with this id, else all that are called so."""
+    each_list = list(members)
+    return tuple(each for each in each_list if each.id == text) or tuple(
+        each for each in each_list if each.name == text
+    )
+
+
+def find(members: Iterable[EtcdMember], text: str, *, field: str = "id") -> EtcdMember:
+    """The member with this id or name. Raises `NotFound`, and `Conflict` for a name that several bear."""
+    found = bearing(members, text)
+    if not found:
+        raise NotFound("Unknown peer", field=field)
+    if len(found) > 1:
+        ids = ", ".join(sorted(each.id for each in found))
+        raise Conflict(f"{len(found)} members are called {text}: {ids}", field=field)
+    return found[0]
 
 
 def address_of(member: EtcdMember) -> str:

@@ -15,7 +15,7 @@ from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.raft.roles import Role
 
 from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, MemberAnswer
-from .members import KnownMember, known
+from .members import KnownMember, bearing, known
 
 SETTLING_SECONDS = 3.0
 """After a change the members are polled more often for so long."""
@@ -126,6 +126,19 @@ class ClusterView:
         self._reasons[member] = reason
         self._health(self._tracker(member).failed(member, "probe", now))
 
+    def skip(self, seconds: float) -> None:
+        """This process did not run for so long: no answer, and no silence, gets older by it."""
+        self._answers = {member: each.later(seconds) for member, each in self._answers.items()}
+        self._revisions = {
+            member: tuple((at + seconds, revision) for at, revision in heard)
+            for member, heard in self._revisions.items()
+        }
+        self._changed += seconds
+        self._elected += seconds
+        self._election.skip(seconds)
+        for tracker in (self.latency, self._own_health):
+            tracker.skip(seconds)
+
     def look(self, now: Instant) -> tuple[Turn, ...]:
         """The changes since the last call, in order."""
         change = self._election.decide(self._answers, self.voters, now.mono)
@@ -175,9 +188,15 @@ class ClusterView:
 
     @property
     def own(self) -> EtcdMember | None:
-        """The member whose name or id is this node's id."""
-        fitting = (each for each in self.members if self.node_id in (each.name, each.id))
-        return next(fitting, None)
+        """The member whose id or name is this node's id; None also if several members have that name."""
+        found = bearing(self.members, self.node_id)
+        return found[0] if len(found) == 1 else None
+
+    @property
+    def namesakes(self) -> tuple[str, ...]:
+        """Ids of the members that are called as this node, if they are several."""
+        found = bearing(self.members, self.node_id)
+        return tuple(each.id for each in found) if len(found) > 1 else ()
 
     @property
     def own_term(self) -> int:
