@@ -206,7 +206,7 @@ class MetricSet:
 
     def _check_new(self, command: RegisterMetric) -> None:
         if command.name in self._metrics:
-            raise Conflict("A metric of this name exists", field="name")
+            raise Conflict(f"Metric {command.name} already exists", field="name")
         for other in self._colliding(command):
             raise Invalid(f"In /metrics the name would collide with that of {other}", field="name")
         if len(self._metrics) >= MAX_METRICS:

@@ -197,17 +197,18 @@ class LatencyTracker:
             cluster_error_rate=rate,
         )
 
-    def report(self, now: Instant, peer_id: str | None = None) -> LatencyReport:
-        """`GET …/latency`; with `peer_id`, of that peer only, also in the sums.
-
-        Raises `NotFound` (field `peer_id`).
-        """
-        shown = self._peers if peer_id is None else {peer_id: self._known(peer_id)}
+    def report(self, now: Instant) -> LatencyReport:
+        """`GET …/latency`."""
+        peers = list(self._peers.values())
         return LatencyReport(
-            peers={name: _peer_report(name, peer, now) for name, peer in shown.items()},
-            aggregated=_kind_stats(list(shown.values())),
-            health_summary=_summary(list(shown.values()), now),
+            peers={name: _peer_report(name, peer, now) for name, peer in self._peers.items()},
+            aggregated=_kind_stats(peers),
+            health_summary=_summary(peers, now),
         )
+
+    def peer_report(self, peer_id: str, now: Instant) -> PeerReport:
+        """`GET …/latency?peer_id=`. Raises `NotFound` (field `peer_id`)."""
+        return _peer_report(peer_id, self._known(peer_id), now)
 
     def reset(self) -> None:
         """Forget samples and error counts. Health and the totals for `/metrics` stay."""

@@ -93,6 +93,8 @@ async def test_what_is_no_json_object_is_refused(autojump_clock: MockClock, rest
 async def test_an_unknown_field_is_refused_and_named(
     autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
+    if route.body.__name__ == "Credentials":
+        return  # Helios' clients send more than a login needs: test_old_clients.py
     body = {**VALID[route.body.__name__], "surplus": 1}
     answer = await refused(rest, route, json.dumps(body).encode())
     assert answer == {"error": "Unknown field", "field": "surplus"}
@@ -144,8 +146,12 @@ FIELDS = {
 async def test_a_wrong_type_is_refused_and_its_field_named(
     autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
+    required = {field.encode_name for field in structs.fields(route.body) if field.required}
     for name in (field.encode_name for field in structs.fields(route.body)):
+        optional = name not in required
         for value in WRONG[FIELDS[name]]:
+            if value is None and optional:
+                continue
             body = {**VALID[route.body.__name__], name: value}
             answer = await refused(rest, route, json.dumps(body).encode())
             assert answer["field"] == name, (name, value, answer)

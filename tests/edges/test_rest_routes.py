@@ -256,16 +256,11 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(
         ("events?types=status&filter=%7b%7d", "types"),
         ("events?filter=%7b", "filter"),
         ("events?filter=%7b%22wars%22:true%7d", "filter.wars"),
-        ("uptime/history?events=0", "events"),
-        ("uptime/history?events=1001", "events"),
-        ("uptime/history?events=-1", "events"),
         ("uptime/history?events=ten", "events"),
         ("uptime/history?events=", "events"),
         ("uptime/history?events=1%20", "events"),
         ("uptime/history?events=" + "9" * 5000, "events"),
         ("uptime/history?events=1&events=1", "events"),
-        ("uptime/history?sessions=101", "sessions"),
-        ("snapshot/history?snapshots=101", "snapshots"),
         ("snapshot/history?events=1e999", "events"),
     ],
 )
@@ -296,9 +291,10 @@ async def test_query_parameters_in_range_are_obeyed_and_unknown_ones_ignored(
     assert (len(body["events"]), len(body["snapshots"])) == (1, 2)
 
 
-async def test_latency_of_one_peer_is_that_peers_alone(autojump_clock: MockClock, cluster: Rest) -> None:
+async def test_latency_of_one_peer_is_its_object_itself(autojump_clock: MockClock, cluster: Rest) -> None:
+    _, every = await cluster.ask_json("GET", "/api/cluster/latency")
     _, body = await cluster.ask_json("GET", "/api/cluster/latency?peer_id=node-2")
-    assert list(body["peers"]) == ["node-2"]
+    assert (body["peer_id"], body.keys()) == ("node-2", every["peers"]["node-2"].keys())
     status, body = await cluster.ask_json("GET", "/api/cluster/latency?peer_id=node-9")
     assert (status, body["field"]) == (404, "peer_id")
 

@@ -86,7 +86,7 @@ def test_calls_to_a_peer_that_was_removed_are_ignored() -> None:
     assert tracker.succeeded("b", "probe", 0.001, at(1)) is None
     assert tracker.failed("b", "probe", at(1)) is None
     assert tracker.report(at(1)).peers == {}
-    for read in (lambda: tracker.peer_latency("b", at(1)), lambda: tracker.report(at(1), "b")):
+    for read in (lambda: tracker.peer_latency("b", at(1)), lambda: tracker.peer_report("b", at(1))):
         with pytest.raises(NotFound) as caught:
             read()
         assert caught.value.field == "peer_id"
@@ -96,7 +96,7 @@ def test_adding_a_known_peer_keeps_its_samples_and_takes_its_address() -> None:
     tracker = tracker_of("b")
     tracker.succeeded("b", "probe", 0.001, at(1))
     tracker.add_peer("b", "127.0.0.1:9", at(2))
-    report = tracker.report(at(2), "b").peers["b"]
+    report = tracker.peer_report("b", at(2))
     assert (report.address, report.probe.count) == ("127.0.0.1:9", 1)
 
 
@@ -137,7 +137,7 @@ def test_the_report_has_the_keys_that_clients_read() -> None:
         *("count", "last_value_ms", "min_value_ms", "max_value_ms", "avg_value_ms"),
         *("p50_value_ms", "p90_value_ms", "p99_value_ms", "std_dev_ms", "error_count"),
     ]
-    assert list(tracker.report(at(3), "c").peers) == ["c"]
+    assert tracker.peer_report("c", at(3)) == tracker.report(at(3)).peers["c"]
 
 
 def test_a_peer_that_never_answered_has_no_last_contact() -> None:

@@ -116,7 +116,7 @@ class LoneBackend:
     async def add_peer(self, peer: Peer) -> Peer:
         await self._commit()
         if peer.id == "node-1" or peer.id in self.peers:
-            raise Conflict("A member of this id exists", field="id")
+            raise Conflict(f"Peer already exists: {peer.id}", field="id")
         self._join(peer)
         return peer
 

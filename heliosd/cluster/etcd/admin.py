@@ -46,7 +46,7 @@ class MemberAdmin:
         """Add a learner at this peer address, with the others' scheme. It is promoted once it is in sync."""
         members = await self._members()
         if any(peer.id in (each.id, each.name) for each in members):
-            raise Conflict("A member of this id exists", field="id")
+            raise Conflict(f"Peer already exists: {peer.id}", field="id")
         if any(urlsplit(url).netloc == peer.address for each in members for url in each.peer_urls):
             raise Conflict("A member with this address exists", field="address")
         scheme = next((urlsplit(url).scheme for each in members for url in each.peer_urls), "http")

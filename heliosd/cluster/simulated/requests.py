@@ -251,9 +251,8 @@ class Requests:
     def _refusal(self, proposal: Proposal, reason: Reason) -> Exception:
         match reason:
             case "taken":
-                known = isinstance(proposal, AddMember) and proposal.member in self.cluster.members
-                if known:
-                    return Conflict("A member with this id exists", field="id")
+                if isinstance(proposal, AddMember) and proposal.member in self.cluster.members:
+                    return Conflict(f"Peer already exists: {proposal.member}", field="id")
                 return Conflict("A member with this address exists", field="address")
             case "unknown_member":
                 field = "target" if isinstance(proposal, TransferLeadership) else "id"

@@ -56,7 +56,15 @@ def read_body(raw: bytes, shape: type[B]) -> B:
         raise Invalid(f"Not JSON: {error.msg} at character {error.pos}") from None
     if isinstance(value, _Unusable):
         raise Invalid("Number out of range")
-    return _shaped(value, shape, strict=True)
+    return _shaped(_without_nulls(value, shape), shape, strict=True)
+
+
+def _without_nulls(value: object, shape: type[B]) -> object:
+    """`value` without the optional fields that are null: Go and Java clients write an absent value so."""
+    if not isinstance(value, dict) or None not in value.values():
+        return value
+    optional = {field.encode_name for field in msgspec.structs.fields(shape) if not field.required}
+    return {key: part for key, part in value.items() if part is not None or key not in optional}
 
 
 def read_query(query_string: bytes, shape: type[B]) -> B:

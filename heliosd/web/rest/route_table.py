@@ -88,7 +88,7 @@ ROUTES: tuple[Route, ...] = (
           summary="The process lives"),
     Route(paths=("/readyz",), method="GET", view=service.show_readiness, needs_token=never,
           summary="A read here shows every write answered before"),
-    Route(paths=("/metrics",), method="GET", view=service.show_prometheus, permission=READ,
+    Route(paths=("/metrics", "/admin/metrics"), method="GET", view=service.show_prometheus, permission=READ,
           needs_token=service.metrics_need_token, summary="Everything counted, for Prometheus"),
     Route(paths=("/",), method="GET", view=service.show_dashboard, needs_token=never,
           summary="The dashboard"),

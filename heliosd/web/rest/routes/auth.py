@@ -18,7 +18,9 @@ from heliosd.web.rest.route import Answer, Call, Nothing
 SAVE_SECONDS = 4.0
 
 
-class Credentials(Struct, frozen=True, forbid_unknown_fields=True):
+class Credentials(Struct, frozen=True):
+    """Other fields are ignored: Helios' clients send some."""
+
     username: Annotated[str, Meta(max_length=256)]
     password: Annotated[str, Meta(max_length=MAX_PASSWORD_BYTES)]
 

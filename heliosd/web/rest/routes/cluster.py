@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from msgspec import UNSET, Meta, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import rfc3339
 from heliosd.config.addresses import member_id
@@ -61,18 +59,23 @@ class OfPeer(Struct, frozen=True):
     peer_id: str | UnsetType = UNSET
 
 
-class UptimeSpan(Struct, frozen=True):
-    """How many of the newest to show."""
+MAX_EVENTS = 1000
+MAX_ENTRIES = 100
+"""Of sessions and snapshots."""
 
-    events: Annotated[int, Meta(ge=1, le=1000)] = 100
-    sessions: Annotated[int, Meta(ge=1, le=100)] = 10
+
+class UptimeSpan(Struct, frozen=True):
+    """How many of the newest to show; a number beyond 1 to 1,000 or 1 to 100 counts as the nearest in range."""
+
+    events: int = 100
+    sessions: int = 10
 
 
 class SnapshotSpan(Struct, frozen=True):
-    """How many of the newest to show."""
+    """As `UptimeSpan`."""
 
-    events: Annotated[int, Meta(ge=1, le=1000)] = 100
-    snapshots: Annotated[int, Meta(ge=1, le=100)] = 10
+    events: int = 100
+    snapshots: int = 10
 
 
 class SnapshotMade(Struct, frozen=True):
@@ -116,13 +119,15 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
 
 
 async def show_latency(call: Call[OfPeer, Nothing]) -> Answer:
-    peer_id = None if call.query.peer_id is UNSET else call.query.peer_id
-    return Answer(body=call.services.backend.latency.report(call.now, peer_id=peer_id))
+    latency = call.services.backend.latency
+    if call.query.peer_id is UNSET:
+        return Answer(body=latency.report(call.now))
+    return Answer(body=latency.peer_report(call.query.peer_id, call.now))
 
 
 async def reset_latency(call: Call[Nothing, Nothing]) -> Answer:
     call.services.backend.latency.reset()
-    return Answer(body=MessageBody("Latency statistics reset successfully"))
+    return Answer(body=MessageBody("Peer latency metrics reset successfully"))
 
 
 async def show_uptime(call: Call[Nothing, Nothing]) -> Answer:
@@ -130,15 +135,13 @@ async def show_uptime(call: Call[Nothing, Nothing]) -> Answer:
 
 
 async def show_uptime_history(call: Call[UptimeSpan, Nothing]) -> Answer:
-    span = call.query
-    return Answer(
-        body=call.services.backend.uptime.history(call.now, events=span.events, sessions=span.sessions)
-    )
+    events, sessions = _within(call.query.events, MAX_EVENTS), _within(call.query.sessions, MAX_ENTRIES)
+    return Answer(body=call.services.backend.uptime.history(call.now, events=events, sessions=sessions))
 
 
 async def reset_uptime(call: Call[Nothing, Nothing]) -> Answer:
     await call.services.backend.reset_uptime()
-    return Answer(body=MessageBody("Uptime statistics reset successfully"))
+    return Answer(body=MessageBody("Uptime history reset successfully"))
 
 
 async def show_snapshot(call: Call[Nothing, Nothing]) -> Answer:
@@ -151,8 +154,12 @@ async def take_snapshot(call: Call[Nothing, Nothing]) -> Answer:
 
 
 async def show_snapshot_history(call: Call[SnapshotSpan, Nothing]) -> Answer:
-    span = call.query
-    return Answer(body=call.services.backend.snapshots.history(events=span.events, snapshots=span.snapshots))
+    events, snapshots = _within(call.query.events, MAX_EVENTS), _within(call.query.snapshots, MAX_ENTRIES)
+    return Answer(body=call.services.backend.snapshots.history(events=events, snapshots=snapshots))
+
+
+def _within(number: int, most: int) -> int:
+    return max(1, min(number, most))
 
 
 async def reset_snapshots(call: Call[Nothing, Nothing]) -> Answer:

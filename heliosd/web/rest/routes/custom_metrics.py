@@ -21,7 +21,10 @@ class NewMetric(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class MetricChange(Struct, frozen=True, forbid_unknown_fields=True):
-    """`value` for a gauge or a histogram's observation, `delta` for a counter."""
+    """`value` for a gauge or a histogram's observation, `delta` for a counter.
+
+    Helios' Go clients send both, the one that is not meant as 0.
+    """
 
     name: str
     value: float | UnsetType = UNSET
@@ -59,13 +62,16 @@ async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
 
 async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:
     change = call.body
+    value = None if change.value is UNSET else change.value
+    delta = None if change.delta is UNSET else change.delta
+    if value is not None and delta == 0:
+        delta = None
+        if value == 0 and call.services.backend.metrics.view(change.name).type == "counter":
+            value = None  # a counter's delta that is left out is 1, as a zero is for Helios
+    elif value == 0 and delta is not None:
+        value = None
     await call.services.backend.propose(
-        UpdateMetric(
-            name=change.name,
-            value=None if change.value is UNSET else change.value,
-            delta=None if change.delta is UNSET else change.delta,
-            at=call.now.wall,
-        )
+        UpdateMetric(name=change.name, value=value, delta=delta, at=call.now.wall)
     )
     return Answer(body=Named("Metric updated successfully", change.name))
 
