@@ -30,6 +30,11 @@ class Throttle:
         """Counters that are kept."""
         return len(self._failures)
 
+    def failures(self, address: str, now_mono: float) -> int:
+        """Failures of this address in the last minute, at most as many as its limit."""
+        self._forget(now_mono)
+        return len(self._failures.get((network_of(address), None), ()))
+
     def retry_after(self, address: str, name: str, now_mono: float) -> float:
         """Seconds until another attempt is let through; 0 means go ahead."""
         self._forget(now_mono)

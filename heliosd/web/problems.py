@@ -48,6 +48,14 @@ _REFUSALS: Mapping[type[RequestRefused], int] = {
 }
 
 
+class BodyTooLarge(HeliosError):
+    """A body over its route's limit (HTTP 413)."""
+
+    def __init__(self, max_bytes: int) -> None:
+        size = f"{max_bytes >> 20} MiB" if max_bytes >= 1 << 20 else f"{max_bytes >> 10} KiB"
+        super().__init__(f"The body is larger than {size}")
+
+
 class TryLater(HeliosError):
     """More is asked than is allowed now: of this client (HTTP 429), or of the daemon (503). Repeat in `seconds`."""
 
@@ -105,6 +113,8 @@ def problem_for(error: Exception, where: str) -> Problem:
             return _refused(error)
         case Unauthenticated():
             return Problem(401, ProblemBody(str(error)), {"WWW-Authenticate": "Bearer"})
+        case BodyTooLarge():
+            return Problem(413, ProblemBody(str(error)))
         case Forbidden() | ForeignOrigin():
             return Problem(403, ProblemBody(str(error)))
         case IssuerUnreachable(seconds=seconds):

@@ -8,18 +8,21 @@ import threading
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339
 from heliosd.errors import Invalid, StoreFull, Unauthenticated
 from heliosd.store.changes import TokenRevoked
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
+from tests.support.front_server import becomes
 from tests.support.rest_server import PASSWORD, START, Rest, now
 from tests.support.rest_shapes import SESSION, check
 
 GOOD = {"username": "viewer", "password": PASSWORD}
 LOGIN = "/api/auth/login"
+LOGINS = 100
+"""More than can be hashed or wait."""
 
 
 @pytest.fixture
@@ -59,12 +62,15 @@ async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(rest: Rest)
     assert list(wrong_name.headers) == list(wrong_password.headers)
 
 
-async def test_a_megabyte_of_password_is_refused_before_it_costs_a_hash(
+async def test_a_long_password_is_refused_before_it_costs_a_hash(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(rest.access, "check_password", None)
-    status, body = await rest.ask_json("POST", LOGIN, {**GOOD, "password": "x" * 1_000_000}, user=None)
+    status, body = await rest.ask_json("POST", LOGIN, {**GOOD, "password": "x" * 1025}, user=None)
     assert (status, body["field"]) == (400, "password")
+    for size in (4096, 1_000_000, 2_000_000):
+        status, body = await rest.ask_json("POST", LOGIN, {**GOOD, "password": "x" * size}, user=None)
+        assert (status, body) == (413, {"error": "The body is larger than 4 KiB"})
 
 
 async def test_guessing_is_429_for_that_address_and_name_only(rest: Rest) -> None:
@@ -101,9 +107,111 @@ async def test_ten_times_as_many_failures_of_one_address_are_429_for_every_name(
     assert (await rest.ask("POST", LOGIN, GOOD, user=None, address="10.1.1.2")).status_code == 200
 
 
-async def test_right_passwords_are_never_throttled(rest: Rest) -> None:
+async def test_right_passwords_are_never_throttled_one_after_another_or_at_once(rest: Rest) -> None:
     for _ in range(30):
         assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
+    assert await at_once(rest, [GOOD] * 30) == [200] * 30
+
+
+async def test_of_wrong_passwords_at_once_no_more_are_tried_than_one_after_another(rest: Rest) -> None:
+    statuses = await at_once(rest, [{**GOOD, "password": "guess"}] * 30)
+    assert (statuses.count(401), statuses.count(429)) == (10, 20)
+
+
+async def at_once(rest: Rest, bodies: list[dict[str, str]]) -> list[int]:
+    """The statuses of logins from one address that come together."""
+    statuses = []
+
+    async def log_in(body: dict[str, str]) -> None:
+        statuses.append((await rest.ask("POST", LOGIN, body, user=None)).status_code)
+
+    async with trio.open_nursery() as nursery:
+        for body in bodies:
+            nursery.start_soon(log_in, body)
+    return statuses
+
+
+async def test_an_address_without_failures_is_next_whoever_guesses_meanwhile(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, calls = threading.Semaphore(0), []
+
+    def slow(name: str, password: str) -> bool:
+        calls.append(name)
+        assert gate.acquire(timeout=20)
+        return name == "viewer"
+
+    monkeypatch.setattr(rest.access, "check_password", slow)
+    guesses = HASHES_AT_ONCE + QUEUE_LENGTH
+    done: list[str] = []
+
+    async def log_in(name: str, address: str) -> None:
+        await rest.ask("POST", LOGIN, {"username": name, "password": PASSWORD}, user=None, address=address)
+        done.append(name)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(guesses):  # every address fails once
+                nursery.start_soon(log_in, f"guess-{number}", f"10.0.1.{number}")
+            gate.release(guesses)
+        assert len(done) == guesses
+        async with trio.open_nursery() as nursery:
+            for number in range(guesses):  # and fills the queue again
+                nursery.start_soon(log_in, f"guess-{number}", f"10.0.1.{number}")
+            await becomes(lambda: len(calls) == guesses + HASHES_AT_ONCE)
+            await wait_all_tasks_blocked()
+            nursery.start_soon(log_in, "viewer", "10.9.9.9")
+            await wait_all_tasks_blocked()
+            gate.release(1)
+            await becomes(lambda: len(calls) == guesses + HASHES_AT_ONCE + 1)
+            gate.release(guesses)
+    assert calls[guesses + HASHES_AT_ONCE] == "viewer"
+
+
+async def test_a_login_that_waits_for_two_seconds_is_refused(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Event()
+    monkeypatch.setattr(rest.access, "check_password", lambda name, password: gate.wait(20))
+    statuses: list[int] = []
+
+    async def log_in(number: int) -> None:
+        answer = await rest.ask("POST", LOGIN, GOOD, user=None, address=f"10.0.3.{number}")
+        statuses.append(answer.status_code)
+        if len(statuses) == 3:
+            gate.set()
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(HASHES_AT_ONCE + 3):
+                nursery.start_soon(log_in, number)
+    assert statuses == [503] * 3 + [200] * HASHES_AT_ONCE
+
+
+async def test_a_login_that_is_abandoned_gives_its_place_to_others(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = threading.Semaphore(0)
+    monkeypatch.setattr(rest.access, "check_password", lambda name, password: gate.acquire(timeout=20))
+
+    async def log_in(number: int) -> None:
+        answer = await rest.ask("POST", LOGIN, GOOD, user=None, address=f"10.0.2.{number}")
+        assert answer.status_code == 200
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(HASHES_AT_ONCE):
+                nursery.start_soon(log_in, number)
+            await wait_all_tasks_blocked()
+            async with trio.open_nursery() as leaving:
+                for number in range(QUEUE_LENGTH):
+                    leaving.start_soon(log_in, 100 + number)
+                await wait_all_tasks_blocked()
+                leaving.cancel_scope.cancel()
+            for number in range(QUEUE_LENGTH):
+                nursery.start_soon(log_in, number)
+            await wait_all_tasks_blocked()
+            gate.release(HASHES_AT_ONCE + QUEUE_LENGTH)
 
 
 async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refused(
@@ -131,14 +239,14 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refu
         statuses.append(answer.status_code)
         if answer.status_code == 503:
             assert answer.headers["Retry-After"] == "1"
-        if len(statuses) == 40 - HASHES_AT_ONCE - QUEUE_LENGTH:
+        if len(statuses) == LOGINS - HASHES_AT_ONCE - QUEUE_LENGTH:
             gate.set()  # all that are refused were, before any hash was done
 
     with trio.fail_after(60):
         async with trio.open_nursery() as nursery:
-            for number in range(40):
+            for number in range(LOGINS):
                 nursery.start_soon(log_in, number)
-    assert statuses.count(503) == 40 - HASHES_AT_ONCE - QUEUE_LENGTH
+    assert statuses.count(503) == LOGINS - HASHES_AT_ONCE - QUEUE_LENGTH
     assert statuses.count(200) == HASHES_AT_ONCE + QUEUE_LENGTH
     assert most == HASHES_AT_ONCE
 

@@ -6,12 +6,14 @@ import json
 from typing import Any
 
 import pytest
+import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Struct, structs
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.errors import Invalid
+from heliosd.web.rest.body_reader import BODY_SECONDS, SHARED_BYTES
 from heliosd.web.rest.request_data import MAX_BODY_BYTES, read_body
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
@@ -86,7 +88,8 @@ NO_OBJECTS = [
 @readers
 async def test_what_is_no_json_object_is_refused(autojump_clock: MockClock, rest: Rest, route: Route) -> None:
     for body in NO_OBJECTS:
-        await refused(rest, route, body)
+        if len(body) <= route.max_body_bytes:
+            await refused(rest, route, body)
 
 
 @readers
@@ -104,7 +107,7 @@ async def test_an_unknown_field_is_refused_and_named(
 async def test_a_number_that_no_one_can_store_is_refused_and_named(
     autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
-    for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 5_000, "[[NaN]]"):
+    for number in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999", "9" * 4_000, "[[NaN]]"):
         answer = await refused(rest, route, f'{{"somewhere":{number}}}'.encode())
         assert answer == {"error": "Number out of range", "field": "somewhere"}
 
@@ -184,9 +187,38 @@ async def test_an_empty_body_does_where_every_field_is_optional(
 async def test_a_body_over_one_mebibyte_is_413_and_one_of_that_size_is_read(
     autojump_clock: MockClock, rest: Rest, route: Route
 ) -> None:
-    status, answer = await rest.ask_json(route.method, route.paths[0], b" " * (MAX_BODY_BYTES + 1))
-    assert (status, answer) == (413, {"error": "The body is larger than 1 MiB"})
-    await refused(rest, route, b" " * (MAX_BODY_BYTES - 1) + b"x")
+    limit = route.max_body_bytes
+    status, answer = await rest.ask_json(route.method, route.paths[0], b" " * (limit + 1))
+    size = "4 KiB" if route.paths[0] == "/api/auth/login" else "1 MiB"
+    assert (status, answer) == (413, {"error": f"The body is larger than {size}"})
+    await refused(rest, route, b" " * (limit - 1) + b"x")
+
+
+async def test_bodies_that_are_being_received_share_a_limit(autojump_clock: MockClock, rest: Rest) -> None:
+    half = b" " * (MAX_BODY_BYTES // 2)
+    token = rest.token()
+    statuses: list[int] = []
+
+    async def send(ends: trio.Event) -> None:
+        statuses.append(await rest.send_slowly("POST", "/api/cluster/metrics", token, half, ends))
+
+    ends = trio.Event()
+    async with trio.open_nursery() as nursery:
+        for _ in range(2 * SHARED_BYTES // MAX_BODY_BYTES + 3):
+            nursery.start_soon(send, ends)
+        await wait_all_tasks_blocked()
+        assert statuses == [503] * 3
+        ends.set()
+    assert statuses.count(400) == 2 * SHARED_BYTES // MAX_BODY_BYTES
+    again = trio.Event()
+    again.set()
+    await send(again)
+    assert statuses[-1] == 400
+
+
+async def test_a_body_that_does_not_come_to_its_end_is_408(autojump_clock: MockClock, rest: Rest) -> None:
+    status = await rest.send_slowly("POST", "/api/cluster/metrics", rest.token(), b"{", trio.Event())
+    assert (status, trio.current_time()) == (408, BODY_SECONDS)
 
 
 @readers

@@ -341,20 +341,6 @@ class Rest:
 
     async def ask_and_leave(self, method: str, path: str, token: str) -> None:
         """Send a whole request, and hang up while it is being served. Returns once the app is done with it."""
-        scope = {
-            "type": "http",
-            "asgi": {"spec_version": "2.1"},
-            "http_version": "1.1",
-            "method": method,
-            "scheme": "http",
-            "path": path,
-            "raw_path": path.encode(),
-            "query_string": b"",
-            "root_path": "",
-            "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())],
-            "client": ("127.0.0.1", 50_000),
-            "extensions": {},
-        }
         received: Iterator[dict[str, Any]] = iter(
             [{"type": "http.request", "body": b"", "more_body": False}, {"type": "http.disconnect"}]
         )
@@ -368,7 +354,46 @@ class Rest:
         async def send(message: dict[str, object]) -> None:
             await trio.lowlevel.checkpoint()
 
-        await self.app(scope, receive, send)  # type: ignore[arg-type]
+        await self.app(_scope(method, path, token), receive, send)  # type: ignore[arg-type]
+
+    async def send_slowly(self, method: str, path: str, token: str, start: bytes, ends: trio.Event) -> int:
+        """The status for a request whose body begins with `start` and ends when `ends` is set."""
+        status = 0
+        parts = iter([(start, True), (b"", False)])
+
+        async def receive() -> dict[str, Any]:
+            body, more = next(parts, (None, False))
+            if body is None:
+                await trio.sleep_forever()
+            if not more:
+                await ends.wait()
+            return {"type": "http.request", "body": body, "more_body": more}
+
+        async def send(message: dict[str, Any]) -> None:
+            nonlocal status
+            status = message.get("status", status)
+            await trio.lowlevel.checkpoint()
+
+        await self.app(_scope(method, path, token), receive, send)  # type: ignore[arg-type]
+        return status
+
+
+def _scope(method: str, path: str, token: str) -> dict[str, Any]:
+    """An ASGI scope with a bearer token."""
+    return {
+        "type": "http",
+        "asgi": {"spec_version": "2.1"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "root_path": "",
+        "headers": [(b"host", b"localhost"), (b"authorization", f"Bearer {token}".encode())],
+        "client": ("127.0.0.1", 50_000),
+        "extensions": {},
+    }
 
 
 @asynccontextmanager

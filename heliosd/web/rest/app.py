@@ -23,6 +23,7 @@ from heliosd.web.http.listeners import Address
 from heliosd.web.origin import OriginCheck, joined
 from heliosd.web.problems import ForeignOrigin, problem_for
 
+from .body_reader import BodyReader
 from .password_check import PasswordCheck
 from .request_data import MAX_BODY_BYTES, check_body_form, query_pairs, read_body, read_query
 from .route import Answer, Call, Route
@@ -32,7 +33,6 @@ from .static_files import load_pages
 
 WRITE_SECONDS = 4.8
 """Every write is answered within 5 s: 201, a refusal, or that its outcome is unknown."""
-BODY_SECONDS = 30
 PREFLIGHT_AGE_SECONDS = 600
 
 _SECURITY_HEADERS = {
@@ -62,9 +62,7 @@ class _App(QuartTrio):
 def create_app(services: Services) -> QuartTrio:
     """The app over `services`. It starts no task and may be made outside of Trio."""
     app = _App("heliosd", static_folder=None, template_folder=None)
-    app.config.update(
-        MAX_CONTENT_LENGTH=MAX_BODY_BYTES, BODY_TIMEOUT=BODY_SECONDS, PROPAGATE_EXCEPTIONS=False
-    )
+    app.config.update(MAX_CONTENT_LENGTH=MAX_BODY_BYTES, PROPAGATE_EXCEPTIONS=False)
     # Both would redirect a path that nearly matches, and a redirect repeats a POST elsewhere.
     app.url_map.merge_slashes = False
     app.url_map.strict_slashes = True
@@ -97,6 +95,7 @@ class _RestPipeline:
     def __init__(self, services: Services) -> None:
         self._services = services
         self._password_check = PasswordCheck(services.access, services.settings)
+        self._bodies = BodyReader()
         self._pages = load_pages()
         self._origins = OriginCheck(services.settings)
 
@@ -144,7 +143,7 @@ class _RestPipeline:
             if route.permission is not None:
                 require(identity, route.permission)
         query = read_query(request.query_string, route.query)
-        raw = b"" if reads else await _body(request)
+        raw = b"" if reads else await self._body(route)
         call = Call(
             services=services,
             password_check=self._password_check,
@@ -172,6 +171,10 @@ class _RestPipeline:
         credentials = self._services.authenticator.read(request.headers.getlist("Authorization"), query)
         return await self._services.authenticator.authenticate(credentials)
 
+    async def _body(self, route: Route) -> bytes:
+        check_body_form(_joined(request, "Content-Type") or "", _joined(request, "Content-Encoding") or "")
+        return await self._bodies.read(request, route.max_body_bytes)
+
     def _options(self, routes: Mapping[str, Route]) -> Response:
         """The methods of this path; for a browser's CORS preflight also whether the page may use them."""
         self._check_origin()
@@ -193,16 +196,6 @@ class _RestPipeline:
                 str(Address.of(request.scope.get("client") or ("", 0))), 403, str(foreign)
             )
             raise
-
-
-async def _body(request: Request) -> bytes:
-    check_body_form(
-        _joined(request, "Content-Type") or "",
-        _joined(request, "Content-Encoding") or "",
-    )
-    raw = await request.get_data(cache=False)
-    assert isinstance(raw, bytes)
-    return raw
 
 
 def _joined(request: Request, header: str) -> str | None:

@@ -1,76 +1,151 @@
-"""The desk where passwords are checked: two at a time, a short queue, and a limit on guessing."""
+"""Checks passwords: two at a time, a bounded queue in which addresses take turns, and a limit on guessing.
+
+1. An attempt counts as failed while it is hashed, and no longer if the password is right. One whose address or name
+   is at its limit only because of attempts in progress waits for their results; otherwise it is refused (429).
+2. Of the waiting addresses the one with the fewest failures in the last minute is next, and of equals the one that
+   has waited longest, so that guessing from many addresses does not delay others.
+3. When the queue is full, the address that has most attempts in it, and of equals most failures, loses its newest
+   attempt (503).
+"""
 
 from __future__ import annotations
 
 import os
 import sys
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections import Counter, deque
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
 from heliosd.auth.access import Access
-from heliosd.auth.throttle import Throttle
+from heliosd.auth.throttle import Throttle, network_of
 from heliosd.config.model import Settings
 from heliosd.errors import Unauthenticated
 from heliosd.web.problems import TryLater
 
 HASHES_AT_ONCE = 2
 """An argon2id hash takes a core for some 20 ms; more threads than this would starve the event loop."""
-QUEUE_LENGTH = 8
+QUEUE_LENGTH = 32
+QUEUE_SECONDS = 2.0
+"""An attempt that waits longer for its turn is refused (503)."""
 NICENESS = 5
-"""Of the threads that hash: with two cores and a flood of logins, threads of equal rank would keep everybody else
-waiting."""
+"""Of the threads that hash: with two cores and many logins, threads of equal priority would delay all else."""
+
+
+@dataclass(eq=False, slots=True)
+class _Attempt:
+    network: str
+    name: str
+    password: str = field(repr=False)
+    done: trio.Event = field(default_factory=trio.Event)
+    error: BaseException | None = None
+
+    def finish(self, error: BaseException | None) -> None:
+        self.error = error
+        self.done.set()
 
 
 class PasswordCheck:
     def __init__(self, access: Access, settings: Settings) -> None:
         self._access = access
         self._throttle = Throttle(settings)
-        # Threads of their own: Trio's are lent to others afterwards, and nobody may raise a priority again.
-        self._threads = ThreadPoolExecutor(HASHES_AT_ONCE, "password", initializer=_step_back)
-        self._inside = 0
+        # Threads of their own: Trio's are used for other things afterwards, and a priority cannot be raised again.
+        self._threads = ThreadPoolExecutor(HASHES_AT_ONCE, "password", initializer=_lower_priority)
+        self._waiting: dict[str, deque[_Attempt]] = {}
+        """By address, the one first that has waited longest since its last turn."""
+        self._hashing: Counter[str] = Counter()
+        """Attempts in progress, by address."""
 
-    async def check(self, name: str, password: str, *, address: str, now_mono: float) -> None:
-        """Return if the password is right; `now_mono` is monotonic seconds.
+    async def check(self, name: str, password: str, *, address: str) -> None:
+        """Return if the password is right.
 
         Raises `Unauthenticated`, the same for a wrong name as for a wrong password, and `TryLater`: 429 after too
-        many failures of this address, 503 at once when everyone together asks for more than can be hashed soon.
+        many failures of this address, 503 if more is asked than can be hashed soon.
         """
-        wait = self._throttle.retry_after(address, name, now_mono)
-        if wait > 0:
-            raise TryLater("Too many failed logins", status=429, seconds=wait)
-        if self._inside >= HASHES_AT_ONCE + QUEUE_LENGTH:
-            raise TryLater("Too many logins at once", status=503, seconds=1)
-        # Counted before it is known, so that guesses made side by side all count.
-        self._throttle.failed(address, name, now_mono)
-        self._inside += 1
+        attempt = _Attempt(network_of(address), name, password)
+        self._waiting.setdefault(attempt.network, deque()).append(attempt)
+        if sum(map(len, self._waiting.values())) > QUEUE_LENGTH:
+            refused = self._waiting[max(self._waiting, key=self._share)][-1]
+            if self._share(refused.network) == self._share(attempt.network):
+                refused = attempt
+            self._remove(refused)
+            refused.finish(_too_many())
+        self._start()
         try:
-            right = await self._hashed(name, password)
+            with trio.move_on_after(QUEUE_SECONDS):
+                await attempt.done.wait()
+            if self._remove(attempt):
+                raise _too_many()
+            await attempt.done.wait()
         finally:
-            self._inside -= 1
-        if not right:
-            raise Unauthenticated("Invalid credentials")
-        self._throttle.succeeded(address, name)
+            self._remove(attempt)
+        if attempt.error is not None:
+            raise attempt.error
 
-    async def _hashed(self, name: str, password: str) -> bool:
-        done, trio_token = trio.Event(), trio.lowlevel.current_trio_token()
-        future = self._threads.submit(self._access.check_password, name, password)
+    def _start(self) -> None:
+        """Start as many attempts as may be hashed now."""
+        while self._hashing.total() < HASHES_AT_ONCE and (attempt := self._next()) is not None:
+            self._remove(attempt)
+            if attempt.network in self._waiting:  # behind the others
+                self._waiting[attempt.network] = self._waiting.pop(attempt.network)
+            self._throttle.failed(attempt.network, attempt.name, trio.current_time())
+            self._hashing[attempt.network] += 1
+            token = trio.lowlevel.current_trio_token()
+            future = self._threads.submit(self._access.check_password, attempt.name, attempt.password)
+            future.add_done_callback(partial(self._report, token, attempt))
 
-        def resume(_: object) -> None:
-            with suppress(trio.RunFinishedError):
-                trio_token.run_sync_soon(done.set)
+    def _next(self) -> _Attempt | None:
+        """The attempt whose turn it is. Those that are at their limit are refused on the way."""
+        now = trio.current_time()
+        for network in sorted(self._waiting, key=lambda network: self._throttle.failures(network, now)):
+            for attempt in tuple(self._waiting[network]):
+                seconds = self._throttle.retry_after(network, attempt.name, now)
+                if seconds <= 0:
+                    return attempt
+                if not self._hashing[network]:
+                    self._remove(attempt)
+                    attempt.finish(TryLater("Too many failed logins", status=429, seconds=seconds))
+        return None
 
-        future.add_done_callback(resume)
-        # Whoever hangs up keeps his place until his hash is done. Bounded by the queue: some 100 ms.
-        with trio.CancelScope(shield=True):
-            await done.wait()
-        return future.result()
+    def _share(self, network: str) -> tuple[int, int]:
+        return len(self._waiting[network]), self._throttle.failures(network, trio.current_time())
+
+    def _report(self, token: trio.lowlevel.TrioToken, attempt: _Attempt, done: Future[bool]) -> None:
+        """In a thread that hashes: let the event loop finish `attempt`."""
+        with suppress(trio.RunFinishedError):
+            token.run_sync_soon(self._finish, attempt, done)
+
+    def _finish(self, attempt: _Attempt, done: Future[bool]) -> None:
+        self._hashing -= Counter([attempt.network])
+        error: BaseException | None = done.exception()
+        if error is None and done.result():
+            self._throttle.succeeded(attempt.network, attempt.name)
+        elif error is None:
+            error = Unauthenticated("Invalid credentials")
+        attempt.finish(error)
+        self._start()
+
+    def _remove(self, attempt: _Attempt) -> bool:
+        """Take `attempt` out of the queue; False: it is not in it."""
+        queue = self._waiting.get(attempt.network)
+        if queue is None or attempt not in queue:
+            return False
+        queue.remove(attempt)
+        if not queue:
+            del self._waiting[attempt.network]
+        return True
 
 
-def _step_back() -> None:
-    """Let the event loop go first. On Linux a priority is a thread's, elsewhere the whole process's."""
+def _too_many() -> TryLater:
+    return TryLater("Too many logins at once", status=503, seconds=1)
+
+
+def _lower_priority() -> None:
+    """On Linux a priority is a thread's, elsewhere the whole process's."""
     if sys.platform == "linux":
         with suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

@@ -17,6 +17,7 @@ from heliosd.config.model import Config
 from heliosd.web.http.listeners import Address
 
 from .password_check import PasswordCheck
+from .request_data import MAX_BODY_BYTES
 from .services import Services
 from .static_files import Pages
 
@@ -94,5 +95,6 @@ class Route:
     query: type[Struct] = Nothing
     body: type[Struct] = Nothing
     """Read only for methods other than GET."""
+    max_body_bytes: int = MAX_BODY_BYTES
     status: int = 200
     """Of the answer on success."""

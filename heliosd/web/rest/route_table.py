@@ -26,7 +26,7 @@ _CLIENTS = _cluster("/clients")
 # fmt: off
 ROUTES: tuple[Route, ...] = (
     Route(paths=_auth("/login"), method="POST", view=auth.log_in, needs_token=never,
-          body=auth.Credentials, summary="Log in with a name and a password"),
+          body=auth.Credentials, max_body_bytes=4096, summary="Log in with a name and a password"),
     Route(paths=_auth("/refresh"), method="POST", view=auth.refresh,
           summary="A new token for the bearer of one that still holds"),
     Route(paths=_auth("/logout"), method="POST", view=auth.log_out,

@@ -65,7 +65,7 @@ class Me(Struct, frozen=True):
 
 async def log_in(call: Call[Nothing, Credentials]) -> Answer:
     name, password = call.body.username, call.body.password
-    await call.password_check.check(name, password, address=call.address.host, now_mono=call.now.mono)
+    await call.password_check.check(name, password, address=call.address.host)
     return Answer(body=_session(call.services.access.issue(name, call.now.wall)))
 
 
