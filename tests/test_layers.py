@@ -61,7 +61,8 @@ LAYERS = [
     (1, "client.resume client.reconnect hub.counters hub.client_view hub.token_bucket hub.send_queue"),
     (
         1,
-        "websocket.frames websocket.deflate web.http.request_head web.http.websocket_upgrade web.stream.query",
+        "websocket.frames websocket.deflate web.http.request_head web.http.request_body "
+        "web.http.websocket_upgrade web.stream.query",
     ),
     (2, "hub.*"),
     # 3: edges.

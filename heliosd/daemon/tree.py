@@ -48,9 +48,8 @@ from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
 from heliosd.web.authentication import Authenticator
 from heliosd.web.http import front
-from heliosd.web.http.hypercorn_adapter import HypercornParts, hypercorn_parts, serve_request
-from heliosd.web.http.listeners import Address, open_listeners
-from heliosd.web.http.request_head import RequestHead
+from heliosd.web.http.asgi import Deadlines, serve_request
+from heliosd.web.http.listeners import open_listeners
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import create_app
 from heliosd.web.rest.services import Services
@@ -58,7 +57,6 @@ from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
 from heliosd.web.stream.websocket import WebSocketEndpoint
 from heliosd.websocket.readiness import Readiness
-from heliosd.websocket.tls import ClientStream
 
 from . import loop_lag
 from .backends import backend_of, log_of
@@ -180,12 +178,12 @@ class Daemon:
             log_refused=admission.connection_log.refused,
             now=_now,
         )
-        async with hypercorn_parts(create_app(services)) as hypercorn, trio.open_nursery() as server:
+        async with trio.open_nursery() as server:
             await server.start(
                 partial(
                     front.serve,
                     listeners,
-                    rest=partial(_rest, hypercorn),
+                    rest=partial(serve_request, create_app(services), Deadlines()),
                     live=websocket.serve,
                     stop=stop,
                     tls=self.tls,
@@ -226,13 +224,6 @@ async def _background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel()
-
-
-async def _rest(
-    hypercorn: HypercornParts, head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address
-) -> None:
-    del peer
-    await serve_request(hypercorn, head, trailing, stream)
 
 
 async def _relay(

@@ -59,7 +59,8 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 self._ssl.do_handshake()
             except ssl.SSLWantReadError:
                 await self._drain()
-                await self._feed()
+                if not await self._feed():
+                    raise trio.BrokenResourceError("the peer left during the TLS handshake") from None
             except ssl.SSLError as error:
                 self._flush_quietly()  # the alert that says why
                 raise trio.BrokenResourceError("TLS handshake failed") from error
@@ -110,8 +111,9 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 return self._ssl.read(max_bytes)
             except ssl.SSLWantReadError:
                 self._flush_quietly()  # an answer of TLS itself, such as a key update's
-                await self._feed()
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                if not await self._feed():
+                    return b""
+            except ssl.SSLZeroReturnError:
                 return b""
             except ssl.SSLError as error:
                 self._flush_quietly()
@@ -150,8 +152,10 @@ class TLSStream(trio.abc.HalfCloseableStream):
                     data = self.socket.recv(PIECE_BYTES)
                 except BlockingIOError:
                     return None
-                self._take(data)
-            except (ssl.SSLZeroReturnError, ssl.SSLEOFError):
+                if not data:
+                    return b""
+                self._incoming.write(data)
+            except ssl.SSLZeroReturnError:
                 return b""
 
     def encrypt(self, data: bytes) -> bytes:
@@ -213,14 +217,11 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 raise trio.BrokenResourceError("the peer is gone") from error
             await wait_until_writable(self.socket)
 
-    async def _feed(self) -> None:
-        self._take(await receive(self.socket, PIECE_BYTES))
-
-    def _take(self, data: bytes) -> None:
-        if data:
-            self._incoming.write(data)
-        else:
-            self._incoming.write_eof()
+    async def _feed(self) -> bool:
+        """False at the end of what the peer sends. OpenSSL is not shown that end: it would refuse to write then."""
+        data = await receive(self.socket, PIECE_BYTES)
+        self._incoming.write(data)
+        return bool(data)
 
 
 ClientStream: TypeAlias = PlainStream | TLSStream

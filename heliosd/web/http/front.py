@@ -1,4 +1,4 @@
-"""The one port: accepts connections, reads each request's head, and hands the connection over.
+"""The one port: accepts connections, reads the head of each request, and hands the request over.
 
 Every request that is handed over is valid by `request_head.py`; all others are answered here. An exception in one
 connection ends that connection only.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import socket as stdlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import structlog
@@ -24,6 +24,10 @@ from .request_head import BadHead, HeadBuffer, RequestHead, parse
 from .websocket_upgrade import Upgrade, ordinary_upgrade, upgrade_of
 
 HEAD_SECONDS = 5.0
+IDLE_SECONDS = 75.0
+"""Between two requests of a connection."""
+MAX_REQUESTS = 1000
+"""On one connection."""
 _RECEIVE_BYTES = 16 * 1024
 _FIRST_BYTES = 2048
 """Enough for an ordinary upgrade."""
@@ -33,9 +37,9 @@ process would keep for good. Earlier connections are served first."""
 HANDSHAKE_PATIENCE = 0.02
 """The longest pause in seconds, so that stalled handshakes do not keep others out."""
 
-Serve: TypeAlias = Callable[[RequestHead, bytes, ClientStream, Address], Awaitable[None]]
-"""Serves one request: its head, the bytes that came behind it, the connection, the peer's address. Need not close
-the connection."""
+Serve: TypeAlias = Callable[[RequestHead, bytes, ClientStream, Address], Awaitable[bytes | None]]
+"""Serves one request: its head, the bytes that came behind it, the connection, the peer's address. Returns the
+bytes behind the request if another one may follow on the connection, else None. Need not close the connection."""
 
 ServeLive: TypeAlias = Callable[[Upgrade, bytes, ClientStream, Address], Awaitable[None]]
 """Serves one WebSocket, from its valid upgrade request on."""
@@ -137,7 +141,7 @@ class _Front:
         """Serves any connection, of which the bytes `received` have been read already."""
         handed_on = False
         try:
-            handed_on = await self._first_request(stream, peer, received)
+            handed_on = await self._requests(stream, peer, received)
         except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
             log.debug("connection lost", peer=str(peer))
         except* Exception:
@@ -146,48 +150,54 @@ class _Front:
             if not handed_on:
                 await stream.aclose()
 
-    async def _first_request(self, stream: ClientStream, peer: Address, received: bytes) -> bool:
-        """Reads a request and has it served. Returns whether the connection is another task's now."""
-        try:
-            with trio.move_on_after(self.head_seconds) as limit:
-                whole = await self._head(stream, limit, received)
-            if limit.cancelled_caught or whole is None:
+    async def _requests(self, stream: ClientStream, peer: Address, received: bytes) -> bool:
+        """Reads requests and has them served. Returns whether the connection is another task's now."""
+        scheme = "https" if isinstance(stream, TLSStream) else "http"
+        for number in range(1, MAX_REQUESTS + 1):
+            head: RequestHead | None = None
+            try:
+                whole = await self._head(stream, received, first=number == 1)
+                if whole is None:
+                    return False
+                head = parse(whole[0], scheme)
+                upgrade = upgrade_of(head)
+            except BadHead as bad:
+                if head is not None and head.all(b"upgrade"):
+                    self.count_malformed()
+                body = head is None or head.method != "HEAD"
+                await refuse(stream, bad.status, bad.reason, bad.headers, body=body)
                 return False
-            head, trailing = parse(whole[0]), whole[1]
-        except BadHead as bad:
-            await refuse(stream, bad.status, bad.reason, bad.headers)
-            return False
-        try:
-            upgrade = upgrade_of(head)
-        except BadHead as bad:
-            if head.all(b"upgrade"):
-                self.count_malformed()
-            await refuse(stream, bad.status, bad.reason, bad.headers, body=head.method != "HEAD")
-            return False
-        if upgrade is None:
-            await self.rest(head, trailing, stream, peer)
-            return False
-        self.connections.start_soon(self.websocket, upgrade, trailing, stream, peer)
-        return True
+            if upgrade is not None:
+                self.connections.start_soon(self.websocket, upgrade, whole[1], stream, peer)
+                return True
+            if number == MAX_REQUESTS or self._stopped:
+                head = replace(head, keep_alive=False)
+            behind = await self.rest(head, whole[1], stream, peer)
+            if behind is None:
+                return False
+            received = behind
+        return False
 
     async def _head(
-        self, stream: ClientStream, limit: trio.CancelScope, received: bytes
+        self, stream: ClientStream, received: bytes, *, first: bool
     ) -> tuple[bytes, bytes] | None:
-        """The bytes of the head and those behind it; None when the peer left or the daemon stops."""
+        """The bytes of the next head and those behind it; None when none comes in time, or the daemon stops."""
         if self._stopped:
             return None
-        self._idle.add(limit)
-        try:
-            if isinstance(stream, TLSStream):
-                await self._do_handshake(stream)
-            buffer = HeadBuffer()
-            while data := received or await stream.receive_some(_RECEIVE_BYTES):
-                received = b""
-                if whole := buffer.feed(data):
-                    return whole
-            return None
-        finally:
-            self._idle.discard(limit)
+        buffer = HeadBuffer()
+        with trio.move_on_after(self.head_seconds if first else IDLE_SECONDS) as limit:
+            self._idle.add(limit)
+            try:
+                if first and isinstance(stream, TLSStream):
+                    await self._do_handshake(stream)
+                while data := received or await stream.receive_some(_RECEIVE_BYTES):
+                    received = b""
+                    if whole := buffer.feed(data):
+                        return whole
+                    limit.deadline = min(limit.deadline, trio.current_time() + self.head_seconds)
+            finally:
+                self._idle.discard(limit)
+        return None
 
     async def _do_handshake(self, stream: TLSStream) -> None:
         self._handshakes += 1

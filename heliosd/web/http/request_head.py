@@ -1,7 +1,7 @@
 """The head of a request, read strictly: what two programs could read differently is refused.
 
-The grammar is that of RFC 9112 (HTTP/1.1) without what it only tolerates: no bare LF, no line folding, no absolute
-form, no chunked body. Nothing here does IO; `HeadBuffer` takes bytes in any pieces.
+The grammar is that of RFC 9112 (HTTP/1.1) without what it only tolerates: no bare LF, no line folding. Nothing here
+does IO; `HeadBuffer` takes bytes in any pieces.
 """
 
 from __future__ import annotations
@@ -20,9 +20,10 @@ _END = b"\r\n\r\n"
 # Never part of a valid head: a lone LF, a lone CR (one at the end may still get its LF), control characters.
 _NEVER = re.compile(rb"(?<!\r)\n|\r(?=[^\n])|[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _CONTROLS = bytes({*range(0x20), 0x7F} - set(b"\t\r\n"))
-_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]{1,32}) ([^ ]+) (HTTP/[0-9]\.[0-9])")
+_REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Z-]{1,32}) ([^ ]+) HTTP/([0-9])\.([0-9])")
 _TARGET = re.compile(rb"/[!-\"$-~]*")
-_HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
+_ABSOLUTE = re.compile(rb"(?i:https?)://([0-9A-Za-z.:\[\]_~-]+)((?:[/?][^ ]*)?)")
+HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
 _HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{1,5})?")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,20}")
 _WEBSOCKET_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
@@ -45,15 +46,17 @@ class RequestHead:
 
     method: str
     target: bytes
-    """As sent: origin form, `/path?query`, visible ASCII."""
+    """`/path?query`, visible ASCII, as sent; of an absolute form what stands behind the authority."""
     version: str
-    """`1.1` or `1.0`."""
+    """`1.1`, also for later minor versions, or `1.0`."""
     headers: tuple[tuple[bytes, bytes], ...]
     """In the order sent; names in lower case, values without surrounding blanks."""
-    body_bytes: int
-    """How many bytes of body follow, at most 1 MiB."""
-    raw: bytes
-    """The whole head as sent, with the empty line."""
+    body_bytes: int | None = 0
+    """How many bytes of body follow, at most 1 MiB; None: chunks."""
+    scheme: str = "http"
+    """`http` or `https`."""
+    keep_alive: bool = True
+    """Whether another request may follow on this connection."""
 
     @property
     def path(self) -> str:
@@ -86,10 +89,11 @@ class RequestHead:
 class HeadBuffer:
     """Collects received bytes until they hold a whole head."""
 
-    __slots__ = ("_data",)
+    __slots__ = ("_begun", "_data")
 
     def __init__(self) -> None:
         self._data = bytearray()
+        self._begun = False
 
     def feed(self, data: bytes) -> tuple[bytes, bytes] | None:
         """Adds bytes. Returns the head and the bytes behind it once the head is whole, else None.
@@ -99,6 +103,10 @@ class HeadBuffer:
         # Only new bytes are searched, so that a head sent byte by byte does not cost its length squared.
         seen = max(0, len(self._data) - len(_END) + 1)
         self._data += data
+        if not self._begun and len(self._data) > 1:
+            self._begun = True
+            if self._data.startswith(b"\r\n"):  # RFC 9112 section 2.2: one empty line may precede
+                del self._data[:2]
         end = self._data.find(_END, seen)
         if end >= 0:
             size = end + len(_END)
@@ -109,7 +117,7 @@ class HeadBuffer:
         return None
 
 
-def parse(raw: bytes) -> RequestHead:
+def parse(raw: bytes, scheme: str = "http") -> RequestHead:
     """Parses a whole head, from the request line to the empty line. Raises BadHead."""
     if not raw.endswith(_END):
         raise BadHead(400, "Malformed request head")
@@ -117,33 +125,32 @@ def parse(raw: bytes) -> RequestHead:
     if not _is_clean(raw):
         raise BadHead(400, "Malformed request head")
     request_line, *lines = raw[: -len(_END)].split(b"\r\n")
-    method, target, version = _request_line(request_line)
+    method, authority, target, version = _request_line(request_line)
     if len(lines) > MAX_HEADERS:
         raise BadHead(431, "Too many headers")
-    headers = tuple(_header(line) for line in lines)
-    head = RequestHead(method, target, version, headers, 0, raw)
-    _check_host(head)
-    if b"http2-settings" in dict(headers) or b"h2c" in head.tokens(b"upgrade"):
-        raise BadHead(400, "HTTP/2 is not spoken here")
-    return RequestHead(method, target, version, headers, _body_bytes(head), raw)
+    headers = tuple([_header(line) for line in lines])
+    head = RequestHead(method, target, version, headers)
+    _check_host(head, authority)
+    keep_alive = version == "1.1" and b"close" not in head.tokens(b"connection")
+    return RequestHead(method, target, version, headers, _body_bytes(head), scheme, keep_alive)
 
 
 def websocket_key(head: RequestHead) -> bytes | None:
     """The Sec-WebSocket-Key of a valid upgrade on `/ws/cluster` (RFC 6455 section 4.2.1): a GET of HTTP/1.1 for
-    exactly this path, without a body. None for a request to another path without an Upgrade header.
+    exactly this path, without a body. None for a request to another path that asks for no upgrade to WebSocket.
 
     Raises BadHead for all others.
     """
-    upgrade = head.all(b"upgrade")
+    websocket = b"websocket" in head.tokens(b"upgrade")
     if head.path != WEBSOCKET_PATH:
-        if upgrade:
+        if websocket:
             raise BadHead(404, "Not found")
         return None
     if head.method not in {"GET", "HEAD"}:
         raise BadHead(405, "Method not allowed", (("Allow", "GET"),))
-    if head.method == "HEAD" or b"websocket" not in head.tokens(b"upgrade"):
+    if head.method == "HEAD" or not websocket:
         raise BadHead(426, "This path speaks WebSocket", (("Upgrade", "websocket"),))
-    if head.version != "1.1" or b"upgrade" not in head.tokens(b"connection") or head.body_bytes:
+    if head.version != "1.1" or b"upgrade" not in head.tokens(b"connection") or head.body_bytes != 0:
         raise BadHead(400, "Malformed WebSocket upgrade")
     if head.header(b"sec-websocket-version") != b"13":
         raise BadHead(426, "Unsupported WebSocket version", (("Sec-WebSocket-Version", "13"),))
@@ -166,45 +173,52 @@ def _check_size(data: bytes | bytearray) -> None:
         raise BadHead(431, "Request head too large")
 
 
-def _request_line(line: bytes) -> tuple[str, bytes, str]:
+def _request_line(line: bytes) -> tuple[str, bytes | None, bytes, str]:
+    """Method, authority (of an absolute form), path with query, version."""
     match = _REQUEST_LINE.fullmatch(line)
-    if match is None:
+    if match is None or match[1] in {b"PRI", b"CONNECT"}:
         raise BadHead(400, "Malformed request line")
-    method, target, version = match.groups()
-    if method in {b"PRI", b"CONNECT"} or method != method.upper():
-        raise BadHead(400, "Malformed request line")
-    if version not in {b"HTTP/1.1", b"HTTP/1.0"}:
+    method, target, major, minor = match.groups()
+    if major != b"1":
         raise BadHead(505, "HTTP version not supported")
     if len(target) > MAX_TARGET_BYTES:
         raise BadHead(414, "Request target too long")
+    authority = None
+    if absolute := _ABSOLUTE.fullmatch(target):
+        authority, target = absolute.groups()
+        target = target if target.startswith(b"/") else b"/" + target
     if not _TARGET.fullmatch(target):
         raise BadHead(400, "Malformed request target")
-    return method.decode("ascii"), target, version[5:].decode("ascii")
+    return method.decode("ascii"), authority, target, "1.0" if minor == b"0" else "1.1"
 
 
 def _header(line: bytes) -> tuple[bytes, bytes]:
     # Neither a folded line, which starts with a blank, nor a name that ends in one matches.
-    match = _HEADER.fullmatch(line)
+    match = HEADER.fullmatch(line)
     if match is None:
         raise BadHead(400, "Malformed header")
-    return match[1].lower(), match[2].rstrip(b" \t")
+    name, value = match[1].lower(), match[2].rstrip(b" \t")
+    # RFC 3986 section 3.2.3: an empty port is none.
+    return name, value.removesuffix(b":") if name == b"host" else value
 
 
-def _check_host(head: RequestHead) -> None:
+def _check_host(head: RequestHead, authority: bytes | None) -> None:
     hosts = head.all(b"host")
     if len(hosts) > 1 or (not hosts and head.version == "1.1"):
         raise BadHead(400, "One Host header is required")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise BadHead(400, "Malformed Host")
+    if authority is not None and [authority.lower().removesuffix(b":")] != [host.lower() for host in hosts]:
+        raise BadHead(400, "The target's authority is not Host's")
 
 
-def _body_bytes(head: RequestHead) -> int:
+def _body_bytes(head: RequestHead) -> int | None:
     lengths = head.all(b"content-length")
     codings = head.all(b"transfer-encoding")
     if codings:
         if lengths or len(codings) > 1 or codings[0].lower() != b"chunked" or head.version != "1.1":
             raise BadHead(400, "Ambiguous length of the body")
-        raise BadHead(411, "Content-Length required")
+        return None
     if not lengths:
         return 0
     if len(lengths) > 1 or not _CONTENT_LENGTH.fullmatch(lengths[0]):

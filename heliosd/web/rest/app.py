@@ -207,6 +207,8 @@ def _response(answer: Answer) -> Response:
     if isinstance(body, AsyncGenerator):
         response = TrioResponse(b"" if request.method == "HEAD" else body, status=answer.status)
         response.timeout = None  # Quart would end it after a minute
+        if request.method == "HEAD":
+            del response.headers["Content-Length"]  # GET has none either
     else:
         content = body if isinstance(body, bytes) else msgspec.json.encode(body)
         response = TrioResponse(content, status=answer.status, content_type="application/json")
