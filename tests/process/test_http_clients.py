@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.support.daemon_process import SECONDS, Daemon, running
+from tests.support.daemon_process import Daemon, running
+from tests.support.deadlines import SECONDS
 
 STATUS = "/api/cluster/status"
 METRICS = "/api/cluster/custom-metrics"
