@@ -27,10 +27,10 @@ export function showMetrics({ metrics, values, status }) {
     (_key, item) => makeMetric(...item),
     (row, [name, metric]) => {
       const value = /** @type {HTMLElement} */ (row.querySelector('[data-field="value"]'));
-      const text = measure(metric.value);
-      if (value.dataset.shown !== undefined && value.dataset.shown !== text) flash(row);
-      value.dataset.shown = text;
-      write(value, text);
+      const measured = measure(metric.value);
+      if (value.dataset.shown !== undefined && value.dataset.shown !== measured) flash(row);
+      value.dataset.shown = measured;
+      write(value, measured);
       write(/** @type {Element} */ (row.querySelector('[data-field="type"]')), text(metric.type));
       write(/** @type {Element} */ (row.querySelector('[data-field="extra"]')), extra(metric));
       draw(row.getElementsByClassName("spark")[0], values.get(name)?.values ?? []);
