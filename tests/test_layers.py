@@ -51,14 +51,13 @@ LAYERS = [
     (3, "auth.first_start"),
     (1, "auth.*"),
     # 2: what awaits, but does no IO.
-    (
-        2,
-        "hub.local_log hub.cluster_log hub.event_log hub.hub hub.session hub.connections hub.client hub.fanout",
-    ),
     (2, "cluster.backend cluster.subscribers cluster.simulated.backend daemon.ticker daemon.loop_lag"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
     (1, "__init__ *.__init__ errors clock histogram backoff config.* protocol.* raft.* store.changes"),
-    (1, "client.resume client.reconnect hub.counters hub.client_view hub.token_bucket hub.send_queue"),
+    (
+        1,
+        "client.resume client.reconnect hub.counters hub.client_view hub.token_bucket hub.send_queue hub.schedule",
+    ),
     (
         1,
         "websocket.frames websocket.deflate web.http.request_head web.http.request_body "

@@ -12,8 +12,8 @@ from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import Config
-from heliosd.hub.local_log import LocalLog
-from heliosd.hub.shared_log import ClusterLog
+from heliosd.hub.cluster_numbering import ClusterNumbering
+from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.store.changes import Save, Saved
 from heliosd.store.epoch_file import EpochFile
 
@@ -56,11 +56,13 @@ def backend_of(
     )
 
 
-def log_of(config: Config, saved: Saved, save: Save, epoch_marker: EpochFile) -> LocalLog | ClusterLog:
-    """The event log: this daemon's own, or the cluster's."""
-    history = config.history
+def numbering_of(
+    config: Config, saved: Saved, save: Save, epoch_marker: EpochFile, now: Callable[[], Instant]
+) -> LocalNumbering | ClusterNumbering:
+    """What numbers the events: this daemon itself, or the cluster."""
+    max_events, max_age = config.history.max_events, config.history.max_age
     if config.cluster.backend == "etcd":
-        return ClusterLog(max_events=history.max_events, max_age=history.max_age)
-    return LocalLog(
-        saved, save=save, epoch_marker=epoch_marker, max_events=history.max_events, max_age=history.max_age
+        return ClusterNumbering(max_events=max_events, max_age=max_age, now=now)
+    return LocalNumbering(
+        saved, save=save, epoch_marker=epoch_marker, max_events=max_events, max_age=max_age, now=now
     )

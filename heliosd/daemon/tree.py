@@ -4,8 +4,8 @@ background                       cancelled last: its tasks outlive the server
 ├─ signals        SIGTERM, SIGINT: stop; a second one: at once. SIGHUP: reload
 ├─ store          the one writer
 ├─ backend        the simulated cluster, or the observer of a real etcd
-├─ relay          backend events -> the hub's inbox
-├─ hub            numbers, encodes, fans out; its write pumps for clients that are behind are children of background
+├─ numbering      backend events, numbered and on disk -> the hub's inbox
+├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
 ├─ pings          pings every client; ends those from which nothing comes
 ├─ loop lag       measures how late tasks run
 ├─ readiness      waits for sockets to become writable
@@ -38,9 +38,11 @@ from heliosd.cluster.backend import Backend
 from heliosd.config.addresses import joined
 from heliosd.config.model import Settings
 from heliosd.errors import StoreFull
+from heliosd.hub.cluster_numbering import ClusterNumbering
+from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import HubItem, Tick
-from heliosd.hub.shared_log import ClusterLog
+from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.hub.status_messages import StatusMessages
 from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.store.changes import Saved, TokenRevoked
@@ -59,7 +61,7 @@ from heliosd.web.stream.websocket import WebSocketEndpoint
 from heliosd.websocket.readiness import Readiness
 
 from . import loop_lag
-from .backends import backend_of, log_of
+from .backends import backend_of, numbering_of
 from .reload import reload
 from .systemd import Notifier, watchdog_interval
 from .ticker import tick_all
@@ -100,19 +102,23 @@ class Daemon:
             async with _background() as background:
                 background.start_soon(self._handle_signals, stop, root_scope, notifier)
                 await background.start(self.store.run)
-                event_log = log_of(config, self.saved, self.store.save, self.epoch_file)
-                hub = Hub(
-                    settings=self.settings, log=event_log, access=self.access, now=_now, pumps=background
-                )
-                revoked = partial(self._revoked_elsewhere, hub, background)
+                numbering = numbering_of(config, self.saved, self.store.save, self.epoch_file, _now)
+                connections = Connections(self.settings, _now, background)
+                revoked = partial(self._revoked_elsewhere, connections, background)
                 backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
+                hub = Hub(
+                    connections=connections,
+                    log=numbering.log,
+                    access=self.access,
+                    status_messages=StatusMessages(backend, connections.count, _now),
+                )
                 inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
-                await background.start(_relay, backend, inbox)
+                await background.start(numbering.run, backend, inbox.clone())
                 await background.start(backend.run)
-                await background.start(hub.run, outbox, StatusMessages(backend, hub.count, _now))
-                background.start_soon(hub.ping_all)
-                background.start_soon(hub.end_silent)
-                background.start_soon(loop_lag.watch, hub.counters.loop_lag)
+                await background.start(hub.run, outbox)
+                background.start_soon(connections.ping_all)
+                background.start_soon(connections.end_silent)
+                background.start_soon(loop_lag.watch, connections.counters.loop_lag)
                 readiness = Readiness()
                 background.start_soon(readiness.run)
                 background.start_soon(hub.token_expiry.run)
@@ -120,22 +126,25 @@ class Daemon:
                 background.start_soon(issuer.run)
                 background.start_soon(tick_all, self.settings, inbox)
                 background.start_soon(_watch, notifier, inbox, hub)
-                if isinstance(event_log, ClusterLog):
-                    with trio.move_on_after(LOG_SECONDS):
-                        await event_log.begun.wait()
+                with trio.move_on_after(LOG_SECONDS):
+                    await numbering.log.wait_readable()
                 admission = Admission(settings=self.settings, hub=hub, now=_now)
                 background.start_soon(admission.connection_log.run)
-                await self._serve(listeners, backend, hub, admission, readiness, issuer, notifier, stop)
+                await self._serve(
+                    listeners, backend, numbering, hub, admission, readiness, issuer, notifier, stop
+                )
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
         if root_scope.cancelled_caught:
             log.warning("stopped at once by a second signal")
 
-    def _revoked_elsewhere(self, hub: Hub, background: trio.Nursery, jti: str, expires_at: float) -> None:
+    def _revoked_elsewhere(
+        self, connections: Connections, background: trio.Nursery, jti: str, expires_at: float
+    ) -> None:
         """Another daemon of the cluster revoked this token."""
         if jti not in self.access.revoked:
             change = self.access.revoke(jti, expires_at, _now().wall)
-            hub.token_revoked(jti)
+            connections.token_revoked(jti)
             background.start_soon(self._remember, change)
 
     async def _remember(self, change: TokenRevoked) -> None:
@@ -148,6 +157,7 @@ class Daemon:
         self,
         listeners: list[trio.SocketListener],
         backend: Backend,
+        numbering: LocalNumbering | ClusterNumbering,
         hub: Hub,
         admission: Admission,
         readiness: Readiness,
@@ -171,7 +181,7 @@ class Daemon:
             access=self.access,
             authenticator=authenticator,
             tickets=tickets,
-            roster=hub,
+            roster=hub.connections,
             events=hub.log,
             streams=EventStreams(hub, admission),
             save=self.store.save,
@@ -187,7 +197,7 @@ class Daemon:
                     live=websocket.serve,
                     stop=stop,
                     tls=self.tls,
-                    count_malformed=partial(hub.count_connection, "malformed"),
+                    count_malformed=partial(hub.connections.count_connection, "malformed"),
                 )
             )
             address = _bound_address(listeners[0])
@@ -195,13 +205,14 @@ class Daemon:
             notifier.ready()
             await stop.wait()
             notifier.stopping()
-            log.info("stopping", clients=hub.count())
+            log.info("stopping", clients=hub.connections.count())
             admission.stopping = True
             server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
             # Events of writes that were answered before the signal are sent before the close.
             with trio.move_on_after(LAST_EVENTS_SECONDS):
+                await numbering.caught_up()
                 await hub.caught_up()
-            hub.end_all(GOING_AWAY)
+            hub.connections.end_all(GOING_AWAY)
 
     async def _handle_signals(
         self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
@@ -224,19 +235,6 @@ async def _background() -> AsyncIterator[trio.Nursery]:
     async with trio.open_nursery() as nursery:
         yield nursery
         nursery.cancel_scope.cancel()
-
-
-async def _relay(
-    backend: Backend,
-    inbox: trio.MemorySendChannel[HubItem],
-    *,
-    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
-) -> None:
-    """Carry the backend's events to the hub. While the hub's inbox is full this waits, and so does the backend."""
-    async with backend.events() as events:
-        task_status.started()
-        async for event in events:
-            await inbox.send(event)
 
 
 async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub: Hub) -> None:

@@ -1,60 +1,72 @@
-"""The hub's event log, whoever numbers the events: this daemon itself (`event_log.py`), or the cluster for all
-its daemons alike (`shared_log.py`)."""
+"""The hub's event log: the epoch, the newest number that was sent, and the events that can be sent again."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+import secrets
+from collections.abc import Callable, Iterable
 
-from heliosd.protocol.events import Event
+import trio
+
 from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.message import OutgoingMessage
-from heliosd.store.changes import Change
+
+LOOK_SECONDS = 0.01
+"""Between two checks whether the events up to a cursor have come."""
 
 
-class EventLog(Protocol):
-    """What the hub needs of it. Seconds are monotonic, `wall` is Unix time."""
+def new_epoch() -> str:
+    """An epoch that nothing else has."""
+    return secrets.token_urlsafe(12)
 
-    @property
-    def history(self) -> History:
-        """What can be told again. May be another object after each `await`, and after a renumbering."""
-        ...
+
+class EventLog:
+    """Written by the hub alone. The numbers come from the numbering stage."""
+
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_age: float,
+        patience_seconds: float = 0.0,
+        first_epoch: Callable[[], str] = new_epoch,
+    ) -> None:
+        self._max_events = max_events
+        self._max_age = max_age
+        self._patience_seconds = patience_seconds
+        self._begun = trio.Event()
+        self.history = History(first_epoch(), max_events, max_age)
+        """Another object after each `begin` and `skip`."""
+        self.trouble: str | None = None
+        """Why events are not on disk; None: they are. Set by the numbering stage."""
 
     @property
     def readable(self) -> bool:
-        """Whether it is known what has happened. Before that no cursor can be judged, and the history is empty
-        without saying anything."""
-        ...
+        """Whether the numbering is known. Before that no cursor can be judged, and the epoch is one of this
+        daemon's own."""
+        return self._begun.is_set()
 
-    @property
-    def trouble(self) -> str | None:
-        """Why events are not on disk; None: they are."""
-        ...
+    async def wait_readable(self) -> None:
+        """Return once it is `readable`."""
+        await self._begun.wait()
 
-    @property
-    def retry_at(self) -> float:
-        """While there is trouble: when to call `retry`."""
-        ...
+    def begin(self, epoch: str, seq: int = 0, kept: Iterable[OutgoingMessage] = ()) -> None:
+        """Take up a numbering. `kept` must end with `seq` (or be empty), else ValueError."""
+        self.history = History(epoch, self._max_events, self._max_age, seq=seq, kept=kept)
+        self._begun.set()
+
+    def skip(self, last: int) -> None:
+        """No event up to `last` can be sent any more; the next one bears `last + 1`."""
+        self.history = History(self.history.epoch, self._max_events, self._max_age, seq=last)
 
     def behind(self, cursor: Cursor | None) -> bool:
-        """Whether `cursor` may be ahead of `history` only because this daemon has not heard yet what another one
-        has told already: `reach` it first."""
-        ...
+        """Whether `cursor` may be ahead of the history only because another daemon of the cluster has sent more
+        than this one: `reach` it first. Always False where this daemon gives the numbers itself."""
+        if cursor is None or cursor.after is None or not self._patience_seconds:
+            return False
+        return cursor.epoch == self.history.epoch and cursor.after > self.history.seq
 
     async def reach(self, cursor: Cursor) -> None:
-        """Wait, for a moment at most, until the events up to `cursor` have been told here."""
-        ...
-
-    async def open(self, now_mono: float) -> None:
-        """Begin; called once, before all else."""
-        ...
-
-    async def commit(
-        self, events: Sequence[tuple[Event, tuple[Change, ...]]], wall: float, now_mono: float
-    ) -> list[OutgoingMessage]:
-        """The messages that tell events which happened here, in order."""
-        ...
-
-    async def retry(self, now_mono: float) -> bool:
-        """Try to end the trouble. Whether it has ended."""
-        ...
+        """Wait until the events up to `cursor` have been sent here, a few seconds at most."""
+        with trio.move_on_after(self._patience_seconds):
+            while self.behind(cursor):  # noqa: ASYNC110 (the history does not report that it grows)
+                await trio.sleep(LOOK_SECONDS)

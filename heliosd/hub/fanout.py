@@ -1,8 +1,8 @@
 """The fast path: the same bytes to many clients, straight to their sockets.
 
-Waking a task for each delivery is what costs in a fan-out, so none is woken: a ready client gets the shared bytes
-by one non-blocking write, and the writes of a chunk of clients are one call of `map` over their descriptors. Only
-what did not fit becomes a pump's work.
+What costs most in a fan-out is waking a task for each delivery, so none is woken: a ready client gets the shared
+bytes by one non-blocking write, and the writes of a chunk of clients are one call of `map` over their descriptors.
+A pump only writes what did not fit.
 """
 
 from __future__ import annotations
@@ -13,23 +13,20 @@ from itertools import repeat
 
 from heliosd.protocol.message import OutgoingMessage
 
-from .client import BATCH_BYTES, Delivery, HubClient
+from . import delivery
+from .client import BATCH_BYTES, HubClient
 from .recipients import Recipients
 
 CHUNK = 32
-"""Clients served before it is looked whether the loop should turn to somebody else (`turn.py`). With 16 a delivery
-costs 7 % more."""
-
-Unfinished = tuple[HubClient, Delivery, Sequence[OutgoingMessage]]
-"""A client for whom something is left to do, and the messages that it did not get."""
+"""Clients served between two checks whether the time slice is over. With 16 a delivery costs 7 % more."""
 
 _GONE = -1
 """In place of the number of bytes that a socket took."""
 
 
 def groups(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
-    """The messages in runs of at most `BATCH_BYTES`, so that no client is owed more by one write than a pump
-    would have taken at once."""
+    """The messages in runs of at most `BATCH_BYTES`, so that one write is no more than a pump would
+    take at once."""
     group: list[OutgoingMessage] = []
     size = 0
     for message in outgoing:
@@ -44,11 +41,11 @@ def groups(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage
 
 def broadcast(
     recipients: Recipients, messages: Sequence[OutgoingMessage], frames: bytes
-) -> Iterator[list[Unfinished]]:
-    """Give `frames`, which are `messages` joined in the form that this audience agreed to, to all of it.
+) -> Iterator[list[HubClient]]:
+    """Give `frames`, which are `messages` joined in the form that these clients agreed to, to all of them.
 
-    Yields after each chunk those for whom something is left to do; nobody is waited for. There the caller may let
-    others run: clients that join meanwhile are not among the receivers.
+    Yields after each chunk the clients for which something is left to do; waits for none. There the caller may let
+    other tasks run: clients that join meanwhile are not among the receivers.
     """
     places, not_ready = recipients.begin(len(messages))
     for start in range(0, places, CHUNK):
@@ -58,9 +55,9 @@ def broadcast(
         yield _deliver(not_ready[start : start + CHUNK], messages, frames)
 
 
-def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list[Unfinished]:
+def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list[HubClient]:
     """To the ready ones from one place to another. No checkpoint lies between their being ready and the write."""
-    unfinished: list[Unfinished] = []
+    unfinished: list[HubClient] = []
     # Encrypted first and written then: writes in close order find the other side awake, and cost half.
     encrypted = _encrypted(recipients, start, stop, frames, unfinished) if recipients.encrypted else None
     while start < stop:
@@ -80,7 +77,8 @@ def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list
             for place, (bytes_taken, payload) in enumerate(zip(taken, payloads, strict=False), start):
                 client = recipients.clients[place]
                 if client is not None and bytes_taken != len(payload):
-                    unfinished.append(_left(client, payload, bytes_taken))
+                    _keep_rest(client, payload, bytes_taken)
+                    unfinished.append(client)
         start += len(taken)
         encrypted = None if encrypted is None else encrypted[len(taken) :]
     recipients.served = stop
@@ -88,7 +86,7 @@ def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list
 
 
 def _encrypted(
-    recipients: Recipients, start: int, stop: int, frames: bytes, unfinished: list[Unfinished]
+    recipients: Recipients, start: int, stop: int, frames: bytes, unfinished: list[HubClient]
 ) -> list[bytes]:
     """What to write for each of them, over TLS: b"" where there is nobody any more."""
     encrypted: list[bytes] = []
@@ -97,29 +95,27 @@ def _encrypted(
             encrypted.append(b"" if client is None else client.transport.encrypt(frames))
         except OSError:
             assert client is not None
-            unfinished.append((client, Delivery.GONE, ()))
+            client.gone = True
+            unfinished.append(client)
             encrypted.append(b"")
     return encrypted
 
 
-def _left(client: HubClient, payload: bytes, taken: int) -> Unfinished:
+def _keep_rest(client: HubClient, payload: bytes, taken: int) -> None:
     if taken == _GONE:
-        return client, Delivery.GONE, ()
+        client.gone = True
+        return
     if client.transport.encrypted:
         client.transport.keep(memoryview(payload)[taken:])
     else:
         client.unsent = memoryview(payload)[taken:]
     client.fall_behind()
-    return client, Delivery.QUEUED, ()
 
 
 def _deliver(
     clients: Sequence[HubClient], messages: Sequence[OutgoingMessage], frames: bytes
-) -> list[Unfinished]:
+) -> list[HubClient]:
     """To those whose sockets are not simply written to: a queue that has not emptied, an expired token."""
-    unfinished: list[Unfinished] = []
     for client in clients:
-        delivery, left = client.deliver_all(messages, frames)
-        if delivery is not Delivery.DONE:
-            unfinished.append((client, delivery, left))
-    return unfinished
+        delivery.deliver_all(client, messages, frames)
+    return [client for client in clients if client.wants_pump or client.gone or client.is_dropping]

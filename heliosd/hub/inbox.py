@@ -1,20 +1,87 @@
-"""What the hub's loop takes: what happened, what moved, and that it is time to tell a value."""
+"""What the hub takes, already numbered, and how both of its channels are read."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from enum import Enum, auto
+from typing import Protocol, TypeVar
 
-from heliosd.protocol.events import BackendItem
+import trio
+
+from heliosd.protocol.events import MetricValuesChanged, StatusChanged
+from heliosd.protocol.message import OutgoingMessage
+
+BATCH = 50
+"""Items taken from a channel at once: their events share a transaction, and one `status_update` follows them."""
+
+CAUGHT_UP_SECONDS = 0.005
+"""Between two checks whether everything has been taken."""
 
 
 class Tick(Enum):
-    """It is time to tell a value."""
+    """It is time to send a value."""
 
     STATUS = auto()
     LATENCY = auto()
     UPTIME = auto()
     WATCHDOG = auto()
-    """Nothing is told: it only makes the loop turn."""
+    """Nothing is sent: it only makes the loop turn."""
 
 
-HubItem = BackendItem | Tick
+@dataclass(frozen=True, slots=True)
+class NewEpoch:
+    """A new numbering begins: the next event bears `seq + 1`; `kept`, which ends with `seq`, can be replayed."""
+
+    epoch: str
+    seq: int = 0
+    kept: tuple[OutgoingMessage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EventsLost:
+    """The events from one number to another will never be sent. The next event bears `last + 1`."""
+
+    first: int
+    last: int
+
+
+NumberedItem = OutgoingMessage | MetricValuesChanged | StatusChanged | NewEpoch | EventsLost
+"""A message is an event: with its `seq`, or a provisional one without."""
+
+Item_co = TypeVar("Item_co", covariant=True)
+HubItem = NumberedItem | Tick
+
+
+class Source(Protocol[Item_co]):
+    """A channel, or a backend's queue of items."""
+
+    async def receive(self) -> Item_co: ...
+
+    def receive_nowait(self) -> Item_co: ...
+
+
+async def next_batch(source: Source[Item_co]) -> list[Item_co]:
+    """Wait for an item; return it with those that follow at once, `BATCH` at most. Raises `trio.EndOfChannel`."""
+    batch = [await source.receive()]
+    while len(batch) < BATCH:
+        try:
+            batch.append(source.receive_nowait())
+        except (trio.WouldBlock, trio.EndOfChannel):
+            break
+    return batch
+
+
+async def send_all(hub: trio.MemorySendChannel[HubItem], items: Iterable[NumberedItem]) -> None:
+    """Put these into the hub's inbox. While it is full this waits."""
+    for item in items:
+        try:
+            hub.send_nowait(item)
+        except trio.WouldBlock:
+            await hub.send(item)
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Return once this holds, by asking again and again."""
+    while not condition():  # noqa: ASYNC110 (neither channels nor queues report that they are empty)
+        await trio.sleep(CAUGHT_UP_SECONDS)

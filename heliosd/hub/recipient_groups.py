@@ -1,8 +1,8 @@
-"""Clients by what they asked for: whoever asked for the same gets the same bytes, made once."""
+"""Clients by subscription: those with an equal one get the same bytes, made once."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.subscription import Subscription
@@ -42,7 +42,7 @@ class SubscriptionGroup:
 
 
 class RecipientGroups:
-    """All subscriptions in force, and who has which."""
+    """All subscriptions in force, and the clients of each."""
 
     def __init__(self) -> None:
         self._groups: dict[Subscription, SubscriptionGroup] = {}
@@ -52,7 +52,7 @@ class RecipientGroups:
         found = self._groups.get(subscription)
         if found is None:
             found = self._groups[subscription] = SubscriptionGroup(subscription)
-        # One object for all who said the same: thousands of equal ones would be kept otherwise.
+        # One object for all equal ones: thousands would be kept otherwise.
         client.subscription = found.subscription
         found.add(client)
 
@@ -66,11 +66,11 @@ class RecipientGroups:
 
     def split(
         self, messages: Sequence[OutgoingMessage]
-    ) -> list[tuple[SubscriptionGroup, list[OutgoingMessage]]]:
-        """Each class that gets something of `messages`, with what it gets: cut once for each narrowing."""
-        split = []
-        for of in self._groups.values():
-            mine = [m for message in messages if (m := message.filtered_for(of.subscription)) is not None]
+    ) -> Iterator[tuple[Subscription, list[OutgoingMessage], Recipients]]:
+        """All who get something of `messages`, with what they get: filtered once for each subscription. Clients may
+        leave while this runs, but none may come."""
+        for group in list(self._groups.values()):
+            mine = [m for message in messages if (m := message.filtered_for(group.subscription)) is not None]
             if mine:
-                split.append((of, mine))
-        return split
+                for recipients in list(group.recipients_by_form.values()):
+                    yield group.subscription, mine, recipients

@@ -1,9 +1,9 @@
-"""Those who get the same bytes in the same way: the clients of one subscription, with compression and TLS or not.
+"""Clients that get the same bytes in the same way: those of one subscription, with compression and TLS or not.
 
 The ready ones (nothing waits for them, and the hub may write to their sockets by itself) stand in two parallel
 lists, clients and descriptors, so that the fast path in `fanout.py` runs over plain numbers. A descriptor is in the
-list exactly as long as its client is ready: whoever closes a client's socket has said `is_ending` or `leave` first,
-and that takes it out in the same step. So no descriptor there can have become another client's.
+list exactly as long as its client is ready: before a client's socket is closed `is_ending` or `leave` is called,
+which takes it out in the same step. So no descriptor there can have become another client's.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class Recipients:
         self.deflating = deflating
         """They took compression."""
         self.encrypted = encrypted
-        """What is written to them goes through `Outlet.seal`: TLS."""
+        """What is written to them goes through `Transport.encrypt`: TLS."""
         self.clients: list[HubClient | None] = []
         """The ready ones; None where one has left since the last broadcast began."""
         self.fds: list[int] = []
@@ -45,7 +45,7 @@ class Recipients:
         self._holes = 0
         self._not_ready: dict[str, HubClient] = {}
         self._sent = 0
-        """Messages that the ready ones were told so far, those of the present broadcast included."""
+        """Messages that the ready ones were sent so far, those of the present broadcast included."""
         self._sending = 0
         """Messages of the present broadcast; 0 between two."""
         self._places = 0
@@ -64,10 +64,10 @@ class Recipients:
         )
 
     def add(self, client: HubClient) -> None:
-        """One more, told of nothing that is being told right now."""
+        """One more. It gets nothing of the present broadcast."""
         client.recipients = self
         if client.ready and client.transport.direct:
-            self._stand(client)
+            self._set_ready(client)
         else:
             self._not_ready[client.id] = client
 
@@ -83,7 +83,7 @@ class Recipients:
         ready = client.ready and client.transport.direct
         if ready and client.place == NOT_READY:
             del self._not_ready[client.id]
-            self._stand(client)
+            self._set_ready(client)
         elif not ready and client.place != NOT_READY:
             if self._awaits(client):
                 self._late.append(client)
@@ -97,9 +97,9 @@ class Recipients:
         return self._sent - (self._sending if self._awaits(client) else 0)
 
     def begin(self, messages: int) -> tuple[int, list[HubClient]]:
-        """So many messages are about to be told: how many places the ready ones take up, and the others.
+        """So many messages are about to be sent: how many places the ready ones take up, and the others.
 
-        Who becomes ready meanwhile has had them, and stands beyond those places.
+        A client that becomes ready meanwhile has had them; its place is beyond those.
         """
         if self._holes:
             ready = [
@@ -117,8 +117,7 @@ class Recipients:
         return self._places, list(self._not_ready.values())
 
     def finish(self) -> list[HubClient]:
-        """The broadcast is through. Those of its receivers that were to be served but had to step aside before:
-        they have not got it."""
+        """The broadcast is over. Returns those of its receivers that stopped being ready before their turn."""
         self._sending = 0
         late, self._late = self._late, []
         return [client for client in late if client.recipients is self]
@@ -127,7 +126,7 @@ class Recipients:
         """It is among the receivers of the present broadcast, and has not been served yet."""
         return self._sending > 0 and self.served <= client.place < self._places
 
-    def _stand(self, client: HubClient) -> None:
+    def _set_ready(self, client: HubClient) -> None:
         client.place = len(self.clients)
         client.count_sent(-self._sent)
         self.clients.append(client)

@@ -1,136 +1,276 @@
-"""What waits for one client: bounded by count and by bytes, in order, values conflated."""
+"""All that waits for one client, and the order in which it goes. The rules are in docs/protocol.md, "Order".
+
+1. Answers (`Kind.CONTROL`) and the stream (all else) go in one order, each message behind what was put before.
+2. Of a value only the newest waits: it takes the older one's place at the end. Values of custom metrics merge by
+   name. A status removes the values that it contains, a deletion those of its metric.
+3. When it is full (`put` returns False) `drop_stream` removes the stream. Until `resume_stream` events are counted
+   instead of queued; the gap that follows names them all, and those of an earlier gap that still waits.
+4. While a client is held only answers go. `answers_first` puts those that wait ahead of what was held.
+5. With a new subscription `narrow` removes what it does not want.
+"""
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import count
 
+from msgspec import UNSET, UnsetType
+
 from heliosd.protocol.message import Kind, OutgoingMessage, deleted_metrics, merged, without_metrics
+from heliosd.protocol.server_messages import ClientId
+from heliosd.protocol.subscription import Subscription
 
 MAX_QUEUED_BYTES = 1024 * 1024
 
+CUSTOM_METRICS = "custom_metrics"
+IN_STATUS = (CUSTOM_METRICS, "status_update")
+"""Types of values that a status contains."""
+CONFLATED_FRAMES = frozenset({"ping frame", "pong frame"})
+"""Protocol frames of which only the newest matters (RFC 6455 section 5.5.3)."""
+
 
 @dataclass(frozen=True, slots=True)
-class DroppedMessages:
-    """Events that a client will not get: `events` of them, from one number to another. Adjacent drops merge."""
+class DroppedEvents:
+    """Events that a client will not get: `events` of them, from one number to another."""
 
     from_seq: int
     to_seq: int
     events: int
 
-    def and_then(self, later: DroppedMessages) -> DroppedMessages:
-        return DroppedMessages(self.from_seq, later.to_seq, self.events + later.events)
+    def and_then(self, later: DroppedEvents) -> DroppedEvents:
+        return DroppedEvents(self.from_seq, later.to_seq, self.events + later.events)
 
 
 class SendQueue:
-    """A queue of messages in which a newer value takes an older one's place at the end.
+    """Bounded by `limit` messages and `MAX_QUEUED_BYTES`; a replay is outside of the limits."""
 
-    The full case is `put` returning False: the message is not queued, and what that means is the caller's to
-    say. Answers (`Kind.CONTROL`) can be taken alone, for a client whose token has expired.
-    """
-
-    __slots__ = ("_gap", "_limit", "_messages", "_serial", "size")
+    __slots__ = (
+        "_front",
+        "_gaps",
+        "_limit",
+        "_messages",
+        "_questions",
+        "_serial",
+        "dropped",
+        "dropping",
+        "lost",
+        "only_answers",
+        "size",
+    )
 
     def __init__(self, limit: int) -> None:
         # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
         self._messages: dict[int | str, OutgoingMessage] = {}
+        self._front: deque[OutgoingMessage] = deque()
+        """Goes before `_messages`: a replay, and answers that must not wait behind it."""
         self._serial = count()
         self._limit = limit
-        self._gap: tuple[int, DroppedMessages] | None = None
+        self._gaps: dict[int | str, DroppedEvents] = {}
+        """What the gaps among the messages name, by key."""
+        self._questions: dict[int | str, ClientId] = {}
+        """Statuses that answer a question, by key, with its id: if dropped they are made anew."""
+        self.dropping = False
+        """From `drop_stream` to `resume_stream`."""
+        self.dropped: DroppedEvents | None = None
+        """While dropping: the events that the next gap must name."""
+        self.only_answers = False
+        """It is full of answers: its client asks and does not read, so there is nothing to catch up on."""
+        self.lost = 0
+        """Events that were dropped, for the owner to count and to set back."""
         self.size = 0
-        """Bytes that wait."""
+        """Bytes that wait, without the replay."""
 
     def __len__(self) -> int:
+        """Messages that wait, without the replay."""
         return len(self._messages)
 
-    def put(self, message: OutgoingMessage) -> bool:
-        """Queue `message` at the end. False: full, and it is not queued.
+    @property
+    def waiting(self) -> int:
+        """All messages that wait."""
+        return len(self._messages) + len(self._front)
 
-        A value takes the place of an older one of its type; values of custom metrics merge by name, and the
-        event of a metric's deletion removes the values that wait for it.
-        """
+    @property
+    def events(self) -> int:
+        """How many of them are events."""
+        return sum(m.seq is not None for m in (*self._front, *self._messages.values()))
+
+    # -- in ------------------------------------------------------------------------------------------------------
+
+    def put(self, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> bool:
+        """Queue `message` at the end. False: full, and it is not queued. `question` is the id of the question that
+        a status answers."""
+        if self.dropping and message.kind in {Kind.EVENT, Kind.VALUE}:
+            self._drop(message)
+            return True
         key: int | str = next(self._serial)
         if message.kind is Kind.VALUE or message.type in CONFLATED_FRAMES:
             key = message.type
             older = self._remove(key)
-            if older is not None and key == "custom_metrics":
+            if older is not None and key == CUSTOM_METRICS:
                 message = merged(older, message)
-        elif "custom_metrics" in self._messages and (deleted := deleted_metrics(message)):
-            older = self._messages["custom_metrics"]
-            rest = without_metrics(older, deleted)
-            if rest is None:
-                self._remove("custom_metrics")
-            else:
-                self._messages["custom_metrics"] = rest
-                self.size += len(rest.payload) - len(older.payload)
+        elif message.kind is Kind.SNAPSHOT:
+            for name in IN_STATUS:
+                self._remove(name)
+        elif CUSTOM_METRICS in self._messages and (deleted := deleted_metrics(message)):
+            self._replace(CUSTOM_METRICS, without_metrics(self._messages[CUSTOM_METRICS], deleted))
         if len(self._messages) >= self._limit or self.size + len(message.payload) > MAX_QUEUED_BYTES:
             return False
         self._add(key, message)
+        if question is not UNSET:
+            self._questions[key] = question
         return True
 
     def put_final(self, message: OutgoingMessage) -> None:
         """Queue `message` whatever the limits say: for the close frame, after which nothing comes."""
         self._add(next(self._serial), message)
 
-    def put_gap(self, gap: OutgoingMessage, dropped: DroppedMessages, status: OutgoingMessage) -> None:
-        """Queue the news that events were dropped, and the status that takes their place."""
+    def put_replay(self, messages: Iterable[OutgoingMessage]) -> None:
+        """What goes before all else, outside of the limits."""
+        self._front.extend(messages)
+
+    def put_gap(self, gap: OutgoingMessage, names: DroppedEvents, status: OutgoingMessage) -> None:
+        """Queue a gap and a status whatever the limits say."""
         key = next(self._serial)
-        self._gap = key, dropped
+        self._gaps[key] = names
         self._add(key, gap)
+        for name in IN_STATUS:
+            self._remove(name)
         self._add(next(self._serial), status)
 
-    @property
-    def untold(self) -> int:
-        """Events that were dropped before, by a gap that has not gone out yet."""
-        return self._gap[1].events if self._gap is not None and self._gap[0] in self._messages else 0
-
-    def drop(self) -> DroppedMessages | None:
-        """Drop all but answers; returns which events were among it, those of a gap not yet told included."""
-        dropped: DroppedMessages | None = None
-        if self._gap is not None and self._gap[0] in self._messages:
-            dropped = self._gap[1]
-            self._remove(self._gap[0])
-        self._gap = None
-        for key, message in list(self._messages.items()):
-            if message.kind is Kind.CONTROL:
-                continue
-            self._remove(key)
-            if message.seq is not None:
-                one = DroppedMessages(message.seq, message.seq, 1)
-                dropped = one if dropped is None else dropped.and_then(one)
-        return dropped
-
-    def pop(self, *, answers_only: bool = False) -> OutgoingMessage | None:
-        """The oldest message that may go, removed; None if there is none.
-
-        With `answers_only` everything but the client's own conversation stays: a gap belongs to the events.
-        """
-        if not answers_only:
-            return self._remove(next(iter(self._messages))) if self._messages else None
-        gap = self._gap[0] if self._gap is not None else None
-        for key, message in self._messages.items():
-            if message.kind is Kind.CONTROL and key != gap:
-                return self._remove(key)
-        return None
+    # -- out -----------------------------------------------------------------------------------------------------
 
     def has(self, *, answers_only: bool = False) -> bool:
         """Whether `pop` would return something."""
-        if not answers_only:
-            return bool(self._messages)
-        gap = self._gap[0] if self._gap is not None else None
-        return any(m.kind is Kind.CONTROL and key != gap for key, m in self._messages.items())
+        if self._front and (not answers_only or self._front[0].kind is Kind.CONTROL):
+            return True
+        return self._next(answers_only=answers_only) is not None
 
-    def clear(self) -> int:
-        """Drop all that waits; returns how many messages that was."""
-        dropped = len(self._messages)
-        self._messages.clear()
-        self._gap = None
+    def pop(self, *, answers_only: bool = False) -> OutgoingMessage | None:
+        """The next message that may go, removed; None if there is none."""
+        if self._front and (not answers_only or self._front[0].kind is Kind.CONTROL):
+            return self._front.popleft()
+        key = self._next(answers_only=answers_only)
+        if key is None:
+            return None
+        self._gaps.pop(key, None)
+        self._questions.pop(key, None)
+        return self._remove(key)
+
+    def _next(self, *, answers_only: bool) -> int | str | None:
+        for key, message in self._messages.items():
+            if message is STATUS_DUE:
+                return None
+            if not answers_only or message.kind is Kind.CONTROL:
+                return key
+        return None
+
+    # -- what is dropped -----------------------------------------------------------------------------------------
+
+    def drop_stream(self, *, epoch: bool = False) -> None:
+        """Remove all but answers and a welcome; if the `epoch` has changed that too, and the replay. Statuses that
+        answer a question keep their place: nothing goes past it until `resume_stream` makes them anew."""
+        self.dropping = True
+        if epoch:
+            self.lost += sum(m.seq is not None for m in self._front)
+            self._front = deque(m for m in self._front if m.kind is Kind.CONTROL)
+        for key, message in list(self._messages.items()):
+            if key in self._questions:
+                self._replace(key, STATUS_DUE)
+            elif key in self._gaps:
+                self._remove(key)
+                self._name(self._gaps.pop(key))
+            elif message.kind is not Kind.CONTROL and (epoch or message.kind is not Kind.BOUNDARY):
+                self._remove(key)
+                self._drop(message)
+
+    def refuse(self, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> None:
+        """`put` did not take it, and the stream has been dropped since: queue an answer, drop all else."""
+        if message.kind is Kind.CONTROL:
+            self.only_answers = not self.put(message)
+        elif question is not UNSET:
+            key = next(self._serial)
+            self._add(key, STATUS_DUE)
+            self._questions[key] = question
+        else:
+            self._drop(message)
+
+    def resume_stream(
+        self,
+        status: Callable[[ClientId | UnsetType], OutgoingMessage],
+        *,
+        welcome: OutgoingMessage | None = None,
+        gap: OutgoingMessage | None = None,
+    ) -> None:
+        """Queue a welcome or a gap (for what was `dropped`), a status, and the answers that wait, with new statuses
+        where they were dropped. From here on the stream is queued again."""
+        answers, self._messages, self.size = self._messages, {}, 0
+        questions, self._questions = self._questions, {}
+        for key in [key for key, message in answers.items() if message.kind is Kind.BOUNDARY]:
+            self._add(key, answers.pop(key))  # a welcome: what is dropped comes after it
+        if gap is not None and self.dropped is not None:
+            self.put_gap(gap, self.dropped, status(UNSET))
+        else:
+            if welcome is not None:
+                self.put_final(welcome)
+            self.put_final(status(UNSET))
+        self.dropping, self.dropped = False, None
+        for key, message in answers.items():
+            if message is STATUS_DUE:
+                self._questions[key] = questions[key]
+                self._add(key, status(questions[key]))
+            else:
+                self._add(key, message)
+
+    def clear(self) -> None:
+        """Drop all that waits."""
+        self.lost += self.events
+        self.dropping, self.dropped = False, None
+        for waiting in (self._messages, self._front, self._gaps, self._questions):
+            waiting.clear()
         self.size = 0
-        return dropped
+
+    def _drop(self, message: OutgoingMessage) -> None:
+        if message.seq is not None:
+            self.lost += 1
+            self._name(DroppedEvents(message.seq, message.seq, 1))
+
+    def _name(self, dropped: DroppedEvents) -> None:
+        self.dropped = dropped if self.dropped is None else self.dropped.and_then(dropped)
+
+    # -- a new token, a new subscription -------------------------------------------------------------------------
+
+    def answers_first(self) -> None:
+        """Put the answers that wait ahead of everything else."""
+        answers = [key for key, message in self._messages.items() if message.kind is Kind.CONTROL]
+        for key in reversed(answers):
+            message = self._remove(key)
+            if message is not None:
+                self._front.appendleft(message)
+
+    def narrow(self, subscription: Subscription, *, events: bool) -> None:
+        """Remove what `subscription` does not want: of the values, and of the events too if `events`."""
+        for key, message in list(self._messages.items()):
+            if message.kind is Kind.VALUE or (events and message.kind is Kind.EVENT):
+                self._replace(key, message.filtered_for(subscription))
+        if events:
+            kept = [m if m.kind is not Kind.EVENT else m.filtered_for(subscription) for m in self._front]
+            self._front = deque(m for m in kept if m is not None)
+
+    # ------------------------------------------------------------------------------------------------------------
 
     def _add(self, key: int | str, message: OutgoingMessage) -> None:
         self._messages[key] = message
         self.size += len(message.payload)
+
+    def _replace(self, key: int | str, message: OutgoingMessage | None) -> None:
+        """Put another message, or none, in the place of one."""
+        if message is None:
+            self._remove(key)
+        else:
+            self.size += len(message.payload) - len(self._messages[key].payload)
+            self._messages[key] = message
 
     def _remove(self, key: int | str) -> OutgoingMessage | None:
         message = self._messages.pop(key, None)
@@ -139,5 +279,5 @@ class SendQueue:
         return message
 
 
-CONFLATED_FRAMES = frozenset({"ping frame", "pong frame"})
-"""Protocol frames of which only the newest matters (RFC 6455 section 5.5.3)."""
+STATUS_DUE = OutgoingMessage.of_frame("status due", b"")
+"""Keeps the place of a status that `resume_stream` makes."""

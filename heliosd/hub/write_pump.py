@@ -14,18 +14,16 @@ from .counters import HubCounters
 async def write_pump(client: HubClient, settings: Settings, counters: HubCounters) -> None:
     """Empty the client's queue into its socket.
 
-    A client that does not take a batch within `websocket.write_timeout` is cut; the connection's own task then
-    ends and leaves the hub. Nothing is raised.
+    If a client does not take a batch within `websocket.write_timeout` its connection is aborted; the connection's
+    own task then ends and leaves the hub. Nothing is raised.
     """
     try:
         while client.has_more():
-            with trio.move_on_after(settings.current.websocket.write_timeout) as patience:
+            with trio.move_on_after(settings.current.websocket.write_timeout) as timeout:
                 await _write_batch(client)
-            if patience.cancelled_caught:
-                waiting = client.waiting
-                client.dropped += waiting
-                counters.dropped["write_timeout"] += waiting
+            if timeout.cancelled_caught:
                 client.abort(TOO_SLOW)
+                counters.dropped["write_timeout"] += client.take_lost()
                 return
         client.catch_up()
         if client.close_reason is not None:

@@ -30,8 +30,10 @@ class Kind(Enum):
     """The present state of something; a newer one of its type replaces it."""
     SNAPSHOT = auto()
     """The whole state; queued like an event."""
+    BOUNDARY = auto()
+    """Says what the events around it mean (welcome, gap); keeps its place among them."""
     CONTROL = auto()
-    """An answer or notice to one client."""
+    """An answer or notice to one client, or a frame of the connection's own."""
 
 
 class OutgoingMessage:
@@ -79,7 +81,7 @@ class OutgoingMessage:
     def deflated(self) -> bytes:
         """The frame for clients with compression; short messages are not compressed."""
         if self._deflated is None:
-            plain = len(self.payload) < MIN_COMPRESSED or self.kind is Kind.CONTROL
+            plain = len(self.payload) < MIN_COMPRESSED or self.kind in {Kind.CONTROL, Kind.BOUNDARY}
             self._deflated = self.frame if plain else frame(TEXT, deflate(self.payload), compressed=True)
         return self._deflated
 

@@ -193,7 +193,7 @@ def of_error(
 
 def of_welcome(welcome: Welcome, at: float) -> OutgoingMessage:
     """The first message of a connection that asked to resume; sent to every client when the epoch changes."""
-    return _control("welcome", at, welcome, UNSET)
+    return _boundary("welcome", at, welcome)
 
 
 def of_gap(
@@ -201,7 +201,7 @@ def of_gap(
 ) -> OutgoingMessage:
     """Events that a client will not get: all numbers from `from_seq` to `to_seq`; `status` follows."""
     data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": reason}
-    return _control("gap", at, data, UNSET)
+    return _boundary("gap", at, data)
 
 
 def of_token_expiring(expires_at: float, at: float) -> OutgoingMessage:
@@ -218,6 +218,12 @@ def of_authenticated(
 def _value(name: str, topic: Topic, data: object, at: float) -> OutgoingMessage:
     payload = _encode(_MessageEnvelope(name, rfc3339(at), data=data))
     return OutgoingMessage(name, Kind.VALUE, topic, payload)
+
+
+def _boundary(name: str, at: float, data: object) -> OutgoingMessage:
+    return OutgoingMessage(
+        name, Kind.BOUNDARY, NOTHING, _encode(_MessageEnvelope(name, rfc3339(at), data=data))
+    )
 
 
 def _control(name: str, at: float, data: object, client_id: ClientId | UnsetType) -> OutgoingMessage:

@@ -13,7 +13,6 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
 from heliosd.hub.inbox import Tick
-from heliosd.hub.shared_log import ClusterLog
 from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.protocol.events import LogReset
 from heliosd.protocol.history import Cursor
@@ -95,7 +94,7 @@ class Streaming:
         return self.house.hub.log.history.epoch
 
     def client_id(self) -> str:
-        (view,) = self.house.hub.views()
+        (view,) = self.house.hub.connections.views()
         return view.id
 
 
@@ -248,7 +247,7 @@ async def test_a_reader_that_is_too_slow_gets_a_gap_that_says_what_it_missed(
     for _ in range(300):
         await streaming.house.inbox.send(ADDED)
     await wait_all_tasks_blocked()
-    (view,) = streaming.house.hub.views()
+    (view,) = streaming.house.hub.connections.views()
     assert view.dropped > 200
     reader.reading.set()
     await wait_all_tasks_blocked()
@@ -297,17 +296,17 @@ async def test_with_its_token_the_stream_ends(autojump_clock: MockClock, streami
 async def test_it_ends_when_the_hub_says_so(autojump_clock: MockClock, streaming: Streaming) -> None:
     hub = streaming.house.hub
     for end, said in (
-        (lambda: hub.disconnect(streaming.client_id()), "4000 disconnected by an administrator"),
-        (lambda: hub.token_revoked("jti"), "4401 token revoked"),
-        (lambda: hub.end_all(GOING_AWAY), "1001 the daemon is stopping"),
+        (lambda: hub.connections.disconnect(streaming.client_id()), "4000 disconnected by an administrator"),
+        (lambda: hub.connections.token_revoked("jti"), "4401 token revoked"),
+        (lambda: hub.connections.end_all(GOING_AWAY), "1001 the daemon is stopping"),
     ):
         reader = await streaming.read()
         end()
         await wait_all_tasks_blocked()
         assert reader.ended
         assert reader.comments == [said]
-        assert hub.count() == hub.count("sse") == 0
-    await hub.wait_empty()
+        assert hub.connections.count() == hub.connections.count("sse") == 0
+    await hub.connections.wait_empty()
 
 
 async def test_what_waits_is_sent_before_the_daemon_stops(
@@ -317,7 +316,7 @@ async def test_what_waits_is_sent_before_the_daemon_stops(
     reader.reading = trio.Event()
     await streaming.house.publish(ADDED)
     await streaming.house.publish(ADDED, ADDED)
-    streaming.house.hub.end_all(GOING_AWAY)
+    streaming.house.hub.connections.end_all(GOING_AWAY)
     reader.reading.set()
     await wait_all_tasks_blocked()
     assert reader.ended
@@ -333,7 +332,7 @@ async def test_whoever_comes_while_the_daemon_stops_is_sent_away(
         )
     )
     streaming.admission.stopping = True
-    streaming.house.hub.end_all(GOING_AWAY)
+    streaming.house.hub.connections.end_all(GOING_AWAY)
     streaming.house.nursery.start_soon(early.run)  # it was let in before, and joins after
     await wait_all_tasks_blocked()
     assert early.ended
@@ -348,7 +347,7 @@ async def test_a_token_revoked_on_the_way_in_ends_the_stream(
     house = streaming.house
     body = EventStreams(house.hub, streaming.admission).open(house.identity("jti"), None, TO_EVERYTHING, "")
     house.access.revoke("jti", 1e11, now().wall)
-    house.hub.token_revoked("jti")
+    house.hub.connections.token_revoked("jti")
     reader = Reader(body)
     house.nursery.start_soon(reader.run)
     await wait_all_tasks_blocked()
@@ -360,12 +359,12 @@ async def test_a_reader_that_leaves_leaves_the_hub(autojump_clock: MockClock, st
     idle, busy = await streaming.read(), await streaming.read()
     busy.reading = trio.Event()
     await streaming.house.publish(ADDED)
-    assert streaming.house.hub.count("sse") == 2
+    assert streaming.house.hub.connections.count("sse") == 2
     idle.scope.cancel()
     busy.scope.cancel()
     await wait_all_tasks_blocked()
-    assert streaming.house.hub.count() == streaming.house.hub.count("sse") == 0
-    assert streaming.house.hub.queue_depth() == 0
+    assert streaming.house.hub.connections.count() == streaming.house.hub.connections.count("sse") == 0
+    assert streaming.house.hub.connections.queue_depth() == 0
     await streaming.house.publish(ADDED)
 
 
@@ -380,17 +379,20 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
         reader = await streaming.read()
         with pytest.raises(TryLater, match="Too many clients"):
             await streaming.read()
-        assert streaming.house.hub.count("websocket") == streaming.house.hub.count("sse") == 1
+        assert (
+            streaming.house.hub.connections.count("websocket")
+            == streaming.house.hub.connections.count("sse")
+            == 1
+        )
         reader.scope.cancel()
-        streaming.house.hub.leave(client)
+        streaming.house.hub.sessions.leave(client)
         await wait_all_tasks_blocked()
 
 
 async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_for_a_moment(
     autojump_clock: MockClock,
 ) -> None:
-    log = ClusterLog(max_events=100, max_age=3600.0)
-    async with open_house(log) as house:
+    async with open_house(of_cluster=True) as house:
         streaming = Streaming(house, Admission(settings=house.settings, hub=house.hub, now=now))
         with pytest.raises(TryLater, match="cannot be read yet") as later:
             await streaming.read(cursor=Cursor("E", 3))
@@ -406,6 +408,6 @@ async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_
 
 async def test_it_is_pinged_by_nobody(autojump_clock: MockClock, streaming: Streaming) -> None:
     reader = await streaming.read()
-    streaming.house.nursery.start_soon(streaming.house.hub.ping_all)
+    streaming.house.nursery.start_soon(streaming.house.hub.connections.ping_all)
     await trio.sleep(61)
     assert reader.types == ["status"]

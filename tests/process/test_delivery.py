@@ -85,8 +85,8 @@ class RunningCheck:
         return [follower.seen.deliveries for follower in self.check.followers]
 
 
-def each_registration_was_told(check: Check, load: EventLoad) -> None:
-    """Whatever was answered with 201 has become an event, also where the daemon died right after the answer."""
+def registered_without_event(check: Check, load: EventLoad) -> set[str]:
+    """What was answered with 201 and has not become an event that a client got."""
     published = {
         name
         for event in check.ledger.events(check.followers[0].epoch).values()
@@ -94,7 +94,12 @@ def each_registration_was_told(check: Check, load: EventLoad) -> None:
         for name, metric in event["data"].items()
         if metric is not None
     }
-    missing = set(load.registered) - published
+    return set(load.registered) - published
+
+
+def every_registration_became_an_event(check: Check, load: EventLoad) -> None:
+    """Also where the daemon died right after the answer."""
+    missing = registered_without_event(check, load)
     assert not missing, f"registered, and no client got the event: {sorted(missing)[:5]} of {len(missing)}"
 
 
@@ -132,6 +137,9 @@ def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int
             wait_until(lambda: check.cuts >= cuts or running_check.ended, 10 * PATIENCE_SECONDS)
             running_check.wait_until_all_hear_more()
             load.end()
+            wait_until(
+                lambda: running_check.ended or not registered_without_event(check, load), PATIENCE_SECONDS
+            )
             running_check.finish()
             end(daemon, signal.SIGTERM)
     seen = check.seen
@@ -140,7 +148,7 @@ def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int
     # A start takes up the numbering that the last one left, however that one ended.
     assert seen.refusals["epoch_changed"] == 0
     assert seen.resumes >= cuts
-    each_registration_was_told(check, load)
+    every_registration_became_an_event(check, load)
 
 
 def test_through_20_cuts_2_restarts_and_2_kills_nothing_is_silently_lost(tmp_path: Path) -> None:
@@ -258,7 +266,7 @@ def test_ten_million_deliveries_under_cuts_kills_and_slow_clients_have_no_silent
                     running_check.finish()
                 count.note(check.seen.deliveries)
                 end(daemon, rng.choice([signal.SIGTERM, signal.SIGKILL]))
-    each_registration_was_told(check, load)
+    every_registration_became_an_event(check, load)
     checked = count.before + check.seen.deliveries
     print(f"{checked} of {wanted} deliveries checked in all")
     if checked >= wanted:

@@ -7,10 +7,11 @@ import json
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
-from heliosd.hub.send_queue import MAX_QUEUED_BYTES, DroppedMessages, SendQueue
+from heliosd.hub.send_queue import MAX_QUEUED_BYTES, DroppedEvents, SendQueue
 from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.subscription import NOTHING, Topic
+from heliosd.protocol.subscription import NOTHING, Subscription, Topic
 
 
 def event(seq: int, data: object = None) -> OutgoingMessage:
@@ -43,7 +44,7 @@ def drained(box: SendQueue) -> list[OutgoingMessage]:
     return messages
 
 
-def told(messages: list[OutgoingMessage]) -> list[tuple[str, int | None]]:
+def summary(messages: list[OutgoingMessage]) -> list[tuple[str, int | None]]:
     return [(message.type, message.seq) for message in messages]
 
 
@@ -51,7 +52,7 @@ def test_messages_come_out_in_the_order_in_which_they_went_in() -> None:
     box = SendQueue(8)
     for message in (event(1), answer(), event(2)):
         assert box.put(message)
-    assert told(drained(box)) == [("custom_metrics", 1), ("pong", None), ("custom_metrics", 2)]
+    assert summary(drained(box)) == [("custom_metrics", 1), ("pong", None), ("custom_metrics", 2)]
 
 
 def test_a_newer_value_removes_the_older_one_and_goes_to_the_end() -> None:
@@ -78,7 +79,7 @@ def test_a_deletion_drops_the_pending_values_of_its_metric_and_only_those() -> N
     assert (list(first.data), second.seq) == (["b"], 1)
     box.put(metrics(a=1))
     box.put(event(2, {"a": None}))
-    assert told(drained(box)) == [("custom_metrics", 2)]
+    assert summary(drained(box)) == [("custom_metrics", 2)]
 
 
 def test_a_registration_leaves_pending_values_alone() -> None:
@@ -93,7 +94,7 @@ def test_a_full_queue_refuses_and_keeps_what_it_has() -> None:
     assert box.put(event(1))
     assert box.put(event(2))
     assert not box.put(event(3))
-    assert told(drained(box)) == [("custom_metrics", 1), ("custom_metrics", 2)]
+    assert summary(drained(box)) == [("custom_metrics", 1), ("custom_metrics", 2)]
 
 
 def test_a_newer_value_finds_room_in_a_full_queue() -> None:
@@ -111,51 +112,184 @@ def test_a_queue_holds_no_more_than_a_mebibyte() -> None:
     assert not box.put(answer())
 
 
-def test_what_is_dropped_is_known_by_its_first_and_last_number_and_answers_stay() -> None:
+def boundary(name: str = "gap") -> OutgoingMessage:
+    return OutgoingMessage(name, Kind.BOUNDARY, NOTHING, b'{"type":"%s"}' % name.encode())
+
+
+def status(question: object = UNSET) -> OutgoingMessage:
+    payload = json.dumps({"type": "status", "id": None if question is UNSET else question}).encode()
+    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+
+
+def ids(messages: list[OutgoingMessage]) -> list[object]:
+    """The ids of the statuses among these."""
+    return [json.loads(message.payload)["id"] for message in messages if message.type == "status"]
+
+
+def resume(box: SendQueue) -> DroppedEvents | None:
+    dropped = box.dropped
+    box.resume_stream(status, gap=None if dropped is None else boundary())
+    return dropped
+
+
+def test_what_is_dropped_is_named_by_its_first_and_last_number_and_answers_stay() -> None:
     box = SendQueue(8)
     for message in (event(3), value("latency", 1), answer(), event(5)):
         box.put(message)
-    assert box.drop() == DroppedMessages(from_seq=3, to_seq=5, events=2)
-    assert told(drained(box)) == [("pong", None)]
-    assert box.drop() is None
+    box.drop_stream()
+    assert box.lost == 2
+    assert resume(box) == DroppedEvents(from_seq=3, to_seq=5, events=2)
+    assert box.dropped is None
+    assert [m.type for m in drained(box)] == ["gap", "status", "pong"]
 
 
-def test_gaps_that_were_not_told_yet_merge() -> None:
+def test_without_an_event_among_what_is_dropped_only_a_status_takes_its_place() -> None:
+    box = SendQueue(8)
+    box.put(value("latency", 1))
+    box.drop_stream()
+    assert resume(box) is None
+    assert box.lost == 0
+    assert [m.type for m in drained(box)] == ["status"]
+
+
+def test_until_the_stream_goes_on_events_are_named_and_only_answers_are_queued() -> None:
     box = SendQueue(8)
     box.put(event(1))
-    first = box.drop()
-    assert first is not None
-    box.put_gap(answer("gap"), first, answer("status"))
+    box.drop_stream()
+    for message in (event(2), value("latency", 1), answer(), event(3)):
+        assert box.put(message)
+    assert len(box) == 1
+    assert resume(box) == DroppedEvents(from_seq=1, to_seq=3, events=3)
+    assert box.lost == 3
     box.put(event(4))
-    assert box.untold == 1
-    assert box.drop() == DroppedMessages(from_seq=1, to_seq=4, events=2)
+    assert [m.type for m in drained(box)] == ["gap", "status", "pong", "custom_metrics"]
 
 
-def test_a_gap_that_went_out_is_not_told_again() -> None:
+def test_a_gap_that_still_waits_becomes_part_of_the_next_and_its_events_are_lost_once() -> None:
     box = SendQueue(8)
     box.put(event(1))
-    first = box.drop()
-    assert first is not None
-    box.put_gap(answer("gap"), first, answer("status"))
+    box.drop_stream()
+    resume(box)
+    box.put(event(4))
+    box.drop_stream()
+    assert resume(box) == DroppedEvents(from_seq=1, to_seq=4, events=2)
+    assert box.lost == 2
+    assert [m.type for m in drained(box)] == ["gap", "status"]
+
+
+def test_a_gap_that_went_out_is_not_named_again() -> None:
+    box = SendQueue(8)
+    box.put(event(1))
+    box.drop_stream()
+    resume(box)
     box.pop()
     box.put(event(4))
-    assert box.untold == 0
-    assert box.drop() == DroppedMessages(from_seq=4, to_seq=4, events=1)
+    box.drop_stream()
+    assert resume(box) == DroppedEvents(from_seq=4, to_seq=4, events=1)
 
 
-def test_for_an_expired_token_only_answers_go_and_no_gap() -> None:
+def test_a_status_that_answers_a_question_is_made_anew_in_its_place() -> None:
     box = SendQueue(8)
     box.put(event(1))
-    first = box.drop()
+    box.put(answer("pong"))
+    box.put(status("q1"), "q1")
+    box.put(answer("error"))
+    box.drop_stream()
+    first = box.pop()
     assert first is not None
-    box.put_gap(answer("gap"), first, event(2))
-    box.put(answer("authenticated"))
-    message = box.pop(answers_only=True)
-    assert message is not None
-    assert message.type == "authenticated"
+    assert first.type == "pong"
+    assert not box.has()  # nothing overtakes the status that is due
+    box.refuse(status("q2"), "q2")
+    resume(box)
+    rest = drained(box)
+    assert [m.type for m in rest] == ["gap", "status", "status", "error", "status"]
+    assert ids(rest) == [None, "q1", "q2"]
+
+
+def test_answers_that_find_no_room_are_noticed() -> None:
+    box = SendQueue(2)
+    box.put(answer())
+    box.put(answer())
+    assert not box.put(answer())
+    box.drop_stream()
+    box.refuse(answer())
+    assert box.only_answers
+
+
+def test_a_welcome_stays_ahead_of_what_is_dropped_after_it_but_not_a_later_epochs() -> None:
+    box = SendQueue(8)
+    box.put(event(5))
+    box.drop_stream(epoch=True)
+    box.resume_stream(status, welcome=boundary("welcome"))
+    assert box.lost == 1
+    box.put(event(1))
+    box.drop_stream()
+    assert resume(box) == DroppedEvents(from_seq=1, to_seq=1, events=1)
+    box.drop_stream(epoch=True)
+    box.resume_stream(status, welcome=boundary("welcome"))
+    assert [m.type for m in drained(box)] == ["welcome", "status"]
+    assert box.lost == 2
+
+
+def test_a_replay_goes_first_and_is_lost_with_its_epoch() -> None:
+    box = SendQueue(2)
+    box.put_replay([boundary("welcome"), event(1), event(2), status()])
+    box.put(event(3))
+    assert (len(box), box.waiting) == (1, 5)
+    first = box.pop()
+    assert first is not None
+    assert first.type == "welcome"
+    box.drop_stream(epoch=True)
+    assert box.lost == 3
+    box.resume_stream(status, welcome=boundary("welcome"))
+    assert [m.type for m in drained(box)] == ["welcome", "status"]
+
+
+def test_a_status_removes_the_values_that_it_contains() -> None:
+    box = SendQueue(8)
+    for message in (metrics(a=1), value("status_update", 1), value("latency", 1), status(), metrics(b=2)):
+        box.put(message)
+    out = drained(box)
+    assert [m.type for m in out] == ["latency", "status", "custom_metrics"]
+    assert list(out[-1].data) == ["b"]
+
+
+def test_while_held_only_answers_go_and_on_release_they_go_first() -> None:
+    box = SendQueue(8)
+    box.put_replay([boundary("welcome"), event(1), status()])
+    box.put(event(2))
+    box.put_gap(boundary(), DroppedEvents(3, 3, 1), status())
+    box.put(answer("pong"))
+    assert box.has(answers_only=True)
+    pong = box.pop(answers_only=True)
+    assert pong is not None
+    assert pong.type == "pong"
     assert not box.has(answers_only=True)
     assert box.pop(answers_only=True) is None
-    assert [m.type for m in drained(box)] == ["gap", "custom_metrics"]
+    box.put(answer("authenticated"))
+    box.answers_first()
+    types = [m.type for m in drained(box)]
+    assert types == [
+        "authenticated",
+        "welcome",
+        "custom_metrics",
+        "status",
+        "custom_metrics",
+        "gap",
+        "status",
+    ]
+
+
+def test_a_new_subscription_removes_values_and_for_a_held_client_events_that_it_does_not_want() -> None:
+    only_a = Subscription.parse({"custom_metrics": {"names": ["a"]}})
+    for events, expected in ((False, [["x"], ["y"], ["a"]]), (True, [["a"]])):
+        box = SendQueue(8)
+        box.put_replay([event(1, {"x": None})])
+        box.put(event(2, {"y": None}))
+        box.put(metrics(a=1, b=2))
+        box.narrow(only_a, events=events)
+        out = drained(box)
+        assert [list(m.data) for m in out] == expected
 
 
 NAMES = st.sampled_from(["a", "b", "c"])
@@ -207,19 +341,17 @@ def test_every_event_comes_out_once_in_order_or_is_named_as_dropped(limit: int, 
     box = SendQueue(limit)
     out: list[int] = []
     lost: list[int] = []
-    gaps = 0
     for seq in range(1, 30):
         if not box.put(event(seq)):
-            dropped = box.drop()
-            one = DroppedMessages(seq, seq, 1)
-            dropped = one if dropped is None else dropped.and_then(one)
-            box.put_gap(answer("gap"), dropped, answer("status"))
+            box.drop_stream()
+            box.refuse(event(seq))
+            dropped = resume(box)
+            assert dropped is not None
             lost = [*[n for n in lost if n < dropped.from_seq], *range(dropped.from_seq, dropped.to_seq + 1)]
         if data.draw(st.booleans()):
             message = box.pop()
             if message is not None and message.seq is not None:
                 out.append(message.seq)
-            gaps += message is not None and message.type == "gap"
     out += [message.seq for message in drained(box) if message.seq is not None]
     assert sorted(out + lost) == list(range(1, 30))
     assert out == sorted(out)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import count
 from typing import Any
@@ -21,16 +21,26 @@ from heliosd.auth.identity import Identity
 from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import Instant
+from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import StoreFull
 from heliosd.hub import time_slice
 from heliosd.hub.client import HubClient
-from heliosd.hub.event_log import EventLog
+from heliosd.hub.cluster_numbering import ClusterNumbering
+from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
-from heliosd.hub.inbox import HubItem
-from heliosd.hub.local_log import LocalLog
+from heliosd.hub.inbox import HubItem, Tick
+from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.hub.status_messages import StatusMessages
-from heliosd.protocol.events import Happened, PeerChanged, StateChanged
+from heliosd.protocol import server_messages
+from heliosd.protocol.events import (
+    BackendItem,
+    Happened,
+    MetricsDefined,
+    MetricValuesChanged,
+    PeerChanged,
+    StateChanged,
+)
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.server_messages import ClientId
@@ -46,7 +56,7 @@ FOREVER = 10**9
 
 
 class Socket:
-    """An outlet whose room the test sets; what was written is read back by wsproto's client."""
+    """A transport whose room the test sets; what was written is read back by wsproto's client."""
 
     direct = (
         False  # so that the hub writes through `write_now`; the direct path has its tests on real sockets
@@ -61,13 +71,13 @@ class Socket:
         self._writable = trio.Event()
 
     def fileno(self) -> int:
-        raise AssertionError("only for direct outlets")
+        raise AssertionError("only for direct transports")
 
     def encrypt(self, data: bytes) -> bytes:
-        raise AssertionError("only for sealed outlets")
+        raise AssertionError("only over TLS")
 
     def keep(self, rest: bytes | memoryview) -> None:
-        raise AssertionError("only for sealed outlets")
+        raise AssertionError("only over TLS")
 
     def write_now(self, data: bytes | memoryview) -> int:
         if self.broken or self.aborted:
@@ -141,16 +151,18 @@ class Reader:
 
 
 class Disk:
-    """A store that the test fills up, and the word for what is in it."""
+    """A store that the test fills up, and the mark for what is in it."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
         self.transactions = 0
         self.full = False
         self.epoch = ""
+        self.on_save: Callable[[], None] = lambda: None
 
     async def save(self, changes: Sequence[Change]) -> None:
         await trio.lowlevel.checkpoint()
+        self.on_save()
         if self.full:
             raise StoreFull("no space left on device")
         self.transactions += 1
@@ -166,12 +178,15 @@ class Disk:
         self.epoch = ""
 
 
-class FixedReports(StatusMessages):
-    """Reports without a backend: the hub is what is tested."""
+class FixedStatus(StatusMessages):
+    """Status messages without a backend: the hub is what is tested."""
 
-    def __init__(self) -> None: ...
+    def __init__(self) -> None:
+        self.metrics: dict[str, MetricView] = {}
+        self._now = now
+        self._shared = None
 
-    def status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
+    def _make_status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
         data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
         if client_id is not UNSET:
             data["id"] = client_id
@@ -186,21 +201,56 @@ class FixedReports(StatusMessages):
     def uptime(self) -> OutgoingMessage:
         return self._value("uptime", Topic.UPTIME)
 
+    def metric_values(self, names: Iterable[str]) -> OutgoingMessage | None:
+        views = {name: self.metrics[name] for name in names if name in self.metrics}
+        return server_messages.of_metric_values(views, now().wall) if views else None
+
     def _value(self, name: str, topic: Topic) -> OutgoingMessage:
         return OutgoingMessage(
             name, Kind.VALUE, topic, json.dumps({"type": name, "fill": "x" * 300}).encode()
         )
 
 
+class Source:
+    """The backend and the ticker: what a test puts in here comes to the hub in this order."""
+
+    def __init__(self, ticks: trio.MemorySendChannel[HubItem], status: FixedStatus) -> None:
+        self.numbering: LocalNumbering | ClusterNumbering | None = None
+        self.status = status
+        self._ticks = ticks
+        self._subscribers = Subscribers(256)
+
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        return self._subscribers.listener()
+
+    async def send(self, item: BackendItem | Tick) -> None:
+        if isinstance(item, Tick):
+            assert self.numbering is not None
+            await self.numbering.caught_up()
+            await self._ticks.send(item)
+        else:
+            self.send_nowait(item)
+            await self._subscribers.room()
+
+    def send_nowait(self, item: BackendItem) -> None:
+        if isinstance(item, MetricValuesChanged):
+            self.status.metrics.update(item.metrics)
+        elif isinstance(item, Happened) and isinstance(item.event, MetricsDefined):
+            for name, view in item.event.metrics.items():
+                self.status.metrics.pop(name, None)
+                if view is not None:
+                    self.status.metrics[name] = view
+        self._subscribers.emit(item)
+
+
 @dataclass
 class House:
     hub: Hub
-    inbox: trio.MemorySendChannel[HubItem]
+    inbox: Source
     nursery: trio.Nursery
     settings: Settings
     access: Access
     disk: Disk
-    ended: trio.Event = field(default_factory=trio.Event)
     serials: count[int] = field(default_factory=count)
 
     def join(
@@ -225,13 +275,13 @@ class House:
             deflates=deflates,
         )
         client.reader = Reader()
-        self.hub.join(client, cursor)
+        self.hub.sessions.join(client, cursor)
         return client, socket
 
     def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
         return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
-    async def publish(self, *items: HubItem) -> None:
+    async def publish(self, *items: BackendItem | Tick) -> None:
         for item in items:
             await self.inbox.send(item)
         await wait_all_tasks_blocked()
@@ -247,36 +297,34 @@ def now() -> Instant:
 
 
 @contextmanager
-def every_turn_ends_where_it_may() -> Iterator[None]:
+def every_time_slice_ends_at_once() -> Iterator[None]:
     """The worst case for what must not be interleaved: in real time few turns of a test would last long enough."""
     with patch.object(time_slice, "TURN_SECONDS", 0.0):
         yield
 
 
 @asynccontextmanager
-async def open_house(log: EventLog | None = None) -> AsyncIterator[House]:
+async def open_house(*, of_cluster: bool = False) -> AsyncIterator[House]:
+    """A hub that numbers its events itself, or `of_cluster` one whose events the cluster numbers."""
     admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
     settings = Settings(Config(auth=AuthConfig(users=(admin,))))
     access = Access(settings, KeyRing(SigningKey(bytes(range(32)))), {})
-    disk = Disk()
+    disk, status = Disk(), FixedStatus()
     inbox, outbox = trio.open_memory_channel[HubItem](256)
-    with every_turn_ends_where_it_may():
+    numbering: LocalNumbering | ClusterNumbering = ClusterNumbering(max_events=100, max_age=3600.0, now=now)
+    if not of_cluster:
+        numbering = LocalNumbering(
+            Saved(), save=disk.save, epoch_marker=disk, max_events=100, max_age=3600.0, now=now
+        )
+    with every_time_slice_ends_at_once():
         async with trio.open_nursery() as nursery:
-            hub = Hub(
-                settings=settings,
-                log=log
-                or LocalLog(Saved(), save=disk.save, epoch_marker=disk, max_events=100, max_age=3600.0),
-                access=access,
-                now=now,
-                pumps=nursery,
-            )
-            house = House(hub, inbox, nursery, settings, access, disk)
-
-            async def run(*, task_status: trio.TaskStatus[None]) -> None:
-                await hub.run(outbox, FixedReports(), task_status=task_status)
-                house.ended.set()
-
-            await nursery.start(run)
+            source = Source(inbox, status)
+            source.numbering = numbering
+            connections = Connections(settings, now, nursery)
+            hub = Hub(connections=connections, log=numbering.log, access=access, status_messages=status)
+            house = House(hub, source, nursery, settings, access, disk)
+            await nursery.start(numbering.run, source, inbox.clone())
+            await nursery.start(hub.run, outbox)
             nursery.start_soon(hub.token_expiry.run)
             yield house
             nursery.cancel_scope.cancel()

@@ -54,7 +54,7 @@ async def test_a_client_whose_queue_was_full_gets_one_gap_that_names_the_hole_th
     assert after == list(range(gap["data"]["to_seq"] + 1, 102))
     assert messages[at + 1]["data"]["as_of_seq"] == gap["data"]["to_seq"]
     assert gap["data"]["dropped"] == gap["data"]["to_seq"] - gap["data"]["from_seq"] + 1
-    assert client.dropped == gap["data"]["dropped"] == house.hub.counters.dropped["slow"]
+    assert client.dropped == gap["data"]["dropped"] == house.hub.connections.counters.dropped["slow"]
     assert seqs(fast.messages()) == list(range(1, 102))
 
 
@@ -143,17 +143,17 @@ async def test_a_min_interval_keeps_values_apart_and_loses_none(
 async def test_who_asks_too_often_is_told_and_then_closed(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     for _ in range(40):
-        house.hub.execute(client, Ping(UNSET, UNSET))
+        house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     assert socket.types().count("pong") == 40
-    house.hub.execute(client, Ping(UNSET, UNSET))
+    house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     error = socket.messages()[-1]
     assert (error["type"], error["data"]["code"]) == ("error", "rate_limited")
     await trio.sleep(0.5)  # ten more at twenty a second
     for _ in range(10):
-        house.hub.execute(client, Ping(UNSET, UNSET))
+        house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     assert socket.types().count("pong") == 50
     for _ in range(MAX_REFUSED_IN_A_ROW):
-        house.hub.execute(client, Ping(UNSET, UNSET))
+        house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     assert socket.close_code() == 4429
 
 
@@ -179,7 +179,7 @@ async def test_an_answer_finds_its_way_through_a_queue_full_of_events(
     await house.publish(Tick.LATENCY)
     while len(client.send_queue) < 16:
         await house.publish(ADDED)
-    house.hub.execute(client, Ping("p", UNSET))
+    house.hub.sessions.execute(client, Ping("p", UNSET))
     slow.open()
     await house.publish(ADDED)
     assert slow.close_code() is None
@@ -198,7 +198,7 @@ async def test_a_client_that_only_asks_and_never_reads_is_closed(
     slow.room = 0
     await house.publish(Tick.LATENCY)
     for _ in range(20):
-        house.hub.execute(client, Ping(UNSET, UNSET))
+        house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     assert client.close_reason is not None
     assert client.close_reason.code == 4408
 
@@ -228,10 +228,10 @@ async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_d
     everything, narrowed = Subscription(), Subscription.parse({"peer_changes": {"peers": ["node-*"]}})
     crowd = [house.join(subscription=(everything, narrowed)[number % 2]) for number in range(300)]
     await house.inbox.send(ADDED)
-    while not house.hub._fanning_out:
+    while not house.hub.publisher.publishing:
         await trio.lowlevel.checkpoint()
     for number, (client, _) in enumerate(crowd):
-        house.hub.execute(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
+        house.hub.sessions.execute(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
     await wait_all_tasks_blocked()
     await house.publish(ADDED)
     assert {tuple(seqs(socket.messages())) for _, socket in crowd} == {(1, 2)}

@@ -10,7 +10,6 @@ from typing import Any
 import trio
 from trio.testing import MockClock
 
-from heliosd.hub.shared_log import ClusterLog
 from heliosd.protocol.events import (
     LogReset,
     MetricValuesChanged,
@@ -43,10 +42,9 @@ def kept(first: int, last: int) -> tuple[LoggedEvent, ...]:
 
 @asynccontextmanager
 async def open_shared(to: LogReset) -> AsyncIterator[House]:
-    log = ClusterLog(max_events=100, max_age=3600.0)
-    async with open_house(log) as house:
+    async with open_house(of_cluster=True) as house:
         await house.publish(to)
-        assert log.begun.is_set()
+        assert house.hub.log.readable
         yield house
 
 
@@ -200,7 +198,7 @@ async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
 async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_house(ClusterLog(max_events=100, max_age=3600.0)) as house:
+    async with open_house(of_cluster=True) as house:
         assert not house.hub.log.readable
         _, socket = house.join(cursor=Cursor("E", 3))
         assert socket.messages()[0]["data"]["reason"] == "epoch_changed"
@@ -212,7 +210,7 @@ async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
 async def test_who_joined_before_the_log_was_read_is_told_its_epoch_and_begins_there(
     autojump_clock: MockClock,
 ) -> None:
-    async with open_house(ClusterLog(max_events=100, max_age=3600.0)) as house:
+    async with open_house(of_cluster=True) as house:
         _, plain = house.join()
         _, asking = house.join(cursor=Cursor())
         await house.publish(Provisional(LOST))

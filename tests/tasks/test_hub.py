@@ -28,17 +28,12 @@ async def house() -> AsyncIterator[House]:
 # -- lifecycle, registration ------------------------------------------------------------------------------------
 
 
-async def test_the_hub_ends_when_nothing_can_come_any_more(autojump_clock: MockClock, house: House) -> None:
-    await house.inbox.aclose()
-    await house.ended.wait()
-
-
 async def test_a_client_that_joins_is_counted_and_gets_status_first(
     autojump_clock: MockClock, house: House
 ) -> None:
     client, socket = house.join()
-    assert house.hub.count() == 1
-    assert [view.id for view in house.hub.views()] == [client.id]
+    assert house.hub.connections.count() == 1
+    assert [view.id for view in house.hub.connections.views()] == [client.id]
     assert socket.types() == ["status"]
 
 
@@ -54,11 +49,11 @@ async def test_those_who_come_together_share_a_status_until_something_is_told(
 
 async def test_a_client_that_leaves_gets_nothing_more(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.leave(client)
+    house.hub.sessions.leave(client)
     await house.publish(ELECTED)
-    assert house.hub.count() == 0
+    assert house.hub.connections.count() == 0
     assert socket.types() == ["status"]
-    house.hub.leave(client)  # twice is once
+    house.hub.sessions.leave(client)  # twice is once
 
 
 async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
@@ -67,7 +62,7 @@ async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
     for _ in range(200):
         house.join()
     await house.inbox.send(ELECTED)
-    while not house.hub._fanning_out:
+    while not house.hub.publisher.publishing:
         await trio.lowlevel.checkpoint()
     _, socket = house.join()
     assert socket.types() == []  # not in the middle of a message
@@ -85,13 +80,13 @@ async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registe
     for _ in range(200):
         house.join()
     await house.inbox.send(ELECTED)
-    while not house.hub._fanning_out:
+    while not house.hub.publisher.publishing:
         await trio.lowlevel.checkpoint()
     client, socket = house.join()
-    house.hub.leave(client)
+    house.hub.sessions.leave(client)
     await wait_all_tasks_blocked()
     assert socket.types() == []
-    assert client.id not in {view.id for view in house.hub.views()}
+    assert client.id not in {view.id for view in house.hub.connections.views()}
 
 
 # -- broadcasting -----------------------------------------------------------------------------------------------
@@ -167,7 +162,7 @@ async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
 
 async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.execute(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
+    house.hub.sessions.execute(client, Subscribe("s1", Subscription(Topic.PEER_CHANGES)))
     await house.publish(ELECTED, ADDED, Tick.STATUS)
     _, answer, *rest = socket.messages()
     assert (answer["type"], answer["id"]) == ("subscribed", "s1")
@@ -178,16 +173,16 @@ async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, ho
 
 async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.execute(client, Subscribe(UNSET, Subscription(NOTHING)))
+    house.hub.sessions.execute(client, Subscribe(UNSET, Subscription(NOTHING)))
     await house.publish(ELECTED, ADDED, Tick.STATUS, Tick.LATENCY, Tick.UPTIME)
-    house.hub.execute(client, AskStatus(5))
+    house.hub.sessions.execute(client, AskStatus(5))
     assert socket.types() == ["status", "subscribed", "status"]
     assert socket.messages()[-1]["id"] == 5
 
 
 async def test_a_ping_is_answered_with_its_data_and_id(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
-    house.hub.execute(client, Ping(9, UNSET))
+    house.hub.sessions.execute(client, Ping(9, UNSET))
     pong = socket.messages()[-1]
     assert (pong["type"], pong["id"], "data" in pong) == ("pong", 9, False)
 
@@ -196,7 +191,7 @@ async def test_a_message_that_cannot_be_served_gets_an_error_and_changes_nothing
     autojump_clock: MockClock, house: House
 ) -> None:
     client, socket = house.join()
-    house.hub.execute(client, BadCommand("no such", "bad_field", field="data.x", client_id="q"))
+    house.hub.sessions.execute(client, BadCommand("no such", "bad_field", field="data.x", client_id="q"))
     error = socket.messages()[-1]
     assert (error["type"], error["id"]) == ("error", "q")
     assert error["data"] == {"error": "no such", "code": "bad_field", "field": "data.x"}
@@ -208,7 +203,7 @@ async def test_every_client_is_pinged_once_an_interval_and_not_all_at_once(
     autojump_clock: MockClock, house: House
 ) -> None:
     sockets = [house.join()[1] for _ in range(128)]
-    house.nursery.start_soon(house.hub.ping_all)
+    house.nursery.start_soon(house.hub.connections.ping_all)
     most_at_once = 0
     await trio.sleep(0.1)  # between the hub's own wakings, not beside them
     for _ in range(64):
@@ -265,7 +260,7 @@ async def test_a_client_whose_queue_is_full_is_closed_with_4408_and_no_other_is(
     await wait_all_tasks_blocked()
     assert slow_socket.close_code() == 4408
     assert slow.dropped > 0
-    assert house.hub.counters.dropped["slow"] == slow.dropped
+    assert house.hub.connections.counters.dropped["slow"] == slow.dropped
     assert [m["seq"] for m in fast_socket.messages() if "seq" in m] == list(range(1, 21))
 
 
@@ -310,7 +305,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
     socket.room = 0
     await house.publish(Tick.LATENCY)
     for number in range(10_000):
-        house.hub.pong(client, b"%d" % number)
+        house.hub.connections.pong(client, b"%d" % number)
     assert len(client.send_queue) <= 2
     socket.open()
     await wait_all_tasks_blocked()
@@ -325,7 +320,7 @@ async def test_a_goodbye_follows_the_last_event(autojump_clock: MockClock, house
     _, behind = house.join()
     behind.room = 0
     await house.publish(ADDED)
-    house.hub.end_all(GOING_AWAY)
+    house.hub.connections.end_all(GOING_AWAY)
     await house.publish(ADDED)
     behind.open()
     await wait_all_tasks_blocked()
@@ -339,14 +334,14 @@ async def test_once_the_close_frame_is_on_the_wire_the_client_may_answer_it(
     autojump_clock: MockClock, house: House
 ) -> None:
     client, _ = house.join()
-    house.hub.end(client, SILENT)
+    house.hub.connections.end(client, SILENT)
     assert client.reader == Reader(lingers=True)
 
 
 async def test_an_admin_disconnects_one_client_by_its_id(autojump_clock: MockClock, house: House) -> None:
     (client, socket), (_, other) = house.join(), house.join()
-    assert house.hub.disconnect(client.id)
-    assert not house.hub.disconnect("no-such")
+    assert house.hub.connections.disconnect(client.id)
+    assert not house.hub.connections.disconnect("no-such")
     assert (socket.close_code(), other.close_code()) == (4000, None)
 
 
@@ -354,7 +349,7 @@ async def test_a_revoked_token_closes_every_connection_that_stands_on_it(
     autojump_clock: MockClock, house: House
 ) -> None:
     (_, first), (_, second), (_, other) = house.join(jti="t1"), house.join(jti="t1"), house.join(jti="t2")
-    house.hub.token_revoked("t1")
+    house.hub.connections.token_revoked("t1")
     assert [socket.close_code() for socket in (first, second, other)] == [4401, 4401, None]
 
 
@@ -363,10 +358,10 @@ async def test_wait_empty_returns_when_the_last_client_has_left(
 ) -> None:
     client, _ = house.join()
     with trio.move_on_after(1) as patience:
-        await house.hub.wait_empty()
+        await house.hub.connections.wait_empty()
     assert patience.cancelled_caught
-    house.hub.leave(client)
-    await house.hub.wait_empty()
+    house.hub.sessions.leave(client)
+    await house.hub.connections.wait_empty()
 
 
 def test_a_socket_of_the_tests_reads_back_what_a_client_would() -> None:
@@ -382,5 +377,7 @@ async def test_the_hub_has_caught_up_only_when_everything_is_told(
     _, socket = house.join()
     for _ in range(70):
         house.inbox.send_nowait(ADDED)
+    assert house.inbox.numbering is not None
+    await house.inbox.numbering.caught_up()
     await house.hub.caught_up()
     assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(1, 71))

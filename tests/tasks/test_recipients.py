@@ -1,7 +1,7 @@
-"""Whatever clients do while they are being told something, each that stays is told it exactly once.
+"""Whatever clients do during a broadcast, each that stays gets it exactly once.
 
 Between any two chunks of a broadcast clients leave (and others get their descriptors), fall behind, catch up, are
-held and released, are told something of their own, and come. The sockets are real, plain or with TLS; only what the
+held and released, get a message of their own, and come. The sockets are real, plain or with TLS; only what the
 fast path writes is looked at on its way.
 """
 
@@ -21,8 +21,8 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.hub import fanout
-from heliosd.hub.client import NOT_READY, Delivery, HubClient
+from heliosd.hub import delivery, fanout
+from heliosd.hub.client import NOT_READY, HubClient
 from heliosd.hub.recipients import NOBODY, Recipients
 from heliosd.protocol.close_codes import DISCONNECTED, CloseReason
 from heliosd.protocol.message import Kind, OutgoingMessage
@@ -40,13 +40,13 @@ LOST = CloseReason(1006, "connection lost")
 
 
 class Peer:
-    """The other end of one client's connection, and what the client has to be told."""
+    """The other end of one client's connection, and what the client must get."""
 
     def __init__(
         self, client: HubClient, far: stdlib.socket, tls: ssl.SSLObject | None, bio: ssl.MemoryBIO
     ) -> None:
         self.client = client
-        self.told: list[bytes] = []
+        self.due: list[bytes] = []
         """Payloads of the broadcasts that it was a receiver of."""
         self.own: list[bytes] = []
         """Payloads that were for this client alone."""
@@ -90,7 +90,7 @@ class Peer:
 
 
 class World:
-    """An audience, everybody who ever belonged to it, and the hub's part in their lives."""
+    """Recipients, every client that ever was one, and the hub's part."""
 
     def __init__(self, recipients: Recipients, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
         self.recipients = recipients
@@ -114,7 +114,7 @@ class World:
     # -- what may happen ----------------------------------------------------------------------------------------
 
     async def come(self, instead_of: Peer | None = None) -> None:
-        """Somebody new, with the descriptor of somebody who leaves."""
+        """A new client, with the descriptor of one that leaves."""
         near, far = stdlib.socketpair()
         if instead_of is not None:
             number = instead_of.client.transport.fileno()
@@ -152,15 +152,17 @@ class World:
         self.gone.append(peer)
 
     def end(self, peer: Peer) -> None:
-        """Goodbye is said; its connection stays for a while."""
-        self.settle([(peer.client, peer.client.end(DISCONNECTED, flush=True), ())])
+        """Its close frame is sent; its connection stays for a while."""
+        delivery.end(peer.client, DISCONNECTED, send_waiting=True)
+        self.settle([peer.client])
 
-    def tell(self, peer: Peer, size: int) -> None:
-        """Something of its own. A large one makes it fall behind."""
+    def send(self, peer: Peer, size: int) -> None:
+        """A message of its own. A large one makes it fall behind."""
         if peer.client.close_reason is None:
             message = self.message(Kind.CONTROL, size)
             peer.own.append(message.payload)
-            self.settle([(peer.client, peer.client.deliver(message), (message,))])
+            delivery.deliver(peer.client, message)
+            self.settle([peer.client])
 
     def catch_up(self, peer: Peer) -> None:
         """What its write pump does, with a peer that reads."""
@@ -182,8 +184,8 @@ class World:
         peer.client.hold()
 
     def release(self, peer: Peer) -> None:
-        peer.client.unhold()
-        self.settle([(peer.client, peer.client.flush(), ())])
+        delivery.release(peer.client)
+        self.settle([peer.client])
 
     def vanish(self, peer: Peer) -> None:
         peer.vanish()
@@ -193,23 +195,22 @@ class World:
 
     # -- the hub's part -----------------------------------------------------------------------------------------
 
-    def settle(self, unfinished: list[fanout.Unfinished]) -> None:
-        for client, delivery, left in unfinished:
-            assert delivery is not Delivery.REFUSED
-            if delivery is Delivery.QUEUED:
-                assert client.behind
-            elif delivery is Delivery.GONE:
-                assert client.close_reason is not None or any(
-                    peer.vanished for peer in self.here if peer.client is client
-                ), left
-                for peer in [peer for peer in self.here if peer.client is client and peer.vanished]:
+    def settle(self, unfinished: list[HubClient]) -> None:
+        for client in unfinished:
+            assert not client.is_dropping
+            assert client.behind or not client.wants_pump
+            client.wants_pump = False
+            if client.gone:
+                vanished = [peer for peer in self.here if peer.client is client and peer.vanished]
+                assert client.close_reason is not None or vanished
+                for peer in vanished:
                     self.leave(peer)
 
     async def broadcast(self, messages: list[OutgoingMessage], between: list[list[Act]]) -> None:
-        """Tell everybody, and at each checkpoint do what is to be done there."""
+        """Send to every client, and at each checkpoint do what is to be done there."""
         for peer in self.here:
             if peer.client.close_reason is None:
-                peer.told += [message.payload for message in messages]
+                peer.due += [message.payload for message in messages]
         self._unwritten = {peer.client.transport.fileno() for peer in self.here if peer.client.ready}
         frames = b"".join(message.frame for message in messages)
         todo = iter(between)
@@ -254,7 +255,7 @@ class World:
             assert peer.client not in recipients.clients
 
     def check_at_the_end(self) -> None:
-        """Once everybody who is left has caught up."""
+        """Once every client that is left has caught up."""
         for peer in list(self.here):
             self.release(peer)
             if not peer.vanished:
@@ -262,12 +263,12 @@ class World:
                 assert not peer.client.behind
         for peer in self.here + self.gone:
             peer.read()
-            told, own = peer.heard(peer.told), peer.heard(peer.own)
-            assert len(told) + len(own) == len(peer.got), "somebody else's"
-            assert told == peer.told[: len(told)]
+            due, own = peer.heard(peer.due), peer.heard(peer.own)
+            assert len(due) + len(own) == len(peer.got), "another client's"
+            assert due == peer.due[: len(due)]
             assert own == peer.own[: len(own)]
             if peer.client.close_reason is None and not peer.vanished:
-                assert (told, own) == (peer.told, peer.own)
+                assert (due, own) == (peer.due, peer.own)
                 assert peer.client.sent == len(peer.got)
 
     def close(self) -> None:
@@ -280,8 +281,8 @@ Act = tuple[str, int]
 ACTS: dict[str, Callable[[World, Peer], None]] = {
     "leave": World.leave,
     "end": World.end,
-    "tell a little": partial(World.tell, size=20),
-    "tell much": partial(World.tell, size=20_000),
+    "send a little": partial(World.send, size=20),
+    "send much": partial(World.send, size=20_000),
     "catch up": World.catch_up,
     "hold": World.hold,
     "release": World.release,
@@ -349,7 +350,7 @@ async def live_through(
 
 @settings(max_examples=300, deadline=None)
 @given(st.integers(1, 4), st.integers(0, 8), st.lists(ROUND, min_size=1, max_size=5))
-def test_who_stays_is_told_everything_once_and_in_order_and_nobody_else_anything(
+def test_a_client_that_stays_gets_every_message_once_and_in_order_and_no_other_gets_any(
     chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
 ) -> None:
     trio.run(live_through, False, chunk, clients, rounds)
@@ -357,7 +358,9 @@ def test_who_stays_is_told_everything_once_and_in_order_and_nobody_else_anything
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
-def test_so_it_is_over_tls(chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]) -> None:
+def test_the_same_holds_over_tls(
+    chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+) -> None:
     trio.run(live_through, True, chunk, clients, rounds)
 
 
@@ -373,7 +376,7 @@ async def with_three(one: World, between: list[list[Act]]) -> None:
 
 
 @BOTH
-async def test_one_who_comes_on_the_descriptor_of_one_who_left_is_not_told_what_was_for_the_other(
+async def test_a_client_on_the_descriptor_of_one_that_left_does_not_get_what_was_for_the_other(
     over_tls: bool,
 ) -> None:
     async with world(over_tls=over_tls, chunk=1) as one:
@@ -381,21 +384,23 @@ async def test_one_who_comes_on_the_descriptor_of_one_who_left_is_not_told_what_
         one.check_at_the_end()
         (left,) = one.gone
         assert (left.got, one.here[-1].got) == ([], [])
-        assert [peer.got for peer in one.here[:2]] == [one.here[0].told] * 2
+        assert [peer.got for peer in one.here[:2]] == [one.here[0].due] * 2
 
 
 @BOTH
-@pytest.mark.parametrize("then", ["catch up", "tell a little"])
-async def test_one_who_steps_aside_before_its_turn_is_told_at_the_end(over_tls: bool, then: str) -> None:
+@pytest.mark.parametrize("then", ["catch up", "send a little"])
+async def test_a_client_that_stops_being_ready_before_its_turn_is_served_at_the_end(
+    over_tls: bool, then: str
+) -> None:
     async with world(over_tls=over_tls, chunk=1) as one:
-        await with_three(one, [[("tell much", 2)], [(then, 2)]])
+        await with_three(one, [[("send much", 2)], [(then, 2)]])
         one.check_at_the_end()
-        assert one.here[2].heard(one.here[2].told) == one.here[0].told
+        assert one.here[2].heard(one.here[2].due) == one.here[0].due
         assert one.here[2].got[0] == one.here[2].own[0]
 
 
 @BOTH
-async def test_one_who_is_behind_costs_no_write_until_it_has_caught_up(over_tls: bool) -> None:
+async def test_a_client_that_is_behind_costs_no_write_until_it_has_caught_up(over_tls: bool) -> None:
     async with world(over_tls=over_tls, chunk=2) as one:
         for _ in range(4):
             await one.come()
@@ -410,17 +415,17 @@ async def test_one_who_is_behind_costs_no_write_until_it_has_caught_up(over_tls:
 
 
 @BOTH
-async def test_one_who_is_held_is_told_once_it_has_been_released(over_tls: bool) -> None:
+async def test_a_held_client_is_served_once_it_has_been_released(over_tls: bool) -> None:
     async with world(over_tls=over_tls, chunk=1) as one:
         await with_three(one, [[("hold", 2)]])
         one.here[2].read()
         assert one.here[2].got == []
         one.check_at_the_end()
-        assert one.here[2].got == one.here[2].told
+        assert one.here[2].got == one.here[2].due
 
 
 @BOTH
-async def test_a_peer_that_has_vanished_harms_nobody_beside_it(over_tls: bool) -> None:
+async def test_a_peer_that_has_vanished_does_not_harm_the_others(over_tls: bool) -> None:
     async with world(over_tls=over_tls, chunk=8) as one:
         for _ in range(5):
             await one.come()
@@ -429,10 +434,10 @@ async def test_a_peer_that_has_vanished_harms_nobody_beside_it(over_tls: bool) -
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
         assert len(one.gone) == 2
         one.check_at_the_end()
-        assert [peer.got for peer in one.here] == [peer.told for peer in one.here]
+        assert [peer.got for peer in one.here] == [peer.due for peer in one.here]
 
 
-async def test_an_audience_that_empties_in_the_middle_is_no_harm() -> None:
+async def test_recipients_may_all_leave_during_a_broadcast() -> None:
     async with world(over_tls=False, chunk=1) as one:
         await with_three(one, [[("leave", 0), ("leave", 0), ("leave", 0)]])
         assert not len(one.recipients)
@@ -443,8 +448,8 @@ async def test_an_audience_that_empties_in_the_middle_is_no_harm() -> None:
         assert one.here[0].client.sent == 1
 
 
-async def test_what_tls_has_not_got_rid_of_goes_before_what_is_told_next() -> None:
-    """TLS has things to say of its own, such as the answer to a key update, which a full socket may not take."""
+async def test_ciphertext_that_is_pending_goes_before_the_next_message() -> None:
+    """TLS has messages of its own, such as the answer to a key update, which a full socket may not take."""
     async with world(over_tls=True, chunk=8) as one:
         await one.come()
         (peer,) = one.here
@@ -456,4 +461,4 @@ async def test_what_tls_has_not_got_rid_of_goes_before_what_is_told_next() -> No
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
         assert not peer.client.transport.pending
         one.check_at_the_end()
-        assert peer.got == [own.payload, *peer.told]
+        assert peer.got == [own.payload, *peer.due]

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 
 import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.hub.inbox import HubItem, Tick
-from heliosd.hub.local_log import LocalLog
+from heliosd.hub.inbox import Tick
+from heliosd.protocol.events import BackendItem
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription, Topic
-from heliosd.store.changes import Change, EventsLogged
+from heliosd.store.changes import EventsLogged
 from tests.support.hub_harness import ADDED, ELECTED, House, open_house
 
 
@@ -123,14 +123,7 @@ async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_mea
 async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
     told_when_stored: list[int] = []
-    save = house.disk.save
-
-    async def watched(changes: Sequence[Change]) -> None:
-        told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
-        await save(changes)
-
-    assert isinstance(house.hub.log, LocalLog)
-    house.hub.log._save = watched
+    house.disk.on_save = lambda: told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
     for _ in range(3):
         await house.publish(ADDED)
     assert told_when_stored == [0, 1, 2]
@@ -196,7 +189,7 @@ async def race(house: House, seed: int) -> None:
         house.join()
     sockets = []
 
-    items: list[HubItem] = [ADDED, ELECTED, Tick.LATENCY]
+    items: list[BackendItem | Tick] = [ADDED, ELECTED, Tick.LATENCY]
 
     async def produce() -> None:
         for _ in range(60):

@@ -1,4 +1,4 @@
-"""Values at a min_interval: later, but never lost, and never after the deletion of what they speak of."""
+"""Values at a min_interval: later, but never lost, and never after the deletion of their metric."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.hub.client import HubClient
 from heliosd.hub.value_throttle import ValueThrottle
 from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.subscription import Topic
+from heliosd.protocol.subscription import Subscription, Topic
 from tests.support.hub_harness import Socket
 
 PAUSE = 2.0
+EVERY_TWO_SECONDS = Subscription.parse({"custom_metrics": {"min_interval": PAUSE}})
 NAMES = st.sampled_from(["a", "b", "c"])
 STEPS = st.lists(
     st.one_of(
@@ -34,6 +35,7 @@ def metrics(data: dict[str, object], kind: Kind, seq: int | None = None) -> Outg
 
 
 def client(name: str) -> HubClient:
+    """A client that wants values of custom metrics every `PAUSE` seconds."""
     identity = Identity(
         user_id="",
         roles=(),
@@ -44,58 +46,90 @@ def client(name: str) -> HubClient:
         token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
     )
     return HubClient(
-        serial=0, client_id=name, identity=identity, address="", since=0.0, transport=Socket(), send_buffer=8
+        serial=0,
+        client_id=name,
+        identity=identity,
+        address="",
+        since=0.0,
+        transport=Socket(),
+        send_buffer=8,
+        subscription=EVERY_TWO_SECONDS,
     )
 
 
 @given(STEPS)
-def test_whoever_hears_values_now_and_then_ends_where_whoever_hears_all_ends(
+def test_values_at_an_interval_end_with_the_same_picture_as_all_values(
     steps: list[tuple[str, object]],
 ) -> None:
-    pacer, mine = ValueThrottle(), client("c")
+    throttle, mine = ValueThrottle(), client("c")
     truth: dict[str, object] = {}
     seen: dict[str, object] = {}
-    heard_at: list[float] = []
+    sent_at: list[float] = []
     now = 0.0
 
-    def hear(value: OutgoingMessage) -> None:
-        heard_at.append(now)
+    def send(value: OutgoingMessage) -> None:
+        sent_at.append(now)
         for name, view in value.data.items():
             assert name in truth, "a value of a metric that is gone"
             seen[name] = view["value"]
 
     def release() -> None:
-        if now >= pacer.due:
-            for _, value in pacer.release(now):
-                hear(value)
+        if now >= throttle.due:
+            while (released := throttle.release(now)) is not None:
+                send(released[1])
 
     for step, what in steps:
         match step, what:
             case "set", dict():
                 truth |= what
                 value = metrics({name: {"value": number} for name, number in what.items()}, Kind.VALUE)
-                if pacer.admit(mine, value, PAUSE, now):
-                    hear(value)
+                if throttle.admit(mine, value, now):
+                    send(value)
             case "delete", str():
                 truth.pop(what, None)
                 seen.pop(what, None)  # events are not held back
-                pacer.discard_stale(metrics({what: None}, Kind.EVENT, 1))
+                throttle.discard_stale(mine, metrics({what: None}, Kind.EVENT, 1))
             case "wait", float():
                 now += what
                 release()
     now += PAUSE
     release()
     assert seen == truth
-    assert pacer.due == inf
-    assert all(later - earlier >= PAUSE - 1e-9 for earlier, later in pairwise(heard_at))
+    assert throttle.due == inf
+    assert all(later - earlier >= PAUSE - 1e-9 for earlier, later in pairwise(sent_at))
 
 
-def test_what_waits_for_one_client_is_nobody_elses() -> None:
-    pacer, first, second = ValueThrottle(), client("1"), client("2")
+def test_a_client_that_has_left_costs_others_nothing_and_gets_nothing() -> None:
+    throttle, first, second = ValueThrottle(), client("1"), client("2")
     value = metrics({"a": {"value": 1}}, Kind.VALUE)
     for one in (first, second):
-        assert pacer.admit(one, value, PAUSE, 0.0)
-        assert not pacer.admit(one, value, PAUSE, 1.0)
-    assert pacer.take(first) == [value]
-    assert [one.id for one, _ in pacer.release(5.0)] == ["2"]
-    assert len(pacer) == 0
+        assert throttle.admit(one, value, 0.0)
+        assert not throttle.admit(one, value, 1.0)
+    throttle.forget(first)
+    assert throttle.release(5.0) == (second, value)
+    assert throttle.release(5.0) is None
+    assert throttle.due == inf
+
+
+def test_subscribing_again_does_not_shorten_the_interval_and_filters_what_is_held() -> None:
+    throttle, mine = ValueThrottle(), client("1")
+    both = metrics({"a": {"value": 1, "labels": {}}, "b": {"value": 1, "labels": {}}}, Kind.VALUE)
+    assert throttle.admit(mine, both, 0.0)
+    assert not throttle.admit(mine, both, 1.0)
+    only_a = {"names": ["a"], "min_interval": PAUSE}
+    mine.subscription = Subscription.parse({"custom_metrics": only_a})
+    assert throttle.resubscribe(mine, 1.5) == []
+    assert throttle.release(1.9) is None
+    released = throttle.release(PAUSE)
+    assert released is not None
+    assert list(released[1].data) == ["a"]
+
+
+def test_without_an_interval_in_the_new_subscription_what_is_held_goes_at_once() -> None:
+    throttle, mine = ValueThrottle(), client("1")
+    value = metrics({"a": {"value": 1}}, Kind.VALUE)
+    assert throttle.admit(mine, value, 0.0)
+    assert not throttle.admit(mine, value, 1.0)
+    mine.subscription = Subscription()
+    assert throttle.resubscribe(mine, 1.5) == [value]
+    assert throttle.due == inf

@@ -39,8 +39,8 @@ class Admission:
         mine = websocket.max_clients_per_user
         if (
             self.stopping
-            or self._hub.count() >= websocket.max_clients
-            or (mine and self._hub.count_of(user_id) >= mine)
+            or self._hub.connections.count() >= websocket.max_clients
+            or (mine and self._hub.connections.count_of(user_id) >= mine)
         ):
             # Jittered, so that those who were refused together do not come back together.
             later = random.randint(1, 10)  # noqa: S311
@@ -82,5 +82,5 @@ class Admission:
 
     def left(self, client: HubClient, reason: str) -> None:
         """`client` has ended: remove it from the hub and log it."""
-        self._hub.leave(client)
+        self._hub.sessions.leave(client)
         self.connection_log.left(client, reason)

@@ -56,7 +56,7 @@ class EventStreams:
         try:
             if cursor is not None and self._hub.log.behind(cursor):
                 await self._hub.log.reach(cursor)
-            self._hub.join(client, cursor)
+            self._hub.sessions.join(client, cursor)
             comment_due = trio.current_time() + COMMENT_SECONDS
             while True:
                 if piece := transport.take(client):
@@ -70,7 +70,7 @@ class EventStreams:
                         await transport.more()
                 if trio.current_time() >= comment_due:
                     comment_due = trio.current_time() + COMMENT_SECONDS
-                    complete = self._hub.between_messages and not client.waiting
+                    complete = not (self._hub.publisher.publishing or client.waiting)
                     yield b":\n%b\n" % (transport.newest_id() if complete else b"")
         finally:
             left = client.close_reason.reason if client.close_reason is not None else "connection lost"

@@ -26,8 +26,9 @@ from heliosd.errors import (
     RequestRefused,
     Unauthenticated,
 )
-from heliosd.hub.client import LINGER_SECONDS, HubClient
+from heliosd.hub.client import HubClient
 from heliosd.hub.hub import Hub
+from heliosd.hub.transport import LINGER_SECONDS
 from heliosd.protocol.client_commands import Authenticate, BadCommand, parse
 from heliosd.protocol.close_codes import BUG, SILENT, CloseReason
 from heliosd.protocol.history import Cursor
@@ -122,7 +123,7 @@ class WebSocketEndpoint:
             left = "did not take the answer to its upgrade"
         except Exception:  # a bug: the client gets 1011 (RFC 6455 section 7.4.1), and the front logs it
             left = BUG.reason
-            self._hub.end(client, BUG)
+            self._hub.connections.end(client, BUG)
             raise
         finally:
             self._admission.left(client, left)
@@ -149,7 +150,7 @@ class WebSocketEndpoint:
         body = msgspec.to_builtins(problem.body)
         if isinstance(error, Forbidden):
             body["error"] = "Admin permission required"  # as Helios words it
-        self._hub.count_connection(_outcome(error))
+        self._hub.connections.count_connection(_outcome(error))
         self._admission.connection_log.refused(str(peer), problem.status, body["error"])
         await refuse(stream, problem.status, body, problem.headers.items())
 
@@ -167,15 +168,15 @@ class WebSocketEndpoint:
         client.heard = trio.current_time()
         client.reader = pump
         # Where the hub has time for a new client right now, the first message is sent with the answer.
-        at_once = cursor is None and self._hub.join_now(client, answer)
+        at_once = cursor is None and self._hub.sessions.join_now(client, answer)
         if not at_once:
             await self._accept(stream, answer)
-        self._hub.count_connection("accepted")
+        self._hub.connections.count_connection("accepted")
         self._admission.joined(client)
         if not at_once:
             if cursor is not None and self._hub.log.behind(cursor):
                 await self._hub.log.reach(cursor)
-            self._hub.join(client, cursor)
+            self._hub.sessions.join(client, cursor)
 
     async def _accept(self, stream: ClientStream, answer: bytes) -> None:
         """Send the answer. Raises `trio.TooSlowError` if the client does not take it, and as `write_now` and
@@ -218,7 +219,7 @@ class WebSocketEndpoint:
                 case TextReceived():
                     await self._execute(client, received.text)
                 case PingReceived():
-                    self._hub.pong(client, received.payload)
+                    self._hub.connections.pong(client, received.payload)
                 case PongReceived():
                     pass
                 case CloseReceived():
@@ -226,11 +227,11 @@ class WebSocketEndpoint:
                     left = (
                         "closed by the client" if client.close_reason is None else client.close_reason.reason
                     )
-                    self._hub.end(client, CloseReason(received.code, ""))
+                    self._hub.connections.end(client, CloseReason(received.code, ""))
                     return left
                 case Violation():
                     pump.answered = True
-                    self._hub.end(client, CloseReason(received.code, received.reason))
+                    self._hub.connections.end(client, CloseReason(received.code, received.reason))
                     return received.reason
                 case _:
                     assert_never(received)
@@ -257,13 +258,13 @@ class WebSocketEndpoint:
         try:
             command = parse(text)
         except BadCommand as bad:
-            self._hub.execute(client, bad)
+            self._hub.sessions.execute(client, bad)
             return
         if isinstance(command, Authenticate):
             # If the key cannot be fetched, the token is refused like any other that does not hold.
             with suppress(IssuerUnreachable):
                 await self._authenticator.prepare(command.token)
-        self._hub.execute(client, command)
+        self._hub.sessions.execute(client, command)
 
 
 def _parameters(query: str) -> Query:

@@ -1,16 +1,21 @@
-"""The event log across restarts, kills and full disks: the same number never says two things."""
+"""Numbering across restarts, kills and full disks: the same number never means two events."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliosd.clock import Instant
 from heliosd.errors import StoreFull
-from heliosd.hub.local_log import LocalLog
-from heliosd.protocol.events import PeerChanged
+from heliosd.hub.inbox import NewEpoch
+from heliosd.hub.local_numbering import LocalNumbering
+from heliosd.protocol.events import Happened, PeerChanged
+from heliosd.protocol.history import History
+from heliosd.protocol.message import OutgoingMessage
 from heliosd.store.changes import (
     Change,
     EventsCleared,
@@ -21,19 +26,19 @@ from heliosd.store.changes import (
     ValueSet,
 )
 
-ADDED = PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003")
+ADDED = Happened(PeerChanged(event_type="added", peer_id="node-4", peer_address="127.0.0.1:7003"))
 
 
 @dataclass
-class DiskAndWord:
-    """What survives a kill: the stored events and values, and the epoch that is vouched for."""
+class DiskAndMark:
+    """What survives a kill: the stored events and values, and the epoch that is marked as complete."""
 
     events: list[LoggedEvent] = field(default_factory=list)
     values: dict[str, bytes] = field(default_factory=dict)
     epoch: str = ""
     full: bool = False
 
-    async def save(self, changes: list[Change]) -> None:
+    async def save(self, changes: Sequence[Change]) -> None:
         if self.full:
             raise StoreFull("no space left on device")
         for change in changes:
@@ -60,135 +65,154 @@ class DiskAndWord:
     def mark_incomplete(self) -> None:
         self.epoch = ""
 
-    def start(self, max_events: int = 100, max_age: float = 1e9) -> LocalLog:
-        saved = Saved(events=tuple(self.events), values=dict(self.values))
-        return LocalLog(
+    def start(self, max_events: int = 100, max_age: float = 1e9) -> Started:
+        return Started(self, max_events, max_age)
+
+
+class Started:
+    """The numbering stage, and the hub's log as the hub keeps it."""
+
+    def __init__(self, disk: DiskAndMark, max_events: int, max_age: float) -> None:
+        self.wall = 0.0
+        saved = Saved(events=tuple(disk.events), values=dict(disk.values))
+        self.stage = LocalNumbering(
             saved,
-            save=self.save,  # type: ignore[arg-type]
-            epoch_marker=self,
+            save=disk.save,
+            epoch_marker=disk,
             max_events=max_events,
             max_age=max_age,
+            now=lambda: Instant(self.wall, self.wall),
         )
+        self.log = self.stage.log
+
+    @property
+    def history(self) -> History:
+        return self.log.history
+
+    async def number(self, *events: Happened, wall: float = 0.0) -> list[int | None]:
+        """Number these and let the hub send them; returns their numbers."""
+        self.wall = wall
+        numbers: list[int | None] = []
+        for item in await self.stage.number(events):
+            if isinstance(item, NewEpoch):
+                self.log.begin(item.epoch, item.seq, item.kept)
+            elif isinstance(item, OutgoingMessage):
+                self.history.keep(item, wall)
+                numbers.append(item.seq)
+        return numbers
 
 
-async def tell(log: LocalLog, count: int = 1, wall: float = 0.0) -> list[int | None]:
-    """As the hub does: commit, then keep each as it is told."""
-    told = await log.commit([(ADDED, ())] * count, wall, wall)
-    for message in told:
-        log.history.keep(message, wall)
-    return [message.seq for message in told]
-
-
-async def test_numbers_go_on_after_a_restart_and_what_was_told_can_be_told_again() -> None:
-    disk = DiskAndWord()
+async def test_numbers_go_on_after_a_restart_and_what_was_sent_can_be_sent_again() -> None:
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
-    assert await tell(log, 3) == [1, 2, 3]
+    await log.stage.begin()
+    assert await log.number(*[ADDED] * 3) == [1, 2, 3]
     payloads = [message.payload for message in log.history.kept()]
     again = disk.start()
-    await again.open(0.0)
+    await again.stage.begin()
     assert (again.history.epoch, again.history.seq) == (log.history.epoch, 3)
     assert [message.payload for message in again.history.kept()] == payloads
-    assert await tell(again) == [4]
+    assert await again.number(ADDED) == [4]
 
 
 async def test_numbers_go_on_though_everything_was_too_old_to_keep() -> None:
-    disk = DiskAndWord()
+    disk = DiskAndMark()
     log = disk.start(max_age=10)
-    await log.open(0.0)
-    await tell(log, 3, wall=100.0)
-    await tell(log, 1, wall=500.0)
+    await log.stage.begin()
+    await log.number(*[ADDED] * 3, wall=100.0)
+    await log.number(*[ADDED] * 1, wall=500.0)
     assert [event.seq for event in disk.events] == [4]
     again = disk.start(max_age=10)
     assert (again.history.seq, again.history.oldest_seq) == (4, 4)
 
 
 async def test_on_disk_is_what_is_kept_and_no_more() -> None:
-    disk = DiskAndWord()
+    disk = DiskAndMark()
     log = disk.start(max_events=5)
-    await log.open(0.0)
+    await log.stage.begin()
     for _ in range(4):
-        await tell(log, 3)
+        await log.number(*[ADDED] * 3)
     assert [event.seq for event in disk.events] == [8, 9, 10, 11, 12]
     assert [message.seq for message in log.history.kept()] == [8, 9, 10, 11, 12]
 
 
 async def test_with_a_smaller_history_a_start_keeps_the_newest() -> None:
-    disk = DiskAndWord()
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
-    await tell(log, 10)
+    await log.stage.begin()
+    await log.number(*[ADDED] * 10)
     again = disk.start(max_events=3)
     assert ([m.seq for m in again.history.kept()], again.history.seq) == ([8, 9, 10], 10)
 
 
 async def test_what_goes_with_an_event_is_stored_with_it_also_after_trouble() -> None:
-    disk = DiskAndWord()
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
-    await log.commit([(ADDED, (ValueSet("receipt", b"1"),))], 0.0, 0.0)
+    await log.stage.begin()
+    await log.number(Happened(ADDED.event, (ValueSet("receipt", b"1"),)))
     assert disk.values["receipt"] == b"1"
     disk.full = True
-    await log.commit([(ADDED, (ValueSet("receipt", b"2"),))], 0.0, 0.0)
+    await log.number(Happened(ADDED.event, (ValueSet("receipt", b"2"),)))
     assert disk.values["receipt"] == b"1"
     disk.full = False
-    assert await log.retry(5.0)
+    assert await log.stage.retry()
     assert disk.values["receipt"] == b"2"
 
 
 async def test_a_start_on_a_full_disk_goes_on_in_memory() -> None:
-    disk = DiskAndWord(full=True)
+    disk = DiskAndMark(full=True)
     log = disk.start()
-    await log.open(0.0)
-    assert log.trouble
-    assert await tell(log, 2) == [1, 2]
+    await log.stage.begin()
+    assert log.log.trouble
+    assert await log.number(*[ADDED] * 2) == [1, 2]
 
 
-async def test_a_kill_between_storing_an_epoch_and_vouching_for_it_begins_another() -> None:
-    disk = DiskAndWord()
+async def test_a_kill_between_storing_an_epoch_and_marking_it_complete_begins_another() -> None:
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
-    await tell(log, 2)
+    await log.stage.begin()
+    await log.number(*[ADDED] * 2)
     disk.epoch = ""
     assert disk.start().history.epoch != log.history.epoch
 
 
-STEPS = st.lists(st.sampled_from(["tell", "tell", "tell", "full", "room", "retry", "kill"]), max_size=40)
+STEPS = st.lists(st.sampled_from(["event", "event", "event", "full", "room", "retry", "kill"]), max_size=40)
 
 
 @settings(max_examples=300)
 @given(STEPS)
-async def test_whatever_happens_a_number_of_an_epoch_says_one_thing_and_no_resume_hides_a_loss(
+async def test_whatever_happens_a_number_of_an_epoch_means_one_event_and_no_resume_hides_a_loss(
     steps: list[str],
 ) -> None:
-    """Every event that was told is remembered with its (epoch, seq). Nothing told may be missing from an epoch that
-    a later start goes on with: else a client would be told `recovered: true` over a hole."""
-    disk = DiskAndWord()
+    """Every event that was sent is remembered with its (epoch, seq). None may be missing from an epoch that a later
+    start goes on with: else a client would get `recovered: true` over a hole."""
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
+    await log.stage.begin()
     said: dict[tuple[str, int], float] = {}
     order: list[tuple[str, int]] = []
     wall = 0.0
     for step in steps:
         wall += 1.0
         match step:
-            case "tell":
-                for seq in await tell(log, 2, wall):
+            case "event":
+                for seq in await log.number(*[ADDED] * 2, wall=wall):
                     assert seq is not None
                     key = (log.history.epoch, seq)
                     assert said.setdefault(key, wall) == wall
                     order.append(key)
             case "full" | "room":
                 disk.full = step == "full"
-            case "retry" if log.trouble is not None:
-                await log.retry(wall)
+            case "retry" if log.log.trouble is not None:
+                await log.stage.retry()
             case "kill":
                 log = disk.start()
-                await log.open(wall)
+                log.wall = wall
+                await log.stage.begin()
                 epoch = log.history.epoch
                 mine = [seq for of, seq in order if of == epoch]
                 assert log.history.seq == (max(mine) if mine else 0)
-                # The newest event that anyone heard is of this epoch, or this epoch is a new one.
+                # The newest event that was sent is of this epoch, or this epoch is a new one.
                 assert not mine or order[-1][0] == epoch
             case _:
                 pass
@@ -196,9 +220,9 @@ async def test_whatever_happens_a_number_of_an_epoch_says_one_thing_and_no_resum
 
 @pytest.mark.parametrize("count", [1, 50])
 async def test_a_group_is_stored_whole_or_not_at_all(count: int) -> None:
-    disk = DiskAndWord()
+    disk = DiskAndMark()
     log = disk.start()
-    await log.open(0.0)
+    await log.stage.begin()
     disk.full = True
-    assert await tell(log, count) == list(range(1, count + 1))
+    assert await log.number(*[ADDED] * count) == list(range(1, count + 1))
     assert disk.events == []

@@ -1,0 +1,155 @@
+"""How one client is sent something: by a write to its socket, or by its queue. Synchronous throughout.
+
+After each call the hub sees to what is left to do: `HubClient.wants_pump`, `gone`, `is_dropping`, `take_lost`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import trio
+from msgspec import UNSET, UnsetType
+
+from heliosd.protocol.close_codes import CloseReason
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.server_messages import ClientId
+from heliosd.protocol.subscription import Subscription
+from heliosd.websocket.frames import close_frame
+
+from .client import HubClient
+from .send_queue import DroppedEvents
+
+
+def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
+    """Write the first message, and before it what the connection itself has to say first, in one."""
+    client.count_sent(1)
+    _write(client, greeting + client.frame_of(message))
+
+
+def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> None:
+    """Write `message` now if nothing waits, else queue it; of what does not fit the queue keeps account.
+    `question` is the id of the question that a status answers."""
+    if client.close_reason is not None:
+        return
+    if message.kind is Kind.SNAPSHOT:
+        _forget_held_values(client)
+    held = client.held and message.kind is not Kind.CONTROL
+    if not (client.behind or held or client.is_dropping or client.waker is not None):
+        client.count_sent(1)
+        _write(client, client.frame_of(message))
+        return
+    if not client.send_queue.put(message, question):
+        drop_stream(client)
+        client.send_queue.refuse(message, question)
+    flush(client)
+
+
+def deliver_all(client: HubClient, messages: Sequence[OutgoingMessage], frames: bytes) -> None:
+    """Deliver one after the other. `frames` are the messages joined, in the form that this client agreed to."""
+    if client.ready and client.waker is None:
+        client.count_sent(len(messages))
+        _write(client, frames)
+        return
+    for message in messages:
+        deliver(client, message)
+
+
+def deliver_replay(client: HubClient, messages: Iterable[OutgoingMessage]) -> None:
+    """Give a client that has just joined what it missed. It does not count against the queue."""
+    assert not client.behind
+    client.send_queue.put_replay(messages)
+    flush(client)
+
+
+def deliver_gap(
+    client: HubClient, gap: OutgoingMessage, names: DroppedEvents, status: OutgoingMessage
+) -> None:
+    """Events were lost before they came here: `gap` and `status`, in the place of the events."""
+    if client.close_reason is None:
+        _forget_held_values(client)
+        client.send_queue.put_gap(gap, names, status)
+        flush(client)
+
+
+def drop_stream(client: HubClient, *, epoch: bool = False) -> None:
+    """Drop all but answers, and queue nothing else until `resume_stream`."""
+    client.send_queue.drop_stream(epoch=epoch)
+    client.reconsider()
+
+
+def resume_stream(
+    client: HubClient,
+    status: Callable[[ClientId | UnsetType], OutgoingMessage],
+    *,
+    welcome: OutgoingMessage | None = None,
+    gap: OutgoingMessage | None = None,
+) -> None:
+    """Put a status in the place of what was dropped, behind `welcome` or `gap`; see `SendQueue`."""
+    _forget_held_values(client)
+    client.send_queue.resume_stream(status, welcome=welcome, gap=gap)
+    flush(client)
+    client.reconsider()
+
+
+def subscribe(client: HubClient, subscription: Subscription) -> None:
+    """What waits and is not wanted any more is removed: values, and where the answer goes first, events too."""
+    client.subscription = subscription
+    if client.queue is not None:
+        client.queue.narrow(subscription, events=client.held)
+
+
+def flush(client: HubClient) -> None:
+    """Whatever waits may go, unless a pump sees to it already: the first of it at once, the rest by a pump."""
+    if client.behind or client.close_reason is not None or not client.has_more():
+        return
+    if client.waker is not None:
+        client.fall_behind()
+    elif _write(client, client.take_joined()):
+        if client.has_more():
+            client.fall_behind()
+        else:
+            client.catch_up()
+
+
+def _forget_held_values(client: HubClient) -> None:
+    """A status contains what they say, or newer."""
+    for value in client.paced.values() if client.paced is not None else ():
+        value.held = None
+
+
+def release(client: HubClient) -> None:
+    """It has presented a newer token: first the answers go, then what waited for it."""
+    client.held = False
+    if client.queue is not None:
+        client.queue.answers_first()
+    client.reconsider()
+    flush(client)
+
+
+def end(client: HubClient, close_reason: CloseReason, *, send_waiting: bool) -> None:
+    """Send the close frame, behind what waits if `send_waiting`, else instead of it. Only the first call counts."""
+    if client.close_reason is not None:
+        return
+    frame = close_frame(close_reason.code, close_reason.reason)
+    if client.queue is not None and (not send_waiting or client.held or client.queue.dropping):
+        client.queue.clear()
+    client.held = False
+    client.is_ending(close_reason)
+    if client.behind:
+        client.send_queue.put_final(OutgoingMessage.of_frame("close frame", frame))
+    elif _write(client, frame):
+        client.linger()
+
+
+def _write(client: HubClient, frame: bytes) -> bool:
+    """Whether the socket took all of it."""
+    try:
+        taken = client.transport.write_now(frame)
+    except (OSError, ValueError, trio.ClosedResourceError):
+        client.gone = True
+        return False
+    if taken == len(frame) and not client.transport.pending:
+        return True
+    client.unsent = memoryview(frame)[taken:]
+    client.fall_behind()
+    return False

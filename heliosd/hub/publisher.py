@@ -1,0 +1,167 @@
+"""One message to all clients that want it, and the moments at which who they are may change.
+
+1. Between two messages lies a boundary. What changes the receivers, or must know what a client has been given, is
+   done at one: at once if no message is being given out, else when everybody has it (`at_boundary`).
+2. No client is waited for. One whose queue is full gets a gap and a status, at the boundary: then everything up to
+   the newest number has been queued, dropped and named, or sent.
+3. Work for many clients pauses between two of them as soon as it has taken its time slice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import trio
+from msgspec import UNSET, UnsetType
+
+from heliosd.protocol import server_messages
+from heliosd.protocol.history import Replay
+from heliosd.protocol.message import EVENT_TOPICS, Kind, OutgoingMessage
+from heliosd.protocol.server_messages import ClientId
+
+from . import delivery, fanout
+from .client import HubClient
+from .connections import Connections
+from .event_log import EventLog
+from .recipient_groups import RecipientGroups
+from .send_queue import DroppedEvents
+from .status_messages import StatusMessages
+from .time_slice import TimeSlice
+from .value_throttle import ValueThrottle
+
+
+class Publisher:
+    """Gives messages, in their order, to every client that wants them."""
+
+    def __init__(self, connections: Connections, log: EventLog, status_messages: StatusMessages) -> None:
+        self.groups = RecipientGroups()
+        self.throttle = ValueThrottle()
+        self._connections = connections
+        self._log = log
+        self._status_messages = status_messages
+        self._publishing = False
+        self._full: dict[str, HubClient] = {}
+        self._at_boundary: list[Callable[[], None]] = []
+        connections.on_full = self._queue_full
+
+    @property
+    def publishing(self) -> bool:
+        """Some clients may have a message that others have not."""
+        return self._publishing
+
+    def at_boundary(self, action: Callable[[], None]) -> None:
+        """Do it now if every client has the same messages, else as soon as they have. In the order of the calls."""
+        if self._publishing:
+            self._at_boundary.append(action)
+        else:
+            action()
+
+    async def publish(self, outgoing: Sequence[OutgoingMessage]) -> None:
+        """Give these to every client that wants them, as few writes to each: that is what makes a storm cheap."""
+        for group in fanout.groups(outgoing):
+            started, time_slice = trio.current_time(), TimeSlice()
+            for message in group:
+                if message.seq is not None:
+                    self._log.history.keep(message, self._connections.now().wall)
+            self._status_messages.forget_shared()
+            self._publishing = True
+            for subscription, mine, recipients in self.groups.split(group):
+                if subscription.min_intervals:
+                    unfinished = self._deliver_paced(list(recipients), mine, started)
+                else:
+                    self._connections.count_messages(mine, len(recipients))
+                    frames = b"".join([m.deflated if recipients.deflating else m.frame for m in mine])
+                    unfinished = fanout.broadcast(recipients, mine, frames)
+                for clients in unfinished:
+                    for client in clients:
+                        self._connections.settle(client)
+                    if time_slice.over:
+                        await time_slice.pause()
+            self._connections.counters.broadcast.observe(trio.current_time() - started)
+            await self._reach_boundary(time_slice)
+
+    async def _reach_boundary(self, time_slice: TimeSlice) -> None:
+        """Do what was left for it. Until all is done nothing else is: the order of a client's commands is kept."""
+        while self._full or self._at_boundary:
+            while self._full:
+                self._resume(self._full.pop(next(iter(self._full))))
+                if time_slice.over:
+                    await time_slice.pause()
+            if self._at_boundary:
+                actions, self._at_boundary = self._at_boundary, []
+                for action in actions:
+                    action()
+                    if time_slice.over:
+                        await time_slice.pause()
+        self._publishing = False
+
+    def _deliver_paced(
+        self, receivers: Sequence[HubClient], mine: Sequence[OutgoingMessage], now: float
+    ) -> Iterable[list[HubClient]]:
+        """To clients that want some values no more often than now and then, each message by itself."""
+        for client in receivers:
+            for message in mine:
+                if message.kind is not Kind.VALUE or self.throttle.admit(client, message, now):
+                    self.throttle.discard_stale(client, message)
+                    self._connections.count_messages([message])
+                    delivery.deliver(client, message)
+            yield [client]
+
+    async def release_values(self) -> None:
+        """Send the values that were held for a `min_interval` and may go now."""
+        time_slice = TimeSlice()
+        while (released := self.throttle.release(trio.current_time())) is not None:
+            self._connections.send(*released)
+            if time_slice.over:
+                await time_slice.pause()
+
+    # -- what a client does not get ----------------------------------------------------------------------------
+
+    def _queue_full(self, client: HubClient) -> None:
+        if self._connections.settings.current.websocket.slow_consumer == "disconnect" or (
+            client.send_queue.only_answers
+        ):
+            self._connections.end_too_slow(client)
+        elif self._publishing:
+            self._full[client.id] = client
+        else:
+            self._resume(client)
+
+    def _resume(self, client: HubClient) -> None:
+        """Name what a full queue held and what did not fit any more, and say how things stand now."""
+        if not client.is_dropping:
+            return
+        self._connections.count_dropped(client, "slow")
+        dropped = client.send_queue.dropped
+        gap = None if dropped is None else self._gap(dropped, "slow_consumer")
+        delivery.resume_stream(client, self._status_for, gap=gap)
+        self._connections.settle(client)
+
+    def _gap(self, dropped: DroppedEvents, reason: str) -> OutgoingMessage:
+        at = self._connections.now().wall
+        return server_messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, at, reason)
+
+    def _status_for(self, question: ClientId | UnsetType = UNSET) -> OutgoingMessage:
+        return self._status_messages.status(self._log.history, question)
+
+    def announce_epoch(self) -> None:
+        """A new numbering: numbers of two epochs must not meet in one gap, and the status replaces what waits."""
+        self._status_messages.forget_shared()
+        for client in self._connections.all():
+            replay = Replay(refusal="epoch_changed")
+            welcome = self._status_messages.welcome(client, self._log.history, replay)
+            delivery.drop_stream(client, epoch=True)
+            self._connections.count_dropped(client, "epoch_changed")
+            delivery.resume_stream(client, self._status_for, welcome=welcome)
+            self._connections.settle(client)
+
+    def announce_lost(self, first: int, last: int) -> None:
+        """These events will not come. What they were is not known, so `dropped` says at most how many a client
+        would have been sent."""
+        self._status_messages.forget_shared()
+        dropped = DroppedEvents(first, last, last - first + 1)
+        gap = self._gap(dropped, "too_old")
+        for client in self._connections.all():
+            if any(client.subscription.wants(topic) for topic in EVENT_TOPICS.values()):
+                delivery.deliver_gap(client, gap, dropped, self._status_for())
+                self._connections.settle(client)
