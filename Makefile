@@ -18,8 +18,9 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/.for-run
 	@scripts/run
 
-# Three at a time, each file in one process: most tests wait for daemons, clocks and browsers. PYTEST_ARGS=… replaces that.
-PYTEST_ARGS ?= -q -n 3 --dist loadfile
+# Three at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
+# first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
+PYTEST_ARGS ?= -q -n 3 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
@@ -85,7 +86,8 @@ prove-idle: $(VENV)/.for-test
 # (15 minutes; cutting off takes root).
 prove-etcd: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
-	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py
+	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
+	    tests/process/test_etcd_set_back.py
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.

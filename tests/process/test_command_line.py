@@ -15,6 +15,7 @@ import pytest
 
 from heliosd import __version__
 from heliosd.auth.passwords import DECOY, verify
+from tests.support.command_line import exit_code_of
 from tests.support.deadlines import SECONDS
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -83,10 +84,18 @@ def test_version_and_help_are_printed_on_standard_output() -> None:
         ["hash-password", "secret"],
     ],
 )
-def test_wrong_usage_is_reported_on_standard_error(arguments: list[str]) -> None:
-    done = heliosd(*arguments)
-    assert done.returncode == 2
-    assert done.stdout == ""
+def test_wrong_usage_is_reported_on_standard_error(
+    capsys: pytest.CaptureFixture[str], arguments: list[str]
+) -> None:
+    code = exit_code_of(*arguments)
+    printed = capsys.readouterr()
+    assert (code, printed.out) == (2, "")
+    assert "usage: heliosd" in printed.err
+
+
+def test_a_process_that_was_called_wrongly_ends_with_2() -> None:
+    done = heliosd("fly")
+    assert (done.returncode, done.stdout) == (2, "")
     assert "usage: heliosd" in done.stderr
 
 
