@@ -72,11 +72,11 @@ def _latency_and_scale(results: Results) -> Iterator[Verdict]:
 
 
 def _clients(results: Results) -> Iterator[Verdict]:
-    crowd = Case("heliosd", 5000)
-    rss = figure(results, "rss_kib", crowd)
+    many = Case("heliosd", 5000)
+    rss = figure(results, "rss_kib", many)
     yield Verdict("RSS a connection, 5,000 clients, KiB", rss, 6.0)
     for word, case in (
-        ("one token", crowd),
+        ("one token", many),
         ("a token each", Case("heliosd", 5000, Mode.ACCEPTS)),
     ):
         measured = ratio(results, "accepts", case, Case("go", 5000))

@@ -62,7 +62,7 @@ keep_member() {
             --initial-cluster "$cluster" --initial-cluster-token "heliosd-example" \
             >>"$run/etcd-$n.log" 2>&1 &
         echo $! >"$run/etcd-$n.pid"
-        { wait $! || true; } 2>/dev/null # not to tell that it was killed
+        { wait $! || true; } 2>/dev/null # hides the message that it was killed
         local tenths=10
         [ ! -e "$run/etcd-$n.pause" ] || tenths=$(($(cat "$run/etcd-$n.pause") * 10))
         rm -f "$run/etcd-$n.pause"
