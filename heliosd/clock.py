@@ -37,3 +37,8 @@ def duration_text(seconds: float) -> str:
     if minutes:
         return f"{minutes}m{secs}s"
     return f"{secs}s"
+
+
+def whole_seconds(seconds: float) -> int:
+    """Rounded down, but a sum of floats that is a hair below a whole number counts as that number."""
+    return int(round(seconds, 3))

@@ -19,7 +19,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import rfc3339
 from heliosd.errors import Conflict, Invalid, NotFound
-from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricType, MetricView
+from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricType, MetricView, Number
 
 from .metric_commands import (
     DEFAULT_BUCKETS,
@@ -67,22 +67,24 @@ class _Metric(Struct, kw_only=True):
 
     def view(self) -> MetricView:
         if self.type != "histogram":
-            return self._view(value=self.value)
+            return self._view(value=number(self.value))
         upto = list(accumulate(self.counts))
         return self._view(
-            value=float(upto[-1]),
-            buckets={bound_text(le): count for le, count in zip((*self.bounds, math.inf), upto, strict=True)},
+            value=upto[-1],
+            buckets=tuple(map(number, self.bounds)),
+            bucket_counts=tuple(upto),
             count=upto[-1],
-            sum=self.sum,
+            sum=number(self.sum),
         )
 
     def _view(
         self,
         *,
-        value: float,
-        buckets: dict[str, int] | UnsetType = UNSET,
+        value: Number,
+        buckets: tuple[Number, ...] | UnsetType = UNSET,
+        bucket_counts: tuple[int, ...] | UnsetType = UNSET,
         count: int | UnsetType = UNSET,
-        sum: float | UnsetType = UNSET,  # noqa: A002
+        sum: Number | UnsetType = UNSET,  # noqa: A002
     ) -> MetricView:
         return MetricView(
             name=self.name,
@@ -91,6 +93,7 @@ class _Metric(Struct, kw_only=True):
             labels=dict(self.labels),
             value=value,
             buckets=buckets,
+            bucket_counts=bucket_counts,
             count=count,
             sum=sum,
             created_at=rfc3339(self.created_at),
@@ -226,11 +229,9 @@ class MetricSet:
                 yield base.name
 
 
-def bound_text(bound: float) -> str:
-    """A bucket's upper bound, exact and as short as possible: `0.005`, `1`, `+Inf`."""
-    if math.isinf(bound):
-        return "+Inf"
-    return repr(float(bound)).removesuffix(".0")
+def number(value: float) -> Number:
+    """A whole value as an int, which JSON writes without a point; beyond 2^53 an exponent does as well."""
+    return int(value) if float(value).is_integer() and abs(value) <= 2**53 else value
 
 
 def _new(command: RegisterMetric) -> _Metric:

@@ -1,7 +1,7 @@
 """The snapshots that this node created, received and restored, with durations and sizes.
 
-The simulated cluster's store keeps the newest snapshot of each member and replaces it in one transaction, so there
-is no `deleted` event. With etcd, the newest few files are kept beside the store.
+The simulated cluster's store keeps the newest snapshot of each member. With etcd, the newest few files are kept
+beside the store. A snapshot that a newer one removes gives a `deleted` event in the history.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import Instant, duration_text, rfc3339
+from heliosd.histogram import Histogram
 from heliosd.protocol.views.snapshots import SnapshotEvent, SnapshotHistory, SnapshotRecord, SnapshotReport
 from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, ValueSet
 
@@ -23,6 +24,8 @@ EVENTS_KEPT = 1_000
 SNAPSHOT_KIND = "snapshot"
 SNAPSHOTS_KEPT = 100
 TOTALS = "snapshot_totals"
+DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
+"""Seconds; Helios' buckets."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +87,9 @@ class SnapshotTracker:
         self._records = deque(records, maxlen=SNAPSHOTS_KEPT)
         totals = saved.values.get(TOTALS)
         self._totals = _Totals() if totals is None else msgspec.json.decode(totals, type=_Totals)
+        self.creations = Histogram(DURATION_BUCKETS)
+        """Seconds of each creation since the start of the process; to be read only."""
+        self.restores = Histogram(DURATION_BUCKETS)
         self._latest_mono: float | None = None
         """When the latest was made, if by this process."""
 
@@ -127,6 +133,7 @@ class SnapshotTracker:
         totals.creation_seconds += duration
         totals.longest_creation = max(totals.longest_creation, duration)
         totals.last_creation = duration
+        self.creations.observe(duration)
         return self._stored(event, record, now)
 
     def received(
@@ -162,19 +169,42 @@ class SnapshotTracker:
 
     def _stored(self, event: SnapshotEvent, record: SnapshotRecord, now: Instant) -> SnapshotOutcome:
         totals = self._totals
+        removed = self._removed_by(record)
         totals.bytes_written += record.size
         totals.largest = max(totals.largest, record.size)
         totals.latest, totals.latest_at = record, now.wall
         self._latest_mono = now.mono
         self._records.append(record)
         added = RecordAdded(SNAPSHOT_KIND, totals.snapshots, msgspec.json.encode(record), SNAPSHOTS_KEPT)
-        return self._outcome(event, record, added)
+        outcome = self._outcome(event, record, added)
+        if removed is None:
+            return outcome
+        deleted = self._outcome(
+            SnapshotEvent(
+                timestamp=rfc3339(now.wall),
+                type="deleted",
+                snapshot_id=removed.id,
+                index=removed.index,
+                term=removed.term,
+                size=removed.size,
+                duration_ms=0.0,
+                success=True,
+            )
+        )
+        return SnapshotOutcome(event, record, [*outcome.changes, *deleted.changes])
+
+    def _removed_by(self, record: SnapshotRecord) -> SnapshotRecord | None:
+        """The snapshot that is no longer kept once `record` is."""
+        kept = list(self._records) or ([self._totals.latest] if self._totals.latest else [])
+        removed = kept[-self._retained] if len(kept) >= self._retained else None
+        return removed if removed is not None and removed.id != record.id else None
 
     def restored(self, *, index: int, term: int, size: int, duration: float, now: Instant) -> SnapshotOutcome:
         """The state machine was set to a snapshot, at a start or after receiving it."""
         self._totals.restores += 1
         self._totals.restore_seconds += duration
         self._totals.last_restore = duration
+        self.restores.observe(duration)
         event = SnapshotEvent(
             timestamp=rfc3339(now.wall),
             type="restored",

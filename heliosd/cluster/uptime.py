@@ -12,7 +12,7 @@ from itertools import islice
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from heliosd.clock import Instant, duration_text, rfc3339
+from heliosd.clock import Instant, duration_text, rfc3339, whole_seconds
 from heliosd.protocol.views.uptime import (
     CurrentSession,
     EventType,
@@ -123,7 +123,7 @@ class UptimeTracker:
         if changed:
             self._state_since = now.wall
         event = self._record(
-            "state_change" if changed else "leader_change",
+            _kind_of(old, new),
             now.wall,
             previous=old if changed else UNSET,
             leader=leader or UNSET,
@@ -173,28 +173,34 @@ class UptimeTracker:
             node_id=self._node_id,
             current_session=CurrentSession(
                 start_time=rfc3339(session.start),
-                uptime_seconds=round(session.duration, 3),
+                uptime_seconds=whole_seconds(session.duration),
                 uptime_formatted=duration_text(session.duration),
                 current_state=session.state,
                 state_since=rfc3339(self._state_since),
+                uptime_ms=round(session.duration * 1000),
             ),
             historical=Historical(
                 total_sessions=totals.sessions,
-                total_uptime_seconds=round(total_uptime, 3),
-                total_downtime_seconds=round(totals.downtime, 3),
+                total_uptime_seconds=whole_seconds(total_uptime),
+                total_downtime_seconds=whole_seconds(totals.downtime),
                 uptime_percentage_24h=day,
                 uptime_percentage_7d=week,
                 uptime_percentage_30d=month,
                 uptime_percentage_all=percentage(total_uptime, totals.downtime),
                 restarts=totals.restarts,
                 crashes=totals.crashes,
-                mtbf_seconds=round(total_uptime / max(1, totals.crashes), 3),
+                mtbf_seconds=self._mtbf(),
+                total_uptime_ms=round(total_uptime * 1000),
+                total_downtime_ms=round(totals.downtime * 1000),
             ),
             state_time=StateTime(
-                leader_seconds=round(totals.leader_seconds, 3),
-                follower_seconds=round(totals.follower_seconds, 3),
-                candidate_seconds=round(totals.candidate_seconds, 3),
+                leader_seconds=whole_seconds(totals.leader_seconds),
+                follower_seconds=whole_seconds(totals.follower_seconds),
+                candidate_seconds=whole_seconds(totals.candidate_seconds),
                 leadership_ratio=totals.leadership_ratio(),
+                leader_ms=round(totals.leader_seconds * 1000),
+                follower_ms=round(totals.follower_seconds * 1000),
+                candidate_ms=round(totals.candidate_seconds * 1000),
             ),
             leadership=Leadership(
                 elections_participated=totals.elections,
@@ -220,9 +226,9 @@ class UptimeTracker:
         totals, session = self._advance(now)
         total_uptime = self._total_uptime()
         return UptimeStats(
-            current_uptime_ms=int(session.duration * 1000),
+            current_uptime_ms=round(session.duration * 1000),
             current_uptime_str=duration_text(session.duration),
-            total_uptime_ms=int(total_uptime * 1000),
+            total_uptime_ms=round(total_uptime * 1000),
             total_uptime_str=duration_text(total_uptime),
             total_sessions=totals.sessions,
             uptime_percentage_24h=self._percentage(DAY_SECONDS),
@@ -233,6 +239,10 @@ class UptimeTracker:
             leadership_ratio=totals.leadership_ratio(),
             total_elections=totals.elections,
             first_tracked_time=rfc3339(totals.first_seen),
+            current_uptime_seconds=whole_seconds(session.duration),
+            current_uptime_formatted=duration_text(session.duration),
+            mtbf_seconds=self._mtbf(),
+            leader_time_seconds=whole_seconds(totals.leader_seconds),
         )
 
     def text(self, now: Instant) -> str:
@@ -256,6 +266,11 @@ class UptimeTracker:
         assert self._session is not None
         lasting = self._session.duration if self._session.end is None else 0.0
         return self._totals.ended_uptime + lasting
+
+    def _mtbf(self) -> int:
+        assert self._totals is not None
+        crashes = self._totals.crashes
+        return whole_seconds(self._total_uptime() / crashes) if crashes else 0
 
     def _percentage(self, window: float) -> float:
         return uptime_percentage(reversed(self._past), window)
@@ -285,9 +300,17 @@ class UptimeTracker:
             term=self._totals.term,
             leader_id=leader,
             reason=reason,
-            uptime_at_event=round(self._session.duration, 3),
+            uptime_at_event=whole_seconds(self._session.duration),
         )
         self._totals.events += 1
         self._events.append(event)
         self._last_event_at = at
         return [RecordAdded(EVENT_KIND, self._totals.events, msgspec.json.encode(event), EVENTS_KEPT)]
+
+
+def _kind_of(old: Role, new: Role) -> EventType:
+    if old == new:
+        return "leader_change"
+    if new == "Leader":
+        return "election"
+    return "demote" if old == "Leader" else "state_change"

@@ -8,11 +8,12 @@ clock makes one negative.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from heliosd.clock import rfc3339
+from heliosd.clock import rfc3339, whole_seconds
 from heliosd.protocol.views.uptime import SessionView, UptimeEvent
 from heliosd.raft.roles import Role
 from heliosd.store.changes import Change, RecordAdded, Saved, ValueSet
@@ -61,11 +62,12 @@ class UptimeSession(Struct, kw_only=True):
             session_id=self.id,
             start_time=rfc3339(self.start),
             end_time=None if self.end is None else rfc3339(self.end),
-            duration_seconds=round(self.duration, 3),
+            duration_seconds=whole_seconds(self.duration),
             end_reason=self.end_reason,
             states_visited=tuple(self.states),
             terms_seen=tuple(self.terms),
             is_current=self.end is None,
+            duration_ms=round(self.duration * 1000),
         )
 
 
@@ -122,7 +124,12 @@ def load_sessions(saved: Saved) -> list[UptimeSession]:
 
 
 def load_events(saved: Saved) -> list[UptimeEvent]:
-    return [msgspec.json.decode(body, type=UptimeEvent) for body in saved.records.get(EVENT_KIND, ())]
+    return [_event(msgspec.json.decode(body)) for body in saved.records.get(EVENT_KIND, ())]
+
+
+def _event(row: dict[str, Any]) -> UptimeEvent:
+    # Rows of version 0.1 have fractions of seconds.
+    return msgspec.convert({**row, "uptime_at_event": int(row["uptime_at_event"])}, UptimeEvent)
 
 
 def uptime_percentage(newest_first: Iterable[UptimeSession], window: float) -> float:

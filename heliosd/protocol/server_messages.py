@@ -111,6 +111,9 @@ def _said(event: Event) -> tuple[str, object]:
                 "event_type": event.event_type,
                 "peer_id": event.peer_id,
                 "peer_address": event.peer_address,
+                # Helios' documentation has the names above, its code sent these.
+                "event": event.event_type,
+                "address": event.peer_address,
             }
         case SnapshotTaken():
             entry = msgspec.to_builtins(event.snapshot)

@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 from trio.testing import MockClock
 
+from heliosd.protocol.events import PeerChanged, Stamped
+from heliosd.protocol.server_messages import of_event
 from tests.support.rest_server import PASSWORD, Rest, simulated_rest
 
 METRICS = "/admin/cluster/metrics"
@@ -134,3 +136,10 @@ async def test_duplicates_are_refused_with_the_documented_texts(
     await cluster.ask_json("POST", METRICS, body)
     status, answer = await cluster.ask_json("POST", METRICS, body)
     assert (status, answer["error"]) == (409, "Metric m already exists")
+
+
+def test_a_peer_change_carries_the_names_of_helios_documents_and_of_its_code() -> None:
+    event = Stamped(1, 0.0, PeerChanged(event_type="added", peer_id="n", peer_address="127.0.0.1:1"))
+    data = of_event(event).data
+    assert data["event"] == data["event_type"] == "added"
+    assert data["address"] == data["peer_address"] == "127.0.0.1:1"

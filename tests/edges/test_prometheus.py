@@ -20,7 +20,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.hub.counters import HubCounters
 from heliosd.store.changes import Saved
-from heliosd.web.rest.prometheus import CONTENT_TYPE, exposition
+from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text, exposition
 
 START = Instant(1_700_000_000.0, 100.0)
 LATER = Instant(1_700_000_060.0, 160.0)
@@ -99,15 +99,20 @@ def test_every_name_of_the_contract_stands_in_the_text() -> None:
     )
     histogram = ("bucket", "sum", "count")
     assert found >= {
-        *((f"raft_node_{name}",) for name in node_names),
-        ("raft_node_uptime_percentage", "period"),
-        *((f"raft_peer_latency_seconds_{part}", "peer_id", "rpc_type") for part in histogram),
-        ("raft_peer_rpc_total", "peer_id", "result", "rpc_type"),
-        ("raft_peer_healthy", "peer_id"),
-        ("raft_peer_last_contact_seconds", "peer_id"),
-        ("raft_peer_consecutive_errors", "peer_id"),
+        *((f"raft_node_{name}", "node_id") for name in node_names),
+        ("raft_node_uptime_percentage", "node_id", "period"),
+        *((f"raft_peer_latency_seconds_{part}", "node_id", "peer_id", "rpc_type") for part in histogram),
+        ("raft_peer_rpc_total", "node_id", "peer_id", "result", "rpc_type"),
+        ("raft_peer_healthy", "node_id", "peer_id"),
+        ("raft_peer_last_contact_seconds", "node_id", "peer_id"),
+        ("raft_peer_consecutive_errors", "node_id", "peer_id"),
         ("raft_cluster_healthy_peers",),
         ("raft_cluster_unhealthy_peers",),
+        ("raft_snapshot_total", "node_id", "type"),
+        *((f"raft_snapshot_duration_seconds_{part}", "node_id", "operation") for part in histogram),
+        ("raft_snapshot_errors", "node_id", "operation"),
+        *((f"raft_snapshot_{name}", "node_id") for name in ("size", "index", "term", "age_seconds")),
+        *((f"raft_snapshot_{name}", "node_id") for name in ("bytes_written", "entries_compacted", "on_disk")),
         ("raft_snapshot_total_snapshots_created",),
         ("raft_snapshot_latest_snapshot_index",),
         ("heliosd_ws_clients",),
@@ -144,18 +149,29 @@ def test_the_figures_are_those_of_the_trackers() -> None:
     counters = HubCounters(bytes=12)
     counters.dropped["slow"] += 5
     text = node.text(counters)
-    probe = {"peer_id": "node-2", "rpc_type": "probe"}
-    assert value(text, "raft_node_uptime_seconds") == 60
-    assert value(text, "raft_node_uptime_percentage", period="24h") == 100
+    own = {"node_id": "node-1"}
+    probe = {**own, "peer_id": "node-2", "rpc_type": "probe"}
+    assert value(text, "raft_node_uptime_seconds", **own) == 60
+    assert value(text, "raft_node_uptime_percentage", **own, period="24h") == 100
     assert value(text, "raft_peer_rpc_total", **probe, result="success") == 1
     assert value(text, "raft_peer_rpc_total", **probe, result="error") == 3
     assert value(text, "raft_peer_latency_seconds_bucket", **probe, le="0.001") == 0
     assert value(text, "raft_peer_latency_seconds_bucket", **probe, le="0.0025") == 1
     assert value(text, "raft_peer_latency_seconds_bucket", **probe, le="+Inf") == 1
-    assert value(text, "raft_peer_healthy", peer_id="node-2") == 0
-    assert value(text, "raft_peer_last_contact_seconds", peer_id="node-2") == 60
-    assert value(text, "raft_peer_consecutive_errors", peer_id="node-2") == 3
+    assert value(text, "raft_peer_healthy", **own, peer_id="node-2") == 0
+    assert value(text, "raft_peer_last_contact_seconds", **own, peer_id="node-2") == 60
+    assert value(text, "raft_peer_consecutive_errors", **own, peer_id="node-2") == 3
     assert value(text, "raft_cluster_unhealthy_peers") == 1
+    assert value(text, "raft_snapshot_total", **own, type="created") == 1
+    assert value(text, "raft_snapshot_total", **own, type="received") == 0
+    assert value(text, "raft_snapshot_size", **own) == 500
+    assert value(text, "raft_snapshot_index", **own) == 9
+    assert value(text, "raft_snapshot_age_seconds", **own) == 60
+    assert value(text, "raft_snapshot_on_disk", **own) == 1
+    assert value(text, "raft_snapshot_errors", **own, operation="create") == 0
+    assert value(text, "raft_snapshot_duration_seconds_bucket", **own, operation="create", le="0.25") == 0
+    assert value(text, "raft_snapshot_duration_seconds_sum", **own, operation="create") == 0.5
+    assert value(text, "raft_snapshot_duration_seconds_count", **own, operation="restore") == 0
     assert value(text, "raft_snapshot_latest_snapshot_size") == 500
     assert value(text, "raft_snapshot_has_snapshot") == 1
     assert value(text, "raft_snapshot_last_creation_time_ms") == 500
@@ -268,3 +284,8 @@ def test_promtool_reads_it() -> None:
     )
     # 3: it read everything and has remarks on style, such as a counter's missing _total.
     assert checked.returncode in {0, 3}, checked.stderr
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_a_bound_as_text_loses_nothing(bound: float) -> None:
+    assert float(bound_text(bound)) == bound

@@ -145,10 +145,33 @@ def test_the_history_is_newest_first_and_cut_to_the_requested_length() -> None:
     tracker = tracker_on(Disk())
     for index in (25, 50, 75):
         create(tracker, index, at(index))
-    history = tracker.history(events=2, snapshots=1)
-    assert [event.index for event in history.events] == [75, 50]
+    history = tracker.history(events=3, snapshots=1)
+    assert [(event.type, event.index) for event in history.events] == [
+        ("deleted", 50),
+        ("created", 75),
+        ("deleted", 25),
+    ]
     assert [snapshot.index for snapshot in history.snapshots] == [75]
-    assert (history.total_events, history.total_snapshots) == (3, 3)
+    assert (history.total_events, history.total_snapshots) == (5, 3)
+
+
+def test_a_snapshot_is_deleted_when_a_newer_one_exceeds_the_number_kept() -> None:
+    tracker = SnapshotTracker("node-1", Saved(), interval=300.0, threshold=10, retained=3)
+    for index in range(1, 6):
+        create(tracker, index, at(index))
+    deleted = [event for event in tracker.history().events if event.type == "deleted"]
+    assert [(event.index, event.success) for event in deleted] == [(2, True), (1, True)]
+
+
+def test_after_a_reset_the_snapshot_on_disk_is_still_deleted_by_the_next() -> None:
+    tracker = tracker_on(Disk())
+    create(tracker, 25, at(1))
+    tracker.reset()
+    create(tracker, 50, at(2))
+    assert [(event.type, event.index) for event in tracker.history().events] == [
+        ("deleted", 25),
+        ("created", 50),
+    ]
 
 
 def test_totals_survive_a_restart_and_the_trimming_of_the_history() -> None:

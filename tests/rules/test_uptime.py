@@ -85,7 +85,7 @@ def test_the_first_start_ever_is_neither_a_restart_nor_a_crash() -> None:
     past = node.report()["historical"]
     assert (past["total_sessions"], past["restarts"], past["crashes"]) == (1, 0, 0)
     assert past["uptime_percentage_24h"] == past["uptime_percentage_all"] == 100.0
-    assert past["mtbf_seconds"] == past["total_uptime_seconds"] == 8130
+    assert (past["total_uptime_seconds"], past["mtbf_seconds"]) == (8130, 0)
     assert node.tracker.text(node.now) == "2h15m30s"
 
 
@@ -97,6 +97,7 @@ def test_the_report_has_the_keys_that_clients_read() -> None:
         "node_id": "node-1",
         "current_session": [
             *("start_time", "uptime_seconds", "uptime_formatted", "current_state", "state_since"),
+            "uptime_ms",
         ],
         "historical": [
             *("total_sessions", "total_uptime_seconds", "total_downtime_seconds"),
@@ -106,9 +107,12 @@ def test_the_report_has_the_keys_that_clients_read() -> None:
                 "uptime_percentage_30d",
                 "uptime_percentage_all",
             ),
-            *("restarts", "crashes", "mtbf_seconds"),
+            *("restarts", "crashes", "mtbf_seconds", "total_uptime_ms", "total_downtime_ms"),
         ],
-        "state_time": ["leader_seconds", "follower_seconds", "candidate_seconds", "leadership_ratio"],
+        "state_time": [
+            *("leader_seconds", "follower_seconds", "candidate_seconds", "leadership_ratio"),
+            *("leader_ms", "follower_ms", "candidate_ms"),
+        ],
         "leadership": ["elections_participated", "terms_as_leader", "current_term"],
         "first_seen": "2023-11-14T22:13:20.000000Z",
         "last_event": "2023-11-14T22:13:20.000000Z",
@@ -178,6 +182,9 @@ def test_time_counts_for_the_role_that_it_was_spent_in() -> None:
         "follower_seconds": 35,
         "candidate_seconds": 5,
         "leadership_ratio": 0.6,
+        "leader_ms": 60_000,
+        "follower_ms": 35_000,
+        "candidate_ms": 5_000,
     }
     node.passes(10)
     node.boot()
@@ -212,19 +219,53 @@ def test_events_show_the_states_the_leader_and_the_uptime() -> None:
     node.becomes("Leader", "Leader", 3, "")
     newest, turned, _ = msgspec.to_builtins(node.tracker.history(node.now).recent_events)
     assert turned == {
-        "type": "state_change",
+        "type": "election",
         "timestamp": "2023-11-14T22:13:30.000000Z",
         "state": "Leader",
         "previous_state": "Follower",
         "term": 2,
         "leader_id": "node-1",
-        "uptime_at_event": 10.0,
+        "uptime_at_event": 10,
     }
     assert (newest["type"], "previous_state" in newest, "leader_id" in newest) == (
         "leader_change",
         False,
         False,
     )
+
+
+def test_leading_begins_with_an_election_and_ends_with_a_demotion() -> None:
+    node = Machine()
+    node.boot()
+    node.becomes("Follower", "Candidate", 2)
+    node.becomes("Candidate", "Leader", 2, "node-1")
+    node.becomes("Leader", "Leader", 3, "node-1")
+    node.becomes("Leader", "Unknown", 3)
+    assert node.events() == ["demote", "leader_change", "election", "state_change", "start"]
+
+
+def test_seconds_are_whole_and_rounded_down_and_milliseconds_stand_beside_them() -> None:
+    node = Machine()
+    node.boot()
+    node.run_for(1.9)
+    node.becomes("Follower", "Leader", 2, "node-1")
+    node.run_for(0.3)
+    report, history = node.report(), node.tracker.history(node.now)
+    assert (report["current_session"]["uptime_seconds"], report["current_session"]["uptime_ms"]) == (2, 2200)
+    assert (report["state_time"]["follower_seconds"], report["state_time"]["follower_ms"]) == (1, 1900)
+    assert history.recent_events[0].uptime_at_event == 1
+    assert (history.recent_sessions[0].duration_seconds, history.recent_sessions[0].duration_ms) == (2, 2200)
+    stats = node.tracker.stats(node.now)
+    assert (stats.current_uptime_seconds, stats.current_uptime_formatted) == (2, "2s")
+    assert (stats.leader_time_seconds, stats.mtbf_seconds) == (0, 0)
+
+
+def test_events_that_an_older_version_stored_with_fractions_are_read() -> None:
+    row = b'{"type":"start","timestamp":"2023-11-14T22:13:20Z","state":"Follower","term":1,"uptime_at_event":1.75}'
+    saved = Saved(records={"uptime_event": (row,)})
+    tracker = UptimeTracker("node-1", saved)
+    tracker.start("Follower", Instant(1_700_000_000.0, 0.0))
+    assert tracker.history(Instant(1_700_000_000.0, 0.0)).recent_events[-1].uptime_at_event == 1
 
 
 def test_session_ids_are_unique_even_across_a_reset() -> None:
@@ -264,7 +305,9 @@ def test_a_reset_keeps_the_current_session_and_forgets_the_rest() -> None:
             "uptime_percentage_all": 100,
             "restarts": 0,
             "crashes": 0,
-            "mtbf_seconds": 50,
+            "mtbf_seconds": 0,
+            "total_uptime_ms": 50_000,
+            "total_downtime_ms": 0,
         }
         assert report["state_time"]["leader_seconds"] == 0
         assert report["leadership"] == {"elections_participated": 0, "terms_as_leader": 0, "current_term": 7}

@@ -35,12 +35,15 @@ LATENCY = {
 }
 UPTIME = {
     "node_id": None,
-    "current_session": keys("start_time uptime_seconds uptime_formatted current_state state_since"),
+    "current_session": keys("start_time uptime_seconds uptime_formatted current_state state_since uptime_ms"),
     "historical": keys(
         "total_sessions total_uptime_seconds total_downtime_seconds uptime_percentage_24h uptime_percentage_7d "
-        "uptime_percentage_30d uptime_percentage_all restarts crashes mtbf_seconds"
+        "uptime_percentage_30d uptime_percentage_all restarts crashes mtbf_seconds total_uptime_ms "
+        "total_downtime_ms"
     ),
-    "state_time": keys("leader_seconds follower_seconds candidate_seconds leadership_ratio"),
+    "state_time": keys(
+        "leader_seconds follower_seconds candidate_seconds leadership_ratio leader_ms follower_ms candidate_ms"
+    ),
     "leadership": keys("elections_participated terms_as_leader current_term"),
     **keys("first_seen last_event"),
 }
@@ -54,7 +57,7 @@ UPTIME_HISTORY = {
             **keys("session_id start_time end_time duration_seconds end_reason"),
             "states_visited": [None],
             "terms_seen": [None],
-            "is_current": None,
+            **keys("is_current duration_ms"),
         }
     ],
     **keys("total_events total_sessions"),
@@ -86,7 +89,8 @@ METRIC = {
     **keys("name type help"),
     "labels": {"*": None},
     "value": None,
-    "buckets?": {"*": None},
+    "buckets?": [None],
+    "bucket_counts?": [None],
     **keys("count? sum? created_at updated_at"),
 }
 METRICS = {
@@ -117,7 +121,8 @@ STATUS = {
     "uptime_stats": keys(
         "current_uptime_ms current_uptime_str total_uptime_ms total_uptime_str total_sessions "
         "uptime_percentage_24h uptime_percentage_7d uptime_percentage_all total_restarts total_crashes "
-        "leadership_ratio total_elections first_tracked_time"
+        "leadership_ratio total_elections first_tracked_time current_uptime_seconds current_uptime_formatted "
+        "mtbf_seconds leader_time_seconds"
     ),
     "snapshot": SNAPSHOT,
     "custom_metrics": METRICS,

@@ -71,7 +71,7 @@ class LocalRecords:
         """End the session."""
         self.closed = True
         try:
-            await self.store([*self._uptime.stop("shutdown", self._now()), *self._known()])
+            await self.store([*self._uptime.stop("graceful_shutdown", self._now()), *self._known()])
         except StoreFull as full:
             log.warning(
                 "the end of this session could not be stored, the next start counts a crash: %s", full

@@ -99,7 +99,7 @@ class MemberObserver:
     def end(self, now: Instant) -> list[Change]:
         """End the session. Returns what to store for it; later changes of role belong to no session."""
         self._ended = True
-        return self._uptime.stop("shutdown", now)
+        return self._uptime.stop("graceful_shutdown", now)
 
     def observe(self, observation: Observation, now: Instant) -> None:
         """Emit, measure and record one observation."""

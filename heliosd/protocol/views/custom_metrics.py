@@ -9,6 +9,9 @@ from msgspec import UNSET, Struct, UnsetType
 MetricType = Literal["counter", "gauge", "histogram"]
 
 
+Number = int | float
+
+
 class MetricView(Struct, frozen=True, kw_only=True):
     """One metric as clients see it."""
 
@@ -16,12 +19,14 @@ class MetricView(Struct, frozen=True, kw_only=True):
     type: MetricType
     help: str
     labels: dict[str, str]
-    value: float
-    """A histogram's is its count."""
-    buckets: dict[str, int] | UnsetType = UNSET
-    """Histograms only: upper bound as text ("0.005", "1", "+Inf") -> observations up to it, ascending."""
+    value: Number
+    """A histogram's is its count. A whole number is written without a point, here and below."""
+    buckets: tuple[Number, ...] | UnsetType = UNSET
+    """Histograms only, as the next three: the upper bounds as registered, ascending."""
+    bucket_counts: tuple[int, ...] | UnsetType = UNSET
+    """Observations up to each bound, and last up to +Inf."""
     count: int | UnsetType = UNSET
-    sum: float | UnsetType = UNSET
+    sum: Number | UnsetType = UNSET
     created_at: str
     updated_at: str
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
+from math import inf
 from typing import Final
 
 from msgspec import UNSET, structs
@@ -25,10 +26,10 @@ from prometheus_client.registry import Collector
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.histogram import Histogram
 from heliosd.hub.counters import HubCounters
 from heliosd.protocol.views.custom_metrics import MetricView
-from heliosd.protocol.views.snapshots import SnapshotReport
 from heliosd.protocol.views.uptime import UptimeReport
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -45,10 +46,11 @@ def exposition(
     now: Instant,
 ) -> bytes:
     """All metrics as they stand now. `queue_depth`: messages queued for all clients together."""
+    uptime = backend.uptime.report(now)
     families = [
-        *_uptime(backend.uptime.report(now)),
-        *_peers(backend.latency, now),
-        *_snapshots(backend.snapshots.report(now)),
+        *_uptime(uptime),
+        *_peers(backend.latency, uptime.node_id, now),
+        *_snapshots(backend.snapshots, uptime.node_id, now),
         *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
         _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
     ]
@@ -87,52 +89,68 @@ def _uptime(report: UptimeReport) -> Iterable[Metric]:
     percentage = GaugeMetricFamily(
         "raft_node_uptime_percentage",
         "Share of the period that this node was up, 0 to 100.",
-        labels=["period"],
+        labels=["node_id", "period"],
     )
-    percentage.add_metric(["24h"], past.uptime_percentage_24h)
-    percentage.add_metric(["7d"], past.uptime_percentage_7d)
-    percentage.add_metric(["30d"], past.uptime_percentage_30d)
-    percentage.add_metric(["all"], past.uptime_percentage_all)
+    node = report.node_id
+    percentage.add_metric([node, "24h"], past.uptime_percentage_24h)
+    percentage.add_metric([node, "7d"], past.uptime_percentage_7d)
+    percentage.add_metric([node, "30d"], past.uptime_percentage_30d)
+    percentage.add_metric([node, "all"], past.uptime_percentage_all)
     return [
-        _gauge("raft_node_uptime_seconds", "Length of this session.", report.current_session.uptime_seconds),
-        _gauge("raft_node_total_uptime_seconds", "Length of all sessions.", past.total_uptime_seconds),
-        _gauge("raft_node_total_downtime_seconds", "Time between sessions.", past.total_downtime_seconds),
+        _gauge(
+            "raft_node_uptime_seconds",
+            "Length of this session.",
+            report.current_session.uptime_ms / 1000,
+            node,
+        ),
+        _gauge(
+            "raft_node_total_uptime_seconds", "Length of all sessions.", past.total_uptime_ms / 1000, node
+        ),
+        _gauge(
+            "raft_node_total_downtime_seconds", "Time between sessions.", past.total_downtime_ms / 1000, node
+        ),
         percentage,
-        _counter("raft_node_sessions_total", "Starts of the daemon.", past.total_sessions),
-        _counter("raft_node_restarts_total", "Starts after the first.", past.restarts),
-        _counter("raft_node_crashes_total", "Sessions that ended without a stop.", past.crashes),
-        _gauge("raft_node_leader_time_seconds", "Time spent as leader.", states.leader_seconds),
-        _gauge("raft_node_follower_time_seconds", "Time spent as follower.", states.follower_seconds),
-        _gauge("raft_node_candidate_time_seconds", "Time spent as candidate.", states.candidate_seconds),
-        _counter("raft_node_elections_total", "Elections stood in.", leadership.elections_participated),
-        _counter("raft_node_terms_as_leader_total", "Terms led.", leadership.terms_as_leader),
-        _gauge("raft_node_leadership_ratio", "Leader time by time in any role.", states.leadership_ratio),
-        _gauge("raft_node_mtbf_seconds", "Mean time between failures.", past.mtbf_seconds),
+        _counter("raft_node_sessions_total", "Starts of the daemon.", past.total_sessions, node),
+        _counter("raft_node_restarts_total", "Starts after the first.", past.restarts, node),
+        _counter("raft_node_crashes_total", "Sessions that ended without a stop.", past.crashes, node),
+        _gauge("raft_node_leader_time_seconds", "Time spent as leader.", states.leader_ms / 1000, node),
+        _gauge("raft_node_follower_time_seconds", "Time spent as follower.", states.follower_ms / 1000, node),
+        _gauge(
+            "raft_node_candidate_time_seconds", "Time spent as candidate.", states.candidate_ms / 1000, node
+        ),
+        _counter("raft_node_elections_total", "Elections stood in.", leadership.elections_participated, node),
+        _counter("raft_node_terms_as_leader_total", "Terms led.", leadership.terms_as_leader, node),
+        _gauge(
+            "raft_node_leadership_ratio", "Leader time by time in any role.", states.leadership_ratio, node
+        ),
+        _gauge("raft_node_mtbf_seconds", "Mean time between failures.", past.mtbf_seconds, node),
     ]
 
 
-def _peers(latency: LatencyTracker, now: Instant) -> Iterable[Metric]:
-    kinds = ["peer_id", "rpc_type"]
+def _peers(latency: LatencyTracker, node: str, now: Instant) -> Iterable[Metric]:
+    kinds = ["node_id", "peer_id", "rpc_type"]
     seconds = HistogramMetricFamily("raft_peer_latency_seconds", "Answered calls by duration.", labels=kinds)
     calls = CounterMetricFamily("raft_peer_rpc_total", "Calls by outcome.", labels=[*kinds, "result"])
     for call in latency.call_totals():
-        _add_histogram(seconds, [call.peer_id, call.kind], call.seconds)
-        calls.add_metric([call.peer_id, call.kind, "success"], call.seconds.count)
-        calls.add_metric([call.peer_id, call.kind, "error"], call.errors)
-    healthy = GaugeMetricFamily("raft_peer_healthy", "1 while a peer is healthy.", labels=["peer_id"])
+        _add_histogram(seconds, [node, call.peer_id, call.kind], call.seconds)
+        calls.add_metric([node, call.peer_id, call.kind, "success"], call.seconds.count)
+        calls.add_metric([node, call.peer_id, call.kind, "error"], call.errors)
+    healthy = GaugeMetricFamily(
+        "raft_peer_healthy", "1 while a peer is healthy.", labels=["node_id", "peer_id"]
+    )
     silence = GaugeMetricFamily(
         "raft_peer_last_contact_seconds",
         "Seconds since a peer last answered, or since it was added.",
-        labels=["peer_id"],
+        labels=["node_id", "peer_id"],
     )
     errors = GaugeMetricFamily(
-        "raft_peer_consecutive_errors", "Failed calls since the last answer.", labels=["peer_id"]
+        "raft_peer_consecutive_errors", "Failed calls since the last answer.", labels=["node_id", "peer_id"]
     )
     peers = latency.peer_health(now)
     for peer in peers:
-        healthy.add_metric([peer.peer_id], peer.healthy)
-        silence.add_metric([peer.peer_id], peer.silent_seconds)
-        errors.add_metric([peer.peer_id], peer.consecutive_errors)
+        healthy.add_metric([node, peer.peer_id], peer.healthy)
+        silence.add_metric([node, peer.peer_id], peer.silent_seconds)
+        errors.add_metric([node, peer.peer_id], peer.consecutive_errors)
     well = sum(peer.healthy for peer in peers)
     return [
         seconds,
@@ -145,12 +163,46 @@ def _peers(latency: LatencyTracker, now: Instant) -> Iterable[Metric]:
     ]
 
 
-def _snapshots(report: SnapshotReport) -> Iterable[Metric]:
-    """Every field that is a number or a boolean, under its own name."""
+def _snapshots(tracker: SnapshotTracker, node: str, now: Instant) -> Iterable[Metric]:
+    """Helios' names, then every field that is a number or a boolean under its own name."""
+    report = tracker.report(now)
+    total = CounterMetricFamily(
+        "raft_snapshot_total", "Snapshots by how they came.", labels=["node_id", "type"]
+    )
+    total.add_metric([node, "created"], report.total_snapshots_created)
+    total.add_metric([node, "received"], report.total_snapshots_received)
+    total.add_metric([node, "restored"], report.total_restores)
+    operations = ["node_id", "operation"]
+    seconds = HistogramMetricFamily(
+        "raft_snapshot_duration_seconds", "Snapshot operations by duration.", labels=operations
+    )
+    _add_histogram(seconds, [node, "create"], tracker.creations)
+    _add_histogram(seconds, [node, "restore"], tracker.restores)
+    # A counter would be shown as raft_snapshot_errors_total.
+    errors = GaugeMetricFamily("raft_snapshot_errors", "Failed snapshot operations.", labels=operations)
+    errors.add_metric([node, "create"], report.failed_creations)
+    errors.add_metric([node, "restore"], report.failed_restores)
     return [
-        _gauge(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value)
-        for field, value in structs.asdict(report).items()
-        if isinstance(value, int | float)
+        total,
+        seconds,
+        errors,
+        *(
+            _gauge(f"raft_snapshot_{name}", text, value, node)
+            for name, text, value in (
+                ("size", "Bytes of the latest snapshot.", report.latest_snapshot_size),
+                ("index", "Log index of the latest snapshot.", report.latest_snapshot_index),
+                ("term", "Term of the latest snapshot.", report.latest_snapshot_term),
+                ("age_seconds", "Age of the latest snapshot.", report.latest_snapshot_age_ms / 1000),
+                ("bytes_written", "Bytes of all snapshots.", report.total_bytes_written),
+                ("entries_compacted", "Log entries compacted.", report.total_entries_compacted),
+                ("on_disk", "Snapshots on disk.", report.snapshots_on_disk),
+            )
+        ),
+        *(
+            _gauge(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value)
+            for field, value in structs.asdict(report).items()
+            if isinstance(value, int | float)
+        ),
     ]
 
 
@@ -178,12 +230,21 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
     ]
 
 
-def _gauge(name: str, text: str, value: float) -> Metric:
-    return GaugeMetricFamily(name, text, value=value)
+def _gauge(name: str, text: str, value: float, node: str | None = None) -> Metric:
+    return _one(GaugeMetricFamily, name, text, value, node)
 
 
-def _counter(name: str, text: str, value: float) -> Metric:
-    return CounterMetricFamily(name, text, value=value)
+def _counter(name: str, text: str, value: float, node: str | None = None) -> Metric:
+    return _one(CounterMetricFamily, name, text, value, node)
+
+
+def _one(
+    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, value: float, node: str | None
+) -> Metric:
+    """A family of one sample; with `node` as its label `node_id`."""
+    family = kind(name, text, labels=[] if node is None else ["node_id"])
+    family.add_metric([] if node is None else [node], value)
+    return family
 
 
 def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
@@ -216,9 +277,15 @@ def _samples(view: MetricView) -> Iterator[Sample]:
         return
     # Not HistogramMetricFamily: it leaves out sum and count where a bound is negative.
     assert view.buckets is not UNSET
+    assert view.bucket_counts is not UNSET
     assert view.count is not UNSET
     assert view.sum is not UNSET
-    for le, count in view.buckets.items():
-        yield Sample(f"{view.name}_bucket", {**view.labels, "le": le}, count)
+    for bound, count in zip((*view.buckets, inf), view.bucket_counts, strict=True):
+        yield Sample(f"{view.name}_bucket", {**view.labels, "le": bound_text(bound)}, count)
     yield Sample(f"{view.name}_count", view.labels, view.count)
     yield Sample(f"{view.name}_sum", view.labels, view.sum)
+
+
+def bound_text(bound: float) -> str:
+    """A bucket's upper bound without loss and without needless digits: `0.005`, `1`, `+Inf`."""
+    return "+Inf" if bound == inf else repr(float(bound)).removesuffix(".0")
