@@ -8,7 +8,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
 ├─ pings          pings every client; ends those from which nothing comes
 ├─ loop lag       measures how late tasks run
-├─ readiness      waits for sockets to become writable
+├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
 ├─ ticker         status, latency and uptime at their intervals
