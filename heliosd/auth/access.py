@@ -22,6 +22,8 @@ from .signing_keys import KeyRing
 from .token_cache import TokenCache
 from .tokens import Claims
 
+ALL_TOKENS = ""
+"""The `jti` of a revocation of all tokens up to an expiry."""
 _REVOKED_KEPT = 1024
 _EXPIRED_KEPT = 4096
 
@@ -29,9 +31,9 @@ _EXPIRED_KEPT = 4096
 class Access:
     """Whose a token is, and whether a password is right. Wall times are Unix seconds.
 
-    `revoked` (`jti` -> expiry) is changed in place. `admin` is the user made by the first start, who counts only
-    while no users are configured. `outside_keys` are the outside issuer's as far as they are known (`web/jwks.py`
-    fetches them). `keys`, `outside_keys` and `admin` may be replaced at any time.
+    `revoked` (`jti` -> expiry, as stored: see `TokenRevoked`) is changed in place. `admin` is the user made by the
+    first start, who counts only while no users are configured. `outside_keys` are the outside issuer's as far as
+    they are known (`web/jwks.py` fetches them). `keys`, `outside_keys` and `admin` may be replaced at any time.
     """
 
     def __init__(
@@ -60,9 +62,12 @@ class Access:
         if identity is None:
             identity = self._identified(token, now)
             self._verified_tokens.keep(token, now, identity, against)
-        if identity.jti in self.revoked or identity.jti in self._expired:
+        if self._is_revoked(identity) or identity.jti in self._expired:
             raise Unauthenticated("Invalid token")
         return identity
+
+    def _is_revoked(self, identity: Identity) -> bool:
+        return identity.jti in self.revoked or identity.expires_at <= self.revoked.get(ALL_TOKENS, 0.0)
 
     def _identified(self, token: str, now: float) -> Identity:
         """The same without the cache and without a look at revocations."""
@@ -93,7 +98,7 @@ class Access:
         Raises `Unauthenticated` once the token has expired, was revoked, or would not be accepted any more (another
         password, key, issuer or audience), and `Forbidden` once the user is gone or lacks `needed`.
         """
-        if identity.expires_at <= now or identity.jti in self.revoked:
+        if identity.expires_at <= now or self._is_revoked(identity):
             raise Unauthenticated("Invalid token")
         roles = self._present_roles(identity, needed)
         granted = self._permissions(roles)
@@ -150,14 +155,17 @@ class Access:
         right = passwords.verify(passwords.DECOY if user is None else user.password_hash, password)
         return right and user is not None
 
-    def revoke(self, jti: str, expires_at: float, now: float) -> TokenRevoked:
-        """From now on the token with this `jti` does not hold. The caller saves the change that is returned."""
-        if len(self.revoked) >= _REVOKED_KEPT:
-            # Not sooner: when the wall clock leaps ahead and back, revoked tokens would hold again.
-            for old in [old for old, expiry in self.revoked.items() if expiry <= now]:
+    def revoke(self, jti: str, expires_at: float, now: float) -> list[TokenRevoked]:
+        """From now on the token with this `jti` does not hold. The caller saves the changes that are returned."""
+        changes = [TokenRevoked(jti, expires_at)]
+        ended = [expiry for expiry in self.revoked.values() if expiry <= now]
+        if len(self.revoked) >= _REVOKED_KEPT and ended:
+            # Not forgotten: the wall clock may be wrong now, and they would hold again when it is set right.
+            changes.insert(0, TokenRevoked(ALL_TOKENS, max(ended)))
+            for old in [old for old, expiry in self.revoked.items() if expiry <= max(ended)]:
                 del self.revoked[old]
-        self.revoked[jti] = expires_at
-        return TokenRevoked(jti, expires_at)
+        self.revoked.update((change.jti, change.expires_at) for change in changes)
+        return changes
 
     def _verify(self, token: str, now: float) -> Claims:
         auth = self._settings.current.auth

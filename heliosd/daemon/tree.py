@@ -143,13 +143,13 @@ class Daemon:
     ) -> None:
         """Another daemon of the cluster revoked this token."""
         if jti not in self.access.revoked:
-            change = self.access.revoke(jti, expires_at, _now().wall)
+            changes = self.access.revoke(jti, expires_at, _now().wall)
             connections.token_revoked(jti)
-            background.start_soon(self._remember, change)
+            background.start_soon(self._remember, changes)
 
-    async def _remember(self, change: TokenRevoked) -> None:
+    async def _remember(self, changes: list[TokenRevoked]) -> None:
         try:
-            await self.store.save([change])
+            await self.store.save(changes)
         except StoreFull as full:
             log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
 

@@ -48,6 +48,10 @@ class Schedule(Generic[Item]):
         """Forget it, if it is still to come."""
         self._items.pop(number, None)
 
+    def pending(self) -> list[tuple[float, Item]]:
+        """All that is to come, with its moment."""
+        return [(due, self._items[number]) for due, number in self._heap if number in self._items]
+
     def pop(self, now: float) -> Item | None:
         """Something that is due, removed; None: nothing is. Due at the same moment: in the order of scheduling."""
         while self._heap and self._heap[0][0] <= now:

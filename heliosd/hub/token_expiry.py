@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
+from math import inf
 
 import trio
 
@@ -21,7 +22,9 @@ from .connections import Connections
 from .schedule import Schedule
 
 WARNING_SECONDS = 60.0
-"""So long before its token's end a client is warned."""
+"""So long before its token's end a client is warned, or after half of the token's life where that is later."""
+CLOCK_SECONDS = 1.0
+"""Between looks at the wall clock, which was set if it is off by more than this from what was expected."""
 GRACE_SECONDS = 25.0
 """From its token's end a client has so long to present a newer one."""
 
@@ -29,8 +32,8 @@ GRACE_SECONDS = 25.0
 class TokenExpiry:
     """Watches the tokens of the connections.
 
-    Schedule are monotonic: they are set once, when a token is presented, so that a wall clock that is set back
-    does not prolong a connection.
+    Deadlines are monotonic, so that a wall clock that is set back does not prolong a connection. One that is set
+    forward makes them earlier.
     """
 
     def __init__(self, access: Access, connections: Connections) -> None:
@@ -39,6 +42,8 @@ class TokenExpiry:
         self._now = connections.now
         self._deadlines: Schedule[HubClient] = Schedule()
         self._sooner = trio.Event()
+        self._offset = self._clock_offset()
+        """Of the wall clock from the monotonic one, when it was last seen to have been set."""
 
     def __len__(self) -> int:
         """Schedule in memory."""
@@ -46,10 +51,8 @@ class TokenExpiry:
 
     def watch(self, client: HubClient) -> None:
         """Watch the token that `client` has now."""
-        now = self._now()
-        left = client.identity.expires_at - now.wall
         client.warned = False
-        self._schedule(now.mono + max(0.0, left - WARNING_SECONDS), client)
+        self._schedule(self._next_due(client), client)
 
     def forget(self, client: HubClient) -> None:
         """Watch it no longer."""
@@ -103,8 +106,10 @@ class TokenExpiry:
         """Warn, hold and close on time, until cancelled."""
         while True:
             self._sooner = trio.Event()
-            with trio.move_on_at(self._deadlines.next_due):
+            due = self._deadlines.next_due
+            with trio.move_on_at(due if due == inf else min(due, trio.current_time() + CLOCK_SECONDS)):
                 await self._sooner.wait()
+            self._follow_wall_clock()
             while (client := self._deadlines.pop(trio.current_time())) is not None:
                 if client.close_reason is None:
                     self._come_due(client)
@@ -112,7 +117,6 @@ class TokenExpiry:
     def _come_due(self, client: HubClient) -> None:
         now = self._now()
         identity = client.identity
-        left = identity.expires_at - now.wall
         # On an event stream no newer token can be presented.
         if client.held or (client.warned and client.stream_kind == "sse"):
             self._connections.end(client, EXPIRED)
@@ -124,10 +128,36 @@ class TokenExpiry:
         else:
             client.warned = True
             self._connections.send(client, server_messages.of_token_expiring(identity.expires_at, now.wall))
-            self._schedule(now.mono + min(max(0.0, left), WARNING_SECONDS), client)
+            self._schedule(min(self._next_due(client), now.mono + _warning_seconds(identity)), client)
+
+    def _next_due(self, client: HubClient) -> float:
+        """When to warn a client, or, once it has been warned, when its token ends."""
+        now, identity = self._now(), client.identity
+        left = identity.expires_at - now.wall
+        if not client.warned:
+            left -= _warning_seconds(identity)
+        return now.mono + max(0.0, left)
+
+    def _clock_offset(self) -> float:
+        now = self._now()
+        return now.wall - now.mono
+
+    def _follow_wall_clock(self) -> None:
+        """Make deadlines earlier if the wall clock was set forward."""
+        offset = self._clock_offset()
+        if abs(offset - self._offset) <= CLOCK_SECONDS:
+            return
+        self._offset = offset
+        for due, client in self._deadlines.pending():
+            if not client.held and self._next_due(client) < due:
+                self._schedule(self._next_due(client), client)
 
     def _schedule(self, due: float, client: HubClient) -> None:
         self.forget(client)
         if due < self._deadlines.next_due:
             self._sooner.set()
         client.next_due = self._deadlines.schedule(due, client)
+
+
+def _warning_seconds(identity: Identity) -> float:
+    return min(WARNING_SECONDS, (identity.expires_at - identity.issued_at) / 2)

@@ -44,7 +44,10 @@ class ValueSet:
 
 @dataclass(frozen=True, slots=True)
 class TokenRevoked:
-    """The token with this `jti` is revoked; deleted once `expires_at` (Unix seconds) has passed."""
+    """The token with this `jti`, which ends at `expires_at` (Unix seconds), is revoked.
+
+    With the `jti` "" all that end by then are; it takes the place of those that were stored one by one.
+    """
 
     jti: str
     expires_at: float

@@ -28,7 +28,7 @@ from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull
 
 from .changes import Change, Saved
 from .integrity import prepare, take_lock
-from .tables import apply, migrate, prune_revoked, read
+from .tables import apply, migrate, read
 
 GROUP = 50
 """At most so many calls of `save` share a transaction; further callers wait."""
@@ -76,9 +76,7 @@ class Store:
             raise
 
     def load(self) -> Saved:
-        """All that is stored. Revoked tokens that have expired are deleted."""
-        with suppress(sqlite3.Error):  # a full disk is no reason not to start
-            prune_revoked(self._database)
+        """All that is stored."""
         return read(self._database)
 
     async def save(self, changes: Sequence[Change]) -> None:

@@ -7,7 +7,6 @@ finds broken pages but not a flipped bit in a value.
 from __future__ import annotations
 
 import sqlite3
-import time
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, assert_never
@@ -120,7 +119,8 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
         case ValueSet(name):
             database.execute("DELETE FROM value WHERE name = ?", (name,))
         case TokenRevoked(jti, expires_at):
-            prune_revoked(database)
+            if not jti:
+                database.execute("DELETE FROM revoked WHERE expires_at <= ?", (expires_at,))
             # SQLite keeps a whole REAL as an integer, which has no -0.0: adding 0.0 makes it 0.0 before the CRC.
             row = _row(jti, float(expires_at) + 0.0)
             database.execute("INSERT OR REPLACE INTO revoked VALUES (?, ?, ?)", row)
@@ -135,11 +135,6 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
             database.execute("DELETE FROM event")
         case _:
             assert_never(change)
-
-
-def prune_revoked(database: sqlite3.Connection) -> None:
-    """Deletes the revoked tokens that have expired."""
-    database.execute("DELETE FROM revoked WHERE expires_at <= ?", (time.time(),))
 
 
 def read(database: sqlite3.Connection) -> Saved:
@@ -167,13 +162,12 @@ def read(database: sqlite3.Connection) -> Saved:
     for earlier, later in pairwise(events):
         if later.seq != earlier.seq + 1:
             raise StoreDamaged(f"event {earlier.seq + 1} is missing")
-    now = time.time()
     return Saved(
         events=events,
         members=members,
         records={kind: tuple(bodies) for kind, bodies in records.items()},
         values=dict(_rows(database, "value", "name")),
-        revoked={jti: expiry for jti, expiry in _rows(database, "revoked", "jti") if expiry > now},
+        revoked=dict(_rows(database, "revoked", "jti")),
     )
 
 

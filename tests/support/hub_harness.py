@@ -244,6 +244,17 @@ class Source:
 
 
 @dataclass
+class WallClock:
+    """The time as the hub reads it."""
+
+    leap: float = 0.0
+    """Seconds by which the wall clock has been set forward."""
+
+    def now(self) -> Instant:
+        return Instant(now().wall + self.leap, now().mono)
+
+
+@dataclass
 class House:
     hub: Hub
     inbox: Source
@@ -251,6 +262,7 @@ class House:
     settings: Settings
     access: Access
     disk: Disk
+    clock: WallClock
     serials: count[int] = field(default_factory=count)
 
     def join(
@@ -320,9 +332,10 @@ async def open_house(*, of_cluster: bool = False) -> AsyncIterator[House]:
         async with trio.open_nursery() as nursery:
             source = Source(inbox, status)
             source.numbering = numbering
-            connections = Connections(settings, now, nursery)
+            clock = WallClock()
+            connections = Connections(settings, clock.now, nursery)
             hub = Hub(connections=connections, log=numbering.log, access=access, status_messages=status)
-            house = House(hub, source, nursery, settings, access, disk)
+            house = House(hub, source, nursery, settings, access, disk, clock)
             await nursery.start(numbering.run, source, inbox.clone())
             await nursery.start(hub.run, outbox)
             nursery.start_soon(hub.token_expiry.run)

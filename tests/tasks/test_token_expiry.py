@@ -12,7 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
-from heliosd.clock import Instant, rfc3339
+from heliosd.clock import rfc3339
 from heliosd.config.model import UserConfig
 from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import Tick
@@ -71,8 +71,28 @@ async def test_a_client_is_warned_sixty_seconds_before_the_end(
     assert socket.types().count("token_expiring") == 1
 
 
-async def test_with_less_left_the_warning_comes_at_once(autojump_clock: MockClock, house: House) -> None:
-    _, socket = await come(house, 3)
+@pytest.mark.parametrize(("life", "lead"), [(4, 2), (60, 30), (120, 60), (121, 60)])
+async def test_the_warning_comes_at_half_of_a_short_life(
+    autojump_clock: MockClock, house: House, life: int, lead: int
+) -> None:
+    _, socket = await come(house, life)
+    await trio.sleep(life - lead - 0.5)
+    assert socket.types() == ["status"]
+    await trio.sleep(1)
+    assert socket.types() == ["status", "token_expiring"]
+    await trio.sleep(lead + 24)
+    assert socket.types() == ["status", "token_expiring"]
+    await trio.sleep(1)
+    assert socket.close_code() == 4401
+
+
+async def test_with_less_left_than_that_the_warning_comes_at_once(
+    autojump_clock: MockClock, house: House
+) -> None:
+    identity = house.access.issue("admin", now().wall, 100).identity
+    await trio.sleep(70)
+    _, socket = house.join(identity=identity)
+    await wait_all_tasks_blocked()
     assert socket.types() == ["status", "token_expiring"]
 
 
@@ -158,7 +178,7 @@ async def test_a_token_brought_in_time_is_followed_by_no_interruption(
     autojump_clock: MockClock, house: House
 ) -> None:
     client, socket = await come(house, 100)
-    await trio.sleep(50)
+    await trio.sleep(60)
     present(house, client, newer(house, 1000))
     await trio.sleep(100)
     await house.publish(ELECTED)
@@ -228,18 +248,11 @@ async def test_a_token_without_the_right_to_watch_ends_the_connection(
 # -- clocks ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_wall_clock_set_back_prolongs_nothing(
-    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_wall_clock_set_back_prolongs_nothing(autojump_clock: MockClock, house: House) -> None:
     issued = house.access.issue("admin", now().wall, 100)
     client, socket = house.join(identity=issued.identity)
     await trio.sleep(30)
-    behind = 86_400.0
-
-    def earlier() -> Instant:
-        return Instant(now().wall - behind, trio.current_time())
-
-    monkeypatch.setattr(house.hub.token_expiry, "_now", earlier)
+    house.clock.leap = -86_400.0
     await trio.sleep(71)
     await house.publish(ELECTED)
     assert seqs(socket) == []
@@ -250,16 +263,23 @@ async def test_a_wall_clock_set_back_prolongs_nothing(
     assert socket.close_code() == 4401
 
 
-async def test_a_wall_clock_set_forward_ends_no_connection(
-    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
+async def test_a_token_ends_on_an_open_connection_when_the_wall_clock_is_set_beyond_its_end(
+    autojump_clock: MockClock, house: House
 ) -> None:
-    _, socket = await come(house, 300)
-    monkeypatch.setattr(
-        house.hub.token_expiry, "_now", lambda: Instant(now().wall + 86_400, trio.current_time())
-    )
-    await trio.sleep(200)
+    issued = house.access.issue("admin", now().wall, 300)
+    client, socket = house.join(identity=issued.identity)
+    _, other = await come(house, 200_000)
+    await trio.sleep(10)
+    house.clock.leap = 86_400.0
+    await trio.sleep(2)
     await house.publish(ELECTED)
-    assert seqs(socket) == [1]
+    assert (seqs(socket), seqs(other)) == ([], [1])
+    house.clock.leap = 0.0
+    await trio.sleep(2)
+    present(house, client, issued.token)
+    assert socket.types()[-1] == "error"
+    await trio.sleep(25)
+    assert (socket.close_code(), other.close_code()) == (4401, None)
 
 
 # -- a reload --------------------------------------------------------------------------------------------------

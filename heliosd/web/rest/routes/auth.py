@@ -89,7 +89,7 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
     call.services.roster.token_revoked(jti)
     # A browser may log out and close the connection at once, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
-        await call.services.save([revoked])
+        await call.services.save(revoked)
         await call.services.backend.share_revocation(jti, expires_at)
     return Answer(body=LogoutDone())
 
