@@ -11,7 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -78,8 +78,9 @@ class Stream:
                 return block["id"], seq
 
     def close(self) -> None:
-        for network in self._client._transport._pool.connections:  # type: ignore[attr-defined]
-            network._connection._network_stream.get_extra_info("socket").shutdown(stdlib.SHUT_RDWR)
+        # The thread that reads is blocked in a receive, which only the end of the stream ends.
+        with suppress(OSError):  # it has ended already
+            self.answer.extensions["network_stream"].get_extra_info("socket").shutdown(stdlib.SHUT_RDWR)
         self._reader.join(SECONDS)
         self._opened.__exit__(None, None, None)
         self._client.close()

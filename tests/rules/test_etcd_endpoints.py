@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from copy import deepcopy
 
 import pytest
 from hypothesis import given
@@ -44,6 +45,17 @@ def test_all_are_asked_even_if_all_have_failed() -> None:
     assert set(known.order(5.0)) == {A, B, C}
 
 
+def pause_of(known: Endpoints, since: float) -> float:
+    """How long its only member is passed over: until another failure counts."""
+    (before,) = known.health()
+    low, high = since, since + 2 * LONGEST_PAUSE_SECONDS
+    while high - low > 1e-9 * high:
+        later = deepcopy(known)
+        later.failed(A, middle := (low + high) / 2, "refused")
+        low, high = (low, middle) if later.health()[0].failures > before.failures else (middle, high)
+    return high - since
+
+
 def test_pauses_grow_to_a_limit_and_count_a_failure_only_once_while_they_last() -> None:
     known = endpoints(A)
     now, pauses = 0.0, []
@@ -51,8 +63,8 @@ def test_pauses_grow_to_a_limit_and_count_a_failure_only_once_while_they_last() 
         known.failed(A, now, "refused")
         known.failed(A, now, "refused again")
         (health,) = known.health()
-        pauses.append(known._known[A].paused_until - now)
-        now = known._known[A].paused_until
+        pauses.append(pause_of(known, now))
+        now += pauses[-1]
     assert (health.failures, health.reason) == (10, "refused again")
     assert 0.25 <= pauses[0] <= 0.5
     assert all(LONGEST_PAUSE_SECONDS / 2 <= pause <= LONGEST_PAUSE_SECONDS for pause in pauses[-4:])
