@@ -86,7 +86,8 @@ class LocalNumbering:
         self._now = now
         self._make_epoch = make_epoch
         self._retry_at = inf
-        self._unstored: list[Change] = []
+        self._unstored: dict[object, Change] = {}
+        """Markers that were not stored, by what they replace: only the newest of a value counts."""
         self._events: ItemQueue | None = None
         self._busy = False
         head = _read_head(saved)
@@ -176,7 +177,8 @@ class LocalNumbering:
             except StoreFull as full:
                 self._go_without(str(full))
         if self.log.trouble is not None:
-            self._unstored += applied_markers
+            for change in applied_markers:
+                self._unstored[change.name if isinstance(change, ValueSet) else change] = change
             events = self._numbered(happened, wall)
         for event in events:
             self._history.keep(event, wall)
@@ -198,8 +200,12 @@ class LocalNumbering:
         head = _StoredHead(self._history.epoch, self._history.seq)
         # Incomplete until it is whole: a crash in between must not leave a log that is half one epoch's.
         self._epoch_marker.mark_incomplete()
+        if self.log.trouble is not None:
+            await self._save(
+                [_stored_head(head)]
+            )  # on a full disk this fails sooner than thousands of events
         kept = EventsLogged(_rows(self._history.kept()))
-        await self._save([EventsCleared(), kept, _stored_head(head), *self._unstored])
+        await self._save([EventsCleared(), kept, _stored_head(head), *self._unstored.values()])
         self._unstored.clear()
         self._epoch_marker.mark_complete(head.epoch)
 

@@ -411,3 +411,17 @@ async def test_it_is_pinged_by_nobody(autojump_clock: MockClock, streaming: Stre
     streaming.house.nursery.start_soon(streaming.house.hub.connections.ping_all)
     await trio.sleep(61)
     assert reader.types == ["status"]
+
+
+async def test_a_group_that_is_larger_than_the_free_queue_does_not_stall_a_stream(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    settings = streaming.house.settings
+    settings.replace(replace(settings.current, websocket=replace(settings.current.websocket, send_buffer=2)))
+    reader = await streaming.read()
+    for _ in range(30):
+        streaming.house.inbox.send_nowait(ADDED)
+    await wait_all_tasks_blocked()
+    assert reader.types == ["status", "gap", "status"]
+    (gap,) = [message["data"] for message in reader.messages if message["type"] == "gap"]
+    assert (gap["from_seq"], gap["to_seq"]) == (1, 30)

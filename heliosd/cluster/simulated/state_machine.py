@@ -30,10 +30,16 @@ class MetricStateMachine:
         self.before = self.metrics.views()
         self.metrics.restore(data)
 
+    def _known(self, name: str, view: MetricView) -> bool:
+        """Whether it is the same metric as before: one that was deleted and registered anew has another time."""
+        before = self.before.get(name)
+        return before is not None and (before.created_at, before.type) == (view.created_at, view.type)
+
     def difference(self) -> MetricsApplied:
         """What the last `restore` changed, in terms of commands."""
         after = self.metrics.views()
         defined: dict[str, MetricView | None] = {name: None for name in self.before if name not in after}
-        defined |= {name: view for name, view in after.items() if name not in self.before}
-        moved = {name: view for name, view in after.items() if self.before.get(name, view) != view}
+        defined |= {name: view for name, view in after.items() if not self._known(name, view)}
+        known = {name: view for name, view in after.items() if name not in defined}
+        moved = {name: view for name, view in known.items() if self.before[name] != view}
         return MetricsApplied(defined=defined, moved=moved)

@@ -223,7 +223,7 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         _counters("heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections),
         _counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
         _counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
-        _counters("heliosd_ws_dropped_total", "Messages not delivered.", "reason", counters.dropped),
+        _counters("heliosd_ws_dropped_total", "Events not delivered.", "reason", counters.dropped),
         broadcast,
         lag,
         _gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),

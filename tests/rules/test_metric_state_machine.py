@@ -1,0 +1,36 @@
+"""What a restored snapshot changes, in terms of commands."""
+
+from __future__ import annotations
+
+from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric, encode_command
+from heliosd.cluster.simulated.state_machine import MetricStateMachine
+
+
+def machine(*commands: RegisterMetric | DeleteMetric | UpdateMetric) -> MetricStateMachine:
+    made = MetricStateMachine()
+    for command in commands:
+        made.apply(encode_command(command))
+    return made
+
+
+def registered(name: str, at: float) -> RegisterMetric:
+    return RegisterMetric(name=name, type="gauge", help="", labels={}, at=at)
+
+
+def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() -> None:
+    before = machine(registered("app_a", 1.0), registered("app_b", 1.0), registered("app_c", 1.0))
+    after = machine(
+        registered("app_a", 1.0),
+        registered("app_c", 1.0),
+        DeleteMetric(name="app_a", at=2.0),
+        registered("app_a", 3.0),
+        registered("app_d", 3.0),
+    )
+    before.restore(after.encode())
+    difference = before.difference()
+    assert {name: view is not None for name, view in difference.defined.items()} == {
+        "app_a": True,
+        "app_b": False,
+        "app_d": True,
+    }
+    assert difference.moved == {}
