@@ -117,7 +117,7 @@ def on_append_answer(node: NodeState, now: int, member: str, answer: AppendAnswe
         if member in node.progress:
             replicate(node, now, member)
             hand_over(node)
-    elif progress.mode != "snapshot" and answer.prev_index > progress.match:
+    elif answer.conflict_index and progress.mode != "snapshot" and answer.prev_index > progress.match:
         if progress.mode == "probe" and answer.prev_index != progress.next - 1:
             return  # the answer to an older probe
         progress.search_from(_next_guess(node, answer))

@@ -58,6 +58,15 @@ class RaftLog:
         return self._memberships[-1][1]
 
     @property
+    def previous_membership(self) -> Mapping[str, str]:
+        """The voters before the membership in force, as far as the log still has them."""
+        return self._memberships[-2:][0][1]
+
+    def memberships_after(self, index: int) -> list[Mapping[str, str]]:
+        """The memberships of all entries after `index`."""
+        return [membership for at, membership in self._memberships if at > index]
+
+    @property
     def membership_index(self) -> int:
         """The index of the entry with the membership in force."""
         return self._memberships[-1][0]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from .state import NodeState
 
-Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "taken", "storage"]
+Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "last_member", "taken", "storage"]
 
 
 class ChangeRefused(Exception):
@@ -26,7 +26,7 @@ def check_change(node: NodeState, voters: Mapping[str, str]) -> None:
     """Raise `ChangeRefused` unless this leader may append `voters` now."""
     if change_pending(node) or not committed_in_term(node):
         raise ChangeRefused("busy")
-    if len(voters) == 0 or not differs_by_one(node.membership, voters):
+    if not differs_by_one(node.membership, voters):
         raise ValueError("a membership changes by one member at a time")
 
 
@@ -56,7 +56,9 @@ def with_member(voters: Mapping[str, str], member: str, address: str) -> dict[st
 
 
 def without_member(voters: Mapping[str, str], member: str) -> dict[str, str]:
-    """The voters without one. Raises `ChangeRefused("unknown_member")`."""
+    """The voters without one. Raises `ChangeRefused`, with `unknown_member` or `last_member`."""
     if member not in voters:
         raise ChangeRefused("unknown_member")
+    if len(voters) == 1:
+        raise ChangeRefused("last_member")
     return {other: address for other, address in voters.items() if other != member}

@@ -89,7 +89,8 @@ class AppendAnswer:
     """`accepted`: the sender's durable log equals the leader's up to `match_index`.
 
     Otherwise the entry at `prev_index` did not match. The log has `conflict_term` there, starting at
-    `conflict_index`; or it ends before, with `conflict_term` 0 and `conflict_index` one past its end.
+    `conflict_index`; or it ends before, with `conflict_term` 0 and `conflict_index` one past its end. With
+    `conflict_index` 0 nothing was compared: the leader's term was over.
     """
 
     term: int

@@ -137,8 +137,12 @@ class NodeState:
 
     @property
     def may_campaign(self) -> bool:
-        """Voters may, and one whose removal is not committed: perhaps it alone has that entry (thesis 4.2.2)."""
-        return self.is_voter or self.id in self.log.membership_at(self.commit)
+        """Voters may, and a member whose removal is not committed: perhaps it alone has that entry (thesis 4.2.2).
+
+        After a restart the commit index is only the snapshot's, so the membership there says nothing.
+        """
+        uncommitted = self.log.membership_index > self.commit
+        return self.is_voter or (uncommitted and self.id in self.log.previous_membership)
 
     @property
     def all_durable(self) -> bool:

@@ -13,8 +13,8 @@ from heliosd.raft.simulation.observations import (
     EntryApplied,
     Forgotten,
     Installed,
+    MemberStarted,
     Observation,
-    Restarted,
     SoftStateChanged,
 )
 from heliosd.raft.simulation.proposals import (
@@ -83,8 +83,8 @@ class _Seen:
 class CheckedCluster:
     """A cluster whose disk writes at once, and whose invariants are checked after every event."""
 
-    def __init__(self, names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS) -> None:
-        self.cluster = make_cluster(names, seed=seed, options=options)
+    def __init__(self, cluster: SimulatedCluster) -> None:
+        self.cluster = cluster
         self.history: list[Observation] = []
         """All observations."""
         self._leaders: dict[int, str] = {}
@@ -159,7 +159,7 @@ class CheckedCluster:
                     self._next[name] = entry.index + 1
                 case Installed(member=name, snapshot=snapshot):
                     self._next[name] = snapshot.index + 1
-                case Restarted(member=name, applied=applied):
+                case MemberStarted(member=name, applied=applied):
                     self._next[name] = applied + 1
                 case Forgotten(member=name):
                     self._next.pop(name, None)
@@ -223,9 +223,8 @@ class Chaos:
             ordered=self.rng.random() < 0.5,
         )
         threshold = self.rng.choice([5, 40, 10_000])
-        self.checked = CheckedCluster(
-            names, seed=seed, options=replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
-        )
+        options = replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
+        self.checked = CheckedCluster(make_cluster(names, seed=seed, options=options))
         self.names = names
         self._batch: WriteBatch | None = None
         self._serial = 0

@@ -140,7 +140,7 @@ class SimulatedBackend:
 
     @property
     def metrics(self) -> MetricSet:
-        machine = self.cluster.members[self._node].machine
+        machine = self.cluster.members[self._node].visible_machine
         assert isinstance(machine, MetricStateMachine)
         return machine.metrics
 

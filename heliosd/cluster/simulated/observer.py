@@ -35,8 +35,8 @@ from heliosd.raft.simulation.observations import (
     Crashed,
     EntryApplied,
     Installed,
+    MemberStarted,
     Observation,
-    Restarted,
     RoundTrip,
     SoftStateChanged,
     Unanswered,
@@ -108,7 +108,7 @@ class MemberObserver:
                 self._show(state.role, state.term, state.leader, now)
             case Crashed(member=self._node):
                 self._show("Down", self._raft.term, "", now)
-            case Restarted(member=self._node):
+            case MemberStarted(member=self._node):
                 self._show(self._raft.role, self._raft.term, self._raft.leader, now)
             case RoundTrip(peer=peer, kind=kind, ticks=ticks):
                 self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now))

@@ -207,9 +207,9 @@ class Requests:
     def _answered(self, serial: int, result: ProposalResult) -> None:
         sent = self._sent.pop(serial, None)
         if sent is not None:
-            first_try = sent.times == 1
-            if result == Declined("not_leader") and not first_try:
-                # It may have led, and done it, at the first try.
+            only_copy = sent.times == 1 and not self.cluster.net.conditions.repeats
+            if result == Declined("not_leader") and not only_copy:
+                # It may have led, and done it, when another copy came.
                 for request in sent.requests:
                     self._settle(request, OutcomeUnknown())
             else:
@@ -257,6 +257,8 @@ class Requests:
             case "unknown_member":
                 field = "target" if isinstance(proposal, TransferLeadership) else "id"
                 return NotFound("Unknown peer", field=field)
+            case "last_member":
+                return Conflict("The only member cannot be removed", field="id")
             case "storage":
                 return _not_stored()
             case _:

@@ -11,7 +11,7 @@ from heliosd.errors import NoLeader, StoreFull
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.raft.messages import Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
-from heliosd.raft.simulation.observations import Crashed, Installed, Observation, Restarted
+from heliosd.raft.simulation.observations import Crashed, Installed, MemberStarted, Observation
 
 from .observer import MemberObserver
 
@@ -66,7 +66,7 @@ class Snapshotting:
         match observation:
             case Installed(member=self.node):
                 self._installed.append((observation, began))
-            case Crashed(member=self.node) | Restarted(member=self.node):
+            case Crashed(member=self.node) | MemberStarted(member=self.node):
                 self._installed.clear()
             case _:
                 pass

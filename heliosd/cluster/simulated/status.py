@@ -65,6 +65,8 @@ def why_not_ready(cluster: SimulatedCluster, node: str) -> str | None:
         return "this node is down"
     if not raft.leader:
         return "no leader"
+    if not member.caught_up:
+        return "this node has not applied again what it had applied before its disk refused writes"
     if raft.log.term(raft.commit) != raft.term:
         return "this node has not applied its leader's first entry yet"
     return None

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
 from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
-from heliosd.raft.state import NEVER, NOTHING, RaftChange, Ready
+from heliosd.raft.state import NEVER, NOTHING, Ready
 from heliosd.raft.storage import MemberState
 
 from .member import SimulatedMember, SimulationOptions, StateMachine
@@ -25,14 +25,14 @@ from .observations import (
     EntryApplied,
     Forgotten,
     Installed,
+    MemberStarted,
     Observation,
-    Restarted,
     SoftStateChanged,
     Unwritten,
 )
 from .proposals import Declined, ForwardedProposal, Proposal, ProposalReply, ProposalResult, perform
 from .rpc_timing import RpcTimer
-from .write_batch import PendingWrites, WriteBatch
+from .write_batch import MemberWrite, PendingWrites, WriteBatch
 
 Content = Message | Probe | ProbeAnswer | ForwardedProposal | ProposalReply
 
@@ -66,7 +66,7 @@ class SimulatedCluster:
         self._snapshots_due: dict[str, None] = {}
         self._member_set = MemberSet(root, options, rng, machine)
         self._member_set.load(states, now)
-        self._review_members()
+        self._forget_unneeded()
 
     @property
     def members(self) -> Mapping[str, SimulatedMember]:
@@ -168,10 +168,10 @@ class SimulatedCluster:
                 self._snapshots_due[name] = None
             for envelope in ready.sends:
                 self._send(name, envelope.recipient, envelope.message)
-            if raft.log.membership is not member.membership or any(
-                entry.kind == "membership" for entry in ready.committed
-            ):
-                self._review_members()
+            if raft.log.membership is not member.membership:
+                self._membership_changed(member)
+            elif ready.committed and len(self.members) > len(raft.log.membership):
+                self._forget_unneeded()
         member.update_due()
 
     # The disk
@@ -187,13 +187,25 @@ class SimulatedCluster:
         """The batch is on disk: messages that waited for it are sent now."""
         self._writes.landed()
         self._sent_before = self.net.sent
-        for change in batch.changes:
-            if isinstance(change, RaftChange) and (member := self.members.get(change.member)) is not None:
-                member.disk.write(change)
-        for name, incarnation, number in batch.marks:
-            member = self.members.get(name)
-            if member is not None and member.alive and member.incarnation == incarnation:
-                self._handle(member, member.raft.persisted(self.now, number))
+        for write in batch.members:
+            member = self.members.get(write.member)
+            # Another member may have its id by now; one that has crashed finds its writes after a restart.
+            if member is not None and member.incarnation == write.incarnation:
+                for change in write.changes:
+                    member.disk.write(change)
+        for write in batch.members:
+            member = self._writer(write)
+            if member is not None:
+                self._handle(member, member.raft.persisted(self.now, write.number))
+
+    def _writer(self, write: MemberWrite) -> SimulatedMember | None:
+        """The member that wanted this written, if it is still up."""
+        member = self.members.get(write.member)
+        return (
+            member
+            if member is not None and member.alive and member.incarnation == write.incarnation
+            else None
+        )
 
     def refused(self, batch: WriteBatch) -> None:
         """The batch is not on disk: its members restart from what is, as after a crash.
@@ -202,19 +214,19 @@ class SimulatedCluster:
         memory that the disk has refused is how databases lose data.
         """
         self._writes.refused(batch)
-        back = self.net.take_back({name for name, _, _ in batch.marks}, self._sent_before)
+        back = self.net.take_back({write.member for write in batch.members}, self._sent_before)
         self._sent_before = self.net.sent
-        for name, incarnation, _ in batch.marks:
-            member = self.members.get(name)
-            if member is not None and member.alive and member.incarnation == incarnation:
+        for write in batch.members:
+            member = self._writer(write)
+            if member is not None:
                 was = member.raft.soft_state
                 self._stop(member)
-                self._revive(name, keep_machine=True)
-                self._observations.append(Unwritten(name, was, member.disk.last_index))
+                self._revive(write.member, keep_machine=True)
+                self._observations.append(Unwritten(write.member, was, member.disk.last_index))
         for packet in back:
-            if isinstance(packet.content, ProposalReply):
-                refusal = ProposalReply(packet.content.serial, Declined("storage"))
-                self.net.send(self.now, packet.sender, packet.recipient, refusal)
+            if isinstance(packet.content, ProposalReply) and packet.sender in self.members:
+                reply = self.members[packet.sender].after_refusal(packet.content)
+                self.net.send(self.now, packet.sender, packet.recipient, reply)
 
     # Snapshots
 
@@ -291,13 +303,23 @@ class SimulatedCluster:
 
     def _revive(self, name: str, *, keep_machine: bool) -> None:
         member = self._member_set.revive(name, self.now, keep_machine=keep_machine)
-        self._observations.append(Restarted(name, member.raft.commit))
-        self._review_members()
+        self._observations.append(MemberStarted(name, member.raft.commit))
+        self._forget_unneeded()
 
     # Members
 
-    def _review_members(self) -> None:
-        for name in self._member_set.review(self.now):
+    def _membership_changed(self, member: SimulatedMember) -> None:
+        """A membership was appended, truncated or installed. A member starts to exist when its leader adds it."""
+        log = member.raft.log
+        member.membership = log.membership
+        if member.raft.role == "Leader":
+            for name in log.membership.keys() - log.previous_membership.keys() - self.members.keys():
+                self._writes.create(self._member_set.create(name, member.raft, self.now))
+                self._observations.append(MemberStarted(name, self.members[name].raft.commit))
+        self._forget_unneeded()
+
+    def _forget_unneeded(self) -> None:
+        for name in self._member_set.unneeded():
             self._member_set.remove(name)
             self.net.forget(name)
             self._calls.forget(name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
@@ -12,7 +11,7 @@ from heliosd.raft.state import NOTHING, Ready, Timing
 
 from .disk import Disk
 from .network import NetworkConditions
-from .proposals import Declined, ForwardedProposal, ProposalResult, perform
+from .proposals import Accepted, Declined, ForwardedProposal, ProposalReply, ProposalResult, perform
 
 REMEMBERED_REPLIES = 1024
 
@@ -49,13 +48,35 @@ class SimulatedMember:
         self.incarnation = incarnation
         """Counts starts. What was meant for an earlier start is discarded."""
         self.alive = True
-        self.membership: Mapping[str, str] | None = None
+        self.former: tuple[int, StateMachine] | None = None
+        """What it had applied before a restart: the index and the state machine. It will be applied again."""
+        self.membership = raft.log.membership
+        """The membership in force, as of the last output."""
         self.replies: dict[tuple[str, int], ProposalResult] = {}
         """As leader of this term: the replies by (sender, serial), so that a repeated proposal is not done
         twice."""
         self.probe_due = 0
         self.snapshot_due = 0
         self.due = 0
+
+    @property
+    def caught_up(self) -> bool:
+        """Whether it has applied again what it had applied before a restart."""
+        return self.former is None or self.raft.commit >= self.former[0]
+
+    @property
+    def visible_machine(self) -> StateMachine:
+        """The state machine to read from, which never goes back."""
+        return self.machine if self.former is None or self.caught_up else self.former[1]
+
+    def after_refusal(self, reply: ProposalReply) -> ProposalReply:
+        """The reply to send in place of this one, which was taken back when the disk refused this member's writes.
+
+        What is on disk stays accepted: it may be committed, and was perhaps confirmed by an earlier reply.
+        """
+        result = reply.result
+        lost = isinstance(result, Accepted) and result.index > self.disk.last_index
+        return ProposalReply(reply.serial, Declined("storage")) if lost else reply
 
     def update_due(self) -> None:
         deadline = self.raft.deadline

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from random import Random
 
-from heliosd.raft.storage import MemberState
+from heliosd.raft.node import RaftNode
+from heliosd.raft.state import RaftChange
+from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 from .disk import Disk
 from .member import SimulatedMember, SimulationOptions, StateMachine, restored, started
@@ -36,27 +38,34 @@ class MemberSet:
         applied = old.raft.commit
         if keep_machine and old.disk.holds(applied, old.raft.log.term(applied)):
             return self._start(name, old.disk, now, old.machine, applied)
-        return self._start(name, old.disk, now)
+        member = self._start(name, old.disk, now)
+        member.former = (applied, old.machine) if old.caught_up else old.former
+        return member
 
-    def review(self, now: int) -> list[str]:
-        """Start the members that a log names and that do not exist yet. Returns those that no log needs any more.
+    def create(self, name: str, leader: RaftNode, now: int) -> tuple[RaftChange, ...]:
+        """Start a member that `leader` has added. Returns its first disk, to be written with the leader's entry.
 
-        Needed are the members that the root names, in the membership in force or in the one it has applied, and
-        those that they name in turn. A removed member's own log does not count: it may not know of its removal.
+        It starts with a copy of what is committed. So it never votes, nor counts for a commit, with less than the
+        cluster had committed when it was added, whatever an earlier member of its id did (thesis 4.2.1 has new
+        servers catch up before they count).
         """
-        needed: dict[str, None] = {}
-        to_visit = [self.root]
-        while to_visit:
-            name = to_visit.pop()
-            needed[name] = None
-            member = self.members.get(name) or self._start(name, Disk(MemberState()), now)
-            log = member.raft.log
-            member.membership = log.membership
-            to_visit += [
-                other
-                for other in (*log.membership, *log.membership_at(member.raft.commit))
-                if other not in needed and other not in to_visit
-            ]
+        log = leader.log
+        entries = log.slice(log.first_index, leader.commit)
+        state = MemberState(term=leader.term, snapshot=log.snapshot, log=entries)
+        self._start(name, Disk(state), now)
+        disk = (HardState(name, leader.term, ""), SnapshotSaved(name, log.snapshot, keeps_log=False))
+        return (*disk, LogSuffix(name, entries)) if entries else disk
+
+    def unneeded(self) -> list[str]:
+        """The members that count for no majority any more.
+
+        What any member knows to be committed is final. So a member is unneeded if the membership there excludes it,
+        and no log has a later membership with it. A removal that is not committed may still be truncated.
+        """
+        newest = max((member.raft for member in self.members.values()), key=lambda raft: raft.commit)
+        needed = {self.root, *newest.log.membership_at(newest.commit)}
+        for member in self.members.values():
+            needed.update(*member.raft.log.memberships_after(newest.commit))
         return [name for name in self.members if name not in needed]
 
     def remove(self, name: str) -> None:

@@ -66,8 +66,8 @@ class Answered:
 
 
 @dataclass(frozen=True, slots=True)
-class Restarted:
-    """A member restarted from its disk, with its state machine as of `applied`."""
+class MemberStarted:
+    """A member started from its disk, with its state machine as of `applied`."""
 
     member: str
     applied: int
@@ -103,7 +103,7 @@ Observation = (
     | RoundTrip
     | Unanswered
     | Answered
-    | Restarted
+    | MemberStarted
     | Unwritten
     | Crashed
     | Forgotten

@@ -9,48 +9,71 @@ from heliosd.raft.state import RaftChange, Write
 from heliosd.raft.storage import LogSuffix, MemberForgotten
 from heliosd.store.changes import Change
 
-Pending = tuple[str, int, Write] | MemberForgotten
-"""(member, its incarnation, its write), or a member to be wiped."""
+Lasting = MemberForgotten | tuple[RaftChange, ...]
+"""A member to be wiped, or the first disk of a new one. A refused one is written later."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberWrite:
+    """All that one member wants written. `number`: of its last `Write`."""
+
+    member: str
+    incarnation: int
+    number: int
+    changes: tuple[RaftChange, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class WriteBatch:
     """Writes to make durable together, all or none."""
 
-    changes: tuple[Change, ...]
-    marks: tuple[tuple[str, int, int], ...]
-    """(member, its incarnation, the number of its last write)"""
+    lasting: tuple[Lasting, ...]
+    members: tuple[MemberWrite, ...]
+
+    @property
+    def changes(self) -> list[Change]:
+        """In order. Members are wiped before another one gets their id."""
+        changes: list[Change] = []
+        for each in self.lasting:
+            changes += [each] if isinstance(each, MemberForgotten) else each
+        for member in self.members:
+            changes += member.changes
+        return changes
 
 
 class PendingWrites:
     """Writes that are not on disk yet. One batch at a time is in flight."""
 
     def __init__(self) -> None:
-        self._pending: list[Pending] = []
+        self._lasting: list[Lasting] = []
+        self._pending: list[tuple[str, int, Write]] = []
         self.in_flight = False
 
     def add(self, member: str, incarnation: int, write: Write) -> None:
         self._pending.append((member, incarnation, write))
 
+    def create(self, disk: tuple[RaftChange, ...]) -> None:
+        """Write the first disk of a new member, in one batch with what else is pending now."""
+        self._lasting.append(disk)
+
     def drop(self, member: str) -> None:
         """A member crashed: what it had not handed to the disk is lost."""
-        self._pending = [
-            write for write in self._pending if isinstance(write, MemberForgotten) or write[0] != member
-        ]
+        self._pending = [write for write in self._pending if write[0] != member]
 
     def forget(self, member: str) -> None:
         """A member is removed: wipe its disk."""
         self.drop(member)
-        self._pending.append(MemberForgotten(member))
+        self._lasting.append(MemberForgotten(member))
 
     def take(self) -> WriteBatch | None:
         """The next batch, which is in flight from now on; None if nothing is to be written."""
         if self.in_flight:
             raise RuntimeError("the last batch is neither written nor refused")
-        if not self._pending:
+        if not self._pending and not self._lasting:
             return None
         self.in_flight = True
-        batch = gather(self._pending)
+        batch = WriteBatch(tuple(self._lasting), gather(self._pending))
+        self._lasting.clear()
         self._pending.clear()
         return batch
 
@@ -59,27 +82,20 @@ class PendingWrites:
         self.in_flight = False
 
     def refused(self, batch: WriteBatch) -> None:
-        """The batch in flight is not on disk. Its members restart; a wipe is tried again."""
+        """The batch in flight is not on disk. Its members restart."""
         self.in_flight = False
-        self._pending += [change for change in batch.changes if isinstance(change, MemberForgotten)]
+        self._lasting[:0] = batch.lasting
 
 
-def gather(pending: Iterable[Pending]) -> WriteBatch:
-    """One batch of all these writes. Members are wiped first: one that returns under an old id starts empty."""
-    changes: list[Change] = []
-    marks: dict[tuple[str, int], int] = {}
-    by_incarnation: dict[tuple[str, int], list[RaftChange]] = {}
-    for what in pending:
-        if isinstance(what, MemberForgotten):
-            changes.append(what)
-        else:
-            name, incarnation, write = what
-            marks[name, incarnation] = write.number
-            by_incarnation.setdefault((name, incarnation), []).extend(write.changes)
-    for of_member in by_incarnation.values():
-        changes += _joined(of_member)
-    return WriteBatch(
-        tuple(changes), tuple((name, incarnation, number) for (name, incarnation), number in marks.items())
+def gather(pending: Iterable[tuple[str, int, Write]]) -> tuple[MemberWrite, ...]:
+    """The writes, given as (member, its incarnation, write), one of each member."""
+    numbers: dict[tuple[str, int], int] = {}
+    changes: dict[tuple[str, int], list[RaftChange]] = {}
+    for name, incarnation, write in pending:
+        numbers[name, incarnation] = write.number
+        changes.setdefault((name, incarnation), []).extend(write.changes)
+    return tuple(
+        MemberWrite(*member, number, tuple(_joined(changes[member]))) for member, number in numbers.items()
     )
 
 

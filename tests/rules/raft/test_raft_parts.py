@@ -13,7 +13,7 @@ from heliosd.raft.log import RaftLog, encode_membership, is_up_to_date
 from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.simulation.network import NetworkConditions, SimulatedNetwork
-from heliosd.raft.simulation.write_batch import gather
+from heliosd.raft.simulation.write_batch import MemberWrite, gather
 from heliosd.raft.state import Write
 from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
@@ -185,7 +185,7 @@ def test_gathered_writes_are_one_suffix_a_member() -> None:
     def suffix(first: int, last: int, term: int = 1) -> LogSuffix:
         return LogSuffix("a", tuple(Entry(index, term, "command") for index in range(first, last + 1)))
 
-    batch = gather(
+    writes = gather(
         [
             ("a", 1, Write(1, (suffix(1, 3),))),
             ("b", 2, Write(9, (HardState("b", 1, ""),))),
@@ -193,5 +193,7 @@ def test_gathered_writes_are_one_suffix_a_member() -> None:
         ]
     )
     joined = LogSuffix("a", suffix(1, 2).entries + suffix(3, 5, 2).entries)
-    assert batch.changes == (joined, HardState("b", 1, ""))
-    assert batch.marks == (("a", 1, 2), ("b", 2, 9))
+    assert writes == (
+        MemberWrite("a", 1, 2, (joined,)),
+        MemberWrite("b", 2, 9, (HardState("b", 1, ""),)),
+    )
