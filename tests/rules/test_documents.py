@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,7 +28,10 @@ PYTHON_FILES = [
     for room in ("heliosd", "tests", "benchmarks", "examples")
     for path in (ROOT / room).rglob("*.py")
 ]
-SOURCE = "\n".join(path.read_text() for path in (ROOT / "heliosd").rglob("*.py"))
+SOURCE = "\n".join(
+    path.read_text().replace("from __future__ import annotations", "")
+    for path in (ROOT / "heliosd").rglob("*.py")
+)
 FENCED = re.compile(r"```.*?```", re.DOTALL)
 
 
@@ -60,6 +64,20 @@ def test_every_module_and_test_that_is_named_is_there(document: Path) -> None:
     named = set(re.findall(r"`([\w/]+\.py)", FENCED.sub("", document.read_text())))
     assert {
         name for name in named if not any(f"/{file}".endswith(f"/{name}") for file in PYTHON_FILES)
+    } == set()
+
+
+def test_every_class_and_method_in_the_map_is_there() -> None:
+    classes = {
+        node.name: ast.unparse(node) for node in ast.walk(ast.parse(SOURCE)) if isinstance(node, ast.ClassDef)
+    }
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    named = set(re.findall(r"`(_?[A-Z][a-z]\w*)\.([a-z_]\w+)", page))
+    assert len(named) > 30
+    assert {
+        f"{owner}.{name}"
+        for owner, name in named
+        if not re.search(rf"\b(def |self\.){name}\b|\n    {name}:", classes.get(owner, ""))
     } == set()
 
 
