@@ -40,7 +40,7 @@ class HubCounters:
     bytes: int = 0
     """Bytes of frames handed to a socket or a queue."""
     dropped: Counter[str] = field(default_factory=Counter)
-    """Events that a client wanted and did not get, by reason: `slow`, `write_timeout`, `epoch_changed`, `closed`."""
+    """Events that clients did not get, by reason: `slow`, `write_timeout`, `epoch_changed`, `closed`."""
     broadcast: Histogram = field(default_factory=lambda: Histogram(BROADCAST_BUCKETS))
     """Seconds from the start of a fan-out until the last client had the message written or queued."""
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
