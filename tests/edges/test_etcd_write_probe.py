@@ -36,7 +36,18 @@ def login(tmp_path: Path) -> dict[str, Any]:
 def test_a_write_of_each_kind_is_rehearsed() -> None:
     places = {LAYOUT.meaning(op.key) for op in rehearsal(LAYOUT)[1] if isinstance(op, Put)}
     assert {place.part for place in places if place} == {
-        *("head", "members", "observer", "events", "dedupe", "metrics", "observers", "learners", "revoked")
+        *(
+            "head",
+            "members",
+            "observer",
+            "events",
+            "dedupe",
+            "metrics",
+            "observers",
+            "learners",
+            "leaving",
+            "revoked",
+        )
     }
     assert None not in places
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from tests.support.daemon_process import Daemon, wait_until
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.etcd_nodes import beside
+from tests.support.etcd_nodes import METRICS, beside, listening
 
 pytestmark = pytest.mark.needs("etcd")
 SECONDS = 20.0
@@ -67,6 +68,42 @@ def test_a_name_that_two_members_bear_names_neither(tmp_path: Path) -> None:
         # The heliosd of that name shows itself as an observer, and says why once.
         wait_until(lambda: own_state(namesake) == "Observer", SECONDS)
         assert sum("members are called etcd-2" in line["event"] for line in namesake.lines) == 1
+
+
+@pytest.mark.parametrize("leads", [False, True])
+def test_a_member_that_is_removed_through_heliosd_ends_well_and_is_only_reported_as_removed(
+    tmp_path: Path, leads: bool
+) -> None:
+    with (
+        EtcdCluster.start(3) as cluster,
+        beside(tmp_path, cluster) as daemons,
+        daemons[0].client() as http,
+    ):
+        place = cluster.leader() if leads else (cluster.leader() + 1) % 3
+        asked = next(daemon for number, daemon in enumerate(daemons) if number != place)
+        token = asked.token()
+        with ExitStack() as stack:
+            listeners = [stack.enter_context(listening(daemon, token)) for daemon in daemons]
+            wait_until(lambda: removed(asked, f"etcd-{place + 1}"), SECONDS)
+            member = cluster.members[place].process
+            assert member is not None
+            assert member.wait(SECONDS) == 0, cluster.members[place].log[-2000:]
+            # A metric that is registered now is in the stream behind all that the removal has brought.
+            wait_until(
+                lambda: http.post(METRICS, json={"name": "app_fence", "type": "gauge"}).is_success, SECONDS
+            )
+            for listener in listeners:
+                wait_until(lambda it=listener: bool(it.of("custom_metrics")), SECONDS)  # type: ignore[misc]
+                changes = [each["data"]["event_type"] for _, each in listener.of("peer_change")]
+                assert changes == ["removed"]
+
+
+def removed(daemon: Daemon, name: str) -> bool:
+    """etcd refuses for five seconds after a member has started."""
+    with daemon.client() as http:
+        answer = http.request("DELETE", "/api/cluster/peers", params={"id": name})
+    assert answer.status_code == 200 or "5 s" in answer.text, answer.text
+    return answer.status_code == 200
 
 
 def own_state(daemon: Daemon) -> str:

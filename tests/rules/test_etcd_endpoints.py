@@ -165,3 +165,12 @@ def test_there_is_always_an_order_of_all(steps: list[tuple[str, bool, float]]) -
         else:
             known.failed(url, now, "x")
         assert sorted(known.order(now)) == [A, B, C]
+
+
+def test_a_closed_endpoint_is_not_asked_until_it_is_opened_again() -> None:
+    known = endpoints(A, B)
+    known.close([A + "/"])
+    assert known.order(0.0) == (B,)
+    assert known.among(A) == ""
+    known.close([])
+    assert known.order(0.0) == (A, B)

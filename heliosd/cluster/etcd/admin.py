@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from urllib.parse import urlsplit
 
 import msgspec
@@ -19,7 +20,7 @@ from heliosd.cluster.etcd.client.errors import (
 )
 from heliosd.cluster.etcd.client.requests import put
 from heliosd.cluster.etcd.client.responses import EtcdMember
-from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
+from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused
 
 from .context import EtcdContext
 from .members import address_of, find
@@ -32,6 +33,10 @@ LEADER_PATIENCE = 1.2
 SHOWN_SECONDS = 2.0
 """How long to wait until a change is shown here; it is answered after that in any case."""
 LOOK_SECONDS = 0.02
+LEAVING_SECONDS = 15
+"""How long a member that is about to be removed is announced."""
+SILENCE_SECONDS = 0.3
+"""For the other heliosd to hear the announcement and to end their polls of the member."""
 
 
 class MemberAdmin:
@@ -66,16 +71,45 @@ class MemberAdmin:
         own = self._etcd.view.own
         if own is not None and member.id == own.id:
             raise Conflict("This node cannot be removed from its own cluster", field="id")
+        if member.id == self._etcd.view.leader:
+            # So the cluster has a leader all the time. If it cannot be handed over, it is removed as it is.
+            with suppress(RequestRefused):
+                await self.transfer_leadership(None)
+        lease = await self._announce(member)
         try:
             await self._etcd.client.member_remove(member.id)
-        except EtcdRefused as refused:
-            if refused.code == NOT_FOUND:
-                raise NotFound("Unknown peer", field="id") from None
-            raise Conflict(refused.reason, field="id") from refused
+        except EtcdOutcomeUnknown:
+            raise OutcomeUnknown from None
         except EtcdError as error:
+            await self._withdraw(lease, member)
+            if isinstance(error, EtcdRefused):
+                if error.code == NOT_FOUND:
+                    raise NotFound("Unknown peer", field="id") from None
+                raise Conflict(error.reason, field="id") from error
             raise _as_request_refused(error) from error
         await self._shown(lambda: all(each.id != member.id for each in self._shown_members()))
         return Peer(member.id, address_of(member))
+
+    async def _announce(self, member: EtcdMember) -> str:
+        """Have every heliosd leave a member alone from before its removal: it then ends with 0 (3.4.23, 3.5.1).
+
+        Returns the lease of the announcement, which outlasts the removal.
+        """
+        try:
+            lease = (await self._etcd.client.lease_grant(LEAVING_SECONDS)).id
+            await self._etcd.client.txn([], [put(self._etcd.layout.leaving(member.id), b"", lease)], [])
+        except EtcdError as error:
+            raise _as_request_refused(error) from error
+        with trio.move_on_after(SHOWN_SECONDS):
+            await self._watcher.changed(lambda: member.id in self._etcd.mirror.leaving)
+            await self._poller.silence(member.id)
+            await trio.sleep(SILENCE_SECONDS)
+        return lease
+
+    async def _withdraw(self, lease: str, member: EtcdMember) -> None:
+        with suppress(EtcdError), trio.move_on_after(SHOWN_SECONDS):
+            await self._etcd.client.lease_revoke(lease)
+            await self._watcher.changed(lambda: member.id not in self._etcd.mirror.leaving)
 
     async def transfer_leadership(self, target: str | None) -> str:
         """Move the leader to the member with this id or name; None: to the most advanced other voter."""

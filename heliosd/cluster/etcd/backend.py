@@ -27,6 +27,7 @@ from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
@@ -245,6 +246,10 @@ class EtcdBackend:
             log.warning("etcd: the value of %s is not in heliosd's format", key.decode(errors="replace"))
         if heard.changed & {"observer", "observers"}:
             self._presence.hurry()
+        if "leaving" in heard.changed:
+            urls = self._poller.leave(self._etcd.mirror.leaving)
+            if self._watcher.endpoint in map(normal, urls):
+                self._watcher.leave("its member is about to be removed")
         if "members" in heard.changed:
             self._poller.list_now()
         if any(not isinstance(item, MetricValuesChanged) for item in heard.emitted) or heard.changed - {

@@ -8,6 +8,7 @@ metrics/<name>       one custom metric
 observers/<node id>  a heliosd that is present                                (lease)
 observer             the heliosd that logs the members' health                (lease)
 learners/<hex id>    a learner to be promoted once it is in sync
+leaving/<hex id>     a member that is about to be removed: no heliosd talks to it    (lease)
 revoked/<jti>        a revoked token                                          (lease)
 """
 
@@ -19,7 +20,7 @@ from typing import Final, Literal, get_args
 from heliosd.cluster.etcd.client.requests import prefix_end
 
 Single = Literal["head", "members", "observer"]
-Folder = Literal["events", "dedupe", "metrics", "observers", "learners", "revoked"]
+Folder = Literal["events", "dedupe", "metrics", "observers", "learners", "leaving", "revoked"]
 Part = Single | Folder
 
 _SINGLES: Final = {name.encode(): name for name in get_args(Single)}
@@ -72,6 +73,9 @@ class KeyLayout:
 
     def learner(self, member_id: str) -> bytes:
         return self.folder("learners") + _bytes(member_id)
+
+    def leaving(self, member_id: str) -> bytes:
+        return self.folder("leaving") + _bytes(member_id)
 
     def revoked(self, jti: str) -> bytes:
         return self.folder("revoked") + _bytes(jti)

@@ -73,6 +73,8 @@ class Mirror:
         """Node id of the heliosd that logs the members' health; "": there is none."""
         self.learners: dict[str, str] = {}
         """Member id -> address."""
+        self.leaving: set[str] = set()
+        """Ids of members that are about to be removed."""
         self.revoked: dict[str, float] = {}
         """`jti` -> Unix seconds."""
         self._layout = layout
@@ -129,6 +131,7 @@ class Mirror:
         self.cluster_id, self.revision = header.cluster_id, header.revision
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
+        self.leaving = set()
         self.metrics.clear()
         all_keys = (kv for page in pages for kv in page.kvs)
         # Metrics are kept in the order of their registration.
@@ -182,6 +185,7 @@ class Mirror:
             "observers": self.observers,
             "observer": self.observer,
             "learners": self.learners,
+            "leaving": self.leaving,
             "revoked": self.revoked,
         }
 
@@ -205,6 +209,8 @@ class Mirror:
                     self.observers[name] = msgspec.json.decode(kv.value, type=PresentObserver)
                 case "learners":
                     self.learners[name] = msgspec.json.decode(kv.value, type=PendingLearner).address
+                case "leaving":
+                    self.leaving.add(name)
                 case "revoked":
                     expires_at = msgspec.json.decode(kv.value, type=Revoked).expires_at
                     if name not in self.revoked:
@@ -243,6 +249,8 @@ class Mirror:
                 self.observers.pop(name, None)
             case "learners":
                 self.learners.pop(name, None)
+            case "leaving":
+                self.leaving.discard(name)
             case "revoked":
                 self.revoked.pop(name, None)
             case _:

@@ -6,7 +6,7 @@ Each member is polled by a task of its own, so that a silent one delays no other
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from random import uniform
 
@@ -25,8 +25,10 @@ SILENT_SECONDS = 0.9
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
-LIST_SECONDS = 2.0
-"""Between two lists of members, unless one is requested sooner."""
+LIST_SECONDS = 0.2
+"""Between two lists of members: a change has to be sent within 300 ms, and etcd offers no watch of members."""
+LIST_JITTER_SECONDS = 0.05
+"""So that several heliosd do not ask at once."""
 LIST_AGAIN_SECONDS = 0.3
 METRICS_SECONDS = 10.0
 LAGGING_ENTRIES = 100
@@ -78,6 +80,18 @@ class Poller:
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
         return found or listed if listed in self._failing_since else listed or found
 
+    def leave(self, leaving: Collection[str]) -> list[str]:
+        """Let nothing talk to these members, which are about to be removed. Returns their URLs."""
+        urls = [url for url, member in self._behind.items() if member in leaving]
+        urls += [url for each in self._etcd.view.members if each.id in leaving for url in each.client_urls]
+        self._etcd.client.close(urls)
+        return urls
+
+    async def silence(self, member_id: str) -> None:
+        """Return once no poll of this member is under way."""
+        while member_id in self._asking:  # noqa: ASYNC110 (a poll ends within a second)
+            await trio.sleep(LIST_AGAIN_SECONDS / 10)
+
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may miss changes; "" if it may stay there."""
         now = self._etcd.now().mono
@@ -105,6 +119,8 @@ class Poller:
                 self._sooner = trio.Event()
                 now = self._etcd.now()
                 for member in self._etcd.view.to_poll():
+                    if member.id in self._etcd.mirror.leaving:
+                        continue
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
@@ -211,13 +227,13 @@ class Poller:
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
             with trio.move_on_after(LIST_SECONDS if trusted else LIST_AGAIN_SECONDS):
                 await self._list_now.wait()
-            await trio.sleep(uniform(0.0, LIST_AGAIN_SECONDS) if trusted else 0.0)  # noqa: S311
+            await trio.sleep(uniform(0.0, LIST_JITTER_SECONDS))  # noqa: S311
 
     async def _list(self) -> None:
         lister = self._etcd.view.lister()
         url = self.url_of(lister) if lister is not None else ""
         began = self._etcd.now().mono
-        if lister is not None and url:
+        if lister is not None and url and lister.id not in self._etcd.mirror.leaving:
             listed, by = await self._etcd.client.members(url), lister.id
         else:
             listed, by = await self._etcd.client.members(), ""

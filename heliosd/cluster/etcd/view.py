@@ -70,7 +70,7 @@ class ClusterView:
         self._contacts: dict[str, EtcdMember] = {}
         """The newest list from any member, by id, while no leader has listed the members: only for polls."""
         self._turns: list[Turn] = []
-        self._changed = self._elected = float("-inf")
+        self._changed = self._elected = self._listed_at = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
 
     # Input
@@ -96,7 +96,7 @@ class ClusterView:
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
             if as_of >= self.members_as_of:
-                self.members_as_of = as_of
+                self.members_as_of, self._listed_at = as_of, asked
                 self._take(listed, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
@@ -135,6 +135,7 @@ class ClusterView:
         }
         self._changed += seconds
         self._elected += seconds
+        self._listed_at += seconds
         self._election.skip(seconds)
         for tracker in (self.latency, self._own_health):
             tracker.skip(seconds)
@@ -234,13 +235,19 @@ class ClusterView:
 
     def judged(self, now: Instant) -> dict[str, bool]:
         """The health (True: healthy) of the members that this node can judge: those that answered their last poll,
-        and those that have failed for long enough to be unhealthy."""
+        and those that have failed for long enough to be unhealthy. A member that fails because it was removed is
+        none of them: a list of members has to be newer than its failure."""
         healths = (*self.latency.peer_health(now), *self._own_health.peer_health(now))
         return {
             each.peer_id: each.healthy
             for each in healths
-            if not each.healthy or (each.peer_id in self._answers and not each.consecutive_errors)
+            if (each.peer_id in self._answers and not each.consecutive_errors)
+            or (not each.healthy and self._listed_since(each.peer_id))
         }
+
+    def _listed_since(self, member: str) -> bool:
+        answer = self._answers.get(member)
+        return answer is None or answer.unanswered is None or answer.unanswered <= self._listed_at
 
     def quorum_answers(self, now: Instant) -> bool:
         """Whether a quorum of the voters has answered lately, with whatever leader."""

@@ -55,7 +55,13 @@ def rehearsal(layout: KeyLayout) -> tuple[tuple[Compare, ...], tuple[Op, ...]]:
     name = "rehearsal"
     written = (
         *(layout.head, layout.members, layout.observer, layout.event(0), layout.dedupe(name)),
-        *(layout.metric(name), layout.present(name), layout.learner(name), layout.revoked(name)),
+        *(
+            layout.metric(name),
+            layout.present(name),
+            layout.learner(name),
+            layout.leaving(name),
+            layout.revoked(name),
+        ),
     )
     trimmed = delete(layout.folder("events"), layout.event(0))
     return (absent(layout.head), mod_is(layout.head, 1)), (*(put(key, b"") for key in written), trimmed)

@@ -90,6 +90,10 @@ class EtcdClient:
         """Set the members' client URLs; see `Endpoints.learn` for those that are ignored."""
         self._endpoints.learn(urls)
 
+    def close(self, urls: Iterable[str]) -> None:
+        """Ask exactly these endpoints nothing, until the next call."""
+        self._endpoints.close(urls)
+
     def avoid(self, endpoint: str, reason: str) -> None:
         """Ask this endpoint last for a while: its member is silent, or behind the others."""
         self._endpoints.failed(self._endpoints.among(endpoint), trio.current_time(), reason)

@@ -45,6 +45,7 @@ class Endpoints:
         self._rng = rng
         self._known = {url: self._new() for url in self._configured}
         self._current = ""
+        self._closed: frozenset[str] = frozenset()
 
     def learn(self, urls: Iterable[str]) -> None:
         """Replace the learned endpoints by these client URLs of members, without unusable ones.
@@ -58,19 +59,23 @@ class Endpoints:
         if self._current not in self._known:
             self._current = ""
 
+    def close(self, urls: Iterable[str]) -> None:
+        """Ask exactly these endpoints nothing, until the next call."""
+        self._closed = frozenset(map(normal, urls))
+
     def order(self, now: float) -> tuple[str, ...]:
-        """All endpoints, the best first; not empty if one is configured."""
+        """All endpoints that may be asked, the best first."""
 
         def rank(item: tuple[str, _KnownEndpoint]) -> tuple[float, int, bool]:
             url, known = item
             paused = known.paused_until if known.paused_until > now else 0.0
             return paused, known.backoff.failures, url != self._current
 
-        return tuple(url for url, _ in sorted(self._known.items(), key=rank))
+        return tuple(url for url, _ in sorted(self._known.items(), key=rank) if url not in self._closed)
 
     def among(self, url: str) -> str:
         """The known endpoint that this URL means, however it is written; "" if none."""
-        return normal(url) if normal(url) in self._known else ""
+        return normal(url) if normal(url) in self._known.keys() - self._closed else ""
 
     def answered(self, url: str) -> None:
         """It answered a request: ask it first from now on."""
