@@ -232,8 +232,15 @@ class Poller:
     async def _list(self) -> None:
         lister = self._etcd.view.lister()
         url = self.url_of(lister) if lister is not None else ""
+        if lister is not None and lister.id in self._etcd.mirror.leaving:
+            lister = None
+        if lister is not None and url:
+            # A list counts only if its member is known to have applied the list in the log.
+            status = self._etcd.view.last_status(lister.id)
+            if status is not None and status.header.revision < self._etcd.mirror.members.mod_revision:
+                await self._ask_at(url, lister.id)
         began = self._etcd.now().mono
-        if lister is not None and url and lister.id not in self._etcd.mirror.leaving:
+        if lister is not None and url:
             listed, by = await self._etcd.client.members(url), lister.id
         else:
             listed, by = await self._etcd.client.members(), ""
