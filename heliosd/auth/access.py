@@ -117,8 +117,11 @@ class Access:
         if len(self._expired) > _EXPIRED_KEPT:
             del self._expired[next(iter(self._expired))]
 
-    def issue(self, user_id: str, now: float, ttl: float | None = None) -> Issued:
-        """A new token for a configured user, for `ttl` seconds (None: `auth.token_ttl`).
+    def issue(
+        self, user_id: str, now: float, ttl: float | None = None, *, login_at: float | None = None
+    ) -> Issued:
+        """A new token for a configured user who logged in at `login_at` (None: now), for `ttl` seconds (None:
+        `auth.token_ttl`).
 
         Raises `Unauthenticated` if there is no such user (any more).
         """
@@ -135,15 +138,24 @@ class Access:
             ttl=auth.token_ttl if ttl is None else ttl,
             audience=auth.audience,
             password_hash=user.password_hash,
+            login_at=login_at,
         )
         return Issued(token, self._identity(user.name, user.roles, claims, auth.issuer))
 
     def renew(self, identity: Identity, now: float) -> Issued:
-        """A newer token for the owner of one of ours. Raises `Invalid` for a user of the outside issuer: a
-        configured user of the same name is somebody else."""
+        """A newer token for the owner of one of ours, which ends at `auth.session_ttl` after the login at the
+        latest.
+
+        Raises `Unauthenticated` after that, and `Invalid` for a user of the outside issuer: a configured user of
+        the same name is somebody else.
+        """
         if identity.token_origin.issuer != self._settings.current.auth.issuer:
             raise Invalid("A token of another issuer is renewed there")
-        return self.issue(identity.user_id, now)
+        auth, login_at = self._settings.current.auth, identity.token_origin.login_at
+        left = login_at + auth.session_ttl - now
+        if left <= 0:
+            raise Unauthenticated("The login has ended")
+        return self.issue(identity.user_id, now, min(auth.token_ttl, left), login_at=login_at)
 
     def check_password(self, name: str, password: str) -> bool:
         """Whether this user has this password. Some 20 ms of CPU: call it in a thread.
@@ -213,6 +225,7 @@ class Access:
                 audience=self._settings.current.auth.audience,
                 key=claims.key,
                 password=claims.password,
+                login_at=claims.login_at,
             ),
         )
 

@@ -58,8 +58,8 @@ def verify(
 ) -> Claims:
     """The claims of `token`, if one of `keys` signed it and it holds at `now`. Raises as `tokens.verify` does.
 
-    `iss`, `sub` and `exp` are required. A token without `jti` gets a digest in its place, so that it can be
-    revoked.
+    `iss`, `sub` and `exp` are required, `aud` may be a list that has `audience` in it. A token without `jti` gets a
+    digest in its place, so that it can be revoked.
     """
     header = tokens.read_header(token)
     key = keys.by_kid.get(kid_of(token))
@@ -80,8 +80,11 @@ def verify(
         issued_at=tokens.time(body.get("iat", 0)),
         expires_at=tokens.time(body.get("exp")),
         key=str(key.key_id),
-        roles=_roles(body.get(roles_claim)),
+        roles=_roles(_claim(body, roles_claim)),
     )
+    audiences = body.get("aud")
+    if audience and isinstance(audiences, list) and audience in audiences:  # RFC 7519 section 4.1.3
+        body = {**body, "aud": audience}
     tokens.check_holds(body, claims, issuer=issuer, audience=audience, now=now)
     return claims
 
@@ -89,6 +92,16 @@ def verify(
 def _digest(token: str) -> str:
     # Without the signature: ECDSA has two for each, and both would verify.
     return "sha256:" + hashlib.sha256(token.rpartition(".")[0].encode()).hexdigest()
+
+
+def _claim(body: Mapping[str, object], path: str) -> object:
+    """The claim of that name, or else the one that the dotted `path` leads to."""
+    if path in body:
+        return body[path]
+    found: object = body
+    for name in path.split("."):
+        found = found.get(name) if isinstance(found, Mapping) else None
+    return found
 
 
 def _roles(claim: object) -> tuple[str, ...]:

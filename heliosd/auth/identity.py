@@ -17,6 +17,8 @@ class TokenOrigin:
     """The name of our key that signed it, or the outside issuer's `kid`."""
     password: str
     """The mark of the user's password hash; "" for a token of the outside issuer."""
+    login_at: float = 0.0
+    """When the user logged in (Unix seconds), in a token of ours."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,8 @@ class Claims:
     """The mark of the password hash that its user had when it was made; "" in a token of another issuer."""
     roles: tuple[str, ...] = ()
     """As an outside issuer claims; those of our own users come from the configuration."""
+    login_at: float = 0.0
+    """When the user logged in, for our own tokens: refreshing keeps it."""
 
 
 def issue(
@@ -65,8 +67,12 @@ def issue(
     ttl: float,
     audience: str = "",
     password_hash: str = "",
+    login_at: float | None = None,
 ) -> tuple[str, Claims]:
-    """A new token that holds for `ttl` seconds, rounded up to a whole second, with a random `jti`."""
+    """A new token that holds for `ttl` seconds, rounded up to a whole second, with a random `jti`.
+
+    `login_at`: when the user logged in (None: now).
+    """
     key = keys.signer
     claims = Claims(
         subject=subject,
@@ -75,6 +81,7 @@ def issue(
         expires_at=min(math.ceil(now + ttl), int(MAX_TIME)),
         key=key.name,
         password=key.mark("password", password_hash),
+        login_at=math.floor(now if login_at is None else login_at),
     )
     body = {
         "iss": issuer,
@@ -84,6 +91,7 @@ def issue(
         "jti": claims.jti,
         "roles": list(roles),
         "pwd": claims.password,
+        "auth_time": claims.login_at,
     }
     if audience:
         body["aud"] = audience
@@ -113,6 +121,8 @@ def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str 
         expires_at=time(body.get("exp")),
         key=key.name,
         password=password if isinstance(password, str) else "",
+        # A token of a version without it counts from its issue.
+        login_at=time(body.get("auth_time", body.get("iat"))),
     )
     check_holds(body, claims, issuer=issuer, audience=audience, now=now)
     return claims

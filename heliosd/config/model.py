@@ -76,6 +76,7 @@ DEFAULT_ROLES: Mapping[str, frozenset[str]] = {
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthConfig:
     token_ttl: Annotated[float, value.seconds(low=1)] = 28_800.0
+    session_ttl: Annotated[float, value.seconds(low=1)] = 2_592_000.0
     jwt_secret_file: Path | None = None
     """None: the systemd credential `jwt_secret`, else a file in the data directory."""
     issuer: Annotated[str, value.some_text] = "heliosd"

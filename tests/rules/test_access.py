@@ -132,6 +132,30 @@ def test_many_revocations_of_expired_tokens_become_one_and_none_of_them_holds_ag
     assert house.access.identify(lasting.token, NOW) == lasting.identity
 
 
+def test_refreshing_does_not_prolong_a_login_beyond_the_sessions_length(house: House) -> None:
+    house.reload(EVA, session_ttl=100_000.0)
+    issued = house.access.issue("eva", NOW)
+    for moment in (20_000, 40_000, 60_000, 80_000, 99_990):
+        identity = house.access.identify(issued.token, NOW + moment)
+        issued = house.access.renew(identity, NOW + moment)
+        assert issued.identity.expires_at == NOW + min(moment + 28_800, 100_000)
+    with pytest.raises(Unauthenticated):
+        house.access.identify(issued.token, NOW + 100_000)
+    long = house.access.issue("eva", NOW, 365 * 86_400.0)
+    identity = house.access.identify(long.token, NOW + 100_001)
+    with pytest.raises(Unauthenticated, match="login has ended"):
+        house.access.renew(identity, NOW + 100_001)
+
+
+def test_a_token_of_an_older_version_counts_as_a_login_of_its_issue(house: House) -> None:
+    house.reload(EVA, session_ttl=100_000.0)
+    key = house.access.keys.signer
+    body = {"iss": "heliosd", "sub": "eva", "iat": NOW, "exp": NOW + 90_000, "jti": "old", "roles": []}
+    token = key.sign(json.dumps({**body, "pwd": key.mark("password", EVA.password_hash)}).encode())
+    identity = house.access.identify(token, NOW + 80_000)
+    assert house.access.renew(identity, NOW + 80_000).identity.expires_at == NOW + 100_000
+
+
 def test_an_expired_token_does_not_come_back_with_the_clock(house: House) -> None:
     token = house.access.issue("eva", NOW, 60).token
     with pytest.raises(Unauthenticated):

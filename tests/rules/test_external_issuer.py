@@ -210,13 +210,17 @@ def test_another_issuer_is_refused(value: object) -> None:
     assert_refused(good(iss=value))
 
 
-@pytest.mark.parametrize("value", ["other", ["dash"], ["dash", "other"], "", {"dash": 1}, True, None])
+@pytest.mark.parametrize("value", ["other", ["other"], [], [["dash"]], "", {"dash": 1}, True, None])
 def test_where_an_audience_is_configured_only_that_one_holds(value: object) -> None:
     assert_refused(good(aud=value), audience="dash")
-    assert verify(good(aud="dash"), audience="dash").subject == "olga"
 
 
-@pytest.mark.parametrize("value", ["dash", ["dash"], 1])
+@pytest.mark.parametrize("value", ["dash", ["dash"], ["account", "dash"]])
+def test_the_audience_may_stand_alone_or_in_a_list(value: object) -> None:
+    assert verify(good(aud=value), audience="dash").subject == "olga"
+
+
+@pytest.mark.parametrize("value", ["dash", ["dash"], ["", "dash"], 1])
 def test_a_token_for_someone_else_is_refused(value: object) -> None:
     assert_refused(good(aud=value))
 
@@ -238,6 +242,27 @@ def test_the_claim_of_roles_may_have_another_name() -> None:
     token = good(groups=["admin", "admin", "x"])
     found = external_issuer.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim="groups")
     assert found.roles == ("admin", "x")
+
+
+@pytest.mark.parametrize(
+    ("path", "claims", "roles"),
+    [
+        ("realm_access.roles", {"realm_access": {"roles": ["viewer", "x"]}}, ("viewer", "x")),
+        ("a.b.c", {"a": {"b": {"c": ["viewer"]}}}, ("viewer",)),
+        ("https://a.example/roles", {"https://a.example/roles": ["viewer"]}, ("viewer",)),
+        ("realm_access.roles", {"realm_access.roles": ["x"], "realm_access": {"roles": ["viewer"]}}, ("x",)),
+        ("realm_access.roles", {"realm_access": ["viewer"]}, ()),
+        ("realm_access.roles", {"realm_access": {"roles": "viewer"}}, ()),
+        ("realm_access.roles", {"roles": ["viewer"]}, ()),
+        ("realm_access..roles", {"realm_access": {"roles": ["viewer"]}}, ()),
+    ],
+)
+def test_the_claim_of_roles_may_be_nested(
+    path: str, claims: dict[str, object], roles: tuple[str, ...]
+) -> None:
+    token = good(**{"roles": None, **claims})
+    found = external_issuer.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim=path)
+    assert found.roles == roles
 
 
 def test_claims_that_stand_twice_and_bodies_that_are_no_object_are_refused() -> None:

@@ -63,7 +63,7 @@ def test_an_issued_token_says_who_it_is_until_when() -> None:
     assert verify(token) == claims
     assert (claims.subject, claims.issued_at, claims.expires_at) == ("eva", NOW, NOW + 901)
     body = jwt.decode(token, SECRET, algorithms=["HS256"], options={"verify_exp": False})
-    assert set(body) == {"iss", "sub", "iat", "exp", "jti", "roles", "pwd"}
+    assert set(body) == {"iss", "sub", "iat", "exp", "jti", "roles", "pwd", "auth_time"}
     assert body["roles"] == ["viewer"]
 
 
