@@ -263,7 +263,7 @@ def test_the_user_of_the_first_start_can_have_a_token(config: Path) -> None:
     assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
 
 
-def test_a_reader_who_leaves_causes_no_traceback(config: Path) -> None:
+def test_a_closed_standard_output_causes_no_traceback(config: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:

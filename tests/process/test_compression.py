@@ -1,4 +1,4 @@
-"""permessage-deflate (RFC 7692) with those who speak it: `websockets`, Chromium, Node's ws.
+"""permessage-deflate (RFC 7692) with clients that support it: `websockets`, Chromium, Node's ws.
 
 What bombs do is in test_bad_clients.py.
 """

@@ -59,7 +59,7 @@ def watching(browser: Browser, daemon: Daemon, color_scheme: str = "light") -> I
         assert tab.complaints == []
 
 
-def test_a_wrong_password_is_told_and_nothing_is_shown(browser: Browser, daemon: Daemon) -> None:
+def test_a_wrong_password_is_reported_and_nothing_is_shown(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     log_in(tab, daemon, "wrong")
     expect(tab.page.locator("#login-message")).to_be_visible()

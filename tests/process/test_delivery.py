@@ -1,4 +1,4 @@
-"""Nothing is silently lost: clients that are cut at random, under a daemon that is restarted and killed.
+"""No event is lost without a word to its client: clients are cut at random, the daemon is restarted and killed.
 
 The short forms run in `make test`, the long ones in `make prove-delivery`, and the ten million in `make soak`.
 """

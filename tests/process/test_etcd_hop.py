@@ -153,12 +153,14 @@ def hop(folder: Path, cluster: EtcdCluster, seconds: float, pause: float) -> Non
         assert min(each.answered for each in written) > seconds
 
 
-def test_a_client_that_hops_between_nodes_hears_everything_once(tmp_path: Path, cluster: EtcdCluster) -> None:
+def test_a_client_that_hops_between_nodes_receives_everything_once(
+    tmp_path: Path, cluster: EtcdCluster
+) -> None:
     hop(tmp_path, cluster, seconds=12.0, pause=2.0)
 
 
 @pytest.mark.slow
-def test_a_client_that_hops_for_five_minutes_hears_everything_once(
+def test_a_client_that_hops_for_five_minutes_receives_everything_once(
     tmp_path: Path, cluster: EtcdCluster
 ) -> None:
     hop(tmp_path, cluster, seconds=300.0, pause=4.0)

@@ -134,7 +134,7 @@ def test_a_leader_that_is_cut_off_is_replaced_and_logged_once(tmp_path: Path) ->
         assert sent[0] == ""
 
 
-def test_a_heliosd_hears_on_when_the_member_it_watches_is_cut_off(tmp_path: Path) -> None:
+def test_a_heliosd_goes_on_receiving_when_the_member_it_watches_is_cut_off(tmp_path: Path) -> None:
     with spread(tmp_path) as nodes:
         nodes.wait_whole()
         leader = nodes.cluster.leader()

@@ -1,4 +1,4 @@
-"""heliosd and an etcd that wants certificates and passwords: what fits works, and what does not is said plainly."""
+"""heliosd and an etcd that wants certificates and passwords: right ones work, and wrong ones are reported."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_with_the_right_certificate_and_password_everything_works(
             assert "permission denied" in refused.json()["error"]
 
 
-def test_a_wrong_password_is_said_once_and_tried_again_until_it_fits(
+def test_a_wrong_password_is_logged_once_and_tried_again_until_it_fits(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
 ) -> None:
     with guest(tmp_path, guarded, password="not-this-one") as daemon:
@@ -92,7 +92,7 @@ def test_a_wrong_password_is_said_once_and_tried_again_until_it_fits(
 
 
 @pytest.mark.parametrize("certificate", ["stranger", "expired"])
-def test_a_certificate_that_etcd_refuses_is_said_plainly(
+def test_a_certificate_that_etcd_refuses_is_reported(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates], certificate: str
 ) -> None:
     with guest(tmp_path, guarded, certificate=certificate) as daemon:
@@ -101,9 +101,7 @@ def test_a_certificate_that_etcd_refuses_is_said_plainly(
         assert len(complaints(daemon)) <= 4
 
 
-def test_a_missing_right_is_said_plainly(
-    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
-) -> None:
+def test_a_missing_right_is_reported(tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]) -> None:
     with guest(tmp_path, guarded, more='prefix = "/elsewhere/"') as daemon:
         wait_until(lambda: "permission denied" in reason(daemon))
         assert any("permission denied" in line for line in complaints(daemon))
@@ -111,7 +109,7 @@ def test_a_missing_right_is_said_plainly(
 
 
 @pytest.mark.parametrize("left", ["READ", ""])
-def test_a_right_that_is_taken_away_is_said_and_what_is_given_back_is_found_by_itself(
+def test_a_right_that_is_taken_away_is_reported_and_used_again_once_it_is_given_back(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates], left: str
 ) -> None:
     """Also by a heliosd that has nothing to write; and the watch that is open goes on."""
@@ -148,7 +146,7 @@ def why_not_ready(daemon: Daemon) -> str:
     return str(httpx.get(f"{daemon.url}/readyz", timeout=SECONDS).json().get("reason", ""))
 
 
-def test_a_login_that_is_taken_away_is_said_and_found_again(
+def test_a_login_that_is_taken_away_is_reported_and_used_again_once_it_is_back(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
 ) -> None:
     cluster, _ = guarded
@@ -164,7 +162,7 @@ def test_a_login_that_is_taken_away_is_said_and_found_again(
         daemon.wait_ready()
 
 
-def test_a_full_database_is_said_and_writes_go_on_once_there_is_space(tmp_path: Path) -> None:
+def test_a_full_database_is_reported_and_writes_go_on_once_there_is_space(tmp_path: Path) -> None:
     with EtcdCluster.start(1, options=["--quota-backend-bytes", str(2 * 1024 * 1024)]) as cluster:
         config = etcd_config(tmp_path / "full", "etcd-1", cluster)
         with starting(tmp_path / "full", config) as daemon:

@@ -1,4 +1,4 @@
-"""heliosd that starts while etcd cannot be read: nobody who comes back loses his place over it."""
+"""heliosd that starts while etcd cannot be read: a client that resumes later still misses nothing."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def cluster() -> Iterator[EtcdCluster]:
         yield started
 
 
-def test_who_comes_back_is_sent_away_until_etcd_has_been_read_and_then_loses_nothing(
+def test_a_resume_is_refused_until_etcd_has_been_read_and_then_loses_nothing(
     tmp_path: Path, cluster: EtcdCluster
 ) -> None:
     config = etcd_config(tmp_path / "node", "etcd-1", cluster)

@@ -157,7 +157,7 @@ def test_a_stream_is_a_client_like_any_other_but_no_session(daemon: Daemon, http
     assert (joined["transport"], left["code"]) == ("sse", 4000)
 
 
-def test_a_stream_that_breaks_off_again_and_again_misses_nothing_and_hears_nothing_twice(
+def test_a_stream_that_breaks_off_again_and_again_misses_nothing_and_gets_nothing_twice(
     daemon: Daemon, http: httpx.Client
 ) -> None:
     register(http, "before")

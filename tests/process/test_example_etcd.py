@@ -115,7 +115,9 @@ def running_example(folder: Path) -> Iterator[Example]:
         process.communicate(timeout=SECONDS)
 
 
-def test_a_killed_leader_is_told_everywhere_alike_and_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_every_heliosd_publishes_a_killed_leader_alike_and_ctrl_c_leaves_nothing_behind(
+    tmp_path: Path,
+) -> None:
     with running_example(tmp_path) as example:
         login = {"username": "admin", "password": example.password}
         token = httpx.post(f"{example.addresses[0]}/api/auth/login", json=login, timeout=SECONDS).json()[

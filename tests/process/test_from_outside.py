@@ -63,7 +63,7 @@ def test_the_first_message_is_status_with_helios_flat_fields(socket: ClientConne
     assert data["as_of_seq"] >= 1
 
 
-def test_a_client_that_only_listens_hears_every_type_of_value(socket: ClientConnection) -> None:
+def test_a_client_that_only_listens_receives_every_type_of_value(socket: ClientConnection) -> None:
     wanted = {"status_update", "latency", "uptime"}
     while wanted:
         message = json.loads(socket.recv(SECONDS))
@@ -204,7 +204,7 @@ def test_what_cannot_be_served_gets_an_error_and_the_connection_stays(
         ("/ws/cluster?token=NOBODY", {}, 403, "Admin permission required"),
     ],
 )
-def test_who_may_not_come_in_is_told_before_the_upgrade(
+def test_a_client_without_access_is_refused_before_the_upgrade(
     daemon: Daemon, path: str, headers: dict[str, str], status: int, error: str
 ) -> None:
     tokens = {user.upper(): daemon.token(user) for user in ("admin", "viewer", "nobody")}
@@ -290,7 +290,7 @@ def test_a_protocol_fault_gets_a_real_close_frame_and_the_connection_ends_within
         assert time.monotonic() - began < at_most(1.5)
 
 
-def test_a_client_that_says_goodbye_is_answered_with_its_code(daemon: Daemon) -> None:
+def test_a_close_frame_is_answered_with_its_code(daemon: Daemon) -> None:
     with daemon.connect(daemon.token()) as socket:
         began = time.monotonic()
         socket.close(4321, "enough")
@@ -301,7 +301,7 @@ def test_a_client_that_says_goodbye_is_answered_with_its_code(daemon: Daemon) ->
     )
 
 
-def test_who_comes_and_goes_is_logged_without_a_token(daemon: Daemon) -> None:
+def test_joining_and_leaving_are_logged_without_a_token(daemon: Daemon) -> None:
     token = daemon.token("viewer")
     with daemon.connect(token) as socket:
         socket.recv(SECONDS)

@@ -1,4 +1,4 @@
-"""A client whose network is gone sends nothing more, not even an end: the daemon must notice by itself.
+"""A client whose network is gone sends nothing more, not even an end: the daemon must notice without it.
 
 This needs a network namespace, so root: a part of `make prove-connections`, skipped elsewhere.
 """

@@ -1,4 +1,4 @@
-"""Clients that are connected and hear nothing: they stay, and cost next to nothing.
+"""Clients that are connected and get no events: they stay, and cost almost nothing.
 
 The short form runs in `make test`, the long one (10,000 clients, ten minutes) in `make prove-idle`.
 """
@@ -22,7 +22,7 @@ IDLE_CPU_SHARE = 0.05
 
 
 def stay(folder: Path, *, clients: int, seconds: float, websocket: str = "") -> dict[str, Any]:
-    """What benchmarks/load.c saw of `clients` that hear nothing for `seconds`; it fails when one is dropped."""
+    """What benchmarks/load.c saw of `clients` that get no events for `seconds`; it fails when one is dropped."""
     needed = clients + 200
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < needed:

@@ -26,7 +26,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 @dataclass
 class Flood:
-    """What became of the logins, and how long a canary's requests took meanwhile."""
+    """The statuses of the logins, and the durations of another client's requests meanwhile."""
 
     daemon: Daemon
     statuses: Counter[int] = field(default_factory=Counter)
@@ -94,7 +94,7 @@ def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_refused(da
 
 
 @pytest.mark.slow
-def test_a_flood_of_logins_keeps_nobody_else_waiting(daemon: Daemon) -> None:
+def test_a_flood_of_logins_keeps_no_other_client_waiting(daemon: Daemon) -> None:
     flood = Flood(daemon)
     trio.run(flood.run, 20.0)
     measured = {

@@ -1,4 +1,4 @@
-"""Everybody comes back at once, with resume: nothing is lost, and it does not take long.
+"""All clients reconnect at once, with resume: nothing is lost, and it does not take long.
 
 The short form runs in `make test`, the long one in `make prove-reconnect`.
 """

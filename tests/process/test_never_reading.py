@@ -1,4 +1,4 @@
-"""Clients that take nothing, or next to nothing, among many that read: they are cut in time and cost little.
+"""Clients that read nothing, or almost nothing, among many that read: they are cut in time and cost little.
 
 The short form runs in `make test`, the long one in `make prove-connections`.
 """

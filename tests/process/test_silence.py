@@ -53,7 +53,7 @@ class Silent(RawClient):
         return False
 
     def answer_pings(self, seconds: float) -> int:
-        """Do only that, for so long; return how many there were. Fails if the daemon sends a close frame."""
+        """Only answer pings, for so long; returns how many there were. Fails if the daemon sends a close frame."""
         until, pings = time.monotonic() + seconds, 0
         for frame in self.read_frames():
             assert frame.opcode != CLOSE

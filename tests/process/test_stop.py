@@ -63,14 +63,14 @@ def stop_once(folder: Path, clients: int, mute: int) -> None:
         healthy = open_many(daemon, clients - mute, until_closed)
         with daemon.client() as http:
             wait_until(lambda: len(connected(http)) == clients)
-            # Those who never read have to be behind, or there would be nothing to wait for.
+            # The clients that never read have to be behind, or there would be nothing to wait for.
             for number in range(200):
                 filler = {"name": f"filler_{number}", "type": "gauge", "help": "x" * 4000}
                 assert http.post("/api/cluster/custom-metrics", json=filler).status_code == 201
                 if sum(client["queue"] > 0 for client in connected(http)) >= mute:
                     break
             else:
-                raise AssertionError("those who never read did not fall behind")
+                raise AssertionError("the clients that never read did not fall behind")
             last = {"name": "last", "type": "gauge"}
             assert http.post("/api/cluster/custom-metrics", json=last).status_code == 201
         heard: dict[int, tuple[list[dict[str, Any]], int | None]] = {}

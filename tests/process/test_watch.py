@@ -140,7 +140,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 # -- what is shown ------------------------------------------------------------------------------------------------
 
 
-def test_events_are_told_in_words(daemon: Daemon) -> None:
+def test_events_are_printed_in_words(daemon: Daemon) -> None:
     with watching(env=environment(daemon)) as watch, daemon.client() as http:
         watch.wait("node-1 is ", " leads")
         watch.wait("connected to", lines=watch.complaints)
@@ -227,12 +227,12 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(daemon: Daemon) -
 # -- who asks -----------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_password_is_told_in_one_line(daemon: Daemon) -> None:
+def test_a_wrong_password_is_reported_in_one_line(daemon: Daemon) -> None:
     done = once(env=environment(daemon, HELIOSD_PASSWORD="wrong"))
     assert (done.returncode, done.stdout, done.stderr) == (1, "", "heliosd: Invalid credentials\n")
 
 
-def test_who_may_not_watch_is_told_so(daemon: Daemon) -> None:
+def test_a_user_without_the_permission_to_watch_gets_that_reason(daemon: Daemon) -> None:
     done = once("--user", "nobody", env=environment(daemon))
     assert (done.returncode, done.stdout) == (1, "")
     assert "permission" in done.stderr
@@ -334,7 +334,7 @@ def test_a_daemon_that_comes_back_is_followed_without_a_hole_or_a_double(
         ]
 
 
-def test_a_reader_that_pauses_is_told_precisely_what_it_missed(tmp_path: Path) -> None:
+def test_a_reader_that_pauses_learns_precisely_what_it_missed(tmp_path: Path) -> None:
     with (
         running(tmp_path, websocket=f"{QUIET}\nsend_buffer = 4\nmetrics_interval = 3600") as daemon,
         daemon.client() as http,
@@ -366,7 +366,7 @@ def test_a_reader_that_pauses_is_told_precisely_what_it_missed(tmp_path: Path) -
         assert covered == list(range(covered[0], covered[0] + len(covered)))
 
 
-def test_ctrl_c_ends_it_even_while_nobody_reads(tmp_path: Path) -> None:
+def test_ctrl_c_ends_it_even_while_its_output_is_not_read(tmp_path: Path) -> None:
     fast = "status_interval = 0.01\nlatency_interval = 0.01\nuptime_interval = 0.01"
     with running(tmp_path, websocket=fast) as daemon, watching("--json", env=environment(daemon)) as watch:
         watch.wait('"type":"status"')

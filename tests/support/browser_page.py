@@ -1,4 +1,4 @@
-"""A real browser, and what went wrong in a page of it."""
+"""A real browser, and the errors of a page in it."""
 
 from __future__ import annotations
 

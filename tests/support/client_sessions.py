@@ -1,4 +1,4 @@
-"""A daemon of the test's own for the client: what it answers and says is written in the test."""
+"""A daemon for tests of the Python client: the test writes what it answers and sends."""
 
 from __future__ import annotations
 

@@ -75,7 +75,7 @@ def write_config(
     cluster: str = "",
     auth: str = "",
 ) -> Path:
-    """`cluster` stands by itself, the others stand in the sections that they are named for."""
+    """`cluster` is whole sections; the others are lines of the section that they are named for."""
     path = folder / "config.toml"
     text = CONFIG.format(
         node=node,

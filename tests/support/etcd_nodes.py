@@ -1,4 +1,4 @@
-"""heliosd beside the members of a real etcd, as its users run it."""
+"""Three heliosd, each beside a member of a real etcd, and what the tests do to them."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def beside(
 
 @dataclass
 class Listener:
-    """A WebSocket client that writes down all that it hears, each message with when it came (monotonic)."""
+    """A WebSocket client that records every message, each with its time of arrival (monotonic)."""
 
     heard: list[tuple[float, dict[str, Any]]] = field(default_factory=list)
     closed: int | None = None
@@ -124,12 +124,12 @@ def listening(daemon: Daemon, token: str) -> Iterator[Listener]:
 
 @dataclass
 class Nodes:
-    """Three heliosd and their cluster, and what can be put to them. Each method leaves them as it found them."""
+    """Three heliosd and their cluster. Each method leaves them as they were before."""
 
     cluster: EtcdCluster
     daemons: list[Daemon]
     patience: float = 20.0
-    """How many times as long as promised things may take: a busy machine is no failure. 1 where it is measured."""
+    """A factor on every limit of time: a busy machine is no failure. 1 where times are measured."""
 
     def statuses(self) -> list[dict[str, Any]]:
         found = []
@@ -196,7 +196,7 @@ class Nodes:
                 if status is not None and status.get("leader") == status["header"]["member_id"]:
                     return time.monotonic(), f"{int(status['leader']):x}"
             time.sleep(0.02)
-        raise AssertionError("etcd elects nobody")
+        raise AssertionError("etcd elects no leader")
 
     def seconds_from_write_to_stream(self, writes: int) -> list[float]:
         """From before a write on the first node until a client of the second has its value; sorted."""
@@ -267,7 +267,7 @@ class Nodes:
             assert logged_leaders[-1] == self.statuses()[0]["leader"]["id"]
 
     def compared(self, listeners: list[Listener]) -> list[dict[str, Any]]:
-        """All have heard the same events under the same numbers, without a hole: these."""
+        """Asserts that all clients got the same events under the same numbers, without a hole; returns them."""
         newest = max((event["seq"] for each in listeners for event in each.events()), default=0)
         wait_until(lambda: all(each.events() and each.events()[-1]["seq"] >= newest for each in listeners))
         logs = [[e for e in each.events() if e["seq"] <= newest] for each in listeners]
@@ -276,7 +276,7 @@ class Nodes:
         return logs[0]
 
     def stop_the_member_in_use(self, place: int = 0) -> None:
-        """SIGSTOP of a member; the heliosd beside it goes on hearing and writing within five seconds."""
+        """SIGSTOP of a member; the heliosd beside it receives and writes again within five seconds."""
         self.wait_whole()
         near, far = self.daemons[place], self.daemons[(place + 1) % 3]
         with (
@@ -300,7 +300,7 @@ class Nodes:
             return http.put(METRICS, json={"name": "app_stop"}).status_code == 200
 
     def _write_until_heard(self, daemon: Daemon, listener: Listener, deadline: float) -> None:
-        """Write through one heliosd until another one's client hears of a value."""
+        """Write through one heliosd until a client of another one gets a value."""
         before = time.monotonic()
         wrote = False
         while time.monotonic() < deadline:
@@ -310,7 +310,7 @@ class Nodes:
             ):
                 return
             time.sleep(0.1)
-        raise AssertionError("nothing was heard any more")
+        raise AssertionError("the client got no value any more")
 
     def compact_while_away(self, folder: Path) -> None:
         """A fourth heliosd misses writes, and etcd forgets the revisions in which they were made."""

@@ -1,4 +1,4 @@
-"""Makes a daemon have events: metrics registered and deleted, peers that come and go, over its REST API."""
+"""Makes events in a daemon, over its REST API: metrics are registered and deleted, peers added and removed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Follows a heliosd with several clients that are cut at random, and checks that nothing is silently lost.
+"""Follows a heliosd with several clients that are cut at random, and checks that no event is lost without a word.
 
     HELIOSD_PASSWORD=… python -m tests.support.sequence_checker http://127.0.0.1:8080 --user admin \
         --clients 4 --cuts 200
@@ -40,7 +40,7 @@ PAGE = 500
 
 
 class CannotCheck(Exception):
-    """The daemon cannot be reached, or lets nobody in."""
+    """The daemon cannot be reached, or refuses every login."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,4 +1,4 @@
-"""What a stream of messages must be for its client to say: I have seen every event, or I know which I have not.
+"""What a stream of messages must hold so that its client has seen every event, or knows which it has not.
 
 Pure: messages in, a `Violation` out. `sequence_checker.py` puts these rules to a running daemon. They are for a
 client that is subscribed to everything, and know nothing of heliosd but its protocol.

@@ -1,4 +1,4 @@
-"""WebSocket bytes by hand, for clients that a library would not let us be."""
+"""WebSocket frames as bytes, for clients that break rules which a library keeps."""
 
 from __future__ import annotations
 
