@@ -1,4 +1,4 @@
-"""A real etcd cluster on loopback: a test starts, stops and kills its members, and nothing of it is left afterwards.
+"""A real etcd cluster on loopback: a test starts, stops and kills its members, and nothing is left afterwards.
 
     with EtcdCluster.start(3) as cluster:
         cluster.stop(0)         # SIGSTOP
