@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-idle \
     prove-etcd prove-times prove-benchmark findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-idle \
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-idle \
     prove-etcd prove-times prove-benchmark
 
 # The same tests as make test where something has to happen within a time: that time, too. On an idle machine only.
@@ -76,6 +76,10 @@ prove-reconnect: $(VENV)/.for-test
 # A role, a user, a password taken away 100 times each under an open socket; 200 logins a second.
 prove-rights: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_open_sockets.py tests/process/test_login_flood.py
+
+# 30 clients of all subscriptions for ten minutes on each backend, while the daemon is reloaded, stopped and killed (20 minutes).
+prove-promises: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_promises.py
 
 # 10,000 clients that hear nothing for ten minutes.
 prove-idle: $(VENV)/.for-test
