@@ -21,15 +21,18 @@ MAX_PORT = 65_535
 
 @dataclass(frozen=True, slots=True)
 class Listen:
-    """Where to accept: `host` and `port` (0 = any free one), or the inherited descriptor `fd`."""
+    """Where to accept: `host` and `port` (0 = any free one), the inherited descriptor `fd`, or a Unix socket."""
 
     host: str = "127.0.0.1"
     port: int = 8080
     fd: int | None = None
+    path: str = ""
 
     def __str__(self) -> str:
         if self.fd is not None:
             return f"fd:{self.fd}"
+        if self.path:
+            return f"unix:{self.path}"
         return joined(self.host, self.port)
 
 

@@ -26,7 +26,11 @@ class NodeConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerConfig:
-    listen: Annotated[Listen, value.listen] = Listen()  # noqa: RUF009 (it is frozen)
+    listen: Annotated[tuple[Listen, ...], value.listen] = (Listen(),)
+    reuse_port: bool = False
+    base_path: Annotated[str, value.base_path] = ""
+    trusted_proxies: Annotated[tuple[str, ...], value.proxy] = ()
+    """Networks, and "unix"."""
     tls_cert: Path | None = None
     tls_key: Path | None = None
     """Both or neither."""

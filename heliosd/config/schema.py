@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import values as value
+from .addresses import Listen
 from .model import (
     DEFAULT_ROLES,
     AuthConfig,
@@ -76,7 +77,16 @@ def read_config(root: ConfigReader) -> Config:
 
 def _server(here: ConfigReader) -> ServerConfig:
     _together(here, "tls_cert", "tls_key")
-    return ServerConfig(**here.table(readers(ServerConfig)))
+    return ServerConfig(**here.table({**readers(ServerConfig), "listen": _listen}))
+
+
+def _listen(here: ConfigReader) -> tuple[Listen, ...]:
+    """One or several."""
+    if not isinstance(here.value, list):
+        return (value.listen(here.value),)
+    if not here.value:
+        raise value.InvalidValue("must name at least one")
+    return here.items(plain(value.listen))
 
 
 def _auth(here: ConfigReader) -> AuthConfig:

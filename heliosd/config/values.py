@@ -9,6 +9,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Collection
+from ipaddress import ip_network
 from typing import TypeVar
 
 from .addresses import Listen, host_port, member_address, member_id, parse_origin, split_url
@@ -16,6 +17,7 @@ from .password_hashes import is_argon2id
 
 _T = TypeVar("_T")
 
+MAX_SOCKET_PATH_BYTES = 107
 MAX_SECONDS = 100 * 365 * 86_400.0
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -111,15 +113,36 @@ def one_of(*choices: str) -> Callable[[object], str]:
 
 
 def listen(value: object) -> Listen:
-    """ "HOST:PORT", "[v6]:PORT" (port 0: any free one) or "fd:N" from 3 on."""
+    """ "HOST:PORT", "[v6]:PORT" (port 0: any free one), "fd:N" from 3 on, or "unix:/PATH"."""
     given = some_text(value)
     kind, _, rest = given.partition(":")
+    if kind == "unix":
+        if not rest.startswith("/") or len(rest.encode()) > MAX_SOCKET_PATH_BYTES or "\0" in rest:
+            raise InvalidValue(f'a Unix socket is "unix:/PATH" of at most {MAX_SOCKET_PATH_BYTES} bytes')
+        return Listen(path=rest)
     if kind == "fd":
         if not re.fullmatch(r"[0-9]{1,6}", rest, re.ASCII) or int(rest) < 3:
             raise InvalidValue('an inherited socket is "fd:3" or higher')
         return Listen(fd=int(rest))
     host, port = _as_invalid_value(lambda: host_port(given, lowest_port=0))
     return Listen(host, port)
+
+
+def base_path(value: object) -> str:
+    """ "" or "/PREFIX", without a slash at its end."""
+    given = text(value)
+    if given and not re.fullmatch(r"(/[A-Za-z0-9._~-]+)+", given, re.ASCII):
+        raise InvalidValue('must be "" or a path such as "/helios", without a slash at its end')
+    return given
+
+
+def proxy(value: object) -> str:
+    """An address or a network, or "unix"."""
+    given = some_text(value)
+    try:
+        return given if given == "unix" else str(ip_network(given))
+    except ValueError:
+        raise InvalidValue('must be an address, a network such as "10.0.0.0/8", or "unix"') from None
 
 
 def identifier(value: object) -> str:

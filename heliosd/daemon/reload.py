@@ -23,6 +23,9 @@ log = structlog.get_logger("heliosd")
 NEEDS_RESTART = (
     "node",
     "server.listen",
+    "server.reuse_port",
+    "server.base_path",
+    "server.trusted_proxies",
     "server.tls_cert",
     "server.tls_key",
     "websocket.broadcast_buffer",

@@ -49,6 +49,7 @@ from heliosd.store.changes import Saved, TokenRevoked
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
 from heliosd.web.authentication import Authenticator
+from heliosd.web.forwarded import TrustedProxies
 from heliosd.web.http import front
 from heliosd.web.http.asgi import Deadlines, serve_request
 from heliosd.web.http.listeners import open_listeners
@@ -97,7 +98,7 @@ class Daemon:
         config = self.settings.current
         notifier = Notifier()
         stop = trio.Event()
-        listeners = await open_listeners(config.server.listen)
+        listeners = await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
         with trio.CancelScope() as root_scope:
             async with _background() as background:
                 background.start_soon(self._handle_signals, stop, root_scope, notifier)
@@ -197,11 +198,20 @@ class Daemon:
                     live=websocket.serve,
                     stop=stop,
                     tls=self.tls,
+                    proxies=TrustedProxies(self.settings.current.server.trusted_proxies),
+                    base_path=self.settings.current.server.base_path,
                     count_malformed=partial(hub.connections.count_connection, "malformed"),
                 )
             )
-            address = _bound_address(listeners[0])
-            log.info("ready", address=address, node=self.settings.current.node.id, tls=self.tls is not None)
+            address, *more = (_bound_address(listener) for listener in listeners)
+            also = {"also": more} if more else {}
+            log.info(
+                "ready",
+                address=address,
+                **also,
+                node=self.settings.current.node.id,
+                tls=self.tls is not None,
+            )
             notifier.ready()
             await stop.wait()
             notifier.stopping()
@@ -252,5 +262,5 @@ async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub
 
 
 def _bound_address(listener: trio.SocketListener) -> str:
-    host, port, *_ = listener.socket.getsockname()
-    return joined(host, port)
+    address = listener.socket.getsockname()
+    return f"unix:{address}" if isinstance(address, str) else joined(*address[:2])

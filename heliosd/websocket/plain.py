@@ -22,8 +22,9 @@ _LINGER_ZERO = struct.pack("ii", 1, 0)
 def prepare(socket: stdlib.socket | trio.socket.SocketType) -> None:
     """Sets TCP_NODELAY and TCP_NOTSENT_LOWAT (128 KiB), so that a slow client's backlog waits in our queue, where
     it is bounded, and not in the kernel. Connections inherit both from their listening socket."""
-    socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
-    socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
+    if socket.family != stdlib.AF_UNIX:
+        socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NODELAY, 1)
+        socket.setsockopt(stdlib.IPPROTO_TCP, stdlib.TCP_NOTSENT_LOWAT, NOTSENT_LOWAT_BYTES)
 
 
 def close(socket: stdlib.socket) -> None:

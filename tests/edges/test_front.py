@@ -6,7 +6,9 @@ import json
 import os
 import resource
 import socket as stdlib
+import stat
 from contextlib import suppress
+from pathlib import Path
 from unittest.mock import patch
 
 import pytest
@@ -333,7 +335,149 @@ async def test_an_ipv6_address_is_listened_on_and_the_unspecified_one_takes_ipv4
             await listener.aclose()
 
 
+async def test_several_addresses_are_listened_on_and_a_failure_leaves_none_open(tmp_path: Path) -> None:
+    path = str(tmp_path / "sock")
+    with trio.fail_after(LIMIT_SECONDS):
+        listeners = await open_listeners(Listen("127.0.0.1", 0), Listen(path=path), Listen("127.0.0.1", 0))
+        names = [listener.socket.getsockname() for listener in listeners]
+        assert names[1] == path
+        taken = Listen("127.0.0.1", names[0][1])
+        with pytest.raises(ListenError, match="Address already in use"):
+            await open_listeners(Listen(path=str(tmp_path / "other")), taken)
+        for listener in listeners:
+            await listener.aclose()
+        with pytest.raises(ConnectionRefusedError):
+            await trio.open_unix_socket(str(tmp_path / "other"))
+
+
+async def test_a_unix_socket_is_for_its_owner_and_group_and_replaces_a_stale_one(tmp_path: Path) -> None:
+    place = Listen(path=str(tmp_path / "sock"))
+    with trio.fail_after(LIMIT_SECONDS):
+        for _ in range(2):  # the second time the file of the first is there
+            (listener,) = await open_listeners(place)
+            assert stat.S_IMODE((tmp_path / "sock").stat().st_mode) == 0o660
+            with pytest.raises(ListenError, match=r"unix:.*: Address already in use"):
+                await open_listeners(place)
+            await listener.aclose()
+        (tmp_path / "file").write_text("mine")
+        with pytest.raises(ListenError, match="Address already in use"):
+            await open_listeners(Listen(path=str(tmp_path / "file")))
+        assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize("inherited", [False, True])
+async def test_requests_and_upgrades_come_by_a_unix_socket_also_in_plain_beside_tls(
+    tmp_path: Path, inherited: bool
+) -> None:
+    place = Listen(path=str(tmp_path / "sock"))
+    with trio.fail_after(LIMIT_SECONDS), stdlib.socket(stdlib.AF_UNIX) as theirs:
+        if inherited:
+            theirs.bind(place.path)
+            theirs.listen()
+        listen = Listen(fd=os.dup(theirs.fileno())) if inherited else place
+        tls, rest, live = tls_contexts()[0], answering(b"rest"), upgraded(b"live")
+        async with open_front(rest=rest, live=live, tls=tls, listen=listen):
+            for request, answer in ((GET, b"rest /  unix"), (upgrade(), b"live %b   unix" % KEY)):
+                async with await trio.open_unix_socket(place.path) as stream:
+                    await stream.send_all(request)
+                    assert await read_all(stream) == answer
+
+
+async def test_a_port_is_shared_only_where_both_say_so() -> None:
+    (first,) = await open_listeners(Listen("127.0.0.1", 0), reuse_port=True)
+    place = Listen("127.0.0.1", first.socket.getsockname()[1])
+    with pytest.raises(ListenError):
+        await open_listeners(place)
+    (second,) = await open_listeners(place, reuse_port=True)
+    await first.aclose()
+    await second.aclose()
+
+
+async def report(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    host = head.header(b"host") or b""
+    await stream.send_all(b" ".join((str(peer).encode(), head.scheme.encode(), host, head.target)))
+
+
+async def report_upgrade(upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    await stream.send_all(f"{peer} {upgrade.host} {upgrade.query}".encode())
+
+
+FORWARDED = (
+    b"X-Forwarded-For: 203.0.113.9, 192.0.2.1",
+    b"X-Forwarded-Proto: https",
+    b"X-Forwarded-Host: ops.example",
+)
+
+
+@pytest.mark.parametrize(
+    ("proxies", "seen"),
+    [
+        (["127.0.0.0/8"], b"192.0.2.1 https ops.example /"),
+        (["127.0.0.1", "192.0.2.1/32"], b"203.0.113.9 https ops.example /"),
+        (["10.0.0.0/8", "unix"], b" http a /"),
+        ([], b" http a /"),
+    ],
+)
+async def test_a_trusted_proxy_and_no_other_peer_says_who_the_client_is(
+    proxies: list[str], seen: bytes
+) -> None:
+    request = GET[:-2] + b"\r\n".join((*FORWARDED, b"", b""))
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=report, live=report_upgrade, proxies=proxies) as server:
+            assert (await server.ask(request)).endswith(seen)
+            answer = await server.ask(upgrade(b"/ws/cluster?q", *FORWARDED))
+    believed = not seen.startswith(b" ")
+    assert answer.endswith(b" ops.example q" if believed else b" a q")
+    assert answer.startswith(seen.split(b" ")[0] if believed else b"127.0.0.1:")
+
+
+async def test_a_proxy_on_a_unix_socket_can_be_trusted(tmp_path: Path) -> None:
+    place = Listen(path=str(tmp_path / "sock"))
+    with trio.fail_after(LIMIT_SECONDS):
+        async with (
+            open_front(rest=report, proxies=["unix"], listen=place),
+            await trio.open_unix_socket(place.path) as stream,
+        ):
+            await stream.send_all(GET[:-2] + b"Forwarded: for=192.0.2.1;proto=https\r\n\r\n")
+            assert await read_all(stream) == b"192.0.2.1 https a /"
+
+
+async def test_what_a_trusted_proxy_says_in_malformed_words_is_400() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(proxies=["127.0.0.1"]) as server:
+            answer = await server.ask(GET[:-2] + b"X-Forwarded-For: evil\r\n\r\n")
+    assert status_and_error(answer) == (400, "Malformed address of a proxy")
+
+
+@pytest.mark.parametrize(
+    ("target", "seen"),
+    [
+        (b"/helios/", b"/"),
+        (b"/helios/api?a=/helios/b", b"/api?a=/helios/b"),
+        (b"/api", b"/api"),
+        (b"/heliosd", b"/heliosd"),
+        (b"/helios/helios/", b"/helios/"),
+    ],
+)
+async def test_below_the_base_path_targets_are_served_without_it(target: bytes, seen: bytes) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=report, live=report_upgrade, base_path="/helios") as server:
+            assert (await server.ask(GET.replace(b"/ ", target + b" ", 1))).endswith(b" " + seen)
+            for path in (b"/helios/ws/cluster?q", b"/ws/cluster?q"):
+                assert (await server.ask(upgrade(path))).endswith(b" a q")
+
+
+@pytest.mark.parametrize("target", [b"/helios", b"/helios?a"])
+async def test_the_base_path_itself_leads_to_the_page(target: bytes) -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(base_path="/helios") as server:
+            answer = await server.ask(GET.replace(b"/ ", target + b" ", 1))
+    assert answer.startswith(b"HTTP/1.1 308 ")
+    assert b"\r\nLocation: /helios/\r\n" in answer
+
+
 def test_an_address_is_written_as_one_dials_it() -> None:
+    assert str(Address.of("")) == "unix"
     assert str(Address.of(("::1", 80, 0, 0))) == "[::1]:80"
     assert str(Address.of(("::ffff:192.0.2.1", 80, 0, 0))) == "192.0.2.1:80"
     assert str(Address.of(("::ffff:0:1:2", 80, 0, 0))) == "[::ffff:0:1:2]:80"
@@ -355,7 +499,7 @@ async def test_an_inherited_descriptor_that_is_no_listening_tcp_socket_is_a_clea
     with (
         stdlib.socket() as idle,
         stdlib.socket(type=stdlib.SOCK_DGRAM) as datagram,
-        stdlib.socket(stdlib.AF_UNIX) as local,
+        stdlib.socket(stdlib.AF_UNIX) as local,  # does not listen
         open(os.devnull) as no_socket,  # noqa: PTH123
     ):
         for descriptor in (idle, datagram, local, no_socket):

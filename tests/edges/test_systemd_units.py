@@ -78,5 +78,5 @@ def test_the_service_passes_what_heliosd_looks_for() -> None:
 
 
 def test_the_socket_is_on_loopback_and_the_one_that_heliosd_would_open() -> None:
-    listen = ServerConfig().listen
+    (listen,) = ServerConfig().listen
     assert settings("heliosd.socket", "Socket")["ListenStream"] == [f"{listen.host}:{listen.port}"]

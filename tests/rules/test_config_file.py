@@ -157,17 +157,59 @@ def test_what_is_no_interval_is_refused(value: str) -> None:
         ("localhost:0", Listen("localhost", 0)),
         ("[::1]:443", Listen("::1", 443)),
         ("fd:3", Listen(fd=3)),
+        ("unix:/run/heliosd.sock", Listen(path="/run/heliosd.sock")),
     ],
 )
-def test_a_listen_address_can_be_written_in_three_ways(text: str, expected: Listen) -> None:
-    found = parse(f'[server]\nlisten = "{text}"').server.listen
+def test_a_listen_address_can_be_written_in_four_ways(text: str, expected: Listen) -> None:
+    (found,) = parse(f'[server]\nlisten = "{text}"').server.listen
     assert found == expected
     assert str(found) == text
 
 
+def test_several_addresses_can_be_listened_on() -> None:
+    found = parse('[server]\nlisten = ["127.0.0.1:8080", "unix:/a", "fd:3"]\nreuse_port = true').server
+    assert found.listen == (Listen("127.0.0.1", 8080), Listen(path="/a"), Listen(fd=3))
+    assert found.reuse_port
+    assert set(problems("[server]\nlisten = []")) == {"server.listen"}
+    assert set(problems('[server]\nlisten = ["127.0.0.1:1", ":1"]')) == {"server.listen[1]"}
+
+
+@pytest.mark.parametrize("text", ["/", "helios", "/helios/", "//a", "/a//b", "/a b", "/a?b", "/%41", "/ä"])
+def test_what_is_no_base_path_is_refused(text: str) -> None:
+    assert set(problems(f'[server]\nbase_path = "{text}"')) == {"server.base_path"}
+    assert parse('[server]\nbase_path = "/ops/helios"').server.base_path == "/ops/helios"
+
+
+def test_trusted_proxies_are_networks_or_unix() -> None:
+    found = parse('[server]\ntrusted_proxies = ["10.0.0.1", "192.168.0.0/16", "::1", "fd00::/8", "unix"]')
+    expected = ("10.0.0.1/32", "192.168.0.0/16", "::1/128", "fd00::/8", "unix")
+    assert found.server.trusted_proxies == expected
+    for index, text in enumerate(["", "localhost", "10.0.0.1/8", "10.0.0.0/33", "*"]):
+        listed = ", ".join(['"10.0.0.1"'] * index + [f'"{text}"'])
+        assert set(problems(f"[server]\ntrusted_proxies = [{listed}]")) == {
+            f"server.trusted_proxies[{index}]"
+        }
+
+
 @pytest.mark.parametrize(
     "text",
-    ["", "8080", ":8080", "::1:8080", "[::1]", "[x]:1", "h:65536", "h:-1", "h: 1", "fd:2", "fd:x", "a b:1"],
+    [
+        "",
+        "8080",
+        ":8080",
+        "::1:8080",
+        "[::1]",
+        "[x]:1",
+        "h:65536",
+        "h:-1",
+        "h: 1",
+        "fd:2",
+        "fd:x",
+        "a b:1",
+        "unix:",
+        "unix:a",
+        "unix:/" + "a" * 107,
+    ],
 )
 def test_what_is_no_listen_address_is_refused(text: str) -> None:
     assert set(problems(f'[server]\nlisten = "{text}"')) == {"server.listen"}

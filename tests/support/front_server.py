@@ -5,7 +5,7 @@ from __future__ import annotations
 import socket as stdlib
 import ssl
 import struct
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 import trio
 
 from heliosd.config.addresses import Listen
+from heliosd.web.forwarded import TrustedProxies
 from heliosd.web.http.front import Serve, ServeLive, serve
 from heliosd.web.http.listeners import Address, open_listeners
 from heliosd.web.http.request_head import RequestHead
@@ -81,10 +82,14 @@ async def open_front(
     live: ServeLive = no_client,
     tls: ssl.SSLContext | None = None,
     head_seconds: float = 5.0,
+    listen: Listen = Listen("127.0.0.1", 0),  # noqa: B008, frozen
+    proxies: Iterable[str] = (),
+    base_path: str = "",
     count_malformed: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Front]:
-    listeners = await open_listeners(Listen("127.0.0.1", 0))
-    front = Front(listeners[0].socket.getsockname()[1], trio.Event())
+    listeners = await open_listeners(listen)
+    name = listeners[0].socket.getsockname()
+    front = Front(name[1] if isinstance(name, tuple) else 0, trio.Event())
 
     async def run(*, task_status: trio.TaskStatus[None]) -> None:
         await serve(
@@ -94,6 +99,8 @@ async def open_front(
             stop=front.stop,
             tls=tls,
             head_seconds=head_seconds,
+            proxies=TrustedProxies(proxies),
+            base_path=base_path,
             count_malformed=count_malformed,
             task_status=task_status,
         )

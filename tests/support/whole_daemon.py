@@ -166,7 +166,7 @@ async def whole_daemon(
     tls_cert, tls_key = certificate or (None, None)
     config = Config(
         node=NodeConfig(data_dir=folder / "state"),
-        server=ServerConfig(listen=Listen("127.0.0.1", port), tls_cert=tls_cert, tls_key=tls_key),
+        server=ServerConfig(listen=(Listen("127.0.0.1", port),), tls_cert=tls_cert, tls_key=tls_key),
         websocket=WebSocketConfig(**(quiet | websocket)),
         auth=AuthConfig(users=(UserConfig(name="admin", password_hash=PASSWORD_HASH, roles=("admin",)),)),
     )

@@ -15,6 +15,7 @@ from typing import TypeAlias
 import structlog
 import trio
 
+from heliosd.web.forwarded import TrustedProxies
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.tls import ClientStream, TLSStream
 
@@ -55,6 +56,8 @@ async def serve(
     stop: trio.Event,
     tls: ssl.SSLContext | None = None,
     head_seconds: float = HEAD_SECONDS,
+    proxies: TrustedProxies = TrustedProxies(()),  # noqa: B008, never changed
+    base_path: str = "",
     count_malformed: Callable[[], None] = lambda: None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -62,10 +65,13 @@ async def serve(
 
     `live` gets valid WebSocket upgrades on `/ws/cluster`, `rest` every other request, of which none asks for an
     upgrade. `count_malformed` is called for each upgrade that is refused here. When `stop` is set, the listeners
-    and the connections without a whole request are closed at once.
+    and the connections without a whole request are closed at once. Of requests that `proxies` forward, the handlers
+    get the address, scheme and host of the client; and targets below `base_path` without it.
     """
     async with trio.open_nursery() as connections:
-        front = _Front(rest, live, tls, head_seconds, count_malformed, connections)
+        front = _Front(
+            rest, live, tls, head_seconds, proxies, base_path.encode(), count_malformed, connections
+        )
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
@@ -85,6 +91,8 @@ class _Front:
     live: ServeLive
     tls: ssl.SSLContext | None
     head_seconds: float
+    proxies: TrustedProxies
+    base_path: bytes
     count_malformed: Callable[[], None]
     connections: trio.Nursery
     _idle: set[trio.CancelScope] = field(default_factory=set)
@@ -110,7 +118,7 @@ class _Front:
     def take(self, socket: stdlib.socket, peer: Address) -> None:
         """Takes a new connection. When thousands come at once, their requests are there when they are accepted: an
         ordinary upgrade is then served without a task that waits for it."""
-        if self.tls is not None:
+        if self.tls is not None and socket.family != stdlib.AF_UNIX:
             self.connections.start_soon(self.connection, TLSStream(socket, self.tls), peer, b"")
             return
         stream = PlainStream(socket)
@@ -118,7 +126,7 @@ class _Front:
             data = stream.read_now(_FIRST_BYTES) or b""
         except OSError:
             data = b""  # found again by the task that serves it
-        upgrade = ordinary_upgrade(data) if data else None
+        upgrade = ordinary_upgrade(data) if data and not self.proxies.trusts(peer.host) else None
         if upgrade is None:
             self.connections.start_soon(self.connection, stream, peer, data)
         else:
@@ -159,7 +167,7 @@ class _Front:
                 whole = await self._head(stream, received, first=number == 1)
                 if whole is None:
                     return False
-                head = parse(whole[0], scheme)
+                head, client = self._as_sent(parse(whole[0], scheme), peer)
                 upgrade = upgrade_of(head)
             except BadHead as bad:
                 if head is not None and head.all(b"upgrade"):
@@ -168,15 +176,39 @@ class _Front:
                 await refuse(stream, bad.status, bad.reason, bad.headers, body=body)
                 return False
             if upgrade is not None:
-                self.connections.start_soon(self.websocket, upgrade, whole[1], stream, peer)
+                self.connections.start_soon(self.websocket, upgrade, whole[1], stream, client)
                 return True
             if number == MAX_REQUESTS or self._stopped:
                 head = replace(head, keep_alive=False)
-            behind = await self.rest(head, whole[1], stream, peer)
+            behind = await self.rest(head, whole[1], stream, client)
             if behind is None:
                 return False
             received = behind
         return False
+
+    def _as_sent(self, head: RequestHead, peer: Address) -> tuple[RequestHead, Address]:
+        """The request as its client sent it, before a trusted proxy forwarded it, and the client's address."""
+        if self.base_path and head.target.startswith(self.base_path):
+            below = head.target[len(self.base_path) :]
+            if not below or below.startswith(b"?"):
+                raise BadHead(308, "The page is one level below", (("Location", f"{head.path}/"),))
+            if below.startswith(b"/"):
+                head = replace(head, target=below)
+        if not self.proxies.trusts(peer.host):
+            return head, peer
+        fields: dict[str, str] = {}
+        for name, value in head.headers:
+            key, text = name.decode("ascii"), value.decode("latin-1")
+            fields[key] = f"{fields[key]},{text}" if key in fields else text
+        try:
+            client, scheme, host = self.proxies.read(fields)
+        except ValueError as wrong:
+            raise BadHead(400, str(wrong)) from None
+        headers = head.headers
+        if host is not None:
+            headers = (*(each for each in headers if each[0] != b"host"), (b"host", host.encode("ascii")))
+        head = replace(head, scheme=scheme or head.scheme, headers=headers)
+        return head, peer if client is None else Address(*client)
 
     async def _head(
         self, stream: ClientStream, received: bytes, *, first: bool

@@ -74,7 +74,7 @@ export class Session {
    * @throws {Refused | Unreachable} and then nothing about the session has changed
    */
   async login(username, password) {
-    const answer = await ask("/api/auth/login", {
+    const answer = await ask("api/auth/login", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ username, password }),
@@ -89,7 +89,7 @@ export class Session {
    * @throws {Refused | Unreachable} and then the old one stays
    */
   async refresh() {
-    const answer = await ask("/api/auth/refresh", { method: "POST", headers: this.#headers() });
+    const answer = await ask("api/auth/refresh", { method: "POST", headers: this.#headers() });
     await this.#take(answer);
     return this.#token;
   }
@@ -114,7 +114,7 @@ export class Session {
     const headers = this.#headers();
     this.forget();
     try {
-      const answer = await ask("/api/auth/logout", { method: "POST", headers });
+      const answer = await ask("api/auth/logout", { method: "POST", headers });
       return answer.ok || answer.status === 401;
     } catch {
       return false;
@@ -135,7 +135,7 @@ export class Session {
    */
   async standing() {
     try {
-      const answer = await ask("/api/auth/me", { headers: this.#headers() });
+      const answer = await ask("api/auth/me", { headers: this.#headers() });
       if (answer.status === 401) return "expired";
       if (answer.status === 403) return "forbidden";
       if (!answer.ok) return "unreachable";
@@ -157,10 +157,10 @@ export class Session {
    * @throws {Refused | Unreachable}
    */
   async socketUrl(cursor) {
-    const answer = await ask("/api/auth/ticket", { method: "POST", headers: this.#headers() });
+    const answer = await ask("api/auth/ticket", { method: "POST", headers: this.#headers() });
     if (!answer.ok) throw new Refused(answer.status, explain(answer));
     const { ticket } = await answer.json().catch(() => ({}));
-    const url = new URL("/ws/cluster", location.href);
+    const url = new URL("ws/cluster", location.href);
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.search = String(new URLSearchParams({ ticket: String(ticket), ...cursor }));
     return url;
