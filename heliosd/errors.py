@@ -39,9 +39,12 @@ class ConfigProblem:
 
     key: str
     message: str
+    line: int | None = None
+    """The line of the key in the file."""
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.message}" if self.key else self.message
+        text = f"{self.key}: {self.message}" if self.key else self.message
+        return text if self.line is None else f"{text} (line {self.line})"
 
 
 class ConfigError(HeliosError):

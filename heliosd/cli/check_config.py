@@ -4,22 +4,20 @@ from __future__ import annotations
 
 import argparse
 
-from heliosd.config.loader import load
-from heliosd.daemon.referenced_files import problems_with_files
+from heliosd.daemon.referenced_files import load_checked
 from heliosd.errors import ConfigError
 
 from .exits import OK, WRONG
 
 
 def run(options: argparse.Namespace) -> int:
+    file = options.file or options.config
     try:
-        problems = problems_with_files(load(options.config))
+        load_checked(file)
     except ConfigError as error:
-        problems = error.problems
-    # The problems are what was asked for, so they go to standard output.
-    for problem in problems:
-        print(problem)
-    if problems:
+        # The problems are the command's result, so they go to standard output.
+        for problem in error.problems:
+            print(problem)
         return WRONG
-    print(f"{options.config}: ok")
+    print(f"{file}: ok")
     return OK

@@ -69,7 +69,15 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     add("serve", serve.run, "Run the daemon; `heliosd --config FILE` is the same.")
-    add("check-config", check_config.run, "Check a configuration file and print every problem with its key.")
+    check = add(
+        "check-config",
+        check_config.run,
+        "Check a configuration file and print every problem with its key and line.",
+        config=False,
+    )
+    which = check.add_mutually_exclusive_group(required=True)
+    which.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the configuration (TOML)")
+    which.add_argument("--config", type=Path, metavar="FILE", help="the same")
     add(
         "hash-password",
         hash_password.run,

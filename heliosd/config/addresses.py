@@ -62,7 +62,9 @@ def host_port(text: str, *, lowest_port: int = 1) -> tuple[str, int]:
         raise ValueError(f"the port must be from {lowest_port} to {MAX_PORT}")
     if host.startswith("[") and host.endswith("]"):
         try:
-            return str(ipaddress.IPv6Address(host[1:-1])), int(port)
+            address = ipaddress.IPv6Address(host[1:-1])
+            # A socket for IPv6 alone cannot be bound to a mapped address; it is the IPv4 address inside.
+            return str(address.ipv4_mapped or address), int(port)
         except ValueError:
             raise ValueError(f"{host} is no IPv6 address") from None
     if not host:

@@ -9,16 +9,22 @@ from __future__ import annotations
 import os
 import stat
 import tomllib
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from heliosd.errors import ConfigError, ConfigProblem, StoreError
 
+from .lines import KeyLines
 from .model import Config
 from .reader import ConfigReader
 from .schema import read_config
 
+Also = Callable[[Config], Iterable[ConfigProblem]]
+"""Finds more problems. It is given the configuration with defaults in place of what is wrong."""
 
-def load(file: Path) -> Config:
+
+def load(file: Path, *, also: Also = lambda _: ()) -> Config:
     """The configuration in that file. Raises `ConfigError`, also if the file cannot be read."""
     try:
         text = file.read_bytes().decode()
@@ -26,21 +32,28 @@ def load(file: Path) -> Config:
         raise ConfigError((ConfigProblem("", f"cannot read {file}: {error.strerror}"),)) from error
     except UnicodeDecodeError as error:
         raise ConfigError((ConfigProblem("", f"{file} is not UTF-8 text (byte {error.start})"),)) from error
-    return parse(text, folder=file.absolute().parent)
+    return parse(text, folder=file.absolute().parent, also=also)
 
 
-def parse(text: str, *, folder: Path = Path()) -> Config:
+def parse(text: str, *, folder: Path = Path(), also: Also = lambda _: ()) -> Config:
     """The configuration in `text`; relative paths in it start at `folder`. Raises `ConfigError`."""
+    # TOML allows CRLF; a file written on another system may begin with a byte order mark.
+    text = text.removeprefix("\ufeff")
     try:
-        # TOML allows CRLF; a file written on another system may begin with a byte order mark.
-        whole = tomllib.loads(text.removeprefix("\ufeff"))
+        whole = tomllib.loads(text)
     except (ValueError, RecursionError) as error:
         message = "tables are nested too deeply" if isinstance(error, RecursionError) else str(error)
-        raise ConfigError((ConfigProblem("", f"not TOML: {message}"),)) from error
+        doubles = [
+            ConfigProblem(key, f"stands twice, first on line {first}", line=second)
+            for key, first, second in KeyLines(text).twice
+        ]
+        raise ConfigError(tuple(doubles) or (ConfigProblem("", f"not TOML: {message}"),)) from error
     root = ConfigReader("", whole, folder)
     config = read_config(root)
-    if root.problems:
-        raise ConfigError(tuple(root.problems))
+    problems = [*root.problems, *also(config)]
+    if problems:
+        lines = KeyLines(text)
+        raise ConfigError(tuple(replace(problem, line=lines.find(problem.key)) for problem in problems))
     return config
 
 

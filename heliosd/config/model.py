@@ -46,7 +46,7 @@ class WebSocketConfig:
     latency_interval: Annotated[float, value.seconds()] = 5.0
     uptime_interval: Annotated[float, value.seconds()] = 30.0
     metrics_interval: Annotated[float, value.seconds()] = 0.1
-    ping_interval: Annotated[float, value.seconds()] = 30.0
+    ping_interval: Annotated[float, value.seconds()] = 20.0
     read_timeout: Annotated[float, value.seconds()] = 60.0
     write_timeout: Annotated[float, value.seconds()] = 10.0
     max_clients: Annotated[int, value.whole(1, MILLION)] = 10_000

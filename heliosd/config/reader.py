@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
-import re
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,11 +10,10 @@ from typing import Any
 
 from heliosd.errors import ConfigProblem
 
+from .lines import shown
 from .values import InvalidValue, text
 
 Read = Callable[["ConfigReader"], Any]
-
-_BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +32,8 @@ class ConfigReader:
 
     def at(self, name: str, value: object) -> ConfigReader:
         """The value of one key of this table."""
-        # A key may be any text; one that is not a bare key is quoted and escaped, so that it stays on its line.
-        shown = name if _BARE_KEY.fullmatch(name) else json.dumps(name)
-        return ConfigReader(f"{self.key}.{shown}" if self.key else shown, value, self.folder, self.problems)
+        key = f"{self.key}.{shown(name)}" if self.key else shown(name)
+        return ConfigReader(key, value, self.folder, self.problems)
 
     def table(self, readers: Mapping[str, Read], required: Collection[str] = ()) -> dict[str, Any]:
         """The keys of this table that could be read, in the order of `readers`."""

@@ -64,7 +64,7 @@ def read_config(root: ConfigReader) -> Config:
         {
             "node": node,
             "server": _server,
-            "websocket": lambda here: WebSocketConfig(**here.table(readers(WebSocketConfig))),
+            "websocket": _websocket,
             "history": lambda here: HistoryConfig(**here.table(readers(HistoryConfig))),
             "auth": _auth,
             "metrics": lambda here: MetricsConfig(**here.table(readers(MetricsConfig))),
@@ -87,6 +87,17 @@ def _listen(here: ConfigReader) -> tuple[Listen, ...]:
     if not here.value:
         raise value.InvalidValue("must name at least one")
     return here.items(plain(value.listen))
+
+
+def _websocket(here: ConfigReader) -> WebSocketConfig:
+    found = WebSocketConfig(**here.table(readers(WebSocketConfig)))
+    if found.read_timeout <= found.ping_interval:
+        if "read_timeout" in here.given():
+            key, rule = "read_timeout", f"longer than ping_interval, which is {found.ping_interval:g} s"
+        else:
+            key, rule = "ping_interval", f"shorter than read_timeout, which is {found.read_timeout:g} s"
+        here.at(key, None).add_problem(f"must be {rule}")
+    return found
 
 
 def _auth(here: ConfigReader) -> AuthConfig:

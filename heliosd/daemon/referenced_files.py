@@ -7,8 +7,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from heliosd.auth.first_start import read_keys
+from heliosd.config.loader import load
 from heliosd.config.model import Config
 from heliosd.errors import ConfigProblem, KeyUnusable
+
+
+def load_checked(file: Path) -> Config:
+    """The configuration in `file`. Raises `ConfigError` with all mistakes in it and in the files that it names."""
+    return load(file, also=problems_with_files)
 
 
 def problems_with_files(config: Config) -> tuple[ConfigProblem, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -10,10 +11,9 @@ import trio
 from heliosd.auth.access import Access
 from heliosd.auth.first_start import kept_admin, load_signing_keys
 from heliosd.auth.signing_keys import KeyRing
-from heliosd.config import loader
-from heliosd.config.loader import data_directory
+from heliosd.config.loader import data_directory, load
 from heliosd.config.model import Config, Settings, UserConfig
-from heliosd.errors import ConfigError, ConfigProblem, HeliosError
+from heliosd.errors import ConfigProblem, HeliosError
 
 from . import logs
 from .referenced_files import problems_with_files
@@ -53,20 +53,15 @@ async def reload(path: Path, settings: Settings, access: Access) -> bool:
 def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRing]:
     """The file's configuration, the user of the first start if it has no other, and the present signing keys.
     Raises `HeliosError` if any of them cannot be used."""
-    config = loader.load(path)
-    problems = problems_with_files(config)
-    if config.auth.users:
-        admin = None
-    else:
-        admin = kept_admin(data_dir)
-        if admin is None:
-            # Only a start makes one, since it can show the password.
-            problems = (
-                *problems,
-                ConfigProblem("auth.users", "no user is left, and the first start made none"),
-            )
-    if problems:
-        raise ConfigError(problems)
+
+    def also(config: Config) -> Iterator[ConfigProblem]:
+        yield from problems_with_files(config)
+        # Only a start makes a user, since it can show the password.
+        if not config.auth.users and kept_admin(data_dir) is None:
+            yield ConfigProblem("auth.users", "no user is left, and the first start made none")
+
+    config = load(path, also=also)
+    admin = None if config.auth.users else kept_admin(data_dir)
     return config, admin, load_signing_keys(config, data_dir, make=False)
 
 

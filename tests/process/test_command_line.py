@@ -146,6 +146,24 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) ->
     ]
 
 
+def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text('[log]\nlevel = "loud"\n[auth]\njwt_secret_file = "absent"\n')
+    checked = heliosd("check-config", file)
+    assert (checked.returncode, checked.stderr) == (2, "")
+    found = [line.partition(":")[0] for line in checked.stdout.splitlines()]
+    assert found == ["log.level", "auth.jwt_secret_file"]
+    assert [line.rpartition("(")[2] for line in checked.stdout.splitlines()] == ["line 2)", "line 4)"]
+    served = heliosd("serve", "--config", file)
+    assert (served.returncode, served.stdout) == (2, "")
+    assert served.stderr.splitlines() == [f"heliosd: {file}: {line}" for line in checked.stdout.splitlines()]
+
+
+def test_check_config_takes_the_file_as_an_argument_too() -> None:
+    done = heliosd("check-config", EXAMPLE)
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"{EXAMPLE}: ok\n", "")
+
+
 @pytest.mark.parametrize("arguments", [["serve", "--config"], ["--config"]])
 def test_the_daemon_does_not_start_on_a_bad_configuration(arguments: list[str], tmp_path: Path) -> None:
     file = tmp_path / "bad.toml"

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
 from heliosd.config.addresses import Listen
+from heliosd.config.lines import KeyLines
 from heliosd.config.loader import data_directory, ensure_data_directory, load, parse
 from heliosd.config.model import Config, PeerConfig
 from heliosd.config.values import InvalidValue, duration
@@ -265,11 +266,91 @@ def test_a_strange_key_stays_on_its_line() -> None:
     assert key == '"a\\nb\\u001b"'
 
 
-@pytest.mark.parametrize(
-    "text", ["a = ", "a = 1\na = 2", "x" + "[" * 100_000, "a = " + "[" * 100_000, "a = 2020-99-99"]
-)
+@pytest.mark.parametrize("text", ["a = ", "x" + "[" * 100_000, "a = " + "[" * 100_000, "a = 2020-99-99"])
 def test_what_is_not_toml_is_a_problem_too(text: str) -> None:
     assert problems(text)[""].startswith("not TOML: ")
+
+
+def lines(text: str) -> dict[str, int | None]:
+    """Key -> line of every mistake in `text`."""
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    return {problem.key: problem.line for problem in caught.value.problems}
+
+
+def test_every_mistake_has_the_line_of_its_key() -> None:
+    text = """\
+server.shutdown_grace = -1
+[websocket]  # a comment
+send_buffer = 0
+"odd key" = 1
+[auth]
+roles = { admin = ["admin:*"], odd = [
+    "cluster:fly",
+] }
+[[auth.users]]
+name = \'\'\'
+a
+\'\'\'
+[[auth.users]]
+name = "b"
+password_hash = "x"
+[cluster]
+simulated = { loss = 2 }
+"""
+    assert lines(text) == {
+        "server.shutdown_grace": 1,
+        "websocket.send_buffer": 3,
+        'websocket."odd key"': 4,
+        "auth.roles.odd[0]": 6,
+        "auth.users[0].name": 10,
+        "auth.users[0].password_hash": 9,
+        "auth.users[0].roles": 9,
+        "auth.users[1].password_hash": 15,
+        "auth.users[1].roles": 13,
+        "cluster.simulated.loss": 17,
+    }
+
+
+def test_a_mistake_in_a_default_has_no_line() -> None:
+    assert lines('[node]\nid = "node-2"\n') == {"cluster.simulated.peers[0].id": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "first", "second"),
+    [
+        ("[log]\nlevel = 'info'\n\nlevel = 'debug'\n", "log.level", 2, 4),
+        ("[log]\n[server]\n[log]\n", "log", 1, 3),
+        ("server.listen = 'a:1'\nserver.listen = 'a:2'\n", "server.listen", 1, 2),
+    ],
+)
+def test_a_key_that_stands_twice_is_named_with_both_lines(
+    text: str, key: str, first: int, second: int
+) -> None:
+    assert problems(text) == {key: f"stands twice, first on line {first}"}
+    assert lines(text) == {key: second}
+
+
+@given(st.text(st.sampled_from("[]\"'{}=.,\n ab1#\\\\"), max_size=60))
+def test_lines_are_found_in_any_text_without_an_error(text: str) -> None:
+    found = KeyLines(text)
+    assert all(1 <= first < second for _, first, second in found.twice)
+
+
+def test_a_client_that_answers_pings_must_not_be_silent_for_the_read_timeout() -> None:
+    assert problems("[websocket]\nping_interval = 20\nread_timeout = 20\n") == {
+        "websocket.read_timeout": "must be longer than ping_interval, which is 20 s"
+    }
+    assert problems("[websocket]\nread_timeout = 20\n").keys() == {"websocket.read_timeout"}
+    assert problems('[websocket]\nping_interval = "1m"\n') == {
+        "websocket.ping_interval": "must be shorter than read_timeout, which is 60 s"
+    }
+    parse("[websocket]\nping_interval = 20\nread_timeout = 20.5\n")
+
+
+def test_an_ipv4_address_in_ipv6_form_is_that_ipv4_address() -> None:
+    listen = parse('server.listen = "[::ffff:127.0.0.1]:8080"').server.listen
+    assert (listen.host, listen.port) == ("127.0.0.1", 8080)
 
 
 def test_a_file_that_cannot_be_read_is_a_problem_too(tmp_path: Path) -> None:
