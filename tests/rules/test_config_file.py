@@ -349,7 +349,7 @@ def test_a_client_that_answers_pings_must_not_be_silent_for_the_read_timeout() -
 
 
 def test_an_ipv4_address_in_ipv6_form_is_that_ipv4_address() -> None:
-    listen = parse('server.listen = "[::ffff:127.0.0.1]:8080"').server.listen
+    (listen,) = parse('server.listen = "[::ffff:127.0.0.1]:8080"').server.listen
     assert (listen.host, listen.port) == ("127.0.0.1", 8080)
 
 
