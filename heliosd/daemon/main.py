@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gc
-import ssl
 import sys
 from pathlib import Path
 
@@ -17,9 +16,9 @@ from heliosd.config.model import Config, Settings
 from heliosd.errors import ConfigError, ConfigProblem, HeliosError
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
-from heliosd.websocket.tls import server_context
 
 from . import logs
+from .certificate import ServerCertificate
 from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -79,21 +78,21 @@ def prepare(config_path: Path, config: Config) -> Daemon:
             written = hand_over(admin, password, directory, terminal)
             if written is not None:
                 log.info("made the user admin; its password is in a file", user=admin.name, path=str(written))
-        tls = None
+        certificate = None
         if config.server.tls_cert is not None and config.server.tls_key is not None:
-            tls = _tls(config.server.tls_cert, config.server.tls_key)
+            certificate = _certificate(config.server.tls_cert, config.server.tls_key)
         saved = store.load()
         settings = Settings(config)
         access = Access(settings, keys, dict(saved.revoked), admin)
     except BaseException:
         store.close()
         raise
-    return Daemon(config_path, settings, directory, store, saved, access, EpochFile(directory), tls)
+    return Daemon(config_path, settings, directory, store, saved, access, EpochFile(directory), certificate)
 
 
-def _tls(cert: Path, key: Path) -> ssl.SSLContext:
+def _certificate(cert: Path, key: Path) -> ServerCertificate:
     try:
-        return server_context(cert, key)
+        return ServerCertificate(cert, key)
     except OSError as error:
         raise ConfigError(
             (ConfigProblem("server.tls_cert", f"cannot use {cert} with {key}: {error}"),)

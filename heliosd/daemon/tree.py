@@ -20,7 +20,6 @@ background                       cancelled last: its tasks outlive the server
 from __future__ import annotations
 
 import signal
-import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
@@ -63,6 +62,7 @@ from heliosd.websocket.readiness import Readiness
 
 from . import loop_lag
 from .backends import backend_of, numbering_of
+from .certificate import ServerCertificate
 from .reload import reload
 from .systemd import Notifier, watchdog_interval
 from .ticker import tick_all
@@ -91,7 +91,7 @@ class Daemon:
     saved: Saved
     access: Access
     epoch_file: EpochFile
-    tls: ssl.SSLContext | None
+    certificate: ServerCertificate | None
 
     async def run(self) -> None:
         """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
@@ -120,6 +120,8 @@ class Daemon:
                 background.start_soon(connections.ping_all)
                 background.start_soon(connections.end_silent)
                 background.start_soon(loop_lag.watch, connections.counters.loop_lag)
+                if self.certificate is not None:
+                    background.start_soon(self.certificate.watch)
                 readiness = Readiness()
                 background.start_soon(readiness.run)
                 background.start_soon(hub.token_expiry.run)
@@ -189,6 +191,7 @@ class Daemon:
             log_refused=admission.connection_log.refused,
             now=_now,
         )
+        certificate = self.certificate
         async with trio.open_nursery() as server:
             await server.start(
                 partial(
@@ -197,7 +200,7 @@ class Daemon:
                     rest=partial(serve_request, create_app(services), Deadlines()),
                     live=websocket.serve,
                     stop=stop,
-                    tls=self.tls,
+                    tls=(lambda: certificate.context) if certificate is not None else None,
                     proxies=TrustedProxies(self.settings.current.server.trusted_proxies),
                     base_path=self.settings.current.server.base_path,
                     count_malformed=partial(hub.connections.count_connection, "malformed"),
@@ -210,7 +213,7 @@ class Daemon:
                 address=address,
                 **also,
                 node=self.settings.current.node.id,
-                tls=self.tls is not None,
+                tls=certificate is not None,
             )
             notifier.ready()
             await stop.wait()
@@ -232,6 +235,8 @@ class Daemon:
                 if number == signal.SIGHUP:
                     notifier.reloading()
                     await reload(self.config_path, self.settings, self.access)
+                    if self.certificate is not None:
+                        self.certificate.refresh()
                     notifier.ready()
                 elif stop.is_set():
                     root_scope.cancel()

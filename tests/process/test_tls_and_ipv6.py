@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import socket as stdlib
 import ssl
 from collections.abc import Iterator
@@ -153,6 +154,24 @@ def test_a_handshake_that_never_comes_delays_no_other_client(daemon: Daemon) -> 
         for _ in range(20):
             until_closed.enter_context(plain_connection(daemon))
         assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
+
+
+def test_a_renewed_certificate_is_served_and_open_connections_stay(
+    daemon: Daemon, trusting: ssl.SSLContext, folder: Path
+) -> None:
+    with daemon.connect(daemon.token(), ssl=trusting) as socket:
+        self_signed(folder)
+        renewed = ssl.create_default_context(cafile=str(folder / "cert.pem"))
+        daemon.process.send_signal(signal.SIGHUP)
+        line = daemon.wait_logged(lambda line: line["event"] == "certificate renewed")
+        assert line["cert"] == str(folder / "cert.pem")
+        assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=renewed).status_code == 200
+        with pytest.raises(httpx.ConnectError, match="certificate verify failed"):
+            httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=trusting)
+        self_signed(folder)  # and without a signal, once a second
+        wait_until(lambda: sum(line["event"] == "certificate renewed" for line in daemon.lines) == 2)
+        socket.send('{"type":"ping"}')
+        receive(socket, "pong")
 
 
 def test_nothing_in_all_of_that_was_an_error_of_the_daemon(daemon: Daemon) -> None:

@@ -81,6 +81,7 @@ async def open_front(
     rest: Serve = no_request,
     live: ServeLive = no_client,
     tls: ssl.SSLContext | None = None,
+    tls_source: Callable[[], ssl.SSLContext] | None = None,
     head_seconds: float = 5.0,
     listen: Listen = Listen("127.0.0.1", 0),  # noqa: B008, frozen
     proxies: Iterable[str] = (),
@@ -97,7 +98,7 @@ async def open_front(
             rest=rest,
             live=live,
             stop=front.stop,
-            tls=tls,
+            tls=(lambda: tls) if tls is not None else tls_source,
             head_seconds=head_seconds,
             proxies=TrustedProxies(proxies),
             base_path=base_path,

@@ -54,7 +54,7 @@ async def serve(
     rest: Serve,
     live: ServeLive,
     stop: trio.Event,
-    tls: ssl.SSLContext | None = None,
+    tls: Callable[[], ssl.SSLContext] | None = None,
     head_seconds: float = HEAD_SECONDS,
     proxies: TrustedProxies = TrustedProxies(()),  # noqa: B008, never changed
     base_path: str = "",
@@ -66,7 +66,8 @@ async def serve(
     `live` gets valid WebSocket upgrades on `/ws/cluster`, `rest` every other request, of which none asks for an
     upgrade. `count_malformed` is called for each upgrade that is refused here. When `stop` is set, the listeners
     and the connections without a whole request are closed at once. Of requests that `proxies` forward, the handlers
-    get the address, scheme and host of the client; and targets below `base_path` without it.
+    get the address, scheme and host of the client; and targets below `base_path` without it. `tls` is called for
+    each connection.
     """
     async with trio.open_nursery() as connections:
         front = _Front(
@@ -89,7 +90,7 @@ async def serve(
 class _Front:
     rest: Serve
     live: ServeLive
-    tls: ssl.SSLContext | None
+    tls: Callable[[], ssl.SSLContext] | None
     head_seconds: float
     proxies: TrustedProxies
     base_path: bytes
@@ -119,7 +120,7 @@ class _Front:
         """Takes a new connection. When thousands come at once, their requests are there when they are accepted: an
         ordinary upgrade is then served without a task that waits for it."""
         if self.tls is not None and socket.family != stdlib.AF_UNIX:
-            self.connections.start_soon(self.connection, TLSStream(socket, self.tls), peer, b"")
+            self.connections.start_soon(self.connection, TLSStream(socket, self.tls()), peer, b"")
             return
         stream = PlainStream(socket)
         try:

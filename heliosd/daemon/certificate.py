@@ -1,0 +1,68 @@
+"""The certificate of the listening ports, read again when its files change."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+from typing import TypeAlias
+
+import structlog
+import trio
+
+from heliosd.websocket.tls import server_context
+
+CHECK_SECONDS = 1.0
+
+_Stamp: TypeAlias = tuple[tuple[int, int, int] | None, ...]
+
+log = structlog.get_logger("heliosd")
+
+
+class ServerCertificate:
+    """A certificate and its key as PEM files. `context` is for the next connection.
+
+    Raises OSError when they cannot be used at the start. Later, files that cannot be used change nothing.
+    """
+
+    def __init__(self, cert: Path, key: Path) -> None:
+        self._files = (cert, key)
+        self._loaded = self._failed = self._stamp()
+        self.context: ssl.SSLContext = server_context(cert, key)
+
+    def refresh(self) -> None:
+        """Use the files if they have changed. A pair that fails is logged once, and not before the next call: the
+        two files may be replaced one after the other."""
+        stamp = self._stamp()
+        if stamp == self._loaded:
+            return
+        try:
+            self.context = server_context(*self._files)
+        except OSError as error:
+            if stamp == self._failed:
+                log.error(
+                    "certificate not usable; the old one stays in use",
+                    cert=str(self._files[0]),
+                    reason=str(error),
+                )
+                self._loaded = stamp
+            self._failed = stamp
+        else:
+            self._loaded = stamp
+            log.info("certificate renewed", cert=str(self._files[0]))
+
+    async def watch(self) -> None:
+        """Refresh once a second, until cancelled."""
+        while True:
+            await trio.sleep(CHECK_SECONDS)
+            self.refresh()
+
+    def _stamp(self) -> _Stamp:
+        return tuple(map(_stamp_of, self._files))
+
+
+def _stamp_of(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino

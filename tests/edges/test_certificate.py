@@ -1,0 +1,111 @@
+"""The certificate of the ports, replaced while it is in use."""
+
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+import structlog
+import trio
+from cryptography import x509
+from trio.testing import MockClock
+
+from heliosd.daemon.certificate import ServerCertificate
+from tests.support.certificates import self_signed
+from tests.support.front_server import open_front
+
+LIMIT_SECONDS = 30
+
+
+def serial(cert: Path) -> int:
+    return x509.load_pem_x509_certificate(cert.read_bytes()).serial_number
+
+
+async def served(port: int) -> int:
+    """The serial number of the certificate that a new connection gets."""
+    trusting = ssl.create_default_context()
+    trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
+    async with trio.SSLStream(
+        await trio.open_tcp_stream("127.0.0.1", port), trusting, https_compatible=True
+    ) as stream:
+        await stream.do_handshake()
+        found = stream.getpeercert(binary_form=True)
+        return x509.load_der_x509_certificate(found).serial_number
+
+
+async def test_fifty_new_certificates_are_served_and_no_handshake_is_refused(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    certificate = ServerCertificate(cert, key)
+    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
+        async with open_front(tls_source=lambda: certificate.context) as server:
+            before = await served(server.port)
+            for _ in range(50):
+                self_signed(tmp_path)
+                assert await served(server.port) == before
+                certificate.refresh()
+                before = serial(cert)
+                assert await served(server.port) == before
+    assert [line["event"] for line in logged] == ["certificate renewed"] * 50
+
+
+async def test_fifty_broken_pairs_leave_the_old_one_in_use_with_one_line_each(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    good = serial(cert), cert.read_bytes(), key.read_bytes()
+    certificate = ServerCertificate(cert, key)
+    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
+        async with open_front(tls_source=lambda: certificate.context) as server:
+            for number in range(50):
+                match number % 5:
+                    case 0:
+                        cert.write_text(f"not a certificate {number}")
+                    case 1:
+                        key.write_text(f"not a key {number}")
+                    case 2:
+                        key.unlink()
+                    case 3:
+                        cert.write_bytes(good[1][:-number])
+                    case _:
+                        self_signed(tmp_path)
+                        cert.write_bytes(good[1])
+                for _ in range(4):
+                    certificate.refresh()
+                assert await served(server.port) == good[0]
+            assert [line["log_level"] for line in logged] == ["error"] * 50
+            cert.write_bytes(good[1])
+            key.write_bytes(good[2])
+            certificate.refresh()
+            assert await served(server.port) == good[0]
+    assert logged[-1]["event"] == "certificate renewed"
+
+
+async def test_files_that_change_one_after_the_other_are_no_error(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    certificate = ServerCertificate(cert, key)
+    (tmp_path / "next").mkdir()
+    next_cert, next_key = self_signed(tmp_path / "next")
+    with structlog.testing.capture_logs() as logged:
+        next_cert.replace(cert)
+        certificate.refresh()
+        next_key.replace(key)
+        certificate.refresh()
+    assert [line["event"] for line in logged] == ["certificate renewed"]
+
+
+async def test_a_change_is_found_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
+    certificate = ServerCertificate(*self_signed(tmp_path))
+    old = certificate.context
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(certificate.watch)
+        await trio.sleep(5.5)
+        assert certificate.context is old
+        self_signed(tmp_path)
+        await trio.sleep(1)
+        assert certificate.context is not old
+        nursery.cancel_scope.cancel()
+
+
+def test_a_pair_that_cannot_be_used_at_the_start_is_an_error(tmp_path: Path) -> None:
+    cert, _ = self_signed(tmp_path)
+    with pytest.raises(OSError, match=r"\S"):
+        ServerCertificate(cert, cert)
