@@ -14,6 +14,8 @@ from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 
+from .session_cookie import tokens_in
+
 BEARER_PROTOCOL = "bearer."
 TWO_TOKENS = "Two different tokens in one request"
 
@@ -27,6 +29,8 @@ class RequestCredentials(NamedTuple):
     """Whose its tickets were; None for one that does not count."""
     by_header: bool = False
     """One of the tokens stands in an Authorization header."""
+    by_cookie: bool = False
+    """The session cookie is all that there is."""
 
 
 class Authenticator:
@@ -50,9 +54,11 @@ class Authenticator:
         authorization: Sequence[str],
         query: Mapping[str, Sequence[str]] = MappingProxyType({}),
         subprotocols: Sequence[str] = (),
+        cookies: Sequence[str] = (),
     ) -> RequestCredentials:
         """The credentials in the Authorization headers (any case of `Bearer`, RFC 9110 section 11.1; other schemes
-        do not count), in `token` and `ticket` of the query, and in subprotocols `bearer.<jwt>`.
+        do not count), in `token` and `ticket` of the query, and in subprotocols `bearer.<jwt>`; without any of
+        these the one in the session cookie.
 
         Tickets are used up by this, whatever becomes of the request.
         """
@@ -66,7 +72,11 @@ class Authenticator:
         tokens.update(p.removeprefix(BEARER_PROTOCOL) for p in subprotocols if p.startswith(BEARER_PROTOCOL))
         now = self._now().mono
         redeemed = tuple(self._tickets.redeem(text, now) for text in query.get("ticket", ()) if text)
-        return RequestCredentials(frozenset(tokens - {""}), redeemed, by_header)
+        tokens.discard("")
+        by_cookie = not tokens and not redeemed and bool(cookies)
+        if by_cookie:
+            tokens = tokens_in(cookies)
+        return RequestCredentials(frozenset(tokens), redeemed, by_header, by_cookie and bool(tokens))
 
     async def authenticate(self, credentials: RequestCredentials) -> Identity:
         """Who makes the request, with the rights of this moment.
@@ -75,7 +85,7 @@ class Authenticator:
         or a token and a ticket of another (a proxy and heliosd could look at different ones); `Forbidden` if a
         ticket's user may not watch any more; `IssuerUnreachable` if the issuer's key cannot be fetched now.
         """
-        tokens, redeemed, _ = credentials
+        tokens, redeemed = credentials.tokens, credentials.redeemed
         if not tokens and not redeemed:
             raise Unauthenticated("Authentication required")
         if len(tokens) > 1 or len(redeemed) > 1:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from heliosd.config.addresses import DEFAULT_PORTS, ip_of, parse_host_header, parse_origin
 from heliosd.config.model import Settings
 
-from .problems import ForeignOrigin
+from .problems import ForeignOrigin, ForgedWrite
 
 
 def host_is_sound(host: str) -> bool:
@@ -38,10 +38,11 @@ def origin_allowed(origin: str | None, host: str, allowed: Sequence[str], machin
     of Host, and Host is an IP address, localhost, `machine_name`, or the host of an entry of `allowed`. Several
     Origin headers joined by a comma are no origin at all.
     """
-    if origin is None:
-        return True
-    if origin_listed(origin, allowed):
-        return True
+    return origin is None or origin_listed(origin, allowed) or origin_own(origin, host, allowed, machine_name)
+
+
+def origin_own(origin: str, host: str, allowed: Sequence[str], machine_name: str) -> bool:
+    """Whether `origin` is the daemon's own."""
     asked, own = parse_origin(origin), parse_host_header(host)
     if asked is None or own is None:
         return False
@@ -72,6 +73,15 @@ class OriginCheck:
         allowed = self._settings.current.server.allowed_origins
         if origin is not None and not origin_allowed(origin, host, allowed, self._machine_name):
             raise ForeignOrigin(origin, host)
+
+    def check_own(self, origin: str | None, host: str, fetch_site: str) -> None:
+        """Raise `ForgedWrite` unless a page of the daemon's own origin makes the request, as its `Origin` says or
+        its `Sec-Fetch-Site`, which no page can set."""
+        allowed = self._settings.current.server.allowed_origins
+        if origin is not None and origin_own(origin, host, allowed, self._machine_name):
+            return
+        if fetch_site != "same-origin":
+            raise ForgedWrite
 
     def is_listed(self, origin: str) -> bool:
         """Whether `origin` stands in `server.allowed_origins`: its pages may read answers (CORS)."""

@@ -87,6 +87,13 @@ class ForeignOrigin(HeliosError):
         )
 
 
+class ForgedWrite(HeliosError):
+    """A write by the session cookie alone that no page of the daemon's own origin makes (HTTP 403)."""
+
+    def __init__(self) -> None:
+        super().__init__("A write with the session cookie needs the Origin of this daemon")
+
+
 class ProblemBody(Struct, frozen=True):
     """`request_id` stands only beside status 500, and on the log line with the traceback."""
 
@@ -115,7 +122,7 @@ def problem_for(error: Exception, where: str) -> Problem:
             return Problem(401, ProblemBody(str(error)), {"WWW-Authenticate": "Bearer"})
         case BodyTooLarge():
             return Problem(413, ProblemBody(str(error)))
-        case Forbidden() | ForeignOrigin():
+        case Forbidden() | ForeignOrigin() | ForgedWrite():
             return Problem(403, ProblemBody(str(error)))
         case IssuerUnreachable(seconds=seconds):
             return Problem(503, ProblemBody(str(error)), {"Retry-After": str(math.ceil(seconds))})

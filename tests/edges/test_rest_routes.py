@@ -27,6 +27,8 @@ NEEDS = {
         (
             "POST /api/auth/refresh",
             "POST /api/auth/logout",
+            "POST /api/auth/session",
+            "DELETE /api/auth/session",
             "POST /api/auth/ticket",
             "GET /api/auth/me",
         ),

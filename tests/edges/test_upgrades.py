@@ -16,6 +16,7 @@ from heliosd.auth.tickets import Tickets
 from heliosd.web.authentication import Authenticator
 from heliosd.web.http.listeners import Address
 from heliosd.web.http.websocket_upgrade import Upgrade
+from heliosd.web.session_cookie import NAME
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.connection_log import LINES_A_SECOND, ConnectionLog
 from heliosd.web.stream.websocket import WebSocketEndpoint
@@ -120,6 +121,21 @@ async def test_a_listed_origin_is_allowed_by_any_credentials(daemon: Daemon) -> 
     server = replace(settings.current.server, allowed_origins=(FOREIGN,))
     settings.current = replace(settings.current, server=server)
     assert (await daemon.ask({"token": daemon.token}, origins=(FOREIGN,)))[0] == 101
+
+
+@pytest.mark.parametrize(
+    ("origins", "status"),
+    [((), 101), (("http://localhost:8080",), 101), ((FOREIGN,), 403), (("http://localhost:9",), 403)],
+)
+async def test_the_session_cookie_opens_a_socket_for_an_own_page(
+    daemon: Daemon, origins: tuple[str, ...], status: int
+) -> None:
+    cookies = (f"a=b; {NAME}={daemon.token}",)
+    assert (await daemon.ask(cookies=cookies, origins=origins, host="localhost:8080"))[0] == status
+
+
+async def test_a_bad_session_cookie_is_401(daemon: Daemon) -> None:
+    assert await daemon.ask(cookies=(f"{NAME}=x.y.z",)) == (401, {"error": "Invalid token"})
 
 
 @pytest.mark.parametrize("digits", [400, 5000])

@@ -54,6 +54,7 @@ def needs_token(route: Route) -> bool:
     return route.permission is not None or route.paths[0] in {
         "/api/auth/refresh",
         "/api/auth/logout",
+        "/api/auth/session",
         "/api/auth/ticket",
         "/api/auth/me",
     }

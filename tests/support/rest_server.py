@@ -320,6 +320,7 @@ class Rest:
         token: str | None = None,
         headers: dict[str, str] | None = None,
         address: str = "127.0.0.1",
+        scheme: str = "http",
     ) -> Response:
         """`body` is sent as it is if it is bytes, else as JSON. `user` None: without a token."""
         if token is None and user is not None:
@@ -331,6 +332,7 @@ class Rest:
             method=method,
             headers={**sent, **(headers or {})},
             data=data,
+            scheme=scheme,
             scope_base={"client": (address, 50_000)},
         )
 

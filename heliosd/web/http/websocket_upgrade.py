@@ -51,6 +51,8 @@ class Upgrade(NamedTuple):
     """As offered, in their order."""
     extensions: str
     """All offers, as one comma list."""
+    cookies: tuple[str, ...] = ()
+    """The Cookie headers."""
 
 
 def upgrade_of(head: RequestHead) -> Upgrade | None:
@@ -66,6 +68,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
         authorization=_texts(head.all(b"authorization")),
         subprotocols=_members(_texts(head.all(b"sec-websocket-protocol"))),
         extensions=", ".join(_texts(head.all(b"sec-websocket-extensions"))),
+        cookies=_texts(head.all(b"cookie")),
     )
 
 
@@ -105,7 +108,7 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
 
 
 known_headers: dict[
-    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str]
+    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]
 ] = {}
 """Header lines of ordinary requests, before and after the key, and their `Upgrade` without key and query."""
 
@@ -129,6 +132,7 @@ def _of_fields(fields: dict[bytes, bytes], query: str) -> Upgrade | None:
         authorization=_once(take(b"authorization")),
         subprotocols=_members(_once(take(b"sec-websocket-protocol"))),
         extensions=take(b"sec-websocket-extensions", b"").decode("ascii"),
+        cookies=_once(take(b"cookie")),
     )
 
 

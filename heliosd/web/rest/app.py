@@ -16,9 +16,8 @@ from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
 from werkzeug.routing import MapAdapter
 
-from heliosd.auth.identity import Identity
 from heliosd.errors import NotFound
-from heliosd.web.authentication import require
+from heliosd.web.authentication import RequestCredentials, require
 from heliosd.web.http.listeners import Address
 from heliosd.web.origin import OriginCheck, joined
 from heliosd.web.problems import ForeignOrigin, problem_for
@@ -137,8 +136,12 @@ class _RestPipeline:
             self._check_origin()
         now = services.now()
         identity = None
+        credentials = None
         if route.needs_token(services.settings.current):
-            identity = await self._authenticate(route)
+            credentials = self._credentials(route)
+            identity = await services.authenticator.authenticate(credentials)
+            if credentials.by_cookie and not reads:
+                self._check_own_page()
             now = services.now()
             if route.permission is not None:
                 require(identity, route.permission)
@@ -152,6 +155,10 @@ class _RestPipeline:
             query=query,
             body=read_body(raw, route.body),
             identity=identity,
+            credentials=credentials,
+            cookies=request.headers.getlist("Cookie"),
+            base_path=request.scope.get("root_path") or "/",
+            secure=request.scope["scheme"] == "https",
             address=Address.of(request.scope.get("client") or ("", 0)),
             host=_joined(request, "Host") or "",
             name=name,
@@ -163,13 +170,13 @@ class _RestPipeline:
         with trio.fail_after(WRITE_SECONDS):
             return await route.view(call)
 
-    async def _authenticate(self, route: Route) -> Identity:
+    def _credentials(self, route: Route) -> RequestCredentials:
         query: dict[str, list[str]] = {}
         if route.token_in_query:
             for name, value in query_pairs(request.query_string):
                 query.setdefault(name, []).append(value)
-        credentials = self._services.authenticator.read(request.headers.getlist("Authorization"), query)
-        return await self._services.authenticator.authenticate(credentials)
+        take = request.headers.getlist
+        return self._services.authenticator.read(take("Authorization"), query, cookies=take("Cookie"))
 
     async def _body(self, route: Route) -> bytes:
         check_body_form(_joined(request, "Content-Type") or "", _joined(request, "Content-Encoding") or "")
@@ -187,6 +194,13 @@ class _RestPipeline:
                 "Access-Control-Max-Age": str(PREFLIGHT_AGE_SECONDS),
             }
         return _response(Answer(status=204, body=b"", headers=headers))
+
+    def _check_own_page(self) -> None:
+        self._origins.check_own(
+            _joined(request, "Origin"),
+            _joined(request, "Host") or "",
+            _joined(request, "Sec-Fetch-Site") or "",
+        )
 
     def _check_origin(self) -> None:
         try:

@@ -5,7 +5,7 @@ Views are plain async functions from a `Call` to an `Answer`; only `app.py` know
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
@@ -14,6 +14,7 @@ from msgspec import Struct
 from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
 from heliosd.config.model import Config
+from heliosd.web.authentication import RequestCredentials
 from heliosd.web.http.listeners import Address
 
 from .password_check import PasswordCheck
@@ -43,6 +44,14 @@ class Call(Generic[Q, B]):
     body: B
     identity: Identity | None
     """None only on a route that needs no token."""
+    credentials: RequestCredentials | None = field(repr=False)
+    """What `identity` was authenticated by."""
+    cookies: Sequence[str] = field(repr=False)
+    """The Cookie headers, as sent."""
+    base_path: str
+    """Below which the browser finds this API."""
+    secure: bool
+    """The browser uses HTTPS."""
     address: Address
     """The peer of the socket; forwarding headers are ignored."""
     host: str

@@ -95,7 +95,9 @@ class WebSocketEndpoint:
         """
         query = _parameters(upgrade.query)
         try:
-            credentials = self._authenticator.read(upgrade.authorization, query, upgrade.subprotocols)
+            credentials = self._authenticator.read(
+                upgrade.authorization, query, upgrade.subprotocols, upgrade.cookies
+            )
             if not credentials.by_header:
                 self._origins.check(joined(upgrade.origins), upgrade.host)
             identity = await self._authenticator.authenticate(credentials)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from contextlib import suppress
+from typing import Annotated, Any
 
 import trio
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -12,6 +13,8 @@ from heliosd.auth.passwords import MAX_PASSWORD_BYTES
 from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339
 from heliosd.config.permissions import EVERYTHING
+from heliosd.errors import Invalid, Unauthenticated
+from heliosd.web import session_cookie
 from heliosd.web.authentication import require
 from heliosd.web.rest.route import Answer, Call, Nothing
 
@@ -70,28 +73,56 @@ async def log_in(call: Call[Nothing, Credentials]) -> Answer:
 
 
 async def refresh(call: Call[Nothing, Nothing]) -> Answer:
-    return Answer(body=_session(call.services.access.renew(call.who, call.now.wall)))
+    """A page that has a session goes on with the new token: the cookie is replaced."""
+    issued = call.services.access.renew(call.who, call.now.wall)
+    has_session = bool(session_cookie.tokens_in(call.cookies))
+    headers = _cookie(call, issued.token, issued.identity.expires_at) if has_session else {}
+    return Answer(body=_session(issued), headers=headers)
+
+
+async def begin_session(call: Call[Nothing, Nothing]) -> Answer:
+    """Put the caller's token into the session cookie, until it ends."""
+    assert call.credentials is not None
+    (token,) = call.credentials.tokens
+    if len(token) > session_cookie.MAX_TOKEN_BYTES:
+        raise Invalid("The token is too long for a cookie")
+    return Answer(body=_me(call), headers=_cookie(call, token, call.who.expires_at))
+
+
+async def end_session(call: Call[Nothing, Nothing]) -> Answer:
+    """Revoke the token in the session cookie, and have the browser forget the cookie."""
+    return Answer(body=LogoutDone(), headers=await _end_session(call))
 
 
 async def log_out(call: Call[Nothing, Logout]) -> Answer:
-    """Revoke the caller's token, or with `admin:*` the one whose `jti` the body names.
+    """Revoke the caller's token and end its session, or with `admin:*` revoke the token whose `jti` the body names.
 
     The expiry of that one is not known here, so its revocation is kept for as long as any token can live.
     """
-    access, who = call.services.access, call.who
-    jti = who.jti if call.body.jti is UNSET else call.body.jti
-    if jti == who.jti:
-        expires_at = who.expires_at
-    else:
+    who = call.who
+    if call.body.jti not in {UNSET, who.jti}:
         require(who, EVERYTHING)
-        expires_at = MAX_TIME
-    revoked = access.revoke(jti, expires_at, call.now.wall)
+        await _revoke(call, str(call.body.jti), MAX_TIME)
+        return Answer(body=LogoutDone())
+    await _revoke(call, who.jti, who.expires_at)
+    return Answer(body=LogoutDone(), headers=await _end_session(call) if call.cookies else {})
+
+
+async def _end_session(call: Call[Nothing, Any]) -> dict[str, str]:
+    for token in session_cookie.tokens_in(call.cookies):
+        with suppress(Unauthenticated):
+            ended = call.services.access.identify(token, call.now.wall)
+            await _revoke(call, ended.jti, ended.expires_at)
+    return _cookie(call, "", call.now.wall)
+
+
+async def _revoke(call: Call[Nothing, Any], jti: str, expires_at: float) -> None:
+    revoked = call.services.access.revoke(jti, expires_at, call.now.wall)
     call.services.roster.token_revoked(jti)
     # A browser may log out and close the connection at once, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
         await call.services.save(revoked)
         await call.services.backend.share_revocation(jti, expires_at)
-    return Answer(body=LogoutDone())
 
 
 async def issue_ticket(call: Call[Nothing, Nothing]) -> Answer:
@@ -100,8 +131,17 @@ async def issue_ticket(call: Call[Nothing, Nothing]) -> Answer:
 
 
 async def show_me(call: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=_me(call))
+
+
+def _me(call: Call[Nothing, Nothing]) -> Me:
     who = call.who
-    return Answer(body=Me(who.user_id, who.roles, tuple(sorted(who.permissions)), rfc3339(who.expires_at)))
+    return Me(who.user_id, who.roles, tuple(sorted(who.permissions)), rfc3339(who.expires_at))
+
+
+def _cookie(call: Call[Nothing, Any], token: str, ends_at: float) -> dict[str, str]:
+    seconds = max(0.0, ends_at - call.now.wall)
+    return {"Set-Cookie": session_cookie.set_cookie(token, seconds, path=call.base_path, secure=call.secure)}
 
 
 def _session(issued: Issued) -> SessionBody:
