@@ -25,7 +25,7 @@ SILENT_SECONDS = 0.9
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
-LIST_SECONDS = 0.2
+LIST_SECONDS = 0.22
 """Between two lists of members: a change has to be sent within 300 ms, and etcd offers no watch of members."""
 LIST_JITTER_SECONDS = 0.05
 """So that several heliosd do not ask at once."""
@@ -53,6 +53,7 @@ class Poller:
         self._read = read
         self._behind: dict[str, str] = {}
         """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
+        self._learned: list[str] = []
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
@@ -244,12 +245,17 @@ class Poller:
             listed, by = await self._etcd.client.members(url), lister.id
         else:
             listed, by = await self._etcd.client.members(), ""
-        self._etcd.client.learn([url for member in listed for url in member.client_urls])
-        before = (self._etcd.view.members, self._etcd.view.members_as_of > 0)
-        self._etcd.view.listed(by, listed, began, self._etcd.now())
-        if before != (self._etcd.view.members, self._etcd.view.members_as_of > 0):
+        view, recorded = self._etcd.view, self._etcd.mirror.members.record
+        before = (view.members, view.members_as_of > 0)
+        view.listed(by, listed, began, self._etcd.now())
+        urls = [url for member in listed for url in member.client_urls]
+        if urls != self._learned:
+            self._learned = urls
+            self._etcd.client.learn(urls)
+        if before != (view.members, view.members_as_of > 0):
             self._sooner.set()
-        self._turned(())
+        if recorded is None or recorded.members != view.known_members or view.failures():
+            self._turned(())
 
     async def _read_metrics(self) -> None:
         while True:

@@ -11,7 +11,9 @@ import trio
 from heliosd.config.model import EtcdConfig
 
 from .errors import (
+    NO_USER,
     UNIMPLEMENTED,
+    EtcdDenied,
     EtcdError,
     EtcdLoginRefused,
     EtcdOutcomeUnknown,
@@ -51,6 +53,7 @@ class EndpointCalls:
         self._gateways: dict[str, str] = {}
         self._token = ""
         self._logged_in = not config.username
+        self._logged_in_at = float("-inf")
         self._login = trio.Lock()
         self._refused: tuple[str, float, EtcdLoginRefused] | None = None
 
@@ -128,6 +131,11 @@ class EndpointCalls:
         await self._renew(endpoint, self._token)
 
     @property
+    def token_seconds(self) -> float:
+        """The age of the present token."""
+        return trio.current_time() - self._logged_in_at
+
+    @property
     def can_log_in(self) -> bool:
         """A user is configured."""
         return bool(self._config.username)
@@ -150,7 +158,11 @@ class EndpointCalls:
             return EtcdUnavailable(endpoint, failure.message)
         match meaning(failure, write=write):
             case "refused":
-                return refusal(endpoint, failure)
+                error = refusal(endpoint, failure)
+                if isinstance(error, EtcdDenied) and not self._config.username:
+                    # A watch of etcd 3.5 says so where others say that the user name is empty.
+                    return EtcdTokenEnded(endpoint, NO_USER, failure.code)
+                return error
             case "elsewhere":
                 return unavailable(endpoint, failure)
             case "unknown":
@@ -188,6 +200,7 @@ class EndpointCalls:
                     raise self._not_let_in(endpoint, failure, password)
                 self._token = ""
             self._logged_in, self._refused = True, None
+            self._logged_in_at = trio.current_time()
 
     def _not_let_in(self, endpoint: str, failure: Failure, password: str) -> EtcdError:
         error = self._error(endpoint, failure, write=False)

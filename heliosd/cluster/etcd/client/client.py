@@ -14,7 +14,7 @@ from heliosd.config.model import EtcdConfig
 
 from .calls import NEED_A_LEADER, EndpointCalls, Headers
 from .endpoints import EndpointHealth, Endpoints
-from .errors import EtcdTokenEnded, EtcdUnavailable
+from .errors import EtcdDenied, EtcdTokenEnded, EtcdUnavailable
 from .failover import Failover
 from .requests import (
     Compare,
@@ -51,6 +51,8 @@ STATUS_SECONDS = 1.0
 """For one member's own status."""
 MEMBER_SECONDS = 5.0
 """For changes of the members and of the leader, which wait for other members as well."""
+YOUNG_TOKEN_SECONDS = 2.0
+"""A token that is not older has not ended: what it is denied is denied."""
 T = TypeVar("T")
 S = TypeVar("S", WatchStream, SnapshotStream)
 
@@ -266,8 +268,9 @@ class EtcdClient:
                     await found.begin()
                     stack.push_async_exit(attempt.pop_all())
                     return found
-            except EtcdTokenEnded:
-                if not again:
+            except (EtcdTokenEnded, EtcdDenied):
+                # A watch of etcd 3.5 calls an ended token "permission denied".
+                if not again or self._calls.token_seconds < YOUNG_TOKEN_SECONDS:
                     raise
             again = False
             await self._calls.renew(endpoint)

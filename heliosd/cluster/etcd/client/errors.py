@@ -103,6 +103,7 @@ class Failure:
 Meaning = Literal["refused", "elsewhere", "unknown"]
 
 NO_LEADER = "etcdserver: no leader"
+NO_USER = "authentication is on in etcd, and no user was shown"
 
 # etcd 3.4 sends these with various codes (a snapshot without the right is `Unknown`), so the message decides.
 _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
@@ -128,7 +129,7 @@ _INCONCLUSIVE = frozenset({1, 2, 4, 10, 13, UNAVAILABLE, 15})
 _CODES_OF_HTTP = {400: INVALID_ARGUMENT, 401: UNAUTHENTICATED, 403: PERMISSION_DENIED, 404: UNIMPLEMENTED}
 _HINTS = {
     "CommonName of client": "with authentication on, etcd's gateway takes no client certificate with a common name",
-    "user name is empty": "authentication is on in etcd, and no user was shown",
+    "user name is empty": NO_USER,
 }
 
 
