@@ -100,7 +100,7 @@ class Client:
                     for name, view in item.metrics.items():
                         # Values are sent only of metrics that the client knows.
                         assert status or name in self.metrics
-                        self.metrics[name] = msgspec.to_builtins(view)
+                        self.metrics[name] = _sent(view)
         if status:
             self.metrics = _views(mirror.metrics.views())
             record, head = mirror.members.record, mirror.head.head
@@ -460,4 +460,9 @@ class World:
 
 
 def _views(metrics: dict[str, MetricView]) -> dict[str, Any]:
-    return {name: msgspec.to_builtins(view) for name, view in metrics.items()}
+    return {name: _sent(view) for name, view in metrics.items()}
+
+
+def _sent(view: MetricView) -> Any:
+    """As a client decodes it: its lists are no tuples."""
+    return msgspec.json.decode(msgspec.json.encode(view))
