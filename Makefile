@@ -12,8 +12,8 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-idle \
-    prove-etcd prove-times prove-benchmark findings
+    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove-promises prove-idle prove-etcd prove-rules prove-times prove-benchmark findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -27,8 +27,12 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-idle \
-    prove-etcd prove-times prove-benchmark
+prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove-promises prove-idle prove-etcd prove-rules prove-times prove-benchmark
+
+# Ten times as many random examples of the laws, other ones each time.
+prove-rules: $(VENV)/.for-test
+	$(PYTEST) -n 2 --hypothesis-profile=long tests/rules tests/tasks
 
 # The same tests as make test where something has to happen within a time: that time, too. On an idle machine only.
 prove-times: $(VENV)/.for-test

@@ -6,10 +6,14 @@ import os
 import shutil
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# How long one example takes says more of the machine than of the rule.
-settings.register_profile("heliosd", deadline=None)
+# The same examples in every run, so that a run fails only for a change. Their duration depends on the machine.
+settings.register_profile(
+    "heliosd", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+# New examples in every run, ten times as many: make prove-rules.
+settings.register_profile("long", settings.get_profile("heliosd"), derandomize=False, max_examples=1000)
 settings.load_profile("heliosd")
 
 IN_CI = bool(os.environ.get("CI"))

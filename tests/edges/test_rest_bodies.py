@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Struct, structs
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -350,7 +350,6 @@ class _Small(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 @given(st.binary(max_size=200))
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 def test_no_bytes_do_more_than_being_refused(raw: bytes) -> None:
     try:
         read_body(raw, _Small)
@@ -366,7 +365,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.dictionaries(st.sampled_from(["name", "value", "other"]), json_values, max_size=3))
 def test_only_the_exact_shape_is_read_and_every_refusal_can_be_sent(body: dict[str, object]) -> None:
     try:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import wait_all_tasks_blocked
 
@@ -399,7 +399,7 @@ def changes(draw: st.DrawFn, model: Model) -> Change:
 
 
 @given(data=st.data())
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=40)
 def test_after_any_changes_and_restarts_the_store_holds_what_a_model_holds(data: st.DataObject) -> None:
     model = Model()
     with tempfile.TemporaryDirectory() as name:

@@ -46,7 +46,7 @@ def come_back(folder: Path, *, clients: int, rate: float, away: float, follow: f
 
 @pytest.mark.needs("gcc")
 def test_500_clients_reconnect_with_resume_at_once_and_miss_nothing(tmp_path: Path) -> None:
-    report = come_back(tmp_path, clients=500, rate=20.0, away=0.5, follow=0.5)
+    report = come_back(tmp_path, clients=500, rate=40.0, away=3.0, follow=0.5)
     assert report["replayed"] >= report["clients"]  # each came back to something
     assert report["back_seconds"] <= at_most(ALL_BACK_SECONDS)
 

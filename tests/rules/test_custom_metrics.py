@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet
@@ -278,7 +278,6 @@ COMMANDS: st.SearchStrategy[MetricCommand] = st.one_of(
 )
 
 
-@settings(max_examples=300)
 @given(st.lists(COMMANDS, max_size=30))
 def test_members_that_apply_the_same_commands_agree_and_refusals_change_nothing(
     commands: list[MetricCommand],

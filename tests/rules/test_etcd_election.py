@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from random import Random
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.election import (
@@ -237,7 +237,6 @@ answers = st.tuples(
 )
 
 
-@settings(deadline=None)
 @given(st.lists(answers, max_size=60))
 def test_whatever_is_answered_a_leader_has_said_so_itself_and_losses_follow_elections(
     poller: list[tuple[str, str, int, float, bool]],
@@ -308,7 +307,6 @@ class TrueCluster:
                 self.shown[each] = self.terms[each]
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(0, 2**32))
 def test_only_true_elections_are_reported_and_in_their_order(seed: int) -> None:
     rng = Random(seed)

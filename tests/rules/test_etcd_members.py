@@ -5,7 +5,7 @@ from __future__ import annotations
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
@@ -79,7 +79,6 @@ def test_a_new_address_alone_is_no_event() -> None:
     assert kinds(before, (KnownMember("1", "one", "b:1", learner=False),)) == []
 
 
-@settings(deadline=None)
 @given(lists, lists)
 def test_who_hears_every_difference_knows_the_members(
     before: tuple[KnownMember, ...], after: tuple[KnownMember, ...]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.clock import Instant
@@ -399,7 +399,6 @@ steps = st.lists(
 )
 
 
-@settings(max_examples=200, deadline=None)
 @given(steps, st.sampled_from(["etcd-1", B, "node-9"]))
 def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]], node_id: str) -> None:
     seen = Seen(node_id, members=())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliosd.websocket.connection import Inbound, PongReceived, Received, TextReceived, Violation
@@ -103,7 +103,6 @@ def check(data: bytes) -> None:
             assert not between or any(isinstance(received, TextReceived) for received in before)
 
 
-@settings(max_examples=500)
 @given(CUT)
 @example(masked(TEXT, b"a", fin=False))
 @example(masked(TEXT, b"a", fin=False) + masked(PONG, b""))
@@ -201,7 +200,6 @@ def check_shared(coming: list[tuple[int, bytes]], deflates: bool) -> int:
     return shelf.reused
 
 
-@settings(max_examples=300)
 @given(arrivals(deflates=False))
 def test_a_parser_that_ended_whole_serves_another_client_as_a_new_one_would(
     coming: list[tuple[int, bytes]],
@@ -209,7 +207,6 @@ def test_a_parser_that_ended_whole_serves_another_client_as_a_new_one_would(
     check_shared(coming, False)
 
 
-@settings(max_examples=300)
 @given(arrivals(deflates=True))
 def test_so_does_one_that_inflates(coming: list[tuple[int, bytes]]) -> None:
     check_shared(coming, True)
@@ -240,7 +237,6 @@ def test_a_pong_without_a_payload_is_a_lone_pong_whatever_its_mask(mask: bytes) 
     assert ends_whole(b"\x8a\x80" + mask)
 
 
-@settings(max_examples=500)
 @given(st.one_of(st.binary(max_size=8), st.binary(max_size=4).map(lambda rest: b"\x8a\x80" + rest), CUT))
 @example(masked(PONG, b"") * 2)
 @example(masked(PONG, b"x"))

@@ -120,7 +120,7 @@ FAULTS: dict[str, tuple[str, list[dict[str, Any]]]] = {
     "not recovered, but replayed": ("wrong recovered", [refused(2000, "too_many", replayed=3)]),
     "the numbers went back": ("went back", [welcome(6)]),
     "the numbers went back, and it is said": ("went back", [refused(6, "ahead")]),
-    "ahead of numbers that were told": ("wrong refusal", [refused(8, "ahead")]),
+    "ahead of numbers that were sent": ("wrong refusal", [refused(8, "ahead")]),
     "refused as too old though it is kept": ("wrong refusal", [refused(20, "too_old", oldest_seq=8)]),
     "refused for an epoch that is the same": ("wrong refusal", [refused(7, "epoch_changed")]),
     "refused for a reason that nobody knows": ("wrong refusal", [refused(7, "mood")]),
@@ -161,13 +161,13 @@ def test_too_many_is_a_lie_when_all_that_was_missed_is_known_and_little() -> Non
     assert caught.value.rule == "wrong refusal"
 
 
-def test_two_clients_that_are_told_different_things_under_one_number_are_caught_with_both_contents() -> None:
+def test_different_contents_under_one_number_are_caught_and_both_shown() -> None:
     ledger = Ledger()
     started(ledger, "first")
     with pytest.raises(Violation) as caught:
         feed(Follower("second", ledger), *START, event(6, "something else"))
     assert caught.value.rule == "changed content"
-    for words in ("first was told", "second was told", "node-6", "something else"):
+    for words in ("first received", "second received", "node-6", "something else"):
         assert words in str(caught.value)
 
 
@@ -180,7 +180,7 @@ def test_the_same_content_in_other_words_is_the_same() -> None:
 
 
 def test_a_number_lost_by_the_daemon_is_caught_through_what_another_client_saw() -> None:
-    """As after a crash of a daemon that told before it stored."""
+    """As after a crash of a daemon that published before it stored."""
     ledger = Ledger()
     behind = feed(Follower("behind", ledger), *START)
     started(ledger, "ahead")

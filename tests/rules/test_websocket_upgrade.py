@@ -8,7 +8,7 @@ from collections.abc import Callable
 from unittest.mock import patch
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from websockets.client import ClientProtocol
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
@@ -281,7 +281,6 @@ MUTATED = st.builds(
 )
 
 
-@settings(max_examples=1000)
 @given(MUTATED)
 def test_what_is_read_fast_the_strict_way_reads_the_same(data: bytes) -> None:
     fast = ordinary_upgrade(data)
@@ -295,7 +294,6 @@ BESIDE = st.sampled_from(
 )
 
 
-@settings(max_examples=300)
 @given(st.sampled_from(SENT), BESIDE, st.lists(st.tuples(KEYS, KEYS), min_size=2, max_size=2))
 def test_the_next_request_of_a_program_is_read_with_its_own_key(
     lines: tuple[bytes, ...], beside: bytes, keys: list[tuple[bytes, bytes]]
@@ -322,7 +320,6 @@ def test_remembered_requests_hold_no_secret_and_are_limited_in_number() -> None:
         assert not kept
 
 
-@settings(max_examples=200)
 @given(st.sampled_from(SENT), st.randoms(use_true_random=False), st.sampled_from([bytes.lower, bytes.upper]))
 def test_order_and_case_of_headers_do_not_matter(
     lines: tuple[bytes, ...], rng: random.Random, case: Callable[[bytes], bytes]
@@ -335,7 +332,6 @@ def test_order_and_case_of_headers_do_not_matter(
 OTHERS = st.from_regex(r"X-[A-Za-z0-9-]{1,9}: [!-~]([ -~]{0,20}[!-~])?", fullmatch=True)
 
 
-@settings(max_examples=200)
 @given(
     st.from_regex(r"[!-\"$-~]{0,40}", fullmatch=True),
     st.lists(OTHERS, max_size=5, unique_by=lambda header: header.partition(":")[0].lower()),

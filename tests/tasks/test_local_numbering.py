@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.clock import Instant
@@ -179,7 +179,6 @@ async def test_a_kill_between_storing_an_epoch_and_marking_it_complete_begins_an
 STEPS = st.lists(st.sampled_from(["event", "event", "event", "full", "room", "retry", "kill"]), max_size=40)
 
 
-@settings(max_examples=300)
 @given(STEPS)
 async def test_whatever_happens_a_number_of_an_epoch_means_one_event_and_no_resume_hides_a_loss(
     steps: list[str],

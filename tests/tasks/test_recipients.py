@@ -348,7 +348,6 @@ async def live_through(
         one.check_at_the_end()
 
 
-@settings(max_examples=300, deadline=None)
 @given(st.integers(1, 4), st.integers(0, 8), st.lists(ROUND, min_size=1, max_size=5))
 def test_a_client_that_stays_gets_every_message_once_and_in_order_and_no_other_gets_any(
     chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
@@ -356,7 +355,7 @@ def test_a_client_that_stays_gets_every_message_once_and_in_order_and_no_other_g
     trio.run(live_through, False, chunk, clients, rounds)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
 def test_the_same_holds_over_tls(
     chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
