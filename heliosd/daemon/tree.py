@@ -7,6 +7,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ numbering      backend events, numbered and on disk -> the hub's inbox
 ├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
 ├─ pings          pings every client; ends those from which nothing comes
+├─ certificate    reads it anew when its files change
 ├─ loop lag       measures how late tasks run
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
