@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-rules prove-times prove-benchmark findings
+    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-rules prove-times prove-benchmark
+    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -88,6 +88,10 @@ prove-promises: $(VENV)/.for-test
 # 10,000 clients that hear nothing for ten minutes.
 prove-idle: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_idle.py
+
+# Members that are added, removed and killed at random, 2,000 seeds (40 minutes). FIRST_SEED=… and SEEDS=… choose others.
+prove-raft: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/tasks/test_members_that_return.py
 
 # A real etcd: 20 leaders killed, 5 minutes of clients that hop between three heliosd while those and leaders are killed,
 # 20 s without a quorum, members stopped and cut off, what a metric takes from node to node, and what idling costs

@@ -33,6 +33,7 @@ class MemoryStore:
         self.seconds = seconds
         self.full = False
         self.saves: list[tuple[Change, ...]] = []
+        self._on_save = trio.Event()
         self._disks: dict[str, Disk] = {}
         self._records: dict[str, dict[int, bytes]] = {}
         self._values: dict[str, bytes] = {}
@@ -44,6 +45,14 @@ class MemoryStore:
         self.saves.append(tuple(changes))
         for change in changes:
             self._apply(change)
+        self._on_save.set()
+        self._on_save = trio.Event()
+
+    async def saved(self, times: int) -> None:
+        """Return as soon as so many more saves are done."""
+        target = len(self.saves) + times
+        while len(self.saves) < target:
+            await self._on_save.wait()
 
     def _apply(self, change: Change) -> None:
         match change:

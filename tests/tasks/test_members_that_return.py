@@ -1,0 +1,28 @@
+"""Members that are added, removed and killed at random, through the simulated backend."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from trio.testing import MockClock
+
+from tests.support.membership_chaos import MembershipChaos
+
+
+@pytest.mark.parametrize("seed", range(20))
+async def test_no_answered_write_is_lost_and_a_majority_always_elects(
+    autojump_clock: MockClock, seed: int
+) -> None:
+    await MembershipChaos(seed).run(kills=10)
+
+
+@pytest.mark.slow
+async def test_no_answered_write_is_lost_in_many_seeds(autojump_clock: MockClock) -> None:
+    first, number = int(os.environ.get("FIRST_SEED", "1000")), int(os.environ.get("SEEDS", "2000"))
+    for seed in range(first, first + number):
+        try:
+            await MembershipChaos(seed).run(kills=10)
+        except BaseException as failed:
+            failed.add_note(f"seed {seed}")
+            raise
