@@ -47,6 +47,12 @@ async def test_under_tls_the_cookie_is_secure(autojump_clock: MockClock, rest: R
     assert SimpleCookie(answer.headers["Set-Cookie"])[NAME]["secure"] is True
 
 
+async def test_below_a_base_path_the_cookie_is_for_that_path(autojump_clock: MockClock, rest: Rest) -> None:
+    rest.configure(server={"base_path": "/helios"})
+    answer = await rest.ask("POST", SESSION)
+    assert SimpleCookie(answer.headers["Set-Cookie"])[NAME]["path"] == "/helios"
+
+
 async def test_the_cookie_authenticates_reads_and_the_event_stream(
     autojump_clock: MockClock, rest: Rest
 ) -> None:

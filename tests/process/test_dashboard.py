@@ -70,6 +70,22 @@ def test_a_wrong_password_is_reported_and_nothing_is_shown(browser: Browser, dae
     tab.page.close()
 
 
+def test_a_reload_of_the_page_stays_signed_in_until_the_logout(browser: Browser, daemon: Daemon) -> None:
+    with watching(browser, daemon) as tab:
+        cookies = {cookie["name"]: cookie for cookie in tab.page.context.cookies()}
+        session = cookies["heliosd_session"]
+        assert (session["httpOnly"], session["sameSite"], session["secure"]) == (True, "Strict", False)
+        for _ in range(2):
+            tab.page.reload()
+            expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+            expect(tab.page.locator("#user")).to_have_text("admin")
+        tab.page.click("#logout")
+        expect(tab.page.locator("#login")).to_be_visible()
+        wait_until(lambda: not tab.page.context.cookies())
+        tab.page.reload()
+        expect(tab.page.locator("#login")).to_be_visible()
+
+
 def test_after_the_login_the_cluster_is_shown_and_live(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:

@@ -157,7 +157,7 @@ class _RestPipeline:
             identity=identity,
             credentials=credentials,
             cookies=request.headers.getlist("Cookie"),
-            base_path=request.scope.get("root_path") or "/",
+            base_path=services.settings.current.server.base_path or "/",
             secure=request.scope["scheme"] == "https",
             address=Address.of(request.scope.get("client") or ("", 0)),
             host=_joined(request, "Host") or "",

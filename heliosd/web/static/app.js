@@ -106,3 +106,7 @@ byId("metrics-filter").addEventListener("input", drawSoon);
 setInterval(drawConnection, 1000);
 showAccount(session);
 askLogin("");
+if (await session.restore()) {
+  showAccount(session);
+  feed.connect();
+}

@@ -1,6 +1,7 @@
 /**
- * Who is signed in. The token lives in this object alone: never in storage, a cookie or a URL, so that it is gone
- * with the page. Where only a URL can say who asks, a ticket does, which works once.
+ * Who is signed in. Scripts have the token in this object alone: never in storage or a URL. A cookie that they cannot
+ * read has it, too, so that the page is still signed in after a reload. Where only a URL can say who asks, a ticket
+ * does, which works once.
  */
 
 const ANSWER_SECONDS = 10;
@@ -57,6 +58,16 @@ function explain(answer) {
   }
 }
 
+/**
+ * Note in the tab's history entry, which survives a reload, whether this page may have a session: without one it does
+ * not ask for it.
+ *
+ * @param {boolean} on
+ */
+function mark(on) {
+  history.replaceState(on ? { session: true } : null, "");
+}
+
 export class Session {
   #token = "";
   /** The signed-in user's name, "" for nobody. */
@@ -80,6 +91,25 @@ export class Session {
       body: JSON.stringify({ username, password }),
     });
     await this.#take(answer);
+    const session = { method: "POST", headers: this.#headers(), credentials: /** @type {const} */ ("same-origin") };
+    await ask("api/auth/session", session).catch(() => {}); // without it only a reload signs out
+    mark(true);
+  }
+
+  /**
+   * Go on with the session that this page had before a reload, if any.
+   *
+   * @returns {Promise<boolean>} whether somebody is signed in now
+   */
+  async restore() {
+    if (!history.state?.session) return false;
+    try {
+      const answer = await ask("api/auth/refresh", { method: "POST", credentials: "same-origin" });
+      await this.#take(answer);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 401) mark(false);
+    }
+    return this.signedIn;
   }
 
   /**
@@ -89,7 +119,8 @@ export class Session {
    * @throws {Refused | Unreachable} and then the old one stays
    */
   async refresh() {
-    const answer = await ask("api/auth/refresh", { method: "POST", headers: this.#headers() });
+    const headers = this.#headers();
+    const answer = await ask("api/auth/refresh", { method: "POST", headers, credentials: "same-origin" });
     await this.#take(answer);
     return this.#token;
   }
@@ -114,7 +145,7 @@ export class Session {
     const headers = this.#headers();
     this.forget();
     try {
-      const answer = await ask("api/auth/logout", { method: "POST", headers });
+      const answer = await ask("api/auth/logout", { method: "POST", headers, credentials: "same-origin" });
       return answer.ok || answer.status === 401;
     } catch {
       return false;
@@ -123,6 +154,7 @@ export class Session {
 
   /** Forget the session here, without a request. */
   forget() {
+    mark(false);
     this.#token = "";
     this.user = "";
     this.expiresAt = "";
