@@ -139,3 +139,21 @@ def test_every_metric_is_in_the_page_about_operating() -> None:
     )
     assert len(names) > 25
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def warnings_and_errors() -> Iterator[str]:
+    """What stands in the log at those levels, cut where values are filled in."""
+    for call in ast.walk(ast.parse(SOURCE)):
+        match call:
+            case ast.Call(
+                func=ast.Attribute(value=ast.Name(id="log" | "_log"), attr="warning" | "error" | "exception"),
+                args=[ast.Constant(value=str(text)), *_],
+            ):
+                yield from (part for part in re.split(r"[ :;,]*%s[ :;,]*", text) if len(part) > 6)
+
+
+def test_every_warning_and_error_of_the_log_is_in_a_page() -> None:
+    pages = [(ROOT / "docs" / name).read_text() for name in ("operating.md", "troubleshooting.md")]
+    parts = list(warnings_and_errors())
+    assert len(parts) > 20
+    assert [part for part in parts if part not in "".join(pages)] == []
