@@ -18,6 +18,7 @@ HeliosError
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
     ├── Conflict         409
+    ├── StatusTooLarge   507
     ├── NoLeader         503: nothing was written
     └── OutcomeUnknown   504: it may or may not have been written
 
@@ -133,6 +134,10 @@ class NotFound(RequestRefused):
 
 class Conflict(RequestRefused):
     """The request would create what exists already, or a limit is reached (HTTP 409)."""
+
+
+class StatusTooLarge(RequestRefused):
+    """With what the request would create, a `status` would be larger than allowed (HTTP 507)."""
 
 
 class NoLeader(RequestRefused):

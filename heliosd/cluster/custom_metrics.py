@@ -110,6 +110,8 @@ class MetricSet:
 
     def __init__(self) -> None:
         self._metrics: dict[str, _Metric] = {}
+        self._sizes: dict[str, tuple[float, int]] = {}
+        """By name: when the metric was created, and its bytes in a `status`."""
 
     def __len__(self) -> int:
         return len(self._metrics)
@@ -141,6 +143,18 @@ class MetricSet:
                 gone = dict.fromkeys(self._metrics)
                 self._metrics.clear()
                 return MetricsApplied(defined=dict(gone))
+
+    def status_bytes(self, new: RegisterMetric | None = None) -> int:
+        """How many bytes of a `status` the metrics take, with `new` among them; values may grow by some digits."""
+        sizes = {}
+        for name, metric in self._metrics.items():
+            known = self._sizes.get(name)
+            if known is None or known[0] != metric.created_at:
+                known = metric.created_at, _status_bytes(metric)
+            sizes[name] = known
+        self._sizes = sizes
+        total = sum(size for _, size in sizes.values())
+        return total if new is None else total + _status_bytes(_new(new))
 
     def encode(self) -> bytes:
         """The whole set, for a snapshot: equal bytes for equal sets."""
@@ -246,6 +260,10 @@ def _new(command: RegisterMetric) -> _Metric:
         created_at=command.at,
         updated_at=command.at,
     )
+
+
+def _status_bytes(metric: _Metric) -> int:
+    return len(msgspec.json.encode({metric.name: metric.view()}))
 
 
 def _check_update(metric: _Metric, command: UpdateMetric) -> None:

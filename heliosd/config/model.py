@@ -52,6 +52,7 @@ class WebSocketConfig:
     max_clients: Annotated[int, value.whole(1, MILLION)] = 10_000
     max_clients_per_user: Annotated[int, value.whole(0, MILLION)] = 0
     max_message_size: Annotated[int, value.whole(64, 64 * 1024 * 1024)] = 65_536
+    max_status_bytes: Annotated[int, value.whole(1024, 64 * 1024 * 1024)] = 1_048_576
     compression: bool = True
     messages_per_second: Annotated[float, value.number(0.01, MILLION)] = 20.0
     messages_burst: Annotated[int, value.whole(1, MILLION)] = 40

@@ -23,6 +23,7 @@ from heliosd.errors import (
     NotFound,
     OutcomeUnknown,
     RequestRefused,
+    StatusTooLarge,
     StoreFull,
     Unauthenticated,
 )
@@ -43,6 +44,7 @@ _REFUSALS: Mapping[type[RequestRefused], int] = {
     NotFound: 404,
     Conflict: 409,
     Unsupported: 415,
+    StatusTooLarge: 507,
     NoLeader: 503,
     OutcomeUnknown: 504,
 }

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -132,6 +134,32 @@ async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, 
     took = report["metrics"]["took"]
     assert (took["value"], took["count"], took["sum"]) == (3, 3, 11.5)
     assert (took["buckets"], took["bucket_counts"]) == ([1, 2], [1, 2, 3])
+
+
+async def test_metrics_beyond_the_bytes_of_a_status_are_507_and_a_deletion_makes_room(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    current = cluster.settings.current
+    cluster.settings.replace(replace(current, websocket=replace(current.websocket, max_status_bytes=10_000)))
+    registered = 0
+    while True:
+        body = {"name": f"m{registered}", "type": "gauge", "help": "h" * 1000}
+        status, answer = await cluster.ask_json("POST", METRICS, body)
+        if status != 201:
+            break
+        registered += 1
+    assert (status, answer["error"]) == (
+        507,
+        "With this metric a status would have more than 10000 bytes of metrics",
+    )
+    assert 7 <= registered <= 9
+    _, shown = await cluster.ask_json("GET", METRICS)
+    assert len(json.dumps(shown["metrics"])) <= 10_500
+    assert (await cluster.ask_json("POST", METRICS, {**body, "name": "m0"}))[0] == 409
+    assert (await cluster.ask_json("POST", METRICS, {**body, "name": "0"}))[0] == 400
+    await cluster.ask("DELETE", f"{METRICS}?name=m0")
+    assert (await cluster.ask_json("POST", METRICS, {**body, "name": "m0", "help": "h" * 2100}))[0] == 507
+    assert (await cluster.ask_json("POST", METRICS, body))[0] == 201
 
 
 async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, cluster: Rest) -> None:

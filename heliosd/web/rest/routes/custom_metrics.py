@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from msgspec import UNSET, Struct, UnsetType
 
-from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, ResetMetrics, UpdateMetric
+from heliosd.cluster.metric_commands import (
+    DeleteMetric,
+    RegisterMetric,
+    ResetMetrics,
+    UpdateMetric,
+    check_command,
+)
+from heliosd.errors import StatusTooLarge
 from heliosd.protocol.views.custom_metrics import MetricType
 from heliosd.web.rest.arguments import one_of
 from heliosd.web.rest.route import Answer, Call, Nothing
@@ -47,16 +54,22 @@ async def show_metrics(call: Call[ByName, Nothing]) -> Answer:
 
 async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
     metric = call.body
-    await call.services.backend.propose(
-        RegisterMetric(
-            name=metric.name,
-            type=metric.type,
-            help=metric.help,
-            labels=metric.labels,
-            buckets=None if metric.buckets is UNSET else metric.buckets,
-            at=call.now.wall,
-        )
+    command = RegisterMetric(
+        name=metric.name,
+        type=metric.type,
+        help=metric.help,
+        labels=metric.labels,
+        buckets=None if metric.buckets is UNSET else metric.buckets,
+        at=call.now.wall,
     )
+    known = call.services.backend.metrics
+    limit = call.services.settings.current.websocket.max_status_bytes
+    if known.status_bytes(command) > limit:
+        # What else is wrong with it comes first.
+        check_command(command)
+        known.copy().apply(command)
+        raise StatusTooLarge(f"With this metric a status would have more than {limit} bytes of metrics")
+    await call.services.backend.propose(command)
     return Answer(status=201, body=Named("Custom metric registered successfully", metric.name))
 
 
