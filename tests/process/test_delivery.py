@@ -39,7 +39,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
 
 
 class RunningCheck:
-    """A check in a thread of its own. `finish` while the daemon still runs, for it must hear the rest."""
+    """A check in a thread of its own. Call `finish` while the daemon still runs: it receives the rest."""
 
     def __init__(self, check: Check) -> None:
         self.check = check

@@ -1,4 +1,4 @@
-"""heliosd beside a real etcd of three members: what its clients hear and are answered, whatever happens to etcd.
+"""heliosd beside a real etcd of three members: what its clients receive while members of etcd fail.
 
 Short forms; the long ones are in `test_etcd_long.py`.
 """

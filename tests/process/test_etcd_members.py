@@ -65,7 +65,7 @@ def test_a_name_that_two_members_bear_names_neither(tmp_path: Path) -> None:
         answer = http.post("/api/cluster/leadership/transfer", json={"target": "etcd-2"})
         assert (answer.status_code, answer.json()) == (409, {"error": text, "field": "target"})
         assert sorted(each["id"] for each in peers(daemon) if each["name"] == "etcd-2") == ids
-        # The heliosd of that name shows itself as an observer, and says why once.
+        # The heliosd of that name is an observer, and logs the reason once.
         wait_until(lambda: own_state(namesake) == "Observer", SECONDS)
         assert sum("members are called etcd-2" in line["event"] for line in namesake.lines) == 1
 

@@ -78,7 +78,7 @@ class SpreadCluster(EtcdCluster):
     def _spawn(self, member: EtcdMember) -> None:
         place = int(member.name.rpartition("-")[2]) - 1
         if member.arguments[0] != "ip":
-            # With etcd 3.5's default who comes back brings no second election with it, so they can be counted.
+            # With etcd 3.5's default a member that comes back causes no second election, so they can be counted.
             member.arguments = ["ip", "netns", "exec", space(place), *member.arguments, "--pre-vote"]
         super()._spawn(member)
 

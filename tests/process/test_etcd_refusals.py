@@ -134,7 +134,7 @@ def test_a_right_that_is_taken_away_is_reported_and_used_again_once_it_is_given_
             assert any("permission denied" in line for line in complaints(daemon)[before:])
         finally:
             cluster.grant(AUTH)
-        daemon.wait_ready()  # nobody writes anything meanwhile
+        daemon.wait_ready()  # nothing is written meanwhile
         with daemon.client() as http:
             assert http.post(METRICS, json={"name": "app_denied", "type": "gauge"}).status_code == 201
             assert http.delete(METRICS, params={"name": "app_denied"}).is_success

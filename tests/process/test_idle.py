@@ -50,7 +50,9 @@ def stay(folder: Path, *, clients: int, seconds: float, websocket: str = "") -> 
 @pytest.mark.needs("gcc")
 def test_idle_clients_stay_and_are_pinged(tmp_path: Path) -> None:
     report = stay(tmp_path, clients=300, seconds=3.0, websocket="ping_interval = 1.0\nread_timeout = 2.0")
-    assert report["pings"] >= 2 * 300  # three intervals; who had not answered would be gone after two seconds
+    assert (
+        report["pings"] >= 2 * 300
+    )  # three intervals; a client that had not answered would be gone after two seconds
     assert report["deliveries"] == 0
 
 

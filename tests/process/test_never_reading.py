@@ -25,7 +25,7 @@ SLACK_SECONDS = 1.0
 """What a busy machine may add to a deadline."""
 TRICKLE_BYTES = 1024
 FILLING = 60
-"""So many events of 4 KB are more than a socket takes that nobody reads (128 KiB and its buffers)."""
+"""So many events of 4 KB are more than an unread socket takes (128 KiB and its buffers)."""
 
 
 class Readers:
@@ -80,7 +80,7 @@ def register(load: EventLoad, name: str) -> None:
 def never_read(
     folder: Path, *, clients: int, mute: int, trickling: int, events: int, write_timeout: float
 ) -> None:
-    """`events` of 4 KB each, so that whoever does not read falls behind by more than its queue may hold."""
+    """`events` of 4 KB each, so that a client that does not read falls behind by more than its queue may hold."""
     with running(folder, websocket=f"write_timeout = {write_timeout}") as daemon, closing([]) as all_clients:
         token = daemon.token()
         for number in range(clients):

@@ -37,7 +37,7 @@ def daemon(tmp_path: Path) -> Iterator[Daemon]:
 
 
 def reload(daemon: Daemon, text: str | None = None) -> str:
-    """Put this text into the config file, if any, and have it read. What the log says of it."""
+    """Write this text to the config file, if any, and have it read. Returns the event that is logged."""
     if text is not None:
         daemon.config.write_text(text, encoding="utf-8")
     before = len(reloads(daemon))

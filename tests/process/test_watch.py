@@ -224,7 +224,7 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(daemon: Daemon) -
     assert "\x1b[" not in seen(NO_COLOR="1")
 
 
-# -- who asks -----------------------------------------------------------------------------------------------------
+# -- its user -----------------------------------------------------------------------------------------------------
 
 
 def test_a_wrong_password_is_reported_in_one_line(daemon: Daemon) -> None:

@@ -37,7 +37,7 @@ class Request:
 
 
 class Etcd:
-    """One cluster as a whole; `revisions` is its history for those who watch."""
+    """One cluster as a whole; `revisions` is its history, for watches."""
 
     def __init__(self, cluster_id: str = CLUSTER, raft_term: int = 2) -> None:
         self.cluster_id = cluster_id

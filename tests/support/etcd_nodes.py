@@ -188,7 +188,7 @@ class Nodes:
         return late
 
     def _next_leader(self, killed: int) -> tuple[float, str]:
-        """When another member showed itself as the leader, and who."""
+        """When another member showed itself as the leader, and its id."""
         deadline = time.monotonic() + SECONDS
         while time.monotonic() < deadline:
             for place in range(len(self.cluster.members)):

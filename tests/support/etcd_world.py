@@ -215,7 +215,7 @@ class World:
             )[0](node)
 
     def settle(self) -> None:
-        """Everything arrives, and everybody does what is left to do."""
+        """Everything arrives, and every node does what is left to do."""
         for sent in self.ghosts:
             self._carry_out(sent)
         self.ghosts.clear()
@@ -334,7 +334,7 @@ class World:
                 return
 
     def command(self, node: Node) -> None:
-        """Somebody asks a node for a change of the metrics."""
+        """A node is asked for a change of the metrics."""
         if node.sent is not None:
             return
         if not node.waiting:

@@ -6,7 +6,7 @@ import socket
 
 
 class HeldPorts:
-    """Ports on 127.0.0.1 that the kernel gives to nobody else until `close`.
+    """Ports on 127.0.0.1 that the kernel gives to no other process until `close`.
 
     Each is held by a bound socket that does not listen. A server that sets SO_REUSEADDR, as Go's and Trio's do, may
     listen on it, also after a restart (socket(7)); bind(0) and outgoing connections of others get other ports.

@@ -239,7 +239,7 @@ class FakeEvents:
 
 
 class FakeStreams:
-    """Event streams of one comment each; who asked for which is kept."""
+    """Event streams of one comment each; it records which user asked for which."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, Cursor | None, Subscription, str]] = []

@@ -33,7 +33,7 @@ from websockets.exceptions import ConnectionClosed, InvalidHandshake, InvalidSta
 from .sequence_rules import Follower, Ledger, Seen, Violation, check_page
 
 CATCH_UP_SECONDS = 60.0
-"""How long every client may take in the end to hear all that there is. Longer counts as lost."""
+"""How long every client may take at the end to receive all events. Longer counts as lost."""
 AWAY_SECONDS = 60.0
 """How long the daemon may be unreachable before the check is given up."""
 PAGE = 500
@@ -94,7 +94,7 @@ class Check:
         )
 
     async def run(self) -> None:
-        """Follow, cut, resume; then hear everything there is, and compare it with the history. Raises `Violation`
+        """Follow, cut, resume; then receive all that is left, and compare it with the history. Raises `Violation`
         or `CannotCheck`."""
         rng = random.Random(self.plan.seed)
         self.followers = [
@@ -208,7 +208,7 @@ class Check:
                 pass  # aborted as it stands
             case 1:
                 await connection.close()
-            case _:  # something has come, and nobody has read it
+            case _:  # something has come and was not read
                 connection.transport.pause_reading()
                 await asyncio.sleep(rng.uniform(0.0, 0.2))
         self.cuts += 1
@@ -216,7 +216,7 @@ class Check:
     # -- the end -----------------------------------------------------------------------------------------------
 
     async def _all_caught_up(self) -> None:
-        """Until every client has heard of everything that had happened when this was called."""
+        """Until every client has received all events that were published before this call."""
         epoch, newest = await self._where_things_stand()
         deadline = time.monotonic() + CATCH_UP_SECONDS
         for follower in self.followers:

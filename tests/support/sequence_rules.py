@@ -233,7 +233,7 @@ class Follower:
             holds = epoch == self.epoch and (
                 missed > MAX_REPLAY_EVENTS or size is None or size > MAX_REPLAY_BYTES
             )
-        else:  # `ahead` cannot be: the place to go on from was heard from this daemon
+        else:  # `ahead` cannot be: the place to go on from came from this daemon
             holds = False
         if not holds:
             raise self._violation("wrong refusal", f"{reason} after {self.epoch}:{at}, answered with {data}")

@@ -1,4 +1,4 @@
-"""The whole daemon inside of the test's process, over a cluster whose events the test makes."""
+"""The whole daemon in the test's process, over a cluster whose events the test makes."""
 
 from __future__ import annotations
 
