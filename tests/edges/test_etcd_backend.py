@@ -61,6 +61,29 @@ async def test_a_heliosd_beside_no_member_is_an_observer_and_all_list_each_other
     assert one.backend.status().leader.is_leader
 
 
+async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_restart_is_not(
+    cluster: EtcdCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def warnings() -> list[str]:
+        return [record.message for record in caplog.records if "node.id" in record.message]
+
+    def another(name: str) -> EtcdBackend:
+        folder = tmp_path / name
+        folder.mkdir()
+        return etcd_backend(cluster, folder, MemoryStore(0.0), partial(_take, []), "same")
+
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running(another("first"), []))
+        await first.until(lambda: first.backend.status().observers != ())
+        assert warnings() == []
+        await stack.enter_async_context(running(another("second"), []))
+        with trio.fail_after(30):
+            while not warnings():  # noqa: ASYNC110
+                await trio.sleep(0.1)
+        (warning,) = warnings()
+        assert warning.startswith("etcd: another heliosd has the node.id same as well, since 20")
+
+
 async def test_both_tell_the_same_events_under_the_same_numbers(pair: tuple[Subject, Subject]) -> None:
     one, other = pair
     first = one.seqs[-1] if one.seqs else 0

@@ -81,7 +81,8 @@ def never_read(
     folder: Path, *, clients: int, mute: int, trickling: int, events: int, write_timeout: float
 ) -> None:
     """`events` of 4 KB each, so that a client that does not read falls behind by more than its queue may hold."""
-    with running(folder, websocket=f"write_timeout = {write_timeout}") as daemon, closing([]) as all_clients:
+    keys = f"write_timeout = {write_timeout}\nmax_status_bytes = {4 * 1024 * 1024}"
+    with running(folder, websocket=keys) as daemon, closing([]) as all_clients:
         token = daemon.token()
         for number in range(clients):
             slow = number < mute + trickling

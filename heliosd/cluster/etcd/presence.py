@@ -7,6 +7,8 @@ promotes learners.
 
 from __future__ import annotations
 
+import logging
+
 import msgspec
 import trio
 
@@ -17,6 +19,8 @@ from heliosd.cluster.etcd.client.requests import absent, delete, put
 
 from .context import EtcdContext
 from .mirror import PresentObserver
+
+log = logging.getLogger(__name__)
 
 PRESENCE_SECONDS = 10
 ALIVE_SECONDS = 3.0
@@ -32,6 +36,10 @@ class Presence:
         since = rfc3339(context.now().wall)
         self._present = PresentObserver(id=context.node_id, version=__version__, since=since)
         self._lease = ""
+        self._put_at = 0
+        """The revision at which this heliosd wrote its key."""
+        self._double = ""
+        """When the other heliosd with this `node.id` started, of which the log has a warning."""
         self._sooner = trio.Event()
 
     def hurry(self) -> None:
@@ -57,7 +65,20 @@ class Presence:
             with trio.move_on_after(CLEANUP_SECONDS, shield=True):
                 await self._leave()
 
+    def _check_double(self) -> None:
+        """Warn of another heliosd with this `node.id`: it overwrites this one's key."""
+        mirror = self._etcd.mirror
+        found = mirror.observers.get(self._etcd.node_id)
+        # An older key may be that of this heliosd before its restart.
+        written_later = 0 < self._put_at <= mirror.revision
+        if written_later and found and found != self._present and found.since != self._double:
+            self._double = found.since
+            log.warning(
+                "etcd: another heliosd has the node.id %s as well, since %s", self._etcd.node_id, found.since
+            )
+
     async def _beat(self) -> None:
+        self._check_double()
         if self._lease and (await self._etcd.client.lease_keepalive(self._lease)).seconds <= 0:
             self._lease = ""
         if not self._lease:
@@ -74,9 +95,10 @@ class Presence:
     async def _show(self) -> None:
         try:
             present = msgspec.json.encode(self._present)
-            await self._etcd.client.txn(
+            written = await self._etcd.client.txn(
                 [], [put(self._etcd.layout.present(self._etcd.node_id), present, self._lease)], []
             )
+            self._put_at = written.header.revision
         except EtcdLeaseGone:
             self._lease = ""
             raise
