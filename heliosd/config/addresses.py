@@ -128,7 +128,8 @@ def parse_origin(text: str) -> Origin | None:
 
 def parse_host_header(text: str) -> tuple[str, int | None] | None:
     """Host in lower case and port of a Host header (None: none is given); None if it is not HOST or HOST:PORT."""
-    found = _HOST_HEADER.fullmatch(text.lower()) if text.isascii() else None
+    # RFC 3986 section 3.2.3: an empty port is none.
+    found = _HOST_HEADER.fullmatch(text.lower().removesuffix(":")) if text.isascii() else None
     if found is None:
         return None
     return found["host"], int(found["port"]) if found["port"] else None

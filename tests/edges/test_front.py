@@ -259,7 +259,7 @@ async def test_without_descriptors_it_waits_warns_once_a_second_and_goes_on() ->
                 async with trio.SocketStream(socket) as stream:
                     await stream.send_all(GET)
                     assert await read_all(stream) == b"hello and more"
-    assert times[1] - times[0] >= WARNING_SECONDS
+    assert times[1] - times[0] >= WARNING_SECONDS / 2  # seen some time after it was logged
 
 
 async def test_a_stop_closes_the_listener_first_and_waits_for_requests_in_flight() -> None:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from heliosd.config.addresses import parse_host_header
 from heliosd.web.http.request_head import (
     MAX_BODY_BYTES,
     MAX_HEAD_BYTES,
@@ -217,7 +218,8 @@ def test_a_later_minor_version_is_read_as_1_1() -> None:
 
 
 def test_an_empty_port_of_host_is_none() -> None:
-    assert parse(head(host=b"a:")).header(b"host") == b"a"
+    assert parse(head(host=b"a:")).header(b"host") == b"a:"
+    assert parse_host_header("a:") == ("a", None)
 
 
 @pytest.mark.parametrize(

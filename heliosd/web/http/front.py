@@ -197,16 +197,16 @@ class _Front:
                 head = replace(head, target=below)
         if not self.proxies.trusts(peer.host):
             return head, peer
-        fields: dict[str, str] = {}
-        for name, value in head.headers:
-            key, text = name.decode("ascii"), value.decode("latin-1")
-            fields[key] = f"{fields[key]},{text}" if key in fields else text
+        fields = {
+            name.decode("ascii"): b",".join(value).decode("latin-1") for name, value in head.values.items()
+        }
         try:
             client, scheme, host = self.proxies.read(fields)
         except ValueError as wrong:
             raise BadHead(400, str(wrong)) from None
         headers = head.headers
         if host is not None:
+            head.values[b"host"] = [host.encode("ascii")]
             headers = (*(each for each in headers if each[0] != b"host"), (b"host", host.encode("ascii")))
         head = replace(head, scheme=scheme or head.scheme, headers=headers)
         return head, peer if client is None else Address(*client)

@@ -7,7 +7,9 @@ does IO; `HeadBuffer` takes bytes in any pieces.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 MAX_HEAD_BYTES = 16 * 1024
 MAX_TARGET_BYTES = 8 * 1024
@@ -24,9 +26,13 @@ _REQUEST_LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Z-]{1,32}) ([^ ]+) HTTP/([0-9
 _TARGET = re.compile(rb"/[!-\"$-~]*")
 _ABSOLUTE = re.compile(rb"(?i:https?)://([0-9A-Za-z.:\[\]_~-]+)((?:[/?][^ ]*)?)")
 HEADER = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+):[ \t]*([^\x00-\x08\x0a-\x1f\x7f]*)")
-_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{1,5})?")
+_HEADERS = re.compile(rb"(?m)^" + HEADER.pattern + rb"\r\n")
+_HOST = re.compile(rb"(?:\[[0-9A-Fa-f:.]+\]|[0-9A-Za-z._~-]+)(?::[0-9]{0,5})?")
 _CONTENT_LENGTH = re.compile(rb"[0-9]{1,20}")
 _WEBSOCKET_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
+
+
+Headers: TypeAlias = tuple[tuple[bytes, bytes], ...]
 
 
 class BadHead(Exception):
@@ -49,8 +55,10 @@ class RequestHead:
     """`/path?query`, visible ASCII, as sent; of an absolute form what stands behind the authority."""
     version: str
     """`1.1`, also for later minor versions, or `1.0`."""
-    headers: tuple[tuple[bytes, bytes], ...]
+    headers: Headers
     """In the order sent; names in lower case, values without surrounding blanks."""
+    values: dict[bytes, list[bytes]]
+    """The same by name."""
     body_bytes: int | None = 0
     """How many bytes of body follow, at most 1 MiB; None: chunks."""
     scheme: str = "http"
@@ -70,7 +78,7 @@ class RequestHead:
 
     def all(self, name: bytes) -> tuple[bytes, ...]:
         """Every value of the header `name` (lower case), in the order sent."""
-        return tuple(value for key, value in self.headers if key == name)
+        return tuple(self.values.get(name, ()))
 
     def header(self, name: bytes) -> bytes | None:
         """The value of a header that may be sent once only; None without it. Raises BadHead (400) if sent twice."""
@@ -81,9 +89,13 @@ class RequestHead:
 
     def tokens(self, name: bytes) -> frozenset[bytes]:
         """The members of a comma list such as Connection, from all its lines, in lower case."""
-        return frozenset(
-            member.strip(b" \t").lower() for value in self.all(name) for member in value.split(b",")
-        ) - {b""}
+        return _members(self.all(name))
+
+
+def _members(values: Iterable[bytes]) -> frozenset[bytes]:
+    return frozenset([member.strip(b" \t") for value in values for member in value.lower().split(b",")]) - {
+        b""
+    }
 
 
 class HeadBuffer:
@@ -124,15 +136,23 @@ def parse(raw: bytes, scheme: str = "http") -> RequestHead:
     _check_size(raw)
     if not _is_clean(raw):
         raise BadHead(400, "Malformed request head")
-    request_line, *lines = raw[: -len(_END)].split(b"\r\n")
+    request_line, _, lines = raw[:-2].partition(b"\r\n")
     method, authority, target, version = _request_line(request_line)
-    if len(lines) > MAX_HEADERS:
+    count = lines.count(b"\n")
+    if count > MAX_HEADERS:
         raise BadHead(431, "Too many headers")
-    headers = tuple([_header(line) for line in lines])
-    head = RequestHead(method, target, version, headers)
-    _check_host(head, authority)
-    keep_alive = version == "1.1" and b"close" not in head.tokens(b"connection")
-    return RequestHead(method, target, version, headers, _body_bytes(head), scheme, keep_alive)
+    # Neither a folded line, which starts with a blank, nor a name that ends in one is found.
+    found = _HEADERS.findall(lines)
+    if len(found) != count:
+        raise BadHead(400, "Malformed header")
+    headers = tuple([(name.lower(), value.rstrip(b" \t")) for name, value in found])
+    values: dict[bytes, list[bytes]] = {}
+    for name, value in headers:
+        values.setdefault(name, []).append(value)
+    _check_host(values.get(b"host", []), authority, version)
+    size = _body_bytes(values, version)
+    keep_alive = version == "1.1" and b"close" not in _members(values.get(b"connection", ()))
+    return RequestHead(method, target, version, headers, values, size, scheme, keep_alive)
 
 
 def websocket_key(head: RequestHead) -> bytes | None:
@@ -192,34 +212,27 @@ def _request_line(line: bytes) -> tuple[str, bytes | None, bytes, str]:
     return method.decode("ascii"), authority, target, "1.0" if minor == b"0" else "1.1"
 
 
-def _header(line: bytes) -> tuple[bytes, bytes]:
-    # Neither a folded line, which starts with a blank, nor a name that ends in one matches.
-    match = HEADER.fullmatch(line)
-    if match is None:
-        raise BadHead(400, "Malformed header")
-    name, value = match[1].lower(), match[2].rstrip(b" \t")
-    # RFC 3986 section 3.2.3: an empty port is none.
-    return name, value.removesuffix(b":") if name == b"host" else value
-
-
-def _check_host(head: RequestHead, authority: bytes | None) -> None:
-    hosts = head.all(b"host")
-    if len(hosts) > 1 or (not hosts and head.version == "1.1"):
+def _check_host(hosts: list[bytes], authority: bytes | None, version: str) -> None:
+    if len(hosts) > 1 or (not hosts and version == "1.1"):
         raise BadHead(400, "One Host header is required")
     if hosts and not _HOST.fullmatch(hosts[0]):
         raise BadHead(400, "Malformed Host")
-    if authority is not None and [authority.lower().removesuffix(b":")] != [host.lower() for host in hosts]:
+    if authority is not None and [_without_port_sign(authority)] != list(map(_without_port_sign, hosts)):
         raise BadHead(400, "The target's authority is not Host's")
 
 
-def _body_bytes(head: RequestHead) -> int | None:
-    lengths = head.all(b"content-length")
-    codings = head.all(b"transfer-encoding")
-    if codings:
-        if lengths or len(codings) > 1 or codings[0].lower() != b"chunked" or head.version != "1.1":
+def _without_port_sign(host: bytes) -> bytes:
+    """In lower case, and without an empty port (RFC 3986 section 3.2.3)."""
+    return host.lower().removesuffix(b":")
+
+
+def _body_bytes(values: dict[bytes, list[bytes]], version: str) -> int | None:
+    lengths, codings = values.get(b"content-length"), values.get(b"transfer-encoding")
+    if codings is not None:
+        if lengths or [coding.lower() for coding in codings] != [b"chunked"] or version != "1.1":
             raise BadHead(400, "Ambiguous length of the body")
         return None
-    if not lengths:
+    if lengths is None:
         return 0
     if len(lengths) > 1 or not _CONTENT_LENGTH.fullmatch(lengths[0]):
         raise BadHead(400, "Malformed Content-Length")

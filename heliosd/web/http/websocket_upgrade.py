@@ -1,8 +1,6 @@
 """A valid WebSocket upgrade on `/ws/cluster`: the parts of its head that are used further on.
 
-Upgrades as browsers and client libraries send them are read here in a third of the time that `request_head.py`
-takes; anything unusual is left to `request_head.py`, which finds out what is wrong. When thousands reconnect, their
-requests differ in key and target only: the other bytes are read once.
+When thousands reconnect, their requests differ in key and target only: the other bytes are parsed once.
 """
 
 from __future__ import annotations
@@ -12,20 +10,17 @@ from typing import NamedTuple
 
 from .request_head import (
     MAX_HEAD_BYTES,
-    MAX_HEADERS,
     MAX_TARGET_BYTES,
     WEBSOCKET_PATH,
+    BadHead,
     RequestHead,
+    parse,
     websocket_key,
 )
 
 _METHOD, _PATH, _VERSION = b"GET ", WEBSOCKET_PATH.encode("ascii"), b" HTTP/1.1"
 _QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
-_FIELDS = re.compile(rb"((?:[A-Za-z][A-Za-z0-9-]*: [!-~](?:[ -~]*[!-~])?\r\n)+)\r\n")
-_FIELD = re.compile(rb"([^:]+): ([^\r]+)\r\n")
 _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
-_HOST = re.compile(rb"(?:[0-9A-Za-z._~-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-_CONNECTION = {b"upgrade", b"keep-alive, upgrade"}
 _KEY_NAME = b"Sec-WebSocket-Key: "
 _KEY_BYTES = 24
 _KNOWN_LIMIT = 64
@@ -35,7 +30,11 @@ _WITHOUT_SECRETS = frozenset(
     b"sec-fetch-dest sec-fetch-mode sec-fetch-site".split()
 )
 """Headers that may be remembered: none of them carries a token."""
-_UNUSUAL = {b"content-length", b"transfer-encoding", b"http2-settings", b"expect", b"te", b"trailer"}
+
+known_headers: dict[
+    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]
+] = {}
+"""Header lines of upgrades, before and after the key, and their `Upgrade` without key and query."""
 
 
 class Upgrade(NamedTuple):
@@ -73,71 +72,33 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
 
 
 def ordinary_upgrade(data: bytes) -> Upgrade | None:
-    """The same from the first bytes of a connection, if they are exactly one ordinary upgrade request: each header
-    once, and none that another program could read differently. None: use `request_head.py`."""
-    if len(data) > MAX_HEAD_BYTES:
-        return None
+    """The upgrade that the first bytes of a connection are, exactly and as a whole. None: anything else."""
     line, _, rest = data.partition(b"\r\n")
-    if not (line.startswith(_METHOD) and line.endswith(_VERSION)):
-        return None
     target = line[len(_METHOD) : -len(_VERSION)]
-    path, _, asked = target.partition(b"?")
-    if path != _PATH or asked.translate(None, _QUERY_BYTES) or len(target) > MAX_TARGET_BYTES:
-        return None
-    query = asked.decode("ascii")
-    before, _, after = rest.partition(_KEY_NAME)
-    key, shape = after[:_KEY_BYTES], (before, after[_KEY_BYTES:])
-    known = known_headers.get(shape)
-    if known is not None and _KEY.fullmatch(key):
-        return Upgrade(key, query, *known)
-    match = _FIELDS.fullmatch(rest)
-    if match is None:
-        return None
-    lines = _FIELD.findall(match[1])
-    fields = {name.lower(): value for name, value in lines}
-    if len(fields) != len(lines) or len(lines) > MAX_HEADERS:
-        return None
-    upgrade = _of_fields(fields, query)
-    # The name that was found starts the line of the key.
-    whole_line = before[-2:] in {b"", b"\r\n"} and shape[1][:2] == b"\r\n"
-    if upgrade is not None and whole_line and fields.keys() <= _WITHOUT_SECRETS:
-        if len(known_headers) >= _KNOWN_LIMIT:
-            del known_headers[next(iter(known_headers))]
-        known_headers[shape] = upgrade[2:]
-    return upgrade
-
-
-known_headers: dict[
-    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]
-] = {}
-"""Header lines of ordinary requests, before and after the key, and their `Upgrade` without key and query."""
-
-
-def _of_fields(fields: dict[bytes, bytes], query: str) -> Upgrade | None:
-    take = fields.get
+    path, _, query = target.partition(b"?")
     if (
-        not _UNUSUAL.isdisjoint(fields)
-        or take(b"upgrade", b"").lower() != b"websocket"
-        or take(b"connection", b"").lower() not in _CONNECTION
-        or take(b"sec-websocket-version") != b"13"
-        or not _KEY.fullmatch(key := take(b"sec-websocket-key", b""))
-        or not _HOST.fullmatch(host := take(b"host", b""))
+        not (line.startswith(_METHOD) and line.endswith(_VERSION) and path == _PATH)
+        or query.translate(None, _QUERY_BYTES)
+        or len(target) > MAX_TARGET_BYTES
+        or len(data) > MAX_HEAD_BYTES
     ):
         return None
-    return Upgrade(
-        key=key,
-        query=query,
-        host=host.decode("ascii"),
-        origins=_once(take(b"origin")),
-        authorization=_once(take(b"authorization")),
-        subprotocols=_members(_once(take(b"sec-websocket-protocol"))),
-        extensions=take(b"sec-websocket-extensions", b"").decode("ascii"),
-        cookies=_once(take(b"cookie")),
-    )
-
-
-def _once(value: bytes | None) -> tuple[str, ...]:
-    return () if value is None else (value.decode("ascii"),)
+    before, _, behind = rest.partition(_KEY_NAME)
+    key, after = behind[:_KEY_BYTES], behind[_KEY_BYTES:]
+    known = known_headers.get((before, after))
+    if known is not None and _KEY.fullmatch(key):
+        return Upgrade(key, query.decode("ascii"), *known)
+    try:
+        upgrade = upgrade_of(head := parse(data))
+    except BadHead:
+        return None
+    # The name that was found starts the line of the key, which ends behind the key.
+    whole_line = before[-2:] in {b"", b"\r\n"} and after[:2] == b"\r\n"
+    if upgrade is not None and whole_line and {name for name, _ in head.headers} <= _WITHOUT_SECRETS:
+        if len(known_headers) >= _KNOWN_LIMIT:
+            del known_headers[next(iter(known_headers))]
+        known_headers[before, after] = upgrade[2:]
+    return upgrade
 
 
 def _texts(values: tuple[bytes, ...]) -> tuple[str, ...]:
