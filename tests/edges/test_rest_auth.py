@@ -168,6 +168,41 @@ async def test_an_address_without_failures_is_next_whoever_guesses_meanwhile(
     assert calls[guesses + HASHES_AT_ONCE] == "viewer"
 
 
+async def test_an_address_that_was_refused_is_before_those_that_come_after_it(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate, calls = threading.Semaphore(0), []
+
+    def slow(name: str, password: str) -> bool:
+        calls.append(name)
+        return gate.acquire(timeout=20)
+
+    monkeypatch.setattr(rest.access, "check_password", slow)
+    statuses: list[int] = []
+
+    async def log_in(name: str, address: str) -> None:
+        body = {"username": name, "password": PASSWORD}
+        statuses.append((await rest.ask("POST", LOGIN, body, user=None, address=address)).status_code)
+
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            for number in range(HASHES_AT_ONCE + QUEUE_LENGTH):
+                nursery.start_soon(log_in, f"early-{number}", f"10.0.4.{number}")
+            await wait_all_tasks_blocked()
+            await log_in("viewer", "10.9.9.9")
+            assert statuses == [503]
+            gate.release(QUEUE_LENGTH)
+            await becomes(lambda: len(statuses) == 1 + QUEUE_LENGTH)
+            for number in range(QUEUE_LENGTH):
+                nursery.start_soon(log_in, f"late-{number}", f"10.0.5.{number}")
+            await wait_all_tasks_blocked()
+            nursery.start_soon(log_in, "viewer", "10.9.9.9")
+            await wait_all_tasks_blocked()
+            gate.release(HASHES_AT_ONCE + QUEUE_LENGTH)
+    assert "viewer" in calls[: HASHES_AT_ONCE + QUEUE_LENGTH + 3]
+    assert statuses.count(503) == 2  # the one above, and the last of those that came late
+
+
 async def test_a_login_that_waits_for_two_seconds_is_refused(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

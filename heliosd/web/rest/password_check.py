@@ -3,9 +3,10 @@
 1. An attempt counts as failed while it is hashed, and no longer if the password is right. One whose address or name
    is at its limit only because of attempts in progress waits for their results; otherwise it is refused (429).
 2. Of the waiting addresses the one with the fewest failures in the last minute is next, and of equals the one that
-   has waited longest, so that guessing from many addresses does not delay others.
-3. When the queue is full, the address that has most attempts in it, and of equals most failures, loses its newest
-   attempt (503).
+   asked first since its last turn; one that was refused keeps its place. So guesses from many addresses do not
+   delay others.
+3. When the queue is full, the address that has most attempts in it, and of equals the last by rule 2, loses its
+   newest one (503).
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from functools import partial
 import trio
 
 from heliosd.auth.access import Access
-from heliosd.auth.throttle import Throttle, network_of
+from heliosd.auth.throttle import WINDOW_SECONDS, Throttle, network_of
 from heliosd.config.model import Settings
 from heliosd.errors import Unauthenticated
 from heliosd.web.problems import TryLater
@@ -32,6 +33,8 @@ HASHES_AT_ONCE = 2
 QUEUE_LENGTH = 32
 QUEUE_SECONDS = 2.0
 """An attempt that waits longer for its turn is refused (503)."""
+MAX_PLACES = 10_000
+"""Addresses whose place is kept."""
 NICENESS = 5
 """Of the threads that hash: with two cores and many logins, threads of equal priority would delay all else."""
 
@@ -53,10 +56,12 @@ class PasswordCheck:
     def __init__(self, access: Access, settings: Settings) -> None:
         self._access = access
         self._throttle = Throttle(settings)
+        self._asked_at: dict[str, float] = {}
+        """When each address asked first since its last turn, in this order."""
         # Threads of their own: Trio's are used for other things afterwards, and a priority cannot be raised again.
         self._threads = ThreadPoolExecutor(HASHES_AT_ONCE, "password", initializer=_lower_priority)
         self._waiting: dict[str, deque[_Attempt]] = {}
-        """By address, the one first that has waited longest since its last turn."""
+        """By address."""
         self._hashing: Counter[str] = Counter()
         """Attempts in progress, by address."""
 
@@ -67,11 +72,10 @@ class PasswordCheck:
         many failures of this address, 503 if more is asked than can be hashed soon.
         """
         attempt = _Attempt(network_of(address), name, password)
+        self._note(attempt.network)
         self._waiting.setdefault(attempt.network, deque()).append(attempt)
         if sum(map(len, self._waiting.values())) > QUEUE_LENGTH:
             refused = self._waiting[max(self._waiting, key=self._share)][-1]
-            if self._share(refused.network) == self._share(attempt.network):
-                refused = attempt
             self._remove(refused)
             refused.finish(_too_many())
         self._start()
@@ -90,8 +94,9 @@ class PasswordCheck:
         """Start as many attempts as may be hashed now."""
         while self._hashing.total() < HASHES_AT_ONCE and (attempt := self._next()) is not None:
             self._remove(attempt)
-            if attempt.network in self._waiting:  # behind the others
-                self._waiting[attempt.network] = self._waiting.pop(attempt.network)
+            self._asked_at.pop(attempt.network, None)
+            if attempt.network in self._waiting:
+                self._note(attempt.network)  # behind the others
             self._throttle.failed(attempt.network, attempt.name, trio.current_time())
             self._hashing[attempt.network] += 1
             token = trio.lowlevel.current_trio_token()
@@ -101,7 +106,7 @@ class PasswordCheck:
     def _next(self) -> _Attempt | None:
         """The attempt whose turn it is. Those that are at their limit are refused on the way."""
         now = trio.current_time()
-        for network in sorted(self._waiting, key=lambda network: self._throttle.failures(network, now)):
+        for network in sorted(self._waiting, key=self._rank):
             for attempt in tuple(self._waiting[network]):
                 seconds = self._throttle.retry_after(network, attempt.name, now)
                 if seconds <= 0:
@@ -111,8 +116,20 @@ class PasswordCheck:
                     attempt.finish(TryLater("Too many failed logins", status=429, seconds=seconds))
         return None
 
-    def _share(self, network: str) -> tuple[int, int]:
-        return len(self._waiting[network]), self._throttle.failures(network, trio.current_time())
+    def _share(self, network: str) -> tuple[int, tuple[int, float]]:
+        return len(self._waiting[network]), self._rank(network)
+
+    def _rank(self, network: str) -> tuple[int, float]:
+        now = trio.current_time()
+        # Without a place only where there are too many addresses.
+        return self._throttle.failures(network, now), self._asked_at.get(network, now)
+
+    def _note(self, network: str) -> None:
+        now = trio.current_time()
+        self._asked_at.setdefault(network, now)
+        oldest = next(iter(self._asked_at))
+        if len(self._asked_at) > MAX_PLACES or self._asked_at[oldest] < now - WINDOW_SECONDS:
+            del self._asked_at[oldest]
 
     def _report(self, token: trio.lowlevel.TrioToken, attempt: _Attempt, done: Future[bool]) -> None:
         """In a thread that hashes: let the event loop finish `attempt`."""
