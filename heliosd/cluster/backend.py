@@ -64,6 +64,11 @@ class Backend(Protocol):
         """The cluster as this node sees it now."""
         ...
 
+    @property
+    def complete(self) -> bool:
+        """Whether the state here has everything that was answered before this start. It stays so once it is."""
+        ...
+
     def not_ready(self) -> str | None:
         """Why a read here could miss an answered write ("no leader", …); None if it cannot."""
         ...

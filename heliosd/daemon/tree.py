@@ -41,7 +41,7 @@ from heliosd.errors import StoreFull
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
-from heliosd.hub.inbox import HubItem, Tick
+from heliosd.hub.inbox import HubItem, Tick, until
 from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.hub.status_messages import StatusMessages
 from heliosd.protocol.close_codes import GOING_AWAY
@@ -69,7 +69,7 @@ from .systemd import Notifier, watchdog_interval
 from .ticker import tick_all
 
 LOG_SECONDS = 5.0
-"""How long a start waits for the cluster's event log. Without it no client can be sent what it missed."""
+"""How long a start waits for the cluster's event log and state, without which a client would miss something."""
 
 LAST_EVENTS_SECONDS = 1.0
 """How long a stop waits for events that are being stored to be sent."""
@@ -132,6 +132,7 @@ class Daemon:
                 background.start_soon(_watch, notifier, inbox, hub)
                 with trio.move_on_after(LOG_SECONDS):
                     await numbering.log.wait_readable()
+                    await until(lambda: backend.complete)
                 admission = Admission(settings=self.settings, hub=hub, now=_now)
                 background.start_soon(admission.connection_log.run)
                 await self._serve(

@@ -21,6 +21,7 @@ from heliosd.protocol.events import (
     LogReset,
     MetricValuesChanged,
     Provisional,
+    StateComplete,
     StatusChanged,
 )
 from heliosd.protocol.message import OutgoingMessage, replayed
@@ -76,7 +77,7 @@ class ClusterNumbering:
             case Provisional() | Happened():
                 # What did not come through the cluster's log has no number.
                 yield server_messages.of_provisional(item.event, self._now().wall)
-            case MetricValuesChanged() | StatusChanged():
+            case MetricValuesChanged() | StatusChanged() | StateComplete():
                 yield item
             case LogReset():
                 yield from self._reset(item)

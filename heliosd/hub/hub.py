@@ -13,7 +13,7 @@ from typing import assert_never
 import trio
 
 from heliosd.auth.access import Access
-from heliosd.protocol.events import MetricValuesChanged, StatusChanged
+from heliosd.protocol.events import MetricValuesChanged, StateComplete, StatusChanged
 from heliosd.protocol.message import OutgoingMessage, defined_metrics
 
 from .connections import Connections
@@ -83,6 +83,10 @@ class Hub:
                     self._changed_metrics.add(item.metrics, trio.current_time() + interval)
                 case StatusChanged():
                     moved = True
+                case StateComplete():
+                    await self._publish(outgoing)
+                    outgoing = []
+                    self.publisher.announce_state()
                 case NewEpoch():
                     await self._publish(outgoing)
                     outgoing = []

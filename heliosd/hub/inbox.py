@@ -9,7 +9,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from heliosd.protocol.events import MetricValuesChanged, StatusChanged
+from heliosd.protocol.events import MetricValuesChanged, StateComplete, StatusChanged
 from heliosd.protocol.message import OutgoingMessage
 
 BATCH = 50
@@ -46,7 +46,7 @@ class EventsLost:
     last: int
 
 
-NumberedItem = OutgoingMessage | MetricValuesChanged | StatusChanged | NewEpoch | EventsLost
+NumberedItem = OutgoingMessage | MetricValuesChanged | StatusChanged | StateComplete | NewEpoch | EventsLost
 """A message is an event: with its `seq`, or a provisional one without."""
 
 Item_co = TypeVar("Item_co", covariant=True)

@@ -22,7 +22,14 @@ from heliosd.cluster.backend import Backend
 from heliosd.cluster.subscribers import ItemQueue
 from heliosd.errors import StoreFull
 from heliosd.protocol import server_messages
-from heliosd.protocol.events import BackendItem, Happened, MetricValuesChanged, Stamped, StatusChanged
+from heliosd.protocol.events import (
+    BackendItem,
+    Happened,
+    MetricValuesChanged,
+    Stamped,
+    StateComplete,
+    StatusChanged,
+)
 from heliosd.protocol.history import History
 from heliosd.protocol.message import OutgoingMessage, replayed
 from heliosd.store.changes import (
@@ -158,7 +165,7 @@ class LocalNumbering:
             match item:
                 case Happened():
                     numbered.append(next(rest))
-                case MetricValuesChanged() | StatusChanged():
+                case MetricValuesChanged() | StatusChanged() | StateComplete():
                     numbered.append(item)
                 case _:
                     raise TypeError(f"only a cluster's log has {item}")

@@ -155,6 +155,12 @@ class Publisher:
             delivery.resume_stream(client, self._status_for, welcome=welcome)
             self._connections.settle(client)
 
+    def announce_state(self) -> None:
+        """The statuses so far may have lacked something: send the state as it is now."""
+        self._status_messages.forget_shared()
+        for client in self._connections.all():
+            self._connections.send(client, self._status_for())
+
     def announce_lost(self, first: int, last: int) -> None:
         """These events will not come. What they were is not known, so `dropped` says at most how many a client
         would have been sent."""

@@ -53,6 +53,7 @@ class StatusMessages:
             self._backend.status(),
             self._backend.metrics.views(),
             as_of_seq=as_of_seq,
+            complete=self._backend.complete,
             snapshot_last=self._snapshot_last(),
             uptime=self._backend.uptime.text(now),
             clients=self._clients(),

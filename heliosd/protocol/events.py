@@ -75,6 +75,12 @@ class StatusChanged:
     may be in the cluster's log before this node has observed the change."""
 
 
+@dataclass(frozen=True, slots=True)
+class StateComplete:
+    """From here on the state has everything that was answered before this start. A status of before may lack
+    some."""
+
+
 Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined
 Value = MetricValuesChanged
 
@@ -111,6 +117,6 @@ class Stamped:
     event: Event
 
 
-BackendItem = Happened | Value | StatusChanged | LoggedEvent | Provisional | LogReset
+BackendItem = Happened | Value | StatusChanged | StateComplete | LoggedEvent | Provisional | LogReset
 """What a backend reports. A `LoggedEvent` has its number and bytes from the cluster's own log; only the etcd
 backend reports `LoggedEvent`, `Provisional` and `LogReset`."""

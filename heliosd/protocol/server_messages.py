@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from typing import assert_never
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, structs
 
 from heliosd.clock import duration_text, rfc3339
 from heliosd.protocol.views.custom_metrics import MetricView
@@ -53,6 +53,8 @@ class _Status(Struct, frozen=True, kw_only=True):
     observed_by: str
     observed_at: str
     stale: bool
+    complete: bool | UnsetType = UNSET
+    """False before this node knows everything that was answered before its start; then another status follows."""
 
 
 class Welcome(Struct, frozen=True, kw_only=True):
@@ -157,6 +159,7 @@ def of_status(
     metrics: Mapping[str, MetricView],
     *,
     as_of_seq: int,
+    complete: bool = True,
     snapshot_last: int,
     uptime: str,
     clients: int,
@@ -165,6 +168,8 @@ def of_status(
 ) -> OutgoingMessage:
     """The whole state: it includes the effects of every event up to `as_of_seq`."""
     data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
+    if not complete:
+        data = structs.replace(data, stale=True, complete=False)
     payload = _encode(_MessageEnvelope("status", rfc3339(at), id=client_id, data=data))
     return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
 

@@ -22,7 +22,15 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import EtcdConfig, HistoryConfig
 from heliosd.errors import Conflict, NoLeader
-from heliosd.protocol.events import BackendItem, Happened, LogReset, MetricValuesChanged, Provisional, Stamped
+from heliosd.protocol.events import (
+    BackendItem,
+    Happened,
+    LogReset,
+    MetricValuesChanged,
+    Provisional,
+    Stamped,
+    StateComplete,
+)
 from heliosd.protocol.server_messages import of_event
 from heliosd.store.changes import LoggedEvent
 
@@ -58,7 +66,7 @@ class Subject:
                 self._event(item.payload)
             case MetricValuesChanged(metrics=metrics):
                 self.moved |= {name: view.value for name, view in metrics.items()}
-            case LogReset() | Provisional():
+            case LogReset() | Provisional() | StateComplete():
                 pass
         self._news.set()
         self._news = trio.Event()

@@ -104,6 +104,8 @@ class LoneBackend:
             stale=False,
         )
 
+    complete = True
+
     def not_ready(self) -> str | None:
         return self.reason
 

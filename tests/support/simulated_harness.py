@@ -16,7 +16,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import PeerConfig, SimulatedConfig
 from heliosd.errors import StoreFull
-from heliosd.protocol.events import Event, Happened, MetricValuesChanged, Value
+from heliosd.protocol.events import Event, Happened, MetricValuesChanged, StateComplete, Value
 from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, TokenRevoked, ValueSet
@@ -139,8 +139,9 @@ async def follow(
     async with backend.events() as events:
         task_status.started()
         async for event in events:
-            assert isinstance(event, Happened | MetricValuesChanged)
-            into.append(event.event if isinstance(event, Happened) else event)
+            if not isinstance(event, StateComplete):
+                assert isinstance(event, Happened | MetricValuesChanged)
+                into.append(event.event if isinstance(event, Happened) else event)
 
 
 def register(name: str = "app_requests") -> RegisterMetric:

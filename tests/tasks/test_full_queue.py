@@ -64,8 +64,7 @@ async def test_a_simulated_cluster_waits_for_a_reader_and_loses_nothing(autojump
         while len(indices) < EVENTS:
             assert events.waiting <= AT_MOST
             item = await events.receive()
-            assert isinstance(item, Happened)
-            if isinstance(item.event, MetricsDefined):
+            if isinstance(item, Happened) and isinstance(item.event, MetricsDefined):
                 (marker,) = item.applied_marker
                 assert isinstance(marker, ValueSet)
                 indices.append(int(marker.body or b""))

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import AskStatus, BadCommand, Ping, Subscribe
 from heliosd.protocol.close_codes import GOING_AWAY, SILENT
-from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
+from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged, StateComplete
 from heliosd.protocol.subscription import NOTHING, Subscription, Topic
 from tests.support.hub_harness import ADDED, ELECTED, House, Reader, Socket, open_house
 
@@ -45,6 +45,15 @@ async def test_those_who_come_together_share_a_status_until_something_is_told(
     await house.publish(Tick.LATENCY)
     third = house.join()[1]
     assert third.frames[0] is not first.frames[0]  # who was not told is told by its status
+
+
+async def test_once_the_state_is_complete_every_client_gets_it_after_the_events_before(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (_, one), (_, other) = house.join(), house.join()
+    await house.publish(ADDED, StateComplete())
+    assert one.types() == other.types() == ["status", "peer_change", "status_update", "status"]
+    assert one.messages()[-1]["data"]["as_of_seq"] == 1
 
 
 async def test_a_client_that_leaves_gets_nothing_more(autojump_clock: MockClock, house: House) -> None:

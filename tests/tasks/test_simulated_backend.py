@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from heliosd.clock import Instant
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics, UpdateMetric
 from heliosd.errors import Conflict, Invalid, NotFound, StoreError
+from heliosd.hub.status_messages import StatusMessages
 from heliosd.protocol.events import (
     Event,
     MetricsDefined,
@@ -18,8 +22,10 @@ from heliosd.protocol.events import (
     PeerChanged,
     SnapshotTaken,
     StateChanged,
+    StateComplete,
     Value,
 )
+from heliosd.protocol.history import History
 from tests.support.simulated_harness import (
     ALONE,
     CONFIG,
@@ -156,6 +162,41 @@ async def test_what_was_emitted_before_a_restart_is_not_emitted_again(autojump_c
         await trio.sleep(1)
         nursery.cancel_scope.cancel()
     assert {type(event) for event in seen} == {StateChanged}
+
+
+async def test_after_a_restart_a_status_says_that_it_is_incomplete_until_every_answered_write_is_in_it(
+    autojump_clock: MockClock,
+) -> None:
+    def status() -> dict[str, Any]:
+        data: dict[str, Any] = json.loads(messages.status(History("epoch", 100, 3600.0)).payload)["data"]
+        return data
+
+    store = MemoryStore()
+    async with running(store) as backend:
+        await backend.propose(register())
+        await backend.take_snapshot()
+        for _ in range(20):
+            await backend.propose(count())
+    async with running(store) as backend, backend.events() as events:
+        now = Instant(1_800_000_000.0, 0.0)
+        messages = StatusMessages(backend, clients=lambda: 0, now=lambda: now)
+        before = status()
+        assert (before["complete"], before["stale"]) == (False, True)
+        values: list[float] = []
+        while not isinstance(item := await events.receive(), StateComplete):
+            if isinstance(item, MetricValuesChanged):
+                values.append(item.metrics["app_requests"].value)
+        assert backend.metrics.view("app_requests").value == 20
+        await trio.sleep(1)
+        after = status()
+        assert after["custom_metrics"]["app_requests"]["value"] == 20
+        assert ("complete" in after, after["stale"]) == (False, False)
+        assert backend.complete
+        while True:
+            try:
+                assert not isinstance(events.receive_nowait(), StateComplete)
+            except trio.WouldBlock:
+                break
 
 
 async def test_a_peer_that_is_added_takes_part_and_one_that_is_removed_is_forgotten(

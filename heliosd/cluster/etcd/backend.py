@@ -145,6 +145,10 @@ class EtcdBackend:
             return msgspec.structs.replace(status, stale=True)
         return status
 
+    @property
+    def complete(self) -> bool:
+        return bool(self._etcd.mirror.cluster_id)
+
     def not_ready(self) -> str | None:
         if self._unread() is None and self._etcd.view.leader:
             # Only an administrator of etcd may promote learners; that does not affect readiness.

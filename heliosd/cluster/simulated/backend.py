@@ -8,7 +8,7 @@ task here feeds in time, writes to disk, and waits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
@@ -23,7 +23,8 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import SimulatedConfig
-from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreError, StoreFull
+from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreFull
+from heliosd.protocol.events import StateComplete
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 from heliosd.raft.simulation.cluster import SimulatedCluster
@@ -35,10 +36,9 @@ from heliosd.raft.simulation.proposals import (
     WriteCommands,
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
-from heliosd.raft.storage import MemberState
 from heliosd.store.changes import Change, DeferredChanges, Save, Saved
 
-from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_members, options_of
+from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, load_members, options_of
 from .observer import EMITTED_INDEX, MemberObserver
 from .requests import ClientRequest, RequestDone, Requests
 from .snapshotting import SnapshotRequest, Snapshotting
@@ -86,14 +86,7 @@ class SimulatedBackend:
         self._now = now
         self._subscribers = Subscribers(buffer)
         members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
-        states: Mapping[str, MemberState] = saved.members
-        self._first_changes: list[Change] = []
-        if not states:
-            states, self._first_changes = first_members(members)
-        if node_id not in states:
-            raise StoreError(
-                f"the data directory is that of another node ({', '.join(sorted(states))}), not of {node_id}"
-            )
+        states, self._first_changes = load_members(saved, node_id, members)
         self._heartbeat = round(config.heartbeat_interval * TICKS_PER_SECOND)
         began = now().mono
         self.cluster = SimulatedCluster(
@@ -134,7 +127,7 @@ class SimulatedBackend:
         self._snapshotting = Snapshotting(self.cluster, node_id, snapshots, self._observer)
         self._tick_at = self._alive_at = self._retry_at = 0.0
         self._store_works = True
-        self._closed = False
+        self._closed = self._complete = False
 
     # Reading
 
@@ -146,6 +139,10 @@ class SimulatedBackend:
 
     def status(self) -> ClusterStatus:
         return build_status(self.cluster, self._node, self._observer.membership, self.latency, self._now())
+
+    @property
+    def complete(self) -> bool:
+        return self._complete
 
     def not_ready(self) -> str | None:
         return why_not_ready(self.cluster, self._node)
@@ -299,6 +296,9 @@ class SimulatedBackend:
             self._requests.observe(observation)
             self._observer.observe(observation, now)
             self._snapshotting.observe(observation, began)
+        if not self._complete and self.not_ready() is None:
+            self._complete = True
+            self._subscribers.emit(StateComplete())
         if self._closed:
             return
         if now.mono >= self._tick_at:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from heliosd.config.model import SimulatedConfig
+from heliosd.errors import StoreError
 from heliosd.raft.messages import Snapshot
 from heliosd.raft.simulation.member import SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
 from heliosd.raft.state import Timing
 from heliosd.raft.storage import HardState, MemberState, SnapshotSaved
-from heliosd.store.changes import Change
+from heliosd.store.changes import Change, Saved
 
 TICKS_PER_SECOND = 1_000_000
 """Network delays are fractions of a millisecond, so a tick is a microsecond."""
@@ -27,6 +28,18 @@ def first_members(addresses: Mapping[str, str]) -> tuple[dict[str, MemberState],
     for member in addresses:
         changes += [HardState(member, FIRST_TERM, ""), SnapshotSaved(member, snapshot, keeps_log=False)]
     return states, changes
+
+
+def load_members(
+    saved: Saved, node: str, addresses: Mapping[str, str]
+) -> tuple[Mapping[str, MemberState], list[Change]]:
+    """The stored members, or the first ones and what stores them. Raises `StoreError` if `node` is not stored."""
+    if not saved.members:
+        return first_members(addresses)
+    if node not in saved.members:
+        others = ", ".join(sorted(saved.members))
+        raise StoreError(f"the data directory is that of another node ({others}), not of {node}")
+    return saved.members, []
 
 
 def options_of(config: SimulatedConfig) -> SimulationOptions:
