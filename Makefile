@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark findings
+    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark prove-hub findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark
+    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark prove-hub
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -38,6 +38,10 @@ prove-rules: $(VENV)/.for-test
 prove-times: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist tests/edges tests/process
+
+# 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow.
+prove-hub: $(VENV)/.for-test
+	$(PYTEST) -p no:xdist -m slow tests/tasks/test_order_fuzz.py
 
 # The benchmark in each mode that heliosd and the C loop know, for half a second each.
 prove-benchmark: $(VENV)/.for-test

@@ -252,6 +252,9 @@ class HubClient:
     def hold(self) -> None:
         """Its token has expired."""
         self.held = True
+        if self.queue is not None:
+            # A `subscribed` that waits goes ahead of events of the old subscription now.
+            self.queue.narrow(self.subscription, events=True)
         self.reconsider()
 
     def is_ending(self, close_reason: CloseReason) -> None:

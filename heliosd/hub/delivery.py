@@ -54,8 +54,8 @@ def deliver_all(client: HubClient, messages: Sequence[OutgoingMessage], frames: 
         deliver(client, message)
 
 
-def deliver_replay(client: HubClient, messages: Iterable[OutgoingMessage]) -> None:
-    """Give a client that has just joined what it missed. It does not count against the queue."""
+def deliver_first(client: HubClient, messages: Iterable[OutgoingMessage]) -> None:
+    """Give a client that has just joined its status, and what it missed. They do not count against the queue."""
     assert not client.behind
     client.send_queue.put_replay(messages)
     flush(client)

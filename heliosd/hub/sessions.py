@@ -72,16 +72,14 @@ class ClientSessions:
             return
         self._register(client)
         history = self._log.history
-        status = self._status_messages.status(history)
-        if cursor is None:
-            self._connections.send(client, status)
-        else:
+        first = [self._status_messages.status(history)]
+        if cursor is not None:
             history.expire(self._connections.now().wall)
             replay = history.since(cursor, client.subscription)
-            missed = [self._status_messages.welcome(client, history, replay), *replay.events, status]
-            self._connections.count_messages(missed)
-            delivery.deliver_replay(client, missed)
-            self._connections.settle(client)
+            first = [self._status_messages.welcome(client, history, replay), *replay.events, *first]
+        self._connections.count_messages(first)
+        delivery.deliver_first(client, first)
+        self._connections.settle(client)
         self._watch(client)
         # Its token may have been revoked, or its user removed, since it was admitted.
         self._token_expiry.recheck([client])
@@ -108,7 +106,8 @@ class ClientSessions:
 
     def execute(self, client: HubClient, command: Command | BadCommand) -> None:
         """Execute a client's command and answer it, in the order of the commands."""
-        at_boundary = isinstance(command, AskStatus | Subscribe) or client.id in self._deferred
+        waits = client.id in self._deferred or client not in self._connections
+        at_boundary = waits or isinstance(command, AskStatus | Subscribe)
         if at_boundary and self._publisher.publishing:
             self._deferred[client.id] = self._deferred.get(client.id, 0) + 1
             self._publisher.at_boundary(partial(self._execute_deferred, client, command))

@@ -38,7 +38,7 @@ class StatusMessages:
             epoch, seq, made, status = self._shared
             if (epoch, seq) == (history.epoch, history.seq) and now - made <= STATUS_SHARED_SECONDS:
                 return status
-        status = self._make_status(history.seq, client_id)
+        status = self.make_status(history.seq, client_id)
         # A status that is made later must not be older than one that a client has already.
         self._shared = None if client_id is not UNSET else (history.epoch, history.seq, now, status)
         return status
@@ -47,7 +47,7 @@ class StatusMessages:
         """Something is being sent: the status of a client that joins from now on must contain it."""
         self._shared = None
 
-    def _make_status(self, as_of_seq: int, client_id: ClientId | UnsetType) -> OutgoingMessage:
+    def make_status(self, as_of_seq: int, client_id: ClientId | UnsetType) -> OutgoingMessage:
         now = self._now()
         return server_messages.of_status(
             self._backend.status(),

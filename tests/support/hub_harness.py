@@ -186,7 +186,7 @@ class FixedStatus(StatusMessages):
         self._now = now
         self._shared = None
 
-    def _make_status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
+    def make_status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
         data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
         if client_id is not UNSET:
             data["id"] = client_id

@@ -1,0 +1,298 @@
+"""What one client of the hub may be sent, and in which order: docs/protocol.md, "Order", as a program.
+
+Plain Python: what the server did goes in (`Server`), and what one client got (`ClientModel.receive`). A broken rule
+is a `Violation`. Every change of the server has a number, its moment. In the tests' messages a metric's `value` is
+the moment at which it was set, and statuses and values have a `moment`: so older and newer are known apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .server_record import Event, Server
+
+Message = Mapping[str, Any]
+Filter = Callable[[str, Any], Any]
+"""A subscription: what it lets through of a message of this type with this data; None: nothing. Where the data is
+None: True, if it has that type at all."""
+
+EVENTS = {"state_change", "peer_change", "custom_metrics"}
+WHOLE = {"status_update", "latency", "uptime"}
+"""Values that replace the one before as a whole."""
+
+
+class Violation(Exception):
+    """A rule was broken."""
+
+
+@dataclass
+class Question:
+    """What a client asked: `at` is the number of the newest event of `epoch` when it took effect."""
+
+    kind: str
+    epoch: str
+    at: int
+    subscription: Filter | None = None
+    held: bool = False
+    """The client was held before it had the answer."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """A subscription, from the event after `at` in `epoch` on. `narrows`: earlier events that were held, too."""
+
+    epoch: str
+    at: int
+    wanted: Filter
+    narrows: bool = False
+
+
+class ClientModel:
+    """Follows one connection. Its picture of the cluster is `leader`, `peers` and `metrics`."""
+
+    def __init__(
+        self, server: Server, wanted: Filter, epoch: str, at: int, *, resumes: bool = False, after: int = -1
+    ) -> None:
+        """It joined when event `at` of `epoch` was the newest; if it `resumes`, `after` is the last that it has."""
+        self._server = server
+        self._epoch = epoch
+        self._at = at
+        """Everything up to this event is settled: received, named by a gap, or not wanted."""
+        self._resumes = resumes
+        self._after = after
+        self._stretches = [Stretch(epoch, -1, wanted)]
+        self._questions: dict[Any, Question] = {}
+        self._moments: dict[str, int] = {}
+        """The least moment that a value of each type or metric may have."""
+        self._wants_since_status: list[Filter] = [wanted]
+        self._status_due = False
+        self.started = False
+        self.named = self.of_earlier_epochs = 0
+        """Events that a gap named, and those that a new epoch made meaningless."""
+        self.exact = True
+        """False once it subscribed while it was held: what it lost is not counted then."""
+        self.leader = ""
+        self.peers: set[str] = set()
+        self.metrics: dict[str, int] = {}
+
+    def ask(self, client_id: object, question: Question) -> None:
+        """A question took effect; its answer is due."""
+        self._questions[client_id] = question
+
+    def hold(self) -> None:
+        """Its token has ended."""
+        for question in self._questions.values():
+            question.held = True
+
+    def receive(self, message: Message) -> None:
+        """One message, in the order of the wire."""
+        kind = message["type"]
+        if not self.started and kind != "welcome" and (kind != "status" or self._resumes):
+            raise Violation(f"the first message is {kind}")
+        self.started = True
+        if self._status_due and (kind in EVENTS or kind in WHOLE):
+            raise Violation(f"{kind} before the status that follows a gap")
+        if "seq" in message:
+            self._event(message["seq"], Event(kind, message["data"]))
+        elif kind in WHOLE or kind == "custom_metrics":
+            self._value(kind, message["data"])
+        elif kind == "gap":
+            self._gap(message["data"])
+        elif kind == "status":
+            self._status(message["data"])
+        elif kind == "welcome":
+            self._welcome(message["data"])
+        if "id" in message or kind in {"subscribed", "authenticated"}:
+            self._answer(kind, message.get("id"))
+
+    def _answer(self, kind: str, client_id: object) -> None:
+        """Answers come in the order of their questions. Only a status of a held client may be overtaken."""
+        if client_id not in self._questions:
+            raise Violation(f"{kind} {client_id} answers no question, or one that was answered")
+        for earlier, question in list(self._questions.items()):
+            if earlier == client_id:
+                break
+            if not (question.kind == "status" and question.held):
+                raise Violation(f"{kind} {client_id} before the answer to {question.kind} {earlier}")
+        question = self._questions.pop(client_id)
+        if kind not in {question.kind, "error"}:
+            raise Violation(f"{kind} answers {question.kind}")
+        if kind == "subscribed" and question.subscription is not None:
+            self._subscribed(question, question.subscription)
+
+    def _subscribed(self, question: Question, wanted: Filter) -> None:
+        """The boundary of a subscription: all events of the old one came before it, if the client is not held."""
+        if not question.held and question.epoch == self._epoch:
+            self._settle(question.at, "subscribed")
+        self.exact = self.exact and not question.held
+        self._stretches.append(Stretch(question.epoch, question.at, wanted, question.held))
+        self._wants_since_status.append(wanted)
+
+    def _event(self, seq: int, event: Event) -> None:
+        """In order of `seq`, none left out, none twice, cut to the subscription."""
+        if seq <= self._at:
+            raise Violation(f"event {seq} after {self._at}")
+        self._settle(seq - 1, f"event {seq}")
+        happened = self._events().get(seq)
+        if happened is None or happened.data is None or happened.type != event.type:
+            raise Violation(f"event {seq} did not happen so")
+        for question in self._pending():
+            if self._before(question.epoch, question.at, seq) and not question.held:
+                raise Violation(f"event {seq} before the answer to the subscription after {question.at}")
+        if event.data not in (self._cut(seq, happened), self._cut(seq, happened, on_the_way=True)):
+            raise Violation(f"event {seq} is not what the subscription lets through")
+        self._at = seq
+        self._apply(event, happened.moment)
+
+    def _gap(self, gap: Mapping[str, Any]) -> None:
+        """In the place of what it names; never of two gaps; counted as the subscription would let it through."""
+        first, last = gap["from_seq"], gap["to_seq"]
+        if first <= self._at:
+            raise Violation(f"gap from {first} after {self._at}")
+        self._settle(first - 1, f"gap from {first}")
+        wanted = [seq for seq, _ in self._wanted(first, last)]
+        if self.exact and (
+            not wanted or (wanted[0], wanted[-1], len(wanted)) != (first, last, gap["dropped"])
+        ):
+            raise Violation(f"gap {dict(gap)} for {wanted}")
+        self._at = last
+        self.named += sum(self._events()[seq].data is not None for seq in wanted)
+        self._status_due = True
+
+    def _status(self, data: Mapping[str, Any]) -> None:
+        """After every event up to `as_of_seq`, before any later one, and never older than anything before it."""
+        as_of = data["as_of_seq"]
+        if as_of < self._at:
+            raise Violation(f"status as of {as_of} after event {self._at}")
+        self._settle(as_of, f"status as of {as_of}")
+        self._at = as_of
+        self._status_due = False
+        if data["moment"] < self._moments.get("status", 0):
+            raise Violation(f"status of moment {data['moment']} after one of {self._moments['status']}")
+        self._moments = dict.fromkeys([*WHOLE, "status"], data["moment"]) | dict(data["metrics"])
+        self._wants_since_status = [self._stretches[-1].wanted]
+        self.leader, self.peers, self.metrics = data["leader"], set(data["peers"]), dict(data["metrics"])
+
+    def _value(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Never older than a status or a value before it; none of a metric after its deletion."""
+        wanted = self._stretches[-1].wanted
+        if wanted(kind, data) != data:
+            raise Violation(f"{kind} {dict(data)} is not what the subscription lets through")
+        if kind in WHOLE:
+            if data["moment"] < self._moments.get(kind, 0):
+                raise Violation(f"{kind} of moment {data['moment']} after {self._moments[kind]}")
+            self._moments[kind] = data["moment"]
+            return
+        for name, view in data.items():
+            # A metric that the status did not have was set later than the status, or does not exist any more.
+            least = self._moments.get(name, self._moments.get("status", 0) + 1)
+            if view["value"] < least:
+                raise Violation(f"value of {name} of moment {view['value']} after {least}")
+            self._moments[name] = self.metrics[name] = view["value"]
+
+    def _welcome(self, data: Mapping[str, Any]) -> None:
+        """The first message of a client that resumes; on an open connection the end of an epoch."""
+        if self._resumes and data["epoch"] != self._epoch:
+            self._resumes = self.exact = False  # what it was to be sent of the epoch that it joined is lost
+        if self._resumes:
+            self._resumes = False
+            self._at = data["seq"]
+            if data["recovered"] and self._after >= 0:
+                self._at = self._after
+                if (replayed := len(list(self._wanted(self._at + 1, data["seq"])))) != data["replayed"]:
+                    raise Violation(f"welcome announces {data['replayed']} events, not {replayed}")
+            return
+        while self._epoch != data["epoch"]:
+            self.of_earlier_epochs += sum(
+                event.data is not None
+                for _, event in self._wanted(self._at + 1, max(self._events(), default=0))
+            )
+            epochs = list(self._server.starts)
+            self._epoch = epochs[epochs.index(self._epoch) + 1]
+            self._at = self._server.starts[self._epoch]
+        if self._at != data["seq"]:
+            raise Violation(f"welcome says {data['seq']}, not {self._at}")
+        self._status_due = True
+
+    # -- at a quiet point ------------------------------------------------------------------------------------------
+
+    def check_quiet(self) -> None:
+        """Nothing waits any more: all is settled, answered, and the picture is the server's."""
+        self._settle(max(self._events(), default=0), "silence")
+        if self._questions or self._status_due or not self.started:
+            raise Violation(
+                f"still due: {self._questions}, status {self._status_due}, start {not self.started}"
+            )
+        wants = self._wants_since_status
+        if all(wanted("state_change", None) for wanted in wants) and self.leader != self._server.leader:
+            raise Violation(f"leader {self.leader!r}, not {self._server.leader!r}")
+        if all(wanted("peer_change", None) for wanted in wants) and self.peers != self._server.peers:
+            raise Violation(f"peers {self.peers}, not {self._server.peers}")
+        for name in {*self.metrics, *self._server.metrics}:
+            if all(wanted("custom_metrics", {name: None}) for wanted in wants):
+                mine, real = self.metrics.get(name), self._server.metrics.get(name)
+                if mine != real:
+                    raise Violation(f"metric {name} of moment {mine}, not {real}")
+
+    # ------------------------------------------------------------------------------------------------------------
+
+    def _events(self) -> Mapping[int, Event]:
+        return self._server.epochs.setdefault(self._epoch, {})
+
+    def _before(self, epoch: str, at: int, seq: int) -> bool:
+        """Whether event `at` of `epoch` lies before event `seq` of the epoch that the client is in."""
+        epochs = list(self._server.starts)
+        return (epochs.index(epoch), at) < (epochs.index(self._epoch), seq)
+
+    def _settle(self, seq: int, what: str) -> None:
+        """No wanted event up to `seq` is missing before `what`."""
+        missing = [number for number, _ in self._wanted(self._at + 1, seq)]
+        if missing:
+            raise Violation(f"{what} without event {missing[0]}")
+        self._at = max(self._at, seq)
+
+    def _wanted(self, first: int, last: int) -> Iterator[tuple[int, Event]]:
+        for seq in range(first, last + 1):
+            event = self._events().get(seq)
+            if event is not None and self._cut(seq, event) is not None:
+                yield seq, event
+
+    def _pending(self) -> list[Question]:
+        """Subscriptions that are in force and whose answer is still to come."""
+        return [question for question in self._questions.values() if question.subscription is not None]
+
+    def _cut(self, seq: int, event: Event, *, on_the_way: bool = False) -> Any:
+        """What the subscriptions let through of an event: the one of its time, and those that narrowed it. With
+        `on_the_way` only those that were answered narrow it: it may have been on the wire before."""
+        stretches = [*self._stretches]
+        for question in self._pending():
+            assert question.subscription is not None
+            narrows = question.held and not on_the_way
+            stretches.append(Stretch(question.epoch, question.at, question.subscription, narrows))
+        before = [s for s in stretches if self._before(s.epoch, s.at, seq)]
+        after = [s for s in stretches[len(before) :] if s.narrows]
+        filters = [stretch.wanted for stretch in (before[-1], *after)]
+        if event.data is None:
+            return True if all(any(wanted(name, None) for name in EVENTS) for wanted in filters) else None
+        data: Any = event.data
+        for wanted in filters:
+            data = None if data is None else wanted(event.type, data)
+        return data
+
+    def _apply(self, event: Event, moment: int) -> None:
+        data = event.data or {}
+        match event.type:
+            case "state_change":
+                self.leader = data["leader"]
+            case "peer_change":
+                (self.peers.add if data["event_type"] == "added" else self.peers.discard)(data["peer_id"])
+            case _:
+                for name, view in data.items():
+                    least = moment + 1 if view is None else view["value"]
+                    self._moments[name] = max(least, self._moments.get(name, self._moments.get("status", 0)))
+                    if view is None:
+                        self.metrics.pop(name, None)
+                    else:
+                        self.metrics[name] = view["value"]
