@@ -15,10 +15,8 @@ from wsproto.frame_protocol import CloseReason, FrameDecoder, FrameProtocol, Opc
 
 MAX_FRAGMENTS = 128
 """Frames that one message may consist of; a sender of endless empty ones is disconnected."""
-
 DEFLATE_LEVEL = 3
 """Status messages shrink to a third; higher levels take longer and save almost nothing more."""
-
 LEAST_WINDOW_BITS = 10
 MIN_COMPRESSED = 512
 """Shorter messages stay plain: deflating them costs more than it saves."""

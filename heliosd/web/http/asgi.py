@@ -133,7 +133,8 @@ class _Exchange:
         self._body = ChunkedBody() if head.body_bytes is None else SizedBody(head.body_bytes)
         self._content = b""
         """Of the body, for the app."""
-        self._body_delivered = self._ended = self._writing = False
+        self._body_delivered = self._ended = False
+        self._sending = trio.Lock()
         self._response_head = b""
         self._due: int | None = None
         """Bytes of the response that its Content-Length says are due."""
@@ -195,7 +196,7 @@ class _Exchange:
             await self.started.wait()
             pause = FIRST_PROBE_SECONDS
             while self._ended and self._is_event_stream:
-                if not self._writing:
+                if not self._sending.locked():
                     await self._write(_chunk(_COMMENT) if self._chunked else _COMMENT)
                 await trio.sleep(pause)
                 pause = PROBE_SECONDS
@@ -227,16 +228,15 @@ class _Exchange:
         self.started.set()
 
     async def _write(self, body: bytes) -> None:
-        data, self._response_head = self._response_head + body, b""
-        self._writing = True
-        with memoryview(data) as view:
-            for start in range(0, len(view), PIECE_BYTES):
-                with trio.move_on_after(self._deadlines.piece_seconds) as limit:
-                    await self._stream.send_all(view[start : start + PIECE_BYTES])
-                if limit.cancelled_caught:
-                    self._stream.abort()
-                    raise trio.BrokenResourceError("the peer does not read")
-        self._writing = False
+        async with self._sending:
+            data, self._response_head = self._response_head + body, b""
+            with memoryview(data) as view:
+                for start in range(0, len(view), PIECE_BYTES):
+                    with trio.move_on_after(self._deadlines.piece_seconds) as limit:
+                        await self._stream.send_all(view[start : start + PIECE_BYTES])
+                    if limit.cancelled_caught:
+                        self._stream.abort()
+                        raise trio.BrokenResourceError("the peer does not read")
 
 
 def _chunk(data: bytes) -> bytes:

@@ -76,7 +76,9 @@ async def serve(
         try:
             async with trio.open_nursery() as accepting:
                 for listener in listeners:
-                    accepting.start_soon(accept_each, listener, front.take, front.wait_for_room)
+                    accepting.start_soon(
+                        accept_each, listener, front.take, front.wait_for_room, front.end_kept
+                    )
                 task_status.started()
                 await stop.wait()
                 accepting.cancel_scope.cancel()
@@ -96,7 +98,8 @@ class _Front:
     base_path: bytes
     count_malformed: Callable[[], None]
     connections: trio.Nursery
-    _idle: set[trio.CancelScope] = field(default_factory=set)
+    _idle: dict[trio.CancelScope, bool] = field(default_factory=dict)
+    """Connections that wait for a request; True: for the first."""
     _stopped: bool = False
     _handshakes: int = 0
     """TLS handshakes under way."""
@@ -107,6 +110,12 @@ class _Front:
         self._stopped = True
         for scope in self._idle:
             scope.cancel()
+
+    def end_kept(self) -> None:
+        """Ends the connections that have had a response and wait for another request."""
+        for scope, first in self._idle.items():
+            if not first:
+                scope.cancel()
 
     async def wait_for_room(self) -> None:
         """Waits while too many handshakes are under way, for `HANDSHAKE_PATIENCE` at most."""
@@ -219,7 +228,7 @@ class _Front:
             return None
         buffer = HeadBuffer()
         with trio.move_on_after(self.head_seconds if first else IDLE_SECONDS) as limit:
-            self._idle.add(limit)
+            self._idle[limit] = first
             try:
                 if first and isinstance(stream, TLSStream):
                     await self._do_handshake(stream)
@@ -229,7 +238,7 @@ class _Front:
                         return whole
                     limit.deadline = min(limit.deadline, trio.current_time() + self.head_seconds)
             finally:
-                self._idle.discard(limit)
+                del self._idle[limit]
         return None
 
     async def _do_handshake(self, stream: TLSStream) -> None:

@@ -89,11 +89,12 @@ async def accept_each(
     listener: trio.SocketListener,
     take: Callable[[stdlib.socket, Address], None],
     wait_for_room: Callable[[], Awaitable[None]],
+    make_room: Callable[[], None],
 ) -> None:
     """Passes every new connection, non-blocking, and its peer's address to `take`, until cancelled.
 
     At most `ACCEPTED_AT_ONCE` are accepted between two checkpoints, each time after `wait_for_room`. Without
-    descriptors or memory it waits a little and tries again, with at most one log line a second.
+    descriptors or memory it calls `make_room`, waits a little and tries again, with at most one log line a second.
     """
     warned = -WARNING_SECONDS
     # A duplicate of the descriptor, so that accepting needs no Trio socket object for each connection.
@@ -111,6 +112,7 @@ async def accept_each(
                 pass
             except OSError as error:
                 if error.errno in _SCARCE:
+                    make_room()
                     now = trio.current_time()
                     if now - warned >= WARNING_SECONDS:
                         warned = now
