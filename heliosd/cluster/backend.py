@@ -73,6 +73,10 @@ class Backend(Protocol):
         """Why a read here could miss an answered write ("no leader", …); None if it cannot."""
         ...
 
+    def warnings(self) -> list[str]:
+        """What an operator should know although this node is ready."""
+        ...
+
     async def propose(self, command: MetricCommand) -> Committed:
         """Write one change of the custom metrics."""
         ...

@@ -203,11 +203,11 @@ def test_a_member_of_another_cluster_is_no_member() -> None:
     assert seen.view.look(seen.now) == ()
 
 
-def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more() -> None:
+def test_another_cluster_takes_the_place_of_the_one_that_it_replaced() -> None:
     seen = led_by_b()
     seen.poller(B, 3.0, who=())
     seen.cluster = "1"
-    seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
+    seen.view.replaced_by("1", seen.now)
     turns = seen.view.look(seen.now)
     assert OtherCluster("1") in turns
     assert (seen.view.cluster_id, seen.view.members, seen.view.term) == ("1", (), 0)
@@ -218,8 +218,7 @@ def test_another_cluster_takes_the_place_of_one_that_nobody_answers_for_any_more
 def test_a_leader_is_reported_as_lost_before_its_cluster_is_forgotten() -> None:
     seen = led_by_b()
     seen.mono += 10.0
-    seen.cluster = "1"
-    seen.view.answered(A, seen.status(A, A, 2), 0.002, seen.now)
+    seen.view.replaced_by("1", seen.now)
     assert [turn for turn in seen.view.look(seen.now) if not isinstance(turn, ViewChanges)] == [
         LeaderLost(B, 5),
         OtherCluster("1"),

@@ -77,6 +77,8 @@ class EtcdCluster:
         self.members: list[EtcdMember] = []
         self.token = ""
         """Of the root user, where authentication is on."""
+        self.token_of_cluster = "etcd-cluster"
+        """`--initial-cluster-token`: with another one, the same members get other ids."""
         self._options = options
         self._ports = HeldPorts()
         self._scheme = "https" if tls else "http"
@@ -133,6 +135,7 @@ class EtcdCluster:
             *("--listen-client-urls", member.client_url, "--advertise-client-urls", member.client_url),
             *("--listen-peer-urls", member.peer_url, "--initial-advertise-peer-urls", member.peer_url),
             *("--initial-cluster", together, "--initial-cluster-state", state),
+            *("--initial-cluster-token", self.token_of_cluster),
             *("--heartbeat-interval", "100", "--election-timeout", "1000", "--logger", "zap"),
         ]
         if self.tls:
@@ -191,6 +194,22 @@ class EtcdCluster:
         for member in self.members:
             self._launch(member, together, "new")
         self.leader()
+
+    def found_alone(self, which: int) -> None:
+        """Let a member that was removed come up as an empty cluster of its own at the same addresses."""
+        member = self.members[which]
+        self._end(member)
+        shutil.rmtree(member.data_dir)
+        self._launch(member, f"{member.name}={member.peer_url}", "new")
+        self.wait_for(
+            lambda: (self.status(which) or {}).get("leader", "0") != "0", f"{member.name} leads itself"
+        )
+
+    def count(self, prefix: str, which: int) -> int:
+        """How many keys one member has under a prefix."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        body = {"key": _base64(prefix), "range_end": _base64(end), "count_only": True, "serializable": True}
+        return int(self.ask(which, "/v3/kv/range", body).get("count", 0))
 
     def copy_data(self) -> Path:
         """What all members have on their disks now, for `set_back`. They are killed and started again for it."""

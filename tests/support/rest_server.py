@@ -106,6 +106,9 @@ class LoneBackend:
 
     complete = True
 
+    def warnings(self) -> list[str]:
+        return []
+
     def not_ready(self) -> str | None:
         return self.reason
 

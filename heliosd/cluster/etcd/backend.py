@@ -28,6 +28,7 @@ from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.endpoints import normal
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
@@ -94,24 +95,29 @@ class EtcdBackend:
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
         self._revoked = revoked
         self._namesakes: tuple[str, ...] = ()
+        self._remembered = ""
+        """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
         self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
         """The values last read from a member's `/metrics`."""
         self.faults = Faults()
-        client, layout, view = (
-            EtcdClient(config),
+        layout, view, before = (
             KeyLayout(config.prefix),
             ClusterView(node_id, self.latency),
+            known_before(saved),
         )
+        identity = ClusterIdentity("" if before is None else before.cluster_id)
+        client = EtcdClient(config, identity=identity)
         self._etcd = context = EtcdContext(
             node_id=node_id,
             max_events=history.max_events,
             now=PauseClock(now, view.skip),
             client=client,
+            identity=identity,
             layout=layout,
             lease=LogLease(client, history.max_age),
-            mirror=Mirror(layout, history.max_events, known_before(saved)),
+            mirror=Mirror(layout, history.max_events, before),
             view=view,
             faults=self.faults,
             subscribers=Subscribers(buffer),
@@ -160,6 +166,11 @@ class EtcdBackend:
         else:
             reasons = (*self.faults.refusals().values(), why_not_ready(self._etcd.view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
+
+    def warnings(self) -> list[str]:
+        """What an operator should know though reads and writes are well: for `/readyz`."""
+        foreign = sorted(self._etcd.identity.foreign().items())
+        return [f"{url} belongs to another cluster ({cluster}) and is left out" for url, cluster in foreign]
 
     def _unread(self) -> str | None:
         """Why the mirror may be outdated; None: it is not."""
@@ -237,6 +248,9 @@ class EtcdBackend:
 
     def _heard(self, heard: Heard) -> None:
         """Handle what the mirror has applied. Synchronous: no task may read a state that is not published yet."""
+        if self._etcd.mirror.cluster_id != self._remembered:
+            self._remembered = self._etcd.mirror.cluster_id
+            self._records.remember()
         for item in heard.emitted:
             if isinstance(item, LoggedEvent | LogReset):
                 self._log_writer.on_logged(item)

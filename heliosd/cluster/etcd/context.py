@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.subscribers import Subscribers
 
 from .faults import Faults
@@ -25,6 +26,7 @@ class EtcdContext:
     """Events that the cluster's log keeps."""
     now: Callable[[], Instant]
     client: EtcdClient
+    identity: ClusterIdentity
     layout: KeyLayout
     lease: LogLease
     """For the events that this node writes."""

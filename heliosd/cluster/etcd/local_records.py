@@ -46,6 +46,10 @@ class LocalRecords:
         self._deferred.add(changes)
         await self._deferred.store()
 
+    def remember(self) -> None:
+        """Store which cluster this is, and how far it is applied, without waiting for `ALIVE_SECONDS`."""
+        self.note(self._known())
+
     async def run(self) -> None:
         """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node lives. What cannot be
         stored waits."""

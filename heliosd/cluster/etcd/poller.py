@@ -6,6 +6,7 @@ Each member is polled by a task of its own, so that a silent one delays no other
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from random import uniform
@@ -13,12 +14,14 @@ from random import uniform
 import trio
 
 from heliosd.cluster.etcd.client.endpoints import normal
-from heliosd.cluster.etcd.client.errors import EtcdError, EtcdUnavailable
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
 from .member_metrics import Measured, measured
 from .view import Turn
+
+log = logging.getLogger(__name__)
 
 SILENT_SECONDS = 0.9
 """A member is silent when it has not answered for so long after its first failed poll."""
@@ -54,6 +57,7 @@ class Poller:
         self._behind: dict[str, str] = {}
         """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
         self._learned: list[str] = []
+        self._foreign: dict[str, str] = {}
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
@@ -181,6 +185,7 @@ class Poller:
 
     async def _ask_at(self, url: str, member_id: str) -> None:
         """Poll the status at this URL. `member_id`: the member expected there; "": any."""
+        await self._etcd.client.identify()
         began = self._etcd.now().mono
         try:
             status = await self._etcd.client.status(url)
@@ -189,6 +194,8 @@ class Poller:
             raise
         now = self._etcd.now()
         self._failing_since.pop(url, None)
+        if status.header.cluster_id != self._etcd.identity.own:
+            raise EtcdForeign(url, f"belongs to another cluster ({status.header.cluster_id})")
         if not member_id:
             self._behind[url] = status.header.member_id
         self._etcd.view.answered(member_id, status, now.mono - began, now)
@@ -206,11 +213,26 @@ class Poller:
     def _look(self) -> None:
         if not self._etcd.subscribers.have_room:
             return  # the members are asked all the same, and what has turned is seen at a later look
+        self._check_identity()
         turns = self._etcd.view.look(self._etcd.now())
         if turns:
             self._due.clear()
             self._sooner.set()
             self._turned(turns)
+
+    def _check_identity(self) -> None:
+        """Log each foreign endpoint once, and go over to a cluster that has replaced ours at every endpoint."""
+        successor = self._etcd.client.successor()
+        if successor:
+            self._etcd.identity.own = successor
+            self._etcd.view.replaced_by(successor, self._etcd.now())
+        foreign = self._etcd.identity.foreign()
+        for url in foreign.keys() - self._foreign.keys():
+            log.warning(
+                "etcd: %s belongs to another cluster (%s, ours is %s) and is left out",
+                *(url, foreign[url], self._etcd.identity.own),
+            )
+        self._foreign = foreign
 
     async def _list_members(self) -> None:
         while True:

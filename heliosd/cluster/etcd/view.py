@@ -105,7 +105,9 @@ class ClusterView:
         `asked_member` is the member whose URL was asked, "" if the URL belongs to no known member.
         """
         member = status.header.member_id
-        if not self._is_ours(status.header.cluster_id, now):
+        if not self.cluster_id:
+            self.cluster_id = status.header.cluster_id
+        if status.header.cluster_id != self.cluster_id:
             self.failed(asked_member, f"belongs to another cluster ({status.header.cluster_id})", now)
             return
         if asked_member not in ("", member):
@@ -116,6 +118,18 @@ class ClusterView:
         self._answers[member] = MemberAnswer(status.leader, status.raft_term, now.mono - seconds, now.mono)
         self._reasons.pop(member, None)
         self._health(self._tracker(member).succeeded(member, "probe", seconds, now))
+
+    def replaced_by(self, cluster_id: str, now: Instant) -> None:
+        """Another cluster has taken the place of ours: forget everything about the one before."""
+        if self.leader:
+            self._turns.append(LeaderLost(self.leader, self.term))
+        self._take((), now)
+        self._election = Election()
+        self._answers, self._statuses, self._revisions, self._reasons = {}, {}, {}, {}
+        self._contacts = {}
+        self.members_as_of = 0
+        self.cluster_id = cluster_id
+        self._turns.append(OtherCluster(cluster_id))
 
     def failed(self, member: str, reason: str, now: Instant) -> None:
         """A member did not answer with a status."""
@@ -284,23 +298,6 @@ class ClusterView:
     def poll_after(self, poll_interval: float, now: Instant) -> float:
         """Seconds from one poll of a member to the next."""
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
-
-    def _is_ours(self, cluster_id: str, now: Instant) -> bool:
-        """Whether this is our cluster. Another one takes its place once no member of ours has answered lately."""
-        if cluster_id == self.cluster_id:
-            return True
-        if any(now.mono - answer.at <= FRESH_SECONDS for answer in self._answers.values()):
-            return False
-        if self.cluster_id:
-            if self.leader:
-                self._turns.append(LeaderLost(self.leader, self.term))
-            self._take((), now)
-            self._election = Election()
-            self._answers, self._statuses, self._revisions, self._reasons = {}, {}, {}, {}
-            self.members_as_of = 0
-            self._turns.append(OtherCluster(cluster_id))
-        self.cluster_id = cluster_id
-        return True
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
         """Replace the members."""

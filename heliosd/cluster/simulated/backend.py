@@ -144,6 +144,9 @@ class SimulatedBackend:
     def complete(self) -> bool:
         return self._complete
 
+    def warnings(self) -> list[str]:
+        return []
+
     def not_ready(self) -> str | None:
         return why_not_ready(self.cluster, self._node)
 

@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 from heliosd.backoff import Backoff
 from heliosd.config.addresses import ip_of, is_loopback, split_url
 
+from .identity import ClusterIdentity
+
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 10.0
 MAX_LEARNED = 32
@@ -40,7 +42,10 @@ class _KnownEndpoint:
 class Endpoints:
     """The configured endpoints, which are never forgotten, and those learned from the member list."""
 
-    def __init__(self, configured: Sequence[str], rng: random.Random) -> None:
+    def __init__(
+        self, configured: Sequence[str], rng: random.Random, identity: ClusterIdentity | None = None
+    ) -> None:
+        self._identity = identity or ClusterIdentity()
         self._configured = tuple(dict.fromkeys(filter(None, map(normal, configured))))
         self._rng = rng
         self._known = {url: self._new() for url in self._configured}
@@ -71,7 +76,8 @@ class Endpoints:
             paused = known.paused_until if known.paused_until > now else 0.0
             return paused, known.backoff.failures, url != self._current
 
-        return tuple(url for url, _ in sorted(self._known.items(), key=rank) if url not in self._closed)
+        shut = self._closed | self._identity.foreign().keys()
+        return tuple(url for url, _ in sorted(self._known.items(), key=rank) if url not in shut)
 
     def among(self, url: str) -> str:
         """The known endpoint that this URL means, however it is written; "" if none."""
@@ -94,6 +100,7 @@ class Endpoints:
         if known is None:
             return
         known.reason = reason
+        self._identity.lost(url)
         if url == self._current:
             self._current = ""
         if known.paused_until <= now:

@@ -2,7 +2,8 @@
 
 EtcdError                 the text is one line: the endpoint and what is wrong
 ├── EtcdUnavailable       nothing was written: no endpoint answered, or the request could not be sent
-│   └── EtcdNoLeader          the member that answered has no leader: an election, or the quorum is lost
+│   ├── EtcdNoLeader          the member that answered has no leader: an election, or the quorum is lost
+│   └── EtcdForeign           the endpoint belongs to another cluster, or it is not known which one is ours
 ├── EtcdOutcomeUnknown    a write was sent and not answered: it may or may not have been done
 └── EtcdRefused           etcd refused; nothing was written
     ├── EtcdLoginRefused      the user, the password or the token is not accepted, or there is none
@@ -46,6 +47,10 @@ class EtcdUnavailable(EtcdError):
 
 class EtcdNoLeader(EtcdUnavailable):
     """The member that was asked knows no leader."""
+
+
+class EtcdForeign(EtcdUnavailable):
+    """The endpoint belongs to another cluster, or it is not known which cluster is ours."""
 
 
 class EtcdOutcomeUnknown(EtcdError):

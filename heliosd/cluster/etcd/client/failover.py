@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from .endpoints import Endpoints
-from .errors import EtcdError, EtcdNoLeader, EtcdOutcomeUnknown, EtcdRefused, EtcdUnavailable
+from .errors import EtcdError, EtcdForeign, EtcdNoLeader, EtcdOutcomeUnknown, EtcdRefused, EtcdUnavailable
 from .transport import RequestProgress
 
 ATTEMPT_SECONDS = 0.8
@@ -70,10 +70,10 @@ class Failover:
             # On a busy machine a sleep takes longer, and the next endpoint would have no time to answer.
             left = until - trio.current_time()
             if not electing or left < ELECTION_PAUSE_SECONDS + SHORT_ATTEMPT_SECONDS:
-                raise _none_of(failures)
+                raise none_of(failures)
             await trio.sleep(ELECTION_PAUSE_SECONDS)
             if until - trio.current_time() < SHORT_ATTEMPT_SECONDS:
-                raise _none_of(failures)
+                raise none_of(failures)
 
     async def within(
         self,
@@ -110,8 +110,8 @@ class Failover:
             raise
 
     def failed(self, error: EtcdError) -> None:
-        """Record a failure of an endpoint. A refusal is an answer and no failure."""
-        if not isinstance(error, EtcdRefused):
+        """Record a failure of an endpoint. A refusal, or another cluster's id, is an answer and no failure."""
+        if not isinstance(error, EtcdRefused | EtcdForeign):
             self._endpoints.failed(error.endpoint, trio.current_time(), error.reason)
 
 
@@ -120,9 +120,11 @@ def _fair_share(left: float, to_ask: int) -> float:
     return left if to_ask == 1 else min(left, ATTEMPT_SECONDS, max(SHORT_ATTEMPT_SECONDS, left / to_ask))
 
 
-def _none_of(failures: Mapping[str, EtcdUnavailable]) -> EtcdUnavailable:
+def none_of(failures: Mapping[str, EtcdUnavailable]) -> EtcdUnavailable:
     """The last failure of each endpoint, as one error."""
     errors = tuple(failures.values())
+    if not errors:
+        return EtcdForeign("", "every endpoint of etcd belongs to another cluster")
     if len(errors) == 1:
         return errors[0]
     kind = EtcdNoLeader if any(isinstance(error, EtcdNoLeader) for error in errors) else EtcdUnavailable

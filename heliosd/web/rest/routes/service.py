@@ -19,6 +19,8 @@ class Health(Struct, frozen=True):
 class ReadinessBody(Struct, frozen=True):
     ready: bool
     reason: str | UnsetType = UNSET
+    warnings: list[str] | UnsetType = UNSET
+    """What an operator should know, also while ready."""
 
 
 async def show_health(_: Call[Nothing, Nothing]) -> Answer:
@@ -30,11 +32,12 @@ async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
     trouble = call.services.events.trouble
     if reason is None and trouble is not None:
         reason = f"events cannot be stored: {trouble}"
+    warnings = call.services.backend.warnings() or UNSET
     if reason is None:
-        return Answer(body=ReadinessBody(ready=True))
+        return Answer(body=ReadinessBody(ready=True, warnings=warnings))
     return Answer(
         status=503,
-        body=ReadinessBody(ready=False, reason=reason),
+        body=ReadinessBody(ready=False, reason=reason, warnings=warnings),
         headers={"Retry-After": str(LEADER_RETRY_SECONDS)},
     )
 
