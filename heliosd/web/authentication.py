@@ -28,7 +28,7 @@ class RequestCredentials(NamedTuple):
     redeemed: tuple[Identity | None, ...] = ()
     """Whose its tickets were; None for one that does not count."""
     by_header: bool = False
-    """One of the tokens stands in an Authorization header."""
+    """One of the tokens is in an Authorization header."""
     by_cookie: bool = False
     """The session cookie is all that there is."""
 

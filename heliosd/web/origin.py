@@ -84,7 +84,7 @@ class OriginCheck:
             raise ForgedWrite
 
     def is_listed(self, origin: str) -> bool:
-        """Whether `origin` stands in `server.allowed_origins`: its pages may read answers (CORS)."""
+        """Whether `origin` is in `server.allowed_origins`: its pages may read answers (CORS)."""
         return origin_listed(origin, self._settings.current.server.allowed_origins)
 
 

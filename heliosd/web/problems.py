@@ -97,7 +97,7 @@ class ForgedWrite(HeliosError):
 
 
 class ProblemBody(Struct, frozen=True):
-    """`request_id` stands only beside status 500, and on the log line with the traceback."""
+    """`request_id` is only in a 500, and on the log line with the traceback."""
 
     error: str
     field: str | UnsetType = UNSET

@@ -258,6 +258,12 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(
         ("events?types=status&filter=%7b%7d", "types"),
         ("events?filter=%7b", "filter"),
         ("events?filter=%7b%22wars%22:true%7d", "filter.wars"),
+        (
+            f"events?filter=%7b%22status%22:%7b%22min_interval%22:{'9' * 400}%7d%7d",
+            "filter.status.min_interval",
+        ),
+        (f"events?filter=%7b%22status%22:%7b%22min_interval%22:{'9' * 5000}%7d%7d", "filter"),
+        (f"events?filter=%7b%22latency%22:%7b%22peers%22:[%22{'*' * 9}%22]%7d%7d", "filter.latency.peers[0]"),
         ("uptime/history?events=ten", "events"),
         ("uptime/history?events=", "events"),
         ("uptime/history?events=1%20", "events"),

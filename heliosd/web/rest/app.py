@@ -1,7 +1,7 @@
 """The REST API as a Quart-Trio app: from an ASGI request to a `Call`, from an `Answer` to a response.
 
-The order of checks is fixed: route, origin of the page (writes only), token, permission, query string, body. Only
-then the view runs, a write for at most 4.8 s.
+The order of checks is fixed: route, origin of the page (writes only), token, own page (writes by the session cookie
+only), permission, query string, body. Only then the view runs, a write for at most 4.8 s.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ ROUTES: tuple[Route, ...] = (
     Route(paths=_auth("/session"), method="DELETE", view=auth.end_session,
           summary="End the session: revoke its token"),
     Route(paths=_auth("/ticket"), method="POST", view=auth.issue_ticket, status=201,
-          summary="What stands for this token in a URL, once, for 30 s"),
+          summary="A ticket, which replaces this token in one URL, for 30 s"),
     Route(paths=_auth("/me"), method="GET", view=auth.show_me,
-          summary="Who this token stands for, and with which rights"),
+          summary="Whose this token is, and with which rights"),
 
     Route(paths=_STATUS, method="GET", view=cluster.show_status, permission=READ,
           summary="The cluster as this node sees it"),

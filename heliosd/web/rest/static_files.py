@@ -61,7 +61,7 @@ def etag_matches(if_none_match: str, etag: str) -> bool:
 
 
 def content_security_policy(host: str) -> str:
-    """Only the daemon's own files, and in no frame. The WebSocket's address stands in it for browsers whose
+    """Only the daemon's own files, and in no frame. The WebSocket's address is in it for browsers whose
     `'self'` does not cover `ws:`, unless Host is not plain."""
     sockets = f" ws://{host} wss://{host}" if host_is_sound(host) else ""
     return (

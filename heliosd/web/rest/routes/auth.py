@@ -73,10 +73,11 @@ async def log_in(call: Call[Nothing, Credentials]) -> Answer:
 
 
 async def refresh(call: Call[Nothing, Nothing]) -> Answer:
-    """A page that has a session goes on with the new token: the cookie is replaced."""
+    """Where the caller's token is in the session cookie, the new one takes its place there."""
+    assert call.credentials is not None
     issued = call.services.access.renew(call.who, call.now.wall)
-    has_session = bool(session_cookie.tokens_in(call.cookies))
-    headers = _cookie(call, issued.token, issued.identity.expires_at) if has_session else {}
+    in_cookie = not call.credentials.tokens.isdisjoint(session_cookie.tokens_in(call.cookies))
+    headers = _cookie(call, issued.token, issued.identity.expires_at) if in_cookie else {}
     return Answer(body=_session(issued), headers=headers)
 
 
