@@ -6,7 +6,7 @@ PYTEST := $(VENV)/bin/pytest
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \
-    etcd-server nginx-light haproxy
+    etcd-server nginx-light haproxy apache2-bin
 
 # The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
 unexport PYTHONDONTWRITEBYTECODE

@@ -1,4 +1,4 @@
-"""nginx and HAProxy as docs/proxies.md configures them, with a started daemon behind: what that page promises."""
+"""nginx, HAProxy and Apache as docs/proxies.md configures them, with a started daemon behind: what that page promises."""
 
 from __future__ import annotations
 
@@ -72,7 +72,27 @@ def haproxy(folder: Path, port: int, daemon: str) -> list[str]:
     return ["haproxy", "-db", "-f", str(config)]
 
 
-PROXIES = {"nginx": nginx, "haproxy": haproxy}
+def apache(folder: Path, port: int, daemon: str) -> list[str]:
+    host = replaced(
+        documented("Apache"),
+        ("<VirtualHost *:443>", f"<VirtualHost 127.0.0.1:{port}>"),
+        ("/etc/ssl/ops.example.pem", f"{folder}/cert.pem"),
+        ("/etc/ssl/private/ops.example.key", f"{folder}/key.pem"),
+        ("127.0.0.1:8080", daemon),
+    )
+    modules = "".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so\n"
+        for name in ("mpm_event", "authz_core", "ssl", "socache_shmcb", "headers", "proxy", "proxy_http")
+    )
+    config = folder / "apache.conf"
+    config.write_text(
+        f"{modules}User nobody\nGroup nogroup\nServerName ops.example\nListen 127.0.0.1:{port}\n"
+        f"DefaultRuntimeDir {folder}\nPidFile {folder}/apache.pid\nErrorLog {folder}/apache.log\n{host}"
+    )
+    return ["apache2", "-DFOREGROUND", "-f", str(config)]
+
+
+PROXIES = {"nginx": nginx, "haproxy": haproxy, "apache2": apache}
 
 
 @dataclass
