@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Apache as docs/proxies.md configures them, with a started daemon behind: what that page promises."""
+"""nginx, HAProxy and Apache as docs/proxies.md configures them, before a started daemon: what that page promises."""
 
 from __future__ import annotations
 
