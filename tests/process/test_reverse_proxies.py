@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Apache as docs/proxies.md configures them, before a started daemon: what that page promises."""
+"""nginx, HAProxy and Apache, configured as in docs/proxies.md, in front of a started daemon."""
 
 from __future__ import annotations
 
