@@ -147,6 +147,19 @@ async def test_metrics_are_events_and_their_values_are_values(autojump_clock: Mo
     assert moved == [1.0]
 
 
+async def test_a_session_ends_with_helios_reason(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    for closed in (True, False):
+        async with running(store) as backend:
+            await ready(backend)
+            if closed:
+                await backend.close()
+    async with running(store) as backend:
+        await ready(backend)
+        sessions = backend.uptime.history(Instant(1_800_000_000.0, trio.current_time())).recent_sessions
+        assert [session.end_reason for session in sessions] == [None, "crash", "graceful_shutdown"]
+
+
 async def test_what_was_emitted_before_a_restart_is_not_emitted_again(autojump_clock: MockClock) -> None:
     store = MemoryStore()
     async with running(store) as backend:
