@@ -82,6 +82,8 @@ def test_a_peer_that_is_added_and_removed_is_heard_of_by_its_id(
             "event_type": "added",
             "peer_id": "node-9",
             "peer_address": "127.0.0.1:7009",
+            "event": "added",
+            "address": "127.0.0.1:7009",
         }
         removed = http.request("DELETE", "/api/cluster/peers", json={"id": "node-9"})
         assert removed.status_code == 200, removed.text

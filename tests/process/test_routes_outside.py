@@ -63,6 +63,7 @@ def needs_token(route: Route) -> bool:
 
 def asked(http: httpx.Client, route: Route, path: str, token: str) -> httpx.Response:
     """Of a stream, which has no end, the beginning."""
+    http.cookies.clear()  # of a session that was begun
     with http.stream(route.method, path, headers=bearer(token)) as answer:
         if not path.endswith("/events") or not answer.is_success:
             answer.read()
@@ -77,6 +78,7 @@ def test_each_role_is_let_in_or_kept_out(
         if not needs_token(route):
             assert http.request(route.method, path).status_code not in {401, 403, 404, 405}
             continue
+        http.cookies.clear()
         bare = http.request(route.method, path)
         assert (bare.status_code, bare.json()) == (401, {"error": "Authentication required"})
         forged = http.request(route.method, path, headers=bearer(tokens["admin"][:-8] + "AAAAAAAA"))
