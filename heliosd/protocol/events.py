@@ -18,6 +18,11 @@ from heliosd.store.changes import Change, LoggedEvent
 PeerEvent = Literal["added", "removed", "healthy", "unhealthy", "promoted", "renamed"]
 
 
+Cause = Literal["transfer", "stopped", "unreachable", "stepped_down", "removed", "unknown"]
+"""Why a leader was lost. `transfer`: planned. `stopped`: its process is down. `unreachable`: it runs, and is cut
+off. `stepped_down`: it runs, and lost its majority or was too slow. `removed`: it is no member any more."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged:
     """A member's Raft state or the known leader changed. `leader` "": none is known."""
@@ -28,6 +33,10 @@ class StateChanged:
     leader: str
     member: str
     """The member whose states these are: this node; with etcd the leader that was elected or lost."""
+    cause: Cause | None = None
+    """Why the leader before was lost; None: the backend does not say."""
+    observed_at: float | None = None
+    """Unix seconds at which this node saw it; None: the backend does not say."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

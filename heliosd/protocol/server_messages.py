@@ -107,6 +107,8 @@ def _said(event: Event) -> tuple[str, object]:
                 "term": event.term,
                 "leader": event.leader,
                 "member": event.member,
+                **({} if event.cause is None else {"cause": event.cause}),
+                **({} if event.observed_at is None else {"observed_at": rfc3339(event.observed_at)}),
             }
         case PeerChanged():
             return "peer_change", {

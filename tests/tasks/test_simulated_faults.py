@@ -307,3 +307,50 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(autojump_clock: Mock
                 await backend.take_snapshot()
         await trio.sleep(6)
     assert open_requests() <= before
+
+
+async def lose(backend: SimulatedBackend, how: str) -> None:
+    """Have node-2 lose its leadership in this way."""
+    cluster = backend.cluster
+    match how:
+        case "transfer":
+            await backend.transfer_leadership("node-3")
+        case "stopped":
+            cluster.crash("node-2")
+        case "unreachable":
+            cluster.partition([["node-2"]])
+        case "stepped_down":
+            cluster.partition([["node-1"], ["node-3"]])
+            while cluster.members["node-2"].raft.role == "Leader":  # noqa: ASYNC110 (no event for it)
+                await trio.sleep(0.01)
+            cluster.partition([])
+        case _:
+            await backend.remove_peer("node-2")
+
+
+@pytest.mark.parametrize("cause", ["transfer", "stopped", "unreachable", "stepped_down", "removed"])
+async def test_a_state_change_has_the_cause_of_the_loss(autojump_clock: MockClock, cause: str) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-2")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await lose(backend, cause)
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    changes = [event for event in seen if isinstance(event, StateChanged)]
+    assert changes
+    assert changes[-1].leader not in {"", "node-2"} or cause == "stepped_down"
+    assert {change.cause for change in changes if change.leader != "node-2"} == {cause}
+    assert all(change.observed_at is not None for change in changes)
+
+
+async def test_this_nodes_own_leadership_has_a_cause_too(autojump_clock: MockClock) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-1")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        isolate(backend, "node-1")
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+    (change,) = [each for each in seen if isinstance(each, StateChanged) and each.old_state == "Leader"]
+    assert (change.new_state, change.leader, change.cause) == ("Follower", "", "stepped_down")

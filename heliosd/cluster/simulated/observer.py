@@ -17,6 +17,7 @@ from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.errors import RequestRefused
 from heliosd.protocol.events import (
+    Cause,
     Event,
     Happened,
     MetricsDefined,
@@ -34,6 +35,7 @@ from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.observations import (
     Crashed,
     EntryApplied,
+    HandedOver,
     Installed,
     MemberStarted,
     Observation,
@@ -44,7 +46,7 @@ from heliosd.raft.simulation.observations import (
 from heliosd.store.changes import Change, ValueSet
 
 from .state_machine import MetricStateMachine
-from .status import role_of
+from .status import cause_of_loss, role_of
 
 EMITTED_INDEX = "simulated/told"
 """Name of the stored value: the index up to which committed entries were emitted."""
@@ -79,6 +81,9 @@ class MemberObserver:
         self._caused: list[Event | Value] | None = None
         self._published: tuple[Role, str] = ("Follower", "")
         """This node's role and leader in the last event."""
+        self._handed_over = ("", 0)
+        """The last leader that handed over, and its term."""
+        self._cause: Cause = "unknown"
         self._ended = False
         # After a start the commit index is not known yet, but entries that were emitted before are committed.
         log = cluster.members[node].raft.log
@@ -106,6 +111,8 @@ class MemberObserver:
         match observation:
             case SoftStateChanged(member=self._node, state=state):
                 self._show(state.role, state.term, state.leader, now)
+            case HandedOver(leader=leader, term=term):
+                self._handed_over = (leader, term)
             case Crashed(member=self._node):
                 self._show("Down", self._raft.term, "", now)
             case MemberStarted(member=self._node):
@@ -134,8 +141,21 @@ class MemberObserver:
         """Emit this node's role and leader, if they differ from the last event."""
         if (role, leader) == self._published or self._ended:
             return
-        old, self._published = self._published[0], (role, leader)
-        self._emit(StateChanged(old_state=old, new_state=role, term=term, leader=leader, member=self._node))
+        (old, known), self._published = self._published, (role, leader)
+        if known not in {"", leader}:
+            handed_over = self._handed_over == (known, term - 1)
+            self._cause = cause_of_loss(self._cluster, self._node, known, handed_over=handed_over)
+        self._emit(
+            StateChanged(
+                old_state=old,
+                new_state=role,
+                term=term,
+                leader=leader,
+                member=self._node,
+                cause="stopped" if role == "Down" else self._cause,
+                observed_at=now.wall,
+            )
+        )
         self._note(self._uptime.state_changed(old, role, term, leader, now))
 
     def tick(self, now: Instant) -> None:

@@ -8,6 +8,7 @@ from msgspec import UNSET
 
 from heliosd.clock import Instant
 from heliosd.cluster.latency import LatencyTracker
+from heliosd.protocol.events import Cause
 from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.raft.roles import Role
 from heliosd.raft.simulation.cluster import SimulatedCluster
@@ -19,6 +20,18 @@ def role_of(cluster: SimulatedCluster, name: str) -> Role:
     if member is None:
         return "Unknown"
     return member.raft.role if member.alive else "Down"
+
+
+def cause_of_loss(cluster: SimulatedCluster, node: str, leader: str, *, handed_over: bool) -> Cause:
+    """Why `node` lost this leader. `handed_over`: the leader had another member campaign."""
+    member = cluster.members.get(leader)
+    if member is None or leader not in cluster.members[node].raft.log.membership:
+        return "removed"
+    if not member.alive:
+        return "stopped"
+    if not cluster.net.connected(node, leader):
+        return "unreachable"
+    return "transfer" if handed_over else "stepped_down"
 
 
 def build_status(

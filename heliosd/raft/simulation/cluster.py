@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterable, Mapping
 from random import Random
 
-from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot
+from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot, TimeoutNow
 from heliosd.raft.state import NEVER, NOTHING, Ready
 from heliosd.raft.storage import MemberState
 
@@ -24,6 +24,7 @@ from .observations import (
     Crashed,
     EntryApplied,
     Forgotten,
+    HandedOver,
     Installed,
     MemberStarted,
     Observation,
@@ -167,6 +168,8 @@ class SimulatedCluster:
             if ready.committed and raft.commit - raft.log.snapshot.index >= self.options.snapshot_threshold:
                 self._snapshots_due[name] = None
             for envelope in ready.sends:
+                if isinstance(envelope.message, TimeoutNow):
+                    self._observations.append(HandedOver(name, raft.term))
                 self._send(name, envelope.recipient, envelope.message)
             if raft.log.membership is not member.membership:
                 self._membership_changed(member)

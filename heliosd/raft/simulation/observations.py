@@ -22,6 +22,14 @@ class SoftStateChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class HandedOver:
+    """A leader had another member campaign in its place."""
+
+    leader: str
+    term: int
+
+
+@dataclass(frozen=True, slots=True)
 class EntryApplied:
     """A member applied a committed entry. `result`: what its state machine returned; None if it is no command."""
 
@@ -98,6 +106,7 @@ class Forgotten:
 
 Observation = (
     SoftStateChanged
+    | HandedOver
     | EntryApplied
     | Installed
     | RoundTrip
