@@ -88,3 +88,35 @@ def test_head_of_the_event_stream_has_no_length_and_no_body(daemon: Daemon) -> N
     assert b"content-type: text/event-stream" in answer
     assert b"content-length" not in answer
     assert answer.endswith(b"\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        "GET http://{host}/healthz HTTP/1.1\r\nHost: {host}\r\n",
+        "\r\nGET /healthz HTTP/1.1\r\nHost: {host}\r\n",
+        "GET /healthz HTTP/1.2\r\nHost: {host}\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: localhost:\r\n",
+        "GET /healthz HTTP/1.0\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: {host}\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n"
+        "HTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+        "GET /healthz HTTP/1.1\r\nHost: {host}\r\nUpgrade: TLS/1.0\r\nConnection: Upgrade\r\n",
+    ],
+)
+def test_what_is_valid_if_unusual_is_served(daemon: Daemon, request_: str) -> None:
+    host, port = daemon.address.rsplit(":", 1)
+    with stdlib.create_connection((host, int(port)), SECONDS) as socket:
+        socket.sendall(f"{request_.format(host=daemon.address)}\r\n".encode())
+        socket.shutdown(stdlib.SHUT_WR)
+        assert socket.makefile("rb").read().startswith(b"HTTP/1.1 200 ")
+
+
+def test_an_own_page_may_write_also_where_host_ends_in_a_colon(daemon: Daemon) -> None:
+    body = '{"name":"by_page","type":"gauge"}'
+    host, port = daemon.address.rsplit(":", 1)
+    lines = f"Host: localhost:\r\nOrigin: http://localhost\r\nAuthorization: Bearer {daemon.token()}\r\n"
+    with stdlib.create_connection((host, int(port)), SECONDS) as socket:
+        text = f"POST {METRICS} HTTP/1.1\r\n{lines}Content-Length: {len(body)}\r\n\r\n{body}"
+        socket.sendall(text.encode())
+        socket.shutdown(stdlib.SHUT_WR)
+        assert socket.makefile("rb").read().startswith(b"HTTP/1.1 201 ")
