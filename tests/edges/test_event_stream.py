@@ -135,7 +135,7 @@ async def test_the_bytes_of_a_message_are_those_of_the_websocket(
         assert b"data: " + event.payload + b"\n\n" in sent
 
 
-async def test_whoever_comes_back_gets_welcome_what_it_missed_status_and_what_happens(
+async def test_a_stream_that_resumes_gets_welcome_what_it_missed_status_and_then_live_events(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     await streaming.house.publish(*[ADDED] * 5)
@@ -323,7 +323,7 @@ async def test_what_waits_is_sent_before_the_daemon_stops(
     assert len(reader.ids) == 4  # the status and three events
 
 
-async def test_whoever_comes_while_the_daemon_stops_is_sent_away(
+async def test_a_stream_is_refused_while_the_daemon_stops(
     autojump_clock: MockClock, streaming: Streaming
 ) -> None:
     early = Reader(
@@ -389,7 +389,7 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
         await wait_all_tasks_blocked()
 
 
-async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_for_a_moment(
+async def test_a_cursor_is_refused_until_the_clusters_events_have_been_read(
     autojump_clock: MockClock,
 ) -> None:
     async with open_house(of_cluster=True) as house:
@@ -406,7 +406,7 @@ async def test_who_comes_back_before_the_clusters_events_were_read_is_sent_away_
         assert reader.messages[0]["data"]["recovered"] is True
 
 
-async def test_it_is_pinged_by_nobody(autojump_clock: MockClock, streaming: Streaming) -> None:
+async def test_an_event_stream_is_never_pinged(autojump_clock: MockClock, streaming: Streaming) -> None:
     reader = await streaming.read()
     streaming.house.nursery.start_soon(streaming.house.hub.connections.ping_all)
     await trio.sleep(61)

@@ -189,7 +189,9 @@ def test_without_a_terminal_the_password_is_in_a_file_for_its_owner(tmp_path: Pa
     assert ensure_admin(Config(), tmp_path) == (user, None)
 
 
-def test_a_start_that_died_before_telling_the_password_leaves_nobody_locked_out(tmp_path: Path) -> None:
+def test_a_start_that_was_killed_before_it_published_the_password_does_not_lock_the_admin_out(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "admin_password").write_text("written by a start that died\n")
     first, second = ensure_admin(Config(), tmp_path), ensure_admin(Config(), tmp_path)
     assert first != second

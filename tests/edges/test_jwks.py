@@ -166,7 +166,7 @@ MANNERS: list[Manner] = ["silent", "hangs up", "drips", "drips its head", "huge"
 
 
 @pytest.mark.parametrize("manner", MANNERS)
-async def test_an_issuer_that_misbehaves_is_503_and_harms_nobody_else(
+async def test_an_issuer_that_misbehaves_is_503_for_its_own_tokens_only(
     mock_clock: MockClock, world: World, manner: Manner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(jwks, "FETCH_SECONDS", 0.3)

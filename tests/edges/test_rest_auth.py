@@ -131,7 +131,7 @@ async def at_once(rest: Rest, bodies: list[dict[str, str]]) -> list[int]:
     return statuses
 
 
-async def test_an_address_without_failures_is_next_whoever_guesses_meanwhile(
+async def test_an_address_without_failures_is_next_while_others_guess(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate, calls = threading.Semaphore(0), []

@@ -218,7 +218,7 @@ async def test_a_snapshot_taken_twice_without_a_change_is_the_same(
         check({"message": None, "snapshot": SNAPSHOT_RECORD}, body)
 
 
-async def test_a_client_is_sent_away_once(autojump_clock: MockClock, rest: Rest) -> None:
+async def test_a_client_is_disconnected_once(autojump_clock: MockClock, rest: Rest) -> None:
     rest.roster.connect("c1")
     gone = {"message": "Client disconnected successfully", "client_id": "c1"}
     assert await rest.ask_json("DELETE", "/api/cluster/clients?id=c1") == (200, gone)

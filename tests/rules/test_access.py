@@ -65,7 +65,7 @@ def test_a_token_may_be_for_a_time_of_its_own(house: House) -> None:
     assert house.access.issue("eva", NOW, 60).identity.expires_at == NOW + 60
 
 
-def test_nobody_gets_a_token_for_an_unknown_user(house: House) -> None:
+def test_no_token_is_issued_for_an_unknown_user(house: House) -> None:
     with pytest.raises(Unauthenticated):
         house.access.issue("nobody", NOW)
 
@@ -76,7 +76,7 @@ def test_the_roles_of_the_present_configuration_hold_not_the_tokens(house: House
     assert not house.access.identify(token, NOW).may("cluster:admin")
 
 
-def test_a_token_of_a_user_who_is_gone_is_refused(house: House) -> None:
+def test_a_token_of_a_removed_user_is_refused(house: House) -> None:
     token = house.access.issue("eva", NOW).token
     house.reload(ADAM)
     with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
@@ -225,7 +225,7 @@ def test_an_issued_token_is_not_in_its_repr(house: House) -> None:
 # -- passwords and keys ----------------------------------------------------------------------------------------
 
 
-def test_a_changed_password_ends_the_tokens_of_its_user_and_of_nobody_else(house: House) -> None:
+def test_a_changed_password_ends_the_tokens_of_its_user_only(house: House) -> None:
     evas, adams = house.access.issue("eva", NOW), house.access.issue("adam", NOW)
     house.reload(replace(EVA, password_hash=hash_password("apple")), ADAM)  # the same word, hashed anew
     for refused in (house.access.identify, house.access.refreshed):

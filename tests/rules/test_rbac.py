@@ -21,7 +21,7 @@ def test_a_viewer_may_watch_and_read_only() -> None:
 
 
 @given(st.lists(st.text()), st.sampled_from(sorted(PERMISSIONS)))
-def test_roles_that_nobody_defined_give_nothing(roles: list[str], needed: str) -> None:
+def test_roles_that_are_not_defined_give_nothing(roles: list[str], needed: str) -> None:
     assert not may(permissions_of(roles, {}), needed)
 
 

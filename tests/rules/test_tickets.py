@@ -33,14 +33,14 @@ def test_a_ticket_stands_for_its_token_once(eva: Identity) -> None:
     assert len(tickets) == 0
 
 
-def test_after_30_seconds_by_the_monotonic_clock_it_stands_for_nobody(eva: Identity) -> None:
+def test_after_30_seconds_by_the_monotonic_clock_it_is_worthless(eva: Identity) -> None:
     tickets = Tickets()
     ticket = tickets.issue(eva, NOW)
     assert tickets.redeem(ticket.text, NOW.mono + TICKET_SECONDS) is None
 
 
 @pytest.mark.parametrize("text", ["", "nobody's", "\udcff", "x" * 100_000])
-def test_what_is_no_ticket_stands_for_nobody(eva: Identity, text: str) -> None:
+def test_what_is_no_ticket_authenticates_no_one(eva: Identity, text: str) -> None:
     tickets = Tickets()
     tickets.issue(eva, NOW)
     assert tickets.redeem(text, NOW.mono) is None
