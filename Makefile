@@ -70,7 +70,7 @@ prove-delivery: $(VENV)/.for-test
 
 # A burst of 100,000 events, and what 100 clients notice of one that does not read; best on an idle machine.
 prove-slow: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/edges/test_slow_consumer.py
+	$(PYTEST) -s -m slow tests/edges/test_slow_consumer.py tests/tasks/test_full_queue.py
 
 # 1,000 clients of which 50 never read, floods, bombs, silence, no descriptors, mixed frames (5 minutes).
 prove-connections: $(VENV)/.for-test

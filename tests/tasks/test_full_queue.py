@@ -32,7 +32,8 @@ from tests.support.etcd_model_client import URL, ModelClient
 from tests.support.simulated_harness import ALONE, MemoryStore, make_backend, register
 from tests.support.simulated_harness import count as count_up
 
-EVENTS = 100_000
+HOW_MANY = pytest.mark.parametrize("number", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
+"""Events; the long form is in `make prove-slow`."""
 BUFFER = 256
 AT_MOST = BUFFER + 64
 """What a backend may hold: a full queue, and the events of one step."""
@@ -49,7 +50,10 @@ async def write_for_ever(backend: SimulatedBackend, name: str) -> None:
             pass
 
 
-async def test_a_simulated_cluster_waits_for_a_reader_and_loses_nothing(autojump_clock: MockClock) -> None:
+@HOW_MANY
+async def test_a_simulated_cluster_waits_for_a_reader_and_loses_nothing(
+    autojump_clock: MockClock, number: int
+) -> None:
     backend = make_backend(MemoryStore(), ALONE, buffer=BUFFER)
     indices: list[int] = []
     async with trio.open_nursery() as nursery, backend.events() as events:
@@ -61,7 +65,7 @@ async def test_a_simulated_cluster_waits_for_a_reader_and_loses_nothing(autojump
         await trio.sleep(30)
         assert backend.status().indices.commit_index == stood_at
         assert BUFFER <= events.waiting <= AT_MOST
-        while len(indices) < EVENTS:
+        while len(indices) < number:
             assert events.waiting <= AT_MOST
             item = await events.receive()
             if isinstance(item, Happened) and isinstance(item.event, MetricsDefined):
@@ -84,8 +88,9 @@ async def log_events(etcd: Etcd, number: int) -> None:
         await trio.lowlevel.checkpoint()
 
 
+@HOW_MANY
 async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases(
-    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     etcd, store = Etcd(), MemoryStore()
     client = ModelClient(etcd)
@@ -106,7 +111,7 @@ async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases
         await trio.sleep(5)
         assert backend.not_ready() is None
         async with backend.events() as events:
-            await log_events(etcd, EVENTS)
+            await log_events(etcd, number)
             await trio.sleep(10)
             (watch,) = client.watches
             reached, polls, renewals = watch.reached, client.polls, client.renewals
@@ -117,13 +122,13 @@ async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases
             assert client.renewals - renewals >= 15
             assert backend.not_ready() is None
             seqs: list[int] = []
-            while len(seqs) < EVENTS:
+            while len(seqs) < number:
                 assert events.waiting <= AT_MOST
                 item = await events.receive()
                 if isinstance(item, LoggedEvent):
                     seqs.append(item.seq)
         nursery.cancel_scope.cancel()
-    assert seqs == list(range(seqs[0], seqs[0] + EVENTS))
+    assert seqs == list(range(seqs[0], seqs[0] + number))
     assert len(client.watches) == 1
 
 
