@@ -17,7 +17,7 @@ import trio
 from jwt import PyJWKSet, PyJWTError
 
 from heliosd.auth.access import Access
-from heliosd.auth.external_issuer import IssuerKeys
+from heliosd.auth.external_issuer import MAX_KEYS, IssuerKeys
 from heliosd.config.model import Settings
 from heliosd.errors import IssuerUnreachable
 
@@ -135,9 +135,10 @@ async def fetch_keys(url: str) -> IssuerKeys:
     if len(content) > MAX_ANSWER_BYTES:
         raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
     document = json.loads(content)
-    if not isinstance(document, dict):
-        raise ValueError("the answer is not a JSON object")  # noqa: TRY004
-    keys = [key for key in PyJWKSet.from_dict(document) if key.public_key_use in {"sig", None} and key.key_id]
+    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
+        raise ValueError("the answer is not a JSON object with a list of keys")  # noqa: TRY004
+    found = PyJWKSet(document["keys"][:MAX_KEYS])  # 256 KiB of keys would take 50 ms
+    keys = [key for key in found if key.public_key_use in {"sig", None} and key.key_id]
     if not keys:
         raise ValueError("the answer has no key that signs")
     return IssuerKeys.of(url, keys)
