@@ -71,7 +71,7 @@ def test_a_client_that_only_listens_receives_every_type_of_value(socket: ClientC
         assert "seq" not in message
 
 
-def test_a_peer_that_is_added_and_removed_is_heard_of_by_its_id(
+def test_a_peer_that_is_added_and_removed_gives_events_with_its_id(
     daemon: Daemon, socket: ClientConnection
 ) -> None:
     with daemon.client() as http:
