@@ -57,6 +57,8 @@ class Checking:
         self.promises.stopping = True
         self._thread.join(180)
         print(self.promises.summary())
+        for broken in self.promises.broken[:20]:
+            print(broken[:400])
         assert not self._thread.is_alive(), "the clients did not settle"
         if self._failed:
             raise self._failed[0]
