@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from random import Random
 
 from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
+from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.simulation.member import SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
 from heliosd.raft.simulation.observations import (
@@ -25,8 +27,8 @@ from heliosd.raft.simulation.proposals import (
     WriteCommands,
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
-from heliosd.raft.state import NEVER, Timing
-from heliosd.raft.storage import MemberState
+from heliosd.raft.state import NEVER, RaftChange, Timing
+from heliosd.raft.storage import MemberForgotten, MemberState
 
 MS = 1000
 ELECTION = 100 * MS
@@ -64,10 +66,21 @@ def first_states(names: str) -> dict[str, MemberState]:
 
 
 def make_cluster(
-    names: str = "abc", *, seed: int = 1, options: SimulationOptions = OPTIONS
+    names: str = "abc",
+    *,
+    seed: int = 1,
+    options: SimulationOptions = OPTIONS,
+    states: Mapping[str, MemberState] | None = None,
+    now: int = 0,
 ) -> SimulatedCluster:
+    """A cluster that starts for the first time, or from these disks."""
     return SimulatedCluster(
-        root=names[0], states=first_states(names), options=options, rng=Random(seed), machine=Journal
+        root=names[0],
+        states=first_states(names) if states is None else states,
+        options=options,
+        rng=Random(seed),
+        machine=Journal,
+        now=now,
     )
 
 
@@ -95,6 +108,13 @@ class CheckedCluster:
         self._seen: dict[str, _Seen] = {}
 
     # Running
+
+    def killed(self, cluster: SimulatedCluster) -> None:
+        """The whole process was killed; `cluster` has started from the disks."""
+        self.cluster = cluster
+        self._seen.clear()
+        self._next = {name: member.raft.commit + 1 for name, member in cluster.members.items()}
+        self.check()
 
     def event(self) -> None:
         """Process the next event, or let time pass if no member is up."""
@@ -224,8 +244,11 @@ class Chaos:
         )
         threshold = self.rng.choice([5, 40, 10_000])
         options = replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
+        self.options = options
         self.checked = CheckedCluster(make_cluster(names, seed=seed, options=options))
         self.names = names
+        self._disks = {name: Disk(state) for name, state in first_states(names).items()}
+        """What outlives a kill of the process."""
         self._batch: WriteBatch | None = None
         self._serial = 0
 
@@ -248,11 +271,31 @@ class Chaos:
             if self.rng.random() < 0.02:
                 cluster.refused(self._batch)
             else:
+                self._land(self._batch)
                 cluster.written(self._batch)
             self._batch = None
         self.checked.check()
 
+    def _land(self, batch: WriteBatch) -> None:
+        for change in batch.changes:
+            if isinstance(change, MemberForgotten):
+                self._disks.pop(change.member, None)
+            else:
+                assert isinstance(change, RaftChange)
+                self._disks.setdefault(change.member, Disk(MemberState())).write(change)
+
+    def _kill(self) -> None:
+        """Kill the process: a batch in flight is on disk as a whole, or not at all."""
+        if self._batch is not None and self.rng.random() < 0.5:
+            self._land(self._batch)
+        self._batch = None
+        states = {name: disk.read() for name, disk in self._disks.items()}
+        seed, now = self.rng.getrandbits(32), self.checked.cluster.now
+        self.checked.killed(make_cluster(self.names, seed=seed, options=self.options, states=states, now=now))
+
     def _fault(self) -> None:
+        if self.rng.random() < 0.02:
+            self._kill()
         cluster, rng = self.checked.cluster, self.rng
         name = rng.choice(sorted(cluster.members))
         match rng.randrange(10):
@@ -279,7 +322,7 @@ class Chaos:
             case 0:
                 return TransferLeadership(self.rng.choice(["", *self.names]))
             case 1:
-                new = self.rng.choice("defg")
+                new = self.rng.choice("bcdefg")
                 return AddMember(new, f"{new}:7000")
             case 2:
                 return RemoveMember(self.rng.choice("bcdefg"))
@@ -292,6 +335,7 @@ class Chaos:
         """End all faults. Then the cluster makes progress, and all members come to the same state."""
         checked, cluster = self.checked, self.checked.cluster
         if self._batch is not None:
+            self._land(self._batch)
             cluster.written(self._batch)
             self._batch = None
         cluster.partition([])
