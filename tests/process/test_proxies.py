@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support.daemon_process import Daemon, receive, running, wait_until, write_config
 from tests.support.deadlines import SECONDS
+from tests.support.ports import free_port
 
 SERVER = 'trusted_proxies = ["127.0.0.1", "unix"]\nbase_path = "/helios"'
 CLIENT, OTHER = "192.0.2.1", "192.0.2.2"
@@ -82,3 +84,19 @@ def test_a_proxy_on_the_unix_socket_is_served(daemon: Daemon, folder: Path) -> N
         assert (
             http.post("/api/cluster/custom-metrics", json={"name": "m", "type": "gauge"}).status_code == 201
         )
+
+
+def test_two_daemons_share_a_port_that_both_allow_to_be_shared(tmp_path: Path) -> None:
+    shared = f"127.0.0.1:{free_port()}"
+    folders = [tmp_path / "one", tmp_path / "two"]
+    with ExitStack() as until_stopped:
+        daemons = []
+        for folder in folders:
+            folder.mkdir()
+            daemons.append(
+                until_stopped.enter_context(running(folder, listen=shared, server="reuse_port = true"))
+            )
+        assert {daemon.address for daemon in daemons} == {shared}
+        assert daemons[0].stop() == 0
+        for _ in range(5):
+            assert httpx.get(f"http://{shared}/healthz", timeout=SECONDS).status_code == 200
