@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -73,7 +74,8 @@ class Flood:
         # By hand, since a real client costs more than what is measured.
         host, _, port = self.daemon.address.rpartition(":")
         async with await trio.open_tcp_stream(host, int(port)) as stream:
-            await stream.send_all(f"{head}\r\nHost: {self.daemon.address}\r\n\r\n{body}".encode())
+            lines = f"{head}\r\nHost: {self.daemon.address}\r\nConnection: close"
+            await stream.send_all(f"{lines}\r\n\r\n{body}".encode())
             return b"".join([received async for received in stream])
 
 
@@ -90,6 +92,40 @@ def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_refused(da
     assert flood.statuses[200] > 0
     # A hash holds its memory while it runs: more than two at once would show.
     assert flood.most_rss - before < 3 * HASH_BYTES
+    assert daemon.token()
+
+
+async def hold_login(address: str) -> bytes:
+    """The beginning of the answer to a login that sends all but the end of a body of 1 MiB."""
+    host, _, port = address.rpartition(":")
+    head = b"POST /api/auth/login HTTP/1.1\r\nHost: x\r\nContent-Length: 1048576\r\n\r\n"
+    async with await trio.open_tcp_stream(host, int(port)) as stream, trio.open_nursery() as nursery:
+
+        async def send() -> None:
+            with suppress(trio.BrokenResourceError):  # refused by its head: the rest need not be read
+                await stream.send_all(head + b" " * 1_048_013)
+
+        nursery.start_soon(send)
+        answer = await stream.receive_some(64)
+        nursery.cancel_scope.cancel()
+        return answer
+
+
+def test_logins_with_large_bodies_that_are_held_back_cost_no_memory(daemon: Daemon) -> None:
+    answers: list[bytes] = []
+
+    async def hold() -> None:
+        answers.append(await hold_login(daemon.address))
+
+    async def hold_many() -> None:
+        async with trio.open_nursery() as nursery:
+            for _ in range(100):
+                nursery.start_soon(hold)
+
+    before = daemon.rss_bytes()
+    trio.run(hold_many)
+    assert {answer[:13] for answer in answers} == {b"HTTP/1.1 413 "}
+    assert daemon.rss_bytes() - before < 16 * 1024 * 1024
     assert daemon.token()
 
 
