@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark prove-hub findings
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-raft prove-rules prove-times prove-benchmark prove-hub
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -104,6 +104,15 @@ prove-etcd: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
 	    tests/process/test_etcd_set_back.py
+
+# The tests of the etcd client and backend on every version that `scripts/etcd VERSION` has made, and on the one in PATH.
+prove-etcd-versions: $(VENV)/.for-test
+	@for place in "" $(wildcard $(CURDIR)/build/etcd/*); do \
+	    echo "== $${place:-$$(command -v etcd)}"; \
+	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist tests/edges/test_etcd_*.py tests/edges/test_backend_contract.py \
+	        tests/process/test_etcd_members.py tests/process/test_etcd_foreign.py tests/process/test_etcd_refusals.py \
+	        || failed="$$failed $$place"; done; \
+	    test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.

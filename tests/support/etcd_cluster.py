@@ -274,6 +274,17 @@ class EtcdCluster:
 
     def ask(self, which: int, path: str, body: Mapping[str, Any], *, seconds: float = 5.0) -> Any:
         """One call of the JSON gateway, as root where authentication is on. Raises OSError, also for refusals."""
+        try:
+            return self._ask(which, path, body, seconds)
+        except OSError as error:
+            # A restarted member has forgotten its tokens.
+            if not self.token or "invalid auth token" not in str(error):
+                raise
+        root = {"name": "root", "password": ROOT_PASSWORD}
+        self.token = self._ask(which, "/v3/auth/authenticate", root, seconds)["token"]
+        return self._ask(which, path, body, seconds)
+
+    def _ask(self, which: int, path: str, body: Mapping[str, Any], seconds: float) -> Any:
         headers = {"Authorization": self.token} if self.token else {}
         url = self.members[which].client_url + path
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)

@@ -13,9 +13,10 @@ import trio
 from heliosd.config.model import EtcdConfig
 
 from .calls import NEED_A_LEADER, EndpointCalls, Headers
+from .cluster_check import ClusterCheck
 from .endpoints import EndpointHealth, Endpoints
-from .errors import EtcdDenied, EtcdForeign, EtcdTokenEnded, EtcdUnavailable
-from .failover import Failover, none_of
+from .errors import EtcdDenied, EtcdTokenEnded, EtcdUnavailable
+from .failover import Failover
 from .identity import ClusterIdentity
 from .requests import (
     Compare,
@@ -34,7 +35,6 @@ from .responses import (
     Lease,
     MemberStatus,
     RangeResult,
-    ResponseHeader,
     TxnResult,
     read_lease,
     read_lease_line,
@@ -76,9 +76,8 @@ class EtcdClient:
         identity: ClusterIdentity | None = None,
     ) -> None:
         """Without an `identity` any cluster is taken as it comes."""
-        self._identity = identity
-        self._identifying = trio.Lock()
         self._endpoints = Endpoints(config.endpoints, rng or random.SystemRandom(), identity)
+        self._check = ClusterCheck(identity, self._endpoints, self.status)
         self._failover = Failover(self._endpoints)
         self._transport = GatewayTransport(config)
         self._calls = EndpointCalls(config, self._transport)
@@ -144,7 +143,7 @@ class EtcdClient:
         async with AsyncExitStack() as stack:
 
             async def begin(endpoint: str, _: RequestProgress) -> WatchStream:
-                await self._verify(endpoint)
+                await self._check.verify(endpoint)
                 return await self._streaming(stack, endpoint, "/watch", body, WatchStream, NEED_A_LEADER)
 
             yield await self._failover.first_to_answer(begin, REQUEST_SECONDS)
@@ -154,52 +153,22 @@ class EtcdClient:
     async def status(self, endpoint: str) -> MemberStatus:
         """The status of that member, also of a foreign one. Needs no right in etcd 3.4."""
         status = await self._at(endpoint, "/maintenance/status", b"{}", read_status, STATUS_SECONDS)
-        if self._identity is not None:
-            known = self._endpoints.among(endpoint)
-            self._identity.seen(known, status.header.cluster_id, trio.current_time())
+        self._check.seen(self._endpoints.among(endpoint), status.header.cluster_id)
         return status
 
     async def identify(self) -> None:
-        """Return once it is known which cluster is ours. Raises `EtcdForeign`, or `EtcdUnavailable` of all."""
-        if self._identity is None or self._identity.own:
-            return
-        async with self._identifying:
-            failures: dict[str, EtcdUnavailable] = {}
+        """Return once it is known which cluster is ours. Raises `EtcdForeign`, or what all endpoints raise."""
+        await self._check.identify()
 
-            async def ask(url: str) -> None:
-                try:
-                    await self.status(url)
-                except EtcdUnavailable as error:
-                    failures[url] = error
-
-            async with trio.open_nursery() as nursery:
-                for url in self._endpoints.order(trio.current_time()):
-                    nursery.start_soon(ask, url)
-            reason = self._identity.choose()
-            if reason:
-                raise none_of(failures) if len(failures) == len(self.endpoints()) else EtcdForeign("", reason)
-
-    async def _verify(self, endpoint: str) -> None:
-        """Nothing is asked of an endpoint, and nothing sent to it, before it has shown our cluster's id."""
-        if self._identity is None or self._identity.verified(endpoint):
-            return
-        await self.status(endpoint)
-        if not self._identity.verified(endpoint):
-            raise EtcdForeign(endpoint, "it belongs to another cluster")
-
-    def _believed(self, endpoint: str, answer: T) -> T:
-        header = getattr(answer, "header", None)
-        if self._identity is not None and isinstance(header, ResponseHeader):
-            self._identity.seen(endpoint, header.cluster_id, trio.current_time())
-            if header.cluster_id != self._identity.own:
-                raise EtcdForeign(endpoint, f"it belongs to another cluster ({header.cluster_id})")
-        return answer
+    def successor(self) -> str:
+        """The cluster that has taken the place of ours at every endpoint; "" if none has."""
+        return self._check.successor()
 
     async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
         """The members as one member has applied them: that one, or any. etcd 3.4 asks no quorum for this."""
         if endpoint:
-            await self.identify()
-            await self._verify(self._known(endpoint))
+            await self._check.identify()
+            await self._check.verify(self._known(endpoint))
             return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
         return await self._read("/cluster/member/list", b"{}", read_members, ())
 
@@ -221,7 +190,7 @@ class EtcdClient:
         endpoint, body = self._known(leader_endpoint), move_leader_body(target_id)
 
         async def ask(progress: RequestProgress) -> None:
-            await self._verify(endpoint)
+            await self._check.verify(endpoint)
             await self._calls.call(
                 endpoint, "/maintenance/transfer-leadership", body, _nothing, progress, write=True
             )
@@ -259,15 +228,10 @@ class EtcdClient:
         async with AsyncExitStack() as stack:
 
             async def begin(_: RequestProgress) -> SnapshotStream:
-                await self._verify(known)
+                await self._check.verify(known)
                 return await self._streaming(stack, known, "/maintenance/snapshot", b"{}", SnapshotStream)
 
             yield await self._failover.within(known, MEMBER_SECONDS, begin)
-
-    def successor(self) -> str:
-        """The cluster that has taken the place of ours at every endpoint; "" if none has."""
-        urls = [each.url for each in self.endpoints()]
-        return self._identity.successor(urls, trio.current_time()) if self._identity is not None else ""
 
     def _known(self, endpoint: str) -> str:
         """The endpoint in its normal form. Others are refused: they would be sent the token."""
@@ -295,22 +259,22 @@ class EtcdClient:
         self, path: str, body: bytes, read: Callable[[bytes], T], headers: Headers = NEED_A_LEADER
     ) -> T:
         async def ask(endpoint: str, progress: RequestProgress) -> T:
-            await self._verify(endpoint)
+            await self._check.verify(endpoint)
             call = self._calls.call(endpoint, path, body, read, progress, write=False, headers=headers)
-            return self._believed(endpoint, await call)
+            return self._check.believed(endpoint, await call)
 
-        await self.identify()
+        await self._check.identify()
         return await self._failover.first_to_answer(ask, REQUEST_SECONDS)
 
     async def _write(
         self, path: str, body: bytes, read: Callable[[bytes], T], seconds: float = REQUEST_SECONDS
     ) -> T:
         async def ask(endpoint: str, progress: RequestProgress) -> T:
-            await self._verify(endpoint)
+            await self._check.verify(endpoint)
             call = self._calls.call(endpoint, path, body, read, progress, write=True)
-            return self._believed(endpoint, await call)
+            return self._check.believed(endpoint, await call)
 
-        await self.identify()
+        await self._check.identify()
         return await self._failover.first_to_answer(ask, seconds, write=True)
 
     async def _streaming(
