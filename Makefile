@@ -93,9 +93,10 @@ prove-promises: $(VENV)/.for-test
 prove-idle: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_idle.py
 
-# Members that are added, removed and killed at random, 2,000 seeds (40 minutes). FIRST_SEED=… and SEEDS=… choose others.
+# Random faults, and members that are added, removed and killed: 2,000 seeds each (an hour). FIRST_SEED=… and SEEDS=… choose
+# others.
 prove-raft: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/tasks/test_members_that_return.py
+	$(PYTEST) -s -m slow tests/rules/raft/test_raft_safety.py tests/tasks/test_members_that_return.py
 
 # A real etcd: 20 leaders killed, 5 minutes of clients that hop between three heliosd while those and leaders are killed,
 # 20 s without a quorum, members stopped and cut off, what a metric takes from node to node, and what idling costs

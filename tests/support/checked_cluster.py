@@ -243,6 +243,7 @@ class Chaos:
             ordered=self.rng.random() < 0.5,
         )
         threshold = self.rng.choice([5, 40, 10_000])
+        self._kill_rate = self.rng.choice([0.0, 0.05, 0.2, 0.4])
         options = replace(OPTIONS, conditions=conditions, snapshot_threshold=threshold)
         self.options = options
         self.checked = CheckedCluster(make_cluster(names, seed=seed, options=options))
@@ -294,7 +295,7 @@ class Chaos:
         self.checked.killed(make_cluster(self.names, seed=seed, options=self.options, states=states, now=now))
 
     def _fault(self) -> None:
-        if self.rng.random() < 0.02:
+        if self.rng.random() < self._kill_rate:
             self._kill()
         cluster, rng = self.checked.cluster, self.rng
         name = rng.choice(sorted(cluster.members))

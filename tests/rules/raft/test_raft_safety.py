@@ -1,6 +1,8 @@
-"""Raft's safety under everything that may go wrong, by many seeds; and its liveness once all is well again."""
+"""Raft's safety under random faults, and its liveness once they have ended, by many seeds."""
 
 from __future__ import annotations
+
+import os
 
 import pytest
 
@@ -12,6 +14,19 @@ def test_no_fault_breaks_safety_and_a_healed_cluster_makes_progress(seed: int) -
     chaos = Chaos(seed, "abc" if seed % 2 else "abcde")
     chaos.run(1500)
     chaos.heal()
+
+
+@pytest.mark.slow
+def test_no_fault_breaks_safety_in_many_seeds() -> None:
+    first, number = int(os.environ.get("FIRST_SEED", "1000")), int(os.environ.get("SEEDS", "2000"))
+    for seed in range(first, first + number):
+        try:
+            chaos = Chaos(seed, ("a", "ab", "abc", "abcde")[seed % 4])
+            chaos.run(1500)
+            chaos.heal()
+        except BaseException as failed:
+            failed.add_note(f"seed {seed}")
+            raise
 
 
 def test_a_seed_repeats_everything() -> None:
