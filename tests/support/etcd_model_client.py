@@ -11,6 +11,7 @@ from typing import Any, Self
 import trio
 
 from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.etcd.client.requests import Compare, Op
 from heliosd.cluster.etcd.client.responses import (
     EtcdMember,
@@ -56,8 +57,9 @@ class ModelWatch:
 class ModelClient(EtcdClient):
     """One member that leads. Counts what keeps a backend alive."""
 
-    def __init__(self, etcd: Etcd) -> None:
-        super().__init__(EtcdConfig(endpoints=(URL,)))
+    def __init__(self, etcd: Etcd, identity: ClusterIdentity) -> None:
+        super().__init__(EtcdConfig(endpoints=(URL,)), identity=identity)
+        self._identity = identity
         self.etcd = etcd
         self.polls = self.renewals = 0
         self.watches: list[ModelWatch] = []
@@ -92,6 +94,7 @@ class ModelClient(EtcdClient):
     async def status(self, endpoint: str) -> MemberStatus:
         await trio.lowlevel.checkpoint()
         self.polls += 1
+        self._identity.seen(URL, CLUSTER, trio.current_time())
         revision, term = self.etcd.revision, self.etcd.raft_term
         return MemberStatus(
             header=ResponseHeader(CLUSTER, MEMBER.id, revision, term),

@@ -12,6 +12,7 @@ from trio.testing import MockClock
 from heliosd.clock import Instant
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd import backend as etcd_backend
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.etcd.event_log import Append, LogItem, compose, read_head
 from heliosd.cluster.metric_commands import DeleteMetric
 from heliosd.cluster.simulated.backend import SimulatedBackend
@@ -93,8 +94,13 @@ async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases
     autojump_clock: MockClock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
     etcd, store = Etcd(), MemoryStore()
-    client = ModelClient(etcd)
-    monkeypatch.setattr(etcd_backend, "EtcdClient", lambda _config: client)
+    clients: list[ModelClient] = []
+
+    def make(_config: EtcdConfig, identity: ClusterIdentity) -> ModelClient:
+        clients.append(ModelClient(etcd, identity))
+        return clients[-1]
+
+    monkeypatch.setattr(etcd_backend, "EtcdClient", make)
     backend = etcd_backend.EtcdBackend(
         node_id="etcd-1",
         config=EtcdConfig(endpoints=(URL,)),
@@ -106,6 +112,7 @@ async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases
         now=lambda: Instant(1_800_000_000.0 + trio.current_time(), trio.current_time()),
         buffer=BUFFER,
     )
+    (client,) = clients
     async with trio.open_nursery() as nursery:
         await nursery.start(backend.run)
         await trio.sleep(5)
