@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 from pathlib import Path
 
 import httpx
@@ -20,8 +21,13 @@ URL = "/api/cluster/custom-metrics"
 
 
 def write_until_killed(daemon: Daemon, stop_after: float) -> dict[str, float]:
-    """Write metrics from two threads until the daemon dies; returns the last answered value of each."""
+    """Write metrics from two threads, and kill the daemon `stop_after` seconds after both have had an answer.
+
+    Returns the last answered value of each metric.
+    """
     answered: dict[str, float] = {}
+    under_way = threading.Barrier(3, timeout=SECONDS)
+    """Both writers have an answer."""
 
     def write(prefix: str) -> None:
         with daemon.client() as http:
@@ -34,16 +40,19 @@ def write_until_killed(daemon: Daemon, stop_after: float) -> dict[str, float]:
                         continue
                     if http.put(URL, json={"name": name, "value": number}).is_success:
                         answered[name] = number
+                        if number == 0:
+                            under_way.wait()
             except httpx.HTTPError:
                 return
 
     writers = [threading.Thread(target=write, args=(prefix,)) for prefix in ("a", "b")]
     for writer in writers:
         writer.start()
-    killer = threading.Timer(stop_after, daemon.process.send_signal, [signal.SIGKILL])
-    killer.start()
-    for writer in [*writers, killer]:
-        writer.join()
+    under_way.wait()
+    time.sleep(stop_after)  # a moment that has nothing to do with what is being written
+    daemon.process.send_signal(signal.SIGKILL)
+    for writer in writers:
+        writer.join(SECONDS)
     daemon.process.wait(SECONDS)
     return answered
 
@@ -52,7 +61,7 @@ def kill_and_compare(folder: Path, rounds: int) -> None:
     rng = random.Random(rounds)
     for _ in range(rounds):
         with running(folder) as daemon:
-            answered = write_until_killed(daemon, rng.uniform(0.3, 1.2))
+            answered = write_until_killed(daemon, rng.uniform(0.0, 1.0))
         assert answered, "nothing was written before the kill"
         with running(folder) as daemon, daemon.client() as http:
             found = http.get(URL).json()["metrics"]
