@@ -160,7 +160,7 @@ def _client(serial: int, transport: PlainStream) -> HubClient:
     )
     return HubClient(
         serial=serial,
-        client_id=str(serial),
+        id=str(serial),
         identity=identity,
         address="",
         since=0.0,

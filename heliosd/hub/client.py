@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import inf
 from typing import Protocol
 
@@ -35,20 +36,19 @@ class RecipientList(Protocol):
         """How many messages the client was sent as one of them."""
 
 
+@dataclass(slots=True, eq=False)
 class PacedValue:
     """One type of value of one client."""
 
-    __slots__ = ("deadline", "held", "last")
-
-    def __init__(self) -> None:
-        self.last = -inf
-        """When one was sent last."""
-        self.held: OutgoingMessage | None = None
-        """The newest one, if it may not go yet."""
-        self.deadline = 0
-        """The number of the deadline at which `held` may go; 0: none is set."""
+    last: float = -inf
+    """When one was sent last."""
+    held: OutgoingMessage | None = None
+    """The newest one, if it may not go yet."""
+    deadline: int = 0
+    """The number of the deadline at which `held` may go; 0: none is set."""
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class HubClient:
     """A connected client. All methods are synchronous, so each is one step for every other task.
 
@@ -60,96 +60,51 @@ class HubClient:
     Thousands of clients are idle, so what only a busy one needs (queue, rate, held values) is made when needed.
     """
 
-    __slots__ = (
-        "_sent",
-        "address",
-        "behind",
-        "bucket",
-        "close_reason",
-        "deflates",
-        "dropped",
-        "gone",
-        "heard",
-        "held",
-        "id",
-        "identity",
-        "next_due",
-        "paced",
-        "place",
-        "queue",
-        "reader",
-        "recipients",
-        "send_buffer",
-        "serial",
-        "since",
-        "stream_kind",
-        "subscription",
-        "transport",
-        "unsent",
-        "waker",
-        "wants_pump",
-        "warned",
-    )
-
-    def __init__(
-        self,
-        *,
-        serial: int,
-        client_id: str,
-        identity: Identity,
-        address: str,
-        since: float,
-        transport: Transport,
-        send_buffer: int,
-        subscription: Subscription = TO_EVERYTHING,
-        deflates: bool = False,
-        stream_kind: StreamKind = "websocket",
-    ) -> None:
-        self.serial = serial
-        """Counts connections since the daemon's start; spreads the pings."""
-        self.id = client_id
-        self.identity = identity
-        self.address = address
-        self.since = since
-        self.transport = transport
-        self.send_buffer = send_buffer
-        """Messages that may wait."""
-        self.subscription = subscription
-        self.deflates = deflates
-        """It took compression."""
-        self.stream_kind: StreamKind = stream_kind
-        self.recipients: RecipientList | None = None
-        """The clients that get the same bytes, once it has joined."""
-        self.place = NOT_READY
-        """Its place among the ready ones of them. Theirs to set."""
-        self.queue: SendQueue | None = None
-        """What waits for it; None where nothing does."""
-        self.unsent: bytes | memoryview = b""
-        """The end of a frame whose beginning is on the wire: it goes before anything else."""
-        self.behind = False
-        self.wants_pump = False
-        """It has fallen behind, and the hub has not started a pump or woken its stream yet."""
-        self.gone = False
-        """Its socket takes nothing any more."""
-        self.held = False
-        """Its token has expired: until it presents a newer one it gets nothing but answers."""
-        self.warned = False
-        """It has been warned of its token's end."""
-        self.next_due = 0
-        """The number of its next deadline. Set by `TokenExpiry`."""
-        self.paced: dict[str, PacedValue] | None = None
-        """By type, values that it wants at intervals only. Set by `ValueThrottle`."""
-        self.close_reason: CloseReason | None = None
-        """Set once the connection is ending; nothing is delivered after it."""
-        self.reader: Reading | None = None
-        self.heard = 0.0
-        """When something last came from it, in Trio's seconds."""
-        self.waker: Callable[[], None] | None = None
-        """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
-        self.bucket: TokenBucket | None = None
-        self._sent = 0
-        self.dropped = 0
-        """Events that it wanted and will not get, except by asking for the history."""
+    serial: int
+    """Counts connections since the daemon's start; spreads the pings."""
+    id: str
+    identity: Identity
+    address: str
+    since: float
+    transport: Transport
+    send_buffer: int
+    """Messages that may wait."""
+    subscription: Subscription = TO_EVERYTHING
+    deflates: bool = False
+    """It took compression."""
+    stream_kind: StreamKind = "websocket"
+    recipients: RecipientList | None = None
+    """The clients that get the same bytes, once it has joined."""
+    place: int = NOT_READY
+    """Its place among the ready ones of them. Theirs to set."""
+    queue: SendQueue | None = None
+    """What waits for it; None where nothing does."""
+    unsent: bytes | memoryview = b""
+    """The end of a frame whose beginning is on the wire: it goes before anything else."""
+    behind: bool = False
+    wants_pump: bool = False
+    """It has fallen behind, and the hub has not started a pump or woken its stream yet."""
+    gone: bool = False
+    """Its socket takes nothing any more."""
+    held: bool = False
+    """Its token has expired: until it presents a newer one it gets nothing but answers."""
+    warned: bool = False
+    """It has been warned of its token's end."""
+    next_due: int = 0
+    """The number of its next deadline. Set by `TokenExpiry`."""
+    paced: dict[str, PacedValue] | None = None
+    """By type, values that it wants at intervals only. Set by `ValueThrottle`."""
+    close_reason: CloseReason | None = None
+    """Set once the connection is ending; nothing is delivered after it."""
+    reader: Reading | None = None
+    heard: float = 0.0
+    """When something last came from it, in Trio's seconds."""
+    waker: Callable[[], None] | None = None
+    """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
+    bucket: TokenBucket | None = None
+    dropped: int = 0
+    """Events that it wanted and will not get, except by asking for the history."""
+    _sent: int = 0
 
     @property
     def send_queue(self) -> SendQueue:

@@ -12,8 +12,8 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
 from itertools import count
 
 from msgspec import UNSET, UnsetType
@@ -43,44 +43,30 @@ class DroppedEvents:
         return DroppedEvents(self.from_seq, later.to_seq, self.events + later.events)
 
 
+@dataclass(slots=True, eq=False)
 class SendQueue:
     """Bounded by `limit` messages and `MAX_QUEUED_BYTES`; a replay is outside of the limits."""
 
-    __slots__ = (
-        "_front",
-        "_gaps",
-        "_limit",
-        "_messages",
-        "_questions",
-        "_serial",
-        "dropped",
-        "dropping",
-        "lost",
-        "only_answers",
-        "size",
-    )
-
-    def __init__(self, limit: int) -> None:
-        # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
-        self._messages: dict[int | str, OutgoingMessage] = {}
-        self._front: deque[OutgoingMessage] = deque()
-        """Goes before `_messages`: a replay, and answers that must not wait behind it."""
-        self._serial = count()
-        self._limit = limit
-        self._gaps: dict[int | str, DroppedEvents] = {}
-        """What the gaps among the messages name, by key."""
-        self._questions: dict[int | str, ClientId] = {}
-        """Statuses that answer a question, by key, with its id: if dropped they are made anew."""
-        self.dropping = False
-        """From `drop_stream` to `resume_stream`."""
-        self.dropped: DroppedEvents | None = None
-        """While dropping: the events that the next gap must name."""
-        self.only_answers = False
-        """It is full of answers: its client asks and does not read, so there is nothing to catch up on."""
-        self.lost = 0
-        """Events that were dropped, for the owner to count and to set back."""
-        self.size = 0
-        """Bytes that wait, without the replay."""
+    _limit: int
+    # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
+    _messages: dict[int | str, OutgoingMessage] = field(default_factory=dict)
+    _front: deque[OutgoingMessage] = field(default_factory=deque)
+    """Goes before `_messages`: a replay, and answers that must not wait behind it."""
+    _serial: Iterator[int] = field(default_factory=count)
+    _gaps: dict[int | str, DroppedEvents] = field(default_factory=dict)
+    """What the gaps among the messages name, by key."""
+    _questions: dict[int | str, ClientId] = field(default_factory=dict)
+    """Statuses that answer a question, by key, with its id: if dropped they are made anew."""
+    dropping: bool = False
+    """From `drop_stream` to `resume_stream`."""
+    dropped: DroppedEvents | None = None
+    """While dropping: the events that the next gap must name."""
+    only_answers: bool = False
+    """It is full of answers: its client asks and does not read, so there is nothing to catch up on."""
+    lost: int = 0
+    """Events that were dropped, for the owner to count and to set back."""
+    size: int = 0
+    """Bytes that wait, without the replay."""
 
     def __len__(self) -> int:
         """Messages that wait, without the replay."""
@@ -159,9 +145,9 @@ class SendQueue:
         return self._remove(key)
 
     def _next(self, *, answers_only: bool) -> int | str | None:
+        if self.dropping:
+            return None
         for key, message in self._messages.items():
-            if message is STATUS_DUE:
-                return None
             if not answers_only or message.kind is Kind.CONTROL:
                 return key
         return None
@@ -170,7 +156,7 @@ class SendQueue:
 
     def drop_stream(self, *, epoch: bool = False) -> None:
         """Remove all but answers and a welcome; if the `epoch` has changed that too, and the replay. Statuses that
-        answer a question keep their place: nothing goes past it until `resume_stream` makes them anew."""
+        answer a question keep their place. Until `resume_stream` nothing goes but the replay."""
         self.dropping = True
         if epoch:
             self.lost += sum(m.seq is not None for m in self._front)

@@ -43,7 +43,7 @@ from heliosd.protocol.events import (
     PeerChanged,
     StateChanged,
 )
-from heliosd.protocol.history import Cursor
+from heliosd.protocol.history import Cursor, History
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.subscription import Subscription
 from heliosd.protocol.views.custom_metrics import MetricView
@@ -172,15 +172,15 @@ class Follower:
     held: bool = False
     left: bool = False
 
-    def notice_hold(self) -> None:
+    def notice_hold(self, history: History) -> None:
         """Let the model know whether the client's token has ended."""
         if self.client.held and not self.held and self.model is not None:
-            self.model.hold()
+            self.model.hold(history.epoch, history.seq)
         self.held = self.client.held
 
-    def check(self) -> None:
+    def check(self, history: History) -> None:
         """Give the model what has come."""
-        self.notice_hold()
+        self.notice_hold(history)
         for message in self.transport.messages[self.read :]:
             if self.model is None:
                 raise Violation(f"{message['type']} before it joined")
@@ -284,7 +284,7 @@ class World:
         if self.hub.publisher.publishing:
             return
         for follower in list(self.followers):
-            follower.check()
+            follower.check(self.hub.log.history)
             if follower.client.close_reason is not None or follower.reader.hung_up:
                 self._leave(follower)
 
@@ -375,12 +375,12 @@ class World:
         ttl = rng.choice((1e6, 1e6, 1e6, rng.uniform(1, 30)))
         client = HubClient(
             serial=len(self.everyone),
-            client_id=f"c{len(self.everyone)}",
+            id=f"c{len(self.everyone)}",
             identity=self.access.issue("admin", now().wall, ttl).identity,
             address="",
             since=0.0,
             transport=transport,
-            send_buffer=rng.choice((2, 4, 8, 16, 64)),
+            send_buffer=rng.choice((2, 3, 4, 5, 6, 8, 64)),
             subscription=Subscription.parse(wanted),
             stream_kind="sse" if isinstance(transport, FakeStream) else "websocket",
         )
@@ -413,8 +413,12 @@ class World:
         )
 
     async def do_leave(self, who: int, how: int) -> None:
+        """Another client may have the descriptor right after."""
+        if how % 2:
+            await self._in_a_broadcast(who, how)
         if (follower := self._one(who)) is not None:
             self._leave(follower)
+            await self.do_join(who, how)
 
     def _leave(self, follower: Follower) -> None:
         self.hub.sessions.leave(follower.client)
@@ -434,7 +438,11 @@ class World:
         follower = self._one(who)
         if follower is None or isinstance(follower.transport, FakeStream):
             return
-        follower.notice_hold()
+        if how % 2 == 0:
+            await self._in_a_broadcast(who, how)
+        if follower.left:
+            return
+        follower.notice_hold(self.hub.log.history)
         self.asked += 1
         number = self.asked
         token = self.access.issue("admin", now().wall, (1e6, 5)[how % 7 == 0]).token
@@ -449,6 +457,14 @@ class World:
         subscription = filter_of(wanted) if kind == "subscribed" else None
         self.hub.publisher.at_boundary(partial(self._asks, follower, number, kind, subscription))
         self.hub.sessions.execute(follower.client, command)
+
+    async def _in_a_broadcast(self, who: int, how: int) -> None:
+        """Go on while some clients have an event that others have not, if that is possible."""
+        self._change(who, how)
+        for _ in range(30):
+            await trio.lowlevel.checkpoint()
+            if self.hub.publisher.publishing:
+                return
 
     def _asks(self, follower: Follower, number: int, kind: str, subscription: Filter | None) -> None:
         history, client = self.hub.log.history, follower.client
@@ -493,7 +509,7 @@ class World:
         for follower in list(self.followers):
             if isinstance(follower.transport, FakeStream) or follower.client.close_reason is not None:
                 continue
-            follower.notice_hold()
+            follower.notice_hold(self.hub.log.history)
             self.asked += 1
             token = self.access.issue("admin", now().wall, 1e6).token
             command = client_commands.Authenticate(self.asked, token)
@@ -583,6 +599,14 @@ def check(seeds: Iterable[int]) -> int:
             plan = shrunk(plan_of(seed))
             raise AssertionError(report(seed, plan, broken_rule(plan) or error))
     return number
+
+
+def first_broken(seeds: Iterable[int]) -> None:
+    """Print the first of these seeds that breaks a rule, with the rule."""
+    for seed in seeds:
+        if (error := broken_rule(plan_of(seed))) is not None:
+            print(f"seed {seed}: {type(error).__name__}: {error}")
+            return
 
 
 def report(seed: int, plan: Plan, error: Exception) -> str:

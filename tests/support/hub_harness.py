@@ -277,7 +277,7 @@ class House:
         serial, socket = next(self.serials), Socket()
         client = HubClient(
             serial=serial,
-            client_id=f"c{serial}",
+            id=f"c{serial}",
             identity=identity or self.identity(jti),
             address="127.0.0.1:1",
             since=0.0,

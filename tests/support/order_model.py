@@ -68,6 +68,7 @@ class ClientModel:
         """The least moment that a value of each type or metric may have."""
         self._wants_since_status: list[Filter] = [wanted]
         self._status_due = False
+        self._held_at: tuple[str, int] | None = None
         self.started = False
         self.named = self.of_earlier_epochs = 0
         """Events that a gap named, and those that a new epoch made meaningless."""
@@ -81,8 +82,9 @@ class ClientModel:
         """A question took effect; its answer is due."""
         self._questions[client_id] = question
 
-    def hold(self) -> None:
-        """Its token has ended."""
+    def hold(self, epoch: str, at: int) -> None:
+        """Its token has ended; `at` is the newest event then."""
+        self._held_at = epoch, at
         for question in self._questions.values():
             question.held = True
 
@@ -119,6 +121,8 @@ class ClientModel:
         question = self._questions.pop(client_id)
         if kind not in {question.kind, "error"}:
             raise Violation(f"{kind} answers {question.kind}")
+        if kind == "authenticated":
+            self._held_at = None
         if kind == "subscribed" and question.subscription is not None:
             self._subscribed(question, question.subscription)
 
@@ -138,6 +142,8 @@ class ClientModel:
         happened = self._events().get(seq)
         if happened is None or happened.data is None or happened.type != event.type:
             raise Violation(f"event {seq} did not happen so")
+        if self._held_at is not None and self._before(*self._held_at, seq):
+            raise Violation(f"event {seq} while it was held")
         for question in self._pending():
             if self._before(question.epoch, question.at, seq) and not question.held:
                 raise Violation(f"event {seq} before the answer to the subscription after {question.at}")
@@ -216,8 +222,6 @@ class ClientModel:
             raise Violation(f"welcome says {data['seq']}, not {self._at}")
         self._status_due = True
 
-    # -- at a quiet point ------------------------------------------------------------------------------------------
-
     def check_quiet(self) -> None:
         """Nothing waits any more: all is settled, answered, and the picture is the server's."""
         self._settle(max(self._events(), default=0), "silence")
@@ -235,8 +239,6 @@ class ClientModel:
                 mine, real = self.metrics.get(name), self._server.metrics.get(name)
                 if mine != real:
                     raise Violation(f"metric {name} of moment {mine}, not {real}")
-
-    # ------------------------------------------------------------------------------------------------------------
 
     def _events(self) -> Mapping[int, Event]:
         return self._server.epochs.setdefault(self._epoch, {})
@@ -261,7 +263,7 @@ class ClientModel:
 
     def _pending(self) -> list[Question]:
         """Subscriptions that are in force and whose answer is still to come."""
-        return [question for question in self._questions.values() if question.subscription is not None]
+        return [q for q in self._questions.values() if q.subscription is not None]
 
     def _cut(self, seq: int, event: Event, *, on_the_way: bool = False) -> Any:
         """What the subscriptions let through of an event: the one of its time, and those that narrowed it. With

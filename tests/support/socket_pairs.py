@@ -77,7 +77,7 @@ def moved_to(number: int, stream: PlainStream) -> PlainStream:
 def client_of(stream: ClientStream) -> HubClient:
     client = HubClient(
         serial=1,
-        client_id="c1",
+        id="c1",
         identity=SOMEBODY,
         address="127.0.0.1:1",
         since=0.0,

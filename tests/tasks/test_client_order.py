@@ -189,7 +189,7 @@ def joined_stream(house: House, cursor: Cursor) -> HubClient:
     """An event stream's client whose reader takes nothing."""
     client = HubClient(
         serial=99,
-        client_id="stream",
+        id="stream",
         identity=house.identity("stream"),
         address="127.0.0.1:1",
         since=0.0,
@@ -297,8 +297,9 @@ async def test_a_gap_of_a_full_queue_takes_in_the_one_that_waits_for_lost_events
         await house.publish(logged(20))
         (gap,) = of_type(socket, "gap")
         first, last = gap["data"]["from_seq"], gap["data"]["to_seq"]
-        assert (first, gap["data"]["dropped"]) == (3, last - first + 1)
-        assert order(socket) == ["status", 1, 2, "gap", "status", *range(last + 1, 21)]
+        assert first <= 3 < last
+        assert gap["data"]["dropped"] == last - first + 1
+        assert order(socket) == ["status", *range(1, first), "gap", "status", *range(last + 1, 21)]
 
 
 async def test_a_client_that_wants_no_events_gets_no_gap_for_lost_ones(autojump_clock: MockClock) -> None:

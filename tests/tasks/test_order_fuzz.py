@@ -7,10 +7,12 @@ runs it again.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import pytest
 
 from tests.support.hub_fuzzer import broken_rule, check, plan_of, shrunk
+from tests.support.hub_mutants import MUTANTS, Mutant
 from tests.support.order_model import ClientModel, Violation
 from tests.support.server_record import Event, Server
 
@@ -24,6 +26,12 @@ def test_random_actions_break_no_rule() -> None:
 @pytest.mark.slow
 def test_5000_seeds_of_random_actions_break_no_rule() -> None:
     assert check(range(5000)) == 5000
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name.replace(" ", "-"))
+def test_a_planted_fault_is_found(mutant: Mutant, tmp_path: Path) -> None:
+    assert mutant.run(tmp_path)
 
 
 def test_a_plan_runs_the_same_way_every_time() -> None:

@@ -133,7 +133,7 @@ class World:
         serial = next(self._serials)
         client = HubClient(
             serial=serial,
-            client_id=f"c{serial}",
+            id=f"c{serial}",
             identity=SOMEBODY,
             address="127.0.0.1:1",
             since=0.0,

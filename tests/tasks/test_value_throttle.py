@@ -47,7 +47,7 @@ def client(name: str) -> HubClient:
     )
     return HubClient(
         serial=0,
-        client_id=name,
+        id=name,
         identity=identity,
         address="",
         since=0.0,

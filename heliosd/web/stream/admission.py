@@ -65,7 +65,7 @@ class Admission:
         """A client that has not joined the hub yet."""
         return HubClient(
             serial=next(self._serials),
-            client_id=secrets.token_hex(8),
+            id=secrets.token_hex(8),
             identity=identity,
             address=address,
             since=self._now().wall,
