@@ -11,6 +11,8 @@ from typing import Any
 _BARE_KEY = re.compile(r"[A-Za-z0-9_-]+", re.ASCII)
 MAX_LINES = 200
 """Of one value; the mistakes in a longer one have no line."""
+MAX_DEPTH = 16
+"""Of tables in tables; no key of heliosd's is below the fourth."""
 _INDEX = re.compile(r"\[[0-9]+\]$")
 
 
@@ -74,8 +76,11 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
             statement = "\n".join(lines[begin:end])
             try:
                 found = tomllib.loads(statement)
-            except (ValueError, RecursionError):
-                continue
+            except (ValueError, RecursionError) as error:
+                if "end of document" in str(error):
+                    continue
+                begin += 1
+                break
             if found:
                 yield begin + 1, statement
             begin = end
@@ -84,16 +89,16 @@ def _statements(text: str) -> Iterator[tuple[int, str]]:
             begin += 1
 
 
-def _paths(value: dict[str, Any], prefix: str) -> Iterator[str]:
+def _paths(value: dict[str, Any], prefix: str, depth: int = MAX_DEPTH) -> Iterator[str]:
     """The paths of all keys in a statement, those of inline tables too."""
     for name, inner in value.items():
         path = f"{prefix}.{shown(name)}" if prefix else shown(name)
-        if isinstance(inner, dict) and inner:
-            yield from _paths(inner, path)
+        if isinstance(inner, dict) and inner and depth:
+            yield from _paths(inner, path, depth - 1)
             continue
         yield path
         if isinstance(inner, list):
             for index, item in enumerate(inner):
                 yield f"{path}[{index}]"
-                if isinstance(item, dict):
-                    yield from _paths(item, f"{path}[{index}]")
+                if isinstance(item, dict) and depth:
+                    yield from _paths(item, f"{path}[{index}]", depth - 1)

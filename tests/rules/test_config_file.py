@@ -337,6 +337,20 @@ def test_lines_are_found_in_any_text_without_an_error(text: str) -> None:
     assert all(1 <= first < second for _, first, second in found.twice)
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" + ".a" * 100 + " = 1\n",
+        "[a" + ".a" * 100 + "]\n",
+        "server: 8080\n" * 20_000,
+        "a = [\n" + "[1,\n" * 20_000,
+        'a = """\n' * 20_000,
+    ],
+)
+def test_a_long_file_that_is_no_configuration_is_refused(text: str) -> None:
+    assert problems(text)
+
+
 def test_a_client_that_answers_pings_must_not_be_silent_for_the_read_timeout() -> None:
     assert problems("[websocket]\nping_interval = 20\nread_timeout = 20\n") == {
         "websocket.read_timeout": "must be longer than ping_interval, which is 20 s"
