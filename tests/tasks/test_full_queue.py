@@ -36,6 +36,8 @@ from tests.support.simulated_harness import count as count_up
 HOW_MANY = pytest.mark.parametrize("number", [10_000, pytest.param(100_000, marks=pytest.mark.slow)])
 """Events; the long form is in `make prove-slow`."""
 BUFFER = 256
+MOST_SECONDS = 100_000.0
+"""Of the mock clock, which goes on for ever where an event does not come."""
 AT_MOST = BUFFER + 64
 """What a backend may hold: a full queue, and the events of one step."""
 
@@ -57,23 +59,24 @@ async def test_a_simulated_cluster_waits_for_a_reader_and_loses_nothing(
 ) -> None:
     backend = make_backend(MemoryStore(), ALONE, buffer=BUFFER)
     indices: list[int] = []
-    async with trio.open_nursery() as nursery, backend.events() as events:
-        await nursery.start(backend.run)
-        for writer in range(200):
-            nursery.start_soon(write_for_ever, backend, f"app_{writer}")
-        await trio.sleep(10)
-        stood_at = backend.status().indices.commit_index
-        await trio.sleep(30)
-        assert backend.status().indices.commit_index == stood_at
-        assert BUFFER <= events.waiting <= AT_MOST
-        while len(indices) < number:
-            assert events.waiting <= AT_MOST
-            item = await events.receive()
-            if isinstance(item, Happened) and isinstance(item.event, MetricsDefined):
-                (marker,) = item.applied_marker
-                assert isinstance(marker, ValueSet)
-                indices.append(int(marker.body or b""))
-        nursery.cancel_scope.cancel()
+    with trio.fail_after(MOST_SECONDS):
+        async with trio.open_nursery() as nursery, backend.events() as events:
+            await nursery.start(backend.run)
+            for writer in range(200):
+                nursery.start_soon(write_for_ever, backend, f"app_{writer}")
+            await trio.sleep(10)
+            stood_at = backend.status().indices.commit_index
+            await trio.sleep(30)
+            assert backend.status().indices.commit_index == stood_at
+            assert BUFFER <= events.waiting <= AT_MOST
+            while len(indices) < number:
+                assert events.waiting <= AT_MOST
+                item = await events.receive()
+                if isinstance(item, Happened) and isinstance(item.event, MetricsDefined):
+                    (marker,) = item.applied_marker
+                    assert isinstance(marker, ValueSet)
+                    indices.append(int(marker.body or b""))
+            nursery.cancel_scope.cancel()
     # Of the writes that are refused there is no event, so indices may be passed over.
     assert indices == sorted(set(indices))
 
@@ -113,28 +116,29 @@ async def test_an_etcd_backend_waits_for_a_reader_and_keeps_its_polls_and_leases
         buffer=BUFFER,
     )
     (client,) = clients
-    async with trio.open_nursery() as nursery:
-        await nursery.start(backend.run)
-        await trio.sleep(5)
-        assert backend.not_ready() is None
-        async with backend.events() as events:
-            await log_events(etcd, number)
-            await trio.sleep(10)
-            (watch,) = client.watches
-            reached, polls, renewals = watch.reached, client.polls, client.renewals
-            await trio.sleep(60)
-            assert watch.reached == reached < etcd.revision
-            assert BUFFER <= events.waiting <= AT_MOST
-            assert client.polls - polls >= 30
-            assert client.renewals - renewals >= 15
+    with trio.fail_after(MOST_SECONDS):
+        async with trio.open_nursery() as nursery:
+            await nursery.start(backend.run)
+            await trio.sleep(5)
             assert backend.not_ready() is None
-            seqs: list[int] = []
-            while len(seqs) < number:
-                assert events.waiting <= AT_MOST
-                item = await events.receive()
-                if isinstance(item, LoggedEvent):
-                    seqs.append(item.seq)
-        nursery.cancel_scope.cancel()
+            async with backend.events() as events:
+                await log_events(etcd, number)
+                await trio.sleep(10)
+                (watch,) = client.watches
+                reached, polls, renewals = watch.reached, client.polls, client.renewals
+                await trio.sleep(60)
+                assert watch.reached == reached < etcd.revision
+                assert BUFFER <= events.waiting <= AT_MOST
+                assert client.polls - polls >= 30
+                assert client.renewals - renewals >= 15
+                assert backend.not_ready() is None
+                seqs: list[int] = []
+                while len(seqs) < number:
+                    assert events.waiting <= AT_MOST
+                    item = await events.receive()
+                    if isinstance(item, LoggedEvent):
+                        seqs.append(item.seq)
+            nursery.cancel_scope.cancel()
     assert seqs == list(range(seqs[0], seqs[0] + number))
     assert len(client.watches) == 1
 
