@@ -97,12 +97,6 @@ MUTANTS = (
         "            elif older is not None:\n                message = older",
     ),
     Mutant(
-        "the descriptor of a client that left is written to",
-        "hub/recipients.py",
-        "        self.fds[client.place] = NOBODY\n",
-        "",
-    ),
-    Mutant(
         "a value that is held follows a status",
         DELIVERY,
         "        value.held = None",
@@ -137,12 +131,6 @@ MUTANTS = (
         DELIVERY,
         "    if client.waker is not None:\n        client.fall_behind()",
         "    if client.waker is not None:\n        client.behind = True",
-    ),
-    Mutant(
-        "events of an old epoch stay in the queue",
-        PUBLISHER,
-        "drop_stream(client, epoch=True)",
-        "drop_stream(client)",
     ),
     Mutant(
         "a status that was asked for is lost",

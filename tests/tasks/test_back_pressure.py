@@ -1,4 +1,4 @@
-"""Clients that are slow: what is dropped is named, and nobody else notices."""
+"""Clients that are slow: what is dropped is named, and no other client is affected."""
 
 from __future__ import annotations
 
@@ -117,9 +117,9 @@ async def test_a_deletion_drops_the_values_of_its_metric_that_wait(
     await house.publish(Happened(MetricsDefined(metrics={"a": None})))
     slow.open()
     await wait_all_tasks_blocked()
-    told = [m["data"] for m in slow.messages() if m["type"] == "custom_metrics"]
-    assert [sorted(data) for data in told] == [["b"], ["a"]]
-    assert told[1] == {"a": None}
+    sent = [m["data"] for m in slow.messages() if m["type"] == "custom_metrics"]
+    assert [sorted(data) for data in sent] == [["b"], ["a"]]
+    assert sent[1] == {"a": None}
 
 
 async def test_a_min_interval_keeps_values_apart_and_loses_none(
@@ -134,13 +134,15 @@ async def test_a_min_interval_keeps_values_apart_and_loses_none(
         await trio.sleep(0.25)
         await house.publish(Tick.LATENCY)
     await trio.sleep(2)
-    told = [m for m in paced.messages() if m["type"] == "custom_metrics"]
-    assert 3 <= len(told) <= 4
-    assert {name for message in told for name in message["data"]} == {f"m{number}" for number in range(10)}
+    sent = [m for m in paced.messages() if m["type"] == "custom_metrics"]
+    assert 3 <= len(sent) <= 4
+    assert {name for message in sent for name in message["data"]} == {f"m{number}" for number in range(10)}
     assert len([m for m in paced.messages() if m["type"] == "latency"]) == 1
 
 
-async def test_who_asks_too_often_is_told_and_then_closed(autojump_clock: MockClock, house: House) -> None:
+async def test_a_client_that_asks_too_often_gets_errors_and_is_then_closed(
+    autojump_clock: MockClock, house: House
+) -> None:
     client, socket = house.join()
     for _ in range(40):
         house.hub.sessions.execute(client, Ping(UNSET, UNSET))

@@ -57,7 +57,7 @@ def heard(messages: list[dict[str, Any]]) -> list[object]:
     ]
 
 
-async def test_events_of_the_cluster_are_told_with_its_numbers_and_its_very_bytes(
+async def test_events_of_the_cluster_are_sent_with_its_numbers_and_its_very_bytes(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=7)) as house:
@@ -81,7 +81,7 @@ async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(
         assert too_late.messages()[0]["data"]["reason"] == "too_old"
 
 
-async def test_a_status_that_moved_without_an_event_is_told_at_once_and_once(
+async def test_a_status_that_changed_without_an_event_is_sent_at_once_and_once(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=0)) as house:
@@ -103,7 +103,7 @@ async def test_state_and_peer_changes_bring_a_status_update_with_them(autojump_c
         assert socket.types()[1:] == ["snapshot", *after_state, "peer_change", "status_update"]
 
 
-async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
+async def test_a_provisional_event_has_no_number_and_is_not_kept(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=4)) as house:
@@ -119,7 +119,7 @@ async def test_what_is_told_for_want_of_a_quorum_has_no_number_and_is_not_kept(
         assert [event.seq for event in house.hub.log.history.kept()] == [5]
 
 
-async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock: MockClock) -> None:
+async def test_another_log_of_the_cluster_is_a_new_epoch(autojump_clock: MockClock) -> None:
     async with open_shared(LogReset(epoch="E", seq=4)) as house:
         _, socket = house.join()
         await house.publish(logged(5), LogReset(epoch="F", seq=2, kept=kept(1, 2)), logged(3))
@@ -131,7 +131,7 @@ async def test_another_log_of_the_cluster_is_told_as_a_new_epoch(autojump_clock:
         assert heard(other.messages()) == ["welcome", 1, 2, 3, "status"]
 
 
-async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_told(
+async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_sent(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
@@ -161,7 +161,7 @@ async def test_a_client_that_is_behind_hears_of_the_hole_in_its_place(autojump_c
         assert heard(socket.messages()) == ["status", 5, "gap", "status", 8, 9, 10]
 
 
-async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_that(
+async def test_values_of_a_metric_that_was_deleted_elsewhere_do_not_follow(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=0)) as house:
@@ -174,7 +174,7 @@ async def test_values_of_a_metric_that_was_deleted_elsewhere_are_not_told_after_
         assert [sorted(value) for value in values] == [["b"]]
 
 
-async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
+async def test_a_client_that_got_more_from_another_daemon_waits_until_this_one_has_it(
     autojump_clock: MockClock,
 ) -> None:
     async with open_shared(LogReset(epoch="E", seq=4, kept=kept(1, 4))) as house:
@@ -195,7 +195,7 @@ async def test_who_was_told_more_by_another_daemon_waits_until_this_one_has_it(
         assert trio.current_time() - began < 5.0
 
 
-async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
+async def test_until_the_log_has_been_read_no_client_is_promised_that_nothing_was_lost(
     autojump_clock: MockClock,
 ) -> None:
     async with open_house(of_cluster=True) as house:
@@ -207,7 +207,7 @@ async def test_until_the_log_has_been_read_nobody_is_told_that_nothing_was_lost(
         assert house.hub.log.readable
 
 
-async def test_who_joined_before_the_log_was_read_is_told_its_epoch_and_begins_there(
+async def test_a_client_that_joined_before_the_log_was_read_gets_its_epoch_and_begins_there(
     autojump_clock: MockClock,
 ) -> None:
     async with open_house(of_cluster=True) as house:

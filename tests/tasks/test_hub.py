@@ -37,14 +37,14 @@ async def test_a_client_that_joins_is_counted_and_gets_status_first(
     assert socket.types() == ["status"]
 
 
-async def test_those_who_come_together_share_a_status_until_something_is_told(
+async def test_clients_that_join_together_share_a_status_until_something_is_sent(
     autojump_clock: MockClock, house: House
 ) -> None:
     first, second = house.join()[1], house.join()[1]
     assert second.frames[0] is first.frames[0]
     await house.publish(Tick.LATENCY)
     third = house.join()[1]
-    assert third.frames[0] is not first.frames[0]  # who was not told is told by its status
+    assert third.frames[0] is not first.frames[0]  # its status says what it did not get
 
 
 async def test_once_the_state_is_complete_every_client_gets_it_after_the_events_before(
@@ -155,9 +155,7 @@ async def test_metric_values_are_gathered_into_one_message(autojump_clock: MockC
     assert "seq" not in message
 
 
-async def test_a_deleted_metric_is_not_told_as_a_value_afterwards(
-    autojump_clock: MockClock, house: House
-) -> None:
+async def test_no_value_of_a_metric_follows_its_deletion(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
     await house.inbox.send(MetricValuesChanged(metrics={"a": house.metric("a", 1)}))
     await house.inbox.send(Happened(MetricsDefined(metrics={"a": None})))
@@ -381,7 +379,7 @@ def test_a_socket_of_the_tests_reads_back_what_a_client_would() -> None:
     assert json.dumps(socket.messages()) == '[{"type": "pong"}]'
 
 
-async def test_the_hub_has_caught_up_only_when_everything_is_told(
+async def test_the_hub_has_caught_up_only_when_everything_is_sent(
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = house.join()

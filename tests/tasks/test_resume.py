@@ -1,4 +1,4 @@
-"""Coming back: what a client is told of what it missed, and that nothing is lost or told twice."""
+"""Resuming: what a client is sent of what it missed, and that nothing is lost or sent twice."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_mea
     assert [m["seq"] for m in socket.messages() if "seq" in m] == list(range(1, 103))
 
 
-async def test_an_event_is_on_disk_before_anyone_is_told(autojump_clock: MockClock, house: House) -> None:
+async def test_an_event_is_on_disk_before_it_is_sent(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
     told_when_stored: list[int] = []
     house.disk.on_save = lambda: told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
@@ -139,7 +139,7 @@ async def test_events_that_come_together_share_a_transaction(autojump_clock: Moc
     assert logged == list(range(1, 41))
 
 
-async def test_while_the_store_cannot_write_events_go_on_under_a_new_epoch_and_everyone_is_told(
+async def test_while_the_store_cannot_write_events_go_on_under_a_new_epoch_that_all_get(
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = house.join()
@@ -151,8 +151,8 @@ async def test_while_the_store_cannot_write_events_go_on_under_a_new_epoch_and_e
     assert second != first
     assert house.disk.epoch == ""  # a start does not take up what is on disk
     assert house.hub.log.trouble == "no space left on device"
-    told = [(m["type"], m.get("seq")) for m in socket.messages()[1:] if m["type"] != "status_update"]
-    assert told == [
+    sent = [(m["type"], m.get("seq")) for m in socket.messages()[1:] if m["type"] != "status_update"]
+    assert sent == [
         ("peer_change", 1),
         ("welcome", None),
         ("status", None),

@@ -294,7 +294,9 @@ async def test_a_reload_that_takes_nothing_away_leaves_connections_alone(
     assert seqs(socket) == [1]
 
 
-async def test_who_may_less_but_still_watch_stays_with_less(autojump_clock: MockClock, house: House) -> None:
+async def test_a_user_with_fewer_rights_who_may_still_watch_stays(
+    autojump_clock: MockClock, house: House
+) -> None:
     client, socket = await come(house, 3600)
     (admin,) = house.settings.current.auth.users
     reload(house, users=(replace(admin, roles=("viewer",)),))
