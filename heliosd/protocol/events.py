@@ -37,6 +37,13 @@ class StateChanged:
     """Why the leader before was lost; None: the backend does not say."""
     observed_at: float | None = None
     """Unix seconds at which this node saw it; None: the backend does not say."""
+    evidence: Mapping[str, float] | None = None
+    """What `cause` was concluded from."""
+    terms_unseen: tuple[int, int] | None = None
+    """The first and last term since the state change before of which no leader was seen."""
+    leader_name: str = ""
+    member_name: str = ""
+    """With etcd: the names of `leader` and `member`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,6 +53,8 @@ class PeerChanged:
     event_type: PeerEvent
     peer_id: str
     peer_address: str
+    peer_name: str = ""
+    """With etcd: the member's name, "" before its first start."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -108,13 +108,18 @@ def _said(event: Event) -> tuple[str, object]:
                 "leader": event.leader,
                 "member": event.member,
                 **({} if event.cause is None else {"cause": event.cause}),
+                **({} if event.evidence is None else {"evidence": event.evidence}),
                 **({} if event.observed_at is None else {"observed_at": rfc3339(event.observed_at)}),
+                **({} if event.terms_unseen is None else {"terms_unseen": event.terms_unseen}),
+                **({"leader_name": event.leader_name} if event.leader_name else {}),
+                **({"member_name": event.member_name} if event.member_name else {}),
             }
         case PeerChanged():
             return "peer_change", {
                 "event_type": event.event_type,
                 "peer_id": event.peer_id,
                 "peer_address": event.peer_address,
+                **({"peer_name": event.peer_name} if event.peer_name else {}),
                 # Helios' documentation has the names above, its code sent these.
                 "event": event.event_type,
                 "address": event.peer_address,

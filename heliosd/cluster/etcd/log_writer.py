@@ -17,13 +17,21 @@ import trio
 from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
 from heliosd.cluster.latency import HealthChanged
-from heliosd.protocol.events import Event, LogReset, PeerChanged, PeerEvent, Provisional, StateChanged
+from heliosd.protocol.events import Cause, Event, LogReset, PeerChanged, PeerEvent, Provisional
 from heliosd.store.changes import LoggedEvent
 
 from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
-from .pending_events import health_events, leader_events, membership_events
+from .loss_cause import loss_cause
+from .pending_events import (
+    Observed,
+    elected_event,
+    health_events,
+    leader_events,
+    lost_event,
+    membership_events,
+)
 from .view import Turn
 from .watcher import Watcher
 
@@ -35,6 +43,10 @@ ALREADY_SECONDS = 0.3
 LOOK_SECONDS = 5.0
 """View and log are compared so often at least."""
 MAX_AT_ONCE = 20
+EXPLAIN_SECONDS = 0.08
+"""So long an event about a leader may wait for the cause of the loss before it."""
+HANDOVER_SECONDS = 0.5
+"""If the next leader comes sooner, the cause of the loss is looked at again: it may have been a transfer."""
 
 
 class LogWriter:
@@ -54,6 +66,10 @@ class LogWriter:
         """Events that only this node knows and that are not in the log yet."""
         self._shown = ""
         """The leader last published to this node's clients."""
+        self._loss: tuple[str, int, float, Cause, dict[str, float]] = ("", 0, 0.0, "unknown", {})
+        """Leader, term, when this node saw its loss (Unix seconds), why, and from what that was concluded."""
+        self._fresh_loss = False
+        self._election: tuple[str, int, float] = ("", 0, 0.0)
         self._wake = trio.Event()
         self._attempt = trio.CancelScope()
 
@@ -65,22 +81,52 @@ class LogWriter:
         """The view has changed."""
         match turn:
             case LeaderLost(leader, term):
+                self._note_loss(leader, term)
                 if self._shown == leader:
-                    self._provisional(_lost(leader, term))
+                    self._provisional(lost_event(leader, term, self._observed(leader, term)))
                     self._shown = ""
-            case LeaderElected():
+            case LeaderElected(leader, term, before):
+                now = self._etcd.now().wall
+                self._fresh_loss = True
+                if before:
+                    self._note_loss(before, self._election[1], at=now)
+                elif self._loss[3] == "stepped_down" and now - self._loss[2] <= HANDOVER_SECONDS:
+                    self._note_loss(self._loss[0], self._loss[1], at=self._loss[2])
+                self._election = (leader, term, now)
                 # A request sent to the leader before may hang. Sending it again is safe: the dedupe keys prevent a
                 # second write.
                 self._attempt.cancel()
             case HealthChanged(member, healthy) if not self._etcd.view.leader:
-                address = next(
-                    (each.address for each in self._etcd.view.known_members if each.id == member), ""
-                )
+                known = (each for each in self._etcd.view.known_members if each.id == member)
+                address, name = next(((each.address, each.name) for each in known), ("", ""))
                 kind: PeerEvent = "healthy" if healthy else "unhealthy"
-                self._provisional(PeerChanged(event_type=kind, peer_id=member, peer_address=address))
+                self._provisional(
+                    PeerChanged(event_type=kind, peer_id=member, peer_address=address, peer_name=name)
+                )
             case _:
                 pass
         self.look()
+
+    def _note_loss(self, leader: str, term: int, *, at: float | None = None) -> None:
+        """`at`: when it was seen, if that was before now."""
+        now, view = self._etcd.now(), self._etcd.view
+        removed = view.members_as_of > 0 and all(each.id != leader for each in view.members)
+        answer = view.last_answer(leader)
+        cause, evidence = loss_cause(leader, answer, now.mono, removed=removed)
+        self._loss = (leader, term, now.wall if at is None else at, cause, evidence)
+
+    def _observed(self, lost: str, lost_term: int) -> Observed:
+        """What this node has seen of the loss of this leader, and of the present leader's election."""
+        view, loss = self._etcd.view, self._loss
+        seen_loss = loss[:2] == (lost, lost_term)
+        seen_election = self._election[:2] == (view.leader, view.term)
+        return Observed(
+            names={each.id: each.name for each in view.members},
+            lost_at=loss[2] if seen_loss else None,
+            elected_at=self._election[2] if seen_election else None,
+            cause=loss[3] if seen_loss else None,
+            evidence=loss[4] if seen_loss else None,
+        )
 
     def happened(self, key: str, event: Event) -> None:
         """Log an event of this node under this dedupe key, as soon as the log can be written."""
@@ -134,6 +180,7 @@ class LogWriter:
             return None
         if mirror.needs_birth:
             return await self._begin()
+        await self._explain()
         append = self._missing()
         if not append:
             self._show_leader()
@@ -141,11 +188,21 @@ class LogWriter:
         await self._append(append)
         return True
 
+    async def _explain(self) -> None:
+        """Wait a moment for the leader that was: all members are polled at once after a change."""
+        if self._fresh_loss and self._loss[0]:
+            self._fresh_loss = False
+            with trio.move_on_after(EXPLAIN_SECONDS):
+                while self._loss[3] == "unknown":
+                    await trio.sleep(EXPLAIN_SECONDS / 10)
+                    self._note_loss(self._loss[0], self._loss[1], at=self._loss[2])
+
     def _missing(self) -> Append:
         """The next events for the log, those about the leader first."""
         mirror, view = self._etcd.mirror, self._etcd.view
         assert mirror.head.head is not None, "the log has begun"
-        append = leader_events(mirror.head.head, view.term, view.leader)
+        head = mirror.head.head
+        append = leader_events(head, view.term, view.leader, self._observed(head.leader, head.term))
         if append:
             return append
         if view.members_as_of:
@@ -221,7 +278,7 @@ class LogWriter:
         newest = view.term > logged[1] or (view.leader, view.term) == logged
         if view.leader and newest and view.leader != self._shown:
             self._shown = view.leader
-            self._provisional(_elected(view.leader, view.term))
+            self._provisional(elected_event(view.leader, view.term, self._observed("", 0)))
 
 
 class _Leader(msgspec.Struct):
@@ -230,11 +287,3 @@ class _Leader(msgspec.Struct):
 
 class _StateChange(msgspec.Struct):
     data: _Leader
-
-
-def _lost(leader: str, term: int) -> StateChanged:
-    return StateChanged(old_state="Leader", new_state="Unknown", term=term, leader="", member=leader)
-
-
-def _elected(leader: str, term: int) -> StateChanged:
-    return StateChanged(old_state="Follower", new_state="Leader", term=term, leader=leader, member=leader)

@@ -66,7 +66,12 @@ def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> 
 
     def changed(kind: PeerEvent, ids: Iterable[str], source: dict[str, KnownMember]) -> list[PeerChanged]:
         return [
-            PeerChanged(event_type=kind, peer_id=each, peer_address=source[each].address)
+            PeerChanged(
+                event_type=kind,
+                peer_id=each,
+                peer_address=source[each].address,
+                peer_name=source[each].name,
+            )
             for each in sorted(ids)
         ]
 

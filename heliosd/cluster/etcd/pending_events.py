@@ -7,26 +7,43 @@ log's own record, not with the node's memory, so a node that restarts logs nothi
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
-from heliosd.protocol.events import PeerChanged, StateChanged
+from heliosd.protocol.events import Cause, PeerChanged, StateChanged
 
 from .event_log import Append, LogHead, LogItem, MembersRecord, NewMembers, SeenMembers
 from .members import KnownMember, differences
 
 
-def leader_events(head: LogHead, term: int, leader: str) -> Append:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Observed:
+    """What a node has observed of a leader's loss, and of the election after it."""
+
+    names: Mapping[str, str] = field(default_factory=dict)
+    """Member id -> name."""
+    lost_at: float | None = None
+    elected_at: float | None = None
+    """Unix seconds; None: this node has not seen it itself."""
+    cause: Cause | None = None
+    evidence: Mapping[str, float] | None = None
+
+
+NOTHING_OBSERVED = Observed()
+
+
+def leader_events(head: LogHead, term: int, leader: str, seen: Observed = NOTHING_OBSERVED) -> Append:
     """The events after which the log says what is seen: `leader` leads in `term`. Empty if it says so already.
 
     With "" no leader is known, and `term` is that of the lost leader: the one that this node saw, or else the one
     in the head that it had read at the time of the observation. So the loss of a leader that was elected after the
     observation is never logged. A leader of a term below the head's is outdated and ignored.
     """
-    lost = _lost(head) if head.leader else ()
+    lost = _lost(head, seen) if head.leader else ()
     if not leader:
         return Append(items=lost if term >= head.term else ())
     if term < head.term or (term == head.term and head.leader):
         return Append()
-    elected = StateChanged(old_state="Follower", new_state="Leader", term=term, leader=leader, member=leader)
+    elected = elected_event(leader, term, seen, after=head.term)
     return Append(items=(*lost, LogItem(f"elected:{term}:{leader}:{head.turn}", elected)))
 
 
@@ -67,6 +84,7 @@ def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
                     event_type="healthy" if now else "unhealthy",
                     peer_id=member.id,
                     peer_address=member.address,
+                    peer_name=member.name,
                 )
             )
             unhealthy ^= {member.id}
@@ -75,10 +93,38 @@ def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
     return _peers(seen, MembersRecord(members=before.members, unhealthy=tuple(sorted(unhealthy))), changes)
 
 
-def _lost(head: LogHead) -> tuple[LogItem, ...]:
-    lost = StateChanged(
-        old_state="Leader", new_state="Unknown", term=head.term, leader="", member=head.leader
+def elected_event(leader: str, term: int, seen: Observed, *, after: int = 0) -> StateChanged:
+    """`after`: the term of the state change before, 0 if it is not known."""
+    name = seen.names.get(leader, "")
+    return StateChanged(
+        old_state="Follower",
+        new_state="Leader",
+        term=term,
+        leader=leader,
+        member=leader,
+        observed_at=seen.elected_at,
+        terms_unseen=(after + 1, term - 1) if 0 < after < term - 1 else None,
+        leader_name=name,
+        member_name=name,
     )
+
+
+def lost_event(leader: str, term: int, seen: Observed) -> StateChanged:
+    return StateChanged(
+        old_state="Leader",
+        new_state="Unknown",
+        term=term,
+        leader="",
+        member=leader,
+        cause=seen.cause,
+        evidence=seen.evidence,
+        observed_at=seen.lost_at,
+        member_name=seen.names.get(leader, ""),
+    )
+
+
+def _lost(head: LogHead, seen: Observed) -> tuple[LogItem, ...]:
+    lost = lost_event(head.leader, head.term, seen)
     return (LogItem(f"lost:{head.term}:{head.leader}:{head.turn}", lost),)
 
 

@@ -247,6 +247,10 @@ class ClusterView:
         """The members whose last poll failed, each with the reason."""
         return dict(self._reasons)
 
+    def last_answer(self, member_id: str) -> MemberAnswer | None:
+        """This member's last answer, however old; None also for one that is no member any more."""
+        return self._answers.get(member_id)
+
     def judged(self, now: Instant) -> dict[str, bool]:
         """The health (True: healthy) of the members that this node can judge: those that answered their last poll,
         and those that have failed for long enough to be unhealthy. A member that fails because it was removed is
