@@ -14,7 +14,7 @@ ONE_WRITE = 4096
 """A pipe that is ready takes so much without blocking (PIPE_BUF)."""
 
 
-class Output:
+class StandardOutput:
     """A file descriptor to write text to, by one task at a time."""
 
     def __init__(self, fd: int) -> None:
@@ -50,6 +50,6 @@ def printable(text: object) -> str:
     )
 
 
-def standard_output() -> Output:
+def standard_output() -> StandardOutput:
     sys.stdout.flush()
-    return Output(sys.stdout.fileno())
+    return StandardOutput(sys.stdout.fileno())

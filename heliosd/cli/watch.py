@@ -25,7 +25,7 @@ from heliosd.protocol.subscription import Subscription
 
 from .event_format import EventFormatter
 from .exits import INTERRUPTED, OK, Usage, print_error
-from .output import Output, coloured, printable, standard_output
+from .output import StandardOutput, coloured, printable, standard_output
 from .target import Target, target_of
 
 
@@ -95,7 +95,7 @@ class _Watch:
                 else:
                     await self._show(output, item)
 
-    async def _show(self, output: Output, item: Item) -> None:
+    async def _show(self, output: StandardOutput, item: Item) -> None:
         match item:
             case Connected():
                 print_error(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")

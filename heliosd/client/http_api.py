@@ -123,7 +123,7 @@ class TokenManager:
             # It can no longer be renewed: log in again.
             self._token = await self._obtain()
         else:
-            raise _refusal(answer)
+            raise _as_connection_lost(answer)
         return self._token
 
     async def page(self, epoch: str, after: int, types: str | None) -> EventsPage | None:
@@ -138,7 +138,7 @@ class TokenManager:
             headers={"Authorization": f"Bearer {await self.token()}"},
         )
         if answer.status_code >= 500 or answer.status_code == 429:
-            raise _refusal(answer)
+            raise _as_connection_lost(answer)
         if not answer.is_success:
             return None
         try:
@@ -151,7 +151,7 @@ class TokenManager:
             body = {"username": self._credentials.user, "password": self._credentials.password}
             answer = await self._ask("POST", "/api/auth/login", json=body)
             if not answer.is_success:
-                raise _refusal(answer)
+                raise _as_connection_lost(answer)
             return _session(answer)
         if isinstance(self._credentials, str):
             token = self._credentials
@@ -205,7 +205,7 @@ def error_text(body: bytes, status: int) -> str:
     return said or f"the daemon answered with HTTP status {status}"
 
 
-def _refusal(answer: httpx.Response) -> ConnectionLost:
+def _as_connection_lost(answer: httpx.Response) -> ConnectionLost:
     said = error_text(answer.content, answer.status_code)
     return after_refusal(answer.status_code, said, answer.headers.get("Retry-After"))
 

@@ -35,7 +35,7 @@ class ConfigReader:
         key = f"{self.key}.{shown(name)}" if self.key else shown(name)
         return ConfigReader(key, value, self.folder, self.problems)
 
-    def table(self, readers: Mapping[str, Read], required: Collection[str] = ()) -> dict[str, Any]:
+    def read_table(self, readers: Mapping[str, Read], required: Collection[str] = ()) -> dict[str, Any]:
         """The keys of this table that could be read, in the order of `readers`."""
         given = self.given()
         found = {}

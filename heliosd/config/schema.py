@@ -55,20 +55,20 @@ def read_config(root: ConfigReader) -> Config:
     ids: set[str] = set()
 
     def node(here: ConfigReader) -> NodeConfig:
-        found = NodeConfig(**here.table(readers(NodeConfig)))
+        found = NodeConfig(**here.read_table(readers(NodeConfig)))
         ids.add(found.id)
         return found
 
     # Read even if the file leaves it out: its defaults are compared with this node's id.
-    found = replace(root, value={"cluster": {}} | root.given()).table(
+    found = replace(root, value={"cluster": {}} | root.given()).read_table(
         {
             "node": node,
             "server": _server,
             "websocket": _websocket,
-            "history": lambda here: HistoryConfig(**here.table(readers(HistoryConfig))),
+            "history": lambda here: HistoryConfig(**here.read_table(readers(HistoryConfig))),
             "auth": _auth,
-            "metrics": lambda here: MetricsConfig(**here.table(readers(MetricsConfig))),
-            "log": lambda here: LogConfig(**here.table(readers(LogConfig))),
+            "metrics": lambda here: MetricsConfig(**here.read_table(readers(MetricsConfig))),
+            "log": lambda here: LogConfig(**here.read_table(readers(LogConfig))),
             "cluster": lambda here: _cluster(here, ids or {NodeConfig().id}),
         }
     )
@@ -77,7 +77,7 @@ def read_config(root: ConfigReader) -> Config:
 
 def _server(here: ConfigReader) -> ServerConfig:
     _together(here, "tls_cert", "tls_key")
-    return ServerConfig(**here.table({**readers(ServerConfig), "listen": _listen}))
+    return ServerConfig(**here.read_table({**readers(ServerConfig), "listen": _listen}))
 
 
 def _listen(here: ConfigReader) -> tuple[Listen, ...]:
@@ -90,7 +90,7 @@ def _listen(here: ConfigReader) -> tuple[Listen, ...]:
 
 
 def _websocket(here: ConfigReader) -> WebSocketConfig:
-    found = WebSocketConfig(**here.table(readers(WebSocketConfig)))
+    found = WebSocketConfig(**here.read_table(readers(WebSocketConfig)))
     if found.read_timeout <= found.ping_interval:
         if "read_timeout" in here.given():
             key, rule = "read_timeout", f"longer than ping_interval, which is {found.ping_interval:g} s"
@@ -112,7 +112,7 @@ def _auth(here: ConfigReader) -> AuthConfig:
         return found
 
     def read_user(place: ConfigReader) -> UserConfig | None:
-        found = place.table(user, required=user)
+        found = place.read_table(user, required=user)
         return UserConfig(**found) if len(found) == len(user) else None
 
     permission = value.known(PERMISSIONS, "permission")
@@ -121,7 +121,7 @@ def _auth(here: ConfigReader) -> AuthConfig:
         "password_hash": plain(value.password_hash),
         "roles": lambda place: place.items(plain(value.known(roles, "role of auth.roles"))),
     }
-    found = here.table(
+    found = here.read_table(
         {
             **readers(AuthConfig),
             "roles": read_roles,
@@ -146,7 +146,7 @@ def _cluster(here: ConfigReader, ids: set[str]) -> ClusterConfig:
     if here.given().get("backend") == "etcd":
         ids = set()  # there are no simulated peers whose id could be this node's
     return ClusterConfig(
-        **replace(here, value={"simulated": {}} | here.given()).table(
+        **replace(here, value={"simulated": {}} | here.given()).read_table(
             {
                 "backend": plain(value.one_of("simulated", "etcd")),
                 "simulated": lambda place: _simulated(place, ids),
@@ -166,7 +166,7 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
     addresses: set[str] = set()
 
     def read_peer(place: ConfigReader) -> PeerConfig | None:
-        found = place.table(peer, required=peer)
+        found = place.read_table(peer, required=peer)
         return PeerConfig(**found) if len(found) == len(peer) else None
 
     peer: Mapping[str, Read] = {
@@ -174,7 +174,7 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
         "address": plain(value.unlike(addresses, "the address", value.address)),
     }
     found = SimulatedConfig(
-        **replace(here, value=whole).table(
+        **replace(here, value=whole).read_table(
             {
                 "address": peer["address"],
                 "peers": lambda place: place.items(read_peer),
@@ -190,7 +190,7 @@ def _simulated(here: ConfigReader, ids: set[str]) -> SimulatedConfig:
 def _etcd(here: ConfigReader) -> EtcdConfig:
     _together(here, "client_cert", "client_key")
     _together(here, "username", "password_file")
-    found = EtcdConfig(**here.table(readers(EtcdConfig)))
+    found = EtcdConfig(**here.read_table(readers(EtcdConfig)))
     if not found.endpoints:
         here.at("endpoints", None).add_problem("must name at least one")
     return found

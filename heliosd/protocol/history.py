@@ -105,7 +105,7 @@ class History:
         """All kept events, oldest first."""
         return tuple(self._events)
 
-    def refusal(self, epoch: str, after: int) -> Refusal | None:
+    def reason_to_refuse(self, epoch: str, after: int) -> Refusal | None:
         """Why the events after `after` cannot all be replayed; None if they can."""
         if epoch != self.epoch:
             return "epoch_changed"
@@ -140,7 +140,7 @@ class History:
         """All events beyond `cursor` that `subscription` lets through, or why not."""
         if cursor.after is None:
             return Replay()
-        refusal = self.refusal(cursor.epoch, cursor.after)
+        refusal = self.reason_to_refuse(cursor.epoch, cursor.after)
         if refusal is not None:
             return Replay(refusal=refusal)
         events: list[OutgoingMessage] = []

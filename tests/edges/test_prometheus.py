@@ -20,7 +20,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.hub.counters import HubCounters
 from heliosd.store.changes import Saved
-from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text, exposition
+from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text, render
 
 START = Instant(1_700_000_000.0, 100.0)
 LATER = Instant(1_700_000_060.0, 160.0)
@@ -44,7 +44,7 @@ class Readings:
     )
 
     def text(self, counters: HubCounters | None = None) -> str:
-        return exposition(
+        return render(
             backend=cast(Backend, self),
             hub_counters=counters or HubCounters(),
             ws_clients=3,

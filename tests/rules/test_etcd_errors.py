@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.client import errors
-from heliosd.cluster.etcd.client.errors import Failure, meaning, read_failure, refusal, unavailable
+from heliosd.cluster.etcd.client.errors import Failure, meaning, read_failure, refused_error, unavailable
 
 PLAIN = [
     (
@@ -67,7 +67,7 @@ def test_each_refusal_is_a_class_and_certain_also_for_writes(
     status: int, content: bytes, kind: type[errors.EtcdRefused]
 ) -> None:
     failure = read_failure(status, content)
-    error = refusal("http://h:2379", failure)
+    error = refused_error("http://h:2379", failure)
     assert isinstance(error, kind)
     assert str(error).startswith("http://h:2379: ")
     assert meaning(failure, write=True) == meaning(failure, write=False) == "refused"
@@ -120,4 +120,4 @@ def test_an_error_is_one_printable_line_whatever_was_answered(status: int, conte
     assert failure.message
     assert failure.message.isprintable()
     assert len(failure.message) <= errors.MAX_REASON_CHARS
-    assert str(refusal("", failure)).isprintable()
+    assert str(refused_error("", failure)).isprintable()

@@ -36,10 +36,10 @@ def test_the_cluster_of_the_last_start_is_ours_whatever_answers() -> None:
 
 def test_an_endpoint_counts_only_until_it_fails() -> None:
     identity = seen(a=OURS)
-    assert identity.verified(A)
-    assert not identity.verified(B)
+    assert identity.is_verified(A)
+    assert not identity.is_verified(B)
     identity.lost(A)
-    assert not identity.verified(A)
+    assert not identity.is_verified(A)
 
 
 def test_a_foreign_endpoint_is_not_asked_until_it_shows_our_id() -> None:

@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.client import errors
-from heliosd.cluster.etcd.client.errors import Failure, meaning, refusal
+from heliosd.cluster.etcd.client.errors import Failure, meaning, refused_error
 from heliosd.cluster.etcd.client.responses import (
     EtcdMember,
     EtcdVersion,
@@ -151,7 +151,7 @@ def test_a_watch_that_is_refused_is_an_error_though_its_status_is_200() -> None:
     with pytest.raises(InStream) as raised:
         read_watch_line(line)
     assert raised.value.failure.message == "etcdserver: permission denied"
-    assert isinstance(refusal("http://h", raised.value.failure), errors.EtcdDenied)
+    assert isinstance(refused_error("http://h", raised.value.failure), errors.EtcdDenied)
     assert meaning(raised.value.failure, write=False) == "refused"
 
 

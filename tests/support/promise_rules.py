@@ -85,7 +85,7 @@ class Record:
 
 
 @dataclass
-class _Place:
+class _Position:
     """Where a connection stands."""
 
     wanted: list[Mapping[str, Any]]
@@ -99,7 +99,7 @@ class _Place:
 
 def violations(record: Record, events: Mapping[int, Message]) -> Iterator[str]:
     """Everything in a connection of one epoch that the protocol does not allow. `events`: all that happened."""
-    at = _Place([record.wanted], record.cursor[1] if record.cursor else None)
+    at = _Position([record.wanted], record.cursor[1] if record.cursor else None)
     open_questions = list(record.questions)
     for number, message in enumerate(record.messages):
         kind = message["type"]
@@ -121,7 +121,7 @@ def violations(record: Record, events: Mapping[int, Message]) -> Iterator[str]:
 
 
 def _of_message(
-    message: Message, number: int, at: _Place, record: Record, events: Mapping[int, Message]
+    message: Message, number: int, at: _Position, record: Record, events: Mapping[int, Message]
 ) -> Iterator[str]:
     kind, data = message["type"], message.get("data", {})
     if kind == "welcome":
@@ -158,7 +158,7 @@ def _of_message(
         yield from _of_value(message, at)
 
 
-def _of_event(message: Message, at: _Place, events: Mapping[int, Message]) -> Iterator[str]:
+def _of_event(message: Message, at: _Position, events: Mapping[int, Message]) -> Iterator[str]:
     seq = message["seq"]
     if at.known is not None and seq <= at.known:
         yield f"seq {seq} after {at.known} was known"
@@ -183,7 +183,7 @@ def _of_event(message: Message, at: _Place, events: Mapping[int, Message]) -> It
                 at.metrics[name] = metric["updated_at"]
 
 
-def _of_value(message: Message, at: _Place) -> Iterator[str]:
+def _of_value(message: Message, at: _Position) -> Iterator[str]:
     key = KEY_OF_VALUE[message["type"]]
     if not at.wanted[-1].get(key):
         yield "a value that the subscription does not let through"
@@ -199,7 +199,7 @@ def _of_value(message: Message, at: _Place) -> Iterator[str]:
         at.metrics[name] = max(metric["updated_at"], at.metrics.get(name, ""))
 
 
-def _missing(at: _Place, up_to: int, events: Mapping[int, Message]) -> Iterator[str]:
+def _missing(at: _Position, up_to: int, events: Mapping[int, Message]) -> Iterator[str]:
     """Events that every subscription in question lets through, and that neither came nor were named."""
     if at.known is None:
         return

@@ -227,7 +227,7 @@ class Requests:
             self._resume_at = self.cluster.now + self.pause
         else:
             for request in requests:
-                self._settle(request, self._refusal(request.proposal, result.reason))
+                self._settle(request, self._declined_error(request.proposal, result.reason))
 
     def _accepted(self, request: ClientRequest, place: Accepted) -> None:
         request.place = place
@@ -248,7 +248,7 @@ class Requests:
                 self._transfers.remove(request)
                 self._settle(request, RequestDone(0, raft.term, self._leader))
 
-    def _refusal(self, proposal: Proposal, reason: Reason) -> Exception:
+    def _declined_error(self, proposal: Proposal, reason: Reason) -> Exception:
         match reason:
             case "taken":
                 if isinstance(proposal, AddMember) and proposal.member in self.cluster.members:

@@ -174,7 +174,7 @@ class _Front:
         for number in range(1, MAX_REQUESTS + 1):
             head: RequestHead | None = None
             try:
-                whole = await self._head(stream, received, first=number == 1)
+                whole = await self._read_head(stream, received, first=number == 1)
                 if whole is None:
                     return False
                 head, client = self._as_sent(parse(whole[0], scheme), peer)
@@ -220,7 +220,7 @@ class _Front:
         head = replace(head, scheme=scheme or head.scheme, headers=headers)
         return head, peer if client is None else Address(*client)
 
-    async def _head(
+    async def _read_head(
         self, stream: ClientStream, received: bytes, *, first: bool
     ) -> tuple[bytes, bytes] | None:
         """The bytes of the next head and those behind it; None when none comes in time, or the daemon stops."""

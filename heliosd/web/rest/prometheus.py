@@ -35,7 +35,7 @@ from heliosd.protocol.views.uptime import UptimeReport
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 
 
-def exposition(
+def render(
     *,
     backend: Backend,
     hub_counters: HubCounters,

@@ -77,7 +77,7 @@ class EventStreams:
             self._admission.left(client, left)
 
 
-class _Place(Struct):
+class _StreamCursor(Struct):
     """What `status` and `welcome` say about the events that their reader has got."""
 
     as_of_seq: int = 0
@@ -87,7 +87,7 @@ class _Place(Struct):
 
 
 class _PlaceMessage(Struct):
-    data: _Place
+    data: _StreamCursor
 
 
 class SseTransport:

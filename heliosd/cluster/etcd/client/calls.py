@@ -22,7 +22,7 @@ from .errors import (
     Failure,
     meaning,
     read_failure,
-    refusal,
+    refused_error,
     unavailable,
 )
 from .no_answer import NoAnswer
@@ -158,7 +158,7 @@ class EndpointCalls:
             return EtcdUnavailable(endpoint, failure.message)
         match meaning(failure, write=write):
             case "refused":
-                error = refusal(endpoint, failure)
+                error = refused_error(endpoint, failure)
                 if isinstance(error, EtcdDenied) and not self._config.username:
                     # A watch of etcd 3.5 says so where others say that the user name is empty.
                     return EtcdTokenEnded(endpoint, NO_USER, failure.code)

@@ -64,10 +64,10 @@ class ClusterCheck:
 
     async def verify(self, endpoint: str) -> None:
         """Nothing is asked of an endpoint, and nothing sent to it, before it has shown our cluster's id."""
-        if self._identity is None or self._identity.verified(endpoint):
+        if self._identity is None or self._identity.is_verified(endpoint):
             return
         await self._status(endpoint)
-        if not self._identity.verified(endpoint):
+        if not self._identity.is_verified(endpoint):
             raise EtcdForeign(endpoint, "it belongs to another cluster")
 
     def believed(self, endpoint: str, answer: T) -> T:

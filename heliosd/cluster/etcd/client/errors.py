@@ -138,7 +138,7 @@ _HINTS = {
 }
 
 
-def refusal(endpoint: str, failure: Failure) -> EtcdRefused:
+def refused_error(endpoint: str, failure: Failure) -> EtcdRefused:
     """The failure as an instance of its class."""
     kind = next((kind for words, kind in _KINDS if words in failure.message), EtcdRefused)
     hint = next((hint for words, hint in _HINTS.items() if words in failure.message), failure.message)

@@ -32,7 +32,7 @@ class ClusterIdentity:
         """The endpoint failed: another cluster may answer there next."""
         self._seen.pop(url, None)
 
-    def verified(self, url: str) -> bool:
+    def is_verified(self, url: str) -> bool:
         """Whether the endpoint is known to be of our cluster."""
         return bool(self.own) and self._seen.get(url, ("", 0.0))[0] == self.own
 

@@ -81,7 +81,7 @@ async def show_history(call: Call[Span, Nothing]) -> Answer:
         raise Invalid("after must be a whole number below 2^53", field="after")
     else:
         after = cursor.after
-        refusal = history.refusal(cursor.epoch, after)
+        refusal = history.reason_to_refuse(cursor.epoch, after)
         if refusal is not None:
             gone = HistoryGone(_REFUSALS[refusal], refusal, history.epoch, history.oldest_seq, history.seq)
             return Answer(status=410, body=gone)

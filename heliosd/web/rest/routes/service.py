@@ -51,7 +51,7 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
     if not call.services.settings.current.metrics.enabled:
         raise NotFound("Not found")
     roster = call.services.roster
-    text = prometheus.exposition(
+    text = prometheus.render(
         backend=call.services.backend,
         hub_counters=roster.counters,
         ws_clients=roster.count("websocket"),
