@@ -139,19 +139,6 @@ MUTANTS = (
         "        elif False:",
     ),
     Mutant(
-        "a status is shared beyond the next message",
-        "hub/status_messages.py",
-        'contain it."""\n        self._shared = None',
-        'contain it."""',
-    ),
-    Mutant(
-        "a status leaves the values that it contains in the queue",
-        QUEUE,
-        "        elif message.kind is Kind.SNAPSHOT:\n            for name in IN_STATUS:\n"
-        "                self._remove(name)\n",
-        "",
-    ),
-    Mutant(
         "a welcome is dropped by a full queue",
         QUEUE,
         "(epoch or message.kind is not Kind.BOUNDARY)",
