@@ -85,6 +85,7 @@ class ClientModel:
     def hold(self, epoch: str, at: int) -> None:
         """Its token has ended; `at` is the newest event then."""
         self._held_at = epoch, at
+        self.exact = self.exact and not self._pending()
         for question in self._questions.values():
             question.held = True
 
