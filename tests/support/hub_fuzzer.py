@@ -468,6 +468,8 @@ class World:
 
     def _asks(self, follower: Follower, number: int, kind: str, subscription: Filter | None) -> None:
         history, client = self.hub.log.history, follower.client
+        if kind == "authenticated":
+            follower.held = False  # it may be held anew before anything is checked
         if follower.model is not None and client.close_reason is None and not follower.left:
             follower.model.ask(number, Question(kind, history.epoch, history.seq, subscription, client.held))
 

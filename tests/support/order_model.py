@@ -60,8 +60,7 @@ class ClientModel:
         self._epoch = epoch
         self._at = at
         """Everything up to this event is settled: received, named by a gap, or not wanted."""
-        self._resumes = resumes
-        self._after = after
+        self._resumes, self._after = resumes, after
         self._stretches = [Stretch(epoch, -1, wanted)]
         self._questions: dict[Any, Question] = {}
         self._moments: dict[str, int] = {}
@@ -74,8 +73,7 @@ class ClientModel:
         """Events that a gap named, and those that a new epoch made meaningless."""
         self.exact = True
         """False once it subscribed while it was held: what it lost is not counted then."""
-        self.leader = ""
-        self.peers: set[str] = set()
+        self.leader, self.peers = "", set[str]()
         self.metrics: dict[str, int] = {}
 
     def ask(self, client_id: object, question: Question) -> None:
