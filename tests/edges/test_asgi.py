@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import logging
-import os
-import resource
 import struct
 import termios
 from collections.abc import AsyncIterator, Iterator
@@ -347,29 +345,6 @@ async def test_an_idle_connection_is_closed_in_time_and_at_the_stop(monkeypatch:
         async with open_app() as served, await served.front.connect() as stream:
             await Reader(stream).ask()
             assert await read_all(stream) == b""
-
-
-async def test_without_descriptors_idle_connections_make_room() -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
-        async with open_app() as served:
-            idle = [await served.front.connect() for _ in range(20)]
-            for stream in idle:
-                await Reader(stream).ask()
-            late = trio.socket.socket()
-            free = os.dup(0)
-            os.close(free)
-            try:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
-                await late.connect(("127.0.0.1", served.front.port))
-                assert await Reader(trio.SocketStream(late)).ask() == (200, b"http 127.0.0.1")
-            finally:
-                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-            for stream in idle:
-                assert await read_all(stream) == b""
-                await stream.aclose()
-            late.close()
-    assert [line["event"] for line in logged] == ["cannot accept connections"]
 
 
 async def test_an_idle_connection_whose_next_head_never_ends_is_closed_in_time() -> None:
