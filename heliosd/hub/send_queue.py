@@ -91,6 +91,8 @@ class SendQueue:
             self._drop(message)
             return True
         key: int | str = next(self._serial)
+        if self.dropping and question is not UNSET:
+            message = STATUS_DUE  # `resume_stream` makes it: this one would be older than the status before it
         if message.kind is Kind.VALUE or message.type in CONFLATED_FRAMES:
             key = message.type
             older = self._remove(key)
@@ -228,12 +230,13 @@ class SendQueue:
     # -- a new token, a new subscription -------------------------------------------------------------------------
 
     def answers_first(self) -> None:
-        """Put the answers that wait ahead of everything else."""
-        answers = [key for key, message in self._messages.items() if message.kind is Kind.CONTROL]
-        for key in reversed(answers):
-            message = self._remove(key)
-            if message is not None:
-                self._front.appendleft(message)
+        """Put the answers that wait ahead of everything else, behind those that are there already."""
+        answers: list[OutgoingMessage] = []
+        while self._front and self._front[0].kind is Kind.CONTROL:
+            answers.append(self._front.popleft())
+        for key in [key for key, message in self._messages.items() if message.kind is Kind.CONTROL]:
+            answers += filter(None, [self._remove(key)])
+        self._front.extendleft(reversed(answers))
 
     def narrow(self, subscription: Subscription, *, events: bool) -> None:
         """Remove what `subscription` does not want: of the values, and of the events too if `events`."""

@@ -30,7 +30,7 @@ async def metric(rest: Rest, name: str) -> dict[str, Any]:
     return body
 
 
-async def test_a_login_with_further_fields_is_accepted(autojump_clock: MockClock, cluster: Rest) -> None:
+async def test_a_login_with_further_fields_is_accepted(cluster: Rest) -> None:
     body = {"username": "admin", "password": PASSWORD, "remember": True, "device": None}
     status, answer = await cluster.ask_json("POST", "/api/auth/login", body, user=None)
     assert (status, answer["user_id"]) == (200, "admin")

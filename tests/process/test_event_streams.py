@@ -136,6 +136,7 @@ def test_curl_shows_an_event_at_once(daemon: Daemon, http: httpx.Client) -> None
 
 
 def test_a_stream_is_a_client_like_any_other_but_no_session(daemon: Daemon, http: httpx.Client) -> None:
+    wait_until(lambda: not clients(http))
     with streaming(daemon) as stream:
         first = stream.next()
         assert first is not None
