@@ -234,8 +234,10 @@ class SendQueue:
         answers: list[OutgoingMessage] = []
         while self._front and self._front[0].kind is Kind.CONTROL:
             answers.append(self._front.popleft())
-        for key in [key for key, message in self._messages.items() if message.kind is Kind.CONTROL]:
-            answers += filter(None, [self._remove(key)])
+        for key, message in list(self._messages.items()):
+            if message.kind is Kind.CONTROL and message is not STATUS_DUE:
+                self._remove(key)
+                answers.append(message)
         self._front.extendleft(reversed(answers))
 
     def narrow(self, subscription: Subscription, *, events: bool) -> None:

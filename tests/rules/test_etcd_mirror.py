@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd import metric_transactions
-from heliosd.cluster.etcd.client.responses import ResponseHeader, WatchBatch
+from heliosd.cluster.etcd.client.responses import WatchBatch
 from heliosd.cluster.etcd.event_log import Append, LogItem, SeenHead, begin, compose, read_head
 from heliosd.cluster.etcd.members import KnownMember
 from heliosd.cluster.etcd.mirror import KnownState, Mirror, PendingLearner, PresentObserver, Revoked
@@ -227,7 +227,6 @@ def test_a_cluster_with_another_id_needs_a_log_of_its_own(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     restored = etcd.backup()
     restored.cluster_id = "beef"
-    assert mirror.contradicted_by(restored.header)
     assert mirror.apply(restored.watch(restored.revision + 1)) == MirrorUpdate()
     assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
@@ -245,8 +244,6 @@ def set_back(etcd: Etcd) -> tuple[Mirror, Etcd]:
 
 def test_a_cluster_that_was_set_back_does_not_use_numbers_twice(etcd: Etcd) -> None:
     mirror, restored = set_back(etcd)
-    assert not mirror.contradicted_by(etcd.header)
-    assert mirror.contradicted_by(restored.header)
     assert reread(mirror, restored).emitted == ()
     assert mirror.needs_birth
     # Somebody who knows nothing of it goes on with the old numbers: they are not published.
@@ -286,7 +283,6 @@ def test_a_cluster_whose_terms_began_anew_was_rebuilt(etcd: Etcd) -> None:
     mirror = loaded(etcd)
     assert not mirror.needs_birth
     etcd.raft_term = 2
-    assert mirror.contradicted_by(etcd.header)
     assert loaded(etcd).needs_birth
 
 
@@ -298,10 +294,6 @@ def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: E
     assert isinstance(item, LogReset)
     assert (item.epoch, [event.seq for event in item.kept]) == (f"{CLUSTER}-{'1' * 12}", [1])
     assert not mirror.needs_birth
-
-
-def test_nothing_contradicts_what_is_not_loaded() -> None:
-    assert not Mirror(LAYOUT, 1).contradicted_by(ResponseHeader("beef", "1", 1, 1))
 
 
 # The metrics

@@ -103,17 +103,6 @@ class Mirror:
         head = self.head.head
         return head is None or head.cluster != self.cluster_id or head.epoch == self._void
 
-    def contradicted_by(self, header: ResponseHeader) -> bool:
-        """Whether this answer to a linearizable read or a write shows another cluster than the one applied here, or
-        one that was set back (restored from a backup), so that everything has to be loaded again."""
-        if not self.cluster_id:
-            return False
-        return (
-            header.cluster_id != self.cluster_id
-            or header.revision < self.revision
-            or _rebuilt(self.head.head, header)
-        )
-
     def seen_metrics(self) -> SeenMetrics:
         """The base of metric commands; a copy that does not change."""
         return SeenMetrics(self.head, self.metrics.copy(), dict(self._metric_revisions), self.revision)
