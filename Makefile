@@ -18,9 +18,9 @@ unexport PYTHONDONTWRITEBYTECODE
 run: $(VENV)/.for-run
 	@scripts/run
 
-# Three at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
+# Six at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
 # first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
-PYTEST_ARGS ?= -q -n 3 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -q -n 6 --dist loadfile --no-loadscope-reorder
 
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)

@@ -23,7 +23,7 @@ def polls(daemon: Daemon) -> list[int]:
     return [peer["probe"]["count"] for peer in peers]
 
 
-@pytest.mark.parametrize("seconds", [3.0, 12.0])
+@pytest.mark.parametrize("seconds", [3.0, pytest.param(12.0, marks=pytest.mark.slow)])
 def test_a_pause_of_heliosd_is_no_event_of_the_cluster(tmp_path: Path, seconds: float) -> None:
     """12 s: longer than the lease of its presence."""
     with (

@@ -17,7 +17,12 @@ PATIENCE_SECONDS = 30.0
 
 
 @pytest.mark.parametrize(
-    ("size", "overtaken"), [pytest.param(1, False, marks=pytest.mark.slow), (1, True), (3, False)]
+    ("size", "overtaken"),
+    [
+        pytest.param(1, False, marks=pytest.mark.slow),
+        pytest.param(1, True, marks=pytest.mark.slow),
+        (3, False),
+    ],
 )
 def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_on(
     tmp_path: Path, size: int, overtaken: bool

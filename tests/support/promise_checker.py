@@ -232,7 +232,7 @@ class PromiseCheck:
         number = 0
         settled: Any = None
         with suppress(ConnectionClosed):
-            while time.monotonic() < ends:
+            while time.monotonic() < ends and (settle or not self.stopping):
                 try:
                     async with asyncio.timeout(0.1):
                         message = json.loads(await connection.recv())
