@@ -104,7 +104,7 @@ prove-raft: $(VENV)/.for-test
 prove-etcd: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
-	    tests/process/test_etcd_set_back.py
+	    tests/process/test_etcd_set_back.py tests/process/test_etcd_pause.py
 
 # The tests of the etcd client and backend on every version that `scripts/etcd VERSION` has made, and on the one in PATH.
 prove-etcd-versions: $(VENV)/.for-test
