@@ -16,7 +16,7 @@ from tests.support.hub_mutants import MUTANTS, Mutant
 from tests.support.order_model import ClientModel, Violation
 from tests.support.server_record import Event, Server
 
-SEEDS = range(50)
+SEEDS = range(150)
 
 
 def test_random_actions_break_no_rule() -> None:
