@@ -74,9 +74,6 @@ MUTANTS = (
         "self._messages[CUSTOM_METRICS]",
     ),
     Mutant(
-        "a full queue is settled inside of a broadcast", PUBLISHER, "elif self._publishing:", "elif False:"
-    ),
-    Mutant(
         "a subscription changes inside of a broadcast",
         "hub/sessions.py",
         "isinstance(command, AskStatus | Subscribe)",
@@ -112,12 +109,6 @@ MUTANTS = (
         "what was held goes before the answer",
         DELIVERY,
         "        client.queue.answers_first()",
-        "        pass",
-    ),
-    Mutant(
-        "what waits is not narrowed by a new subscription",
-        DELIVERY,
-        "        client.queue.narrow(subscription, events=client.held)",
         "        pass",
     ),
     Mutant(

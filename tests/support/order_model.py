@@ -177,7 +177,9 @@ class ClientModel:
         if data["moment"] < self._moments.get("status", 0):
             raise Violation(f"status of moment {data['moment']} after one of {self._moments['status']}")
         self._moments = dict.fromkeys([*WHOLE, "status"], data["moment"]) | dict(data["metrics"])
-        self._wants_since_status = [self._stretches[-1].wanted]
+        # A held client may get the answer to a subscription before a status from the time before it.
+        before = [s for s in self._stretches if self._before(s.epoch, s.at, as_of + 1)]
+        self._wants_since_status = [s.wanted for s in self._stretches[len(before) - 1 :]]
         self.leader, self.peers, self.metrics = data["leader"], set(data["peers"]), dict(data["metrics"])
 
     def _value(self, kind: str, data: Mapping[str, Any]) -> None:
@@ -225,9 +227,7 @@ class ClientModel:
         """Nothing waits any more: all is settled, answered, and the picture is the server's."""
         self._settle(max(self._events(), default=0), "silence")
         if self._questions or self._status_due or not self.started:
-            raise Violation(
-                f"still due: {self._questions}, status {self._status_due}, start {not self.started}"
-            )
+            raise Violation(f"due: {self._questions}, status {self._status_due}, start {not self.started}")
         wants = self._wants_since_status
         if all(wanted("state_change", None) for wanted in wants) and self.leader != self._server.leader:
             raise Violation(f"leader {self.leader!r}, not {self._server.leader!r}")
