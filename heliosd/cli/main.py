@@ -27,7 +27,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0].partition("=")[0] == "--config":
         given.insert(0, "serve")
-    chosen = _parser().parse_args(given)
+    chosen = _parser().parse_args(_with_cursor(given))
     command: Command = chosen.command
     try:
         return command(chosen)
@@ -47,6 +47,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
+
+
+def _with_cursor(given: list[str]) -> list[str]:
+    """`--since` and its value as one word: an epoch may begin with a dash, which argparse takes for an option."""
+    if "--since" not in given[:-1]:
+        return given
+    at = given.index("--since")
+    return [*given[:at], f"--since={given[at + 1]}", *given[at + 2 :]]
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from heliosd.cli.event_format import EventFormatter, gap_text
+from heliosd.cli.main import main
 from heliosd.cli.watch import json_line
 from heliosd.client.client import Connected, Disconnected
 from heliosd.client.resume import Gap, Message
@@ -137,3 +138,8 @@ def test_json_lines_are_what_was_received_or_say_what_the_daemon_cannot() -> Non
     )
     assert '"retry_in":1.235' in json_line(Disconnected("gone", 1001, 1.23456), AT)
     assert json_line(Connected("http://a"), AT).startswith('{"type":"connected"')
+
+
+def test_a_cursor_that_begins_with_a_dash_is_read_as_a_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["watch", "--since", "-epoch"]) == 2
+    assert capsys.readouterr().err == "heliosd: --since: not EPOCH:SEQ: '-epoch'\n"
