@@ -81,7 +81,7 @@ def make_app(seen: Seen) -> QuartTrio:
     @app.get("/slow")
     async def slow() -> str:
         seen.started += 1
-        await trio.sleep(0.05)
+        await trio.sleep(0.05)  # a request that takes a while, so that another can come meanwhile
         return "slow"
 
     @app.get("/big")
@@ -249,7 +249,7 @@ async def test_a_reader_that_takes_longer_than_any_one_deadline_gets_a_whole_res
             while data := await stream.receive_some(1_000_000):
                 size += len(data)
                 if trio.current_time() - began < 3 * SHORT.piece_seconds:
-                    await trio.sleep(0.02)
+                    await trio.sleep(0.02)  # a slow reader, which is what is tested
     assert size > BIG_BYTES
 
 

@@ -79,7 +79,7 @@ async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_re
         await stack.enter_async_context(running(another("second"), []))
         with trio.fail_after(30):
             while not warnings():  # noqa: ASYNC110
-                await trio.sleep(0.1)
+                await trio.sleep(0.1)  # a warning does not signal that it came
         (warning,) = warnings()
         assert warning.startswith("etcd: another heliosd has the node.id same as well, since 20")
 

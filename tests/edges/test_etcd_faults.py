@@ -254,7 +254,7 @@ async def when_etcd_is_ready(client: EtcdClient, peer_url: str) -> EtcdMember:
         except EtcdUnavailable as error:
             if "unhealthy cluster" not in str(error):
                 raise
-            await trio.sleep(0.2)
+            await trio.sleep(0.2)  # only asking again shows that etcd takes changes
 
 
 async def test_leadership_moves_by_the_leader_only(three: EtcdCluster) -> None:

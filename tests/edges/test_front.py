@@ -117,7 +117,7 @@ async def test_a_refused_peer_that_never_closes_is_cut_after_a_second() -> None:
     async def send_for_ever(stream: trio.SocketStream) -> None:
         while True:
             await stream.send_all(b"x")
-            await trio.sleep(0.02)
+            await trio.sleep(0.02)  # a peer that drips bytes, which is what is tested
 
     with trio.fail_after(LIMIT_SECONDS):
         async with open_front() as front, await front.connect() as stream:
