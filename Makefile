@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove prove-stop prove-kills prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub
 
 # Ten times as many random examples of the laws, other ones each time.
@@ -63,6 +63,10 @@ prove-kills: $(VENV)/.for-test
 # 1,000 upgrades and requests of other protocols that must be refused.
 prove-front: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_hostile_upgrades.py
+
+# The Autobahn test suite (over 500 cases) against the echo endpoint in tests/conformance/; scripts/autobahn needs a Python 2.7.
+prove-conformance: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_conformance.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test

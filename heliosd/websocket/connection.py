@@ -14,7 +14,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
 
-from .deflate import InboundBounds
+from .deflate import MAX_FRAGMENTS, InboundBounds
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 
@@ -22,6 +22,13 @@ _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 @dataclass(frozen=True, slots=True)
 class TextReceived:
     text: str
+
+
+@dataclass(frozen=True, slots=True)
+class BinaryReceived:
+    """Only of an `Inbound` that takes binary messages."""
+
+    data: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +57,7 @@ class Violation:
     reason: str
 
 
-Received = TextReceived | PingReceived | PongReceived | CloseReceived | Violation
+Received = TextReceived | BinaryReceived | PingReceived | PongReceived | CloseReceived | Violation
 
 _VIOLATIONS: dict[int, str] = {
     CloseReason.PROTOCOL_ERROR: "protocol error",
@@ -75,15 +82,24 @@ class Inbound:
     """Turns received bytes into whole messages.
 
     After a `CloseReceived` or a `Violation` it yields nothing more. Between two whole messages it holds no bytes
-    and may continue with another client's.
+    and may continue with another client's. Without `binary` a binary message is a violation (1003).
     """
 
-    __slots__ = ("_parts", "_wire", "ended")
+    __slots__ = ("_binary", "_data", "_parts", "_wire", "ended")
 
-    def __init__(self, max_message_size: int, *, deflate_agreed: bool = False) -> None:
-        bounds = InboundBounds(max_message_size, deflate_agreed=deflate_agreed)
+    def __init__(
+        self,
+        max_message_size: int,
+        *,
+        deflate_agreed: bool = False,
+        binary: bool = False,
+        max_fragments: int = MAX_FRAGMENTS,
+    ) -> None:
+        bounds = InboundBounds(max_message_size, deflate_agreed=deflate_agreed, max_fragments=max_fragments)
         self._wire = Connection(ConnectionType.SERVER, [bounds])
         self._parts: list[str] = []
+        self._binary = binary
+        self._data: list[bytes] = []
         self.ended = False
         """Further bytes are discarded."""
 
@@ -110,6 +126,13 @@ class Inbound:
                 text = "".join(self._parts)
                 self._parts.clear()
                 return TextReceived(text)
+            case BytesMessage() if self._binary:
+                self._data.append(bytes(event.data))
+                if not event.message_finished:
+                    return None
+                data = b"".join(self._data)
+                self._data.clear()
+                return BinaryReceived(data)
             case Ping():
                 return PingReceived(bytes(event.payload))
             case Pong():

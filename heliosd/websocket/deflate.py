@@ -73,8 +73,11 @@ class InboundBounds(Extension):
 
     name = "permessage-deflate"
 
-    def __init__(self, max_message_size: int, *, deflate_agreed: bool) -> None:
+    def __init__(
+        self, max_message_size: int, *, deflate_agreed: bool, max_fragments: int = MAX_FRAGMENTS
+    ) -> None:
         self._limit = max_message_size
+        self._max_fragments = max_fragments
         self._agreed = deflate_agreed
         self._control = False
         self._size = 0
@@ -98,7 +101,7 @@ class InboundBounds(Extension):
             self._inflater = zlib.decompressobj(wbits=-15) if rsv.rsv1 and self._agreed else None
         elif rsv.rsv1:
             return CloseReason.PROTOCOL_ERROR
-        if self._fragments >= MAX_FRAGMENTS:
+        if self._fragments >= self._max_fragments:
             return CloseReason.MESSAGE_TOO_BIG
         # A compressed frame may be a little longer than its content; it is bounded while inflating.
         if self._inflater is None and self._size + payload_length > self._limit:

@@ -41,6 +41,7 @@ from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.web.origin import OriginCheck, joined
 from heliosd.web.problems import ForeignOrigin, NotReadYet, TryLater, problem_for
 from heliosd.websocket.connection import (
+    BinaryReceived,
     CloseReceived,
     Inbound,
     PingReceived,
@@ -224,6 +225,8 @@ class WebSocketEndpoint:
                     self._hub.connections.pong(client, received.payload)
                 case PongReceived():
                     pass
+                case BinaryReceived():
+                    raise AssertionError("the daemon's parsers take none")
                 case CloseReceived():
                     pump.answered = True
                     left = (
