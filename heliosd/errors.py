@@ -11,6 +11,8 @@ HeliosError
 │   ├── Unauthenticated  401
 │   ├── Forbidden        403
 │   └── IssuerUnreachable    503: an outside token cannot be checked now
+├── Unreachable          no daemon answers at a URL
+├── ErrorAnswer          a daemon answered a request of the client with an error
 ├── FollowingEnded       a client cannot follow a daemon any longer
 │   ├── AccessRefused    its credentials or its permission to watch were refused
 │   └── NotUnderstood    one side sent what the other does not understand
@@ -102,6 +104,25 @@ class AccessRefused(FollowingEnded):
 
 class NotUnderstood(FollowingEnded):
     """The other side is not a heliosd of a known protocol, or it refused the request as wrong."""
+
+
+class Unreachable(HeliosError):
+    """No daemon answers at `url`."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"cannot connect to {url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class ErrorAnswer(HeliosError):
+    """A daemon answered a request with an HTTP `status` that is no success. `field` names what is wrong, if known."""
+
+    def __init__(self, status: int, message: str, field: str | None) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.status = status
+        self.message = message
+        self.field = field
 
 
 class IssuerUnreachable(AuthError):

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from heliosd.daemon.referenced_files import load_checked
 from heliosd.errors import ConfigError
 
 from .exits import OK, WRONG
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the configuration (TOML)")
+    which.add_argument("--config", type=Path, metavar="FILE", help="the same")
 
 
 def run(options: argparse.Namespace) -> int:

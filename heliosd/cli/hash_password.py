@@ -11,6 +11,10 @@ from heliosd.auth.passwords import MAX_PASSWORD_BYTES, hash_password
 from .exits import OK, Usage
 
 
+def add_options(_: argparse.ArgumentParser) -> None:
+    """It has none."""
+
+
 def run(_: argparse.Namespace) -> int:
     password = _asked() if sys.stdin.isatty() else _piped()
     try:

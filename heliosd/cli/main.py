@@ -1,7 +1,8 @@
 """The command line: the parser, and how a failure is reported.
 
-Exit codes: 0 ok, 1 failed while running, 2 wrong usage or configuration. A failure is reported on standard error,
-one line for each problem; a traceback means a bug.
+Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 3 cannot connect, 4 refused (login or right), 5 the
+cluster is not healthy. A failure is reported on standard error, one line for each problem; a traceback means a bug.
+`command_table.py` says how a command is added.
 """
 
 from __future__ import annotations
@@ -9,17 +10,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 
 from heliosd import __version__
-from heliosd.config.values import MAX_SECONDS, InvalidValue, duration
 from heliosd.errors import ConfigError, HeliosError
 
-from . import check_config, hash_password, options, serve, token
-from .exits import FAILED, INTERRUPTED, WRONG, Usage, print_error
-
-Command = Callable[[argparse.Namespace], int]
+from .command_table import COMMANDS, find
+from .environment import use_environment
+from .exits import FAILED, INTERRUPTED, WRONG, CommandFailed, Usage, print_error
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,10 +25,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if argv is None else argv)
     if given and given[0].partition("=")[0] == "--config":
         given.insert(0, "serve")
-    chosen = _parser().parse_args(_with_cursor(given))
-    command: Command = chosen.command
+    chosen = parser_for(given).parse_args(_with_cursor(given))
     try:
-        return command(chosen)
+        return int(chosen.command(chosen))
     except ConfigError as error:
         for problem in error.problems:
             print_error(f"{chosen.config}: {problem}")
@@ -38,6 +35,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except Usage as error:
         print_error(str(error))
         return WRONG
+    except CommandFailed as error:
+        print_error(str(error))
+        return error.exit_code
     except HeliosError as error:
         print_error(str(error))
         return FAILED
@@ -57,64 +57,30 @@ def _with_cursor(given: list[str]) -> list[str]:
     return [*given[:at], f"--since={given[at + 1]}", *given[at + 2 :]]
 
 
-def _parser() -> argparse.ArgumentParser:
+def parser_for(given: Sequence[str]) -> argparse.ArgumentParser:
+    """The parser of these arguments: it knows every command by name, and the options of the one that is given."""
     parser = argparse.ArgumentParser(
         prog="heliosd",
         description="Pushes the events of a Raft cluster to people and programs as they happen.",
-        epilog="Exit codes: 0 ok, 1 failed while running, 2 wrong usage or configuration.",
+        epilog="Exit codes: 0 well, 1 failed, 2 wrong usage or configuration, 3 cannot connect, "
+        "4 refused (login or right), 5 the cluster is not healthy. "
+        "Every option --NAME of a command is also HELIOSD_NAME in the environment.",
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"heliosd {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
-
-    def add(name: str, command: Command, summary: str, *, config: bool = True) -> argparse.ArgumentParser:
-        made = commands.add_parser(name, help=summary, description=summary, allow_abbrev=False)
-        made.set_defaults(command=command)
-        if config:
-            made.add_argument(
-                "--config", type=Path, required=True, metavar="FILE", help="the configuration (TOML)"
-            )
-        return made
-
-    add("serve", serve.run, "Run the daemon; `heliosd --config FILE` is the same.")
-    check = add(
-        "check-config",
-        check_config.run,
-        "Check a configuration file and print every problem with its key and line.",
-        config=False,
-    )
-    which = check.add_mutually_exclusive_group(required=True)
-    which.add_argument("file", type=Path, nargs="?", metavar="FILE", help="the configuration (TOML)")
-    which.add_argument("--config", type=Path, metavar="FILE", help="the same")
-    add(
-        "hash-password",
-        hash_password.run,
-        "Read a password from standard input, or ask for it; print its hash for the configuration file.",
-        config=False,
-    )
-    issue = add("token", token.run, "Print a signed token for a configured user.")
-    issue.add_argument("--user", required=True, metavar="NAME")
-    issue.add_argument(
-        "--ttl", type=_ttl, metavar="DURATION", help='such as "15m" or "365d"; default: auth.token_ttl'
-    )
-    watch = add("watch", _watch, "Show what happens in the cluster, live, until Ctrl-C.", config=False)
-    options.add_watch(watch)
-    options.add_target(watch)
+    chosen = find(given)
+    for entry in COMMANDS:
+        made = commands.add_parser(
+            entry.name,
+            aliases=list(entry.aliases),
+            help=entry.summary,
+            description=entry.summary,
+            allow_abbrev=False,
+        )
+        if entry is chosen:
+            module = entry.load()
+            module.add_options(made)
+            use_environment(made, os.environ)
+            made.set_defaults(command=module.run)
     return parser
-
-
-def _watch(chosen: argparse.Namespace) -> int:
-    # Imported here so that the other commands need not wait for it.
-    from . import watch  # noqa: PLC0415
-
-    return watch.run(chosen)
-
-
-def _ttl(text: str) -> float:
-    try:
-        seconds = float(text) if text.isascii() and text.isdecimal() else duration(text)
-    except InvalidValue as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
-    if not 1 <= seconds <= MAX_SECONDS:
-        raise argparse.ArgumentTypeError("must be from 1 second to 100 years")
-    return seconds

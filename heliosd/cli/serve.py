@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from heliosd.daemon.referenced_files import load_checked
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--config", type=Path, required=True, metavar="FILE", help="the configuration (TOML)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -18,13 +18,13 @@ from heliosd.client.client import Client, Connected, Disconnected, Item, open_cl
 from heliosd.client.resume import Gap, cursor_text, parse_cursor
 from heliosd.client.websocket import sole_error
 from heliosd.clock import rfc3339
-from heliosd.errors import FollowingEnded
 from heliosd.protocol.filters import BadSubscription
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription
 
 from .event_format import EventFormatter
-from .exits import INTERRUPTED, OK, Usage, print_error
+from .exits import INTERRUPTED, OK, CommandFailed, Usage, print_error
+from .options import add_target, add_watch
 from .output import StandardOutput, coloured, printable, standard_output
 from .target import Target, target_of
 
@@ -35,17 +35,23 @@ class _JsonLine(msgspec.Struct, frozen=True):
     data: dict[str, object]
 
 
+def add_options(parser: argparse.ArgumentParser) -> None:
+    add_watch(parser)
+    add_target(parser)
+
+
 def run(options: argparse.Namespace) -> int:
     types = _types(options.types)
     since = _since(options.since)
-    watch = _Watch(target_of(options), types=types, since=since, as_json=options.json)
+    target = target_of(options)
+    watch = _Watch(target, types=types, since=since, as_json=options.json)
     try:
-        with sole_error():
+        with target.naming_errors(), sole_error():
             trio.run(watch.run)
     except KeyboardInterrupt:
         watch.say_where_it_stopped()
         return INTERRUPTED
-    except FollowingEnded:
+    except CommandFailed:
         watch.say_where_it_stopped()
         raise
     return OK

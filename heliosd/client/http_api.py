@@ -71,8 +71,11 @@ class _LoginAnswer(msgspec.Struct, frozen=True):
     token: str
 
 
-class _ErrorBody(msgspec.Struct, frozen=True):
+class ErrorBody(msgspec.Struct, frozen=True):
+    """The body of every answer that is no success."""
+
     error: str = ""
+    field: str | None = None
 
 
 class EventsPage(msgspec.Struct, frozen=True):
@@ -196,13 +199,18 @@ def words_of(error: BaseException) -> str:
     return str(at or type(error).__name__)
 
 
+def error_of(body: bytes, status: int) -> ErrorBody:
+    """The error of an answer, with a text of ours if it has none."""
+    try:
+        said = msgspec.json.decode(body, type=ErrorBody)
+    except msgspec.DecodeError:
+        said = ErrorBody()
+    return said if said.error else ErrorBody(f"the daemon answered with HTTP status {status}")
+
+
 def error_text(body: bytes, status: int) -> str:
     """The error text of an answer."""
-    try:
-        said = msgspec.json.decode(body, type=_ErrorBody).error
-    except msgspec.DecodeError:
-        said = ""
-    return said or f"the daemon answered with HTTP status {status}"
+    return error_of(body, status).error
 
 
 def _as_connection_lost(answer: httpx.Response) -> ConnectionLost:

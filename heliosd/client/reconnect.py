@@ -22,7 +22,13 @@ class ConnectionLost(Exception):
     """There is no connection, and another attempt is right, at the earliest after `at_least` seconds."""
 
     def __init__(
-        self, reason: str, *, code: int | None = None, at_least: float = 0.0, new_token: bool = False
+        self,
+        reason: str,
+        *,
+        code: int | None = None,
+        at_least: float = 0.0,
+        new_token: bool = False,
+        status: int | None = None,
     ) -> None:
         super().__init__(reason)
         self.reason = reason
@@ -31,6 +37,8 @@ class ConnectionLost(Exception):
         self.at_least = at_least
         self.new_token = new_token
         """The token that was used must not be used again."""
+        self.status = status
+        """The HTTP status of the refusal; None: there was no answer."""
 
 
 def reconnect_backoff(rng: random.Random) -> Backoff:
@@ -65,7 +73,7 @@ def after_refusal(status: int, error: str, retry_after: str | None) -> Connectio
     if status in {401, 403}:
         raise AccessRefused(error)
     if status in {408, 425, 429} or status >= 500:
-        return ConnectionLost(error, at_least=_seconds(retry_after))
+        return ConnectionLost(error, at_least=_seconds(retry_after), status=status)
     raise NotUnderstood(f"{error} (HTTP status {status})")
 
 

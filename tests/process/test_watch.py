@@ -229,12 +229,13 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(daemon: Daemon) -
 
 def test_a_wrong_password_is_reported_in_one_line(daemon: Daemon) -> None:
     done = once(env=environment(daemon, HELIOSD_PASSWORD="wrong"))
-    assert (done.returncode, done.stdout, done.stderr) == (1, "", "heliosd: Invalid credentials\n")
+    error = f"heliosd: Invalid credentials (admin at {daemon.url})\n"
+    assert (done.returncode, done.stdout, done.stderr) == (4, "", error)
 
 
 def test_a_user_without_the_permission_to_watch_gets_that_reason(daemon: Daemon) -> None:
     done = once("--user", "nobody", env=environment(daemon))
-    assert (done.returncode, done.stdout) == (1, "")
+    assert (done.returncode, done.stdout) == (4, "")
     assert "permission" in done.stderr
 
 
@@ -253,7 +254,8 @@ def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
     with watching("--url", daemon.url, env=environment(HELIOSD_TOKEN=token.read_text().strip())) as watch:
         watch.wait("node-1 is ")
     done = once("--token-file", wrong, env=environment(**url))
-    assert (done.returncode, done.stderr) == (1, "heliosd: Invalid token\n")
+    error = f"heliosd: Invalid token (the token of {wrong} at {daemon.url})\n"
+    assert (done.returncode, done.stderr) == (4, error)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+"""The commands, in the order in which `heliosd --help` shows them.
+
+To add one: a row here, and a module `heliosd/cli/NAME.py` (dashes become underscores) with `add_options(parser)`
+and `run(options) -> int`. Only the module of the command that is run is imported, so its imports cost nobody else.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Protocol, cast
+
+
+class CommandModule(Protocol):
+    """What a module of a command offers."""
+
+    def add_options(self, parser: argparse.ArgumentParser, /) -> None:
+        """Add its options and arguments, with light imports only."""
+        ...
+
+    def run(self, options: argparse.Namespace, /) -> int:
+        """Run it and return the exit code. Errors that `main` reports may rise."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CommandEntry:
+    """One command: its name, one sentence about it, and its other names."""
+
+    name: str
+    summary: str
+    aliases: tuple[str, ...] = ()
+
+    def load(self) -> CommandModule:
+        module = import_module(f"heliosd.cli.{self.name.replace('-', '_')}")
+        return cast(CommandModule, module)
+
+
+COMMANDS: tuple[CommandEntry, ...] = (
+    CommandEntry("serve", "Run the daemon; `heliosd --config FILE` is the same."),
+    CommandEntry("check-config", "Check a configuration file and print every problem with its key and line."),
+    CommandEntry("hash-password", "Read a password and print its hash for the configuration file."),
+    CommandEntry("token", "Print a signed token for a configured user."),
+    CommandEntry("watch", "Show what happens in the cluster, live, until Ctrl-C."),
+)
+
+
+def find(given: Sequence[str]) -> CommandEntry | None:
+    """The command that the first word names; None if it names none."""
+    word = given[0] if given else ""
+    return next((entry for entry in COMMANDS if word in (entry.name, *entry.aliases)), None)

@@ -1,0 +1,69 @@
+"""Running a command that asks a daemon by REST: once, or with `-w` again and again."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from heliosd.client.rest import RestClient, open_rest
+from heliosd.client.websocket import sole_error
+from heliosd.errors import ErrorAnswer, Unreachable
+
+from .exits import print_error
+from .output import StandardOutput, coloured, standard_output
+from .report import Report, rendered
+from .target import Target, target_of
+
+Ask = Callable[[RestClient, argparse.Namespace], Awaitable[Report]]
+CLEAR = "\x1b[H\x1b[2J\x1b[3J"
+
+
+def run_report(options: argparse.Namespace, ask: Ask) -> int:
+    """Ask the daemon that the options of `add_target` name, print the report as those of `add_output` say, and
+    return its exit code. Raises `CommandFailed` and `Usage`."""
+    target = target_of(options)
+    with target.naming_errors(), sole_error():
+        return trio.run(_run, target, options, ask)
+
+
+async def _run(target: Target, options: argparse.Namespace, ask: Ask) -> int:
+    every: float | None = getattr(options, "watch", None)
+    output = standard_output()
+    async with open_rest(target.url, target.credentials) as rest:
+        if every is None:
+            report = await ask(rest, options)
+            await print_report(output, report, options.output)
+            return report.exit_code
+        while True:
+            try:
+                report = await ask(rest, options)
+            except (Unreachable, ErrorAnswer) as error:
+                print_error(f"{error}; trying again in {every:g} s")
+            else:
+                await _print_again(output, report, options.output)
+            await trio.sleep(every)
+
+
+async def print_report(output: StandardOutput, report: Report, form: str) -> None:
+    """Print a report, as wide as the terminal allows."""
+    on_terminal = sys.stdout.isatty()
+    width = shutil.get_terminal_size().columns if on_terminal else None
+    await output.write(rendered(report, form, width=width, colour=coloured(sys.stdout)))
+
+
+async def _print_again(output: StandardOutput, report: Report, form: str) -> None:
+    if form == "json":
+        # One document a line, so that a reader knows where each ends.
+        await output.write(json.dumps(report.data, ensure_ascii=False) + "\n")
+        return
+    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+        await output.write(CLEAR)
+    elif form == "yaml":
+        await output.write("---\n")
+    await print_report(output, report, form)
