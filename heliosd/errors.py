@@ -116,7 +116,8 @@ class Unreachable(HeliosError):
 
 
 class ErrorAnswer(HeliosError):
-    """A daemon answered a request with an HTTP `status` that is no success. `field` names what is wrong, if known."""
+    """A daemon answered a request with an HTTP `status` that is no success. `field` names the wrong part, if
+    one is wrong."""
 
     def __init__(self, status: int, message: str, field: str | None) -> None:
         super().__init__(f"{field}: {message}" if field else message)
