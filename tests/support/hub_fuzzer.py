@@ -26,7 +26,7 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
-from heliosd.hub import fanout, time_slice
+from heliosd.hub import delivery, fanout, time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -83,6 +83,7 @@ ACTIONS = {
     "quiet": 2,
 }
 QUIET_SECONDS = 100.0
+SUBSCRIBE = delivery.subscribe
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,8 @@ class Action:
 class Plan:
     of_cluster: bool
     disconnect: bool
+    alike: bool
+    """All clients are WebSockets with the same subscription: one broadcast writes to all of them."""
     actions: tuple[Action, ...]
 
 
@@ -110,7 +113,7 @@ def plan_of(seed: int) -> Plan:
         Action(name, rng.randrange(100), rng.randrange(10**6), rng.choice((0, 1, 2, 5, 20, -1)))
         for name in names
     ]
-    return Plan(rng.random() < 0.4, rng.random() < 0.1, (*joins, *actions))
+    return Plan(rng.random() < 0.4, rng.random() < 0.1, rng.random() < 0.3, (*joins, *actions))
 
 
 def filter_of(wanted: Mapping[str, Any]) -> Filter:
@@ -178,6 +181,12 @@ class Follower:
             self.model.hold(history.epoch, history.seq)
         self.held = self.client.held
 
+    def narrow(self) -> None:
+        """Let the model know that a subscription takes effect, and what has left the queue before it."""
+        if self.model is not None:
+            on_the_way = self.client.sent - self.transport.frames
+            self.model.narrow(on_the_way + len(self.transport.messages) - self.read)
+
     def check(self, history: History) -> None:
         """Give the model what has come."""
         self.notice_hold(history)
@@ -231,6 +240,11 @@ class World:
         self.inbox, outbox = trio.open_memory_channel[HubItem](256)
         self._recorded, self._to_record = trio.open_memory_channel[HubItem](0)
         self._outbox = outbox
+
+    def subscribe(self, client: HubClient, subscription: Subscription) -> None:
+        """In place of `delivery.subscribe`, at the moment at which a subscription takes effect."""
+        next(follower for follower in self.followers if follower.client is client).narrow()
+        SUBSCRIBE(client, subscription)
 
     async def start(self) -> None:
         self._epoch = self.hub.log.history.epoch
@@ -368,10 +382,10 @@ class World:
         if len(self.followers) >= 8:
             return
         rng = random.Random(how)
-        wanted = rng.choice(SUBSCRIPTIONS)
+        wanted = EVERYTHING if self.plan.alike else rng.choice(SUBSCRIPTIONS)
         transport: FakeSocket | FakeStream = FakeStream()
-        if rng.random() < 0.75:
-            transport = FakeSocket(self.descriptors, encrypted=rng.random() < 0.4)
+        if self.plan.alike or rng.random() < 0.75:
+            transport = FakeSocket(self.descriptors, encrypted=not self.plan.alike and rng.random() < 0.4)
         ttl = rng.choice((1e6, 1e6, 1e6, rng.uniform(1, 30)))
         client = HubClient(
             serial=len(self.everyone),
@@ -551,8 +565,9 @@ async def world(plan: Plan) -> AsyncIterator[World]:
     ):
         async with trio.open_nursery() as nursery:
             made = World(plan, nursery, descriptors)
-            await made.start()
-            yield made
+            with patch.object(delivery, "subscribe", made.subscribe):
+                await made.start()
+                yield made
             nursery.cancel_scope.cancel()
 
 

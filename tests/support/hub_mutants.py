@@ -135,4 +135,19 @@ MUTANTS = (
         "(epoch or message.kind is not Kind.BOUNDARY)",
         "True",
     ),
+    Mutant(
+        "a full queue is settled inside of a broadcast", PUBLISHER, "elif self._publishing:", "elif False:"
+    ),
+    Mutant(
+        "the descriptor of a client that left is written to",
+        "hub/recipients.py",
+        "        self.fds[client.place] = NOBODY\n",
+        "",
+    ),
+    Mutant(
+        "what waits is not narrowed by a new subscription",
+        DELIVERY,
+        "        client.queue.narrow(subscription, events=client.held)",
+        "        pass",
+    ),
 )

@@ -37,6 +37,8 @@ class Question:
     subscription: Filter | None = None
     held: bool = False
     """The client was held before it had the answer."""
+    on_the_way: int = 0
+    """How many messages more may be of before it: they had left the queue when it took effect."""
 
 
 @dataclass(frozen=True)
@@ -73,12 +75,16 @@ class ClientModel:
         """Events that a gap named, and those that a new epoch made meaningless."""
         self.exact = True
         """False once it subscribed while it was held: what it lost is not counted then."""
-        self.leader, self.peers = "", set[str]()
-        self.metrics: dict[str, int] = {}
+        self.leader, self.peers, self.metrics = "", set[str](), dict[str, int]()
 
     def ask(self, client_id: object, question: Question) -> None:
         """A question took effect; its answer is due."""
         self._questions[client_id] = question
+
+    def narrow(self, on_the_way: int) -> None:
+        """A subscription takes effect while so many messages are on the way to the client."""
+        for question in self._pending()[-1:]:
+            question.on_the_way = on_the_way
 
     def hold(self, epoch: str, at: int) -> None:
         """Its token has ended; `at` is the newest event then."""
@@ -93,6 +99,8 @@ class ClientModel:
         if not self.started and kind != "welcome" and (kind != "status" or self._resumes):
             raise Violation(f"the first message is {kind}")
         self.started = True
+        for question in self._pending():
+            question.on_the_way -= 1
         if self._status_due and (kind in EVENTS or kind in WHOLE):
             raise Violation(f"{kind} before the status that follows a gap")
         if "seq" in message:
@@ -145,7 +153,7 @@ class ClientModel:
             raise Violation(f"event {seq} while it was held")
         for question in self._pending():
             if self._before(question.epoch, question.at, seq) and not question.held:
-                raise Violation(f"event {seq} before the answer to the subscription after {question.at}")
+                raise Violation(f"event {seq} before subscription {question.at} is answered")
         if event.data not in (self._cut(seq, happened), self._cut(seq, happened, on_the_way=True)):
             raise Violation(f"event {seq} is not what the subscription lets through")
         self._at = seq
@@ -158,9 +166,7 @@ class ClientModel:
             raise Violation(f"gap from {first} after {self._at}")
         self._settle(first - 1, f"gap from {first}")
         wanted = [seq for seq, _ in self._wanted(first, last)]
-        if self.exact and (
-            not wanted or (wanted[0], wanted[-1], len(wanted)) != (first, last, gap["dropped"])
-        ):
+        if self.exact and [*wanted[:1], *wanted[-1:], len(wanted)] != [first, last, gap["dropped"]]:
             raise Violation(f"gap {dict(gap)} for {wanted}")
         self._at = last
         self.named += sum(self._events()[seq].data is not None for seq in wanted)
@@ -172,8 +178,7 @@ class ClientModel:
         if as_of < self._at:
             raise Violation(f"status as of {as_of} after event {self._at}")
         self._settle(as_of, f"status as of {as_of}")
-        self._at = as_of
-        self._status_due = False
+        self._at, self._status_due = as_of, False
         if data["moment"] < self._moments.get("status", 0):
             raise Violation(f"status of moment {data['moment']} after one of {self._moments['status']}")
         self._moments = dict.fromkeys([*WHOLE, "status"], data["moment"]) | dict(data["metrics"])
@@ -184,8 +189,9 @@ class ClientModel:
 
     def _value(self, kind: str, data: Mapping[str, Any]) -> None:
         """Never older than a status or a value before it; none of a metric after its deletion."""
-        wanted = self._stretches[-1].wanted
-        if wanted(kind, data) != data:
+        wants = [self._stretches[-1].wanted]
+        wants += [q.subscription for q in self._pending() if q.subscription and q.on_the_way < 0]
+        if any(wanted(kind, data) != data for wanted in wants):
             raise Violation(f"{kind} {dict(data)} is not what the subscription lets through")
         if kind in WHOLE:
             if data["moment"] < self._moments.get(kind, 0):
@@ -212,10 +218,8 @@ class ClientModel:
                     raise Violation(f"welcome announces {data['replayed']} events, not {replayed}")
             return
         while self._epoch != data["epoch"]:
-            self.of_earlier_epochs += sum(
-                event.data is not None
-                for _, event in self._wanted(self._at + 1, max(self._events(), default=0))
-            )
+            ended = self._wanted(self._at + 1, max(self._events(), default=0))
+            self.of_earlier_epochs += sum(event.data is not None for _, event in ended)
             epochs = list(self._server.starts)
             self._epoch = epochs[epochs.index(self._epoch) + 1]
             self._at = self._server.starts[self._epoch]
@@ -234,10 +238,9 @@ class ClientModel:
         if all(wanted("peer_change", None) for wanted in wants) and self.peers != self._server.peers:
             raise Violation(f"peers {self.peers}, not {self._server.peers}")
         for name in {*self.metrics, *self._server.metrics}:
-            if all(wanted("custom_metrics", {name: None}) for wanted in wants):
-                mine, real = self.metrics.get(name), self._server.metrics.get(name)
-                if mine != real:
-                    raise Violation(f"metric {name} of moment {mine}, not {real}")
+            mine, real = self.metrics.get(name), self._server.metrics.get(name)
+            if mine != real and all(wanted("custom_metrics", {name: None}) for wanted in wants):
+                raise Violation(f"metric {name} of moment {mine}, not {real}")
 
     def _events(self) -> Mapping[int, Event]:
         return self._server.epochs.setdefault(self._epoch, {})
@@ -249,8 +252,7 @@ class ClientModel:
 
     def _settle(self, seq: int, what: str) -> None:
         """No wanted event up to `seq` is missing before `what`."""
-        missing = [number for number, _ in self._wanted(self._at + 1, seq)]
-        if missing:
+        if missing := [number for number, _ in self._wanted(self._at + 1, seq)]:
             raise Violation(f"{what} without event {missing[0]}")
         self._at = max(self._at, seq)
 
@@ -268,13 +270,11 @@ class ClientModel:
         """What the subscriptions let through of an event: the one of its time, and those that narrowed it. With
         `on_the_way` only those that were answered narrow it: it may have been on the wire before."""
         stretches = [*self._stretches]
-        for question in self._pending():
-            assert question.subscription is not None
-            narrows = question.held and not on_the_way
-            stretches.append(Stretch(question.epoch, question.at, question.subscription, narrows))
-        before = [s for s in stretches if self._before(s.epoch, s.at, seq)]
-        after = [s for s in stretches[len(before) :] if s.narrows]
-        filters = [stretch.wanted for stretch in (before[-1], *after)]
+        for q in self._pending():
+            assert q.subscription is not None
+            stretches.append(Stretch(q.epoch, q.at, q.subscription, q.held and not on_the_way))
+        before = [s.wanted for s in stretches if self._before(s.epoch, s.at, seq)]
+        filters = [before[-1], *(s.wanted for s in stretches[len(before) :] if s.narrows)]
         if event.data is None:
             return True if all(any(wanted(name, None) for name in EVENTS) for wanted in filters) else None
         data: Any = event.data
