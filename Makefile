@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove prove-stop prove-kills prove-disk prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-disk prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub
 
 # Ten times as many random examples of the laws, other ones each time.
@@ -59,6 +59,11 @@ prove-stop: $(VENV)/.for-test
 # kill -9 during a stream of writes, 50 times.
 prove-kills: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_kill.py
+
+# A disk that is full, read-only, without inodes or failing, and a clock a year off (takes root).
+prove-disk: $(VENV)/.for-test
+	@scripts/debian-packages faketime
+	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_disk_trouble.py
 
 # 1,000 upgrades and requests of other protocols that must be refused.
 prove-front: $(VENV)/.for-test

@@ -6,7 +6,7 @@ HeliosError
 ├── StoreError           the data directory cannot be used
 │   ├── StoreBusy        another daemon holds it
 │   ├── StoreDamaged     what is in it cannot be read
-│   └── StoreFull        a write did not reach the disk (no space, I/O error)
+│   └── StoreFull        the disk does not take writes (no space, read-only, I/O error)
 ├── AuthError            the caller is not known, or lacks a permission
 │   ├── Unauthenticated  401
 │   ├── Forbidden        403
@@ -29,6 +29,7 @@ Any other exception that rises is a bug.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 
 
@@ -75,7 +76,17 @@ class StoreDamaged(StoreError):
 
 
 class StoreFull(StoreError):
-    """A write did not reach the disk. Nothing of its transaction is stored."""
+    """The disk does not take writes now; it may do so later. Nothing of the transaction is stored."""
+
+
+_DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
+
+
+def store_error(message: str, cause: OSError) -> StoreError:
+    """`message` and the cause's reason: `StoreFull` if the disk is full, read-only or failing, otherwise
+    `StoreError`, which an operator must mend."""
+    kind = StoreFull if cause.errno in _DISK_TROUBLE else StoreError
+    return kind(f"{message}: {cause.strerror}")
 
 
 class AuthError(HeliosError):

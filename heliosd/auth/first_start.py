@@ -15,7 +15,7 @@ from typing import TextIO
 from heliosd import atomic_file
 from heliosd.config.model import Config, UserConfig
 from heliosd.config.password_hashes import is_argon2id
-from heliosd.errors import KeyUnusable, StoreDamaged, StoreError
+from heliosd.errors import KeyUnusable, StoreDamaged, StoreFull, store_error
 
 from . import passwords
 from .signing_keys import MAX_KEYS, KeyRing, SigningKey
@@ -32,7 +32,8 @@ _MAX_FILE_BYTES = 65_536
 def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
     """The keys: `auth.jwt_secret_file`, else systemd's credential `jwt_secret`, else the data directory's own.
 
-    Only the last is made, and only with `make`. Raises `KeyUnusable`, which names the missing or wrong file.
+    Only the last is made, and only with `make`. Raises `KeyUnusable`, which names the missing or wrong file, and
+    `StoreFull` if the disk does not take a new one now.
     """
     credentials = os.environ.get("CREDENTIALS_DIRECTORY")
     configured = config.auth.jwt_secret_file
@@ -55,7 +56,8 @@ def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
     except FileExistsError:
         pass  # another process was first; its key is as good
     except OSError as error:
-        raise KeyUnusable(f"cannot make the signing key {own}: {error.strerror}") from error
+        failed = store_error(f"cannot make the signing key {own}", error)
+        raise (failed if isinstance(failed, StoreFull) else KeyUnusable(str(failed))) from error
     return read_keys(own)
 
 
@@ -106,7 +108,7 @@ def kept_admin(data_dir: Path) -> UserConfig | None:
     except FileNotFoundError:
         return None
     except OSError as error:
-        raise StoreError(f"cannot read {path}: {error.strerror}") from error
+        raise store_error(f"cannot read {path}", error) from error
     if not is_argon2id(password_hash):
         raise StoreDamaged(
             f"{path} holds no argon2id hash; remove it, and the next start makes a new password"
@@ -122,7 +124,12 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
     returned, for the log. Raises `StoreError`.
     """
     password_file = None
+    hash_file = data_dir / HASH_FILE
     try:
+        # A password is not published again and again while the disk takes no files.
+        trial = hash_file.with_suffix(".trial")
+        atomic_file.write(trial, user.password_hash.encode("ascii"))
+        atomic_file.remove(trial)
         if terminal is not None:
             print(
                 f"\n  First start: log in as {user.name!r} with the password  {password}\n",
@@ -133,11 +140,9 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
             password_file = data_dir / PASSWORD_FILE
             password_file.unlink(missing_ok=True)
             _create(password_file, password)
-        _create(data_dir / HASH_FILE, user.password_hash)
+        _create(hash_file, user.password_hash)
     except OSError as error:
-        raise StoreError(
-            f"cannot keep the password of {user.name!r} in {data_dir}: {error.strerror}"
-        ) from error
+        raise store_error(f"cannot keep the password of {user.name!r} in {data_dir}", error) from error
     return password_file
 
 

@@ -6,6 +6,7 @@ is the home directory, "" means "not set".
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tomllib
@@ -13,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 
-from heliosd.errors import ConfigError, ConfigProblem, StoreError
+from heliosd.errors import ConfigError, ConfigProblem, store_error
 
 from .lines import KeyLines
 from .model import Config
@@ -71,12 +72,15 @@ def data_directory(config: Config) -> Path:
 
 
 def ensure_data_directory(directory: Path) -> None:
-    """Make `directory`, with mode 0700 and writable by this process. Raises `StoreError` if it cannot."""
+    """Make `directory`, with mode 0700 and writable by this process. Raises `StoreError` if it cannot, `StoreFull`
+    if that is the disk's trouble."""
     try:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         if stat.S_IMODE(directory.stat().st_mode) & (stat.S_IRWXG | stat.S_IRWXO):
             directory.chmod(0o700)
     except OSError as error:
-        raise StoreError(f"cannot use the data directory {directory}: {error.strerror}") from error
+        raise store_error(f"cannot use the data directory {directory}", error) from error
     if not os.access(directory, os.R_OK | os.W_OK | os.X_OK):
-        raise StoreError(f"cannot use the data directory {directory}: Permission denied")
+        read_only = os.statvfs(directory).f_flag & os.ST_RDONLY
+        number = errno.EROFS if read_only else errno.EACCES
+        raise store_error(f"cannot use the data directory {directory}", OSError(number, os.strerror(number)))

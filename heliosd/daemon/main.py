@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import sys
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -13,12 +15,13 @@ from heliosd.auth.access import Access
 from heliosd.auth.first_start import ensure_admin, hand_over, load_signing_keys
 from heliosd.config.loader import data_directory, ensure_data_directory
 from heliosd.config.model import Config, Settings
-from heliosd.errors import ConfigError, ConfigProblem, HeliosError
+from heliosd.errors import ConfigError, ConfigProblem, HeliosError, StoreFull
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
 
 from . import logs
 from .certificate import ServerCertificate
+from .disk_wait import open_when_possible
 from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -32,12 +35,15 @@ log = structlog.get_logger("heliosd")
 def serve(config_path: Path, config: Config) -> int:
     """Run the daemon until a signal stops it. Returns the process's exit code; a failure is logged."""
     logs.configure(config.log.level, config.log.format)
+    code = EXIT_OK
     try:
-        prepared = prepare(config_path, config)
+        prepared = _prepare_when_possible(config_path, config)
     except HeliosError as error:
         log.error("cannot start", reason=str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
-    code = EXIT_OK
+    if prepared is None:
+        log.info("stopped", exit_code=code)
+        return code
     # The objects made so far stay, and so do the hundred thousand of thousands of clients. Searching them after
     # every 700 new ones, Python's default, is a tenth of the cost of admitting a client.
     gc.freeze()
@@ -57,6 +63,19 @@ def serve(config_path: Path, config: Config) -> int:
     return code
 
 
+def _prepare_when_possible(config_path: Path, config: Config) -> Daemon | None:
+    """As `prepare`; while the disk takes no writes it waits and answers. None: stopped meanwhile."""
+    try:
+        return prepare(config_path, config)
+    except StoreFull as full:
+        opened = trio.run(
+            open_when_possible, partial(prepare, config_path, config), full, config, _certificate(config)
+        )
+    if opened is None:
+        return None
+    return replace(opened.value, sockets=opened.sockets, signals=opened.signals)
+
+
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
     return [
         leaf
@@ -66,7 +85,8 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:
 
 
 def prepare(config_path: Path, config: Config) -> Daemon:
-    """Open and check all that is needed before the first task. Raises `HeliosError`."""
+    """Open and check all that is needed before the first task. Raises `HeliosError`: `StoreFull` if only the disk
+    stands in the way, now."""
     directory = data_directory(config)
     ensure_data_directory(directory)
     store = Store.open(directory)
@@ -78,9 +98,7 @@ def prepare(config_path: Path, config: Config) -> Daemon:
             written = hand_over(admin, password, directory, terminal)
             if written is not None:
                 log.info("made the user admin; its password is in a file", user=admin.name, path=str(written))
-        certificate = None
-        if config.server.tls_cert is not None and config.server.tls_key is not None:
-            certificate = _certificate(config.server.tls_cert, config.server.tls_key)
+        certificate = _certificate(config)
         saved = store.load()
         settings = Settings(config)
         access = Access(settings, keys, dict(saved.revoked), admin)
@@ -90,7 +108,10 @@ def prepare(config_path: Path, config: Config) -> Daemon:
     return Daemon(config_path, settings, directory, store, saved, access, EpochFile(directory), certificate)
 
 
-def _certificate(cert: Path, key: Path) -> ServerCertificate:
+def _certificate(config: Config) -> ServerCertificate | None:
+    cert, key = config.server.tls_cert, config.server.tls_key
+    if cert is None or key is None:
+        return None
     try:
         return ServerCertificate(cert, key)
     except OSError as error:

@@ -21,8 +21,9 @@ background                       cancelled last: its tasks outlive the server
 from __future__ import annotations
 
 import signal
+import socket as stdlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -36,7 +37,7 @@ from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.config.addresses import joined
-from heliosd.config.model import Settings
+from heliosd.config.model import Config, Settings
 from heliosd.errors import StoreFull
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -93,13 +94,19 @@ class Daemon:
     access: Access
     epoch_file: EpochFile
     certificate: ServerCertificate | None
+    sockets: tuple[stdlib.socket, ...] = ()
+    """Listening sockets in place of new ones."""
+    signals: tuple[int, ...] = ()
+    """Those that came before the first task."""
 
     async def run(self) -> None:
         """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
         config = self.settings.current
         notifier = Notifier()
         stop = trio.Event()
-        listeners = await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
+        listeners = [
+            trio.SocketListener(trio.socket.from_stdlib_socket(socket)) for socket in self.sockets
+        ] or await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
         with trio.CancelScope() as root_scope:
             async with _background() as background:
                 background.start_soon(self._handle_signals, stop, root_scope, notifier)
@@ -132,7 +139,7 @@ class Daemon:
                 background.start_soon(_watch, notifier, inbox, hub)
                 with trio.move_on_after(LOG_SECONDS):
                     await numbering.log.wait_readable()
-                    await until(lambda: backend.complete)
+                    await until(lambda: backend.complete or numbering.log.trouble is not None)
                 admission = Admission(settings=self.settings, hub=hub, now=_now)
                 background.start_soon(admission.connection_log.run)
                 await self._serve(
@@ -208,15 +215,8 @@ class Daemon:
                     count_malformed=partial(hub.connections.count_connection, "malformed"),
                 )
             )
-            address, *more = (_bound_address(listener) for listener in listeners)
-            also = {"also": more} if more else {}
-            log.info(
-                "ready",
-                address=address,
-                **also,
-                node=self.settings.current.node.id,
-                tls=certificate is not None,
-            )
+            log_ready(listeners, self.settings.current)
+            notifier.status("")
             notifier.ready()
             await stop.wait()
             notifier.stopping()
@@ -233,7 +233,7 @@ class Daemon:
         self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
     ) -> None:
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in signals:
+            async for number in _after(self.signals, signals):
                 if number == signal.SIGHUP:
                     notifier.reloading()
                     await reload(self.config_path, self.settings, self.access)
@@ -244,6 +244,13 @@ class Daemon:
                     root_scope.cancel()
                 else:
                     stop.set()
+
+
+async def _after(earlier: Iterable[int], signals: AsyncIterator[int]) -> AsyncGenerator[int, None]:
+    for number in earlier:
+        yield number
+    async for number in signals:
+        yield number
 
 
 @asynccontextmanager
@@ -266,6 +273,13 @@ async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub
         await trio.sleep(interval)
         if hub.turns != turns:
             notifier.watchdog()
+
+
+def log_ready(listeners: Sequence[trio.SocketListener], config: Config) -> None:
+    """The line that says where it listens."""
+    address, *more = map(_bound_address, listeners)
+    also = {"also": more} if more else {}
+    log.info("ready", address=address, **also, node=config.node.id, tls=config.server.tls_cert is not None)
 
 
 def _bound_address(listener: trio.SocketListener) -> str:

@@ -13,22 +13,24 @@ from contextlib import suppress
 from pathlib import Path
 
 from heliosd import atomic_file
-from heliosd.errors import StoreBusy, StoreDamaged, StoreError
+from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, store_error
 
 from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
 from .wal_check import lost_commits
 
 HEADER_BYTES = 100
 _NOT_DAMAGE = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_FULL")
+_DISK_TROUBLE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
 
 
 def take_lock(data_dir: Path) -> int:
-    """Locks the directory for as long as the returned descriptor is open. Raises `StoreBusy` and `StoreError`."""
+    """Locks the directory for as long as the returned descriptor is open. Raises `StoreBusy`, `StoreFull` and
+    `StoreError`."""
     path = data_dir / "heliosd.lock"
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise StoreError(f"cannot use the data directory {data_dir}: {error.strerror}") from error
+        raise store_error(f"cannot use the data directory {data_dir}", error) from error
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
@@ -38,14 +40,15 @@ def take_lock(data_dir: Path) -> int:
         ) from error
     except OSError as error:
         os.close(lock)
-        raise StoreError(f"cannot lock {path}: {error.strerror}") from error
+        raise store_error(f"cannot lock {path}", error) from error
     return lock
 
 
 def prepare(path: Path) -> None:
     """Makes the database if there is none, else checks it. Call it with the directory locked.
 
-    Raises `StoreDamaged` (nothing was changed) or `StoreError` (it cannot be accessed).
+    Raises `StoreDamaged` (nothing was changed), `StoreFull` (the disk does not take it now) or `StoreError` (it
+    cannot be accessed).
     """
     try:
         if path.exists():
@@ -56,7 +59,22 @@ def prepare(path: Path) -> None:
         else:
             _create(path)
     except OSError as error:
-        raise StoreError(f"cannot use {path}: {error.strerror}") from error
+        raise store_error(f"cannot use {path}", error) from error
+
+
+def sqlite_error(message: str, cause: Exception, directory: Path) -> StoreError:
+    """`StoreFull` if the disk is full, read-only or failing, otherwise `StoreError`."""
+    name = getattr(cause, "sqlite_errorname", "")
+    if name.startswith("SQLITE_CANTOPEN"):
+        # SQLite does not say why it could not make a file. A disk has also no room when its inodes are used up.
+        probe = directory / ".heliosd.probe"
+        try:
+            probe.touch(mode=0o600)
+            probe.unlink()
+        except OSError as error:
+            return store_error(f"{message}: {cause}", error)
+    kind = StoreFull if name.startswith(_DISK_TROUBLE) else StoreError
+    return kind(f"{message}: {cause}")
 
 
 def _create(path: Path) -> None:
@@ -74,7 +92,7 @@ def _create(path: Path) -> None:
         finally:
             database.close()
     except sqlite3.Error as error:
-        raise StoreError(f"cannot make {path}: {error}") from error
+        raise sqlite_error(f"cannot make {path}", error, path.parent) from error
     atomic_file.move(unfinished, path)
 
 
@@ -102,7 +120,7 @@ def _check(path: Path) -> None:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
         if getattr(error, "sqlite_errorname", "").startswith(_NOT_DAMAGE):
-            raise StoreError(f"cannot read {path}: {error}") from error
+            raise sqlite_error(f"cannot read {path}", error, path.parent) from error
         raise _damaged(path, str(error)) from error
 
 

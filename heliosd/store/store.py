@@ -24,10 +24,10 @@ from pathlib import Path
 
 import trio
 
-from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull
+from heliosd.errors import StoreBusy, StoreDamaged, StoreFull
 
 from .changes import Change, Saved
-from .integrity import prepare, take_lock
+from .integrity import prepare, sqlite_error, take_lock
 from .tables import apply, migrate, read
 
 GROUP = 50
@@ -64,7 +64,8 @@ class Store:
         """Opens or makes the store in an existing directory (files 0600). Blocks; call it before Trio.
 
         Raises `StoreBusy` if another heliosd holds the directory, `StoreDamaged` if the database is damaged or was
-        written by a newer version (nothing was changed), `StoreError` if it cannot be accessed.
+        written by a newer version (nothing was changed), `StoreFull` if the disk does not take it now, `StoreError`
+        if it cannot be accessed.
         """
         path = data_dir / "heliosd.db"
         lock = take_lock(data_dir)
@@ -200,7 +201,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     except sqlite3.Error as error:
         if _code(error) == "SQLITE_BUSY":
             raise StoreBusy(f"another program has {path} open") from error
-        raise StoreError(f"cannot open {path}: {error}") from error
+        raise sqlite_error(f"cannot open {path}", error, path.parent) from error
     return database
 
 

@@ -8,7 +8,7 @@ task here feeds in time, writes to disk, and waits.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from random import Random
 
@@ -226,16 +226,19 @@ class SimulatedBackend:
     # Running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
-        """Run until cancelled. Started once the members of a first start are on disk."""
+        """Run until cancelled. Started once a first start's members are on disk, or refused and tried again."""
         now = self._now()
         self._observer.begin(now)
         restored = self.cluster.members[self._node].raft.log.snapshot
         if restored.data:
             self._observer.snapshot_restored(restored, seconds=self._restore_seconds, now=now)
-        await self._deferred.store(first=self._first_changes)
-        self._origin = trio.current_time() - self.cluster.now / TICKS_PER_SECOND
-        self._alive_at = now.mono + ALIVE_INTERVAL
+        stored = await self._store_deferred(self._first_changes)
         task_status.started()
+        while self._first_changes and not stored:
+            await trio.sleep(RETRY_INTERVAL)
+            stored = await self._store_deferred(self._first_changes)
+        self._origin = trio.current_time() - self.cluster.now / TICKS_PER_SECOND
+        self._alive_at = self._now().mono + ALIVE_INTERVAL
         while True:
             await self._step()
 
@@ -328,20 +331,20 @@ class SimulatedBackend:
             self._snapshotting.written(self._now())
         await self._observe(began)
 
-    async def _store_deferred(self) -> None:
-        """Store the records of uptime and snapshots. What the disk refuses is tried again."""
+    async def _store_deferred(self, first: Sequence[Change] = ()) -> bool:
+        """Store `first` and the records of uptime and snapshots, if the disk takes them; these are tried again."""
         try:
-            await self._deferred.store()
+            await self._deferred.store(first=first)
         except StoreFull as full:
             self._log_store_works(False, full)
             self._retry_at = trio.current_time() + RETRY_INTERVAL
-        else:
-            self._log_store_works(True)
+            return False
+        self._log_store_works(True)
+        return True
 
     def _log_store_works(self, works: bool, reason: object = "") -> None:
-        if works != self._store_works:
-            self._store_works = works
-            if works:
-                log.warning("the store takes writes again")
-            else:
-                log.error("the store refuses writes, so the cluster does too: %s", reason)
+        if works and not self._store_works:
+            log.warning("the store takes writes again")
+        elif not works and self._store_works:
+            log.error("the store refuses writes, so the cluster does too: %s", reason)
+        self._store_works = works

@@ -30,7 +30,8 @@ async def show_health(_: Call[Nothing, Nothing]) -> Answer:
 async def show_readiness(call: Call[Nothing, Nothing]) -> Answer:
     reason = call.services.backend.not_ready()
     trouble = call.services.events.trouble
-    if reason is None and trouble is not None:
+    if trouble is not None:
+        # Also the cause of "no leader" where the members write to the same disk.
         reason = f"events cannot be stored: {trouble}"
     warnings = call.services.backend.warnings() or UNSET
     if reason is None:
