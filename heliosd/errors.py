@@ -16,6 +16,7 @@ HeliosError
 ├── FollowingEnded       a client cannot follow a daemon any longer
 │   ├── AccessRefused    its credentials or its permission to watch were refused
 │   └── NotUnderstood    one side sent what the other does not understand
+├── NotDelivered         an alert's receiver did not take it
 └── RequestRefused       a request to the cluster was refused
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
@@ -87,6 +88,10 @@ def store_error(message: str, cause: OSError) -> StoreError:
     `StoreError`, which an operator must mend."""
     kind = StoreFull if cause.errno in _DISK_TROUBLE else StoreError
     return kind(f"{message}: {cause.strerror}")
+
+
+class NotDelivered(HeliosError):
+    """An alert's receiver did not take it, or nobody knows whether it did; the text says why."""
 
 
 class AuthError(HeliosError):

@@ -33,6 +33,7 @@ ROOMS = [
     "client",
     "cluster",
     "hub",
+    "alerts",
 ]
 ROOMS += [
     "web",
@@ -63,7 +64,9 @@ LAYERS = [
         "websocket.frames websocket.deflate web.http.request_head web.http.request_body "
         "web.http.websocket_upgrade web.stream.query",
     ),
-    (2, "hub.*"),
+    (1, "alerts.book alerts.conditions alerts.counters"),
+    (3, "alerts.delivery"),
+    (2, "hub.* alerts.*"),
     # 3: edges.
     (3, "web.* websocket.* store.* client.* atomic_file daemon.systemd daemon.logs daemon.referenced_files"),
     (1, "cluster.etcd.client.requests cluster.etcd.client.responses cluster.etcd.client.wire_types"),

@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 
 from . import values as value
 from .addresses import Listen
+from .alert_condition import AlertCondition
 
 MILLION = 1_000_000
 
@@ -148,6 +149,19 @@ class LogConfig:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AlertConfig:
+    """Exactly one of `url` and `command` is given."""
+
+    name: str
+    when: AlertCondition
+    hold: Annotated[float, value.seconds(low=0)] = 0.0
+    """The key `for`: how long the condition must hold before the alert is sent."""
+    url: Annotated[str, value.url_or_nothing] = ""
+    command: Annotated[tuple[str, ...], value.some_text] = ()
+    secret_file: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Config:
     node: NodeConfig = NodeConfig()
     server: ServerConfig = ServerConfig()
@@ -157,6 +171,7 @@ class Config:
     cluster: ClusterConfig = ClusterConfig()
     metrics: MetricsConfig = MetricsConfig()
     log: LogConfig = LogConfig()
+    alert: tuple[AlertConfig, ...] = ()
 
 
 class Settings:

@@ -9,8 +9,10 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 from . import values as value
 from .addresses import Listen
+from .alert_condition import check_target
 from .model import (
     DEFAULT_ROLES,
+    AlertConfig,
     AuthConfig,
     ClusterConfig,
     Config,
@@ -70,6 +72,7 @@ def read_config(root: ConfigReader) -> Config:
             "metrics": lambda here: MetricsConfig(**here.read_table(readers(MetricsConfig))),
             "log": lambda here: LogConfig(**here.read_table(readers(LogConfig))),
             "cluster": lambda here: _cluster(here, ids or {NodeConfig().id}),
+            "alert": _alerts,
         }
     )
     return Config(**found)
@@ -194,6 +197,37 @@ def _etcd(here: ConfigReader) -> EtcdConfig:
     if not found.endpoints:
         here.at("endpoints", None).add_problem("must name at least one")
     return found
+
+
+def _alerts(here: ConfigReader) -> tuple[AlertConfig, ...]:
+    names: set[str] = set()
+    read = readers(AlertConfig)
+    keys: Mapping[str, Read] = {
+        "name": plain(value.unlike(names, "the alert", value.name)),
+        "when": plain(value.alert_condition),
+        "for": read["hold"],
+        **{key: read[key] for key in ("url", "command", "secret_file")},
+    }
+
+    def read_alert(place: ConfigReader) -> AlertConfig | None:
+        before = len(place.problems)
+        found = place.read_table(keys, required=("name", "when"))
+        given = place.given()
+        target = check_target(
+            str(given.get("url", "")),
+            given["command"] if isinstance(given.get("command"), list) else (),  # type: ignore[arg-type]
+            has_secret=bool(given.get("secret_file")),
+        )
+        for key, problem in target.items():
+            place.at(key, None).add_problem(problem)
+        if len(place.problems) > before:
+            return None
+        return AlertConfig(hold=found.pop("for", 0.0), **found)
+
+    alerts = here.items(read_alert)
+    if len(alerts) > value.MAX_ALERTS:
+        raise value.InvalidValue(f"at most {value.MAX_ALERTS} alerts")
+    return tuple(alert for alert in alerts if alert is not None)
 
 
 def _together(here: ConfigReader, one: str, other: str) -> None:

@@ -13,11 +13,13 @@ from ipaddress import ip_network
 from typing import TypeVar
 
 from .addresses import Listen, host_port, member_address, member_id, parse_origin, split_url
+from .alert_condition import AlertCondition, parse_condition
 from .password_hashes import is_argon2id
 
 _T = TypeVar("_T")
 
 MAX_SOCKET_PATH_BYTES = 107
+MAX_ALERTS = 100
 MAX_SECONDS = 100 * 365 * 86_400.0
 
 _UNIT_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
@@ -188,6 +190,12 @@ def name(value: object) -> str:
     if given != given.strip() or not unicodedata.is_normalized("NFC", given):
         raise InvalidValue("must not begin or end with a space, and be in Unicode form NFC")
     return given
+
+
+def alert_condition(value: object) -> AlertCondition:
+    """What an alert waits for."""
+    given = some_text(value)
+    return _as_invalid_value(lambda: parse_condition(given))
 
 
 def password_hash(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,6 +38,11 @@ def _problems(config: Config) -> Iterator[ConfigProblem]:
         for name, path in (("ca_cert", etcd.ca_cert), ("password_file", etcd.password_file)):
             if path is not None:
                 yield from _unreadable(f"cluster.etcd.{name}", path)
+    for index, alert in enumerate(config.alert):
+        if alert.secret_file is not None:
+            yield from _unreadable(f"alert[{index}].secret_file", alert.secret_file)
+        if alert.command and shutil.which(alert.command[0]) is None:
+            yield ConfigProblem(f"alert[{index}].command", f"there is no program {alert.command[0]}")
 
 
 def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[ConfigProblem]:

@@ -12,6 +12,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
+├─ alerts         reads the event log, sends the alerts of the configuration
 ├─ ticker         status, latency and uptime at their intervals
 ├─ watchdog       only if systemd asked for it, and only while the hub's loop turns
 ├─ connection log counts joins and refusals for the log
@@ -20,6 +21,7 @@ background                       cancelled last: its tasks outlive the server
 
 from __future__ import annotations
 
+import random
 import signal
 import socket as stdlib
 import time
@@ -32,6 +34,8 @@ from pathlib import Path
 import structlog
 import trio
 
+from heliosd.alerts.delivery import deliver
+from heliosd.alerts.watcher import AlertWatcher
 from heliosd.auth.access import Access
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
@@ -140,10 +144,21 @@ class Daemon:
                 with trio.move_on_after(LOG_SECONDS):
                     await numbering.log.wait_readable()
                     await until(lambda: backend.complete or numbering.log.trouble is not None)
+                alerts = AlertWatcher(
+                    settings=self.settings,
+                    event_log=numbering.log,
+                    backend=backend,
+                    saved=self.saved,
+                    save=self.store.save,
+                    deliver=deliver,
+                    now=_now,
+                    rng=random.Random(),  # noqa: S311 (for the waits between attempts)
+                )
+                background.start_soon(alerts.run)
                 admission = Admission(settings=self.settings, hub=hub, now=_now)
                 background.start_soon(admission.connection_log.run)
                 await self._serve(
-                    listeners, backend, numbering, hub, admission, readiness, issuer, notifier, stop
+                    listeners, backend, numbering, hub, alerts, admission, readiness, issuer, notifier, stop
                 )
                 with trio.move_on_after(config.server.shutdown_grace, shield=True):
                     await backend.close()
@@ -171,6 +186,7 @@ class Daemon:
         backend: Backend,
         numbering: LocalNumbering | ClusterNumbering,
         hub: Hub,
+        alerts: AlertWatcher,
         admission: Admission,
         readiness: Readiness,
         issuer: ExternalIssuer,
@@ -195,6 +211,7 @@ class Daemon:
             tickets=tickets,
             roster=hub.connections,
             events=hub.log,
+            alert_counters=alerts.counters,
             streams=EventStreams(hub, admission),
             save=self.store.save,
             log_refused=admission.connection_log.refused,

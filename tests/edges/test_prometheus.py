@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client.core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
+from heliosd.alerts.counters import AlertCounters
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.custom_metrics import MetricSet
@@ -50,6 +51,7 @@ class Readings:
             ws_clients=3,
             sse_clients=2,
             queue_depth=7,
+            alerts=AlertCounters(),
             events_stored=True,
             now=LATER,
         ).decode()

@@ -61,10 +61,14 @@ def test_the_example_is_the_defaults() -> None:
 
 def test_the_example_names_every_key_and_its_user_can_be_uncommented() -> None:
     text = re.sub(
-        r"^# (?=\[\[auth\.users]]|(name|password_hash|roles) =)", "", EXAMPLE.read_text(), flags=re.M
+        r"^# (?=\[\[auth\.users]]|\[\[alert]]|(name|password_hash|roles|when|for|url|secret_file) =)",
+        "",
+        EXAMPLE.read_text(),
+        flags=re.M,
     )
     assert keys_in(tomllib.loads(text)) == keys_of(Config())
     assert [user.name for user in parse(text).auth.users] == ["admin"]
+    assert [(alert.name, alert.hold) for alert in parse(text).alert] == [("no-leader", 10.0)]
 
 
 def test_every_mistake_is_reported_at_once_with_its_key() -> None:
@@ -476,3 +480,75 @@ def test_a_data_directory_that_is_a_file_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(StoreError, match="cannot use the data directory"):
             ensure_data_directory(path)
+
+
+ALERT = '[[alert]]\nname = "a"\nwhen = "leader_lost"\nurl = "http://h/"\n'
+
+
+def test_the_mistakes_in_alerts_are_reported_at_once_with_their_lines() -> None:
+    text = f"""{ALERT}
+        [[alert]]
+        name = "a"
+        when = "leader_gone"
+        for = "soon"
+        [[alert]]
+        name = "b"
+        url = "ftp://h/"
+        command = ["page"]
+        secret_file = "s"
+        colour = "red"
+        [[alert]]
+        name = "c"
+        when = "peer_removed"
+        command = "page"
+        secret_file = "s"
+    """
+    with pytest.raises(ConfigError) as caught:
+        parse(text)
+    found = {problem.key: (problem.line, problem.message) for problem in caught.value.problems}
+    lines = text.splitlines()
+    assert {key: line and lines[line - 1].split()[0] for key, (line, _) in found.items()} == {
+        "alert[1].name": "name",
+        "alert[1].when": "when",
+        "alert[1].for": "for",
+        "alert[1].url": "[[alert]]",
+        "alert[2].when": "[[alert]]",
+        "alert[2].url": "url",
+        "alert[2].command": "command",
+        "alert[2].colour": "colour",
+        "alert[3].command": "command",
+        "alert[3].url": "[[alert]]",
+        "alert[3].secret_file": "secret_file",
+    }
+    assert "quorum_at_risk" in found["alert[1].when"][1]
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "above"),
+    [
+        ("metric:jobs>5", "jobs", 5.0),
+        ("metric:jobs > -1.5e3", "jobs", -1500.0),
+        ("metric:a:b>0.1", "a:b", 0.1),
+    ],
+)
+def test_an_alert_on_a_metric_names_it_and_a_limit(text: str, metric: str, above: float) -> None:
+    (alert,) = parse(ALERT.replace("leader_lost", text)).alert
+    assert (alert.when.metric, alert.when.above) == (metric, above)
+    (again,) = parse(ALERT.replace("leader_lost", str(alert.when))).alert
+    assert again == alert
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "metric:jobs",
+        "metric:jobs>",
+        "metric:jobs>nan",
+        "metric:jobs>inf",
+        "metric:5>1",
+        "metric:a<1",
+        "leader",
+    ],
+)
+def test_what_is_no_condition_is_refused(text: str) -> None:
+    assert set(problems(ALERT.replace("leader_lost", text))) == {"alert[0].when"}

@@ -271,10 +271,16 @@ def running(
 
 
 @contextmanager
-def logging_process(command: list[str], config: Path, env: dict[str, str]) -> Iterator[Daemon]:
-    """A process that is, or becomes, a daemon. It need not listen yet."""
+def logging_process(
+    command: list[str], config: Path, env: dict[str, str], *, stdin: bool = False
+) -> Iterator[Daemon]:
+    """A process that is, or becomes, a daemon. It need not listen yet. `stdin`: the test writes to it."""
     process = subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env={**os.environ, **env}
+        command,
+        stdin=subprocess.PIPE if stdin else None,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        env={**os.environ, **env},
     )
     daemon = Daemon(process, config)
     reader = threading.Thread(target=daemon.read_log)
@@ -288,3 +294,5 @@ def logging_process(command: list[str], config: Path, env: dict[str, str]) -> It
         reader.join(SECONDS)
         assert process.stderr is not None
         process.stderr.close()
+        if process.stdin is not None:
+            process.stdin.close()

@@ -14,6 +14,7 @@ import trio
 from quart import Response
 from trio.testing import wait_all_tasks_blocked
 
+from heliosd.alerts.counters import AlertCounters
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
 from heliosd.auth.signing_keys import KeyRing, SigningKey
@@ -286,6 +287,7 @@ class Rest:
             Services(
                 settings=self.settings,
                 backend=self.backend,
+                alert_counters=AlertCounters(),
                 access=self.access,
                 authenticator=self.authenticator,
                 tickets=self.tickets,

@@ -53,6 +53,10 @@ class Source(LoneBackend):
         async with self._queue:
             yield self._queue
 
+    def put(self, item: Happened) -> None:
+        """Publish this event."""
+        self._queue.put(item)
+
     async def publish(self, events: int, fill: str = "") -> None:
         """Publish so many events, each for another peer."""
         for _ in range(events):

@@ -23,6 +23,7 @@ from prometheus_client.core import (
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.registry import Collector
 
+from heliosd.alerts.counters import AlertCounters
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.latency import LatencyTracker
@@ -42,6 +43,7 @@ def render(
     ws_clients: int,
     sse_clients: int,
     queue_depth: int,
+    alerts: AlertCounters,
     events_stored: bool,
     now: Instant,
 ) -> bytes:
@@ -52,6 +54,7 @@ def render(
         *_peers(backend.latency, uptime.node_id, now),
         *_snapshots(backend.snapshots, uptime.node_id, now),
         *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
+        *_alerts(alerts),
         _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
     ]
     return b"".join(
@@ -230,6 +233,24 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
     ]
 
 
+def _alerts(counters: AlertCounters) -> Iterable[Metric]:
+    return [
+        _counters("heliosd_alerts_fired_total", "Alerts that became due.", "alert", counters.fired),
+        _counters("heliosd_alerts_sent_total", "Alerts that a receiver took.", "alert", counters.sent),
+        _counters(
+            "heliosd_alert_failures_total", "Attempts to send that failed.", "alert", counters.failures
+        ),
+        _counters(
+            "heliosd_alerts_dropped_total", "Alerts that will not be sent.", "reason", counters.dropped
+        ),
+        _counter(
+            "heliosd_alert_missed_events_total", "Events that no alert could see.", counters.missed_events
+        ),
+        _gauges("heliosd_alerts_waiting", "Alerts not sent yet.", "alert", counters.waiting),
+        _gauges("heliosd_alerts_holding", "Conditions that hold and were sent.", "alert", counters.holding),
+    ]
+
+
 def _gauge(name: str, text: str, value: float, node: str | None = None) -> Metric:
     return _one(GaugeMetricFamily, name, text, value, node)
 
@@ -251,6 +272,13 @@ def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> Me
     family = CounterMetricFamily(name, text, labels=[label])
     for key, count in sorted(counts.items()):
         family.add_metric([key], count)
+    return family
+
+
+def _gauges(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
     return family
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from heliosd.alerts.counters import AlertCounters
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
 from heliosd.auth.tickets import Tickets
@@ -91,6 +92,7 @@ class Services:
     tickets: Tickets
     roster: Roster
     events: Events
+    alert_counters: AlertCounters
     streams: Streams
     save: Save
     log_refused: Callable[[str, int, str], None]

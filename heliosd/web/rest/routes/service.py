@@ -58,6 +58,7 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
         ws_clients=roster.count("websocket"),
         sse_clients=roster.count("sse"),
         queue_depth=roster.queue_depth(),
+        alerts=call.services.alert_counters,
         events_stored=call.services.events.trouble is None,
         now=call.now,
     )

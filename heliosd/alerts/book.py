@@ -1,0 +1,194 @@
+"""Which alerts are due: the configured alerts over the conditions that hold.
+
+1. Each alert is sent once for each occurrence of its condition.
+2. `for` counts the time between the events of the log. So what began and ended while heliosd was down is judged as
+   if it had been there; and what began before a restart goes on counting.
+3. While heliosd runs, `for` is also measured on the monotonic clock: no leap of the wall clock makes an alert due.
+4. An alert that is new in the configuration is sent for what holds then, but not for what happened before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from math import inf
+
+import msgspec
+from msgspec import Raw, Struct
+
+from heliosd.clock import Instant, rfc3339
+from heliosd.config.alert_condition import MOMENTS
+from heliosd.config.model import AlertConfig
+from heliosd.protocol.message import OutgoingMessage
+
+from .conditions import EVENT_TYPES, Closed, Conditions, ConditionState, Occurrence
+
+SETTLE_SECONDS = 0.25
+"""An event that ends a condition just in time may be read so long after it was logged."""
+
+
+class Notification(Struct, frozen=True, kw_only=True):
+    """What is sent for one alert, as JSON."""
+
+    id: str
+    """The same whenever this alert is sent for this occurrence, also by another daemon of the cluster."""
+    alert: str
+    when: str
+    summary: str
+    node: str
+    """The daemon that sends it."""
+    at: str
+    """RFC 3339: when the condition began."""
+    fired_at: str
+    for_seconds: float
+    subject: str
+    """The peer's or leader's id, or ""."""
+    event: Raw
+    """The event that the condition began with, as on the WebSocket; null: it is not in the log (yet)."""
+    repeated: bool = False
+    """It may have been sent before."""
+
+
+class _AlertState(Struct, kw_only=True):
+    when: str
+    done: dict[str, str] = {}
+    """The occurrence that was sent, or is not to be sent, by subject."""
+
+
+class BookState(Struct, kw_only=True):
+    """What of an `AlertBook` is stored."""
+
+    epoch: str = ""
+    seq: int = 0
+    """The last event that was taken."""
+    at: float = 0.0
+    """When it was logged, in Unix seconds."""
+    conditions: ConditionState
+    alerts: dict[str, _AlertState] = {}
+
+
+class AlertBook:
+    """`fired` collects what is due; the caller takes it away. `changed`: something is to be stored."""
+
+    def __init__(self, node: str, stored: bytes | None) -> None:
+        state = BookState(conditions=ConditionState())
+        if stored is not None:
+            state = msgspec.json.decode(stored, type=BookState)
+        self.is_new = stored is None
+        self.state = state
+        self.conditions = Conditions(node, state.conditions)
+        self.fired: list[Notification] = []
+        self.changed = False
+        self._node = node
+        self._alerts: Sequence[AlertConfig] = ()
+        self._due: dict[tuple[str, str], float] = {}
+        """Alert and ref -> when it is due, on the monotonic clock."""
+
+    def encode(self) -> bytes:
+        """What goes on after a restart."""
+        self.state.conditions = self.conditions.stored()
+        return msgspec.json.encode(self.state)
+
+    def configure(self, alerts: Sequence[AlertConfig]) -> None:
+        """These alerts are in force from now on."""
+        before, self.state.alerts = self.state.alerts, {}
+        for alert in alerts:
+            when = str(alert.when)
+            known = before.get(alert.name)
+            if known is None or known.when != when:
+                past = self.conditions.open(when) if when in MOMENTS else []
+                known = _AlertState(when=when, done={each.subject: each.ref for each in past})
+            self.state.alerts[alert.name] = known
+        self._alerts = alerts
+        self._due.clear()
+        self.changed = True
+
+    def apply(self, message: OutgoingMessage, epoch: str, now: Instant) -> None:
+        """Take the next event of the log."""
+        assert message.seq is not None
+        if message.type in EVENT_TYPES:
+            # What was logged before this cursor's last event is of another log: it happened before.
+            past = epoch != self.state.epoch and message.at <= self.state.at
+            closed = self.conditions.apply(message, epoch)
+            self._judge([] if past else closed, now)
+            if past:
+                self._pass_over()
+            self._fire_at_once(now)
+            self.changed = True
+        if epoch == self.state.epoch or message.at > self.state.at:
+            self.state.at = message.at
+        self.state.seq = message.seq
+
+    def judge(self, closed: Sequence[Closed], now: Instant) -> None:
+        """Take what was closed by an observation, and fire what is due now."""
+        self._judge(closed, now)
+        for alert, each in self._waiting():
+            key = (alert.name, each.ref)
+            if key not in self._due:
+                left = min(max(0.0, alert.hold - (now.wall - each.at)), alert.hold)
+                self._due[key] = now.mono + left
+                self.changed = True
+            settle = SETTLE_SECONDS if alert.hold else 0.0
+            if now.mono >= self._due[key] + settle and self.conditions.agrees(each):
+                self._fire(alert, each, now)
+
+    def holds(self, name: str) -> int:
+        """How many occurrences of this alert's condition hold that were sent."""
+        state = self.state.alerts.get(name)
+        if state is None or state.when in MOMENTS:
+            return 0
+        return sum(state.done.get(each.subject) == each.ref for each in self.conditions.open(state.when))
+
+    def _waiting(self) -> Iterable[tuple[AlertConfig, Occurrence]]:
+        for alert in self._alerts:
+            state = self.state.alerts[alert.name]
+            for each in self.conditions.open(state.when):
+                if state.done.get(each.subject) != each.ref:
+                    yield alert, each
+
+    def _judge(self, closed: Sequence[Closed], now: Instant) -> None:
+        """Fire what was due before it ended. It held for so long if both clocks say so, where both were read."""
+        for end in closed:
+            each = end.occurrence
+            for alert in self._alerts:
+                state = self.state.alerts[alert.name]
+                if state.when != each.kind:
+                    continue
+                due = self._due.pop((alert.name, each.ref), -inf)
+                sent = state.done.pop(each.subject, "") == each.ref
+                held = end.at is not None and alert.hold <= max(0.0, end.at - each.at) and now.mono >= due
+                if held and not sent:
+                    self._fire(alert, each, now, ended=True)
+            self.changed = True
+
+    def _fire_at_once(self, now: Instant) -> None:
+        """Before the next event can end them."""
+        for alert, each in self._waiting():
+            if alert.hold == 0:
+                self._fire(alert, each, now)
+
+    def _pass_over(self) -> None:
+        for alert, each in list(self._waiting()):
+            if each.kind in MOMENTS:
+                self.state.alerts[alert.name].done[each.subject] = each.ref
+
+    def _fire(self, alert: AlertConfig, each: Occurrence, now: Instant, *, ended: bool = False) -> None:
+        when = str(alert.when)
+        if not ended:
+            self.state.alerts[alert.name].done[each.subject] = each.ref
+        self._due.pop((alert.name, each.ref), None)
+        began = rfc3339(each.at)
+        subject = f" {each.subject}" if each.subject else ""
+        notification = Notification(
+            id=f"{alert.name}/{when}/{each.ref}",
+            alert=alert.name,
+            when=when,
+            summary=f"{alert.name}: {when}{subject} since {began}",
+            node=self._node,
+            at=began,
+            fired_at=rfc3339(now.wall),
+            for_seconds=alert.hold,
+            subject=each.subject,
+            event=each.event,
+        )
+        self.fired.append(notification)
+        self.changed = True

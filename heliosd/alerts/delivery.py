@@ -1,0 +1,90 @@
+"""Sends one alert: a POST to its URL, or its command with the JSON on standard input."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import signal
+import ssl
+import subprocess
+from functools import cache
+from pathlib import Path
+
+import httpx
+import trio
+
+from heliosd.config.model import AlertConfig
+from heliosd.errors import NotDelivered
+
+WEBHOOK_SECONDS = 10.0
+COMMAND_SECONDS = 30.0
+MAX_SECRET_BYTES = 4096
+SIGNATURE = "X-Heliosd-Signature"
+_OWN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
+"""Variables by which a command could speak to systemd for the daemon."""
+
+
+def signature(secret: bytes, body: bytes) -> str:
+    """`sha256=` and the HMAC-SHA256 of the body in hexadecimal digits."""
+    return f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
+
+
+async def deliver(alert: AlertConfig, body: bytes) -> None:
+    """Returns once the receiver has taken it: status 2xx, or exit code 0. Raises `NotDelivered`."""
+    seconds = WEBHOOK_SECONDS if alert.url else COMMAND_SECONDS
+    try:
+        with trio.fail_after(seconds):
+            await (_post(alert, body) if alert.url else _run(alert.command, body))
+    except trio.TooSlowError:
+        raise NotDelivered(f"no answer in {seconds:g} s" if alert.url else f"ran for {seconds:g} s") from None
+    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+        raise NotDelivered(str(error) or type(error).__name__) from error
+
+
+async def _post(alert: AlertConfig, body: bytes) -> None:
+    headers = {"Content-Type": "application/json", "User-Agent": "heliosd", "Accept-Encoding": "identity"}
+    if alert.secret_file is not None:
+        # Read each time, so that a new secret needs no reload.
+        headers[SIGNATURE] = signature(await _secret(alert.secret_file), body)
+    verify = _certificates() if alert.url.lower().startswith("https:") else False
+    # No proxy and no other setting from the environment; no redirects, which is httpx's default.
+    async with (
+        httpx.AsyncClient(verify=verify, trust_env=False, timeout=None) as client,  # noqa: S113
+        client.stream("POST", alert.url, content=body, headers=headers) as answer,
+    ):
+        if not answer.is_success:
+            raise NotDelivered(f"answered with status {answer.status_code}")
+
+
+async def _secret(file: Path) -> bytes:
+    async with await trio.open_file(file, "rb") as opened:
+        secret = (await opened.read(MAX_SECRET_BYTES)).strip()
+    if not secret:
+        raise NotDelivered(f"{file} is empty")
+    return secret
+
+
+async def _run(command: tuple[str, ...], body: bytes) -> None:
+    """Without a shell, in a process group of its own, which is killed when the time is over."""
+    done = await trio.run_process(
+        list(command),
+        stdin=body,
+        stdout=subprocess.DEVNULL,
+        check=False,
+        start_new_session=True,
+        env={name: value for name, value in os.environ.items() if name not in _OWN},
+        deliver_cancel=_kill_group,
+    )
+    if done.returncode:
+        raise NotDelivered(f"ended with {done.returncode}")
+
+
+async def _kill_group(process: trio.Process) -> None:
+    os.killpg(process.pid, signal.SIGKILL)
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    """The system's trusted certificates, read once: that takes some 20 ms."""
+    return ssl.create_default_context()

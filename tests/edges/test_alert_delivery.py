@@ -1,0 +1,140 @@
+"""How one alert is sent: to a real server, or to a real program."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import trio
+
+from heliosd.alerts import delivery
+from heliosd.alerts.delivery import deliver, signature
+from heliosd.config.alert_condition import AlertCondition
+from heliosd.config.model import AlertConfig
+from heliosd.errors import NotDelivered
+from tests.support.alert_daemon import receiving
+from tests.support.ports import free_port
+
+BODY = b'{"id":"a/leader_lost/e:1"}'
+
+
+def to(*, url: str = "", command: tuple[str, ...] = (), secret_file: Path | None = None) -> AlertConfig:
+    return AlertConfig(
+        name="a", when=AlertCondition("leader_lost"), url=url, command=command, secret_file=secret_file
+    )
+
+
+def python(script: str, *arguments: str) -> tuple[str, ...]:
+    return sys.executable, "-c", script, *arguments
+
+
+async def test_the_body_is_posted_as_it_is_and_signed_with_the_secret_of_the_file(tmp_path: Path) -> None:
+    secret = tmp_path / "secret"
+    secret.write_text("first\n")
+    with receiving(b"first") as receiver:
+        await deliver(to(url=receiver.url, secret_file=secret), BODY)
+        assert (receiver.got, receiver.forged) == ([{"id": "a/leader_lost/e:1"}], 0)
+        secret.write_text("second")
+        receiver.secret = b"second"
+        await deliver(to(url=receiver.url, secret_file=secret), BODY)
+        assert receiver.forged == 0
+        secret.write_text("\n")
+        with pytest.raises(NotDelivered, match="is empty"):
+            await deliver(to(url=receiver.url, secret_file=secret), BODY)
+        assert len(receiver.got) == 2
+
+
+def test_the_signature_is_that_of_other_programs() -> None:
+    # RFC 4231, test case 2.
+    expected = "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"
+    assert signature(b"Jefe", b"what do ya want for nothing?") == f"sha256={expected}"
+
+
+@pytest.mark.parametrize("manner", ["status 503", "status 404", "status 302", "hangs up"])
+async def test_what_the_receiver_does_not_take_is_not_delivered(manner: str) -> None:
+    with receiving(b"") as receiver:
+        receiver.manner = manner
+        with pytest.raises(NotDelivered):
+            await deliver(to(url=receiver.url), BODY)
+
+
+async def test_a_receiver_that_is_not_there_or_does_not_answer_is_given_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with pytest.raises(NotDelivered):
+        await deliver(to(url=f"http://127.0.0.1:{free_port()}/"), BODY)
+    monkeypatch.setattr(delivery, "WEBHOOK_SECONDS", 0.2)
+    listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    async with listener[0]:
+        port = listener[0].socket.getsockname()[1]
+        with pytest.raises(NotDelivered, match=r"no answer in 0.2 s"):
+            await deliver(to(url=f"http://127.0.0.1:{port}/"), BODY)
+
+
+async def test_a_command_gets_the_body_on_standard_input_and_its_arguments_as_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NOTIFY_SOCKET", "/run/systemd/notify")
+    out = tmp_path / "out"
+    script = (
+        "import os, sys; open(sys.argv[1], 'w').write("
+        "sys.stdin.read() + sys.argv[2] + str('NOTIFY_SOCKET' in os.environ))"
+    )
+    await deliver(to(command=python(script, str(out), "$HOME; exit 1")), BODY)
+    assert out.read_text() == BODY.decode() + "$HOME; exit 1False"
+
+
+async def test_a_command_that_fails_is_not_delivered() -> None:
+    with pytest.raises(NotDelivered, match="ended with 3"):
+        await deliver(to(command=python("raise SystemExit(3)")), BODY)
+    with pytest.raises(NotDelivered):
+        await deliver(to(command=("/nonexistent/program",)), BODY)
+
+
+async def test_a_command_that_hangs_is_killed_with_what_it_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 1.0)
+    pids = tmp_path / "pids"
+    script = (
+        "import os, sys, time; child = os.fork(); "
+        "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+    )
+    with pytest.raises(NotDelivered, match="ran for 1 s"):
+        await deliver(to(command=python(script, str(pids))), BODY)
+    started = [int(line) for line in pids.read_text().split()]
+    assert len(started) == 2
+    deadline = time.monotonic() + 10
+    while any(alive(pid) for pid in started):
+        assert time.monotonic() < deadline
+        await trio.sleep(0.01)
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+async def test_a_command_that_reads_nothing_is_no_fault() -> None:
+    await deliver(to(command=("true",)), BODY * 100_000)
+
+
+async def test_a_command_does_not_hold_up_other_tasks() -> None:
+    turns = 0
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await trio.sleep(0.005)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(count_turns)
+        await deliver(to(command=python("import time; time.sleep(0.2)")), BODY)
+        nursery.cancel_scope.cancel()
+    assert turns > 5, os.getloadavg()

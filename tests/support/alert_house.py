@@ -1,0 +1,160 @@
+"""The alerts of one heliosd on the mock clock: its event log, its disk, and a receiver that may be down."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, cast
+
+import msgspec
+import trio
+
+from heliosd.alerts.watcher import AlertWatcher
+from heliosd.cluster.backend import Backend
+from heliosd.config.loader import parse
+from heliosd.config.model import AlertConfig, Settings
+from heliosd.errors import NotDelivered, StoreFull
+from heliosd.hub.event_log import EventLog
+from heliosd.protocol.events import Event, PeerChanged, SnapshotTaken, Stamped, StateChanged
+from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.server_messages import of_event
+from heliosd.protocol.views.snapshots import SnapshotEvent
+from heliosd.protocol.views.status import ClusterStatus, LeaderView
+from heliosd.store.changes import Change, Saved, ValueSet
+
+from .rest_server import LoneBackend, now
+
+
+class ClusterStandIn(LoneBackend):
+    """A cluster whose leader and healthy peers the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.leader = "node-1"
+        self.silent: set[str] = set()
+
+    def status(self) -> ClusterStatus:
+        for peer in self.peers.keys() - self.silent:
+            self.latency.succeeded(peer, "probe", 0.001, now())
+        return msgspec.structs.replace(super().status(), leader=LeaderView(self.leader))
+
+
+def lost(leader: str) -> StateChanged:
+    return StateChanged(old_state="Leader", new_state="Unknown", term=1, leader="", member=leader)
+
+
+def elected(leader: str) -> StateChanged:
+    return StateChanged(old_state="Follower", new_state="Leader", term=2, leader=leader, member=leader)
+
+
+@dataclass
+class AlertHouse:
+    """What outlives a kill: the cluster, its event log, the disk, and the receiver with what it `got`."""
+
+    config: str
+    cluster: ClusterStandIn = field(default_factory=ClusterStandIn)
+    epoch: str = "e1"
+    events: list[OutgoingMessage] = field(default_factory=list)
+    disk: dict[str, bytes] = field(default_factory=dict)
+    disk_full: bool = False
+    down: bool = False
+    """The receiver takes nothing. Otherwise it takes what comes, and its answer is lost one time in seven."""
+    deaf: set[str] = field(default_factory=set)
+    """Alerts whose receiver takes nothing."""
+    got: list[dict[str, Any]] = field(default_factory=list)
+    log: EventLog | None = None
+    watcher: AlertWatcher | None = None
+    settings: Settings | None = None
+    attempts: int = 0
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[AlertWatcher]:
+        """heliosd runs; at the end it is killed."""
+        self.log = EventLog(max_events=1000, max_age=1e9)
+        self.log.begin(self.epoch, len(self.events), self.events[-1000:])
+        self.settings = Settings(parse(self.config))
+        self.watcher = AlertWatcher(
+            settings=self.settings,
+            event_log=self.log,
+            backend=cast(Backend, self.cluster),
+            saved=Saved(values=dict(self.disk)),
+            save=self._save,
+            deliver=self._deliver,
+            now=now,
+            rng=random.Random(1),
+        )
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.watcher.run)
+            yield self.watcher
+            nursery.cancel_scope.cancel()
+        self.log = None
+
+    def publish(self, event: Event) -> str:
+        """The event is in the log; returns its epoch and number."""
+        message = of_event(Stamped(len(self.events) + 1, now().wall, event))
+        self.events.append(message)
+        if self.log is not None:
+            self.log.history.keep(message, now().wall)
+        return f"{self.epoch}:{len(self.events)}"
+
+    def lose(self) -> str:
+        old, self.cluster.leader = self.cluster.leader, ""
+        return self.publish(lost(old))
+
+    def elect(self, leader: str = "node-2") -> str:
+        self.cluster.leader = leader
+        return self.publish(elected(leader))
+
+    def peer(self, change: Any, peer: str = "node-2") -> str:
+        """A peer's change, as the log and the status say it."""
+        if change == "healthy":
+            self.cluster.silent.discard(peer)
+        if change == "unhealthy":
+            self.cluster.silent.add(peer)
+            for _ in range(3):
+                self.cluster.latency.failed(peer, "probe", now())
+        return self.publish(PeerChanged(event_type=change, peer_id=peer, peer_address="127.0.0.1:7001"))
+
+    def snapshot(self, *, success: bool) -> str:
+        event = SnapshotEvent(
+            timestamp="2027-01-15T08:00:00.000000Z",
+            type="created" if success else "error",
+            snapshot_id="",
+            index=0,
+            term=0,
+            size=0,
+            duration_ms=0.0,
+            success=success,
+        )
+        return self.publish(SnapshotTaken(snapshot=event))
+
+    @property
+    def ids(self) -> list[str]:
+        """What the receiver got, without what it can tell to be doubled."""
+        return list(dict.fromkeys(each["id"] for each in self.got))
+
+    def ids_before(self, index: int) -> set[str]:
+        return {each["id"] for each in self.got[:index]}
+
+    async def _save(self, changes: Sequence[Change]) -> None:
+        await trio.sleep(0.001)
+        if self.disk_full:
+            raise StoreFull("no space left on device")
+        for change in changes:
+            assert isinstance(change, ValueSet)
+            if change.body is None:
+                self.disk.pop(change.name, None)
+            else:
+                self.disk[change.name] = change.body
+
+    async def _deliver(self, alert: AlertConfig, body: bytes) -> None:
+        await trio.sleep(0.01)
+        self.attempts += 1
+        if self.down or alert.name in self.deaf:
+            raise NotDelivered("connection refused")
+        self.got.append({"to": alert.url or alert.command[0], **msgspec.json.decode(body)})
+        await trio.sleep(0.01)
+        if self.attempts % 7 == 0:
+            raise NotDelivered("the answer did not come")

@@ -1,0 +1,301 @@
+"""Alerts: each one that is due arrives, whatever is killed or down; what heals in time does not."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric
+from tests.support.alert_house import AlertHouse
+from tests.support.rest_server import now
+
+HOOK = 'url = "http://127.0.0.1:9/hook"\n'
+
+
+def alert(name: str, when: str, hold: str = "0s") -> str:
+    return f'[[alert]]\nname = "{name}"\nwhen = "{when}"\nfor = "{hold}"\n{HOOK}'
+
+
+@pytest.fixture
+async def house(autojump_clock: MockClock) -> AlertHouse:
+    return AlertHouse(alert("no-leader", "leader_lost", "10s"))
+
+
+async def test_a_leader_that_is_lost_for_long_is_reported_once(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    async with house.running():
+        elected = house.elect()
+        await trio.sleep(20)
+        lost = house.lose()
+        await trio.sleep(9.9)
+        assert house.got == []
+        await trio.sleep(1)
+        (got,) = house.got
+        await trio.sleep(600)
+        assert house.got == [got]
+        house.elect("node-3")
+        await trio.sleep(60)
+        assert house.got == [got]
+    assert got["id"] == f"no-leader/leader_lost/{elected}"
+    assert (got["alert"], got["when"], got["for_seconds"]) == ("no-leader", "leader_lost", 10.0)
+    assert (got["node"], got["repeated"]) == ("node-1", False)
+    assert f"{house.epoch}:{got['event']['seq']}" == lost
+
+
+async def test_what_heals_in_time_is_not_reported(autojump_clock: MockClock, house: AlertHouse) -> None:
+    async with house.running():
+        house.elect()
+        for held in (0.0, 0.05, 5, 9.9, 9.999):
+            house.lose()
+            await trio.sleep(held)
+            house.elect()
+            await trio.sleep(30)
+    assert house.got == []
+
+
+async def test_500_losses_with_kills_and_a_receiver_that_is_down_a_third_of_the_time(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config = alert("no-leader", "leader_lost", "1s")
+    rng = random.Random(15)
+    due: list[str] = []
+    over = trio.Event()
+
+    async def lose_and_elect() -> None:
+        ref = house.elect()
+        for number in range(500):
+            await trio.sleep(rng.uniform(0.1, 1.5))
+            house.lose()
+            held = rng.uniform(0, 0.95) if number % 2 else rng.uniform(1.05, 3)
+            if held >= 1:
+                due.append(f"no-leader/leader_lost/{ref}")
+            await trio.sleep(held)
+            ref = house.elect()
+        over.set()
+
+    async def receiver() -> None:
+        while True:
+            await trio.sleep(rng.uniform(2, 20))
+            house.down = True
+            await trio.sleep(rng.uniform(1, 10))
+            house.down = False
+
+    kills = 0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(receiver)
+        async with trio.open_nursery() as cluster:
+            cluster.start_soon(lose_and_elect)
+            while kills < 20:
+                async with house.running():
+                    await trio.sleep(rng.uniform(0.1, 80))
+                kills += 1
+                await trio.sleep(rng.uniform(0, 5))
+            async with house.running():
+                await over.wait()
+                await trio.sleep(300)
+        nursery.cancel_scope.cancel()
+    assert len(due) == 250
+    assert sorted(house.ids) == sorted(due)
+    doubled = [got for index, got in enumerate(house.got) if got["id"] in house.ids_before(index)]
+    assert doubled, "the receiver's lost answers and the kills make some"
+    assert all(got["repeated"] for got in doubled)
+
+
+async def test_the_state_of_before_a_kill_goes_on(autojump_clock: MockClock, house: AlertHouse) -> None:
+    async with house.running():
+        house.elect()
+        house.lose()
+        await trio.sleep(6)
+    await trio.sleep(1)
+    async with house.running():
+        await trio.sleep(2)
+        assert house.got == []
+        await trio.sleep(2)
+        assert len(house.got) == 1
+    async with house.running():
+        await trio.sleep(60)
+        assert len(house.got) == 1
+
+
+async def test_what_began_and_ended_while_heliosd_was_down_is_judged_by_the_log(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    async with house.running():
+        first = house.elect()
+        await trio.sleep(1)
+    house.lose()
+    await trio.sleep(11)
+    house.elect()
+    house.lose()
+    await trio.sleep(9)
+    house.elect()
+    async with house.running():
+        await trio.sleep(60)
+    assert house.ids == [f"no-leader/leader_lost/{first}"]
+
+
+async def test_two_daemons_send_the_same_ids(autojump_clock: MockClock, house: AlertHouse) -> None:
+    house.config = alert("no-leader", "leader_lost") + alert("peer", "peer_unhealthy", "1s")
+    other = AlertHouse(
+        house.config, cluster=house.cluster, events=house.events, got=[], disk={"unrelated": b"{}"}
+    )
+    house.elect()
+    async with house.running(), other.running():
+        await trio.sleep(20)
+        house.lose()
+        house.peer("unhealthy")
+        assert other.log is not None
+        for event in house.events[-2:]:
+            other.log.history.keep(event, now().wall)
+        await trio.sleep(20)
+    assert len(house.ids) == 2
+    assert sorted(house.ids) == sorted(other.ids)
+
+
+async def test_a_loss_that_cannot_be_logged_is_reported_all_the_same(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    async with house.running():
+        elected = house.elect()
+        await trio.sleep(20)
+        house.cluster.leader = ""  # as with etcd without a quorum: the log says nothing
+        await trio.sleep(12)
+        (got,) = house.got
+        assert (got["id"], got["event"]) == (f"no-leader/leader_lost/{elected}", None)
+        house.lose()
+        house.elect("node-3")
+        await trio.sleep(60)
+        assert house.ids == [got["id"]]
+
+
+async def test_a_new_alert_reports_what_holds_and_not_what_happened(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config = (
+        alert("lost", "leader_lost") + alert("elected", "leader_elected") + alert("gone", "peer_removed")
+    )
+    house.elect()
+    house.peer("removed", "node-3")
+    house.lose()
+    async with house.running():
+        await trio.sleep(10)
+        assert [got["alert"] for got in house.got] == ["lost"]
+        elected = house.elect("node-3")
+        removed = house.peer("removed", "node-2")
+        await trio.sleep(1)
+    assert {got["id"] for got in house.got[1:]} == {
+        f"elected/leader_elected/{elected}",
+        f"gone/peer_removed/{removed}",
+    }
+
+
+async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config = alert("quorum", "quorum_at_risk", "2s") + alert("backup", "snapshot_failed")
+    async with house.running():
+        await trio.sleep(5)
+        risk = house.peer("unhealthy", "node-3")
+        failed = house.snapshot(success=False)
+        await trio.sleep(1.9)
+        assert house.ids == [f"backup/snapshot_failed/{failed}"]
+        await trio.sleep(1)
+        assert house.ids[1:] == [f"quorum/quorum_at_risk/{risk}"]
+        house.peer("healthy", "node-3")
+        house.snapshot(success=True)
+        await trio.sleep(5)
+        house.peer("unhealthy", "node-2")
+        await trio.sleep(1)
+        house.peer("healthy", "node-2")
+        await trio.sleep(5)
+    assert len(house.ids) == 2
+
+
+async def test_a_metric_above_its_limit_is_reported_once_each_time(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config = alert("hot", "metric:temperature > 80.5", "1s")
+    house.cluster.metrics.apply(RegisterMetric(name="temperature", type="gauge", at=1.0))
+
+    def become(value: float) -> None:
+        house.cluster.metrics.apply(UpdateMetric(name="temperature", value=value, at=now().wall))
+
+    async with house.running():
+        for value, seconds in ((80.5, 5), (81, 0.5), (80, 1), (90, 5), (95, 5)):
+            become(value)
+            await trio.sleep(seconds)
+        assert len(house.ids) == 1
+        assert house.got[0]["event"]["data"]["temperature"]["value"] == 90
+    async with house.running():
+        await trio.sleep(30)
+        assert len(house.ids) == 1
+        house.cluster.metrics.apply(DeleteMetric(name="temperature", at=now().wall))
+        await trio.sleep(1)
+        house.cluster.metrics.apply(RegisterMetric(name="temperature", type="gauge", at=now().wall))
+        become(100)
+        await trio.sleep(5)
+        assert len(house.ids) == 2
+
+
+async def test_a_full_disk_does_not_silence_alerts(autojump_clock: MockClock, house: AlertHouse) -> None:
+    async with house.running():
+        house.elect()
+        await trio.sleep(10)
+        house.disk_full = True
+        house.lose()
+        await trio.sleep(12)
+        assert len(house.ids) == 1
+        house.elect()
+        await trio.sleep(1)
+        house.disk_full = False
+        await trio.sleep(5)
+    async with house.running():
+        await trio.sleep(60)
+        assert len(house.ids) == 1
+
+
+async def test_events_that_are_kept_no_more_are_counted(autojump_clock: MockClock, house: AlertHouse) -> None:
+    async with house.running():
+        house.elect()
+        await trio.sleep(1)
+    house.lose()
+    for _ in range(1100):
+        house.peer("renamed")
+    async with house.running() as watcher:
+        await trio.sleep(15)
+        assert watcher.counters.missed_events == 101
+        assert len(house.ids) == 1, "the status says that there is no leader"
+
+
+async def test_an_alert_that_is_taken_out_is_not_sent(autojump_clock: MockClock, house: AlertHouse) -> None:
+    house.down = True
+    async with house.running() as watcher:
+        house.elect()
+        house.lose()
+        await trio.sleep(30)
+        assert watcher.counters.waiting == {"no-leader": 1}
+        assert house.settings is not None
+        house.settings.replace(replace(house.settings.current, alert=()))
+        house.down = False
+        await trio.sleep(60)
+        assert watcher.counters.dropped == {"not_configured": 1}
+    assert house.got == []
+    assert house.disk == {}
+
+
+async def test_one_receiver_that_is_down_does_not_hold_up_another(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config += alert("also", "leader_lost")
+    house.deaf = {"no-leader"}
+    async with house.running() as watcher:
+        house.elect()
+        house.lose()
+        await trio.sleep(100)
+        assert [got["alert"] for got in house.got] == ["also"]
+        assert watcher.counters.failures["no-leader"] >= 3
