@@ -136,7 +136,8 @@ class ErrorAnswer(HeliosError):
     one is wrong."""
 
     def __init__(self, status: int, message: str, field: str | None) -> None:
-        super().__init__(f"{field}: {message}" if field else message)
+        named = field is None or message.lower().startswith(field)
+        super().__init__(message if named else f"{field}: {message}")
         self.status = status
         self.message = message
         self.field = field

@@ -44,6 +44,14 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry("hash-password", "Read a password and print its hash for the configuration file."),
     CommandEntry("token", "Print a signed token for a configured user."),
     CommandEntry("watch", "Show what happens in the cluster, live, until Ctrl-C."),
+    CommandEntry("status", "Show the cluster as a node sees it; with --check a verdict for scripts."),
+    CommandEntry("members", "Show the members; add or remove one.", ("peers",)),
+    CommandEntry("history", "Show what has happened: since when, of which types; who led at three."),
+    CommandEntry("transfer", "Hand leadership to another member."),
+    CommandEntry("metrics", "Show the custom metrics; register, change or delete one."),
+    CommandEntry("snapshot", "Show the newest snapshot; take one; show those before."),
+    CommandEntry("clients", "Show who is connected; disconnect one."),
+    CommandEntry("completion", "Print the completions of this command line for bash, zsh or fish."),
 )
 
 

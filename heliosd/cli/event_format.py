@@ -8,13 +8,14 @@ from typing import Any
 
 from heliosd.client.resume import HOLE, Gap, Message
 
+from .event_text import FAINT, PLAIN, event_lines, metric_values
 from .output import printable
+from .report import BAD, STRONG
 
-PLAIN, STRONG, GOOD, BAD, FAINT = "", "1", "32", "31", "2"
 METRICS_SHOWN = 5
 """Metrics named in one line."""
 
-_PEER_STYLES = {"added": GOOD, "healthy": GOOD, "removed": BAD, "unhealthy": BAD}
+_EVENTS = {"state_change", "peer_change", "snapshot", "custom_metrics"}
 _REASONS = {
     "slow_consumer": "this terminal was too slow",
     "epoch_changed": "the daemon began a new count",
@@ -28,13 +29,22 @@ _REASONS = {
 class EventFormatter:
     """Turns messages into lines. Keeps the last status, so that a status is shown only if it changed.
 
-    `asked`: the topics that the user named; all their values are shown.
+    `asked`: the topics that the user named; all their values are shown, and no other ones. `date`: the format
+    of the date and time of a line.
     """
 
-    def __init__(self, asked: frozenset[str], *, colour: bool, zone: timezone | None = None) -> None:
+    def __init__(
+        self,
+        asked: frozenset[str],
+        *,
+        colour: bool,
+        zone: timezone | None = None,
+        date: str = "%Y-%m-%d %H:%M:%S.",
+    ) -> None:
         self._asked = asked
         self._colour = colour
         self._zone = zone
+        self._date = date
         self._shown: tuple[object, ...] | None = None
 
     def lines(self, item: Message | Gap, now: str = "") -> Iterator[str]:
@@ -42,35 +52,28 @@ class EventFormatter:
         if isinstance(item, Gap):
             yield self._line(now, None, gap_text(item), BAD)
             return
-        # A newer daemon may send other data; an event is then shown by its type.
+        provisional = item.seq is None and item.type in _EVENTS and '"provisional":true' in item.raw
+        if item.seq is not None or provisional:
+            if item.type == "state_change":
+                self._shown = None
+            for text, style in event_lines(item.type, item.data):
+                marked = f"{text} [provisional]" if provisional else text
+                yield self._line(item.timestamp, item.seq, marked, style)
+            return
+        # A newer daemon may send other data.
         try:
-            lines = list(self._described(item.type, item.seq is not None, item.data))
+            lines = list(self._values(item.type, item.data))
         except (KeyError, TypeError, AttributeError, ValueError):
-            lines = [(item.type, PLAIN)] if item.seq is not None else []
+            lines = []
         for text, style in lines:
-            yield self._line(item.timestamp, item.seq, text, style)
+            yield self._line(item.timestamp, None, text, style)
 
-    def _described(self, name: str, event: bool, data: Any) -> Iterator[tuple[str, str]]:
+    def _values(self, name: str, data: Any) -> Iterator[tuple[str, str]]:
         match name:
             case "status" | "status_update":
                 yield from self._status(data, always=name == "status" or "status" in self._asked)
-            case "state_change":
-                self._shown = None
-                yield _state_change(data)
-            case "peer_change":
-                address = f" at {data['peer_address']}" if data.get("peer_address") else ""
-                happened = data["event_type"]
-                yield f"peer {data['peer_id']}{address} {happened}", _PEER_STYLES.get(happened, PLAIN)
-            case "snapshot":
-                yield _snapshot(data)
-            case "custom_metrics" if event:
-                for metric, view in data.items():
-                    if view is None:
-                        yield f"metric {metric} deleted", PLAIN
-                    else:
-                        yield f"metric {metric} registered ({view['type']})", PLAIN
-            case "custom_metrics":
-                yield _metrics(data), FAINT
+            case "custom_metrics" if "custom_metrics" in self._asked:
+                yield metric_values(data, METRICS_SHOWN), FAINT
             case "latency" if "latency" in self._asked:
                 stats, health = data["aggregated"], data["health_summary"]
                 yield (
@@ -82,8 +85,6 @@ class EventFormatter:
                 yield f"up for {data['current_uptime']}, {data['total_uptime']} in all", FAINT
             case "error":
                 yield f"error: {data['error']}", BAD
-            case _ if event:
-                yield name, PLAIN
 
     def _status(self, data: Mapping[str, Any], *, always: bool) -> Iterator[tuple[str, str]]:
         shown = (data["state"], data["term"], data["leader"], data["stale"])
@@ -92,21 +93,21 @@ class EventFormatter:
         changed = shown != self._shown
         self._shown = shown
         if always or (changed and not known):
-            leader = f"{data['leader']} leads" if data["leader"] else "no leader is known"
+            name = data.get("leader_name") or data["leader"]
+            leader = f"{name} leads" if name else "no leader is known"
             health = data["cluster_health"]
             peers = f"{health['healthy_peers']} of {health['total_peers']} peers healthy"
             stale = ", and this may be out of date" if data["stale"] else ""
-            style = STRONG if data["leader"] else BAD
             yield (
                 f"{data['node_id']} is {data['state']} in term {data['term']}, {leader}, {peers}{stale}",
-                style,
+                STRONG if data["leader"] else BAD,
             )
 
     def _line(self, timestamp: str, seq: int | None, text: str, style: str) -> str:
         at = self._clock(timestamp)
         number = "" if seq is None else str(seq)
         text = printable(text)
-        if self._colour and style:
+        if self._colour and style != PLAIN:
             text = f"\x1b[{style}m{text}\x1b[0m"
         return f"{at} {number:>8}  {text}"
 
@@ -114,8 +115,10 @@ class EventFormatter:
         try:
             moment = datetime.fromisoformat(timestamp).astimezone(self._zone)
         except ValueError:
-            return " " * 12
-        return moment.strftime("%H:%M:%S.") + f"{moment.microsecond // 1000:03}"
+            moment = None
+        if moment is None:
+            return " " * len(datetime(2000, 1, 1).strftime(self._date) + "000")
+        return moment.strftime(self._date) + f"{moment.microsecond // 1000:03}"
 
 
 def gap_text(gap: Gap) -> str:
@@ -132,27 +135,3 @@ def gap_text(gap: Gap) -> str:
         else f"events {gap.from_seq} to {gap.to_seq} are"
     )
     return f"GAP: {which} missing: {why}"
-
-
-def _state_change(data: Mapping[str, Any]) -> tuple[str, str]:
-    leader = f"{data['leader']} leads" if data["leader"] else "no leader is known"
-    who = data.get("member") or "this node"
-    if data["old_state"] == data["new_state"]:
-        return f"{leader} in term {data['term']} ({who} stays {data['new_state']})", GOOD if data[
-            "leader"
-        ] else BAD
-    style = GOOD if data["leader"] else BAD
-    return f"{who}: {data['old_state']} → {data['new_state']} in term {data['term']}, {leader}", style
-
-
-def _snapshot(data: Mapping[str, Any]) -> tuple[str, str]:
-    what = f"snapshot {data.get('snapshot_id') or data['index']} {data['type']}"
-    if not data.get("success", True):
-        return f"{what} failed: {data.get('error_message') or 'no reason given'}", BAD
-    return f"{what}, {data['size_bytes']} bytes in {data['duration_ms']:g} ms", PLAIN
-
-
-def _metrics(data: Mapping[str, Any]) -> str:
-    shown = [f"{name} = {view['value']:g}" for name, view in list(data.items())[:METRICS_SHOWN] if view]
-    more = len(data) - METRICS_SHOWN
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from .report import FORMATS
@@ -49,7 +49,7 @@ def add_output(parser: Parser, *, repeats: bool = False) -> None:
 
 def add_verbs(
     parser: Parser,
-    verbs: dict[str, tuple[str, Callable[[Parser], None]]],
+    verbs: Mapping[str, tuple[str, Callable[[Parser], None]]],
     *,
     default: str,
     shared: Callable[[Parser], None],

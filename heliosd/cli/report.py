@@ -19,10 +19,11 @@ _NARROWEST = 6
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """A cell in a style."""
+    """A cell in a style, or with another text for people than its value."""
 
     value: object
     style: str = ""
+    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +68,7 @@ def rendered(report: Report, output: str, *, width: int | None = None, colour: b
 def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iterator[str]:
     """The lines of one table. Wider than `width`, its widest columns are shortened, which `…` shows."""
     rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in table.rows]
-    texts = [[_text(cell.value) for cell in row] for row in rows]
+    texts = [[_text(cell.value) if cell.text is None else cell.text for cell in row] for row in rows]
     right = [
         bool(rows) and all(isinstance(row[at].value, int | float | None) for row in rows)
         for at in range(len(table.columns))
@@ -114,6 +115,11 @@ def _styled(text: str, style: str) -> str:
     return f"\x1b[{style}m{text}\x1b[0m" if style else text
 
 
+def number_text(value: float) -> str:
+    """A number in full: whole ones with all their digits, others as short as reads back the same."""
+    return str(int(value)) if float(value).is_integer() and abs(value) < 1e16 else repr(value)
+
+
 def _text(value: object) -> str:
     match value:
         case None:
@@ -121,7 +127,7 @@ def _text(value: object) -> str:
         case bool():
             return "yes" if value else "no"
         case float():
-            return f"{value:.1f}" if abs(value) >= 0.05 or value == 0 else f"{value:.3f}"
+            return f"{value:.1f}" if abs(value) >= 0.95 or value == 0 else f"{value:.3g}"
         case _:
             return printable(value)
 

@@ -46,4 +46,10 @@ def _scalar(value: Any) -> str:
         # YAML 1.1 reads 1e-05 as a text.
         mantissa, _, exponent = repr(value).partition("e")
         return f"{mantissa}.0e{exponent if exponent[0] in '+-' else '+' + exponent}"
-    return json.dumps(value)
+    text = json.dumps(value, ensure_ascii=False)
+    return text if text.isprintable() else "".join(map(_escaped, text))
+
+
+def _escaped(char: str) -> str:
+    """A character of a text in double quotes; YAML has no surrogate pairs."""
+    return char if char.isprintable() else f"\\U{ord(char):08x}"

@@ -40,7 +40,7 @@ def test_a_line_has_its_time_its_number_and_what_happened() -> None:
         "member": "node-1",
     }
     assert texts(item("state_change", change, 42)) == [
-        "05:19:10.123       42  node-1: Follower → Leader in term 3, node-1 leads"
+        "2026-11-23 05:19:10.123       42  node-1: Follower → Leader in term 3, node-1 leads"
     ]
     lost = {**change, "old_state": "Leader", "new_state": "Follower", "leader": ""}
     assert texts(item("state_change", lost, 43))[0].endswith(
@@ -86,11 +86,29 @@ def test_values_that_were_asked_for_by_name_are_shown() -> None:
     assert len(texts(soft_state("status_update"), soft_state("status_update"), asked=("status",))) == 2
 
 
+def test_values_of_metrics_are_shown_on_request_and_in_full() -> None:
+    values = item("custom_metrics", {"bytes_total": {"value": 123456789012}, "load": {"value": 0.1}})
+    assert texts(values) == []
+    assert texts(values, asked=("custom_metrics",))[0].endswith("bytes_total = 123456789012, load = 0.1")
+
+
+def test_what_the_log_does_not_have_yet_is_marked() -> None:
+    change = {"old_state": "Leader", "new_state": "Unknown", "term": 3, "leader": "", "member": "ab"}
+    change |= {"member_name": "m1", "cause": "stopped", "terms_unseen": [4, 5]}
+    raw = '{"type":"state_change","provisional":true}'
+    assert texts(Message("state_change", None, AT, change, raw))[0].endswith(
+        "m1: Leader → Unknown in term 3, no leader is known (it has stopped); terms 4 to 5 were not seen "
+        "[provisional]"
+    )
+
+
 def test_metrics_are_named_and_many_are_counted() -> None:
     many = item("custom_metrics", {f"m{number}": {"value": number / 2} for number in range(8)})
-    assert texts(many)[0].endswith("m0 = 0, m1 = 0.5, m2 = 1, m3 = 1.5, m4 = 2 and 3 more")
+    assert texts(many, asked=("custom_metrics",))[0].endswith(
+        "m0 = 0, m1 = 0.5, m2 = 1, m3 = 1.5, m4 = 2 and 3 more"
+    )
     defined = item("custom_metrics", {"a": {"type": "gauge"}, "b": None}, 5)
-    assert [line[23:] for line in texts(defined)] == ["metric a registered (gauge)", "metric b deleted"]
+    assert [line[34:] for line in texts(defined)] == ["metric a registered (gauge)", "metric b deleted"]
 
 
 @pytest.mark.parametrize("name", ["\x1b[2J", "a\nb", "\r", "\u202eevil", "\u2028", "\x9b31m", "\x00"])
@@ -102,7 +120,7 @@ def test_text_from_elsewhere_cannot_move_the_cursor(name: str) -> None:
 
 def test_colour_is_around_the_words_only() -> None:
     (line,) = texts(item("peer_change", {"peer_id": "a", "event_type": "removed"}, 1), colour=True)
-    assert line == "05:19:10.123        1  \x1b[31mpeer a removed\x1b[0m"
+    assert line == "2026-11-23 05:19:10.123        1  \x1b[31mpeer a removed\x1b[0m"
 
 
 @pytest.mark.parametrize("data", [None, {}, [], "text", {"event_type": []}])
@@ -111,7 +129,7 @@ def test_colour_is_around_the_words_only() -> None:
 )
 def test_an_event_in_an_unknown_form_is_shown_by_its_name(name: str, data: object) -> None:
     lines = texts(item(name, data, 9))
-    assert lines == ["05:19:10.123        9  " + name] or (name, data) == ("custom_metrics", {})
+    assert lines == ["2026-11-23 05:19:10.123        9  " + name] or (name, data) == ("custom_metrics", {})
     texts(item(name, data), item("status", data))
 
 
@@ -123,7 +141,7 @@ def test_a_gap_says_what_is_missing_and_why() -> None:
     assert gap_text(Gap("A", 5, 5, "slow_consumer")) == "GAP: event 5 is missing: this terminal was too slow"
     assert "back to 3" in gap_text(Gap("A", 10, 3, "ahead"))
     assert "new count" in gap_text(Gap("B", 10, 3, "epoch_changed", previous_epoch="A"))
-    assert texts(Gap("A", 5, 5, "new_reason"))[0].startswith("05:19:10.123           GAP")
+    assert texts(Gap("A", 5, 5, "new_reason"))[0].startswith("2026-11-23 05:19:10.123           GAP")
 
 
 def test_json_lines_are_what_was_received_or_say_what_the_daemon_cannot() -> None:

@@ -1,0 +1,163 @@
+"""The cluster as rows of members, from the answers of GET …/status and GET …/peers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timezone
+from typing import Any
+
+from .report import BAD, GOOD, STRONG, Cell, Table
+
+NO_VOTE = {"Learner", "Observer", "Unknown"}
+"""States of members, or of this node, that do not count for the quorum or are not known to."""
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """One member, this node among them."""
+
+    id: str
+    name: str
+    """As `id` where members have no names."""
+    address: str
+    role: str
+    leader: bool
+    this_node: bool
+    healthy: bool
+    lag_entries: int | None
+    """Entries that the leader has and this member not; None: the node that was asked does not know."""
+    latency_ms: float | None
+    """The mean of recent calls; None for this node, and before the first call."""
+    last_contact: str | None
+    """RFC 3339; None for this node, and before the first answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """The members, and what a script asks about them."""
+
+    members: tuple[MemberRow, ...]
+    leader: str
+    leader_name: str
+    term: int
+    observed_by: str
+    observed_at: str
+    stale: bool
+
+    @property
+    def voters(self) -> int:
+        return sum(member.role not in NO_VOTE or member.leader for member in self.members)
+
+    @property
+    def healthy_voters(self) -> int:
+        return sum(member.healthy for member in self.members if member.role not in NO_VOTE or member.leader)
+
+    @property
+    def quorum(self) -> int:
+        return self.voters // 2 + 1
+
+    def problems(self) -> list[str]:
+        """Why the cluster is not healthy: no leader, quorum lost or at risk, stale. Quorum is at risk when a member
+        is down and the loss of one more would be the loss of the quorum."""
+        found = [] if self.leader else ["no leader"]
+        alive = f"{self.healthy_voters} of {self.voters} voters are healthy, {self.quorum} are needed"
+        if self.healthy_voters < self.quorum:
+            found.append(f"quorum lost: {alive}")
+        elif self.healthy_voters == self.quorum < self.voters:
+            found.append(f"quorum at risk: {alive}")
+        if self.stale:
+            found.append("stale: this may be out of date")
+        return found
+
+    def data(self) -> dict[str, Any]:
+        """For JSON and YAML."""
+        return asdict(self) | {
+            "members": [asdict(member) for member in self.members],
+            "voters": self.voters,
+            "healthy_voters": self.healthy_voters,
+            "quorum": self.quorum,
+            "problems": self.problems(),
+        }
+
+    def table(self) -> Table:
+        named = any(member.name != member.id for member in self.members)
+        rows = [_row(member, named) for member in self.members]
+        columns = ["Member", *(["ID"] if named else []), "Address", "Role", "State", "Lag", "ms", "Contact"]
+        leader = f"leader {self.leader_name}" if self.leader else "no leader"
+        return Table(columns, rows, f"Cluster: {len(rows)} members, term {self.term}, {leader}")
+
+
+def _row(member: MemberRow, named: bool) -> list[object]:
+    return [
+        Cell(member.name, STRONG if member.leader else ""),
+        *([member.id] if named else []),
+        member.address,
+        "Leader" if member.leader else member.role,
+        Cell("healthy", GOOD) if member.healthy else Cell("unhealthy", BAD),
+        member.lag_entries,
+        member.latency_ms,
+        Cell(member.last_contact, text="this node" if member.this_node else clock(member.last_contact)),
+    ]
+
+
+def cluster_of(status: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Cluster:
+    """`status` as GET …/status answers, `peers` the `peers` of GET …/peers. Members stand in the order of names."""
+    states = {peer["id"]: peer["state"] for peer in peers}
+    node, leader, last = status["node"], status["leader"], status["indices"]["last_log"]
+    rows = [
+        MemberRow(
+            id=peer["id"],
+            name=peer.get("name") or peer["id"],
+            address=peer["address"],
+            role=states.get(peer["id"], "Unknown"),
+            leader=peer["id"] == leader["id"],
+            this_node=False,
+            healthy=peer["latency"]["connection_healthy"] and states.get(peer["id"]) != "Down",
+            lag_entries=max(0, last - peer["match_index"]) if "match_index" in peer else None,
+            latency_ms=peer["latency"]["avg_latency_ms"] if peer["latency"]["sample_count"] else None,
+            last_contact=_rfc3339(peer["latency"]["last_contact_unix"]),
+        )
+        for peer in status["peers"]
+    ]
+    if node["state"] != "Observer":
+        own = MemberRow(
+            id=node["id"],
+            name=node.get("name") or node["id"],
+            address=leader["address"] if leader["is_leader"] else "",
+            role=node["state"],
+            leader=node["id"] == leader["id"],
+            this_node=True,
+            healthy=node["state"] != "Down",
+            lag_entries=0 if leader["is_leader"] else None,
+            latency_ms=None,
+            last_contact=None,
+        )
+        rows.append(own)
+    return Cluster(
+        members=tuple(sorted(rows, key=lambda row: (row.name, row.id))),
+        leader=leader["id"],
+        leader_name=leader.get("name") or leader["id"],
+        term=node["term"],
+        observed_by=status["observed_by"],
+        observed_at=status["observed_at"],
+        stale=status["stale"],
+    )
+
+
+def clock(timestamp: str | None, zone: timezone | None = None, *, date: bool = False) -> str:
+    """RFC 3339 as a time of this machine's zone, or of `zone`; "" for None and for what is no time."""
+    try:
+        moment = datetime.fromisoformat(timestamp or "").astimezone(zone)
+    except ValueError:
+        return ""
+    return moment.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
+
+
+def time_cell(timestamp: str | None) -> Cell:
+    """RFC 3339 for programs, the date and time of this machine's zone for people."""
+    return Cell(timestamp, text=clock(timestamp, date=True))
+
+
+def _rfc3339(unix: float) -> str | None:
+    return datetime.fromtimestamp(unix, UTC).isoformat().replace("+00:00", "Z") if unix else None

@@ -1,0 +1,29 @@
+"""`heliosd transfer`: hand leadership to another member."""
+
+from __future__ import annotations
+
+import argparse
+
+from heliosd.client.rest import RestClient
+
+from .options import add_output, add_target
+from .report import Report
+from .requests import run_report
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "target", metavar="MEMBER", nargs="?", help="its id or its name; default: the most advanced one"
+    )
+    add_output(parser)
+    add_target(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    return run_report(options, _ask)
+
+
+async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
+    body = {} if options.target is None else {"target": options.target}
+    answer = await rest.post("/api/cluster/leadership/transfer", body)
+    return Report(answer, text=f"{answer['leader']} leads")

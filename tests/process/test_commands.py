@@ -1,0 +1,202 @@
+"""The commands that ask a daemon: one daemon, and every command that docs/command-line.md shows."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.command_line import exit_code_of
+from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
+from tests.support.ports import free_port
+
+PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
+CAPTURE = pytest.CaptureFixture[str]
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("commands")) as started:
+        started.wait_ready()
+        yield started
+
+
+@pytest.fixture(scope="module")
+def token(daemon: Daemon) -> str:
+    return daemon.token()
+
+
+@pytest.fixture(autouse=True)
+def environment(daemon: Daemon, token: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HELIOSD_URL", daemon.url)
+    monkeypatch.setenv("HELIOSD_TOKEN", token)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+
+
+def printed(capfd: CAPTURE, *arguments: str, code: int = 0) -> str:
+    """Standard output of one command, which ends with this code."""
+    capfd.readouterr()
+    ended = exit_code_of(*arguments)
+    seen = capfd.readouterr()
+    assert ended == code, seen
+    if code == 0:
+        assert seen.err == ""
+    return seen.out if code == 0 else seen.err
+
+
+def as_json(capfd: CAPTURE, *arguments: str) -> Any:
+    return json.loads(printed(capfd, *arguments, "-o", "json"))
+
+
+def shown_commands() -> list[str]:
+    blocks = re.findall(r"```console\n(.*?)```", PAGE.read_text(), re.DOTALL)
+    lines = [line for block in blocks for line in block.splitlines()]
+    return [line.removeprefix("$ heliosd ") for line in lines if line.startswith("$ heliosd ")]
+
+
+def test_every_command_of_the_page_works(capfd: CAPTURE) -> None:
+    commands = [command for command in shown_commands() if not command.startswith(("watch", "top"))]
+    assert len(commands) > 25
+    for command in commands:
+        words, _, _ = command.partition(">")
+        printed(capfd, *shlex.split(words))
+
+
+def test_status_in_all_formats_tells_the_same(capfd: CAPTURE) -> None:
+    status = as_json(capfd, "status")
+    assert status["node"]["id"] == "node-1"
+    table = printed(capfd, "status")
+    assert table.startswith("+ Cluster: 3 members, term ")
+    assert status["leader"]["id"] in table
+    rows = [line.split("\t") for line in printed(capfd, "status", "-o", "tsv").splitlines()]
+    assert rows[0] == ["member", "address", "role", "state", "lag", "ms", "contact"]
+    assert [row[0] for row in rows[1:]] == ["node-1", "node-2", "node-3"]
+    assert f"term: {status['node']['term']}" in printed(capfd, "status", "-o", "yaml")
+
+
+def test_check_is_0_while_all_is_well(capfd: CAPTURE) -> None:
+    assert printed(capfd, "status", "--check").startswith("+ Cluster: ")
+
+
+def test_members_have_one_shape_whoever_leads(capfd: CAPTURE) -> None:
+    shapes = set()
+    for target in ("node-2", "node-1"):
+        if as_json(capfd, "members")["leader"] != target:
+            assert as_json(capfd, "transfer", target) == {"leader": target}
+        wait_until(lambda to=target: as_json(capfd, "members")["leader"] == to)  # type: ignore[misc]
+        found = as_json(capfd, "peers")
+        shapes.add((tuple(found), *(tuple(member) for member in found["members"])))
+        assert [m["id"] for m in found["members"] if m["leader"]] == [target]
+        assert (found["voters"], found["healthy_voters"], found["quorum"]) == (3, 3, 2)
+    assert len(shapes) == 1
+
+
+def test_history_says_who_led_at_a_time(capfd: CAPTURE) -> None:
+    everything = as_json(capfd, "history", "--since", "1970-01-01T00:00Z")
+    elected = [
+        event for event in everything["events"] if event["type"] == "state_change" and event["data"]["leader"]
+    ]
+    assert everything["leader_at_since"] is None
+    last = elected[-1]
+    later = as_json(capfd, "history", "--since", "0.001s", "--types", "state_changes")
+    assert later["events"] == []
+    assert later["leader_at_since"]["leader"] == last["data"]["leader"]
+    assert " led, in term " in printed(capfd, "history", "--since", "0.001s", "--types", "state_changes")
+    assert len(as_json(capfd, "history", "--limit", "1")["events"]) == 1
+    cursor = f"{everything['epoch']}:{elected[0]['seq'] - 1}"
+    assert as_json(capfd, "history", "--since", cursor)["events"][0]["seq"] == elected[0]["seq"]
+    assert "--since" in printed(capfd, "history", "--since", "soon", code=2)
+    assert "weather" in printed(capfd, "history", "--types", "weather", code=2)
+
+
+def test_counters_stand_in_full(capfd: CAPTURE) -> None:
+    printed(capfd, "metrics", "register", "bytes_total", "counter")
+    printed(capfd, "metrics", "inc", "bytes_total", "123456789012")
+    assert "123456789012" in printed(capfd, "metrics")
+    assert as_json(capfd, "metrics", "list", "bytes_total")["metrics"]["bytes_total"]["value"] == 123456789012
+    assert "Unknown metric" in printed(capfd, "metrics", "inc", "nothing", code=1)
+    printed(capfd, "metrics", "delete", "bytes_total")
+
+
+def test_an_error_names_the_user_and_the_url(
+    capfd: CAPTURE, daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("HELIOSD_TOKEN")
+    monkeypatch.setenv("HELIOSD_USER", "admin")
+    monkeypatch.setenv("HELIOSD_PASSWORD", PASSWORD)
+    assert f"(admin at {daemon.url})" in printed(capfd, "members", "add", "x", "nowhere", code=2)
+    right = f"heliosd: Permission required: cluster:admin (viewer at {daemon.url})\n"
+    assert printed(capfd, "transfer", "--user", "viewer", code=4) == right
+    monkeypatch.setenv("HELIOSD_PASSWORD", "wrong")
+    wrong = printed(capfd, "status", code=4)
+    assert wrong == f"heliosd: Invalid credentials (admin at {daemon.url})\n"
+    dead = f"http://127.0.0.1:{free_port()}"
+    refused = printed(capfd, "status", "--url", dead, code=3)
+    assert refused.startswith(f"heliosd: cannot connect to {dead}: ")
+    assert refused.endswith("(as admin)\n")
+
+
+def test_credentials_come_from_a_file_that_nobody_else_may_read(
+    capfd: CAPTURE, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("URL", "TOKEN"):
+        monkeypatch.delenv(f"HELIOSD_{name}")
+    kept = tmp_path / "heliosd" / "client.toml"
+    kept.parent.mkdir()
+    kept.write_text(f'url = "{daemon.url}"\nuser = "viewer"\npassword = "{PASSWORD}"\n')
+    kept.chmod(0o640)
+    assert f"chmod 600 {kept}" in printed(capfd, "status", code=2)
+    kept.chmod(0o600)
+    printed(capfd, "status")
+    other = tmp_path / "other.toml"
+    other.write_text(f'url = "{daemon.url}"\nsecret = 1\n')
+    assert "secret" in printed(capfd, "status", "--client-config", str(other), code=2)
+    other.write_text(f'url = "{daemon.url}"\ntoken = "{daemon.token("viewer")}"\n')
+    other.chmod(0o600)
+    monkeypatch.setenv("HELIOSD_CLIENT_CONFIG", str(other))
+    printed(capfd, "members")
+
+
+def test_options_come_from_the_environment_too(capfd: CAPTURE, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HELIOS_OUTPUT", "json")
+    assert json.loads(printed(capfd, "members"))["voters"] == 3
+    assert printed(capfd, "members", "list", "-o", "tsv").startswith("member\t")
+    monkeypatch.setenv("HELIOSD_OUTPUT", "yaml")
+    assert printed(capfd, "members").startswith("members:\n")
+    monkeypatch.setenv("HELIOSD_OUTPUT", "xml")
+    assert "HELIOSD_OUTPUT: must be one of table, json" in printed(capfd, "members", code=2)
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("heliosd memb", ["members"]),
+        ("heliosd members re", ["remove"]),
+        ("heliosd members --out", ["--output"]),
+        ("heliosd status -o y", ["yaml"]),
+        ("heliosd metrics register --help-", ["--help-text"]),
+        ("heliosd completion f", ["fish"]),
+    ],
+)
+def test_bash_completes_commands_verbs_options_and_values(
+    capfd: CAPTURE, line: str, expected: list[str]
+) -> None:
+    script = printed(capfd, "completion", "bash")
+    words = line.split()
+    typed = f"COMP_WORDS=({line}); COMP_CWORD={len(words) - 1}"
+    call = f'{script}\n{typed}; _heliosd; echo "${{COMPREPLY[@]}}"'
+    done = subprocess.run(["bash", "-c", call], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == expected
+
+
+def test_the_completions_of_zsh_and_fish_name_every_command(capfd: CAPTURE) -> None:
+    for shell in ("zsh", "fish"):
+        script = printed(capfd, "completion", shell)
+        for word in ("members", "peers", "history", "--since"):
+            assert word.removeprefix("--") in script

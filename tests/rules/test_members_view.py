@@ -1,0 +1,109 @@
+"""The cluster as rows of members, and what `status --check` calls unhealthy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from heliosd.cli.members_view import Cluster, cluster_of
+from heliosd.cli.report import Report, Table, rendered
+from heliosd.cli.yaml_text import yaml_text
+
+
+def cluster(
+    *, down: int = 0, peers: int = 2, learners: int = 0, leader: str = "a", stale: bool = False
+) -> Cluster:
+    """This node `a`, peers of which the first `down` are unhealthy, and learners."""
+
+    def peer(number: int) -> dict[str, Any]:
+        latency = {
+            "connection_healthy": number >= down,
+            "sample_count": 3,
+            "avg_latency_ms": 2.5,
+            "last_contact_unix": 1_700_000_000,
+        }
+        return {
+            "id": f"p{number}",
+            "address": f"127.0.0.1:{7000 + number}",
+            "match_index": 90,
+            "latency": latency,
+        }
+
+    status = {
+        "node": {"id": "a", "state": "Leader" if leader == "a" else "Follower", "term": 4},
+        "leader": {"id": leader, "address": "127.0.0.1:6999", "is_leader": leader == "a"},
+        "indices": {"last_log": 100},
+        "peers": [peer(number) for number in range(peers + learners)],
+        "observed_by": "a",
+        "observed_at": "2026-11-28T03:00:00Z",
+        "stale": stale,
+    }
+    states = [
+        {"id": f"p{number}", "state": "Follower" if number < peers else "Learner"}
+        for number in range(peers + learners)
+    ]
+    return cluster_of(status, states)
+
+
+@pytest.mark.parametrize(
+    ("given_cluster", "problem"),
+    [
+        (cluster(), ""),
+        (cluster(peers=4, down=1), ""),
+        (cluster(peers=0), ""),
+        (cluster(peers=1), ""),
+        (cluster(learners=1), ""),
+        (cluster(down=1), "quorum at risk: 2 of 3 voters are healthy, 2 are needed"),
+        (cluster(down=1, learners=2), "quorum at risk: 2 of 3 voters are healthy, 2 are needed"),
+        (cluster(peers=4, down=2), "quorum at risk: 3 of 5 voters are healthy, 3 are needed"),
+        (cluster(down=2), "quorum lost: 1 of 3 voters are healthy, 2 are needed"),
+        (cluster(peers=1, down=1), "quorum lost: 1 of 2 voters are healthy, 2 are needed"),
+        (cluster(leader=""), "no leader"),
+        (cluster(stale=True), "stale: this may be out of date"),
+    ],
+)
+def test_a_cluster_is_unhealthy_without_a_leader_a_safe_quorum_or_a_fresh_view(
+    given_cluster: Cluster, problem: str
+) -> None:
+    assert given_cluster.problems() == ([problem] if problem else [])
+
+
+def test_the_lag_is_in_entries_and_unknown_where_nobody_says() -> None:
+    members = cluster().members
+    assert [(member.id, member.lag_entries) for member in members] == [("a", 0), ("p0", 10), ("p1", 10)]
+    assert [member.role for member in members] == ["Leader", "Follower", "Follower"]
+
+
+def test_a_table_is_as_wide_as_the_terminal_and_says_where_it_was_shortened() -> None:
+    table = Table(["Member", "Address"], [["node-1", "x" * 100], ["n2", "y"]], "Cluster")
+    for width in (40, 80, 120):
+        lines = rendered(Report({}, [table]), "table", width=width).splitlines()
+        assert {len(line) for line in lines} == {min(width, 113)}
+        assert any("…" in line for line in lines) == (width < 113)
+    assert max(map(len, rendered(Report({}, [table]), "table").splitlines())) == 113
+
+
+def test_tsv_keeps_one_row_a_line_whatever_is_in_it() -> None:
+    table = Table(["A b", "C"], [["tab\there", "line\nend"], [None, 1.5], [True, "\\"]])
+    assert rendered(Report({}, [table]), "tsv") == ("a_b\tc\ntab\\there\tline\\nend\n\t1.5\ntrue\t\\\\\n")
+
+
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=8,
+)
+
+
+@settings(max_examples=40)
+@given(JSON)
+def test_yaml_says_the_same_as_json(value: Any) -> None:
+    assert yaml.safe_load(yaml_text(value)) == value
