@@ -9,6 +9,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from heliosd.protocol.views.simulation import FaultChange, SimulationReport
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 
@@ -34,6 +35,18 @@ class Committed:
 
     index: int
     term: int
+
+
+class Simulation(Protocol):
+    """The faults of a simulated cluster. They last until they are changed, or the daemon ends."""
+
+    def report(self) -> SimulationReport:
+        """The faults in force, and every member as it is."""
+        ...
+
+    async def change(self, change: FaultChange) -> SimulationReport:
+        """Replace the faults that `change` names, all at one moment. Raises `Invalid`: nothing was changed."""
+        ...
 
 
 class Backend(Protocol):
@@ -71,6 +84,11 @@ class Backend(Protocol):
 
     def not_ready(self) -> str | None:
         """Why a read here could miss an answered write ("no leader", …); None if it cannot."""
+        ...
+
+    @property
+    def simulation(self) -> Simulation | None:
+        """None: the cluster is a real one."""
         ...
 
     def warnings(self) -> list[str]:

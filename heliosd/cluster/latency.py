@@ -145,6 +145,11 @@ class LatencyTracker:
         for peer in self._peers.values():
             peer.heard += seconds
 
+    def silent_seconds(self, peer_id: str, now: Instant) -> float | None:
+        """Since the peer's last answer, or since it was added; None: unknown."""
+        peer = self._peers.get(peer_id)
+        return None if peer is None else now.mono - peer.heard
+
     def round_trip(self, peer_id: str, seconds: float | None) -> None:
         """The mean round trip to the peer that a member itself measured; None: no new one, the last stays valid
         (etcd measures every 30 s)."""

@@ -55,6 +55,10 @@ class PeerChanged:
     peer_address: str
     peer_name: str = ""
     """With etcd: the member's name, "" before its first start."""
+    cause: Cause | None = None
+    """Why an unhealthy peer does not answer; None: the backend does not say."""
+    evidence: Mapping[str, float] | None = None
+    """What `cause` was concluded from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -123,6 +123,8 @@ def _said(event: Event) -> tuple[str, object]:
                 # Helios' documentation has the names above, its code sent these.
                 "event": event.event_type,
                 "address": event.peer_address,
+                **({} if event.cause is None else {"cause": event.cause}),
+                **({} if event.evidence is None else {"evidence": event.evidence}),
             }
         case SnapshotTaken():
             entry = msgspec.to_builtins(event.snapshot)

@@ -57,6 +57,7 @@ NEEDS = {
             "POST /api/cluster/snapshot/reset",
             "POST /api/cluster/custom-metrics/reset",
             "POST /api/cluster/leadership/transfer",
+            "PUT /api/cluster/simulation",
             "DELETE /api/cluster/clients",
         ),
         "cluster:admin",

@@ -310,7 +310,7 @@ class Chaos:
                 members = sorted(cluster.members)
                 rng.shuffle(members)
                 cut = rng.randrange(len(members))
-                cluster.partition([members[:cut]] if rng.random() < 0.4 else [])
+                cluster.net.partition([members[:cut]] if rng.random() < 0.4 else [])
             case 4 if cluster.members[name].alive:
                 cluster.snapshot(name)
             case _:
@@ -339,7 +339,7 @@ class Chaos:
             self._land(self._batch)
             cluster.written(self._batch)
             self._batch = None
-        cluster.partition([])
+        cluster.net.partition([])
         cluster.net.conditions = NetworkConditions(latency=1.0 * MS)
         for name in list(cluster.members):
             cluster.restart(name)

@@ -106,6 +106,7 @@ class LoneBackend:
         )
 
     complete = True
+    simulation = None
 
     def warnings(self) -> list[str]:
         return []

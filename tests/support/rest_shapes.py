@@ -162,6 +162,16 @@ def check(shape: Shape, value: object, where: str = "answer") -> None:
                 check(shape.get(key, shape.get(f"{key}?")), item, f"{where}.{key}")
 
 
+SIMULATION = {
+    "partitions": [[None]],
+    "crashed": [None],
+    **keys("loss latency_ms"),
+    "paused": [None],
+    "disk_latency_ms": {"*": None},
+    "clock_rate": {"*": None},
+    "clock_offset_ms": {"*": None},
+    "nodes": [keys("id alive state term leader commit_index last_index")],
+}
 BY_PATH: dict[str, Shape] = {
     "/api/auth/me": ME,
     "/api/cluster/status": STATUS,
@@ -174,5 +184,6 @@ BY_PATH: dict[str, Shape] = {
     "/api/cluster/custom-metrics": METRICS,
     "/api/cluster/clients": CLIENTS,
     "/api/cluster/history": HISTORY,
+    "/api/cluster/simulation": SIMULATION,
 }
 """What a GET of each path under /api/ answers."""

@@ -37,7 +37,7 @@ from tests.support.simulated_harness import (
 
 
 def isolate(backend: SimulatedBackend, *names: str) -> None:
-    backend.cluster.partition([names])
+    backend.cluster.net.partition([names])
 
 
 async def led_by(backend: SimulatedBackend, name: str) -> None:
@@ -317,13 +317,15 @@ async def lose(backend: SimulatedBackend, how: str) -> None:
             await backend.transfer_leadership("node-3")
         case "stopped":
             cluster.crash("node-2")
+        case "paused":
+            cluster.faults.pause("node-2")
         case "unreachable":
-            cluster.partition([["node-2"]])
+            cluster.net.partition([["node-2"]])
         case "stepped_down":
-            cluster.partition([["node-1"], ["node-3"]])
+            cluster.net.partition([["node-1"], ["node-3"]])
             while cluster.members["node-2"].raft.role == "Leader":  # noqa: ASYNC110 (no event for it)
                 await trio.sleep(0.01)
-            cluster.partition([])
+            cluster.net.partition([])
         case _:
             await backend.remove_peer("node-2")
 
@@ -342,6 +344,40 @@ async def test_a_state_change_has_the_cause_of_the_loss(autojump_clock: MockCloc
     assert changes[-1].leader not in {"", "node-2"} or cause == "stepped_down"
     assert {change.cause for change in changes if change.leader != "node-2"} == {cause}
     assert all(change.observed_at is not None for change in changes)
+
+
+@pytest.mark.parametrize("fault", ["stopped", "paused", "unreachable"])
+async def test_a_peer_that_does_not_answer_is_reported_with_its_cause(
+    autojump_clock: MockClock, fault: str
+) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-1")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await lose(backend, fault)
+        await trio.sleep(6)
+        nursery.cancel_scope.cancel()
+    (change,) = [event for event in seen if isinstance(event, PeerChanged)]
+    assert (change.event_type, change.peer_id) == ("unhealthy", "node-2")
+    assert change.cause == ("unreachable" if fault == "unreachable" else "stopped")
+    assert change.evidence is not None
+    assert change.evidence["last_answer_ms"] > 500
+
+
+async def test_a_lost_leader_comes_with_the_evidence(autojump_clock: MockClock) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-2")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await lose(backend, "paused")
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    changes = [event for event in seen if isinstance(event, StateChanged)]
+    assert changes
+    for change in changes:
+        assert change.cause == "stopped"
+        assert change.evidence is not None
+        assert change.evidence.keys() >= {"last_answer_ms", "members_reached", "quorum"}
 
 
 async def test_this_nodes_own_leadership_has_a_cause_too(autojump_clock: MockClock) -> None:

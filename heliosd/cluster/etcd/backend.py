@@ -167,6 +167,10 @@ class EtcdBackend:
             reasons = (*self.faults.refusals().values(), why_not_ready(self._etcd.view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
+    @property
+    def simulation(self) -> None:
+        """The cluster is a real one."""
+
     def warnings(self) -> list[str]:
         """What an operator should know though reads and writes are well: for `/readyz`."""
         foreign = sorted(self._etcd.identity.foreign().items())

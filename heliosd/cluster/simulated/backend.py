@@ -39,16 +39,17 @@ from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.store.changes import Change, DeferredChanges, Save, Saved
 
 from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, load_members, options_of
+from .faults import FaultInjector
 from .observer import EMITTED_INDEX, MemberObserver
+from .pacing import GRID, Pacing
 from .requests import ClientRequest, RequestDone, Requests
+from .simulation import FaultControl
 from .snapshotting import SnapshotRequest, Snapshotting
 from .state_machine import MetricStateMachine
 from .status import build_status, why_not_ready
 
 log = logging.getLogger(__name__)
 
-GRID = 1_000
-"""An idle cluster wakes on this grid of ticks, so that events close to each other cost one waking."""
 LEADER_PATIENCE = 2.0
 """Seconds that a request waits for a leader."""
 PATIENCE = 4.5
@@ -87,7 +88,7 @@ class SimulatedBackend:
         self._subscribers = Subscribers(buffer)
         members = {node_id: config.address} | {peer.id: peer.address for peer in config.peers}
         states, self._first_changes = load_members(saved, node_id, members)
-        self._heartbeat = round(config.heartbeat_interval * TICKS_PER_SECOND)
+        heartbeat = round(config.heartbeat_interval * TICKS_PER_SECOND)
         began = now().mono
         self.cluster = SimulatedCluster(
             root=node_id,
@@ -96,13 +97,12 @@ class SimulatedBackend:
             rng=Random(config.seed or int(now().wall * TICKS_PER_SECOND)),  # noqa: S311
             machine=MetricStateMachine,
         )
-        """Faults are injected here."""
         self._restore_seconds = now().mono - began
         self._requests = Requests(
             self.cluster,
             node_id,
             patience=TICKS_PER_SECOND // 2,
-            pause=max(GRID, self._heartbeat // 4),
+            pause=max(GRID, heartbeat // 4),
         )
         self._observer = MemberObserver(
             self.cluster,
@@ -123,7 +123,8 @@ class SimulatedBackend:
                 dict(self._observer.membership),
             )
         self._wake = trio.Event()
-        self._origin = 0.0
+        self._pacing = Pacing(self.cluster, heartbeat)
+        self.simulation = FaultControl(FaultInjector(self.cluster), self._wake_up)
         self._snapshotting = Snapshotting(self.cluster, node_id, snapshots, self._observer)
         self._tick_at = self._alive_at = self._retry_at = 0.0
         self._store_works = True
@@ -223,6 +224,9 @@ class SimulatedBackend:
         self._deferred.add(changes)
         await self._deferred.store()
 
+    def _wake_up(self) -> None:
+        self._wake.set()
+
     # Running
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -237,7 +241,7 @@ class SimulatedBackend:
         while self._first_changes and not stored:
             await trio.sleep(RETRY_INTERVAL)
             stored = await self._store_deferred(self._first_changes)
-        self._origin = trio.current_time() - self.cluster.now / TICKS_PER_SECOND
+        self._pacing.begin(trio.current_time())
         self._alive_at = self._now().mono + ALIVE_INTERVAL
         while True:
             await self._step()
@@ -256,7 +260,8 @@ class SimulatedBackend:
         """Process what is due, write what the members want written, or wait."""
         began = self._now().mono
         self._wake = trio.Event()
-        self.cluster.run_until(self._tick())
+        self.cluster.run_until(self._pacing.tick(trio.current_time()))
+        self.simulation.apply_waiting()
         self._requests.submit()
         self._snapshotting.take_due(self._now)
         await self._observe(began)
@@ -268,28 +273,9 @@ class SimulatedBackend:
             await self._store_deferred()
             await trio.lowlevel.checkpoint()
         else:
-            with trio.move_on_at(self._next_turn()):
+            due = self._pacing.next_turn(self._requests.next_due(), busy=self._requests.busy)
+            with trio.move_on_at(due):
                 await self._wake.wait()
-
-    def _tick(self) -> int:
-        """The cluster's time. It stops while the process is stopped or waits, for the disk or for a reader:
-        otherwise the members would time out though none of them failed."""
-        cluster = self.cluster
-        reached = round((trio.current_time() - self._origin) * TICKS_PER_SECOND)
-        latest = max(cluster.now, cluster.next_due()) + self._heartbeat
-        if reached > latest:
-            self._origin += (reached - latest) / TICKS_PER_SECOND
-            reached = latest
-        return max(reached, cluster.now)
-
-    def _next_turn(self) -> float:
-        due = self.cluster.next_due()
-        requests_due = self._requests.next_due()
-        if requests_due is not None:
-            due = min(due, requests_due)
-        if not self._requests.busy:
-            due = -(-due // GRID) * GRID
-        return self._origin + due / TICKS_PER_SECOND
 
     async def _observe(self, began: float) -> None:
         """Hand on what has happened since the last time. While a reader's queue is full this waits, and the
@@ -302,6 +288,7 @@ class SimulatedBackend:
             self._requests.observe(observation)
             self._observer.observe(observation, now)
             self._snapshotting.observe(observation, began)
+            self.simulation.observe(observation)
         if not self._complete and self.not_ready() is None:
             self._complete = True
             self._subscribers.emit(StateComplete())

@@ -15,6 +15,7 @@ from heliosd.store.changes import Change, Saved
 
 TICKS_PER_SECOND = 1_000_000
 """Network delays are fractions of a millisecond, so a tick is a microsecond."""
+TICKS_PER_MS = TICKS_PER_SECOND / 1000
 FIRST_TERM = 1
 FIRST_INDEX = 1
 """The log starts after a snapshot at this index with the first membership, which an empty member needs."""

@@ -46,7 +46,7 @@ from heliosd.raft.simulation.observations import (
 from heliosd.store.changes import Change, ValueSet
 
 from .state_machine import MetricStateMachine
-from .status import cause_of_loss, role_of
+from .status import cause_of_loss, cause_of_silence, evidence_of, role_of
 
 EMITTED_INDEX = "simulated/told"
 """Name of the stored value: the index up to which committed entries were emitted."""
@@ -84,6 +84,8 @@ class MemberObserver:
         self._handed_over = ("", 0)
         """The last leader that handed over, and its term."""
         self._cause: Cause = "unknown"
+        self._evidence: Mapping[str, float] | None = None
+        self._ticked_at = now.mono
         self._ended = False
         # After a start the commit index is not known yet, but entries that were emitted before are committed.
         log = cluster.members[node].raft.log
@@ -118,9 +120,9 @@ class MemberObserver:
             case MemberStarted(member=self._node):
                 self._show(self._raft.role, self._raft.term, self._raft.leader, now)
             case RoundTrip(peer=peer, kind=kind, ticks=ticks):
-                self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now))
+                self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now), now)
             case Unanswered(peer=peer, kind=kind):
-                self._health(self._latency.failed(peer, kind, now))
+                self._health(self._latency.failed(peer, kind, now), now)
             case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:
                 with self._with_marker(entry.index):
                     self._entry_applied(observation, now)
@@ -145,6 +147,9 @@ class MemberObserver:
         if known not in {"", leader}:
             handed_over = self._handed_over == (known, term - 1)
             self._cause = cause_of_loss(self._cluster, self._node, known, handed_over=handed_over)
+            self._evidence = self._evidence_of(known, now)
+        if role == "Down":
+            self._cause, self._evidence = "stopped", None
         self._emit(
             StateChanged(
                 old_state=old,
@@ -152,16 +157,25 @@ class MemberObserver:
                 term=term,
                 leader=leader,
                 member=self._node,
-                cause="stopped" if role == "Down" else self._cause,
+                cause=self._cause,
+                evidence=self._evidence,
                 observed_at=now.wall,
             )
         )
         self._note(self._uptime.state_changed(old, role, term, leader, now))
 
+    def _evidence_of(self, member: str, now: Instant) -> Mapping[str, float] | None:
+        silent = self._latency.silent_seconds(member, now)
+        return evidence_of(self._cluster, self._node, member, silent) or None
+
     def tick(self, now: Instant) -> None:
-        """Once a second: find peers that no longer answer."""
+        """Once a second: find peers that no longer answer. While this node does not run it judges none."""
+        passed, self._ticked_at = now.mono - self._ticked_at, now.mono
+        if not self._cluster.members[self._node].running:
+            self._latency.skip(passed)
+            return
         for change in self._latency.check(now):
-            self._health(change)
+            self._health(change, now)
 
     # Snapshots
 
@@ -265,12 +279,19 @@ class MemberObserver:
             self._latency.add_peer(peer, members[peer], now)
             self._emit(PeerChanged(event_type="added", peer_id=peer, peer_address=members[peer]))
 
-    def _health(self, change: HealthChanged | None) -> None:
-        if change is not None:
-            self._emit(
-                PeerChanged(
-                    event_type="healthy" if change.healthy else "unhealthy",
-                    peer_id=change.peer_id,
-                    peer_address=self._members.get(change.peer_id, ""),
-                )
+    def _health(self, change: HealthChanged | None, now: Instant) -> None:
+        if change is None:
+            return
+        peer, cause, evidence = change.peer_id, None, None
+        if not change.healthy and peer in self._cluster.members:
+            cause = cause_of_silence(self._cluster, self._node, peer) or "unknown"
+            evidence = self._evidence_of(peer, now)
+        self._emit(
+            PeerChanged(
+                event_type="healthy" if change.healthy else "unhealthy",
+                peer_id=peer,
+                peer_address=self._members.get(peer, ""),
+                cause=cause,
+                evidence=evidence,
             )
+        )

@@ -123,7 +123,7 @@ class Requests:
     @property
     def _leader(self) -> str:
         member = self.cluster.members[self.node]
-        return member.raft.leader if member.alive else ""
+        return member.raft.leader if member.running else ""
 
     # Proposing
 
@@ -177,17 +177,17 @@ class Requests:
                 for index in [index for index in self._placed if index <= snapshot.index]:
                     for request in self._placed.pop(index):
                         self._settle(request, OutcomeUnknown())
-            case Unwritten(was=was, last_index=last_index) if was.role == "Leader":
-                self._truncated(was.term, last_index)
+            case Unwritten(was=was, last_index=last_index, sent=sent) if was.role == "Leader":
+                self._truncated(was.term, last_index, OutcomeUnknown() if sent else _not_stored())
             case _:
                 pass
 
-    def _truncated(self, term: int, last_index: int) -> None:
+    def _truncated(self, term: int, last_index: int, outcome: Exception) -> None:
         for index, placed in [place for place in self._placed.items() if place[0] > last_index]:
             lost = [request for request in placed if _term(request) == term]
             self._take_out(index, lost, placed)
             for request in lost:
-                self._settle(request, _not_stored())
+                self._settle(request, outcome)
 
     def _applied(self, applied: EntryApplied) -> None:
         if self._sent:

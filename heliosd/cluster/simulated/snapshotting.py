@@ -68,11 +68,16 @@ class Snapshotting:
                 self._installed.append((observation, began))
             case Crashed(member=self.node) | MemberStarted(member=self.node):
                 self._installed.clear()
+                if self._made is not None and not self.cluster.unwritten(self.node):
+                    self._made = None
+                    self._answer(NoLeader())
             case _:
                 pass
 
     def written(self, now: Instant) -> None:
-        """The cluster's writes so far are on disk."""
+        """The cluster's writes so far are on disk, but for those that a slow disk has not taken yet."""
+        if self.cluster.unwritten(self.node):
+            return
         if self._made is not None:
             made, self._made = self._made, None
             self.observer.snapshot_created(
@@ -86,7 +91,7 @@ class Snapshotting:
 
     def refused(self, failure: StoreFull, now: Instant) -> None:
         """The cluster's last writes are not on disk."""
-        if self._made is not None:
+        if self._made is not None and not self.cluster.unwritten(self.node):
             self._made = None
             self.observer.snapshot_failed(str(failure), now)
             self._answer(failure)

@@ -10,8 +10,11 @@ from heliosd.clock import Instant
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.protocol.events import Cause
 from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
+from heliosd.raft.quorum import majority
 from heliosd.raft.roles import Role
 from heliosd.raft.simulation.cluster import SimulatedCluster
+
+from .bootstrap import TICKS_PER_MS
 
 
 def role_of(cluster: SimulatedCluster, name: str) -> Role:
@@ -27,11 +30,42 @@ def cause_of_loss(cluster: SimulatedCluster, node: str, leader: str, *, handed_o
     member = cluster.members.get(leader)
     if member is None or leader not in cluster.members[node].raft.log.membership:
         return "removed"
-    if not member.alive:
+    return cause_of_silence(cluster, node, leader) or ("transfer" if handed_over else "stepped_down")
+
+
+def cause_of_silence(cluster: SimulatedCluster, node: str, other: str) -> Cause | None:
+    """Why `node` gets no answer of `other`; None: it should get one."""
+    if not cluster.members[other].running:
         return "stopped"
-    if not cluster.net.connected(node, leader):
-        return "unreachable"
-    return "transfer" if handed_over else "stepped_down"
+    return None if cluster.net.connected(node, other) else "unreachable"
+
+
+def evidence_of(
+    cluster: SimulatedCluster, node: str, member: str, last_answer: float | None
+) -> dict[str, float]:
+    """What `node` can be shown of a member that it lost or does not hear: the faults that this member suffers.
+
+    `last_answer`: seconds since it last answered `node`.
+    """
+    evidence: dict[str, float] = {}
+    lost = cluster.members.get(member)
+    if last_answer is not None and member != node:
+        evidence["last_answer_ms"] = round(last_answer * 1000, 1)
+    if lost is None:
+        return evidence
+    membership = lost.raft.log.membership
+    reached = sum(
+        other in cluster.members and cause_of_silence(cluster, member, other) is None for other in membership
+    )
+    if reached < len(membership):
+        evidence |= {"members_reached": reached, "quorum": majority(len(membership))}
+    if cluster.net.conditions.loss:
+        evidence["loss"] = cluster.net.conditions.loss
+    if disk := cluster.faults.disk_latency.get(member):
+        evidence["disk_latency_ms"] = disk / TICKS_PER_MS
+    if lost.clock is not None and lost.clock.set_wrong:
+        evidence |= {"clock_rate": lost.clock.rate, "clock_offset_ms": lost.clock.offset / TICKS_PER_MS}
+    return evidence
 
 
 def build_status(
@@ -63,7 +97,7 @@ def build_status(
         cluster_health=latency.cluster_health(now),
         observed_by=node,
         observed_at=now.wall,
-        stale=not leader,
+        stale=not leader or member.paused,
     )
 
 
@@ -74,8 +108,8 @@ def why_not_ready(cluster: SimulatedCluster, node: str) -> str | None:
     """
     member = cluster.members[node]
     raft = member.raft
-    if not member.alive:
-        return "this node is down"
+    if not member.running:
+        return "this node is paused" if member.alive else "this node is down"
     if not raft.leader:
         return "no leader"
     if not member.caught_up:

@@ -9,13 +9,14 @@ One member is the `root`, the member of the daemon itself: it is never removed, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from random import Random
 
 from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot, TimeoutNow
 from heliosd.raft.state import NEVER, NOTHING, Ready
 from heliosd.raft.storage import MemberState
 
+from .faults import MemberFaults
 from .member import SimulatedMember, SimulationOptions, StateMachine
 from .member_set import MemberSet
 from .network import SimulatedNetwork
@@ -66,6 +67,9 @@ class SimulatedCluster:
         self._observations: list[Observation] = []
         self._snapshots_due: dict[str, None] = {}
         self._member_set = MemberSet(root, options, rng, machine)
+        self.faults = MemberFaults(
+            self._member_set, self.net, self._calls, now=lambda: self.now, persisted=self._persisted
+        )
         self._member_set.load(states, now)
         self._forget_unneeded()
 
@@ -77,14 +81,18 @@ class SimulatedCluster:
     # Time
 
     def next_due(self) -> int:
-        """The tick of the next event; `NEVER` if all members are down and no message is in flight."""
-        due = min((member.due for member in self.members.values() if member.alive), default=NEVER)
+        """The tick of the next event, or at which a slow disk takes a write; `NEVER` if all members are down or
+        paused and nothing is in flight."""
+        return min(self._next_event(), self._writes.next_ready())
+
+    def _next_event(self) -> int:
+        due = min((member.due for member in self.members.values() if member.running), default=NEVER)
         arrival = self.net.next_due()
         return due if arrival is None else min(due, arrival)
 
     def run_until(self, tick: int) -> None:
         """Process all events that are due by `tick`, each at its own time."""
-        while (due := self.next_due()) <= tick:
+        while (due := self._next_event()) <= tick:
             self.now = max(self.now, due)
             self.events += 1
             arrival = self.net.next_due()
@@ -93,7 +101,7 @@ class SimulatedCluster:
             else:
                 self._fire_timers()
         self.now = max(self.now, tick)
-        self._observations += self._calls.expired(self.now)
+        self._observations += self._calls.expired(self.members[self.root].time(self.now))
 
     def take_observations(self) -> list[Observation]:
         """What has happened since the last call."""
@@ -108,7 +116,8 @@ class SimulatedCluster:
         member = self.members.get(recipient)
         if member is None or not member.alive:
             return
-        if recipient == self.root and (trip := self._calls.received(self.now, sender, content)):
+        now = member.time(self.now)
+        if recipient == self.root and (trip := self._calls.received(now, sender, content)):
             self._observations.append(trip)
         match content:
             case Probe(sent=sent):
@@ -120,17 +129,17 @@ class SimulatedCluster:
             case ProposalReply(serial=serial, result=result):
                 self._observations.append(Answered(recipient, serial, result))
             case message:
-                self._handle(member, member.raft.step(self.now, Envelope(sender, recipient, message)), sender)
+                self._handle(member, member.raft.step(now, Envelope(sender, recipient, message)), sender)
 
     def _fire_timers(self) -> None:
         for member in list(self.members.values()):
-            if not member.alive or member.due > self.now:
+            if not member.running or member.due > self.now:
                 continue
             if member.probe_due <= self.now:
                 self._probe(member)
-            deadline = member.raft.deadline
-            if deadline is not None and deadline <= self.now:
-                self._handle(member, member.raft.tick(self.now))
+            deadline, now = member.raft.deadline, member.time(self.now)
+            if deadline is not None and deadline <= now:
+                self._handle(member, member.raft.tick(now))
             member.update_due()
 
     def _probe(self, member: SimulatedMember) -> None:
@@ -138,7 +147,7 @@ class SimulatedCluster:
         member.probe_due = self.now + self.options.probe_interval
         for other in member.raft.log.membership:
             if other != member.raft.id:
-                self._send(member.raft.id, other, Probe(self.now))
+                self._send(member.raft.id, other, Probe(member.time(self.now)))
         if member.snapshot_due <= self.now and member.raft.commit > member.raft.log.snapshot.index:
             self._snapshots_due[member.raft.id] = None
 
@@ -157,7 +166,8 @@ class SimulatedCluster:
                 member.replies.clear()
                 self._observations.append(SoftStateChanged(name, ready.changed))
             if ready.write is not None:
-                self._writes.add(name, member.incarnation, ready.write)
+                latency = self.faults.disk_latency.get(name, 0)
+                self._writes.add(name, member.incarnation, ready.write, now=self.now, latency=latency)
             if ready.installed is not None:
                 member.machine.restore(ready.installed.data)
                 member.snapshot_due = self.now + self.options.snapshot_interval
@@ -179,9 +189,13 @@ class SimulatedCluster:
 
     # The disk
 
+    def unwritten(self, name: str) -> bool:
+        """Whether this member has writes that its slow disk has not taken yet."""
+        return self._writes.waits(name)
+
     def take_writes(self) -> WriteBatch | None:
-        """What the members want written; None if nothing. One batch at a time is in flight."""
-        batch = self._writes.take()
+        """What the members want written; None if nothing now. One batch at a time is in flight."""
+        batch = self._writes.take(self.now)
         if batch is None:
             self._sent_before = self.net.sent
         return batch
@@ -199,7 +213,13 @@ class SimulatedCluster:
         for write in batch.members:
             member = self._writer(write)
             if member is not None:
-                self._handle(member, member.raft.persisted(self.now, write.number))
+                self._persisted(member, write.number)
+
+    def _persisted(self, member: SimulatedMember, number: int) -> None:
+        if member.paused:
+            member.persisted = number
+        else:
+            self._handle(member, member.raft.persisted(member.time(self.now), number))
 
     def _writer(self, write: MemberWrite) -> SimulatedMember | None:
         """The member that wanted this written, if it is still up."""
@@ -225,7 +245,8 @@ class SimulatedCluster:
                 was = member.raft.soft_state
                 self._stop(member)
                 self._revive(write.member, keep_machine=True)
-                self._observations.append(Unwritten(write.member, was, member.disk.last_index))
+                slow = write.member in self.faults.disk_latency
+                self._observations.append(Unwritten(write.member, was, member.disk.last_index, sent=slow))
         for packet in back:
             if isinstance(packet.content, ProposalReply) and packet.sender in self.members:
                 reply = self.members[packet.sender].after_refusal(packet.content)
@@ -235,7 +256,7 @@ class SimulatedCluster:
 
     def take_snapshots_due(self) -> list[str]:
         """The members that should be snapshotted now."""
-        due = [name for name in self._snapshots_due if self.members[name].alive]
+        due = [name for name in self._snapshots_due if self.members[name].running]
         self._snapshots_due.clear()
         return due
 
@@ -243,9 +264,9 @@ class SimulatedCluster:
         """Snapshot a member and compact its log; None if nothing was applied since the last one."""
         member = self.members[name]
         member.snapshot_due = self.now + self.options.snapshot_interval
-        if not member.alive or member.raft.commit == member.raft.log.snapshot.index:
+        if not member.running or member.raft.commit == member.raft.log.snapshot.index:
             return None
-        snapshot, ready = member.raft.compact(self.now, member.machine.encode())
+        snapshot, ready = member.raft.compact(member.time(self.now), member.machine.encode())
         self._handle(member, ready)
         return snapshot
 
@@ -256,10 +277,10 @@ class SimulatedCluster:
         that it knows. The reply comes as `Answered`, unless it is lost."""
         member = self.members[name]
         leader = member.raft.leader
-        if not member.alive or not leader:
+        if not member.running or not leader:
             return Declined("not_leader")
         if leader == name:
-            result, ready = perform(member.raft, self.now, proposal)
+            result, ready = perform(member.raft, member.time(self.now), proposal)
             self._handle(member, ready)
             return result
         forwarded = ForwardedProposal(serial, member.raft.term, proposal)
@@ -292,13 +313,10 @@ class SimulatedCluster:
         if not self.members[name].alive:
             self._revive(name, keep_machine=False)
 
-    def partition(self, groups: Iterable[Collection[str]]) -> None:
-        """See `SimulatedNetwork.partition`."""
-        self.net.partition(groups)
-
     def _stop(self, member: SimulatedMember) -> None:
         name = member.raft.id
-        member.alive = False
+        member.alive = member.paused = False
+        self.net.discard_held(name)
         self._writes.drop(name)
         self._snapshots_due.pop(name, None)
         if name == self.root:

@@ -10,6 +10,7 @@ from heliosd.raft.node import RaftNode
 from heliosd.raft.state import NOTHING, Ready, Timing
 
 from .disk import Disk
+from .member_clock import MemberClock
 from .network import NetworkConditions
 from .proposals import Accepted, Declined, ForwardedProposal, ProposalReply, ProposalResult, perform
 
@@ -41,13 +42,21 @@ class SimulationOptions:
 class SimulatedMember:
     """One start of a member: it lives until the next crash, restart or removal."""
 
-    def __init__(self, raft: RaftNode, machine: StateMachine, disk: Disk, incarnation: int) -> None:
+    def __init__(
+        self, raft: RaftNode, machine: StateMachine, disk: Disk, incarnation: int, clock: MemberClock | None
+    ) -> None:
         self.raft = raft
+        self.clock = clock
+        """Its own clock; None: it is right. `RaftNode` is given this clock's ticks."""
         self.machine = machine
         self.disk = disk
         self.incarnation = incarnation
         """Counts starts. What was meant for an earlier start is discarded."""
         self.alive = True
+        self.paused = False
+        """Stopped as by SIGSTOP: it lives and does nothing; what is sent to it waits."""
+        self.persisted = 0
+        """The last write that became durable while it was paused."""
         self.former: tuple[int, StateMachine] | None = None
         """What it had applied before a restart: the index and the state machine. It will be applied again."""
         self.membership = raft.log.membership
@@ -78,8 +87,18 @@ class SimulatedMember:
         lost = isinstance(result, Accepted) and result.index > self.disk.last_index
         return ProposalReply(reply.serial, Declined("storage")) if lost else reply
 
+    @property
+    def running(self) -> bool:
+        return self.alive and not self.paused
+
+    def time(self, now: int) -> int:
+        """What its own clock shows."""
+        return now if self.clock is None else self.clock.read(now)
+
     def update_due(self) -> None:
         deadline = self.raft.deadline
+        if deadline is not None and self.clock is not None:
+            deadline = self.clock.when(deadline)
         self.due = self.probe_due if deadline is None else min(deadline, self.probe_due)
 
     def answer(self, now: int, sender: str, proposal: ForwardedProposal) -> tuple[ProposalResult, Ready]:
@@ -90,7 +109,7 @@ class SimulatedMember:
             return result, NOTHING
         ready = NOTHING
         if self.raft.term == proposal.term:
-            result, ready = perform(self.raft, now, proposal.proposal)
+            result, ready = perform(self.raft, self.time(now), proposal.proposal)
         else:
             result = Declined("not_leader")
         if self.raft.role == "Leader":
@@ -118,11 +137,13 @@ def started(
     incarnation: int,
     machine: StateMachine,
     applied: int,
+    clock: MemberClock | None,
 ) -> SimulatedMember:
     """A member started from its disk. Its state machine holds the commands up to `applied`, or up to the disk's
     snapshot if that is later."""
-    raft = RaftNode(name, disk.read(), timing=options.timing, rng=rng, now=now, applied=applied)
-    member = SimulatedMember(raft, machine, disk, incarnation)
+    shown = now if clock is None else clock.read(now)
+    raft = RaftNode(name, disk.read(), timing=options.timing, rng=rng, now=shown, applied=applied)
+    member = SimulatedMember(raft, machine, disk, incarnation, clock)
     member.probe_due = now + int(rng.random() * options.probe_interval)
     member.snapshot_due = now + options.snapshot_interval
     member.update_due()

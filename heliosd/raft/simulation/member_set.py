@@ -11,6 +11,7 @@ from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSave
 
 from .disk import Disk
 from .member import SimulatedMember, SimulationOptions, StateMachine, restored, started
+from .member_clock import MemberClock
 
 
 class MemberSet:
@@ -25,6 +26,7 @@ class MemberSet:
         self._rng = rng
         self._machine = machine
         self._incarnations = 0
+        self._clocks: dict[str, MemberClock] = {}
 
     def load(self, states: Mapping[str, MemberState], now: int) -> None:
         """Start the members that have a disk."""
@@ -70,6 +72,14 @@ class MemberSet:
 
     def remove(self, name: str) -> None:
         self.members.pop(name).alive = False
+        self._clocks.pop(name, None)
+
+    def clock(self, name: str) -> MemberClock:
+        """A member's clock, to be set. It outlives crashes of the member."""
+        clock = self._clocks.get(name)
+        if clock is None:
+            clock = self._clocks[name] = self.members[name].clock = MemberClock()
+        return clock
 
     def _start(
         self, name: str, disk: Disk, now: int, machine: StateMachine | None = None, applied: int = 0
@@ -84,5 +94,6 @@ class MemberSet:
             incarnation=self._incarnations,
             machine=restored(disk, self._machine()) if machine is None else machine,
             applied=applied,
+            clock=self._clocks.get(name),
         )
         return member

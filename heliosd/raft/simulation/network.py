@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
+from functools import partial
 from heapq import heapify, heappop, heappush
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
 
 Content = TypeVar("Content")
+MAX_HELD = 10_000
+"""Messages that wait for one member that takes none, as in the buffers of its sockets."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class SimulatedNetwork(Generic[Content]):
         self._heap: list[Packet[Content]] = []
         self._last_due: dict[tuple[str, str], int] = {}
         self._group: dict[str, int] = {}
+        self._held: dict[str, list[Packet[Content]]] = {}
         self.sent = 0
         """Packets sent so far."""
 
@@ -69,9 +73,35 @@ class SimulatedNetwork(Generic[Content]):
         return self._heap[0].due if self._heap else None
 
     def pop(self) -> Packet[Content] | None:
-        """Take the next message; None if a partition dropped it."""
+        """Take the next message; None if a partition dropped it, or if its recipient is held."""
         packet = heappop(self._heap)
-        return packet if self.connected(packet.sender, packet.recipient) else None
+        if not self.connected(packet.sender, packet.recipient):
+            return None
+        if packet.recipient in self._held:
+            held = self._held[packet.recipient]
+            if len(held) < MAX_HELD:
+                held.append(packet)
+            return None
+        return packet
+
+    def change(self, conditions: NetworkConditions, now: int) -> None:
+        """From `now` on these conditions hold. With less latency than before, what is in flight arrives sooner, in
+        the same order."""
+        share = conditions.latency / self.conditions.latency if self.conditions.latency else 1.0
+        self.conditions = conditions
+        if share < 1:
+            sooner = partial(_sooner, now=now, share=share)
+            self._keep([packet._replace(due=sooner(packet.due)) for packet in self._heap])
+            self._last_due = {link: sooner(due) for link, due in self._last_due.items()}
+
+    def hold(self, member: str) -> None:
+        """From now on messages to this member wait, at most `MAX_HELD`; later ones are lost."""
+        self._held.setdefault(member, [])
+
+    def release(self, member: str, now: int) -> None:
+        """Deliver what has waited, at `now` and in its order."""
+        for packet in self._held.pop(member, ()):
+            heappush(self._heap, packet._replace(due=now))
 
     def partition(self, groups: Iterable[Collection[str]]) -> None:
         """From now on only members of the same group reach each other; those in no group form one more.
@@ -84,9 +114,14 @@ class SimulatedNetwork(Generic[Content]):
     def connected(self, one: str, other: str) -> bool:
         return self._group.get(one, 0) == self._group.get(other, 0)
 
+    def discard_held(self, member: str) -> None:
+        """What has waited for this member is lost, and nothing waits any more."""
+        self._held.pop(member, None)
+
     def forget(self, member: str) -> None:
         """A member is removed: drop all messages to it and from it."""
         self._keep([packet for packet in self._heap if member not in {packet.sender, packet.recipient}])
+        self.discard_held(member)
         for link in [link for link in self._last_due if member in link]:
             del self._last_due[link]
 
@@ -101,3 +136,7 @@ class SimulatedNetwork(Generic[Content]):
     def _keep(self, packets: list[Packet[Content]]) -> None:
         self._heap = packets
         heapify(self._heap)
+
+
+def _sooner(due: int, *, now: int, share: float) -> int:
+    return due if due <= now else now + int((due - now) * share)

@@ -88,6 +88,8 @@ class Unwritten:
     member: str
     was: SoftState
     last_index: int
+    sent: bool = False
+    """Its disk is slow, so other members may have those entries already."""
 
 
 @dataclass(frozen=True, slots=True)

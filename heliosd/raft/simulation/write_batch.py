@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from heliosd.raft.state import RaftChange, Write
+from heliosd.raft.state import NEVER, RaftChange, Write
 from heliosd.raft.storage import LogSuffix, MemberForgotten
 from heliosd.store.changes import Change
 
@@ -47,10 +48,23 @@ class PendingWrites:
     def __init__(self) -> None:
         self._lasting: list[Lasting] = []
         self._pending: list[tuple[str, int, Write]] = []
+        self._slow: dict[str, deque[tuple[int, int, Write]]] = {}
         self.in_flight = False
 
-    def add(self, member: str, incarnation: int, write: Write) -> None:
-        self._pending.append((member, incarnation, write))
+    def add(self, member: str, incarnation: int, write: Write, *, now: int, latency: int) -> None:
+        """Its disk takes it after `latency` ticks, and in the order of the member's writes."""
+        if latency or member in self._slow:
+            self._slow.setdefault(member, deque()).append((now + latency, incarnation, write))
+        else:
+            self._pending.append((member, incarnation, write))
+
+    def waits(self, member: str) -> bool:
+        """Whether a write of this member is not in a batch yet."""
+        return member in self._slow or any(write[0] == member for write in self._pending)
+
+    def next_ready(self) -> int:
+        """The tick at which a slow disk takes a write; `NEVER` without one."""
+        return min((writes[0][0] for writes in self._slow.values()), default=NEVER)
 
     def create(self, disk: tuple[RaftChange, ...]) -> None:
         """Write the first disk of a new member, in one batch with what else is pending now."""
@@ -59,16 +73,24 @@ class PendingWrites:
     def drop(self, member: str) -> None:
         """A member crashed: what it had not handed to the disk is lost."""
         self._pending = [write for write in self._pending if write[0] != member]
+        self._slow.pop(member, None)
 
     def forget(self, member: str) -> None:
         """A member is removed: wipe its disk."""
         self.drop(member)
         self._lasting.append(MemberForgotten(member))
 
-    def take(self) -> WriteBatch | None:
-        """The next batch, which is in flight from now on; None if nothing is to be written."""
+    def take(self, now: int) -> WriteBatch | None:
+        """The next batch, which is in flight from now on; None if nothing is to be written now."""
         if self.in_flight:
             raise RuntimeError("the last batch is neither written nor refused")
+        for member in [name for name, writes in self._slow.items() if writes[0][0] <= now]:
+            writes = self._slow[member]
+            while writes and writes[0][0] <= now:
+                _, incarnation, write = writes.popleft()
+                self._pending.append((member, incarnation, write))
+            if not writes:
+                del self._slow[member]
         if not self._pending and not self._lasting:
             return None
         self.in_flight = True

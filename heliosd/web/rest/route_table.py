@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from heliosd.config.permissions import ADMIN, READ, WATCH, WRITE
+from heliosd.protocol.views.simulation import FaultChange
 
 from .route import Route, never
-from .routes import auth, clients, cluster, custom_metrics, events, peers, service
+from .routes import auth, clients, cluster, custom_metrics, events, peers, service, simulation
 
 
 def _auth(path: str) -> tuple[str, ...]:
@@ -21,6 +22,7 @@ _PEERS = _cluster("/peers")
 _METRICS = _cluster("/custom-metrics", "/metrics")
 _METRICS_RESET = _cluster("/custom-metrics/reset", "/metrics/reset")
 _SNAPSHOT = _cluster("/snapshot")
+_SIMULATION = _cluster("/simulation")
 _CLIENTS = _cluster("/clients")
 
 # fmt: off
@@ -78,6 +80,10 @@ ROUTES: tuple[Route, ...] = (
           summary="Delete all custom metrics"),
     Route(paths=_cluster("/leadership/transfer"), method="POST", view=cluster.transfer_leadership,
           permission=ADMIN, body=cluster.Transfer, summary="Hand leadership to another member"),
+    Route(paths=_SIMULATION, method="GET", view=simulation.show_simulation, permission=READ,
+          summary="The faults of the simulated cluster, and its members"),
+    Route(paths=_SIMULATION, method="PUT", view=simulation.change_simulation, permission=ADMIN,
+          body=FaultChange, summary="Replace the faults that are named"),
     Route(paths=_CLIENTS, method="GET", view=clients.list_clients, permission=READ,
           summary="Who is connected"),
     Route(paths=_CLIENTS, method="DELETE", view=clients.disconnect_client, permission=ADMIN,

@@ -125,12 +125,12 @@ def test_an_addition_that_is_truncated_leaves_no_member_behind() -> None:
     checked = CheckedCluster(make_cluster("abc"))
     leader = checked.run_until_led()
     done(checked, WriteCommands((b"w",)))
-    checked.cluster.partition([[leader]])
+    checked.cluster.net.partition([[leader]])
     assert isinstance(checked.cluster.propose(leader, 9, AddMember("d", "d:7000")), Accepted)
     checked.write()
     assert "d" in checked.cluster.members
     checked.run(10 * ELECTION)
-    checked.cluster.partition([])
+    checked.cluster.net.partition([])
     done(checked, WriteCommands((b"x",)))
     checked.run(5 * ELECTION)
     assert sorted(checked.cluster.members) == ["a", "b", "c"]
@@ -193,9 +193,9 @@ def test_a_member_is_not_ready_until_it_has_applied_again_what_its_disk_refused(
     if snapshot:
         cluster.snapshot("a")
         checked.write()
-    cluster.partition([["a"]])
+    cluster.net.partition([["a"]])
     done(checked, WriteCommands((b"w2", b"w3")))
-    cluster.partition([])
+    cluster.net.partition([])
     while not checked.commands("a")[1:]:
         checked.event()
     batch = cluster.take_writes()
