@@ -53,6 +53,7 @@ class _Status(Struct, frozen=True, kw_only=True):
     observed_by: str
     observed_at: str
     stale: bool
+    warnings: tuple[str, ...] | UnsetType = UNSET
     complete: bool | UnsetType = UNSET
     """False before this node knows everything that was answered before its start; then another status follows."""
 
@@ -272,6 +273,7 @@ def _status(
         custom_metrics=metrics,
         as_of_seq=as_of_seq,
         observed_by=status.observed_by,
+        warnings=status.warnings,
         observed_at=rfc3339(status.observed_at),
         stale=status.stale,
     )

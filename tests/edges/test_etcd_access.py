@@ -13,7 +13,13 @@ import pytest
 import trio
 
 from heliosd.cluster.etcd.client.client import YOUNG_TOKEN_SECONDS, EtcdClient
-from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdUnavailable
+from heliosd.cluster.etcd.client.errors import (
+    EtcdDenied,
+    EtcdError,
+    EtcdLoginRefused,
+    EtcdUnavailable,
+    missing_right,
+)
 from heliosd.cluster.etcd.client.requests import put
 from heliosd.cluster.etcd.client.transport import GatewayRequest
 from heliosd.config.model import EtcdConfig
@@ -122,8 +128,9 @@ async def test_a_wrong_password_is_reported_and_not_sent_again_until_the_file_ha
         for _ in range(3):
             with pytest.raises(EtcdLoginRefused) as raised:
                 await client.range(KEY)
-            text = "etcdserver: authentication failed, invalid user ID or password"
-            assert str(raised.value) == f"{url(guarded, 0)}: {text}"
+            text = "etcdserver: authentication failed, invalid user ID or password; the user heliosd needs"
+            assert str(raised.value).startswith(f"{url(guarded, 0)}: {text}")
+            assert "etcdctl user passwd heliosd" in str(raised.value)
         with pytest.raises(EtcdLoginRefused):
             async with client.watch(PREFIX, END):
                 pass
@@ -147,7 +154,8 @@ async def test_a_missing_right_is_reported_as_such(guarded: EtcdCluster, login: 
     async with client_of(guarded, **login) as client:
         with pytest.raises(EtcdDenied) as raised:
             await client.range(OUTSIDE)
-        assert str(raised.value) == f"{url(guarded, 0)}: etcdserver: permission denied"
+        grant = missing_right("/kv/range", AUTH.username, "/heliosd/")
+        assert str(raised.value) == f"{url(guarded, 0)}: etcdserver: permission denied; {grant}"
         with pytest.raises(EtcdDenied):
             await client.txn([], [put(OUTSIDE, b"x")])
         with pytest.raises(EtcdDenied):

@@ -86,6 +86,15 @@ def test_a_reload_of_the_page_stays_signed_in_until_the_logout(browser: Browser,
         expect(tab.page.locator("#login")).to_be_visible()
 
 
+SHOW_WARNINGS = """async () => {
+  const { showCluster } = await import("./static/cluster_view.js");
+  const status = { leader: "node-1", warnings: ["a right is <b>missing</b>", "another", "another"] };
+  showCluster({ status, latencies: new Map() });
+  return [...document.querySelectorAll("#warnings:not([hidden]) li")].map((line) => line.textContent);
+}"""
+"""Draws a status that a simulated cluster does not send. Nothing that is sent meanwhile is drawn in between."""
+
+
 def test_after_the_login_the_cluster_is_shown_and_live(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
@@ -98,6 +107,8 @@ def test_after_the_login_the_cluster_is_shown_and_live(
         expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
         for peer in ("node-2", "node-3"):
             expect(tab.page.locator(f'#peers tr[data-peer="{peer}"]')).to_contain_text("127.0.0.1:700")
+        expect(tab.page.locator("#warnings")).to_be_hidden()
+        assert tab.page.evaluate(SHOW_WARNINGS) == ["a right is <b>missing</b>", "another"]
 
 
 def test_events_that_came_while_it_was_away_are_heard_when_it_is_back(

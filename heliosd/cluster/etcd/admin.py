@@ -162,7 +162,7 @@ class MemberAdmin:
         try:
             return await self._etcd.client.members(self._poller.url_of(leader) if leader is not None else "")
         except EtcdError as error:
-            raise NoLeader from error
+            raise _as_request_refused(error) from error
 
     async def _wait_for_leader(self) -> None:
         with trio.move_on_after(LEADER_PATIENCE):

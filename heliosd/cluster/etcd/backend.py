@@ -45,7 +45,7 @@ from .admin import MemberAdmin
 from .backup import RETAINED, Backup
 from .context import EtcdContext
 from .election import LeaderElected
-from .faults import Faults
+from .faults import OPTIONAL, Concern, Faults
 from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
 from .log_lease import LogLease
@@ -147,9 +147,12 @@ class EtcdBackend:
             for _, each in sorted(self._etcd.mirror.observers.items())
         )
         status = build_status(self._etcd.view, observers, self._etcd.now())
-        if self._unread() is not None:
-            return msgspec.structs.replace(status, stale=True)
-        return status
+        lacking = (_lacking(*each) for each in self.faults.denials().items() if each[0] not in OPTIONAL)
+        return msgspec.structs.replace(
+            status,
+            stale=status.stale or self._unread() is not None,
+            warnings=(*lacking, *self.warnings()) or msgspec.UNSET,
+        )
 
     @property
     def complete(self) -> bool:
@@ -157,10 +160,7 @@ class EtcdBackend:
 
     def not_ready(self) -> str | None:
         if self._unread() is None and self._etcd.view.leader:
-            # Only an administrator of etcd may promote learners; that does not affect readiness.
-            denied = (
-                why for concern, why in self.faults.denials().items() if concern != "promoting learners"
-            )
+            denied = (why for concern, why in self.faults.denials().items() if concern not in OPTIONAL)
             unborn = "the cluster's event log has not begun" if self._etcd.mirror.needs_birth else None
             reasons = (*denied, unborn or why_not_ready(self._etcd.view))
         else:
@@ -174,7 +174,11 @@ class EtcdBackend:
     def warnings(self) -> list[str]:
         """What an operator should know though reads and writes are well: for `/readyz`."""
         foreign = sorted(self._etcd.identity.foreign().items())
-        return [f"{url} belongs to another cluster ({cluster}) and is left out" for url, cluster in foreign]
+        denied = self.faults.denials().items()
+        return [
+            *(f"{url} belongs to another cluster ({cluster}) and is left out" for url, cluster in foreign),
+            *(_lacking(concern, why) for concern, why in denied if concern in OPTIONAL),
+        ]
 
     def _unread(self) -> str | None:
         """Why the mirror may be outdated; None: it is not."""
@@ -319,13 +323,18 @@ class EtcdBackend:
             self.latency.round_trip(peer, mean_since(before.get(peer), sums))
 
     async def _check_watch(self) -> None:
-        """Leave a member that is silent or behind; read everything again after the cluster was set back."""
+        """Leave a member that is silent or behind; show which rights are missing; read everything again after the
+        cluster was set back."""
+        denials = self.faults.denials()
         while True:
             await trio.sleep(CHECK_SECONDS)
             if self._watcher.endpoint:
                 reason = self._poller.unfit(self._watcher.endpoint)
                 if reason:
                     self._watcher.leave(reason)
+            if self.faults.denials() != denials and self._etcd.subscribers.have_room:
+                denials = self.faults.denials()
+                self._etcd.subscribers.emit(StatusChanged())
             now = trio.current_time()
             newest = self._poller.newest_revision()
             if not newest or newest >= self._etcd.mirror.revision:
@@ -335,3 +344,7 @@ class EtcdBackend:
             elif now - self._set_back_since >= SET_BACK_SECONDS:
                 self._set_back_since = None
                 self._watcher.reload()
+
+
+def _lacking(concern: Concern, why: str) -> str:
+    return f"{concern} does not work: {why}"

@@ -12,13 +12,20 @@ log = logging.getLogger(__name__)
 Concern = Literal[
     "reading",
     "asking the members",
+    "asking for statuses",
     "presence",
     "promoting learners",
     "logging events",
     "writing",
     "writing metrics",
     "revocations",
+    "changing members",
 ]
+
+OPTIONAL: frozenset[Concern] = frozenset(
+    {"asking the members", "asking for statuses", "promoting learners", "changing members"}
+)
+"""A right that is missing for these leaves reads, writes and the view as they are."""
 
 
 class Faults:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 from msgspec import Struct
@@ -28,6 +28,23 @@ def known(members: Iterable[EtcdMember]) -> tuple[KnownMember, ...]:
     """These members by id: etcd lists members, and their URLs, in any order."""
     shown = (KnownMember(each.id, each.name, address_of(each), each.is_learner) for each in members)
     return tuple(sorted(shown, key=lambda each: each.id))
+
+
+def completed(
+    urls: Mapping[str, str], listed: Iterable[EtcdMember], recorded: Iterable[KnownMember]
+) -> tuple[EtcdMember, ...]:
+    """The members with these ids, each with the URL that answers for it ("": none), where no list can be had: who
+    is not in the last list is as it was recorded, or has no name and counts as a voter."""
+    old = {each.id: each for each in listed}
+    kept = {each.id: each for each in recorded}
+
+    def member(each: str, url: str) -> EtcdMember:
+        found, record = old.get(each), kept.get(each)
+        name = record.name if record is not None else ""
+        learner = record is not None and record.learner
+        return found or EtcdMember(each, name, (), (url,) if url else (), learner)
+
+    return tuple(member(each, url) for each, url in sorted(urls.items()))
 
 
 def bearing(members: Iterable[EtcdMember], text: str) -> tuple[EtcdMember, ...]:

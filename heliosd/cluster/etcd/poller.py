@@ -14,11 +14,12 @@ from random import uniform
 import trio
 
 from heliosd.cluster.etcd.client.endpoints import normal
-from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
+from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
 from .member_metrics import Measured, measured
+from .members import completed
 from .view import Turn
 
 log = logging.getLogger(__name__)
@@ -64,6 +65,8 @@ class Poller:
         """URL whose last poll failed -> when it first failed."""
         self._lagging_since: dict[str, float] = {}
         """Member that is behind -> since when."""
+        self._list_refused: EtcdDenied | None = None
+        """How the list of members was refused last; None: it was not."""
         self._sooner = trio.Event()
         self._list_now = trio.Event()
 
@@ -153,6 +156,7 @@ class Poller:
             self._etcd.view.failed(member.id, error.reason, self._etcd.now())
         finally:
             self._asking.discard(member.id)
+        self._note_refusals()
         self._measure_lag()
         self._look()
         now = self._etcd.now()
@@ -200,6 +204,13 @@ class Poller:
             self._behind[url] = status.header.member_id
         self._etcd.view.answered(member_id, status, now.mono - began, now)
 
+    def _note_refusals(self) -> None:
+        refusals = self._etcd.client.status_refusals()
+        if refusals:
+            self._etcd.faults.add("asking for statuses", refusals[0])
+        else:
+            self._etcd.faults.clear("asking for statuses")
+
     def _measure_lag(self) -> None:
         now = self._etcd.now().mono
         statuses = {each.id: self._etcd.view.last_status(each.id) for each in self._etcd.view.members}
@@ -246,7 +257,10 @@ class Poller:
             except EtcdError as error:
                 self._etcd.faults.add("asking the members", error)
             else:
-                self._etcd.faults.clear("asking the members")
+                if self._list_refused is None:
+                    self._etcd.faults.clear("asking the members")
+                else:
+                    self._etcd.faults.add("asking the members", self._list_refused)
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
             with trio.move_on_after(LIST_SECONDS if trusted else LIST_AGAIN_SECONDS):
                 await self._list_now.wait()
@@ -263,11 +277,15 @@ class Poller:
             if status is not None and status.header.revision < self._etcd.mirror.members.mod_revision:
                 await self._ask_at(url, lister.id)
         began = self._etcd.now().mono
-        if lister is not None and url:
-            listed, by = await self._etcd.client.members(url), lister.id
-        else:
-            listed, by = await self._etcd.client.members(), ""
+        by = lister.id if lister is not None and url else ""
         view, recorded = self._etcd.view, self._etcd.mirror.members.record
+        try:
+            listed = await self._etcd.client.members(url if by else "")
+            self._list_refused = None
+        except EtcdDenied as denied:
+            self._list_refused = denied
+            urls_by_id = await self._etcd.client.raft_members()
+            listed = completed(urls_by_id, view.members, recorded.members if recorded is not None else ())
         before = (view.members, view.members_as_of > 0)
         view.listed(by, listed, began, self._etcd.now())
         urls = [url for member in listed for url in member.client_urls]

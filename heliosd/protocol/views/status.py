@@ -82,5 +82,7 @@ class ClusterStatus(Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     stale: bool
     """True if the data may be out of date: no leader is known, or this node cannot reach it."""
+    warnings: tuple[str, ...] | UnsetType = UNSET
+    """What an operator should know or change, with the command where there is one; left out if there is nothing."""
     observers: tuple[ObserverView, ...] | UnsetType = UNSET
     """With etcd: the heliosd that observe the cluster, by id."""

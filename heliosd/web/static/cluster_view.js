@@ -28,7 +28,21 @@ export function showCluster(model) {
   field("observed_at", timeOfDay(status.observed_at));
   byId("observed").hidden = !model.status;
   byId("stale").hidden = !status.stale;
+  showWarnings(status.warnings ?? []);
   showPeers(status, model.latencies);
+}
+
+/** What an operator should know or change. @param {string[]} warnings */
+function showWarnings(warnings) {
+  byId("warnings").hidden = warnings.length === 0;
+  rows(
+    byId("warnings"),
+    [...new Set(warnings)].map((warning) => [warning, warning]),
+    () => make("li"),
+    (row, warning) => {
+      if (row.textContent !== clip(warning)) row.replaceChildren(foreign(clip(warning)));
+    },
+  );
 }
 
 /** The part that the node we talk to plays. @param {any} status */

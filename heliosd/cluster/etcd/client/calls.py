@@ -21,6 +21,7 @@ from .errors import (
     EtcdUnavailable,
     Failure,
     meaning,
+    missing_right,
     read_failure,
     refused_error,
     unavailable,
@@ -93,7 +94,7 @@ class EndpointCalls:
                 failure = translated_errors.failure
             except NotEtcd as fault:
                 raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
-            error = self._error(endpoint, failure, write=write)
+            error = self._error(endpoint, path, failure, write=write)
             if not (again and isinstance(error, EtcdTokenEnded)):
                 raise error
             again, progress.sent = False, False
@@ -106,23 +107,22 @@ class EndpointCalls:
         """A streaming call with status 200; read it under `translated_errors`."""
         token = await self._shown(endpoint, login=True)
         ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
-        with self.translated_errors(endpoint):
+        with self.translated_errors(endpoint, path):
             async with self._transport.reply(ask, RequestProgress()) as reply:
                 if reply.status != 200:
-                    raise self._error(
-                        endpoint, read_failure(reply.status, await reply.content()), write=False
-                    )
+                    failure = read_failure(reply.status, await reply.content())
+                    raise self._error(endpoint, path, failure, write=False)
                 yield reply
 
     @contextmanager
-    def translated_errors(self, endpoint: str) -> Iterator[None]:
+    def translated_errors(self, endpoint: str, path: str) -> Iterator[None]:
         """Errors while a stream is read, as `EtcdUnavailable` or `EtcdRefused`."""
         try:
             yield
         except NoAnswer as error:
             raise EtcdUnavailable(endpoint, error.reason) from None
         except InStream as translated_errors:
-            raise self._error(endpoint, translated_errors.failure, write=False) from None
+            raise self._error(endpoint, path, translated_errors.failure, write=False) from None
         except NotEtcd as error:
             raise EtcdUnavailable(endpoint, str(error)) from None
 
@@ -152,17 +152,20 @@ class EndpointCalls:
                 ) from None
             raise EtcdUnavailable(ask.endpoint, error.reason) from None
 
-    def _error(self, endpoint: str, failure: Failure, *, write: bool) -> EtcdError:
+    def _error(self, endpoint: str, path: str, failure: Failure, *, write: bool) -> EtcdError:
         if failure.code == UNIMPLEMENTED:
             self._gateways.pop(endpoint, None)  # it may run another version now
             return EtcdUnavailable(endpoint, failure.message)
         match meaning(failure, write=write):
             case "refused":
                 error = refused_error(endpoint, failure)
-                if isinstance(error, EtcdDenied) and not self._config.username:
+                if not isinstance(error, EtcdDenied):
+                    return error
+                if not self._config.username:
                     # A watch of etcd 3.5 says so where others say that the user name is empty.
                     return EtcdTokenEnded(endpoint, NO_USER, failure.code)
-                return error
+                grant = missing_right(path, self._config.username, self._config.prefix)
+                return EtcdDenied(endpoint, f"{failure.message}; {grant}", failure.code)
             case "elsewhere":
                 return unavailable(endpoint, failure)
             case "unknown":
@@ -192,7 +195,7 @@ class EndpointCalls:
             body = authenticate_body(self._config.username, password)
             status, content = await self._exchange(GatewayRequest(endpoint, path, body))
             if status == 200:
-                with self.translated_errors(endpoint):
+                with self.translated_errors(endpoint, path):
                     self._token = read_token(content)
             else:
                 failure = read_failure(status, content)
@@ -203,8 +206,12 @@ class EndpointCalls:
             self._logged_in_at = trio.current_time()
 
     def _not_let_in(self, endpoint: str, failure: Failure, password: str) -> EtcdError:
-        error = self._error(endpoint, failure, write=False)
+        error = self._error(endpoint, "/auth/authenticate", failure, write=False)
         if isinstance(error, EtcdLoginRefused):
+            user = self._config.username
+            mend = f"etcdctl user add {user}, or etcdctl user passwd {user}"
+            reason = f"{error.reason}; the user {user} needs the password in password_file: {mend}"
+            error = EtcdLoginRefused(endpoint, reason, error.code)
             self._refused = password, trio.current_time() + LOGIN_PAUSE_SECONDS, error
         return error
 

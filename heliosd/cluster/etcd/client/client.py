@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -15,7 +15,7 @@ from heliosd.config.model import EtcdConfig
 from .calls import NEED_A_LEADER, EndpointCalls, Headers
 from .cluster_check import ClusterCheck
 from .endpoints import EndpointHealth, Endpoints
-from .errors import EtcdDenied, EtcdTokenEnded, EtcdUnavailable
+from .errors import EtcdDenied, EtcdError, EtcdRefused, EtcdTokenEnded, EtcdUnavailable
 from .failover import Failover
 from .identity import ClusterIdentity
 from .requests import (
@@ -28,6 +28,7 @@ from .requests import (
     move_leader_body,
     range_body,
     txn_body,
+    user_body,
     watch_body,
 )
 from .responses import (
@@ -41,9 +42,10 @@ from .responses import (
     read_member_added,
     read_members,
     read_range,
-    read_status,
+    read_roles,
     read_txn,
 )
+from .status_reader import StatusReader
 from .streams import SnapshotStream, WatchStream
 from .transport import GatewayTransport, RequestProgress
 
@@ -76,11 +78,14 @@ class EtcdClient:
         identity: ClusterIdentity | None = None,
     ) -> None:
         """Without an `identity` any cluster is taken as it comes."""
+        self.username = config.username
+        """"" if none is configured."""
         self._endpoints = Endpoints(config.endpoints, rng or random.SystemRandom(), identity)
         self._check = ClusterCheck(identity, self._endpoints, self.status)
         self._failover = Failover(self._endpoints)
         self._transport = GatewayTransport(config)
         self._calls = EndpointCalls(config, self._transport)
+        self._statuses = StatusReader(self._at, self._page, config.prefix.encode())
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -151,10 +156,17 @@ class EtcdClient:
     # Members.
 
     async def status(self, endpoint: str) -> MemberStatus:
-        """The status of that member, also of a foreign one. Needs no right in etcd 3.4."""
-        status = await self._at(endpoint, "/maintenance/status", b"{}", read_status, STATUS_SECONDS)
-        self._check.seen(self._endpoints.among(endpoint), status.header.cluster_id)
+        """The status of that member, also of a foreign one. Where etcd refuses it (see `status_reader`), it lacks
+        version, size and errors; `status_refusals` shows that."""
+        known = self._known(endpoint)
+        status = await self._statuses.read(known)
+        self._check.seen(known, status.header.cluster_id)
         return status
+
+    def status_refusals(self) -> tuple[EtcdRefused, ...]:
+        """The refusals of statuses, one for each endpoint that refuses its own now."""
+        found = self._statuses.refusals()
+        return tuple(found[each.url] for each in self._endpoints.health() if each.url in found)
 
     async def identify(self) -> None:
         """Return once it is known which cluster is ours. Raises `EtcdForeign`, or what all endpoints raise."""
@@ -166,11 +178,26 @@ class EtcdClient:
 
     async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
         """The members as one member has applied them: that one, or any. etcd 3.4 asks no quorum for this."""
+        path = "/cluster/member/list"
         if endpoint:
             await self._check.identify()
             await self._check.verify(self._known(endpoint))
-            return await self._at(endpoint, "/cluster/member/list", b"{}", read_members, STATUS_SECONDS)
-        return await self._read("/cluster/member/list", b"{}", read_members, ())
+            listed = await self._at(endpoint, path, b"{}", read_members)
+        else:
+            listed = await self._read(path, b"{}", read_members, ())
+        self._statuses.learners = frozenset(each.id for each in listed if each.is_learner)
+        return listed
+
+    async def raft_members(self) -> dict[str, str]:
+        """The members' ids, each with the endpoint that answers for it ("": none), where etcd refuses the list
+        (3.4.42, 3.5.28 and 3.6.9 give it to the role root alone). Raises `EtcdNoLeader`."""
+        await self._check.identify()
+        verified = []
+        for url in self._endpoints.order(trio.current_time()):
+            with suppress(EtcdError):
+                await self._check.verify(url)
+                verified.append(url)
+        return await self._statuses.raft_members(verified)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> EtcdMember:
         """Needs the role root where authentication is on, as do the next two."""
@@ -197,6 +224,10 @@ class EtcdClient:
 
         await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
 
+    async def own_roles(self) -> tuple[str, ...]:
+        """The roles of the configured user, which etcd shows to that user. Only where one is configured."""
+        return await self._read("/auth/user/get", user_body(self.username), read_roles)
+
     # Leases.
 
     async def lease_grant(self, seconds: int) -> Lease:
@@ -215,11 +246,7 @@ class EtcdClient:
 
     async def metrics_text(self, endpoint: str) -> str:
         """That member's /metrics, in Prometheus' text format."""
-        known = self._known(endpoint)
-        content = await self._failover.within(
-            known, REQUEST_SECONDS, lambda _: self._calls.get(known, "/metrics")
-        )
-        return content.decode(errors="replace")
+        return (await self._page(endpoint, "/metrics", REQUEST_SECONDS)).decode(errors="replace")
 
     @asynccontextmanager
     async def snapshot(self, endpoint: str) -> AsyncGenerator[SnapshotStream, None]:
@@ -240,10 +267,15 @@ class EtcdClient:
             raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
         return known
 
-    async def _at(
-        self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], seconds: float
-    ) -> T:
-        """Ask that member for something that needs no login."""
+    async def _page(self, endpoint: str, path: str, seconds: float = STATUS_SECONDS) -> bytes:
+        """A plain page of that member."""
+        known = self._known(endpoint)
+        content = await self._failover.within(known, seconds, lambda _: self._calls.get(known, path))
+        self._endpoints.alive(known, trio.current_time())
+        return content
+
+    async def _at(self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T]) -> T:
+        """Ask that member for something that needs no login in every version of etcd."""
         known = self._known(endpoint)
 
         async def ask(progress: RequestProgress) -> T:
@@ -251,7 +283,7 @@ class EtcdClient:
                 known, path, body, read, progress, write=False, open_to_all=True, headers=()
             )
 
-        answer = await self._failover.within(known, seconds, ask)
+        answer = await self._failover.within(known, STATUS_SECONDS, ask)
         self._endpoints.alive(known, trio.current_time())
         return answer
 

@@ -145,6 +145,16 @@ def refused_error(endpoint: str, failure: Failure) -> EtcdRefused:
     return kind(endpoint, hint, failure.code)
 
 
+def missing_right(path: str, username: str, prefix: str) -> str:
+    """The right that a call to this path of the gateway lacks, and the commands that grant it."""
+    if path.startswith(("/cluster/", "/maintenance/")):
+        return f"the user {username} needs the role root: etcdctl user grant-role {username} root"
+    return (
+        f"the user {username} needs a role with readwrite on {prefix}: etcdctl role grant-permission ROLE "
+        f"--prefix=true readwrite {prefix}; etcdctl user grant-role {username} ROLE"
+    )
+
+
 def unavailable(endpoint: str, failure: Failure) -> EtcdUnavailable:
     """The failure, if another member may be asked."""
     return (EtcdNoLeader if failure.message == NO_LEADER else EtcdUnavailable)(endpoint, failure.message)

@@ -156,6 +156,11 @@ def authenticate_body(username: str, password: str) -> bytes:
     return encode({"name": username, "password": password})
 
 
+def user_body(username: str) -> bytes:
+    """For /auth/user/get."""
+    return encode({"name": username})
+
+
 def decimal(member_id: str) -> str:
     """The id in the gateway's form. Raises ValueError if it is not lower-case hexadecimal of up to 64 bits."""
     if not _MEMBER_ID.fullmatch(member_id):

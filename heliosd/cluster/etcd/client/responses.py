@@ -111,6 +111,19 @@ class MemberStatus:
 
 
 @dataclass(frozen=True, slots=True)
+class RaftVars:
+    """One member's Raft state from `/debug/vars`. `leader` is "" if it knows none. Only a leader has `members`: the
+    ids that it replicates to, its own and learners as well."""
+
+    member_id: str
+    term: int
+    leader: str
+    committed: int
+    applied: int
+    members: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class EtcdMember:
     """One member of the cluster. `name` and `client_urls` are empty until its first start."""
 
@@ -175,6 +188,18 @@ def read_status(content: bytes) -> MemberStatus:
     )
 
 
+def read_header(content: bytes) -> ResponseHeader:
+    """The header of any answer."""
+    return _header(_decode(content, wire.AnyJson).header)
+
+
+def read_raft_vars(content: bytes) -> RaftVars:
+    """The page /debug/vars."""
+    raft = _decode(content, wire.VarsJson).raft
+    leader = "" if raft.lead == "0" else raft.lead
+    return RaftVars(raft.id, raft.term, leader, raft.commit, raft.applied, tuple(sorted(raft.progress)))
+
+
 def read_members(content: bytes) -> tuple[EtcdMember, ...]:
     """The members in the answers of /cluster/member/*, in no particular order."""
     return tuple(_member(each) for each in _decode(content, wire.MembersJson).members)
@@ -222,6 +247,11 @@ def read_watch_line(line: bytes) -> WatchBatch:
 def read_snapshot_line(line: bytes) -> bytes:
     """The bytes in a line of /maintenance/snapshot. Raises `InStream`."""
     return _decode(_result(line), wire.BlobJson).blob
+
+
+def read_roles(content: bytes) -> tuple[str, ...]:
+    """The roles in the answer of /auth/user/get."""
+    return tuple(_decode(content, wire.RolesJson).roles)
 
 
 def read_token(content: bytes) -> str:

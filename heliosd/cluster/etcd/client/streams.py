@@ -109,7 +109,7 @@ class WatchStream(_Stream):
         if self._over:
             raise StopAsyncIteration
         try:
-            with self._calls.translated_errors(self.endpoint):
+            with self._calls.translated_errors(self.endpoint, "/watch"):
                 line = await self._line()
                 if line is None:
                     raise NoAnswer("the watch ended", sent=True)
@@ -140,7 +140,10 @@ class SnapshotStream(_Stream):
 
     async def __anext__(self) -> bytes:
         try:
-            with self._calls.translated_errors(self.endpoint), trio.fail_after(STALL_SECONDS):
+            with (
+                self._calls.translated_errors(self.endpoint, "/maintenance/snapshot"),
+                trio.fail_after(STALL_SECONDS),
+            ):
                 line = await self._line()
                 part = read_snapshot_line(line) if line is not None else b""
         except trio.TooSlowError:

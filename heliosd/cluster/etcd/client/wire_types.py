@@ -67,6 +67,25 @@ class StatusJson(msgspec.Struct, rename="camel"):
     errors: tuple[str, ...] = ()
 
 
+class AnyJson(msgspec.Struct):
+    header: HeaderJson
+
+
+class RaftJson(msgspec.Struct):
+    """etcd's `raft.Status` as `/debug/vars` shows it: ids in hexadecimal, "0" for none."""
+
+    id: str
+    term: int
+    lead: str
+    commit: int
+    applied: int
+    progress: dict[str, msgspec.Raw] = {}
+
+
+class VarsJson(msgspec.Struct):
+    raft: RaftJson = msgspec.field(name="raft.status")
+
+
 class MemberJson(msgspec.Struct):
     id: int = msgspec.field(name="ID")
     name: str = ""
@@ -88,6 +107,10 @@ class LeaseJson(msgspec.Struct):
 class BlobJson(msgspec.Struct):
     blob: bytes = b""
     remaining_bytes: int = 0
+
+
+class RolesJson(msgspec.Struct):
+    roles: list[str] = []
 
 
 class TokenJson(msgspec.Struct):

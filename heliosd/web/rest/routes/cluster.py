@@ -52,6 +52,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     observed_by: str
     observed_at: str
     stale: bool
+    warnings: tuple[str, ...] | UnsetType = UNSET
     observers: tuple[ObserverView, ...] | UnsetType = UNSET
 
 
@@ -113,6 +114,7 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
             observed_by=status.observed_by,
             observed_at=rfc3339(status.observed_at),
             stale=status.stale,
+            warnings=status.warnings,
             observers=status.observers,
         )
     )

@@ -1,0 +1,144 @@
+"""The status of one member, also where etcd refuses it: then from what the member shows without that right.
+
+With authentication on, etcd 3.4.42-45, 3.5.28-31 and 3.6.0-11 answer `/maintenance/status` only to the role root;
+later ones to every user. `/debug/vars` needs no right in 3.4 to 3.7: its `raft.status` has the member's id, term,
+leader and indices. The cluster's id and the store's revision come from the header of any answer that the user does
+get. Such a status has no version, no size and no errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from dataclasses import replace
+from typing import Protocol, TypeVar
+
+import trio
+
+from .errors import EtcdDenied, EtcdLoginRefused, EtcdNoLeader, EtcdRefused, EtcdUnavailable
+from .requests import range_body
+from .responses import (
+    MemberStatus,
+    NotEtcd,
+    RaftVars,
+    ResponseHeader,
+    read_header,
+    read_raft_vars,
+    read_status,
+)
+
+AGAIN_SECONDS = 4.0
+"""A status that was refused is asked for again after so long."""
+
+T = TypeVar("T")
+
+
+class AskMember(Protocol):
+    """One call to one member, without a repetition elsewhere."""
+
+    async def __call__(self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T], /) -> T: ...
+
+
+class StatusReader:
+    """Reads statuses; remembers where they are refused, and what each endpoint's last header was.
+
+    `prefix` is a key that the user may read.
+    """
+
+    def __init__(self, ask: AskMember, page: Callable[[str, str], Awaitable[bytes]], prefix: bytes) -> None:
+        self._ask = ask
+        self._page = page
+        self._prefix = prefix
+        self._refused: dict[str, tuple[EtcdRefused, float]] = {}
+        """Endpoint that refuses its status -> how, and since when."""
+        self._headers: dict[str, ResponseHeader] = {}
+        self.learners: frozenset[str] = frozenset()
+        """Ids of the learners in the newest list of members: `/debug/vars` does not tell them from voters."""
+
+    async def read(self, endpoint: str) -> MemberStatus:
+        """The status of the member at this endpoint. Raises `EtcdUnavailable`, and `EtcdRefused` where the refused
+        status cannot be replaced."""
+        refused, at = self._refused.get(endpoint, (None, float("-inf")))
+        if refused is None or trio.current_time() - at >= AGAIN_SECONDS:
+            try:
+                status = await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
+            except (EtcdDenied, EtcdLoginRefused) as error:
+                refused = error
+                self._refused[endpoint] = error, trio.current_time()
+            except EtcdUnavailable:
+                self._refused.pop(endpoint, None)
+                raise
+            else:
+                self._refused.pop(endpoint, None)
+                self._headers[endpoint] = status.header
+                return status
+        return await self._without_right(endpoint, refused)
+
+    def refusals(self) -> dict[str, EtcdRefused]:
+        """The endpoints that refuse their status, each with its refusal."""
+        return {endpoint: refused for endpoint, (refused, _) in self._refused.items()}
+
+    async def raft(self, endpoint: str) -> RaftVars:
+        """What the member at this endpoint shows of its Raft state to anyone. Raises `EtcdUnavailable`."""
+        try:
+            return read_raft_vars(await self._page(endpoint, "/debug/vars"))
+        except NotEtcd as error:
+            raise EtcdUnavailable(endpoint, str(error)) from None
+
+    async def raft_members(self, endpoints: Iterable[str]) -> dict[str, str]:
+        """The members' ids as a leader among these endpoints shows them to anyone, each with the endpoint that
+        answers for it ("": none does). Raises `EtcdNoLeader` if none of them leads."""
+        found: dict[str, RaftVars] = {}
+
+        async def ask(endpoint: str) -> None:
+            with suppress(EtcdUnavailable):
+                found[endpoint] = await self.raft(endpoint)
+
+        async with trio.open_nursery() as nursery:
+            for endpoint in endpoints:
+                nursery.start_soon(ask, endpoint)
+        leading = [raft for raft in found.values() if raft.leader == raft.member_id]
+        if not leading:
+            raise EtcdNoLeader("", "no endpoint of etcd shows that it leads")
+        urls = {raft.member_id: endpoint for endpoint, raft in found.items()}
+        ids = max(leading, key=lambda raft: raft.term).members
+        return {member_id: urls.get(member_id, "") for member_id in ids}
+
+    async def _without_right(self, endpoint: str, refused: EtcdRefused) -> MemberStatus:
+        raft = await self.raft(endpoint)
+        header = await self._header(endpoint, raft.member_id)
+        if header is None:
+            raise refused
+        self._headers[endpoint] = header
+        return raft_status(raft, header, is_learner=raft.member_id in self.learners)
+
+    async def _header(self, endpoint: str, member_id: str) -> ResponseHeader | None:
+        """A header of this member: of a read, of a list of members, or the last one that it has sent."""
+        last = self._headers.get(endpoint)
+        known = last if last is not None and last.member_id == member_id else None
+        read = range_body(self._prefix, limit=1, serializable=True)
+        for path, body in (("/kv/range", read), ("/cluster/member/list", b"{}")):
+            try:
+                header = await self._ask(endpoint, path, body, read_header)
+            except EtcdRefused:
+                continue
+            if header.member_id == member_id:
+                # A list of members has no revision.
+                revision = header.revision or (known.revision if known is not None else 0)
+                return replace(header, revision=revision)
+        return known
+
+
+def raft_status(raft: RaftVars, header: ResponseHeader, *, is_learner: bool) -> MemberStatus:
+    """A status from these two. Pure."""
+    return MemberStatus(
+        header=replace(header, raft_term=raft.term),
+        version="",
+        db_size=0,
+        leader=raft.leader,
+        raft_index=raft.committed,
+        raft_term=raft.term,
+        raft_applied_index=raft.applied,
+        is_learner=is_learner,
+        errors=(),
+    )

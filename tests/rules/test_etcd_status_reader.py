@@ -1,0 +1,179 @@
+"""A member's status where etcd refuses it: made of what the member shows to anyone, and believed as any other."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import pytest
+import trio
+
+from heliosd.cluster.etcd.client.errors import (
+    EtcdDenied,
+    EtcdError,
+    EtcdLoginRefused,
+    EtcdNoLeader,
+    EtcdUnavailable,
+    missing_right,
+)
+from heliosd.cluster.etcd.client.responses import EtcdMember, NotEtcd, RaftVars, read_header, read_raft_vars
+from heliosd.cluster.etcd.client.status_reader import AGAIN_SECONDS, StatusReader
+from heliosd.cluster.etcd.members import KnownMember, completed
+from heliosd.cluster.etcd.write_probe import lost_root
+
+A, B = "http://etcd-1:2379", "http://etcd-2:2379"
+STATUS, RANGE, LIST = "/maintenance/status", "/kv/range", "/cluster/member/list"
+DENIED = EtcdDenied(A, "etcdserver: permission denied", 7)
+GONE = EtcdLoginRefused(A, "etcdserver: authentication failed, invalid user ID or password", 3)
+HEADER = {"cluster_id": "255", "member_id": "10", "revision": "7", "raft_term": "2"}
+
+T = TypeVar("T")
+
+
+def page(**changes: Any) -> bytes:
+    """`/debug/vars` of member a, as etcd 3.6.10 writes it."""
+    raft = {"id": "a", "term": 2, "vote": "a", "commit": 13, "lead": "a", "raftState": "StateLeader"}
+    progress = {"a": {"match": 13}, "b": {"match": 13}}
+    rest = {"applied": 12, "progress": progress, "leadtransferee": "0"}
+    return json.dumps({"cmdline": ["etcd"], "memstats": {}, "raft.status": raft | rest | changes}).encode()
+
+
+class Member:
+    """One etcd: what it answers by path, a body or an error, and what it was asked."""
+
+    def __init__(self, answers: Mapping[str, bytes | EtcdError], pages: Mapping[str, bytes]) -> None:
+        self.answers = dict(answers)
+        self.pages = dict(pages)
+        self.asked: list[str] = []
+        self.reader = StatusReader(self.ask, self.page, b"/heliosd/")
+
+    async def ask(self, _endpoint: str, path: str, _body: bytes, read: Callable[[bytes], T]) -> T:
+        await trio.lowlevel.checkpoint()
+        self.asked.append(path)
+        answer = self.answers[path]
+        if isinstance(answer, EtcdError):
+            raise answer
+        return read(answer)
+
+    async def page(self, endpoint: str, _path: str) -> bytes:
+        await trio.lowlevel.checkpoint()
+        if endpoint not in self.pages:
+            raise EtcdUnavailable(endpoint, "connection refused")
+        return self.pages[endpoint]
+
+
+def answer(**more: Any) -> bytes:
+    return json.dumps({"header": HEADER | more}).encode()
+
+
+FULL = json.dumps(
+    {"header": HEADER, "version": "3.6.16", "leader": "10", "raftIndex": "13", "raftTerm": "2"}
+).encode()
+
+
+async def test_a_refused_status_is_made_of_the_raft_state_and_of_a_reads_header() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    status = await member.reader.read(A)
+    assert (status.leader, status.raft_term, status.raft_index, status.raft_applied_index) == ("a", 2, 13, 12)
+    header = status.header
+    assert (header.cluster_id, header.member_id, header.revision) == ("ff", "a", 7)
+    assert (status.version, status.db_size, status.errors, status.is_learner) == ("", 0, (), False)
+    assert member.reader.refusals() == {A: DENIED}
+
+
+async def test_a_learner_is_one_by_the_list_of_members() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    member.reader.learners = frozenset({"a"})
+    assert (await member.reader.read(A)).is_learner
+
+
+async def test_a_member_without_a_leader_shows_none() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page(lead="0", raftState="StateCandidate")})
+    assert (await member.reader.read(A)).leader == ""
+
+
+async def test_without_the_right_to_the_prefix_a_list_of_members_shows_the_cluster() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer(revision="9"), LIST: answer(revision="0")}, {A: page()})
+    await member.reader.read(A)
+    member.answers[RANGE] = DENIED
+    assert (await member.reader.read(A)).header.revision == 9, "the last revision shown"
+
+
+@pytest.mark.parametrize("refusal", [DENIED, GONE])
+async def test_without_any_right_a_member_is_believed_to_be_where_it_was(refusal: EtcdError) -> None:
+    member = Member({STATUS: FULL, RANGE: refusal, LIST: refusal}, {A: page(term=3, lead="b")})
+    await member.reader.read(A)
+    member.answers[STATUS] = refusal
+    status = await member.reader.read(A)
+    assert (status.leader, status.raft_term) == ("b", 3)
+    assert (status.header.cluster_id, status.header.revision) == ("ff", 7)
+
+
+async def test_another_member_at_the_same_address_is_not_taken_for_it() -> None:
+    member = Member({STATUS: FULL, RANGE: GONE, LIST: GONE}, {A: page()})
+    await member.reader.read(A)
+    member.answers[STATUS] = GONE
+    member.pages[A] = page(id="c")
+    with pytest.raises(EtcdLoginRefused):
+        await member.reader.read(A)
+    member.answers[RANGE] = answer()  # of the member that was there before
+    with pytest.raises(EtcdLoginRefused):
+        await member.reader.read(A)
+
+
+async def test_a_refused_status_is_asked_for_again_after_a_while_and_no_sooner(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    for _ in range(5):
+        await member.reader.read(A)
+    assert member.asked.count(STATUS) == 1
+    member.answers[STATUS] = FULL
+    await trio.sleep(AGAIN_SECONDS)
+    assert (await member.reader.read(A)).version == "3.6.16"
+    assert member.reader.refusals() == {}
+
+
+async def test_a_page_that_is_not_etcds_is_no_status() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: b"{}"})
+    with pytest.raises(EtcdUnavailable):
+        await member.reader.read(A)
+
+
+async def test_the_leader_of_the_highest_term_shows_who_is_a_member() -> None:
+    follower = page(id="b", lead="a", progress={})
+    member = Member({}, {A: page(), B: follower})
+    assert await member.reader.raft_members([A, B, "http://etcd-9:2379"]) == {"a": A, "b": B}
+    member.pages[B] = page(id="b", lead="b", term=3, progress={"b": {}, "c": {}})
+    assert await member.reader.raft_members([A, B]) == {"b": B, "c": ""}
+    with pytest.raises(EtcdNoLeader):
+        await member.reader.raft_members(["http://etcd-9:2379"])
+
+
+def test_raft_vars_and_headers_are_read() -> None:
+    assert read_raft_vars(page()) == RaftVars("a", 2, "a", 13, 12, ("a", "b"))
+    assert read_header(answer()).cluster_id == "ff"
+    with pytest.raises(NotEtcd):
+        read_raft_vars(b'{"cmdline": []}')
+
+
+def test_members_without_a_list_keep_what_was_known_of_them() -> None:
+    listed = EtcdMember("a", "etcd-1", ("http://p",), (A,), False)
+    recorded = KnownMember("b", "etcd-2", "etcd-2:2379", learner=True)
+    found = completed({"c": "", "b": B, "a": "http://elsewhere"}, [listed], [recorded])
+    assert found == (
+        listed,
+        EtcdMember("b", "etcd-2", (), (B,), True),
+        EtcdMember("c", "", (), (), False),
+    )
+
+
+def test_what_is_denied_names_the_right_and_the_command_that_grants_it() -> None:
+    root = "the user heliosd needs the role root: etcdctl user grant-role heliosd root"
+    for path in (STATUS, LIST, "/maintenance/snapshot", "/cluster/member/add"):
+        assert missing_right(path, "heliosd", "/heliosd/") == root
+    for path in (RANGE, "/watch", "/kv/txn", "/lease/keepalive"):
+        found = missing_right(path, "heliosd", "/ours/")
+        assert "etcdctl role grant-permission ROLE --prefix=true readwrite /ours/" in found
+    assert lost_root("heliosd").reason == root
