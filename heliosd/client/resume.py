@@ -19,7 +19,7 @@ import msgspec
 
 from heliosd.errors import NotUnderstood
 from heliosd.protocol.history import EPOCH_PATTERN, MAX_SEQ, Cursor
-from heliosd.protocol.server_messages import Welcome
+from heliosd.protocol.message_data import WelcomeData
 
 HOLE = "hole"
 """The reason of a `Gap` that the daemon did not announce."""
@@ -173,7 +173,7 @@ class ResumeState:
 
     def _welcome(self, message: Message) -> list[Message | Gap]:
         try:
-            welcome = msgspec.convert(message.data, Welcome)
+            welcome = msgspec.convert(message.data, WelcomeData)
         except msgspec.ValidationError as wrong:
             raise NotUnderstood(f"the daemon's welcome is not one: {wrong}") from wrong
         first, self._welcomed = not self._welcomed, True
@@ -199,7 +199,7 @@ class ResumeState:
         self._begin(welcome)
         return [message, gap]
 
-    def _begin(self, welcome: Welcome) -> None:
+    def _begin(self, welcome: WelcomeData) -> None:
         self._epoch = welcome.epoch
         self._seq = self._seen = welcome.seq
         self._replay_left = 0

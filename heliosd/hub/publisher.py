@@ -17,6 +17,7 @@ from msgspec import UNSET, UnsetType
 from heliosd.protocol import server_messages
 from heliosd.protocol.history import Replay
 from heliosd.protocol.message import EVENT_TOPICS, Kind, OutgoingMessage
+from heliosd.protocol.message_data import GapReason
 from heliosd.protocol.server_messages import ClientId
 
 from . import delivery, fanout
@@ -137,7 +138,7 @@ class Publisher:
         delivery.resume_stream(client, self._status_for, gap=gap)
         self._connections.settle(client)
 
-    def _gap(self, dropped: DroppedEvents, reason: str) -> OutgoingMessage:
+    def _gap(self, dropped: DroppedEvents, reason: GapReason) -> OutgoingMessage:
         at = self._connections.now().wall
         return server_messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, at, reason)
 

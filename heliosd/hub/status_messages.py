@@ -12,6 +12,7 @@ from heliosd.cluster.backend import Backend
 from heliosd.protocol import server_messages
 from heliosd.protocol.history import History, Replay
 from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.message_data import WelcomeData
 from heliosd.protocol.server_messages import ClientId
 
 from .client import HubClient
@@ -63,7 +64,7 @@ class StatusMessages:
 
     def welcome(self, client: HubClient, history: History, replay: Replay) -> OutgoingMessage:
         """The first message of a connection that asked to resume, and what all get when the epoch changes."""
-        welcome = server_messages.Welcome(
+        welcome = WelcomeData(
             client_id=client.id,
             epoch=history.epoch,
             seq=history.seq,

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from .filters import BadSubscription
+from .message_data import ErrorCode
 from .server_messages import ClientId
 from .subscription import NOTHING, Subscription
 
@@ -54,7 +55,7 @@ class BadCommand(Exception):
     def __init__(
         self,
         message: str,
-        code: str,
+        code: ErrorCode,
         *,
         field: str | None = None,
         client_id: ClientId | UnsetType = UNSET,

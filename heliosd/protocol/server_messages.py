@@ -7,23 +7,37 @@ clients' messages. Keys and types are only ever added, because clients ignore un
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import assert_never
+from typing import TypeVar, assert_never
 
 import msgspec
 from msgspec import UNSET, Struct, UnsetType, structs
 
 from heliosd.clock import duration_text, rfc3339
 from heliosd.protocol.views.custom_metrics import MetricView
-from heliosd.protocol.views.latency import ClusterHealth, LatencyReport
-from heliosd.protocol.views.status import ClusterStatus, PeerView
+from heliosd.protocol.views.latency import LatencyReport
+from heliosd.protocol.views.status import ClusterStatus
 from heliosd.protocol.views.uptime import UptimeReport
-from heliosd.raft.roles import Role
 
 from .events import Event, MetricsDefined, PeerChanged, SnapshotTaken, Stamped, StateChanged
 from .message import EVENT_TOPICS, Kind, OutgoingMessage
+from .message_data import (
+    ErrorCode,
+    ErrorData,
+    GapData,
+    GapReason,
+    PeerChangeData,
+    SnapshotData,
+    StateChangeData,
+    StatusData,
+    SubscribedData,
+    TokenEndData,
+    UptimeData,
+    WelcomeData,
+)
 from .subscription import NOTHING, Subscription, Topic
 
 ClientId = str | int
+T = TypeVar("T")
 
 
 class _MessageEnvelope(Struct, frozen=True, omit_defaults=True):
@@ -33,52 +47,6 @@ class _MessageEnvelope(Struct, frozen=True, omit_defaults=True):
     provisional: bool | UnsetType = UNSET
     id: ClientId | UnsetType = UNSET
     data: object = UNSET
-
-
-class _Status(Struct, frozen=True, kw_only=True):
-    node_id: str
-    state: Role
-    term: int
-    commit_index: int
-    last_applied: int
-    leader: str
-    peers: list[str]
-    snapshot_last: int
-    uptime: str
-    clients: int
-    peer_details: tuple[PeerView, ...]
-    cluster_health: ClusterHealth
-    custom_metrics: Mapping[str, MetricView] | UnsetType = UNSET
-    as_of_seq: int | UnsetType = UNSET
-    observed_by: str
-    observed_at: str
-    stale: bool
-    warnings: tuple[str, ...] | UnsetType = UNSET
-    complete: bool | UnsetType = UNSET
-    """False before this node knows everything that was answered before its start; then another status follows."""
-
-
-class Welcome(Struct, frozen=True, kw_only=True):
-    """The first message to a client that asked to resume."""
-
-    client_id: str
-    epoch: str
-    seq: int
-    """The newest event's number; live events have higher ones."""
-    oldest_seq: int
-    """The oldest number that can be replayed."""
-    recovered: bool
-    reason: str | None
-    """If not recovered: `epoch_changed`, `too_old`, `too_many` or `ahead`."""
-    replayed: int
-    expires_at: str
-    """When the token ends, RFC 3339."""
-
-
-class _Error(Struct, frozen=True):
-    error: str
-    code: str
-    field: str | UnsetType = UNSET
 
 
 _encode = msgspec.json.Encoder().encode
@@ -102,38 +70,42 @@ def _said(event: Event) -> tuple[str, object]:
     """An event's type and data on the wire."""
     match event:
         case StateChanged():
-            return "state_change", {
-                "old_state": event.old_state,
-                "new_state": event.new_state,
-                "term": event.term,
-                "leader": event.leader,
-                "member": event.member,
-                **({} if event.cause is None else {"cause": event.cause}),
-                **({} if event.evidence is None else {"evidence": event.evidence}),
-                **({} if event.observed_at is None else {"observed_at": rfc3339(event.observed_at)}),
-                **({} if event.terms_unseen is None else {"terms_unseen": event.terms_unseen}),
-                **({"leader_name": event.leader_name} if event.leader_name else {}),
-                **({"member_name": event.member_name} if event.member_name else {}),
-            }
+            return "state_change", StateChangeData(
+                old_state=event.old_state,
+                new_state=event.new_state,
+                term=event.term,
+                leader=event.leader,
+                member=event.member,
+                cause=_known(event.cause),
+                evidence=_known(event.evidence),
+                observed_at=UNSET if event.observed_at is None else rfc3339(event.observed_at),
+                terms_unseen=_known(event.terms_unseen),
+                leader_name=event.leader_name or UNSET,
+                member_name=event.member_name or UNSET,
+            )
         case PeerChanged():
-            return "peer_change", {
-                "event_type": event.event_type,
-                "peer_id": event.peer_id,
-                "peer_address": event.peer_address,
-                **({"peer_name": event.peer_name} if event.peer_name else {}),
+            return "peer_change", PeerChangeData(
+                event_type=event.event_type,
+                peer_id=event.peer_id,
+                peer_address=event.peer_address,
+                peer_name=event.peer_name or UNSET,
                 # Helios' documentation has the names above, its code sent these.
-                "event": event.event_type,
-                "address": event.peer_address,
-                **({} if event.cause is None else {"cause": event.cause}),
-                **({} if event.evidence is None else {"evidence": event.evidence}),
-            }
+                event=event.event_type,
+                address=event.peer_address,
+                cause=_known(event.cause),
+                evidence=_known(event.evidence),
+            )
         case SnapshotTaken():
-            entry = msgspec.to_builtins(event.snapshot)
-            return "snapshot", {**entry, "size_bytes": entry["size"]}
+            fields = structs.asdict(event.snapshot)
+            return "snapshot", SnapshotData(**fields, size_bytes=event.snapshot.size)
         case MetricsDefined():
             return "custom_metrics", event.metrics
         case _:
             assert_never(event)
+
+
+def _known(value: T | None) -> T | UnsetType:
+    return UNSET if value is None else value
 
 
 def of_metric_values(metrics: Mapping[str, MetricView], at: float) -> OutgoingMessage:
@@ -147,12 +119,12 @@ def of_latency(report: LatencyReport, at: float) -> OutgoingMessage:
 
 def of_uptime(report: UptimeReport, at: float) -> OutgoingMessage:
     """The fields of GET …/uptime, after Helios' `current_uptime`, `total_uptime` and `total_sessions`."""
-    data = {
-        "current_uptime": report.current_session.uptime_formatted,
-        "total_uptime": duration_text(report.historical.total_uptime_seconds),
-        "total_sessions": report.historical.total_sessions,
-        **msgspec.to_builtins(report),
-    }
+    data = UptimeData(
+        current_uptime=report.current_session.uptime_formatted,
+        total_uptime=duration_text(report.historical.total_uptime_seconds),
+        total_sessions=report.historical.total_sessions,
+        **structs.asdict(report),
+    )
     return _value("uptime", Topic.UPTIME, data, at)
 
 
@@ -193,44 +165,44 @@ def of_subscription(
     subscription: Subscription, at: float, client_id: ClientId | UnsetType = UNSET
 ) -> OutgoingMessage:
     """The answer to subscribe and unsubscribe: the subscription in force."""
-    return _control("subscribed", at, {"active": subscription.active()}, client_id)
+    return _control("subscribed", at, SubscribedData(subscription.active()), client_id)
 
 
 def of_error(
     error: str,
-    code: str,
+    code: ErrorCode,
     at: float,
     *,
     field: str | None = None,
     client_id: ClientId | UnsetType = UNSET,
 ) -> OutgoingMessage:
     """A client's message could not be served. `code` is for programs, `error` for people."""
-    data = _Error(error, code, UNSET if field is None else field)
+    data = ErrorData(error, code, UNSET if field is None else field)
     return _control("error", at, data, client_id)
 
 
-def of_welcome(welcome: Welcome, at: float) -> OutgoingMessage:
+def of_welcome(welcome: WelcomeData, at: float) -> OutgoingMessage:
     """The first message of a connection that asked to resume; sent to every client when the epoch changes."""
     return _boundary("welcome", at, welcome)
 
 
 def of_gap(
-    from_seq: int, to_seq: int, dropped: int, at: float, reason: str = "slow_consumer"
+    from_seq: int, to_seq: int, dropped: int, at: float, reason: GapReason = "slow_consumer"
 ) -> OutgoingMessage:
     """Events that a client will not get: all numbers from `from_seq` to `to_seq`; `status` follows."""
-    data = {"from_seq": from_seq, "to_seq": to_seq, "dropped": dropped, "reason": reason}
+    data = GapData(from_seq=from_seq, to_seq=to_seq, dropped=dropped, reason=reason)
     return _boundary("gap", at, data)
 
 
 def of_token_expiring(expires_at: float, at: float) -> OutgoingMessage:
-    return _control("token_expiring", at, {"expires_at": rfc3339(expires_at)}, UNSET)
+    return _control("token_expiring", at, TokenEndData(rfc3339(expires_at)), UNSET)
 
 
 def of_authenticated(
     expires_at: float, at: float, client_id: ClientId | UnsetType = UNSET
 ) -> OutgoingMessage:
     """The answer to `auth`: the connection may stay open until `expires_at`."""
-    return _control("authenticated", at, {"expires_at": rfc3339(expires_at)}, client_id)
+    return _control("authenticated", at, TokenEndData(rfc3339(expires_at)), client_id)
 
 
 def _value(name: str, topic: Topic, data: object, at: float) -> OutgoingMessage:
@@ -256,8 +228,8 @@ def _status(
     clients: int,
     metrics: Mapping[str, MetricView] | UnsetType = UNSET,
     as_of_seq: int | UnsetType = UNSET,
-) -> _Status:
-    return _Status(
+) -> StatusData:
+    return StatusData(
         node_id=status.node.id,
         state=status.node.state,
         term=status.node.term,

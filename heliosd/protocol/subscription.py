@@ -58,7 +58,7 @@ class Subscription:
     topics: Topic = EVERYTHING
     filters: tuple[tuple[Topic, ContentFilter], ...] = ()
     min_intervals: tuple[tuple[Topic, float], ...] = ()
-    _said: Mapping[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    _said: Mapping[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     """The objects as the client wrote them, for the `subscribed` answer."""
 
     def wants(self, topic: Topic) -> bool:
@@ -73,7 +73,7 @@ class Subscription:
         """The least seconds between two values of this topic; 0: no limit."""
         return next((seconds for slowed, seconds in self.min_intervals if slowed is topic), 0.0)
 
-    def active(self) -> dict[str, object]:
+    def active(self) -> dict[str, bool | dict[str, Any]]:
         """The seven keys as in force, for the `subscribed` answer."""
         return {key: self._said.get(key, bool(self.topics & topic)) for key, topic in KEYS.items()}
 
