@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-disk prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove prove-stop prove-kills prove-disk prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-disk prove-front prove-conformance prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-disk prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts
 
 # Ten times as many random examples of the laws, other ones each time.
@@ -76,6 +76,11 @@ prove-front: $(VENV)/.for-test
 # The Autobahn test suite (over 500 cases) against the echo endpoint in tests/conformance/; scripts/autobahn needs a Python 2.7.
 prove-conformance: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_conformance.py
+
+# Every attack of tests/attacks/ on one daemon (a minute); best on an idle machine. Against a daemon of yours:
+# HELIOSD_PASSWORD=… python -m tests.attacks URL
+prove-attacks: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_attacks.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test

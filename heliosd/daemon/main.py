@@ -22,6 +22,7 @@ from heliosd.store.store import Store
 from . import logs
 from .certificate import ServerCertificate
 from .disk_wait import open_when_possible
+from .malloc import return_large_blocks
 from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -48,6 +49,7 @@ def serve(config_path: Path, config: Config) -> int:
     # every 700 new ones, Python's default, is a tenth of the cost of admitting a client.
     gc.freeze()
     gc.set_threshold(GC_NEW_OBJECTS, *gc.get_threshold()[1:])
+    return_large_blocks()
     try:
         trio.run(prepared.run)
     except* HeliosError as failed:

@@ -15,7 +15,7 @@ from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
 
 from .client_view import ClientView, StreamKind
 from .send_queue import SendQueue
-from .token_bucket import TokenBucket
+from .token_bucket import CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND, TokenBucket
 from .transport import Reading, Transport
 
 BATCH_BYTES = 64 * 1024
@@ -102,6 +102,7 @@ class HubClient:
     waker: Callable[[], None] | None = None
     """Wakes the client's own way of sending, where it has one (an event stream); else the hub starts a pump."""
     bucket: TokenBucket | None = None
+    control_bucket: TokenBucket | None = None
     dropped: int = 0
     """Events that it wanted and will not get, except by asking for the history."""
     _sent: int = 0
@@ -145,6 +146,12 @@ class HubClient:
         if self.bucket is None:
             self.bucket = TokenBucket()
         return self.bucket.allows(now, per_second, burst)
+
+    def takes_control(self, now: float) -> bool:
+        """Whether a ping or pong from it, which is counted, is within the rate."""
+        if self.control_bucket is None:
+            self.control_bucket = TokenBucket()
+        return self.control_bucket.allows(now, CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST)
 
     @property
     def ready(self) -> bool:

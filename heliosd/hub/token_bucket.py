@@ -5,6 +5,9 @@ from __future__ import annotations
 MAX_REFUSED_IN_A_ROW = 200
 """A client that goes on against so many refusals is closed with 4429."""
 
+CONTROL_FRAMES_PER_SECOND, CONTROL_FRAMES_BURST = 100.0, 400
+"""Pings and pongs of one client; it is closed with 4429 as soon as it sends more."""
+
 
 class TokenBucket:
     """A token bucket. Rate and burst are given with each question, so that a reload reaches open connections."""

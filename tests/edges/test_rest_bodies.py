@@ -17,6 +17,7 @@ from heliosd.web.rest.body_reader import BODY_SECONDS, SHARED_BYTES
 from heliosd.web.rest.request_data import MAX_BODY_BYTES, read_body
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
+from tests.support.hostile_bodies import NO_OBJECTS
 from tests.support.rest_server import Rest
 
 READERS = [route for route in ROUTES if route.method != "GET"]
@@ -52,37 +53,6 @@ async def refused(rest: Rest, route: Route, body: bytes) -> dict[str, Any]:
     assert set(answer) <= {"error", "field"}
     assert rest.lone.index == before, "nothing was written"
     return dict(answer)
-
-
-NO_OBJECTS = [
-    b"{",
-    b"nope",
-    b"{'a':1}",
-    b'{"a":1,}',
-    b"{} {}",
-    b"{}x",
-    b"[]",
-    b"1",
-    b"null",
-    b"true",
-    b'"text"',
-    b"NaN",
-    b"-Infinity",
-    b"\x00",
-    b"username=admin&password=x",
-    b"\xef\xbb\xbf{}",
-    "{}".encode("utf-16"),
-    "{}".encode("utf-32-le"),
-    b'{"\xff":1}',
-    b'{"a":"\xed\xa0\x80"}',
-    b'{"\\ud800":1}',
-    b"[" * 100_000,
-    b'{"a":' * 100_000,
-    b"[" * 100_000 + b"]" * 100_000,
-    b'{"a":' * 100_000 + b"1" + b"}" * 100_000,
-    b"9" * 5_000,
-    b"1e999",
-]
 
 
 @readers

@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.attacks.target import Target
 from tests.support.daemon_process import PASSWORD, Daemon, running
+from tests.support.deadlines import SECONDS
 
 RATE = 200
 """Logins a second."""
@@ -93,6 +95,22 @@ def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_refused(da
     # A hash holds its memory while it runs: more than two at once would show.
     assert flood.most_rss - before < 3 * HASH_BYTES
     assert daemon.token()
+
+
+def test_thirty_right_logins_at_once_end_well_for_clients_that_obey_retry_after(daemon: Daemon) -> None:
+    async def enter() -> None:
+        target = Target("127.0.0.1", int(daemon.address.rpartition(":")[2]), "viewer", PASSWORD)
+        assert await target.new_token()
+        assert set(target.statuses) <= {200, 503}
+        assert target.faults == []
+
+    async def enter_all() -> None:
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                for _ in range(30):
+                    nursery.start_soon(enter)
+
+    trio.run(enter_all)
 
 
 async def hold_login(address: str) -> bytes:

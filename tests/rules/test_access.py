@@ -202,6 +202,19 @@ def test_a_password_is_right_for_its_own_user_only(house: House) -> None:
     assert not house.access.check_password("EVA", "apple")
 
 
+def test_a_password_is_recognized_once_it_was_right_and_until_it_is_changed(house: House) -> None:
+    assert not house.access.recognizes("eva", "apple")
+    assert not house.access.check_password("eva", "pear")
+    assert house.access.check_password("eva", "apple")
+    assert house.access.recognizes("eva", "apple")
+    for name, password in (("eva", "pear"), ("eva", ""), ("adam", "apple"), ("nobody", "apple"), ("", "")):
+        assert not house.access.recognizes(name, password)
+    house.reload(replace(EVA, password_hash=hash_password("apple")))
+    assert not house.access.recognizes("eva", "apple")
+    house.reload(ADAM)
+    assert not house.access.recognizes("eva", "apple")
+
+
 def test_without_any_user_no_password_is_right() -> None:
     assert not House().access.check_password("admin", "plum")
 

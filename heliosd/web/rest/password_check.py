@@ -5,7 +5,8 @@
 2. Of the waiting addresses the one with the fewest failures in the last minute is next, and of equals the one that
    asked first since its last turn; one that was refused keeps its place. So guesses from many addresses do not
    delay others.
-3. When the queue is full, the address that has most attempts in it, and of equals the last by rule 2, loses its
+3. A password that was right since the start needs no hash and does not wait, unless its address is at its limit.
+4. When the queue is full, the address that has most attempts in it, and of equals the last by rule 2, loses its
    newest one (503).
 """
 
@@ -72,6 +73,10 @@ class PasswordCheck:
         many failures of this address, 503 if more is asked than can be hashed soon.
         """
         attempt = _Attempt(network_of(address), name, password)
+        at_limit = self._throttle.retry_after(attempt.network, name, trio.current_time()) > 0
+        if not at_limit and self._access.recognizes(name, password):
+            await trio.lowlevel.checkpoint()
+            return
         self._note(attempt.network)
         self._waiting.setdefault(attempt.network, deque()).append(attempt)
         if sum(map(len, self._waiting.values())) > QUEUE_LENGTH:

@@ -30,7 +30,7 @@ from heliosd.hub.client import HubClient
 from heliosd.hub.hub import Hub
 from heliosd.hub.transport import LINGER_SECONDS
 from heliosd.protocol.client_commands import Authenticate, BadCommand, parse
-from heliosd.protocol.close_codes import BUG, SILENT, CloseReason
+from heliosd.protocol.close_codes import BUG, SILENT, TOO_MANY_MESSAGES, CloseReason
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
 from heliosd.web.authentication import Authenticator, require
@@ -221,6 +221,8 @@ class WebSocketEndpoint:
             match received:
                 case TextReceived():
                     await self._execute(client, received.text)
+                case PingReceived() | PongReceived() if not client.takes_control(trio.current_time()):
+                    self._hub.connections.end(client, TOO_MANY_MESSAGES)
                 case PingReceived():
                     self._hub.connections.pong(client, received.payload)
                 case PongReceived():
@@ -240,6 +242,10 @@ class WebSocketEndpoint:
                     return received.reason
                 case _:
                     assert_never(received)
+            if client.close_reason is TOO_MANY_MESSAGES and pump.inbound is not None:
+                # Whoever floods goes on for a while, and to parse that would delay others.
+                pump.inbound.ended = pump.answered = True
+                return client.close_reason.reason
         return ""
 
     def _parsed(self, client: HubClient, pump: ReadPump, data: bytes) -> Iterator[Received]:
