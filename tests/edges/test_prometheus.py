@@ -2,8 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,55 +10,10 @@ from hypothesis import strategies as st
 from prometheus_client.core import Sample
 from prometheus_client.parser import text_string_to_metric_families
 
-from heliosd.alerts.counters import AlertCounters
-from heliosd.clock import Instant
-from heliosd.cluster.backend import Backend
-from heliosd.cluster.custom_metrics import MetricSet
-from heliosd.cluster.latency import LatencyTracker
-from heliosd.cluster.metric_commands import MetricCommand, RegisterMetric, UpdateMetric
-from heliosd.cluster.snapshots import SnapshotTracker
-from heliosd.cluster.uptime import UptimeTracker
+from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.hub.counters import HubCounters
-from heliosd.store.changes import Saved
-from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text, render
-
-START = Instant(1_700_000_000.0, 100.0)
-LATER = Instant(1_700_000_060.0, 160.0)
-
-
-def started() -> UptimeTracker:
-    tracker = UptimeTracker("node-1", Saved())
-    tracker.start("Follower", START)
-    return tracker
-
-
-@dataclass
-class Readings:
-    """The part of a backend that /metrics reads."""
-
-    metrics: MetricSet = field(default_factory=MetricSet)
-    latency: LatencyTracker = field(default_factory=LatencyTracker)
-    uptime: UptimeTracker = field(default_factory=started)
-    snapshots: SnapshotTracker = field(
-        default_factory=lambda: SnapshotTracker("node-1", Saved(), interval=300.0, threshold=10_000)
-    )
-
-    def text(self, counters: HubCounters | None = None) -> str:
-        return render(
-            backend=cast(Backend, self),
-            hub_counters=counters or HubCounters(),
-            ws_clients=3,
-            sse_clients=2,
-            queue_depth=7,
-            alerts=AlertCounters(),
-            events_stored=True,
-            now=LATER,
-        ).decode()
-
-    def custom(self, *commands: MetricCommand) -> str:
-        for command in commands:
-            self.metrics.apply(command)
-        return self.text()
+from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text
+from tests.support.metric_readings import LATER, START, Readings
 
 
 def samples_of(text: str) -> list[Sample]:
@@ -177,6 +131,7 @@ def test_the_figures_are_those_of_the_trackers() -> None:
     assert value(text, "raft_snapshot_latest_snapshot_size") == 500
     assert value(text, "raft_snapshot_has_snapshot") == 1
     assert value(text, "raft_snapshot_last_creation_time_ms") == 500
+    assert value(text, "raft_snapshot_last_creation_time_seconds") == 0.5
     assert value(text, "heliosd_ws_clients") == 3
     assert value(text, "heliosd_ws_queue_depth") == 7
     assert value(text, "heliosd_ws_bytes_total") == 12

@@ -162,6 +162,7 @@ class _RestPipeline:
             address=Address.of(request.scope.get("client") or ("", 0)),
             host=_joined(request, "Host") or "",
             name=name,
+            accept=_joined(request, "Accept") or "",
             if_none_match=_joined(request, "If-None-Match") or "",
             last_event_id=_joined(request, "Last-Event-ID") or "",
         )

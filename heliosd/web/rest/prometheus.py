@@ -1,7 +1,7 @@
-"""`GET /metrics`: everything that heliosd counts, in Prometheus' text format 0.0.4.
+"""`GET /metrics`: everything that heliosd counts, in Prometheus' text format 0.0.4 or as OpenMetrics.
 
-Seconds and bytes are Prometheus' base units; only `raft_snapshot_*` keeps the fields of `GET …/snapshot` as they
-are, milliseconds included. A custom metric stands under exactly its name.
+Seconds and bytes are Prometheus' base units. Earlier builds showed durations of `GET …/snapshot` in milliseconds;
+those names stay for scrapers. A custom metric stands under exactly its name.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from prometheus_client.core import (
     HistogramMetricFamily,
     Metric,
     Sample,
+    UnknownMetricFamily,
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
-from prometheus_client.registry import Collector
 
 from heliosd.alerts.counters import AlertCounters
 from heliosd.clock import Instant
@@ -33,7 +33,10 @@ from heliosd.hub.counters import HubCounters
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.protocol.views.uptime import UptimeReport
 
+from .openmetrics import Families, Format, render_openmetrics
+
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+_OLD_UNIT = "_ms"
 
 
 def render(
@@ -46,17 +49,20 @@ def render(
     alerts: AlertCounters,
     events_stored: bool,
     now: Instant,
+    form: Format = Format.TEXT,
 ) -> bytes:
     """All metrics as they stand now. `queue_depth`: messages queued for all clients together."""
     uptime = backend.uptime.report(now)
     families = [
         *_uptime(uptime),
         *_peers(backend.latency, uptime.node_id, now),
-        *_snapshots(backend.snapshots, uptime.node_id, now),
+        *_snapshots(backend.snapshots, uptime.node_id, now, old_names=form is not Format.PLAIN),
         *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
         *_alerts(alerts),
         _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
     ]
+    if form is Format.OPENMETRICS:
+        return render_openmetrics([*families, *_process().collect()], backend.metrics.views().values())
     return b"".join(
         (
             _text(families),
@@ -66,16 +72,8 @@ def render(
     )
 
 
-class _Families(Collector):
-    def __init__(self, families: Iterable[Metric]) -> None:
-        self._families = families
-
-    def collect(self) -> Iterable[Metric]:
-        return self._families
-
-
 def _text(families: Iterable[Metric]) -> bytes:
-    return generate_latest(_Families(families))
+    return generate_latest(Families(families))
 
 
 @cache
@@ -166,8 +164,9 @@ def _peers(latency: LatencyTracker, node: str, now: Instant) -> Iterable[Metric]
     ]
 
 
-def _snapshots(tracker: SnapshotTracker, node: str, now: Instant) -> Iterable[Metric]:
-    """Helios' names, then every field that is a number or a boolean under its own name."""
+def _snapshots(tracker: SnapshotTracker, node: str, now: Instant, *, old_names: bool) -> Iterable[Metric]:
+    """Helios' names, then every field that is a number or a boolean: durations in seconds, and with `old_names`
+    under their own names as well."""
     report = tracker.report(now)
     total = CounterMetricFamily(
         "raft_snapshot_total", "Snapshots by how they came.", labels=["node_id", "type"]
@@ -202,11 +201,26 @@ def _snapshots(tracker: SnapshotTracker, node: str, now: Instant) -> Iterable[Me
             )
         ),
         *(
-            _gauge(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value)
+            _field(field, value)
             for field, value in structs.asdict(report).items()
-            if isinstance(value, int | float)
+            if isinstance(value, int | float) and (old_names or not field.endswith(_OLD_UNIT))
+        ),
+        *(
+            _gauge(
+                f"raft_snapshot_{field.removesuffix(_OLD_UNIT)}_seconds",
+                f"{field} of GET /api/cluster/snapshot, in seconds.",
+                value / 1000,
+            )
+            for field, value in structs.asdict(report).items()
+            if isinstance(value, int | float) and field.endswith(_OLD_UNIT)
         ),
     ]
+
+
+def _field(field: str, value: float) -> Metric:
+    """A field of `GET …/snapshot`. `_count` at its end is a histogram's in a gauge, so it has no type."""
+    kind = UnknownMetricFamily if field.endswith("_count") else GaugeMetricFamily
+    return kind(f"raft_snapshot_{field}", f"{field} of GET /api/cluster/snapshot.", value=value)
 
 
 def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: int) -> Iterable[Metric]:

@@ -58,6 +58,7 @@ class Call(Generic[Q, B]):
     """The Host header, as sent."""
     name: str = ""
     """The last part of the path, where the route's path ends in `{name}`."""
+    accept: str = ""
     if_none_match: str = ""
     last_event_id: str = ""
     """`Last-Event-ID`: the last event that a client of an event stream has got."""

@@ -7,7 +7,8 @@ from msgspec import UNSET, Struct, UnsetType
 from heliosd.config.model import Config
 from heliosd.errors import NotFound
 from heliosd.web.problems import LEADER_RETRY_SECONDS
-from heliosd.web.rest import prometheus
+from heliosd.web.rest import openmetrics, prometheus
+from heliosd.web.rest.openmetrics import Format, wanted_format
 from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.rest.static_files import INDEX, StaticFile, content_security_policy, etag_matches
 
@@ -52,6 +53,7 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
     if not call.services.settings.current.metrics.enabled:
         raise NotFound("Not found")
     roster = call.services.roster
+    form = wanted_format(call.accept)
     text = prometheus.render(
         backend=call.services.backend,
         hub_counters=roster.counters,
@@ -61,8 +63,10 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
         alerts=call.services.alert_counters,
         events_stored=call.services.events.trouble is None,
         now=call.now,
+        form=form,
     )
-    return Answer(body=text, headers={"Content-Type": prometheus.CONTENT_TYPE})
+    content_type = openmetrics.CONTENT_TYPE if form is Format.OPENMETRICS else prometheus.CONTENT_TYPE
+    return Answer(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
 
 
 async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:

@@ -1,0 +1,58 @@
+"""What `/metrics` shows of a node whose trackers the test fills."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import cast
+
+from heliosd.alerts.counters import AlertCounters
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Backend
+from heliosd.cluster.custom_metrics import MetricSet
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.metric_commands import MetricCommand
+from heliosd.cluster.snapshots import SnapshotTracker
+from heliosd.cluster.uptime import UptimeTracker
+from heliosd.hub.counters import HubCounters
+from heliosd.store.changes import Saved
+from heliosd.web.rest.openmetrics import Format
+from heliosd.web.rest.prometheus import render
+
+START = Instant(1_700_000_000.0, 100.0)
+LATER = Instant(1_700_000_060.0, 160.0)
+
+
+def started() -> UptimeTracker:
+    tracker = UptimeTracker("node-1", Saved())
+    tracker.start("Follower", START)
+    return tracker
+
+
+@dataclass
+class Readings:
+    """The part of a backend that /metrics reads."""
+
+    metrics: MetricSet = field(default_factory=MetricSet)
+    latency: LatencyTracker = field(default_factory=LatencyTracker)
+    uptime: UptimeTracker = field(default_factory=started)
+    snapshots: SnapshotTracker = field(
+        default_factory=lambda: SnapshotTracker("node-1", Saved(), interval=300.0, threshold=10_000)
+    )
+
+    def text(self, counters: HubCounters | None = None, form: Format = Format.TEXT) -> str:
+        return render(
+            backend=cast(Backend, self),
+            hub_counters=counters or HubCounters(),
+            ws_clients=3,
+            sse_clients=2,
+            queue_depth=7,
+            alerts=AlertCounters(),
+            events_stored=True,
+            now=LATER,
+            form=form,
+        ).decode()
+
+    def custom(self, *commands: MetricCommand) -> str:
+        for command in commands:
+            self.metrics.apply(command)
+        return self.text()
