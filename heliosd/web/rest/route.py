@@ -97,6 +97,10 @@ class Route:
     method: Method
     view: Callable[[Call[Any, Any]], Awaitable[Answer]]
     summary: str
+    answer: Any
+    """What a success answers: the type of its JSON, or a media type if it is not JSON."""
+    other_answers: Mapping[int, Any] = field(default_factory=dict)
+    """The same by status, of those that are neither a success nor `{"error", "field"?}`."""
     permission: str | None = None
     """None: any valid token is enough."""
     needs_token: Callable[[Config], bool] = always
