@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-disk prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-disk prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts
 
 # Ten times as many random examples of the laws, other ones each time.
@@ -63,6 +63,14 @@ prove-stop: $(VENV)/.for-test
 # kill -9 during a stream of writes, 50 times.
 prove-kills: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_kill.py
+
+# Installing, the disk and backups.
+.PHONY: prove-disk prove-backup
+prove: prove-disk prove-backup
+
+# 100 backups during writes and kill -9, each restored and started (some 10 minutes). BACKUPS=… takes fewer.
+prove-backup: $(VENV)/.for-test
+	$(PYTEST) -p no:xdist -m slow tests/process/test_backup_restore.py
 
 # A disk that is full, read-only, without inodes or failing, and a clock a year off (takes root).
 prove-disk: $(VENV)/.for-test

@@ -23,6 +23,8 @@ from .signing_keys import MAX_KEYS, KeyRing, SigningKey
 KEY_FILE = "jwt_secret"
 HASH_FILE = "admin_password_hash"
 PASSWORD_FILE = "admin_password"  # noqa: S105
+BACKED_UP = (KEY_FILE, HASH_FILE)
+"""What a backup has beside the database."""
 ADMIN = "admin"
 
 _log = logging.getLogger(__name__)
@@ -144,6 +146,22 @@ def hand_over(user: UserConfig, password: str, data_dir: Path, terminal: TextIO 
     except OSError as error:
         raise store_error(f"cannot keep the password of {user.name!r} in {data_dir}", error) from error
     return password_file
+
+
+def replace_admin_password(data_dir: Path, password_hash: str) -> None:
+    """Give the user of the first start another password. Raises `StoreError`.
+
+    A daemon applies it at its next reload. What root writes belongs to the directory's owner.
+    """
+    hash_file = data_dir / HASH_FILE
+    try:
+        atomic_file.write(hash_file, password_hash.encode("ascii") + b"\n")
+        if os.geteuid() == 0:
+            owner = data_dir.stat()
+            os.chown(hash_file, owner.st_uid, owner.st_gid)
+        (data_dir / PASSWORD_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        raise store_error(f"cannot write {hash_file}", error) from error
 
 
 def _admin(password_hash: str) -> UserConfig:

@@ -43,6 +43,13 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry("check-config", "Check a configuration file and print every problem with its key and line."),
     CommandEntry("hash-password", "Read a password and print its hash for the configuration file."),
     CommandEntry("token", "Print a signed token for a configured user."),
+    CommandEntry("backup", "Write the state of a data directory to one file, also while the daemon runs."),
+    CommandEntry(
+        "restore", "Put the state of a backup in place of the data directory's; the daemon must be stopped."
+    ),
+    CommandEntry(
+        "reset-password", "Read a new password for a user; a running daemon ends that user's sessions."
+    ),
     CommandEntry("watch", "Show what happens in the cluster, live, until Ctrl-C."),
     CommandEntry("status", "Show the cluster as a node sees it; with --check a verdict for scripts."),
     CommandEntry("members", "Show the members; add or remove one.", ("peers",)),

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import getpass
-import sys
 
-from heliosd.auth.passwords import MAX_PASSWORD_BYTES, hash_password
+from heliosd.auth.passwords import hash_password
 
 from .exits import OK, Usage
+from .password_input import read_password
 
 
 def add_options(_: argparse.ArgumentParser) -> None:
@@ -16,32 +15,9 @@ def add_options(_: argparse.ArgumentParser) -> None:
 
 
 def run(_: argparse.Namespace) -> int:
-    password = _asked() if sys.stdin.isatty() else _piped()
+    password = read_password()
     try:
         print(hash_password(password), flush=True)
     except ValueError as error:
         raise Usage(str(error)) from None
     return OK
-
-
-def _asked() -> str:
-    try:
-        password = getpass.getpass("Password: ")
-        if getpass.getpass("Once more: ") != password:
-            raise Usage("the two passwords differ")
-    except EOFError:
-        raise Usage("no password was given") from None
-    return password
-
-
-def _piped() -> str:
-    # One line; `echo` and editors end it with a newline that is not meant.
-    given = sys.stdin.buffer.read(MAX_PASSWORD_BYTES + 3)
-    line = given.removesuffix(b"\n").removesuffix(b"\r")
-    try:
-        password = line.decode()
-    except UnicodeDecodeError:
-        raise Usage("the password is not UTF-8 text") from None
-    if "\n" in password or "\r" in password:
-        raise Usage("the password has more than one line")
-    return password

@@ -15,10 +15,15 @@ from pathlib import Path
 from heliosd import atomic_file
 from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, store_error
 
+from .changes import Saved
 from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
 from .wal_check import lost_commits
 
+LOCK = "heliosd.lock"
+"""Holds the id of the process that has it locked."""
 HEADER_BYTES = 100
+UNFINISHED_RESTORE = "restore.unfinished"
+"""This file is in the data directory while `backup.restore` replaces the database."""
 _NOT_DAMAGE = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_FULL")
 _DISK_TROUBLE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
 
@@ -26,7 +31,7 @@ _DISK_TROUBLE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
 def take_lock(data_dir: Path) -> int:
     """Locks the directory for as long as the returned descriptor is open. Raises `StoreBusy`, `StoreFull` and
     `StoreError`."""
-    path = data_dir / "heliosd.lock"
+    path = data_dir / LOCK
     try:
         lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
@@ -41,7 +46,33 @@ def take_lock(data_dir: Path) -> int:
     except OSError as error:
         os.close(lock)
         raise store_error(f"cannot lock {path}", error) from error
+    with suppress(OSError):  # on a full disk it stays empty
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, b"%d\n" % os.getpid(), 0)
     return lock
+
+
+def lock_holder(data_dir: Path) -> tuple[bool, int | None]:
+    """Whether a heliosd has the directory locked, and its process id: None if it is not known for sure."""
+    try:
+        with (data_dir / LOCK).open("rb") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                pass
+            else:
+                return False, None
+            text, mine = lock.read(20).strip(), os.fstat(lock.fileno())
+    except OSError:
+        return False, None
+    # The id may be one of another namespace: whether that process has this file open decides.
+    with suppress(OSError):
+        for descriptor in Path(f"/proc/{int(text or b'0')}/fd").iterdir():
+            with suppress(OSError):
+                found = descriptor.stat()
+                if (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino):
+                    return True, int(text)
+    return True, None
 
 
 def prepare(path: Path) -> None:
@@ -51,8 +82,10 @@ def prepare(path: Path) -> None:
     cannot be accessed).
     """
     try:
+        if (unfinished := path.with_name(UNFINISHED_RESTORE)).exists():
+            raise StoreDamaged(f"a restore was interrupted ({unfinished}). Run `heliosd restore` again")
         if path.exists():
-            _check(path)
+            read_checked(path)
             path.chmod(0o600)
         elif _wal(path).exists():
             raise _damaged(path, f"it is gone, but its log {_wal(path).name} is there")
@@ -96,7 +129,11 @@ def _create(path: Path) -> None:
     atomic_file.move(unfinished, path)
 
 
-def _check(path: Path) -> None:
+def read_checked(path: Path) -> Saved:
+    """All that is stored in a database that no daemon has open. Nothing is changed.
+
+    Raises `StoreDamaged`, also for one of a newer version, `StoreFull`, `StoreError` and OSError.
+    """
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if not header:
@@ -115,7 +152,7 @@ def _check(path: Path) -> None:
         )
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            _check_content(path, database)
+            return _read_checked(path, database)
         finally:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -124,7 +161,7 @@ def _check(path: Path) -> None:
         raise _damaged(path, str(error)) from error
 
 
-def _check_content(path: Path, database: sqlite3.Connection) -> None:
+def _read_checked(path: Path, database: sqlite3.Connection) -> Saved:
     (application_id,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID or version < 1:
@@ -140,7 +177,7 @@ def _check_content(path: Path, database: sqlite3.Connection) -> None:
     if schema(database) != expected_schema(version):
         raise _damaged(path, "its tables are not those of heliosd")
     try:
-        read(database)
+        return read(database)
     except StoreDamaged as error:
         raise _damaged(path, str(error)) from error
 

@@ -66,6 +66,8 @@ MIGRATIONS: tuple[str, ...] = (
 )
 """The steps to the present layout, one for each version. A released step never changes; `user_version` in the file
 counts the steps that were taken."""
+EVENTS_SINCE = 2
+"""The version that has the table `event`."""
 
 
 def migrate(database: sqlite3.Connection, *, to: int = len(MIGRATIONS)) -> None:
@@ -138,7 +140,9 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
 
 
 def read(database: sqlite3.Connection) -> Saved:
-    """Everything that is stored. Raises `StoreDamaged`, naming the row, for a wrong CRC or a hole in a log."""
+    """Everything that is stored, also in an older layout. Raises `StoreDamaged`, naming the row, for a wrong CRC or
+    a hole in a log."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
     members: dict[str, MemberState] = {}
     hard = {name: (term, vote) for name, term, vote in _rows(database, "member", "name")}
     snapshots = {
@@ -158,7 +162,8 @@ def read(database: sqlite3.Connection) -> Saved:
     records: dict[str, list[bytes]] = {}
     for kind, _, body in _rows(database, "record", "kind, key"):
         records.setdefault(kind, []).append(body)
-    events = tuple(LoggedEvent(*fields) for fields in _rows(database, "event", "seq"))
+    rows = _rows(database, "event", "seq") if version >= EVENTS_SINCE else ()
+    events = tuple(LoggedEvent(*fields) for fields in rows)
     for earlier, later in pairwise(events):
         if later.seq != earlier.seq + 1:
             raise StoreDamaged(f"event {earlier.seq + 1} is missing")

@@ -234,7 +234,7 @@ def assert_refused(data_dir: Path, match: str = "damaged") -> None:
         Store.open(data_dir)
     assert "Nothing was changed" in str(refusal.value)
     assert str(data_dir) in str(refusal.value)
-    assert contents(data_dir) == before | {"heliosd.lock": b""}
+    assert contents(data_dir) == before | {"heliosd.lock": b"%d\n" % os.getpid()}
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.02, 0.3, 0.6, 0.8])

@@ -1,0 +1,233 @@
+"""A backup of a data directory while heliosd runs there, and its way back.
+
+A backup is a tar file: the database, the small files that belong to it, and `backup.json`.
+
+1. The daemon locks others out of its database, so the files are copied without SQLite. That is consistent if the
+   write-ahead log is copied after the database and was not begun anew meanwhile: whatever a checkpoint moves into
+   the database then stands in the copied log too, and opening the copy moves it once more.
+2. A backup does not name an epoch as complete. After a restore the numbers behind the backup are given again, for
+   other events, so the next start begins a new epoch, and no cursor from before continues.
+3. What was revoked stays revoked: the revocations of the replaced database are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import sqlite3
+import tarfile
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+
+import msgspec
+
+from heliosd import __version__, atomic_file
+from heliosd.errors import StoreDamaged, StoreError, store_error
+
+from .changes import TokenRevoked
+from .epoch_file import EpochFile
+from .integrity import LOCK, UNFINISHED_RESTORE, read_checked, sqlite_error, take_lock
+from .tables import MIGRATIONS, apply, migrate
+
+DATABASE = "heliosd.db"
+MANIFEST = "backup.json"
+FORMAT = 1
+REPLACED = ".before-restore"
+"""The suffix of the database that a restore replaced."""
+ATTEMPTS = 50
+RETRY_SECONDS = 0.05
+WAL_HEADER_BYTES = 32
+
+
+class BackupManifest(msgspec.Struct, frozen=True):
+    """What `backup.json` says."""
+
+    format: int
+    heliosd: str
+    """The version that made the backup."""
+    layout: int
+    """Of the database."""
+    created_at: datetime
+
+
+def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupManifest:
+    """Write a backup of `data_dir` to the file `target` (0600), with those of its files `also` that are there.
+
+    A heliosd may run there. `target` has the whole backup or is as it was before. Raises `StoreError`, and
+    `StoreDamaged` if the database is damaged.
+    """
+    if not (data_dir / DATABASE).exists():
+        raise StoreError(f"there is nothing to back up: {data_dir / DATABASE} does not exist")
+    try:
+        with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
+            copy, draft = Path(scratch) / DATABASE, Path(scratch) / "backup.tar"
+            _copy_checked(data_dir / DATABASE, copy)
+            manifest = BackupManifest(FORMAT, __version__, _merge_log(copy), datetime.now(UTC))
+            with (
+                os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
+                tarfile.open(fileobj=file, mode="w") as archive,
+            ):
+                _add(archive, MANIFEST, msgspec.json.encode(manifest))
+                _add(archive, DATABASE, copy.read_bytes())
+                for name in also:
+                    with suppress(FileNotFoundError):
+                        _add(archive, name, (data_dir / name).read_bytes())
+                archive.close()
+                file.flush()
+                os.fsync(file.fileno())
+            atomic_file.move(draft, target)
+    except OSError as error:
+        raise store_error(f"cannot back up {data_dir} to {target}", error) from error
+    return manifest
+
+
+def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest:
+    """Replace the database in `data_dir` by that of the backup `source`; add those files `also` that are missing.
+
+    No heliosd may run there. The replaced database stays beside it, as `heliosd.db.before-restore`. If this is
+    interrupted, no start uses what is there until it is run again. Raises `StoreBusy`, `StoreDamaged` if the backup
+    is none or is of a newer version (nothing was changed), `StoreError`.
+    """
+    lock = take_lock(data_dir)
+    try:
+        for left_over in data_dir.glob(".restore.*"):
+            shutil.rmtree(left_over)
+        with tempfile.TemporaryDirectory(prefix=".restore.", dir=data_dir) as scratch:
+            manifest, files = _unpack(source, Path(scratch))
+            draft = Path(scratch) / DATABASE
+            read_checked(draft)
+            _keep_revocations(data_dir / DATABASE, draft)
+            atomic_file.write(data_dir / UNFINISHED_RESTORE, b"")
+            EpochFile(data_dir).mark_incomplete()
+            for name in (DATABASE, f"{DATABASE}-wal"):
+                old = data_dir / name
+                kept = old.with_name(name.replace(DATABASE, DATABASE + REPLACED))
+                kept.unlink(missing_ok=True)
+                with suppress(FileNotFoundError):
+                    old.rename(kept)
+            atomic_file.move(draft, data_dir / DATABASE)
+            for name in also:
+                if name in files and not (data_dir / name).exists():
+                    atomic_file.write(data_dir / name, files[name])
+            _give_to_owner(data_dir, (DATABASE, LOCK, *also))
+            atomic_file.remove(data_dir / UNFINISHED_RESTORE)
+    except OSError as error:
+        raise store_error(f"cannot restore into {data_dir}", error) from error
+    finally:
+        os.close(lock)
+    return manifest
+
+
+def _copy_checked(database: Path, copy: Path) -> None:
+    """A copy that a start would take. While a daemon writes some attempts fail. Raises `StoreDamaged` if one fails
+    although nothing was written."""
+    wal, copied_wal = (path.with_name(f"{DATABASE}-wal") for path in (database, copy))
+    for _ in range(ATTEMPTS):
+        log, written = _log_header(wal), _last_write(database, wal)
+        shutil.copyfile(database, copy)
+        copied_wal.unlink(missing_ok=True)
+        with suppress(FileNotFoundError):
+            shutil.copyfile(wal, copied_wal)
+        unchanged = _last_write(database, wal) == written
+        if unchanged or (log and _log_header(wal) == log):
+            try:
+                read_checked(copy)
+            except StoreDamaged as error:  # or a transaction was rolled back, and another written over it
+                if unchanged:
+                    raise StoreDamaged(f"{database} cannot be backed up: {error}") from error
+            else:
+                return
+        time.sleep(RETRY_SECONDS)
+    raise StoreError(f"{database} was written to without a pause; try again")
+
+
+def _log_header(wal: Path) -> bytes:
+    """Another one whenever the log is begun anew; empty if there is none."""
+    try:
+        with wal.open("rb") as file:
+            return file.read(WAL_HEADER_BYTES)
+    except FileNotFoundError:
+        return b""
+
+
+def _last_write(*files: Path) -> list[tuple[int, int, int] | None]:
+    """Another value once one of the files was written, made or removed."""
+    found = [file.stat() if file.exists() else None for file in files]
+    return [each and (each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+
+
+def _merge_log(database: Path) -> int:
+    """Move the log into the copied database; its layout."""
+    try:
+        connection = sqlite3.connect(database, isolation_level=None)
+        try:
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            (layout,) = connection.execute("PRAGMA user_version").fetchone()
+        finally:
+            connection.close()
+    except sqlite3.Error as error:
+        raise sqlite_error(f"cannot copy {database}", error, database.parent) from error
+    return int(layout)
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
+    archive.addfile(member, io.BytesIO(content))
+
+
+def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]:
+    """Write the database to `into`; the manifest and all files. Raises `StoreDamaged` if `source` is no backup."""
+    try:
+        with tarfile.open(source) as archive:
+            files = {
+                member.name: file.read()
+                for member in archive
+                if member.isfile() and (file := archive.extractfile(member)) is not None
+            }
+        manifest = msgspec.json.decode(files[MANIFEST], type=BackupManifest)
+        database = files.pop(DATABASE)
+    except OSError as error:
+        raise store_error(f"cannot read the backup {source}", error) from error
+    except (tarfile.TarError, EOFError, KeyError, msgspec.MsgspecError) as error:
+        raise StoreDamaged(f"{source} is no whole backup of heliosd: {error}") from error
+    if manifest.format > FORMAT or manifest.layout > len(MIGRATIONS):
+        raise StoreDamaged(f"{source} was made by a newer heliosd ({manifest.heliosd}). Nothing was changed")
+    atomic_file.write(into / DATABASE, database)
+    return manifest, files
+
+
+def _keep_revocations(old: Path, new: Path) -> None:
+    """Revoke in `new` what is revoked in `old`, if that can be read."""
+    try:
+        revoked = read_checked(old).revoked
+    except (StoreError, OSError):
+        return
+    known = read_checked(new).revoked
+    try:
+        database = sqlite3.connect(new, isolation_level=None)
+        try:
+            migrate(database)
+            database.execute("BEGIN IMMEDIATE")
+            # The one without a `jti` first, which removes those that end by then.
+            for jti, expires_at in sorted(revoked.items()):
+                apply(database, TokenRevoked(jti, max(expires_at, known.get(jti, 0.0))))
+            database.execute("COMMIT")
+        finally:
+            database.close()
+    except sqlite3.Error as error:
+        raise sqlite_error(f"cannot write {new}", error, new.parent) from error
+
+
+def _give_to_owner(data_dir: Path, names: Sequence[str]) -> None:
+    """What root restores belongs to the daemon's user."""
+    owner = data_dir.stat()
+    if os.geteuid() == 0:
+        for name in names:
+            with suppress(FileNotFoundError):
+                os.chown(data_dir / name, owner.st_uid, owner.st_gid)
