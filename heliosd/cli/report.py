@@ -46,6 +46,8 @@ class Report:
     text: str = ""
     """Lines for people, below the tables."""
     exit_code: int = field(default=OK)
+    silent: bool = False
+    """It was printed already."""
 
 
 def rendered(report: Report, output: str, *, width: int | None = None, colour: bool = False) -> str:

@@ -38,7 +38,8 @@ async def _run(target: Target, options: argparse.Namespace, ask: Ask) -> int:
     async with open_rest(target.url, target.credentials) as rest:
         if every is None:
             report = await ask(rest, options)
-            await print_report(output, report, options.output)
+            if not report.silent:
+                await print_report(output, report, options.output)
             return report.exit_code
         while True:
             try:

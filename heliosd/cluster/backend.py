@@ -16,6 +16,7 @@ from heliosd.protocol.views.status import ClusterStatus
 from .custom_metrics import MetricSet
 from .latency import LatencyTracker
 from .metric_commands import MetricCommand
+from .permits import Permit
 from .snapshots import SnapshotTracker
 from .subscribers import ItemQueue
 from .uptime import UptimeTracker
@@ -49,6 +50,27 @@ class Simulation(Protocol):
         ...
 
 
+class Permits(Protocol):
+    """Permits to stop a member, of which at most one is out. Raises as `Backend` does."""
+
+    async def current(self) -> Permit | None:
+        """The permit that is out."""
+        ...
+
+    async def grant(self, member: str, user: str, seconds: float) -> Permit:
+        """Let `user` stop this member (an id or a name) for so long. `NotFound` for no member; `Conflict`, which
+        says why, if a permit is out or no quorum would be left, by what the members answer now."""
+        ...
+
+    async def renew(self, permit_id: str, seconds: float) -> Permit:
+        """Let it end in `seconds` from now. `NotFound` if it is not out."""
+        ...
+
+    async def end(self, permit_id: str) -> Permit:
+        """Take it back and return it. `NotFound` if it is not out."""
+        ...
+
+
 class Backend(Protocol):
     """One cluster, seen from this node.
 
@@ -69,6 +91,9 @@ class Backend(Protocol):
 
     @property
     def uptime(self) -> UptimeTracker: ...
+
+    @property
+    def permits(self) -> Permits: ...
 
     @property
     def snapshots(self) -> SnapshotTracker: ...

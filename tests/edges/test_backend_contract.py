@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import trio
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics
+from heliosd.cluster.permits import Permit
 from heliosd.errors import Conflict, Invalid, NotFound
 from tests.support.contract_backends import (
     Subject,
@@ -23,6 +25,7 @@ from tests.support.contract_backends import (
     running,
     simulated_backend,
 )
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.simulated_harness import MemoryStore
 
@@ -250,3 +253,51 @@ async def test_events_of_the_cluster_have_numbers_without_a_hole(subject: Subjec
     await subject.until(lambda: len(subject.events("custom_metrics")) == 10)
     if subject.seqs:
         assert subject.seqs == list(range(subject.seqs[0], subject.seqs[-1] + 1))
+
+
+async def test_a_permit_to_stop_a_member_is_out_only_once(subject: Subject) -> None:
+    permits = subject.backend.permits
+    peer = subject.backend.status().peers[0]
+    assert await permits.current() is None
+    given = await permits.grant(peer.name or peer.id, "ann", 60)
+    assert (given.member, given.user) == (peer.id, "ann")
+    assert await permits.current() == given
+    for member in (peer.id, subject.own):
+        with pytest.raises(Conflict, match="ann has the permit"):
+            await permits.grant(member, "bob", 60)
+    renewed = await permits.renew(given.id, 600)
+    assert renewed.expires_at > given.expires_at + 500
+    assert await permits.end(given.id) == renewed
+    assert await permits.current() is None
+    for late in (permits.renew(given.id, 60), permits.end(given.id)):
+        with pytest.raises(NotFound):
+            await late
+    with pytest.raises(NotFound):
+        await permits.grant("unknown", "ann", 60)
+
+
+async def test_of_many_who_ask_for_a_permit_at_once_one_gets_it(subject: Subject) -> None:
+    permits = subject.backend.permits
+    given: list[Permit] = []
+
+    async def ask(number: int) -> None:
+        with suppress(Conflict):
+            given.append(await permits.grant(subject.own, f"user-{number}", 60))
+
+    for rounds in range(1, 4):
+        async with trio.open_nursery() as nursery:
+            for number in range(10):
+                nursery.start_soon(ask, number)
+        assert len(given) == rounds
+        assert await permits.current() == given[-1]
+        await permits.end(given[-1].id)
+
+
+async def test_the_permit_of_somebody_who_has_died_ends_by_its_time(subject: Subject) -> None:
+    permits = subject.backend.permits
+    await permits.grant(subject.own, "ann", 2)
+    with trio.fail_after(SECONDS):
+        while await permits.current() is not None:  # noqa: ASYNC110 (nothing reports the end)
+            await trio.sleep(0.2)
+    again = await permits.grant(subject.own, "bob", 60)
+    await permits.end(again.id)

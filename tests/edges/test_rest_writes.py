@@ -226,8 +226,37 @@ async def test_a_client_is_disconnected_once(autojump_clock: MockClock, rest: Re
     assert (status, body["field"]) == (404, "id")
 
 
+async def test_a_permit_to_stop_a_member_is_given_while_a_quorum_is_left(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    status, given = await cluster.ask_json("POST", PERMITS, {"member": "node-3", "seconds": 60})
+    permit = given["permit"]
+    assert (status, permit["member"], permit["user"]) == (201, "node-3", "admin")
+    assert await cluster.ask_json("GET", PERMITS) == (200, {"permits": [permit]})
+    status, answer = await cluster.ask_json("POST", PERMITS, {"member": "node-2"})
+    assert (status, answer["error"]) == (
+        409,
+        f"admin has the permit to stop node-3, until {permit['expires_at']}",
+    )
+    status, renewed = await cluster.ask_json("PUT", PERMITS, {"id": permit["id"]})
+    assert status == 200
+    assert renewed["permit"]["expires_at"] > permit["expires_at"]
+    status, _ = await cluster.ask_json("DELETE", f"{PERMITS}?id={permit['id']}")
+    assert status == 200
+    status, answer = await cluster.ask_json("DELETE", f"{PERMITS}?id={permit['id']}")
+    assert (status, answer["field"]) == (404, "id")
+    await cluster.ask_json("PUT", "/api/cluster/simulation", {"crashed": ["node-3"]})
+    status, answer = await cluster.ask_json("POST", PERMITS, {"member": "node-2"})
+    assert (status, answer["error"]) == (
+        409,
+        "Without node-2 only 1 of 3 voters would be left, and 2 are needed; node-3 cannot be counted on",
+    )
+    assert (await cluster.ask_json("POST", PERMITS, {"member": "node-3"}))[0] == 201
+
+
 # -- when it does not go well ----------------------------------------------------------------------------------
 
+PERMITS = "/api/cluster/permits"
 WRITES = [
     ("POST", PEERS, {"id": "node-9", "address": "127.0.0.1:7009"}),
     ("DELETE", PEERS, {"id": "node-2"}),
@@ -239,6 +268,7 @@ WRITES = [
     ("POST", "/api/cluster/snapshot", None),
     ("POST", "/api/cluster/snapshot/reset", None),
     ("POST", "/api/cluster/leadership/transfer", None),
+    ("POST", PERMITS, {"member": "node-2"}),
 ]
 writes = pytest.mark.parametrize(("method", "path", "body"), WRITES)
 

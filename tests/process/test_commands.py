@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import signal
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ import pytest
 
 from tests.support.command_line import exit_code_of
 from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
+from tests.support.deadlines import SECONDS
 from tests.support.ports import free_port
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
@@ -80,8 +84,22 @@ def test_status_in_all_formats_tells_the_same(capfd: CAPTURE) -> None:
     assert f"term: {status['node']['term']}" in printed(capfd, "status", "-o", "yaml")
 
 
-def test_check_is_0_while_all_is_well(capfd: CAPTURE) -> None:
-    assert printed(capfd, "status", "--check").startswith("+ Cluster: ")
+def test_check_is_0_while_all_is_well_and_5_when_one_more_loss_is_too_many(
+    capfd: CAPTURE, daemon: Daemon
+) -> None:
+    printed(capfd, "status", "--check")
+    with daemon.client() as http:
+        http.put("/api/cluster/simulation", json={"crashed": ["node-3"]})
+        wait_until(lambda: as_json(capfd, "members")["problems"] != [])
+        assert "quorum at risk: 2 of 3 voters" in printed(capfd, "status", "--check", code=5)
+        http.put("/api/cluster/simulation", json={"crashed": ["node-2", "node-3"]})
+        wait_until(lambda: not as_json(capfd, "members")["leader"])
+        assert "no leader" in printed(capfd, "status", "--check", code=5)
+        assert as_json(capfd, "status")["leader"]["id"] == ""
+        assert "No leader" in printed(capfd, "transfer", code=1)
+        http.put("/api/cluster/simulation", json={"crashed": []})
+        daemon.wait_ready()
+        wait_until(lambda: as_json(capfd, "members")["problems"] == [])
 
 
 def test_members_have_one_shape_whoever_leads(capfd: CAPTURE) -> None:
@@ -113,6 +131,39 @@ def test_history_says_who_led_at_a_time(capfd: CAPTURE) -> None:
     assert as_json(capfd, "history", "--since", cursor)["events"][0]["seq"] == elected[0]["seq"]
     assert "--since" in printed(capfd, "history", "--since", "soon", code=2)
     assert "weather" in printed(capfd, "history", "--types", "weather", code=2)
+
+
+def test_a_permit_is_given_to_one_and_with_5_and_a_reason_to_nobody_else(capfd: CAPTURE) -> None:
+    permit = as_json(capfd, "may-stop", "node-3", "--seconds", "30")["permit"]
+    assert (permit["member"], permit["user"]) == ("node-3", "admin")
+    assert "admin has the permit to stop node-3" in printed(capfd, "may-stop", "node-2", code=5)
+    assert "admin has the permit" in printed(capfd, "may-stop", "node-2", "--wait", "1.5", code=5)
+    assert as_json(capfd, "may-stop", "--done", "node-3")["permit"]["id"] == permit["id"]
+    assert as_json(capfd, "may-stop", "--done", "node-3") == {"permit": None}
+    assert "Unknown peer" in printed(capfd, "may-stop", "node-9", code=1)
+
+
+def test_a_permit_that_is_held_is_renewed_and_given_back_at_the_end(capfd: CAPTURE) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "may-stop", "node-2", "--hold", "--seconds", "2", "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "{\n"
+        began = time.monotonic()
+        while time.monotonic() - began < 3.0:  # longer than it lasts without being renewed
+            assert "to stop node-2" in printed(capfd, "may-stop", "node-1", code=5)
+        holder.send_signal(signal.SIGTERM)
+        _, said = holder.communicate(timeout=SECONDS)
+    finally:
+        holder.kill()
+        holder.wait()
+    assert (holder.returncode, said) == (0, "heliosd: the permit is given back\n")
+    printed(capfd, "may-stop", "node-1")
+    printed(capfd, "may-stop", "--done", "node-1")
 
 
 def test_counters_stand_in_full(capfd: CAPTURE) -> None:
@@ -198,5 +249,5 @@ def test_bash_completes_commands_verbs_options_and_values(
 def test_the_completions_of_zsh_and_fish_name_every_command(capfd: CAPTURE) -> None:
     for shell in ("zsh", "fish"):
         script = printed(capfd, "completion", shell)
-        for word in ("members", "peers", "history", "--since"):
+        for word in ("members", "peers", "may-stop", "history", "--since"):
             assert word.removeprefix("--") in script

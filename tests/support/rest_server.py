@@ -24,6 +24,15 @@ from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
+from heliosd.cluster.permits import (
+    EndPermit,
+    GrantPermit,
+    Permit,
+    PermitCommand,
+    PermitState,
+    RenewPermit,
+    held,
+)
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.subscribers import ItemQueue
 from heliosd.cluster.uptime import UptimeTracker
@@ -74,6 +83,7 @@ class LoneBackend:
         self.reason: str | None = None
         self.index = 0
         self.peers: dict[str, Peer] = {}
+        self.permit_state = PermitState()
         self.metrics = MetricSet()
         self.latency = LatencyTracker()
         self.uptime = UptimeTracker("node-1", Saved())
@@ -111,24 +121,28 @@ class LoneBackend:
     def warnings(self) -> list[str]:
         return []
 
+    @property
+    def permits(self) -> LonePermits:
+        return LonePermits(self)
+
     def not_ready(self) -> str | None:
         return self.reason
 
     async def propose(self, command: MetricCommand) -> Committed:
-        await self._commit()
+        await self.commit()
         check_command(command)
         self.metrics.apply(command)
         return Committed(self.index, 5)
 
     async def add_peer(self, peer: Peer) -> Peer:
-        await self._commit()
+        await self.commit()
         if peer.id == "node-1" or peer.id in self.peers:
             raise Conflict(f"Peer already exists: {peer.id}", field="id")
         self._join(peer)
         return peer
 
     async def remove_peer(self, peer_id: str) -> Peer:
-        await self._commit()
+        await self.commit()
         if peer_id == "node-1":
             raise Conflict("This node cannot remove itself", field="id")
         if peer_id not in self.peers:
@@ -137,13 +151,13 @@ class LoneBackend:
         return self.peers.pop(peer_id)
 
     async def transfer_leadership(self, target: str | None) -> str:
-        await self._commit()
+        await self.commit()
         if target is not None and target not in self.peers:
             raise NotFound("Unknown peer", field="target")
         return target or next(iter(self.peers))
 
     async def take_snapshot(self) -> SnapshotRecord:
-        await self._commit()
+        await self.commit()
         if self.snapshots.latest is None or self.snapshots.latest.index < self.index:
             self.snapshots.created(
                 index=self.index,
@@ -160,11 +174,11 @@ class LoneBackend:
         return self.snapshots.latest
 
     async def reset_uptime(self) -> None:
-        await self._commit()
+        await self.commit()
         self.uptime.reset(now())
 
     async def reset_snapshots(self) -> None:
-        await self._commit()
+        await self.commit()
         self.snapshots.reset()
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
@@ -179,13 +193,43 @@ class LoneBackend:
         self.peers[peer.id] = peer
         self.latency.add_peer(peer.id, peer.address, now())
 
-    async def _commit(self) -> None:
+    async def commit(self) -> None:
         await trio.lowlevel.checkpoint()
         if self.stuck:
             await trio.sleep_forever()
         if self.trouble is not None:
             raise self.trouble
         self.index += 1
+
+
+class LonePermits:
+    """Every member is alive."""
+
+    def __init__(self, backend: LoneBackend) -> None:
+        self._backend = backend
+
+    async def current(self) -> Permit | None:
+        return self._backend.permit_state.current(now().wall)
+
+    async def grant(self, member: str, user: str, seconds: float) -> Permit:
+        at = now().wall
+        permit = Permit(id="p1", member=member, user=user, granted_at=at, expires_at=at + seconds)
+        await self._write(GrantPermit(permit, self._backend.permit_state.grants, at))
+        return permit
+
+    async def renew(self, permit_id: str, seconds: float) -> Permit:
+        at = now().wall
+        await self._write(RenewPermit(permit_id, at + seconds, at))
+        return held(self._backend.permit_state.current(at), permit_id)
+
+    async def end(self, permit_id: str) -> Permit:
+        found = held(self._backend.permit_state.current(now().wall), permit_id)
+        await self._write(EndPermit(permit_id, now().wall))
+        return found
+
+    async def _write(self, command: PermitCommand) -> None:
+        await self._backend.commit()
+        self._backend.permit_state = self._backend.permit_state.after(command)
 
 
 @dataclass

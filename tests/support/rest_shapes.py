@@ -185,5 +185,6 @@ BY_PATH: dict[str, Shape] = {
     "/api/cluster/clients": CLIENTS,
     "/api/cluster/history": HISTORY,
     "/api/cluster/simulation": SIMULATION,
+    "/api/cluster/permits": {"permits": []},
 }
 """What a GET of each path under /api/ answers."""

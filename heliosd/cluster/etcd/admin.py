@@ -49,7 +49,7 @@ class MemberAdmin:
 
     async def add_peer(self, peer: Peer) -> Peer:
         """Add a learner at this peer address, with the others' scheme. It is promoted once it is in sync."""
-        members = await self._members()
+        members = await self.members()
         if any(peer.id in (each.id, each.name) for each in members):
             raise Conflict(f"Peer already exists: {peer.id}", field="id")
         if any(urlsplit(url).netloc == peer.address for each in members for url in each.peer_urls):
@@ -60,13 +60,13 @@ class MemberAdmin:
             learner = msgspec.json.encode(PendingLearner(address=peer.address))
             await self._etcd.client.txn([], [put(self._etcd.layout.learner(added.id), learner)], [])
         except EtcdError as error:
-            raise _as_request_refused(error) from error
+            raise as_request_refused(error) from error
         await self._shown(lambda: any(each.id == added.id for each in self._shown_members()))
         return Peer(added.id, address_of(added))
 
     async def remove_peer(self, peer_id: str) -> Peer:
         """Remove the member with this id or name."""
-        members = await self._members()
+        members = await self.members()
         member = find(members, peer_id)
         own = self._etcd.view.own
         if own is not None and member.id == own.id:
@@ -86,7 +86,7 @@ class MemberAdmin:
                 if error.code == NOT_FOUND:
                     raise NotFound("Unknown peer", field="id") from None
                 raise Conflict(error.reason, field="id") from error
-            raise _as_request_refused(error) from error
+            raise as_request_refused(error) from error
         await self._shown(lambda: all(each.id != member.id for each in self._shown_members()))
         return Peer(member.id, address_of(member))
 
@@ -99,7 +99,7 @@ class MemberAdmin:
             lease = (await self._etcd.client.lease_grant(LEAVING_SECONDS)).id
             await self._etcd.client.txn([], [put(self._etcd.layout.leaving(member.id), b"", lease)], [])
         except EtcdError as error:
-            raise _as_request_refused(error) from error
+            raise as_request_refused(error) from error
         with trio.move_on_after(SHOWN_SECONDS):
             await self._watcher.changed(lambda: member.id in self._etcd.mirror.leaving)
             await self._poller.silence(member.id)
@@ -131,7 +131,7 @@ class MemberAdmin:
             except EtcdNotLeader:
                 raise NoLeader("The leader has just changed") from None
             except EtcdError as error:
-                raise _as_request_refused(error) from error
+                raise as_request_refused(error) from error
             self._poller.hurry()
             with trio.move_on_after(SHOWN_SECONDS):
                 while view.leader != wanted.id:  # noqa: ASYNC110 (the view signals nothing)
@@ -155,14 +155,14 @@ class MemberAdmin:
             raise Conflict("There is no other voter to hand leadership to")
         return max(others, key=applied)
 
-    async def _members(self) -> tuple[EtcdMember, ...]:
+    async def members(self) -> tuple[EtcdMember, ...]:
         """The members as the leader knows them now."""
         await self._wait_for_leader()
         leader = next((each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None)
         try:
             return await self._etcd.client.members(self._poller.url_of(leader) if leader is not None else "")
         except EtcdError as error:
-            raise _as_request_refused(error) from error
+            raise as_request_refused(error) from error
 
     async def _wait_for_leader(self) -> None:
         with trio.move_on_after(LEADER_PATIENCE):
@@ -189,7 +189,8 @@ class MemberAdmin:
             )
 
 
-def _as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:
+def as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:
+    """What an error of etcd means for the request that met it."""
     match error:
         case EtcdOutcomeUnknown():
             return OutcomeUnknown()

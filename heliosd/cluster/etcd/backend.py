@@ -54,6 +54,7 @@ from .member_metrics import Measured, mean_since
 from .metric_writer import MetricWriter
 from .mirror import Mirror
 from .pause_clock import PauseClock
+from .permits import EtcdPermits
 from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
@@ -102,11 +103,8 @@ class EtcdBackend:
         self.measured: Measured | None = None
         """The values last read from a member's `/metrics`."""
         self.faults = Faults()
-        layout, view, before = (
-            KeyLayout(config.prefix),
-            ClusterView(node_id, self.latency),
-            known_before(saved),
-        )
+        layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
+        before = known_before(saved)
         identity = ClusterIdentity("" if before is None else before.cluster_id)
         client = EtcdClient(config, identity=identity)
         self._etcd = context = EtcdContext(
@@ -133,6 +131,7 @@ class EtcdBackend:
         self._revocations = Revocations(context)
         self._write_probe = WriteProbe(context)
         self._admin = MemberAdmin(context, watcher, poller)
+        self.permits = EtcdPermits(context, self._admin, poller)
         self._backup = Backup(context, poller, self.snapshots, directory)
 
     # Reading

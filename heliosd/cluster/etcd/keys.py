@@ -10,6 +10,8 @@ observer             the heliosd that logs the members' health                (l
 learners/<hex id>    a learner to be promoted once it is in sync
 leaving/<hex id>     a member that is about to be removed: no heliosd talks to it    (lease)
 revoked/<jti>        a revoked token                                          (lease)
+permit               the permit to stop a member, while one is out            (lease)
+permitted            rewritten with every permit that is given
 """
 
 from __future__ import annotations
@@ -48,6 +50,8 @@ class KeyLayout:
         self.head = self.prefix + b"head"
         self.members = self.prefix + b"members"
         self.observer = self.prefix + b"observer"
+        self.permit = self.prefix + b"permit"
+        self.permitted = self.prefix + b"permitted"
 
     def folder(self, folder: Folder) -> bytes:
         """The prefix of all keys in the folder."""

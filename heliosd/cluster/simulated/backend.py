@@ -42,6 +42,7 @@ from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, load_members, options_of
 from .faults import FaultInjector
 from .observer import EMITTED_INDEX, MemberObserver
 from .pacing import GRID, Pacing
+from .permits import SimulatedPermits
 from .requests import ClientRequest, RequestDone, Requests
 from .simulation import FaultControl
 from .snapshotting import SnapshotRequest, Snapshotting
@@ -122,6 +123,7 @@ class SimulatedBackend:
                 members,
                 dict(self._observer.membership),
             )
+        self.permits = SimulatedPermits(self.cluster, node_id, self._command, now)
         self._wake = trio.Event()
         self._pacing = Pacing(self.cluster, heartbeat)
         self.simulation = FaultControl(FaultInjector(self.cluster), self._wake_up)
@@ -158,8 +160,11 @@ class SimulatedBackend:
 
     async def propose(self, command: MetricCommand) -> Committed:
         check_command(command)
-        done = await self._request(WriteCommands((encode_command(command),)))
+        done = await self._command(encode_command(command))
         return Committed(done.index, done.term)
+
+    async def _command(self, command: bytes) -> RequestDone:
+        return await self._request(WriteCommands((command,)))
 
     async def add_peer(self, peer: Peer) -> Peer:
         await self._request(AddMember(peer.id, peer.address))

@@ -1,34 +1,62 @@
-"""The custom metrics as the state machine of a simulated member."""
+"""What a simulated member keeps: the custom metrics, and the permit to stop a member."""
 
 from __future__ import annotations
 
+import msgspec
+from msgspec import Raw, Struct
+
 from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet
-from heliosd.cluster.metric_commands import decode_command
+from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, ResetMetrics, UpdateMetric
+from heliosd.cluster.permits import EndPermit, GrantPermit, PermitState, RenewPermit
 from heliosd.errors import RequestRefused
 from heliosd.protocol.views.custom_metrics import MetricView
 
+_decode = msgspec.json.Decoder(
+    RegisterMetric | UpdateMetric | DeleteMetric | ResetMetrics | GrantPermit | RenewPermit | EndPermit
+).decode
+
+
+class _Snapshot(Struct, frozen=True):
+    metrics: Raw
+    permits: PermitState
+
 
 class MetricStateMachine:
-    """One member's metrics. Every member applies every command, and all refuse the same ones."""
+    """One member's state. Every member applies every command, and all refuse the same ones."""
 
     def __init__(self) -> None:
         self.metrics = MetricSet()
+        self.permits = PermitState()
         self.before: dict[str, MetricView] = {}
         """The metrics before the last `restore`."""
 
     def apply(self, data: bytes) -> MetricsApplied | RequestRefused:
         """What the command changed, or why it was refused."""
+        command = _decode(data)
         try:
-            return self.metrics.apply(decode_command(data))
+            if isinstance(command, GrantPermit | RenewPermit | EndPermit):
+                self.permits = self.permits.after(command)
+                return MetricsApplied()
+            return self.metrics.apply(command)
         except RequestRefused as refused:
             return refused.with_traceback(None)
 
     def encode(self) -> bytes:
-        return self.metrics.encode()
+        """For a snapshot. Until the first permit it is the list of metrics alone, as in earlier versions."""
+        if not self.permits.grants:
+            return self.metrics.encode()
+        return msgspec.json.encode(_Snapshot(Raw(self.metrics.encode()), self.permits))
 
     def restore(self, data: bytes) -> None:
+        """Become what `encode` turned into these bytes; b"" is the empty state."""
         self.before = self.metrics.views()
-        self.metrics.restore(data)
+        if data.startswith(b"{"):
+            snapshot = msgspec.json.decode(data, type=_Snapshot)
+            self.metrics.restore(bytes(snapshot.metrics))
+            self.permits = snapshot.permits
+        else:
+            self.metrics.restore(data)
+            self.permits = PermitState()
 
     def _known(self, name: str, view: MetricView) -> bool:
         """Whether it is the same metric as before: one that was deleted and registered anew has another time."""

@@ -10,7 +10,7 @@ from heliosd.protocol.views.snapshots import SnapshotHistory, SnapshotReport
 from heliosd.protocol.views.uptime import UptimeHistory, UptimeReport
 
 from .route import Route, never
-from .routes import auth, clients, cluster, custom_metrics, events, peers, service, simulation
+from .routes import auth, clients, cluster, custom_metrics, events, peers, permits, service, simulation
 from .routes.cluster import MessageBody
 
 
@@ -29,6 +29,7 @@ _METRICS_RESET = _cluster("/custom-metrics/reset", "/metrics/reset")
 _SNAPSHOT = _cluster("/snapshot")
 _SIMULATION = _cluster("/simulation")
 _CLIENTS = _cluster("/clients")
+_PERMITS = _cluster("/permits")
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
@@ -117,6 +118,18 @@ ROUTES: tuple[Route, ...] = (
     Route(paths=_SIMULATION, method="PUT", view=simulation.change_simulation, permission=ADMIN,
           body=FaultChange, answer=SimulationReport,
           summary="Replace the faults that are named"),
+    Route(paths=_PERMITS, method="GET", view=permits.list_permits, permission=READ,
+          answer=permits.PermitList,
+          summary="The permit to stop a member, if one is out"),
+    Route(paths=_PERMITS, method="POST", view=permits.grant_permit, permission=ADMIN, status=201,
+          body=permits.WantedPermit, answer=permits.PermitAnswer,
+          summary="A permit to stop a member, if a quorum is left without it"),
+    Route(paths=_PERMITS, method="PUT", view=permits.renew_permit, permission=ADMIN,
+          body=permits.Renewal, answer=permits.PermitAnswer,
+          summary="Let a permit last longer"),
+    Route(paths=_PERMITS, method="DELETE", view=permits.end_permit, permission=ADMIN,
+          query=peers.ById, body=peers.ById, answer=permits.PermitAnswer,
+          summary="Give a permit back"),
     Route(paths=_CLIENTS, method="GET", view=clients.list_clients, permission=READ,
           answer=clients.ClientList,
           summary="Who is connected"),

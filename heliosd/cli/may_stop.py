@@ -1,0 +1,128 @@
+"""`heliosd may-stop MEMBER`: a permit to stop a member, so that machines are restarted one after the other.
+
+Exit code 0: the permit is given. 5: it is not, and standard error says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+from typing import Any
+
+import trio
+
+from heliosd.client.rest import RestClient
+from heliosd.errors import ErrorAnswer, Unreachable
+
+from .exits import FAILED, UNHEALTHY, CommandFailed, print_error
+from .members_view import clock
+from .options import add_output, add_target
+from .options import seconds as number_of_seconds
+from .output import standard_output
+from .report import Report
+from .requests import print_report, run_report
+
+PERMITS = "/api/cluster/permits"
+SECONDS = 600.0
+ASK_AGAIN_SECONDS = 1.0
+RELEASE_SECONDS = 5.0
+NOT_NOW = {409, 503, 504, 507}
+"""A permit is out, no quorum would be left, there is no leader, or the write failed or its outcome is unknown."""
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "member", metavar="MEMBER", help="the member that is to be stopped: its id or its name"
+    )
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument(
+        "--hold",
+        action="store_true",
+        help="stay, renew the permit, and give it back on Ctrl-C or SIGTERM",
+    )
+    what.add_argument(
+        "--done", action="store_true", help="give back the permit to stop MEMBER: it runs again"
+    )
+    parser.add_argument(
+        "--wait",
+        type=number_of_seconds,
+        metavar="SECONDS",
+        help="while there is no permit, ask again for so long",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=number_of_seconds,
+        default=SECONDS,
+        metavar="SECONDS",
+        help="the permit ends after so long by itself (600)",
+    )
+    add_output(parser)
+    add_target(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    return run_report(options, _done if options.done else _ask)
+
+
+async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
+    permit = await _granted(rest, options)
+    report = Report({"permit": permit}, text=_text(permit))
+    if options.hold:
+        await print_report(standard_output(), report, options.output)
+        await _hold(rest, permit["id"], options.seconds)
+        return Report({"permit": permit}, silent=True)
+    return report
+
+
+async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, Any]:
+    ends = trio.current_time() + (options.wait or 0.0)
+    while True:
+        try:
+            answer = await rest.post(PERMITS, {"member": options.member, "seconds": options.seconds})
+        except ErrorAnswer as error:
+            if error.status not in NOT_NOW:
+                raise
+            if trio.current_time() + ASK_AGAIN_SECONDS > ends:
+                raise CommandFailed(f"not now: {error} (asked {rest.url})", UNHEALTHY) from error
+        else:
+            permit: dict[str, Any] = answer["permit"]
+            return permit
+        await trio.sleep(ASK_AGAIN_SECONDS)
+
+
+async def _hold(rest: RestClient, permit_id: str, seconds: float) -> None:
+    """Renew it at every third of its time until a signal comes; then give it back. Raises `CommandFailed` once it
+    has ended all the same."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        until = trio.current_time() + seconds
+        while True:
+            with trio.move_on_after(seconds / 3):
+                await anext(signals)
+                break
+            try:
+                await rest.put(PERMITS, {"id": permit_id, "seconds": seconds})
+            except (ErrorAnswer, Unreachable) as error:
+                if trio.current_time() >= until or getattr(error, "status", 0) == 404:
+                    raise CommandFailed(f"the permit has ended: {error}", FAILED) from error
+                print_error(f"the permit was not renewed: {error}")
+            else:
+                until = trio.current_time() + seconds
+        with trio.move_on_after(RELEASE_SECONDS):
+            await rest.delete(PERMITS, id=permit_id)
+            print_error("the permit is given back")
+
+
+async def _done(rest: RestClient, options: argparse.Namespace) -> Report:
+    permits = (await rest.get(PERMITS))["permits"]
+    member = options.member
+    found = [each for each in permits if member in (each["member"], each.get("member_name"))]
+    if not found:
+        # It has ended by its time: what was asked for is so.
+        return Report({"permit": None}, text=f"No permit to stop {member} is out")
+    answer = await rest.delete(PERMITS, id=found[0]["id"])
+    return Report({"permit": answer["permit"]}, text=f"The permit to stop {member} is given back")
+
+
+def _text(permit: dict[str, Any]) -> str:
+    name = permit.get("member_name") or permit["member"]
+    return f"{name} may be stopped until {clock(permit['expires_at'], date=True)} (permit {permit['id']})"

@@ -1,0 +1,93 @@
+"""Permits to stop a simulated member: commands of the replicated log."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from heliosd.clock import Instant
+from heliosd.cluster.permits import (
+    EndPermit,
+    GrantPermit,
+    Permit,
+    PermitCommand,
+    PermitState,
+    RenewPermit,
+    check_quorum,
+    held,
+    taken,
+)
+from heliosd.errors import Conflict, NoLeader, NotFound
+from heliosd.raft.simulation.cluster import SimulatedCluster
+
+from .state_machine import MetricStateMachine
+
+
+class SimulatedPermits:
+    """Decides on the members as they are now, and has the log decide on everything else. `write` proposes a
+    command; it raises as `Backend` says."""
+
+    def __init__(
+        self,
+        cluster: SimulatedCluster,
+        node: str,
+        write: Callable[[bytes], Awaitable[object]],
+        now: Callable[[], Instant],
+    ) -> None:
+        self._cluster = cluster
+        self._node = node
+        self._write = write
+        self._now = now
+
+    async def current(self) -> Permit | None:
+        return self._state().current(self._now().wall)
+
+    async def grant(self, member: str, user: str, seconds: float) -> Permit:
+        state, at = self._state(), self._now().wall
+        current = state.current(at)
+        if current is not None:
+            raise Conflict(taken(current))
+        self._check(member)
+        permit = Permit(
+            id=secrets.token_hex(8), member=member, user=user, granted_at=at, expires_at=at + seconds
+        )
+        await self._propose(GrantPermit(permit, state.grants, at))
+        return permit
+
+    async def renew(self, permit_id: str, seconds: float) -> Permit:
+        at = self._now().wall
+        await self._propose(RenewPermit(permit_id, at + seconds, at))
+        return held(self._state().current(at), permit_id)
+
+    async def end(self, permit_id: str) -> Permit:
+        at = self._now().wall
+        found = held(self._state().current(at), permit_id)
+        await self._propose(EndPermit(permit_id, at))
+        return found
+
+    def _check(self, member: str) -> None:
+        cluster, raft = self._cluster, self._cluster.members[self._node].raft
+        voters = {name: name for name in raft.log.membership}
+        if member not in voters:
+            raise NotFound("Unknown peer", field="member")
+        leader = raft.leader if cluster.members[self._node].alive else ""
+        if not leader:
+            raise NoLeader
+        alive = {
+            name
+            for name in voters
+            if (found := cluster.members.get(name)) is not None
+            and found.alive
+            and cluster.net.connected(leader, name)
+        }
+        check_quorum(member, voters, alive if leader in alive else set())
+
+    def _state(self) -> PermitState:
+        machine = self._cluster.members[self._node].visible_machine
+        assert isinstance(machine, MetricStateMachine)
+        return machine.permits
+
+    async def _propose(self, command: PermitCommand) -> None:
+        await self._write(msgspec.json.encode(command))
