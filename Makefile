@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts findings
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts prove-prometheus findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts prove-prometheus
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -46,6 +46,12 @@ prove-hub: $(VENV)/.for-test
 # 500 leader losses, half of them healed in time, a receiver that is down a third of the time, 20 kills (10 minutes).
 prove-alerts: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_alerts.py
+
+# The rules and the dashboard of examples/ in a real Prometheus: two hours of quiet, of which one ends with a lost leader.
+# QUIET_SECONDS=600 makes them shorter.
+prove-prometheus: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_prometheus_rules.py
 
 # The benchmark in each mode that heliosd and the C loop know, for half a second each.
 prove-benchmark: $(VENV)/.for-test

@@ -64,6 +64,8 @@ def test_every_name_of_the_contract_stands_in_the_text() -> None:
         ("raft_peer_consecutive_errors", "node_id", "peer_id"),
         ("raft_cluster_healthy_peers",),
         ("raft_cluster_unhealthy_peers",),
+        *((f"raft_cluster_{name}",) for name in ("has_leader", "voters", "quorum_at_risk")),
+        *((f"raft_node_{name}", "node_id") for name in ("is_leader", "term")),
         ("raft_snapshot_total", "node_id", "type"),
         *((f"raft_snapshot_duration_seconds_{part}", "node_id", "operation") for part in histogram),
         ("raft_snapshot_errors", "node_id", "operation"),
@@ -118,6 +120,11 @@ def test_the_figures_are_those_of_the_trackers() -> None:
     assert value(text, "raft_peer_last_contact_seconds", **own, peer_id="node-2") == 60
     assert value(text, "raft_peer_consecutive_errors", **own, peer_id="node-2") == 3
     assert value(text, "raft_cluster_unhealthy_peers") == 1
+    assert value(text, "raft_cluster_has_leader") == 1
+    assert value(text, "raft_cluster_voters") == 2
+    assert value(text, "raft_cluster_quorum_at_risk") == 1
+    assert value(text, "raft_node_is_leader", **own) == 1
+    assert value(text, "raft_node_term", **own) == 5
     assert value(text, "raft_snapshot_total", **own, type="created") == 1
     assert value(text, "raft_snapshot_total", **own, type="received") == 0
     assert value(text, "raft_snapshot_size", **own) == 500

@@ -8,18 +8,15 @@ from __future__ import annotations
 
 import random
 import signal
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.alert_daemon import Receiver, receiving
-from tests.support.daemon_process import Daemon, logging_process, wait_until, write_config
+from tests.support.alert_daemon import Receiver, commanded, obey, receiving
+from tests.support.daemon_process import Daemon, wait_until, write_config
 
 HOLD = 0.4
 ALERT = """
@@ -30,22 +27,6 @@ for = {hold}
 url = "{url}"
 secret_file = "secret"
 """
-
-
-@contextmanager
-def commanded(folder: Path, config: Path, leader: str) -> Iterator[Daemon]:
-    state = folder / "state"
-    state.mkdir(mode=0o700, exist_ok=True)
-    command = [sys.executable, "-m", "tests.support.alert_daemon", str(config), leader]
-    with logging_process(command, config, {"STATE_DIRECTORY": str(state)}, stdin=True) as daemon:
-        daemon.wait_listening()
-        yield daemon
-
-
-def obey(daemon: Daemon, line: str) -> None:
-    assert daemon.process.stdin is not None
-    daemon.process.stdin.write(f"{line}\n".encode())
-    daemon.process.stdin.flush()
 
 
 def events(daemon: Daemon) -> tuple[str, list[dict[str, Any]]]:

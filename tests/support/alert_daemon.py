@@ -27,6 +27,7 @@ from heliosd.daemon.referenced_files import load_checked
 from heliosd.protocol.events import Event, Happened
 
 from .alert_house import ClusterStandIn, elected, lost
+from .daemon_process import Daemon, logging_process
 from .whole_daemon import Source
 
 
@@ -57,6 +58,24 @@ async def main(config_path: Path, leader: str) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(cluster.obey)
         await prepared.run()
+
+
+@contextmanager
+def commanded(folder: Path, config: Path, leader: str) -> Iterator[Daemon]:
+    """This heliosd as a process, with its data under `folder`; `leader` is the cluster's at its start."""
+    state = folder / "state"
+    state.mkdir(mode=0o700, exist_ok=True)
+    command = [sys.executable, "-m", "tests.support.alert_daemon", str(config), leader]
+    with logging_process(command, config, {"STATE_DIRECTORY": str(state)}, stdin=True) as daemon:
+        daemon.wait_listening()
+        yield daemon
+
+
+def obey(daemon: Daemon, line: str) -> None:
+    """Its cluster does what the line says."""
+    assert daemon.process.stdin is not None
+    daemon.process.stdin.write(f"{line}\n".encode())
+    daemon.process.stdin.flush()
 
 
 @dataclass

@@ -14,6 +14,7 @@ from heliosd.cluster.metric_commands import MetricCommand
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.hub.counters import HubCounters
+from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.store.changes import Saved
 from heliosd.web.rest.openmetrics import Format
 from heliosd.web.rest.prometheus import render
@@ -38,6 +39,24 @@ class Readings:
     snapshots: SnapshotTracker = field(
         default_factory=lambda: SnapshotTracker("node-1", Saved(), interval=300.0, threshold=10_000)
     )
+
+    def status(self) -> ClusterStatus:
+        """Of the leader of two members."""
+        peers = tuple(
+            PeerView(id=peer, address="", latency=self.latency.peer_latency(peer, LATER))
+            for peer in self.latency.report(LATER).peers
+        )
+        return ClusterStatus(
+            node=NodeView("node-1", "Leader", 5),
+            leader=LeaderView("node-1", "", is_leader=True),
+            indices=Indices(1, 5, 1, 1),
+            peers=peers,
+            peer_states=tuple(PeerState(peer.id, "", "Follower") for peer in peers),
+            cluster_health=self.latency.cluster_health(LATER),
+            observed_by="node-1",
+            observed_at=LATER.wall,
+            stale=False,
+        )
 
     def text(self, counters: HubCounters | None = None, form: Format = Format.TEXT) -> str:
         return render(

@@ -6,7 +6,7 @@ those names stay for scrapers. A custom metric stands under exactly its name.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from functools import cache
 from math import inf
 from typing import Final
@@ -23,16 +23,18 @@ from prometheus_client.core import (
 )
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from heliosd.alerts.conditions import Observation, quorum_at_risk
 from heliosd.alerts.counters import AlertCounters
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.snapshots import SnapshotTracker
-from heliosd.histogram import Histogram
 from heliosd.hub.counters import HubCounters
 from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.status import ClusterStatus
 from heliosd.protocol.views.uptime import UptimeReport
 
+from .metric_families import add_histogram, counter, gauge, labelled_counters, labelled_gauges
 from .openmetrics import Families, Format, render_openmetrics
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
@@ -56,10 +58,11 @@ def render(
     families = [
         *_uptime(uptime),
         *_peers(backend.latency, uptime.node_id, now),
+        *_cluster(backend.status(), uptime.node_id),
         *_snapshots(backend.snapshots, uptime.node_id, now, old_names=form is not Format.PLAIN),
         *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
         *_alerts(alerts),
-        _gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
+        gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
     ]
     if form is Format.OPENMETRICS:
         return render_openmetrics([*families, *_process().collect()], backend.metrics.views().values())
@@ -98,33 +101,31 @@ def _uptime(report: UptimeReport) -> Iterable[Metric]:
     percentage.add_metric([node, "30d"], past.uptime_percentage_30d)
     percentage.add_metric([node, "all"], past.uptime_percentage_all)
     return [
-        _gauge(
+        gauge(
             "raft_node_uptime_seconds",
             "Length of this session.",
             report.current_session.uptime_ms / 1000,
             node,
         ),
-        _gauge(
-            "raft_node_total_uptime_seconds", "Length of all sessions.", past.total_uptime_ms / 1000, node
-        ),
-        _gauge(
+        gauge("raft_node_total_uptime_seconds", "Length of all sessions.", past.total_uptime_ms / 1000, node),
+        gauge(
             "raft_node_total_downtime_seconds", "Time between sessions.", past.total_downtime_ms / 1000, node
         ),
         percentage,
-        _counter("raft_node_sessions_total", "Starts of the daemon.", past.total_sessions, node),
-        _counter("raft_node_restarts_total", "Starts after the first.", past.restarts, node),
-        _counter("raft_node_crashes_total", "Sessions that ended without a stop.", past.crashes, node),
-        _gauge("raft_node_leader_time_seconds", "Time spent as leader.", states.leader_ms / 1000, node),
-        _gauge("raft_node_follower_time_seconds", "Time spent as follower.", states.follower_ms / 1000, node),
-        _gauge(
+        counter("raft_node_sessions_total", "Starts of the daemon.", past.total_sessions, node),
+        counter("raft_node_restarts_total", "Starts after the first.", past.restarts, node),
+        counter("raft_node_crashes_total", "Sessions that ended without a stop.", past.crashes, node),
+        gauge("raft_node_leader_time_seconds", "Time spent as leader.", states.leader_ms / 1000, node),
+        gauge("raft_node_follower_time_seconds", "Time spent as follower.", states.follower_ms / 1000, node),
+        gauge(
             "raft_node_candidate_time_seconds", "Time spent as candidate.", states.candidate_ms / 1000, node
         ),
-        _counter("raft_node_elections_total", "Elections stood in.", leadership.elections_participated, node),
-        _counter("raft_node_terms_as_leader_total", "Terms led.", leadership.terms_as_leader, node),
-        _gauge(
+        counter("raft_node_elections_total", "Elections stood in.", leadership.elections_participated, node),
+        counter("raft_node_terms_as_leader_total", "Terms led.", leadership.terms_as_leader, node),
+        gauge(
             "raft_node_leadership_ratio", "Leader time by time in any role.", states.leadership_ratio, node
         ),
-        _gauge("raft_node_mtbf_seconds", "Mean time between failures.", past.mtbf_seconds, node),
+        gauge("raft_node_mtbf_seconds", "Mean time between failures.", past.mtbf_seconds, node),
     ]
 
 
@@ -133,7 +134,7 @@ def _peers(latency: LatencyTracker, node: str, now: Instant) -> Iterable[Metric]
     seconds = HistogramMetricFamily("raft_peer_latency_seconds", "Answered calls by duration.", labels=kinds)
     calls = CounterMetricFamily("raft_peer_rpc_total", "Calls by outcome.", labels=[*kinds, "result"])
     for call in latency.call_totals():
-        _add_histogram(seconds, [node, call.peer_id, call.kind], call.seconds)
+        add_histogram(seconds, [node, call.peer_id, call.kind], call.seconds)
         calls.add_metric([node, call.peer_id, call.kind, "success"], call.seconds.count)
         calls.add_metric([node, call.peer_id, call.kind, "error"], call.errors)
     healthy = GaugeMetricFamily(
@@ -159,8 +160,25 @@ def _peers(latency: LatencyTracker, node: str, now: Instant) -> Iterable[Metric]
         healthy,
         silence,
         errors,
-        _gauge("raft_cluster_healthy_peers", "Healthy peers.", well),
-        _gauge("raft_cluster_unhealthy_peers", "Unhealthy peers.", len(peers) - well),
+        gauge("raft_cluster_healthy_peers", "Healthy peers.", well),
+        gauge("raft_cluster_unhealthy_peers", "Unhealthy peers.", len(peers) - well),
+    ]
+
+
+def _cluster(status: ClusterStatus, node: str) -> Iterable[Metric]:
+    """As this node sees it."""
+    seen = Observation.of(status)
+    at_risk = not seen.leader or quorum_at_risk(seen.voters, seen.unhealthy)
+    return [
+        gauge("raft_cluster_has_leader", "1 while this node knows a leader.", bool(seen.leader)),
+        gauge("raft_cluster_voters", "Members whose vote counts.", len(seen.voters)),
+        gauge(
+            "raft_cluster_quorum_at_risk",
+            "1 while the loss of one more member would cost the majority, or has.",
+            at_risk,
+        ),
+        gauge("raft_node_is_leader", "1 while this node leads.", status.leader.is_leader, node),
+        gauge("raft_node_term", "The term that this node knows.", status.node.term, node),
     ]
 
 
@@ -178,8 +196,8 @@ def _snapshots(tracker: SnapshotTracker, node: str, now: Instant, *, old_names: 
     seconds = HistogramMetricFamily(
         "raft_snapshot_duration_seconds", "Snapshot operations by duration.", labels=operations
     )
-    _add_histogram(seconds, [node, "create"], tracker.creations)
-    _add_histogram(seconds, [node, "restore"], tracker.restores)
+    add_histogram(seconds, [node, "create"], tracker.creations)
+    add_histogram(seconds, [node, "restore"], tracker.restores)
     # A counter would be shown as raft_snapshot_errors_total.
     errors = GaugeMetricFamily("raft_snapshot_errors", "Failed snapshot operations.", labels=operations)
     errors.add_metric([node, "create"], report.failed_creations)
@@ -189,7 +207,7 @@ def _snapshots(tracker: SnapshotTracker, node: str, now: Instant, *, old_names: 
         seconds,
         errors,
         *(
-            _gauge(f"raft_snapshot_{name}", text, value, node)
+            gauge(f"raft_snapshot_{name}", text, value, node)
             for name, text, value in (
                 ("size", "Bytes of the latest snapshot.", report.latest_snapshot_size),
                 ("index", "Log index of the latest snapshot.", report.latest_snapshot_index),
@@ -206,7 +224,7 @@ def _snapshots(tracker: SnapshotTracker, node: str, now: Instant, *, old_names: 
             if isinstance(value, int | float) and (old_names or not field.endswith(_OLD_UNIT))
         ),
         *(
-            _gauge(
+            gauge(
                 f"raft_snapshot_{field.removesuffix(_OLD_UNIT)}_seconds",
                 f"{field} of GET /api/cluster/snapshot, in seconds.",
                 value / 1000,
@@ -229,76 +247,46 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         "From the start of a fan-out until the last client had the message written or queued.",
         labels=[],
     )
-    _add_histogram(broadcast, [], counters.broadcast)
+    add_histogram(broadcast, [], counters.broadcast)
     lag = HistogramMetricFamily(
         "heliosd_loop_lag_seconds", "How long a task that could run waits for its turn.", labels=[]
     )
-    _add_histogram(lag, [], counters.loop_lag)
+    add_histogram(lag, [], counters.loop_lag)
     return [
-        _gauge("heliosd_ws_clients", "Connected WebSocket clients.", ws_clients),
-        _gauge("heliosd_sse_clients", "Connected event streams.", sse_clients),
-        _counters("heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections),
-        _counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
-        _counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
-        _counters("heliosd_ws_dropped_total", "Events not delivered.", "reason", counters.dropped),
+        gauge("heliosd_ws_clients", "Connected WebSocket clients.", ws_clients),
+        gauge("heliosd_sse_clients", "Connected event streams.", sse_clients),
+        labelled_counters(
+            "heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections
+        ),
+        labelled_counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
+        counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
+        labelled_counters("heliosd_ws_dropped_total", "Events not delivered.", "reason", counters.dropped),
         broadcast,
         lag,
-        _gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
+        gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
     ]
 
 
 def _alerts(counters: AlertCounters) -> Iterable[Metric]:
     return [
-        _counters("heliosd_alerts_fired_total", "Alerts that became due.", "alert", counters.fired),
-        _counters("heliosd_alerts_sent_total", "Alerts that a receiver took.", "alert", counters.sent),
-        _counters(
+        labelled_counters("heliosd_alerts_fired_total", "Alerts that became due.", "alert", counters.fired),
+        labelled_counters(
+            "heliosd_alerts_sent_total", "Alerts that a receiver took.", "alert", counters.sent
+        ),
+        labelled_counters(
             "heliosd_alert_failures_total", "Attempts to send that failed.", "alert", counters.failures
         ),
-        _counters(
+        labelled_counters(
             "heliosd_alerts_dropped_total", "Alerts that will not be sent.", "reason", counters.dropped
         ),
-        _counter(
+        counter(
             "heliosd_alert_missed_events_total", "Events that no alert could see.", counters.missed_events
         ),
-        _gauges("heliosd_alerts_waiting", "Alerts not sent yet.", "alert", counters.waiting),
-        _gauges("heliosd_alerts_holding", "Conditions that hold and were sent.", "alert", counters.holding),
+        labelled_gauges("heliosd_alerts_waiting", "Alerts not sent yet.", "alert", counters.waiting),
+        labelled_gauges(
+            "heliosd_alerts_holding", "Conditions that hold and were sent.", "alert", counters.holding
+        ),
     ]
-
-
-def _gauge(name: str, text: str, value: float, node: str | None = None) -> Metric:
-    return _one(GaugeMetricFamily, name, text, value, node)
-
-
-def _counter(name: str, text: str, value: float, node: str | None = None) -> Metric:
-    return _one(CounterMetricFamily, name, text, value, node)
-
-
-def _one(
-    kind: type[GaugeMetricFamily | CounterMetricFamily], name: str, text: str, value: float, node: str | None
-) -> Metric:
-    """A family of one sample; with `node` as its label `node_id`."""
-    family = kind(name, text, labels=[] if node is None else ["node_id"])
-    family.add_metric([] if node is None else [node], value)
-    return family
-
-
-def _counters(name: str, text: str, label: str, counts: Mapping[str, int]) -> Metric:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for key, count in sorted(counts.items()):
-        family.add_metric([key], count)
-    return family
-
-
-def _gauges(name: str, text: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=[label])
-    for key, value in sorted(values.items()):
-        family.add_metric([key], value)
-    return family
-
-
-def _add_histogram(family: HistogramMetricFamily, labels: list[str], histogram: Histogram) -> None:
-    buckets = [("+Inf" if le == float("inf") else str(le), count) for le, count in histogram.cumulative()]
-    family.add_metric(labels, buckets, histogram.sum)
 
 
 def _custom(view: MetricView) -> bytes:
