@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts prove-prometheus findings
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-alerts prove-prometheus
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -42,6 +42,9 @@ prove-times: $(VENV)/.for-test
 # 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow.
 prove-hub: $(VENV)/.for-test
 	$(PYTEST) -p no:xdist -m slow tests/tasks/test_order_fuzz.py
+
+.PHONY: prove-alerts prove-prometheus
+prove: prove-alerts prove-prometheus
 
 # 500 leader losses, half of them healed in time, a receiver that is down a third of the time, 20 kills (10 minutes).
 prove-alerts: $(VENV)/.for-test
