@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub findings
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,8 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub
+    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub \
+    prove-may-stop
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -38,6 +39,12 @@ prove-rules: $(VENV)/.for-test
 prove-times: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist tests/edges tests/process
+
+# 200 reboots by ten callers of may-stop, on five members of etcd of which some are killed besides (15 minutes). REBOOTS=…
+# chooses fewer.
+prove-may-stop: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_may_stop.py
 
 # 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow.
 prove-hub: $(VENV)/.for-test

@@ -108,6 +108,7 @@ def test_members_have_one_shape_whoever_leads(capfd: CAPTURE) -> None:
         if as_json(capfd, "members")["leader"] != target:
             assert as_json(capfd, "transfer", target) == {"leader": target}
         wait_until(lambda to=target: as_json(capfd, "members")["leader"] == to)  # type: ignore[misc]
+        wait_until(lambda: as_json(capfd, "members")["healthy_voters"] == 3)
         found = as_json(capfd, "peers")
         shapes.add((tuple(found), *(tuple(member) for member in found["members"])))
         assert [m["id"] for m in found["members"] if m["leader"]] == [target]
