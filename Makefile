@@ -13,7 +13,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
+    prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
 run: $(VENV)/.for-run
 	@scripts/run
@@ -28,7 +28,7 @@ test: $(VENV)/.for-test
 
 # The long forms of what make test shows in short.
 prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub \
+    prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub \
     prove-may-stop
 
 # Ten times as many random examples of the laws, other ones each time.
@@ -147,6 +147,11 @@ prove-etcd: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
 	    tests/process/test_etcd_set_back.py tests/process/test_etcd_pause.py
+
+# Blind faults of a real etcd, and how often the reported cause is right; ETCD_TRIALS=… and ETCD_SEED=… choose others (takes root).
+prove-etcd-causes: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_etcd_trials.py
 
 # The tests with a real etcd on every version: the one in PATH, PyPI's 3.5.1, and those that `scripts/etcd VERSION` has
 # made (10 minutes each).

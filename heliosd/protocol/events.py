@@ -22,6 +22,9 @@ Cause = Literal["transfer", "stopped", "unreachable", "stepped_down", "removed",
 """Why a leader was lost. `transfer`: planned. `stopped`: its process is down. `unreachable`: it runs, and is cut
 off. `stepped_down`: it runs, and lost its majority or was too slow. `removed`: it is no member any more."""
 
+Evidence = Mapping[str, float | str]
+"""What a `Cause` was concluded from: names with their units, and what was measured or met."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChanged:
@@ -37,7 +40,7 @@ class StateChanged:
     """Why the leader before was lost; None: the backend does not say."""
     observed_at: float | None = None
     """Unix seconds at which this node saw it; None: the backend does not say."""
-    evidence: Mapping[str, float] | None = None
+    evidence: Evidence | None = None
     """What `cause` was concluded from."""
     terms_unseen: tuple[int, int] | None = None
     """The first and last term since the state change before of which no leader was seen."""

@@ -19,7 +19,7 @@ from heliosd.protocol.views.status import PeerView
 from heliosd.protocol.views.uptime import CurrentSession, Historical, Leadership, StateTime
 from heliosd.raft.roles import Role
 
-from .events import Cause, PeerEvent
+from .events import Cause, Evidence, PeerEvent
 from .history import Refusal
 
 GapReason = Literal["slow_consumer", "too_old"]
@@ -39,7 +39,7 @@ class StateChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The member whose states these are: this node; with etcd the leader that was elected or lost."""
     cause: Cause | UnsetType = UNSET
     """Why the leader before was lost."""
-    evidence: Mapping[str, float] | UnsetType = UNSET
+    evidence: Evidence | UnsetType = UNSET
     """What `cause` was concluded from."""
     observed_at: str | UnsetType = UNSET
     """When this node saw it; `timestamp` is when it was logged."""
@@ -62,7 +62,7 @@ class PeerChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The same as `peer_address`."""
     cause: Cause | UnsetType = UNSET
     """Why an unhealthy member does not answer."""
-    evidence: Mapping[str, float] | UnsetType = UNSET
+    evidence: Evidence | UnsetType = UNSET
     """What `cause` was concluded from."""
 
 

@@ -5,8 +5,6 @@ It takes network namespaces, so root: a part of `make prove-etcd`, skipped elsew
 
 from __future__ import annotations
 
-import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,77 +13,17 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon_process import Daemon, wait_until
-from tests.support.deadlines import SECONDS
-from tests.support.etcd_cluster import EtcdCluster, EtcdMember
 from tests.support.etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
-
-NETWORK = "10.211.212"
-BRIDGE = f"hdb{os.getpid()}"
+from tests.support.spread_cluster import SpreadCluster, cut, heal, network
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
-
-
-def ip(*arguments: str, check: bool = True) -> None:
-    subprocess.run(["ip", *arguments], check=check, capture_output=True, timeout=SECONDS)
-
-
-def space(place: int) -> str:
-    return f"heliosd-{os.getpid()}-{place}"
-
-
-def cable(place: int) -> str:
-    return f"hd{os.getpid()}x{place}"
-
-
-@contextmanager
-def network() -> Iterator[None]:
-    """Three namespaces, each with a cable to one bridge that this machine has an address on."""
-    try:
-        ip("link", "add", BRIDGE, "type", "bridge")
-    except (OSError, subprocess.CalledProcessError) as refused:
-        pytest.skip(f"no bridges here: {refused}")
-    try:
-        ip("addr", "add", f"{NETWORK}.254/24", "dev", BRIDGE)
-        ip("link", "set", BRIDGE, "up")
-        for place in range(3):
-            try:
-                ip("netns", "add", space(place))
-            except (OSError, subprocess.CalledProcessError) as refused:
-                pytest.skip(f"no network namespaces here: {refused}")
-            ip("link", "add", cable(place), "type", "veth", "peer", "name", "far", "netns", space(place))
-            ip("link", "set", cable(place), "master", BRIDGE)
-            ip("link", "set", cable(place), "up")
-            ip("-n", space(place), "addr", "add", f"{NETWORK}.{place + 1}/24", "dev", "far")
-            ip("-n", space(place), "link", "set", "far", "up")
-            ip("-n", space(place), "link", "set", "lo", "up")
-        yield
-    finally:
-        for place in range(3):
-            ip("link", "del", cable(place), check=False)
-            ip("netns", "del", space(place), check=False)
-        ip("link", "del", BRIDGE, check=False)
-
-
-class SpreadCluster(EtcdCluster):
-    """Each member in a namespace of its own."""
-
-    def _member(self, name: str) -> EtcdMember:
-        host = f"http://{NETWORK}.{name.rpartition('-')[2]}"
-        return EtcdMember(
-            name, f"{host}:2379", f"{host}:2380", self.folder / name, self.folder / f"{name}.log"
-        )
-
-    def _spawn(self, member: EtcdMember) -> None:
-        place = int(member.name.rpartition("-")[2]) - 1
-        if member.arguments[0] != "ip":
-            # With etcd 3.5's default a member that comes back causes no second election, so they can be counted.
-            member.arguments = ["ip", "netns", "exec", space(place), *member.arguments, "--pre-vote"]
-        super()._spawn(member)
+# With etcd 3.5's default a member that comes back causes no second election, so they can be counted.
+OPTIONS = ["--pre-vote"]
 
 
 @contextmanager
 def spread(folder: Path) -> Iterator[Nodes]:
-    with network(), SpreadCluster.start(3) as cluster, ExitStack() as stack:
+    with network(), SpreadCluster.start(3, options=OPTIONS) as cluster, ExitStack() as stack:
         daemons: list[Daemon] = []
         for name in ("etcd-1", "etcd-2", "etcd-3"):
             config = etcd_config(folder / name, name, cluster)
@@ -105,16 +43,16 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
     with spread(tmp_path) as nodes, nodes.listeners() as listeners, nodes.daemons[0].client() as http:
         assert http.post(METRICS, json={"name": "app_cut", "type": "counter"}).status_code == 201
         leader = nodes.cluster.leader()
-        cut = (leader, (leader + 1) % 3)
-        for place in cut:
-            ip("link", "set", cable(place), "down")
+        away = (leader, (leader + 1) % 3)
+        for place in away:
+            cut(place)
         lost = time.monotonic()
         wait_until(lambda: all(last_leader(each) == "" for each in listeners), 6.0)
         print(f"sent after {time.monotonic() - lost:.1f} s")
         while time.monotonic() < lost + 8.0:
             assert http.put(METRICS, json={"name": "app_cut"}).status_code in {503, 504}
-        for place in cut:
-            ip("link", "set", cable(place), "up")
+        for place in away:
+            heal(place)
         nodes.wait_whole()
         assert http.put(METRICS, json={"name": "app_cut"}).status_code == 200
         wait_until(lambda: len({nodes.cluster.status(place) is None for place in range(3)}) == 1)
@@ -124,10 +62,10 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
 def test_a_leader_that_is_cut_off_is_replaced_and_logged_once(tmp_path: Path) -> None:
     with spread(tmp_path) as nodes, nodes.listeners() as listeners:
         place = nodes.cluster.leader()
-        ip("link", "set", cable(place), "down")
+        cut(place)
         old = nodes.statuses()[0]["leader"]["id"]
         wait_until(lambda: all(last_leader(each) not in {"", old, "(none sent)"} for each in listeners))
-        ip("link", "set", cable(place), "up")
+        heal(place)
         nodes.wait_whole()
         sent = [e["data"]["leader"] for e in nodes.compared(listeners) if e["type"] == "state_change"]
         assert len(sent) == 2
@@ -142,12 +80,12 @@ def test_a_heliosd_goes_on_receiving_when_the_member_it_watches_is_cut_off(tmp_p
         near, far = nodes.daemons[place], nodes.daemons[leader]
         with listening(near, near.token()) as listener, far.client() as http:
             assert http.post(METRICS, json={"name": "app_cut", "type": "counter"}).status_code == 201
-            ip("link", "set", cable(place), "down")
-            cut = time.monotonic()
+            cut(place)
+            began = time.monotonic()
 
             def heard() -> bool:
                 http.put(METRICS, json={"name": "app_cut"})
-                return any(at > cut + 0.2 and "seq" not in m for at, m in listener.of("custom_metrics"))
+                return any(at > began + 0.2 and "seq" not in m for at, m in listener.of("custom_metrics"))
 
             wait_until(heard, 5.0)
-            ip("link", "set", cable(place), "up")
+            heal(place)

@@ -15,7 +15,8 @@ from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, Resp
 from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
 from heliosd.cluster.etcd.pause_clock import PauseClock
 from heliosd.cluster.etcd.status import build_status, why_not_ready
-from heliosd.cluster.etcd.view import ClusterView, OtherCluster, Turn, ViewChanges
+from heliosd.cluster.etcd.turns import OtherCluster, Turn, ViewChanges
+from heliosd.cluster.etcd.view import ClusterView
 from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.protocol.views.status import ObserverView
 

@@ -270,6 +270,11 @@ class EtcdCluster:
         together = ",".join(f"{name}={url}" for name, url in zip(names, urls, strict=True))
         self._launch(spare, together, "existing")
 
+    def rejoin(self, which: int) -> None:
+        """Start a member without data whose peer URL has been added to the cluster again."""
+        together = ",".join(f"{member.name}={member.peer_url}" for member in self.members)
+        self._launch(self.members[which], together, "existing")
+
     # Asking etcd itself, apart from the code under test.
 
     def ask(self, which: int, path: str, body: Mapping[str, Any], *, seconds: float = 5.0) -> Any:

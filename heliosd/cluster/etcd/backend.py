@@ -59,8 +59,9 @@ from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
 from .status import build_status, why_not_ready
+from .turns import OtherCluster, Turn, ViewChanges
 from .updates import MirrorUpdate as Heard
-from .view import ClusterView, OtherCluster, Turn, ViewChanges
+from .view import ClusterView
 from .watcher import Watcher
 from .write_probe import WriteProbe
 

@@ -1,8 +1,8 @@
 """Appends to the cluster's log what this node sees and the log does not say yet.
 
 There is no queue of changes that could be lost: after every change, the view is compared with the log
-(`pending_events.py`), and the difference is appended. While there is no leader and so no writable log, the events
-go to this node's own clients at once, as provisional.
+(`pending_events.py`), and the difference is appended. While there is no writable log, the events go to this node's
+own clients at once, as provisional (`published.py`).
 """
 
 from __future__ import annotations
@@ -11,28 +11,22 @@ import secrets
 from collections.abc import Callable, Iterable
 from random import SystemRandom
 
-import msgspec
 import trio
 
 from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone
 from heliosd.cluster.latency import HealthChanged
-from heliosd.protocol.events import Cause, Event, LogReset, PeerChanged, PeerEvent, Provisional
+from heliosd.protocol.events import Event, LogReset
 from heliosd.store.changes import LoggedEvent
 
 from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
-from .loss_cause import loss_cause
-from .pending_events import (
-    Observed,
-    elected_event,
-    health_events,
-    leader_events,
-    lost_event,
-    membership_events,
-)
-from .view import Turn
+from .leader_history import LeaderHistory
+from .pending_events import health_events, leader_events, membership_events
+from .published import Published
+from .status import raised_alarms
+from .turns import MemberRestarted, OtherCluster, Turn
 from .watcher import Watcher
 
 FIRST_RETRY_SECONDS = 0.02
@@ -42,11 +36,11 @@ APPLIED_SECONDS = 3.0
 ALREADY_SECONDS = 0.3
 LOOK_SECONDS = 5.0
 """View and log are compared so often at least."""
+LOOK_AGAIN_SECONDS = 0.25
+"""The same while a member's outage is not in the log."""
 MAX_AT_ONCE = 20
-EXPLAIN_SECONDS = 0.08
+EXPLAIN_SECONDS = 0.06
 """So long an event about a leader may wait for the cause of the loss before it."""
-HANDOVER_SECONDS = 0.5
-"""If the next leader comes sooner, the cause of the loss is looked at again: it may have been a transfer."""
 
 
 class LogWriter:
@@ -64,12 +58,11 @@ class LogWriter:
         self._list_now = list_now
         self._pending: list[LogItem] = []
         """Events that only this node knows and that are not in the log yet."""
-        self._shown = ""
-        """The leader last published to this node's clients."""
-        self._loss: tuple[str, int, float, Cause, dict[str, float]] = ("", 0, 0.0, "unknown", {})
-        """Leader, term, when this node saw its loss (Unix seconds), why, and from what that was concluded."""
-        self._fresh_loss = False
-        self._election: tuple[str, int, float] = ("", 0, 0.0)
+        self._outages: set[str] = set()
+        """Members that were seen to be unhealthy, or restarted, since the log last said so."""
+        self._history = LeaderHistory(context.view, context.now)
+        self._published = Published(context, self._history)
+        self._unexplained = False
         self._wake = trio.Event()
         self._attempt = trio.CancelScope()
 
@@ -81,73 +74,54 @@ class LogWriter:
         """The view has changed."""
         match turn:
             case LeaderLost(leader, term):
-                self._note_loss(leader, term)
-                if self._shown == leader:
-                    self._provisional(lost_event(leader, term, self._observed(leader, term)))
-                    self._shown = ""
-            case LeaderElected(leader, term, before):
-                now = self._etcd.now().wall
-                self._fresh_loss = True
-                if before:
-                    self._note_loss(before, self._election[1], at=now)
-                elif self._loss[3] == "stepped_down" and now - self._loss[2] <= HANDOVER_SECONDS:
-                    self._note_loss(self._loss[0], self._loss[1], at=self._loss[2])
-                self._election = (leader, term, now)
+                self._history.lost(leader, term)
+                self._published.leader_lost(leader, term)
+            case LeaderElected(leader, term, before, restored):
+                if restored:
+                    self._history.clear()
+                self._history.elected(leader, term, before)
+                self._unexplained = True
                 # A request sent to the leader before may hang. Sending it again is safe: the dedupe keys prevent a
                 # second write.
                 self._attempt.cancel()
-            case HealthChanged(member, healthy) if not self._etcd.view.leader:
-                known = (each for each in self._etcd.view.known_members if each.id == member)
-                address, name = next(((each.address, each.name) for each in known), ("", ""))
-                kind: PeerEvent = "healthy" if healthy else "unhealthy"
-                self._provisional(
-                    PeerChanged(event_type=kind, peer_id=member, peer_address=address, peer_name=name)
-                )
+            case HealthChanged(member, healthy):
+                if not healthy:
+                    self._outages.add(member)
+                self._published.show_health(log_works=self._log_works)
+            case MemberRestarted(member):
+                self._outages.add(member)
+            case OtherCluster():
+                self._history.clear()
+                self._outages.clear()
             case _:
                 pass
         self.look()
-
-    def _note_loss(self, leader: str, term: int, *, at: float | None = None) -> None:
-        """`at`: when it was seen, if that was before now."""
-        now, view = self._etcd.now(), self._etcd.view
-        removed = view.members_as_of > 0 and all(each.id != leader for each in view.members)
-        answer = view.last_answer(leader)
-        cause, evidence = loss_cause(leader, answer, now.mono, removed=removed)
-        self._loss = (leader, term, now.wall if at is None else at, cause, evidence)
-
-    def _observed(self, lost: str, lost_term: int) -> Observed:
-        """What this node has seen of the loss of this leader, and of the present leader's election."""
-        view, loss = self._etcd.view, self._loss
-        seen_loss = loss[:2] == (lost, lost_term)
-        seen_election = self._election[:2] == (view.leader, view.term)
-        return Observed(
-            names={each.id: each.name for each in view.members},
-            lost_at=loss[2] if seen_loss else None,
-            elected_at=self._election[2] if seen_election else None,
-            cause=loss[3] if seen_loss else None,
-            evidence=loss[4] if seen_loss else None,
-        )
 
     def happened(self, key: str, event: Event) -> None:
         """Log an event of this node under this dedupe key, as soon as the log can be written."""
         self._pending.append(LogItem(key, event))
         if not self._etcd.view.leader:
-            self._provisional(event)
+            self._published.event(event)
         self.look()
 
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
         """The log has published this to the node's clients."""
-        if isinstance(item, LogReset):
-            head = self._etcd.mirror.head.head
-            self._shown = "" if head is None else head.leader
-        elif item.type == "state_change":
-            self._shown = msgspec.json.decode(item.payload, type=_StateChange).data.leader
+        self._published.on_logged(item)
 
-    def _provisional(self, event: Event) -> None:
-        self._etcd.subscribers.emit(Provisional(event))
+    @property
+    def _log_works(self) -> bool:
+        """Events that are missing in the log will soon be in it."""
+        reason = self._etcd.faults.reason
+        refused = reason("logging events") or reason("writing") or "NOSPACE" in raised_alarms(self._etcd.view)
+        return bool(self._etcd.view.leader) and not refused
 
     async def run(self) -> None:
         """Until cancelled."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._published.run)
+            nursery.start_soon(self._write)
+
+    async def _write(self) -> None:
         backoff = Backoff(SystemRandom(), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
         while True:
             await self._etcd.subscribers.room()
@@ -161,14 +135,14 @@ class LogWriter:
                 await trio.sleep(backoff.seconds())
             except EtcdError as error:
                 self._etcd.faults.add("logging events", error)
-                self._show_leader()
+                self._show()
                 await trio.sleep(backoff.seconds())
             else:
                 if wrote is not None:
                     self._etcd.faults.clear("logging events")
                     backoff.reset()
                 if not wrote:
-                    with trio.move_on_after(LOOK_SECONDS):
+                    with trio.move_on_after(LOOK_AGAIN_SECONDS if self._outages else LOOK_SECONDS):
                         await self._wake.wait()
             await trio.lowlevel.checkpoint()
 
@@ -183,26 +157,26 @@ class LogWriter:
         await self._explain()
         append = self._missing()
         if not append:
-            self._show_leader()
+            self._show()
             return False
         await self._append(append)
         return True
 
     async def _explain(self) -> None:
         """Wait a moment for the leader that was: all members are polled at once after a change."""
-        if self._fresh_loss and self._loss[0]:
-            self._fresh_loss = False
+        if self._unexplained:
+            self._unexplained = False
             with trio.move_on_after(EXPLAIN_SECONDS):
-                while self._loss[3] == "unknown":
+                while not self._history.refresh().certain:  # noqa: ASYNC110 (polls go on)
                     await trio.sleep(EXPLAIN_SECONDS / 10)
-                    self._note_loss(self._loss[0], self._loss[1], at=self._loss[2])
 
     def _missing(self) -> Append:
         """The next events for the log, those about the leader first."""
         mirror, view = self._etcd.mirror, self._etcd.view
         assert mirror.head.head is not None, "the log has begun"
         head = mirror.head.head
-        append = leader_events(head, view.term, view.leader, self._observed(head.leader, head.term))
+        term, leader = self._history.next_after(head)
+        append = leader_events(head, term, leader, self._history.observed(head.leader, head.term, term))
         if append:
             return append
         if view.members_as_of:
@@ -212,9 +186,16 @@ class LogWriter:
             elif members:
                 return members
         if mirror.observer == self._etcd.node_id:
-            append = health_events(mirror.members, view.judged(self._etcd.now()))
+            record = mirror.members.record
+            self._outages.difference_update(() if record is None else record.unhealthy)
+            # A member that is back, and whose outage is not in the log: first that it was unhealthy.
+            judged = view.judged(self._etcd.now())
+            back = {each: False for each in self._outages if judged.get(each)}
+            append = health_events(mirror.members, judged | back)
             if append:
                 return append
+        elif mirror.observer:
+            self._outages.clear()  # that is another one's task
         return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
 
     async def _append(self, append: Append) -> None:
@@ -270,20 +251,6 @@ class LogWriter:
         gone = set(keys)
         self._pending = [item for item in self._pending if item.key not in gone]
 
-    def _show_leader(self) -> None:
-        """If a leader is known and this node's clients have none, publish it as provisional: only this node had
-        lost it, or the log cannot be written."""
-        view, head = self._etcd.view, self._etcd.mirror.head.head
-        logged = ("", 0) if head is None else (head.leader, head.term)
-        newest = view.term > logged[1] or (view.leader, view.term) == logged
-        if view.leader and newest and view.leader != self._shown:
-            self._shown = view.leader
-            self._provisional(elected_event(view.leader, view.term, self._observed("", 0)))
-
-
-class _Leader(msgspec.Struct):
-    leader: str = ""
-
-
-class _StateChange(msgspec.Struct):
-    data: _Leader
+    def _show(self) -> None:
+        self._published.show_leader()
+        self._published.show_health(log_works=self._log_works)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from heliosd.protocol.events import Cause, PeerChanged, StateChanged
+from heliosd.protocol.events import Cause, Evidence, PeerChanged, StateChanged
 
 from .event_log import Append, LogHead, LogItem, MembersRecord, NewMembers, SeenMembers
 from .members import KnownMember, differences
@@ -25,7 +25,7 @@ class Observed:
     elected_at: float | None = None
     """Unix seconds; None: this node has not seen it itself."""
     cause: Cause | None = None
-    evidence: Mapping[str, float] | None = None
+    evidence: Evidence | None = None
 
 
 NOTHING_OBSERVED = Observed()

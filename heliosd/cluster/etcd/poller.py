@@ -15,12 +15,13 @@ import trio
 
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdForeign, EtcdUnavailable
-from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.cluster.etcd.client.responses import EtcdMember, MemberList
 
 from .context import EtcdContext
 from .member_metrics import Measured, measured
 from .members import completed
-from .view import Turn
+from .reachability import Reachability
+from .turns import Turn
 
 log = logging.getLogger(__name__)
 
@@ -69,6 +70,8 @@ class Poller:
         """How the list of members was refused last; None: it was not."""
         self._sooner = trio.Event()
         self._list_now = trio.Event()
+        self._listing = trio.CancelScope()
+        self._reachability = Reachability(context, self._poll_now)
 
     def hurry(self) -> None:
         """Something has happened: poll all members at once."""
@@ -79,6 +82,24 @@ class Poller:
     def list_now(self) -> None:
         """Ask for a newer list of the members."""
         self._list_now.set()
+
+    def _poll_now(self, member: str) -> None:
+        """Something has happened to this member."""
+        self._due.pop(member, None)
+        self._sooner.set()
+        if member == self._etcd.view.leader:
+            self._look_for_leader()
+
+    def _check_silence(self, nursery: trio.Nursery) -> None:
+        leader = next((each for each in self._etcd.view.to_poll() if each.id == self._etcd.view.leader), None)
+        if leader is not None and self._reachability.check(leader.id, self.url_of(leader), nursery):
+            self._look_for_leader()
+
+    def _look_for_leader(self) -> None:
+        """The leader is silent: ask all the others now, and not it for a list."""
+        self._due.clear()
+        self._listing.cancel()
+        self.list_now()
 
     def url_of(self, member: EtcdMember) -> str:
         """Where the member is polled: at its listed client URL or, if that one is silent, at a configured endpoint
@@ -93,6 +114,7 @@ class Poller:
         urls = [url for url, member in self._behind.items() if member in leaving]
         urls += [url for each in self._etcd.view.members if each.id in leaving for url in each.client_urls]
         self._etcd.client.close(urls)
+        self._reachability.leave(set(leaving))
         return urls
 
     async def silence(self, member_id: str) -> None:
@@ -126,9 +148,12 @@ class Poller:
             while True:
                 self._sooner = trio.Event()
                 now = self._etcd.now()
+                self._check_silence(nursery)
                 for member in self._etcd.view.to_poll():
                     if member.id in self._etcd.mirror.leaving:
                         continue
+                    if self.url_of(member):
+                        self._reachability.follow(member.id, self.url_of(member), nursery)
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
@@ -147,6 +172,7 @@ class Poller:
     async def _ask(self, member: EtcdMember) -> None:
         began = self._etcd.now()
         url = self.url_of(member)
+        self._reachability.asked(member.id, began.mono)
         try:
             if url:
                 await self._ask_at(url, "" if url in self._behind else member.id)
@@ -154,13 +180,15 @@ class Poller:
                 self._etcd.view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
             self._etcd.view.failed(member.id, error.reason, self._etcd.now())
+        else:
+            self._reachability.answered(member.id)
         finally:
             self._asking.discard(member.id)
         self._note_refusals()
         self._measure_lag()
         self._look()
         now = self._etcd.now()
-        self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now)
+        self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
         self._sooner.set()
 
     def _nameless(self) -> list[str]:
@@ -249,7 +277,8 @@ class Poller:
         while True:
             self._list_now = trio.Event()
             try:
-                await self._list()
+                with trio.CancelScope() as self._listing:
+                    await self._list()
             except EtcdUnavailable as error:
                 # A single member that does not answer is reported by its health.
                 if not self._etcd.view.leader:
@@ -269,7 +298,9 @@ class Poller:
     async def _list(self) -> None:
         lister = self._etcd.view.lister()
         url = self.url_of(lister) if lister is not None else ""
-        if lister is not None and lister.id in self._etcd.mirror.leaving:
+        if lister is not None and (
+            lister.id in self._etcd.mirror.leaving or self._reachability.is_silent(lister.id)
+        ):
             lister = None
         if lister is not None and url:
             # A list counts only if its member is known to have applied the list in the log.
@@ -279,15 +310,23 @@ class Poller:
         began = self._etcd.now().mono
         by = lister.id if lister is not None and url else ""
         view, recorded = self._etcd.view, self._etcd.mirror.members.record
+        if by:
+            self._reachability.asked(by, began)
         try:
-            listed = await self._etcd.client.members(url if by else "")
+            answer = await self._etcd.client.member_list(url if by else "")
             self._list_refused = None
         except EtcdDenied as denied:
             self._list_refused = denied
             urls_by_id = await self._etcd.client.raft_members()
-            listed = completed(urls_by_id, view.members, recorded.members if recorded is not None else ())
+            known = recorded.members if recorded is not None else ()
+            answer = MemberList(completed(urls_by_id, view.members, known))
+        if by not in self._asking:
+            self._reachability.answered(by)
+        listed = answer.members
         before = (view.members, view.members_as_of > 0)
         view.listed(by, listed, began, self._etcd.now())
+        if view.term_seen(answer.raft_term, self._etcd.now()):
+            self.hurry()
         urls = [url for member in listed for url in member.client_urls]
         if urls != self._learned:
             self._learned = urls

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from msgspec import UNSET
@@ -18,11 +17,9 @@ from heliosd.protocol.views.status import (
     PeerView,
 )
 
+from .alarms import alarms_in
 from .members import address_of
 from .view import ClusterView
-
-# A status lists each raised alarm among its errors: "memberID:10276657743932975437 alarm:NOSPACE ".
-_ALARM = re.compile(r"memberID:(\d+) alarm:(\w+)")
 
 
 def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant) -> ClusterStatus:
@@ -64,11 +61,15 @@ def why_not_ready(view: ClusterView) -> str | None:
         return "no leader"
     if view.suspect:
         return f"the leader {view.leader} does not answer"
-    raised: dict[str, set[str]] = {}
-    for member, kind in _ALARM.findall("\n".join(_errors(view))):
-        raised.setdefault(kind, set()).add(f"{int(member):x}")
-    alarms = [f"{kind} on {', '.join(sorted(members))}" for kind, members in sorted(raised.items())]
+    alarms = [
+        f"{kind} on {', '.join(sorted(members))}" for kind, members in sorted(raised_alarms(view).items())
+    ]
     return f"etcd has raised an alarm: {'; '.join(alarms)}" if alarms else None
+
+
+def raised_alarms(view: ClusterView) -> dict[str, set[str]]:
+    """The alarms that the members which answer list; see `alarms_in`."""
+    return alarms_in(_errors(view))
 
 
 def _errors(view: ClusterView) -> Iterator[str]:

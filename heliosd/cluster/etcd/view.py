@@ -7,7 +7,7 @@ that `look` returns.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus
@@ -15,33 +15,11 @@ from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.raft.roles import Role
 
 from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, MemberAnswer
+from .member_health import MemberHealth
+from .member_traces import MemberTraces
 from .members import KnownMember, bearing, known
-
-SETTLING_SECONDS = 3.0
-"""After a change the members are polled more often for so long."""
-ACCEPTED_SECONDS = 60.0
-"""A member that has failed for so long no longer counts as a change."""
-SETTLED_FACTOR = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ViewChanges:
-    """This node's own member changed its state, its term or its leader; recorded in the uptime."""
-
-    old: Role
-    new: Role
-    term: int
-    leader: str
-
-
-@dataclass(frozen=True, slots=True)
-class OtherCluster:
-    """Another cluster answers now; everything about the one before is forgotten."""
-
-    cluster_id: str
-
-
-Turn = LeaderElected | LeaderLost | HealthChanged | ViewChanges | OtherCluster
+from .pace import ACCEPTED_SECONDS, HASTY_SECONDS, SETTLED_FACTOR, Pace
+from .turns import MemberRestarted, OtherCluster, Turn, ViewChanges
 
 
 class ClusterView:
@@ -59,18 +37,20 @@ class ClusterView:
         self.members_as_of = 0
         """A store revision of the leader from before it listed `members`; 0: no leader has listed them."""
         self.latency = latency
-        self._own_health = LatencyTracker()
-        """Health of this node's own member, which is no peer; clients of other heliosd need it."""
+        self._health = MemberHealth(latency)
         self._election = Election()
         self._answers: dict[str, MemberAnswer] = {}
         self._statuses: dict[str, MemberStatus] = {}
         self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
         """Time and store revision of each member's last two answers."""
         self._reasons: dict[str, str] = {}
+        self.traces = MemberTraces()
+        self._pace = Pace()
         self._contacts: dict[str, EtcdMember] = {}
         """The newest list from any member, by id, while no leader has listed the members: only for polls."""
         self._turns: list[Turn] = []
-        self._changed = self._elected = self._listed_at = float("-inf")
+        self._term_seen = 0
+        self._elected = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
 
     # Input
@@ -83,6 +63,7 @@ class ClusterView:
         list. The list of a member that names itself as leader then decides whose answers confirm it.
         """
         listed = tuple(sorted(members, key=lambda each: each.id))
+        self._health.listed((each.id for each in listed), asked)
         if not self.leader:
             self._contacts = {each.id: each for each in listed if each.client_urls}
             claimant = self.lister()
@@ -96,14 +77,12 @@ class ClusterView:
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
             if as_of >= self.members_as_of:
-                self.members_as_of, self._listed_at = as_of, asked
+                self.members_as_of, self._health.leader_listed_at = as_of, asked
                 self._take(listed, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
-        """A status came after `seconds`; it counts for the member that answered.
-
-        `asked_member` is the member whose URL was asked, "" if the URL belongs to no known member.
-        """
+        """A status came after `seconds`; it counts for the member that answered. `asked_member` is the one whose
+        URL was asked, "" if the URL belongs to no known member."""
         member = status.header.member_id
         if not self.cluster_id:
             self.cluster_id = status.header.cluster_id
@@ -115,9 +94,18 @@ class ClusterView:
         self._statuses[member] = status
         latest = self._revisions.get(member, ())[-1:]
         self._revisions[member] = (*latest, (now.mono, status.header.revision))
+        before = self._answers.get(member)
+        silent = now.mono - before.at if before is not None and before.unanswered is not None else 0.0
+        leads = status.leader == member == self.leader
+        if self.traces.of(member).overdue is not None and leads:
+            self._pace.decided(now.mono)
+        self.traces.of(member).answered(seconds, silent, now.mono, leads=leads)
         self._answers[member] = MemberAnswer(status.leader, status.raft_term, now.mono - seconds, now.mono)
+        changed_its_mind = before is not None and before.leader == self.leader != status.leader
+        if changed_its_mind or (status.leader and status.raft_term > self.term):
+            self._pace.in_doubt(now.mono)
         self._reasons.pop(member, None)
-        self._health(self._tracker(member).succeeded(member, "probe", seconds, now))
+        self._note(self._health.answered(member, seconds, now))
 
     def replaced_by(self, cluster_id: str, now: Instant) -> None:
         """Another cluster has taken the place of ours: forget everything about the one before."""
@@ -125,8 +113,7 @@ class ClusterView:
             self._turns.append(LeaderLost(self.leader, self.term))
         self._take((), now)
         self._election = Election()
-        self._answers, self._statuses, self._revisions, self._reasons = {}, {}, {}, {}
-        self._contacts = {}
+        self._answers, self._statuses, self._revisions, self._reasons, self._contacts = {}, {}, {}, {}, {}
         self.members_as_of = 0
         self.cluster_id = cluster_id
         self._turns.append(OtherCluster(cluster_id))
@@ -136,9 +123,37 @@ class ClusterView:
         answer = self._answers.get(member)
         if answer is not None and answer.unanswered is None:
             self._answers[member] = replace(answer, unanswered=now.mono)
-            self._changed = now.mono
+            self._doubt_if_leader(member, now)
         self._reasons[member] = reason
-        self._health(self._tracker(member).failed(member, "probe", now))
+        self._note(self._health.failed(member, now))
+
+    def overdue(self, member: str, since: float, now: Instant) -> None:
+        """It was asked at `since` and should have answered by now."""
+        trace = self.traces.of(member)
+        if trace.overdue is None:
+            trace.overdue = since
+            self._doubt_if_leader(member, now)
+
+    def process_ended(self, member: str, now: Instant) -> None:
+        """The process of this member has ended."""
+        self.traces.of(member).ended = now.mono
+        self._doubt_if_leader(member, now)
+
+    def restarted(self, member: str, now: Instant) -> None:
+        """Its process is another one than before. Only a turn if it was not seen to be unhealthy meanwhile."""
+        trace = self.traces.of(member)
+        trace.ended = trace.ended or now.mono
+        if not trace.was_unhealthy:
+            self._turns.append(MemberRestarted(member))
+        trace.was_unhealthy = False
+
+    def term_seen(self, term: int, now: Instant) -> bool:
+        """An answer of any kind has shown this term; returns whether it is news."""
+        if term <= max(self.term, self._term_seen) or not self.term:
+            return False
+        self._term_seen = term
+        self._pace.in_doubt(now.mono)
+        return True
 
     def skip(self, seconds: float) -> None:
         """This process did not run for so long: no answer, and no silence, gets older by it."""
@@ -147,23 +162,26 @@ class ClusterView:
             member: tuple((at + seconds, revision) for at, revision in heard)
             for member, heard in self._revisions.items()
         }
-        self._changed += seconds
+        self.traces.skip()
+        self._pace.skip(seconds)
         self._elected += seconds
-        self._listed_at += seconds
         self._election.skip(seconds)
-        for tracker in (self.latency, self._own_health):
-            tracker.skip(seconds)
+        self._health.skip(seconds)
 
     def look(self, now: Instant) -> tuple[Turn, ...]:
         """The changes since the last call, in order."""
         change = self._election.decide(self._answers, self.voters, now.mono)
         if change is not None:
             self._turns.append(change)
-            self._changed = self._elected = now.mono
-            if isinstance(change, LeaderElected) and change.restored:
-                self.members_as_of = 0
-        for tracker in (self.latency, self._own_health):
-            self._turns += tracker.check(now)
+            self._elected = now.mono
+            if isinstance(change, LeaderElected):
+                self._pace.decided(now.mono)
+                self.traces.of(change.leader).late.clear()
+                if change.restored:
+                    self.members_as_of = 0
+            else:
+                self._pace.in_doubt(now.mono)
+        self._turns += self._health.check(now)
         shown = (self.own_role(now), self.own_term, self.leader)
         if shown != self._shown:
             self._turns.append(ViewChanges(self._shown[0], *shown))
@@ -243,36 +261,30 @@ class ClusterView:
         """This member's last status, however old."""
         return self._statuses.get(member_id)
 
-    def failures(self) -> dict[str, str]:
-        """The members whose last poll failed, each with the reason."""
-        return dict(self._reasons)
-
     def last_answer(self, member_id: str) -> MemberAnswer | None:
         """This member's last answer, however old; None also for one that is no member any more."""
         return self._answers.get(member_id)
 
+    def failures(self) -> dict[str, str]:
+        """The members whose last poll failed, each with the reason."""
+        return dict(self._reasons)
+
     def judged(self, now: Instant) -> dict[str, bool]:
         """The health (True: healthy) of the members that this node can judge: those that answered their last poll,
-        and those that have failed for long enough to be unhealthy. A member that fails because it was removed is
-        none of them: a list of members has to be newer than its failure."""
-        healths = (*self.latency.peer_health(now), *self._own_health.peer_health(now))
-        return {
-            each.peer_id: each.healthy
-            for each in healths
-            if (each.peer_id in self._answers and not each.consecutive_errors)
-            or (not each.healthy and self._listed_since(each.peer_id))
-        }
+        and those that have failed for long enough to be unhealthy (see `MemberHealth`)."""
+        return self._health.judged(self._answers, self.leader, now)
 
-    def _listed_since(self, member: str) -> bool:
-        answer = self._answers.get(member)
-        return answer is None or answer.unanswered is None or answer.unanswered <= self._listed_at
+    def removed(self, member: str) -> bool | None:
+        """Whether it is no member any more, by a list from after its last answer; None: there is no such list."""
+        if self.members_as_of and all(each.id != member for each in self.members):
+            return True
+        return self._health.removed(member, self._answers.get(member))
 
     def quorum_answers(self, now: Instant) -> bool:
         """Whether a quorum of the voters has answered lately, with whatever leader."""
         voters = self.voters
-        fresh = sum(
-            now.mono - self._answers[each].at <= FRESH_SECONDS for each in voters if each in self._answers
-        )
+        times = (self._answers[each].at for each in voters if each in self._answers)
+        fresh = sum(now.mono - at <= FRESH_SECONDS for at in times)
         return fresh > len(voters) // 2
 
     def to_poll(self) -> tuple[EtcdMember, ...]:
@@ -295,39 +307,38 @@ class ClusterView:
         return (
             bool(self.leader)
             and not self.suspect
-            and now.mono - self._changed >= SETTLING_SECONDS
+            and self._pace.is_quiet(now.mono)
             and all(self._agrees(each.id, now.mono) for each in self.to_poll())
         )
 
-    def poll_after(self, poll_interval: float, now: Instant) -> float:
-        """Seconds from one poll of a member to the next."""
+    def poll_after(self, poll_interval: float, now: Instant, member: str = "") -> float:
+        """Seconds from one poll of this member to the next."""
+        answer = self._answers.get(member)
+        if answer is not None and answer.unanswered is None and self._pace.is_hasty(now.mono):
+            return min(HASTY_SECONDS, poll_interval)
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
         """Replace the members."""
         before = {each.id for each in self.members}
         if members != self.members:
-            self.members, self._changed = members, now.mono
+            self.members = members
+            self._pace.changed(now.mono)
         own = self.own
-        for each in known(members):
-            mine, others = (self._own_health, self.latency)
-            if own is None or each.id != own.id:
-                mine, others = others, mine
-            mine.add_peer(each.id, each.address, now)
-            others.remove_peer(each.id)
+        self._health.track(known(members), "" if own is None else own.id, now)
         for gone in before - {each.id for each in members}:
-            for tracker in (self.latency, self._own_health):
-                tracker.remove_peer(gone)
+            self._health.forget(gone)
+            self.traces.forget(gone)
             for kept in (self._answers, self._statuses, self._revisions, self._reasons):
                 kept.pop(gone, None)
 
-    def _tracker(self, member: str) -> LatencyTracker:
-        own = self.own
-        return self._own_health if own is not None and own.id == member else self.latency
+    def _doubt_if_leader(self, member: str, now: Instant) -> None:
+        (self._pace.in_doubt if member == self.leader else self._pace.changed)(now.mono)
 
-    def _health(self, turned: HealthChanged | None) -> None:
+    def _note(self, turned: HealthChanged | None) -> None:
         if turned is not None:
             self._turns.append(turned)
+            self.traces.of(turned.peer_id).was_unhealthy |= not turned.healthy
 
     def _agrees(self, member: str, now: float) -> bool:
         answer = self._answers.get(member)

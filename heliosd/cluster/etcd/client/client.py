@@ -34,12 +34,14 @@ from .requests import (
 from .responses import (
     EtcdMember,
     Lease,
+    MemberList,
     MemberStatus,
     RangeResult,
     TxnResult,
     read_lease,
     read_lease_line,
     read_member_added,
+    read_member_list,
     read_members,
     read_range,
     read_roles,
@@ -178,14 +180,18 @@ class EtcdClient:
 
     async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
         """The members as one member has applied them: that one, or any. etcd 3.4 asks no quorum for this."""
+        return (await self.member_list(endpoint)).members
+
+    async def member_list(self, endpoint: str = "") -> MemberList:
+        """The same, with the term that the answer shows."""
         path = "/cluster/member/list"
         if endpoint:
             await self._check.identify()
             await self._check.verify(self._known(endpoint))
-            listed = await self._at(endpoint, path, b"{}", read_members)
+            listed = await self._at(endpoint, path, b"{}", read_member_list)
         else:
-            listed = await self._read(path, b"{}", read_members, ())
-        self._statuses.learners = frozenset(each.id for each in listed if each.is_learner)
+            listed = await self._read(path, b"{}", read_member_list, ())
+        self._statuses.learners = frozenset(each.id for each in listed.members if each.is_learner)
         return listed
 
     async def raft_members(self) -> dict[str, str]:

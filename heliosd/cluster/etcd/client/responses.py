@@ -135,6 +135,14 @@ class EtcdMember:
 
 
 @dataclass(frozen=True, slots=True)
+class MemberList:
+    """The members as one member lists them, in no particular order, and the term that it shows (0: none)."""
+
+    members: tuple[EtcdMember, ...]
+    raft_term: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Lease:
     """`seconds` is the time granted, or left after a renewal; 0: the lease has ended."""
 
@@ -203,6 +211,12 @@ def read_raft_vars(content: bytes) -> RaftVars:
 def read_members(content: bytes) -> tuple[EtcdMember, ...]:
     """The members in the answers of /cluster/member/*, in no particular order."""
     return tuple(_member(each) for each in _decode(content, wire.MembersJson).members)
+
+
+def read_member_list(content: bytes) -> MemberList:
+    """The answer of /cluster/member/list."""
+    found = _decode(content, wire.MembersJson)
+    return MemberList(tuple(map(_member, found.members)), found.header.raft_term)
 
 
 def read_member_added(content: bytes) -> EtcdMember:

@@ -96,6 +96,7 @@ class MemberJson(msgspec.Struct):
 
 class MembersJson(msgspec.Struct):
     members: list[MemberJson] = []
+    header: HeaderJson = msgspec.field(default_factory=HeaderJson)
     member: MemberJson | None = None
 
 

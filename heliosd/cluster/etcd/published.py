@@ -1,0 +1,131 @@
+"""What this node's clients know of the leader and of the members' health, and what they get before the log has it.
+
+Where there is no writable log (no leader, or etcd refuses), changes go to this node's own clients at once, as
+provisional. Rules:
+
+1. Nothing is published twice: a change is published if it differs from what the clients know.
+2. While a quorum of the members answers, a lost leader is published only after `ELECTION_SECONDS`: a planned
+   transfer and most elections are over sooner, and then the log says both.
+3. Once the log can be written again, it has the last word. Only a member that this node's clients were told is
+   unhealthy, and that the log never called so, is published as healthy here.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import trio
+
+from heliosd.protocol.events import Event, LogReset, PeerChanged, Provisional
+from heliosd.store.changes import LoggedEvent
+
+from .context import EtcdContext
+from .leader_history import LeaderHistory
+from .pending_events import elected_event, lost_event
+
+ELECTION_SECONDS = 0.3
+
+
+class Published:
+    """Kept up to date by `on_logged`; `run` publishes the losses that are due."""
+
+    def __init__(self, context: EtcdContext, history: LeaderHistory) -> None:
+        self._etcd = context
+        self._history = history
+        self._leader = ""
+        self._unhealthy: set[str] = set()
+        self._loss: tuple[str, int] = ("", 0)
+        """The leader whose loss is to be published, and its term."""
+        self._lost = trio.Event()
+
+    def on_logged(self, item: LoggedEvent | LogReset) -> None:
+        """The log has published this."""
+        if isinstance(item, LogReset):
+            head, record = self._etcd.mirror.head.head, self._etcd.mirror.members.record
+            self._leader = "" if head is None else head.leader
+            self._unhealthy = set() if record is None else set(record.unhealthy)
+        elif item.type == "state_change":
+            self._leader = msgspec.json.decode(item.payload, type=_StateChange).data.leader
+        elif item.type == "peer_change":
+            change = msgspec.json.decode(item.payload, type=_PeerChange).data
+            if change.event_type == "unhealthy":
+                self._unhealthy.add(change.peer_id)
+            elif change.event_type in ("healthy", "removed"):
+                self._unhealthy.discard(change.peer_id)
+
+    def event(self, event: Event) -> None:
+        """Publish this as provisional."""
+        self._etcd.subscribers.emit(Provisional(event))
+
+    def leader_lost(self, leader: str, term: int) -> None:
+        """The view has lost this leader."""
+        self._loss = (leader, term)
+        self._lost.set()
+        if not self._etcd.view.quorum_answers(self._etcd.now()):
+            self._show_loss()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        while True:
+            await self._lost.wait()
+            self._lost = trio.Event()
+            await trio.sleep(ELECTION_SECONDS)
+            await self._etcd.subscribers.room()
+            self._show_loss()
+
+    def show_leader(self) -> None:
+        """If a leader is known and the clients have none, publish it: only this node had lost it, or the log cannot
+        be written."""
+        view, head = self._etcd.view, self._etcd.mirror.head.head
+        logged = ("", 0) if head is None else (head.leader, head.term)
+        newest = view.term > logged[1] or (view.leader, view.term) == logged
+        if view.leader and newest and view.leader != self._leader:
+            self._leader = view.leader
+            self.event(elected_event(view.leader, view.term, self._history.observed("", 0, view.term)))
+
+    def show_health(self, *, log_works: bool) -> None:
+        """Publish what differs from what the clients know, as far as the log will not say it."""
+        if self._leader and not self._etcd.view.leader:
+            return  # the loss comes first
+        record = self._etcd.mirror.members.record
+        logged = () if record is None else record.unhealthy
+        judged = self._etcd.view.judged(self._etcd.now())
+        for member in self._etcd.view.known_members:
+            healthy = judged.get(member.id)
+            if healthy is None or healthy == (member.id not in self._unhealthy):
+                continue
+            if log_works and (not healthy or member.id in logged):
+                continue
+            (self._unhealthy.discard if healthy else self._unhealthy.add)(member.id)
+            self.event(
+                PeerChanged(
+                    event_type="healthy" if healthy else "unhealthy",
+                    peer_id=member.id,
+                    peer_address=member.address,
+                    peer_name=member.name,
+                )
+            )
+
+    def _show_loss(self) -> None:
+        leader, term = self._loss
+        if leader and leader == self._leader and not self._etcd.view.leader:
+            self._leader = ""
+            self.event(lost_event(leader, term, self._history.observed(leader, term, 0)))
+        if not self._etcd.view.leader:
+            self.show_health(log_works=False)
+
+
+class _Leader(msgspec.Struct):
+    leader: str = ""
+
+
+class _StateChange(msgspec.Struct):
+    data: _Leader
+
+
+class _PeerHealth(msgspec.Struct):
+    event_type: str
+    peer_id: str
+
+
+class _PeerChange(msgspec.Struct):
+    data: _PeerHealth

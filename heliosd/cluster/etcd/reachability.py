@@ -1,0 +1,159 @@
+"""One idle TCP connection to each member's client port: it ends when the member's process does, long before a poll
+shows that. And what a new connection meets, for a leader that is silent.
+
+Nothing is sent on the idle connection. When it ends, a new one shows whether the process did: it is refused, or the
+start time in `/metrics` is another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from urllib.parse import urlsplit
+
+import trio
+
+from heliosd.cluster.etcd.client.errors import EtcdError
+
+from .context import EtcdContext
+from .member_metrics import measured
+from .member_traces import Reach
+
+OVERDUE_SECONDS = 0.25
+"""A leader that has not answered for so long may be gone."""
+CONNECT_SECONDS = 0.4
+AGAIN_SECONDS = 0.1
+"""Between two attempts to connect to a member that has just ended; ten times that later on."""
+AGAIN_LASTS_SECONDS = 10.0
+START_ATTEMPTS = 5
+SHORT_SECONDS = 5.0
+"""A connection that ends sooner is closed by something between here and the member: it is tried again slowly."""
+
+
+class Reachability:
+    """`poll_now` is called with a member whose process has ended, or is there again."""
+
+    def __init__(self, context: EtcdContext, poll_now: Callable[[str], None]) -> None:
+        self._etcd = context
+        self._poll_now = poll_now
+        self._followed: dict[str, trio.CancelScope] = {}
+        self._started: dict[str, float] = {}
+        """Member -> start of its process, Unix seconds of its clock."""
+        self._probed: set[str] = set()
+        self._asked_at: dict[str, float] = {}
+        """Member that has been asked and has not answered yet -> since when."""
+
+    def follow(self, member: str, url: str, nursery: trio.Nursery) -> None:
+        """Keep a connection to this member, if there is none yet."""
+        if member not in self._followed:
+            self._followed[member] = trio.CancelScope()
+            nursery.start_soon(self._follow, member, url, self._followed[member])
+
+    def leave(self, members: set[str]) -> None:
+        """Close the connections to these members, and to those that are none any more."""
+        known = {each.id for each in self._etcd.view.to_poll()} - members
+        for member in self._followed.keys() - known:
+            self._followed[member].cancel()
+
+    def asked(self, member: str, at: float) -> None:
+        """It is being asked something."""
+        self._asked_at.setdefault(member, at)
+
+    def answered(self, member: str) -> None:
+        self._asked_at.pop(member, None)
+
+    def check(self, leader: str, url: str, nursery: trio.Nursery) -> bool:
+        """Notice a leader that has not answered for longer than usual, before its poll fails; returns whether that
+        is news."""
+        now, asked = self._etcd.now(), self._asked_at.get(leader)
+        if asked is None or now.mono - asked < OVERDUE_SECONDS:
+            return False
+        trace = self._etcd.view.traces.of(leader)
+        news = trace.overdue is None
+        self._etcd.view.overdue(leader, asked, now)
+        if url and trace.reach is None and leader not in self._probed:
+            self._probed.add(leader)
+            nursery.start_soon(self._probe, leader, url)
+        return news
+
+    def is_silent(self, member: str) -> bool:
+        """It is of no use to ask it now."""
+        answer, trace = self._etcd.view.last_answer(member), self._etcd.view.traces.of(member)
+        unanswered = answer is not None and answer.unanswered is not None
+        return unanswered or trace.overdue is not None or trace.ended is not None
+
+    async def _probe(self, member: str, url: str) -> None:
+        reach = await _connect(url)
+        if isinstance(reach, trio.SocketStream):
+            await reach.aclose()
+        self._etcd.view.traces.of(member).reach = reach if isinstance(reach, str) else "accepted"
+        self._probed.discard(member)
+
+    async def _follow(self, member: str, url: str, scope: trio.CancelScope) -> None:
+        gone_since = trio.current_time()
+        try:
+            with scope:
+                while True:
+                    found = await _connect(url)
+                    if isinstance(found, trio.SocketStream):
+                        began = trio.current_time()
+                        async with found:
+                            await self._hold(member, url, found)
+                        if trio.current_time() - began >= SHORT_SECONDS:
+                            gone_since = trio.current_time()
+                    elif found == "refused" and self._etcd.view.traces.of(member).ended is None:
+                        self._ended(member)
+                    lately = trio.current_time() - gone_since < AGAIN_LASTS_SECONDS
+                    await trio.sleep(AGAIN_SECONDS if lately else AGAIN_SECONDS * 10)
+        finally:
+            del self._followed[member]
+
+    async def _hold(self, member: str, url: str, stream: trio.SocketStream) -> None:
+        """Returns when the connection has ended."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._compare_start, member, url)
+            with suppress(trio.BrokenResourceError):
+                await stream.receive_some(1)
+            nursery.cancel_scope.cancel()
+        self._ended(member)
+
+    def _ended(self, member: str) -> None:
+        """So it seems; an answer as leader disproves it."""
+        if self._etcd.view.traces.of(member).ended is None:
+            self._etcd.view.process_ended(member, self._etcd.now())
+        self._poll_now(member)
+
+    async def _compare_start(self, member: str, url: str) -> None:
+        """Whether its process is another one than before."""
+        started = None
+        for _ in range(START_ATTEMPTS):
+            with suppress(EtcdError):
+                started = measured(await self._etcd.client.metrics_text(url)).started
+                break
+            await trio.sleep(AGAIN_SECONDS * 10)  # it is still starting
+        before = self._started.get(member)
+        if started is not None:
+            self._started[member] = started
+            if before is not None and before != started:
+                self._etcd.view.restarted(member, self._etcd.now())
+        self._poll_now(member)
+
+
+async def _connect(url: str) -> trio.SocketStream | Reach:
+    """A new connection, or why there is none."""
+    parts = urlsplit(url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    with trio.move_on_after(CONNECT_SECONDS):
+        try:
+            return await trio.open_tcp_stream(parts.hostname or "", port)
+        except OSError as error:
+            return "refused" if _refused(error) else "silent"
+    return "silent"
+
+
+def _refused(error: BaseException) -> bool:
+    if isinstance(error, BaseExceptionGroup):
+        return any(map(_refused, error.exceptions))
+    return isinstance(error, ConnectionRefusedError) or (
+        error.__cause__ is not None and _refused(error.__cause__)
+    )

@@ -1,0 +1,34 @@
+"""Faults of a real etcd, blind from a seed: how often the cause that heliosd reports is the right one.
+
+`ETCD_TRIALS` is their number, `ETCD_SEED` the seed.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.support.etcd_nodes import etcd_config, listening, starting
+from tests.support.etcd_trials import CAUSES, CauseTrials
+from tests.support.spread_cluster import SpreadCluster, network
+
+pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
+TRIALS = int(os.environ.get("ETCD_TRIALS", "24"))
+SEED = int(os.environ.get("ETCD_SEED", "1"))
+
+
+def test_the_cause_of_a_lost_leader_is_right_in_95_of_100_blind_trials(tmp_path: Path) -> None:
+    rng = Random(SEED)
+    with network(), SpreadCluster.start(3) as cluster, ExitStack() as stack:
+        daemon = stack.enter_context(starting(tmp_path, etcd_config(tmp_path, "watcher", cluster)))
+        daemon.wait_listening()
+        daemon.wait_ready()
+        trials = CauseTrials(cluster, rng, stack.enter_context(listening(daemon, daemon.token())))
+        for _ in range(TRIALS):
+            trials.run(rng.choice(list(CAUSES)))
+        print(trials.report())
+        assert trials.right() >= 0.95 * TRIALS

@@ -1,0 +1,110 @@
+"""A leader in doubt, members that restart, and who is unhealthy while there is no leader."""
+
+from __future__ import annotations
+
+import pytest
+
+from heliosd.cluster.etcd.election import LeaderLost
+from heliosd.cluster.etcd.pace import HASTE_LASTS_SECONDS, HASTY_SECONDS
+from heliosd.cluster.etcd.turns import MemberRestarted
+
+from .test_etcd_view import THREE, A, B, C, Seen, led_by_b
+
+
+def settled() -> Seen:
+    seen = led_by_b()
+    seen.poller(B, 4.0)
+    return seen
+
+
+def pause(seen: Seen, member: str = A) -> float:
+    return seen.view.poll_after(0.25, seen.now, member)
+
+
+@pytest.mark.parametrize(
+    "what", ["a failure", "silence", "its process ended", "a new term", "another opinion", "no leader"]
+)
+def test_members_that_answer_are_polled_in_haste_while_the_leader_is_in_doubt(what: str) -> None:
+    seen = settled()
+    assert pause(seen) == 1.0
+    match what:
+        case "a failure":
+            seen.poll(B, who=(A, C))
+        case "silence":
+            seen.view.overdue(B, seen.mono - 0.3, seen.now)
+        case "its process ended":
+            seen.view.process_ended(B, seen.now)
+        case "a new term":
+            assert seen.view.term_seen(6, seen.now)
+            assert not seen.view.term_seen(6, seen.now), "it is news once"
+        case "another opinion":
+            seen.view.answered(A, seen.status(A, C, 5), 0.002, seen.now)
+        case _:
+            seen.poll("")
+    assert pause(seen) == HASTY_SECONDS
+
+
+def test_haste_ends_with_the_next_leader_and_in_any_case() -> None:
+    seen = settled()
+    seen.poll("")
+    seen.poller(C, 0.75, 6)
+    assert pause(seen) == 0.25
+    seen.poll("", 6)
+    seen.poller("", HASTE_LASTS_SECONDS + 0.5, 6)
+    assert pause(seen) == 0.25
+
+
+def test_a_member_that_goes_on_alone_with_higher_terms_causes_no_haste() -> None:
+    """A follower that is cut off raises its term at each attempt to be elected."""
+    seen = settled()
+    seen.view.answered(A, seen.status(A, "", 6), 0.002, seen.now)
+    seen.mono += HASTE_LASTS_SECONDS + 1.0
+    for term in range(7, 20):
+        seen.mono += 1.0
+        seen.view.answered(A, seen.status(A, "", term), 0.002, seen.now)
+        assert pause(seen) != HASTY_SECONDS
+
+
+def test_a_leader_that_was_late_and_answers_again_ends_the_haste() -> None:
+    seen = settled()
+    seen.view.overdue(B, seen.mono - 0.3, seen.now)
+    seen.poll(B)
+    seen.poll(B, seconds=0.5)
+    assert pause(seen) == 0.25
+
+
+def test_a_restart_that_no_poll_has_shown_is_a_turn() -> None:
+    seen = settled()
+    seen.view.restarted(A, seen.now)
+    assert MemberRestarted(A) in seen.poll(B)
+    # This one was seen to be unhealthy for a while.
+    seen.poller(B, 1.0, who=(B, C))
+    seen.view.restarted(A, seen.now)
+    assert MemberRestarted(A) not in seen.poll(B)
+
+
+def test_without_a_leader_the_members_that_fail_are_unhealthy_if_another_one_still_lists_them() -> None:
+    seen = settled()
+    turns = [turn for _ in range(14) for turn in seen.poll(B, who=(A,))]
+    assert LeaderLost(B, 5) in turns
+    assert seen.view.judged(seen.now) == {A: True}, "perhaps they were removed"
+    seen.listing(THREE, by=A)
+    assert seen.view.judged(seen.now) == {A: True, B: False, C: False}
+
+
+def test_where_no_member_answers_all_are_unhealthy() -> None:
+    seen = settled()
+    for _ in range(14):
+        seen.poll(B, who=())
+    assert seen.view.leader == ""
+    assert seen.view.judged(seen.now) == {A: False, B: False, C: False}
+
+
+def test_a_member_that_newer_lists_do_not_have_was_removed() -> None:
+    seen = settled()
+    assert seen.view.removed(B) is None
+    seen.poll(B, who=(A, C))
+    seen.listing((THREE[0], THREE[1]), by=A)
+    assert seen.view.removed(B)
+    seen.listing(THREE, by=C)
+    assert seen.view.removed(B) is False
