@@ -131,6 +131,13 @@ prove-rights: $(VENV)/.for-test
 prove-promises: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_promises.py
 
+.PHONY: prove-faults
+prove: prove-faults
+
+# 500 random faults of the simulated cluster by the API (two minutes). FIRST_SEED=… chooses others.
+prove-faults: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py
+
 # 10,000 clients that hear nothing for ten minutes.
 prove-idle: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_idle.py

@@ -21,6 +21,7 @@ HeliosError
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
     ├── Conflict         409
+    ├── KeyReused        422
     ├── StatusTooLarge   507
     ├── NoLeader         503: nothing was written
     └── OutcomeUnknown   504: it may or may not have been written
@@ -173,6 +174,13 @@ class NotFound(RequestRefused):
 
 class Conflict(RequestRefused):
     """The request would create what exists already, or a limit is reached (HTTP 409)."""
+
+
+class KeyReused(RequestRefused):
+    """The request's Idempotency-Key belongs to another request (HTTP 422)."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key was used for another request", field="Idempotency-Key")
 
 
 class StatusTooLarge(RequestRefused):

@@ -14,6 +14,7 @@ from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
 
 from .custom_metrics import MetricSet
+from .idempotency import WriteKey
 from .latency import LatencyTracker
 from .metric_commands import MetricCommand
 from .permits import Permit
@@ -120,8 +121,10 @@ class Backend(Protocol):
         """What an operator should know although this node is ready."""
         ...
 
-    async def propose(self, command: MetricCommand) -> Committed:
-        """Write one change of the custom metrics."""
+    async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
+        """Write one change of the custom metrics. With a key it is done once, however often it is proposed with
+        that key and on whichever node, and each time answered alike: `KeyReused` if the key came with another
+        request."""
         ...
 
     async def add_peer(self, peer: Peer) -> Peer:

@@ -16,6 +16,8 @@ from msgspec import Struct
 from heliosd.errors import Invalid
 from heliosd.protocol.views.custom_metrics import MetricType
 
+from .idempotency import WriteKey
+
 DEFAULT_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 MAX_NAME = 200
 """Characters of a metric's or a label's name."""
@@ -66,14 +68,24 @@ class ResetMetrics(Struct, frozen=True, kw_only=True, tag_field="op", tag="reset
 
 MetricCommand = RegisterMetric | UpdateMetric | DeleteMetric | ResetMetrics
 
-_decoder: msgspec.json.Decoder[MetricCommand] = msgspec.json.Decoder(MetricCommand)
+
+class KeyedCommand(Struct, frozen=True, tag_field="op", tag="keyed"):
+    """A command that is carried out once, however often it stands in the log."""
+
+    key: WriteKey
+    command: MetricCommand
 
 
-def encode_command(command: MetricCommand) -> bytes:
-    return msgspec.json.encode(command)
+_decoder: msgspec.json.Decoder[MetricCommand | KeyedCommand] = msgspec.json.Decoder(
+    MetricCommand | KeyedCommand
+)
 
 
-def decode_command(data: bytes) -> MetricCommand:
+def encode_command(command: MetricCommand, key: WriteKey | None = None) -> bytes:
+    return msgspec.json.encode(command if key is None else KeyedCommand(key, command))
+
+
+def decode_command(data: bytes) -> MetricCommand | KeyedCommand:
     """The inverse of `encode_command`. Raises `msgspec.DecodeError` on anything else."""
     return _decoder.decode(data)
 

@@ -214,6 +214,7 @@ class Daemon:
             alert_counters=alerts.counters,
             streams=EventStreams(hub, admission),
             save=self.store.save,
+            stored=self.saved.values,
             log_refused=admission.connection_log.refused,
             now=_now,
         )

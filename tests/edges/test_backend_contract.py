@@ -11,9 +11,10 @@ import pytest
 import trio
 
 from heliosd.cluster.backend import Peer
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics
 from heliosd.cluster.permits import Permit
-from heliosd.errors import Conflict, Invalid, NotFound
+from heliosd.errors import Conflict, Invalid, KeyReused, NotFound
 from tests.support.contract_backends import (
     Subject,
     add,
@@ -165,6 +166,27 @@ async def test_a_refusal_is_answered_and_changes_nothing(subject: Subject) -> No
     assert backend.metrics.view("app_total").value == 0
     events = await fence(subject)
     assert [set(event) for event in events] == [{"app_total"}]
+
+
+async def test_a_write_with_a_key_is_done_once_and_answered_alike(subject: Subject) -> None:
+    propose = subject.backend.propose
+    keys = [WriteKey(f"{name}-{now().wall}", "r") for name in ("a", "b", "c", "d")]
+    await propose(register("app_k"), keys[0])
+    await propose(register("app_k"), keys[0])
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(propose, add("app_k"), keys[1])
+            nursery.start_soon(propose, add("app_k"), None)
+    assert subject.backend.metrics.view("app_k").value == 6
+    with pytest.raises(KeyReused):
+        await propose(add("app_k"), WriteKey(keys[1].id, "other"))
+    for _ in range(2):
+        with pytest.raises(NotFound) as refused:
+            await propose(add("app_none"), keys[2])
+        assert refused.value.field == "name"
+    await propose(register("app_none"), keys[3])
+    with pytest.raises(NotFound):
+        await propose(add("app_none"), keys[2])
 
 
 async def test_a_peer_is_added_and_removed_and_both_are_events(subject: Subject) -> None:

@@ -157,7 +157,13 @@ async def test_a_preflight_is_answered_for_listed_origins_only(autojump_clock: M
         assert headers["Access-Control-Allow-Origin"] == origin
         assert "DELETE" in headers["Access-Control-Allow-Methods"]
         allowed = set(headers["Access-Control-Allow-Headers"].lower().split(", "))
-        assert allowed == {"authorization", "cache-control", "content-type", "last-event-id"}
+        assert allowed == {
+            "authorization",
+            "cache-control",
+            "content-type",
+            "idempotency-key",
+            "last-event-id",
+        }
     refused = await rest.ask("OPTIONS", "/api/cluster/peers", user=None, headers={"Origin": EVIL, **asked})
     assert refused.status_code == 403
     assert "Access-Control-Allow-Origin" not in refused.headers

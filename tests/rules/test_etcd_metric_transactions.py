@@ -22,6 +22,7 @@ from heliosd.cluster.etcd.metric_transactions import (
     settle,
 )
 from heliosd.cluster.etcd.mirror import Mirror
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
     MetricCommand,
@@ -29,7 +30,7 @@ from heliosd.cluster.metric_commands import (
     ResetMetrics,
     UpdateMetric,
 )
-from heliosd.errors import Conflict, Invalid, NotFound, RequestRefused
+from heliosd.errors import Conflict, Invalid, KeyReused, NotFound, RequestRefused
 from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
 
 HITS = RegisterMetric(name="hits", type="counter", at=1.0)
@@ -349,3 +350,57 @@ def test_what_a_batch_leaves_behind_is_what_is_there(
                 assert settled.seen.revisions.get(name) == seen(etcd).revisions.get(name)
         tries += 1
         assert tries <= 4 * (len(mine) + len(theirs))
+
+
+KEY = WriteKey("k", "r")
+
+
+def keyed(command: MetricCommand, on: SeenMetrics, key: WriteKey = KEY) -> MetricTransaction:
+    return compose(LAYOUT, [command], on, keys=[key], lease="7", now_wall=1e9, max_events=10_000)
+
+
+def test_a_key_and_what_it_names_are_written_together_or_not_at_all(etcd: Etcd) -> None:
+    carry_out(etcd, HITS)
+    before = seen(etcd)
+    lost = keyed(HIT, before)
+    assert isinstance(settle(LAYOUT, lost, send(etcd, lost)), Settled)  # its answer is lost
+    repeated = keyed(HIT, before)  # by a node that has not seen it
+    outrun = settle(LAYOUT, repeated, send(etcd, repeated))
+    assert isinstance(outrun, Outrun)
+    again = keyed(HIT, outrun.seen)
+    assert again.answers == (None,)
+    assert not again.then
+    assert stored(etcd).view("hits").value == 1
+    assert keyed(HIT, seen(etcd)).answers == (None,), "a node that reads it finds the key"
+    (refused,) = keyed(HIT, seen(etcd), WriteKey("k", "other")).answers
+    assert isinstance(refused, KeyReused)
+
+
+def test_a_refusal_is_kept_with_its_key(etcd: Etcd) -> None:
+    first = keyed(HIT, seen(etcd))
+    assert kinds(list(first.answers)) == [NotFound]
+    assert send(etcd, first).succeeded
+    carry_out(etcd, HITS)
+    again = keyed(HIT, seen(etcd))
+    assert kinds(list(again.answers)) == [NotFound]
+    assert stored(etcd).view("hits").value == 0
+
+
+def test_the_same_key_twice_in_one_batch_is_done_once(etcd: Etcd) -> None:
+    carry_out(etcd, HITS)
+    batch = compose(
+        LAYOUT, [HIT, HIT], seen(etcd), keys=[KEY, KEY], lease="7", now_wall=1e9, max_events=10_000
+    )
+    assert len(batch.answers) == 1
+    settled = settle(LAYOUT, batch, send(etcd, batch))
+    assert keyed(HIT, settled.seen).answers == (None,)
+    assert not keyed(HIT, settled.seen).then
+
+
+def test_a_definition_with_a_key_that_another_node_has_done_is_not_done_again(etcd: Etcd) -> None:
+    before = seen(etcd)
+    assert send(etcd, keyed(HITS, before)).succeeded
+    late = keyed(HITS, before)
+    outrun = settle(LAYOUT, late, send(etcd, late))
+    assert isinstance(outrun, Outrun)
+    assert keyed(HITS, outrun.seen).answers == (None,), "not a conflict with itself"

@@ -4,7 +4,7 @@ end as a test decides."""
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -22,6 +22,7 @@ from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend, Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.permits import (
@@ -128,7 +129,7 @@ class LoneBackend:
     def not_ready(self) -> str | None:
         return self.reason
 
-    async def propose(self, command: MetricCommand) -> Committed:
+    async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
         await self.commit()
         check_command(command)
         self.metrics.apply(command)
@@ -311,7 +312,7 @@ class FakeStreams:
 class Rest:
     """The app and its services. Each user has one role and its name."""
 
-    def __init__(self, backend: Backend | None = None) -> None:
+    def __init__(self, backend: Backend | None = None, stored: Mapping[str, bytes] | None = None) -> None:
         users = tuple(UserConfig(name=role, password_hash=PASSWORD_HASH, roles=(role,)) for role in ROLES)
         self.settings = Settings(Config(auth=AuthConfig(roles=ROLES, users=users)))
         self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), {})
@@ -340,6 +341,7 @@ class Rest:
                 events=self.events,
                 streams=self.streams,
                 save=self._save,
+                stored=stored or {},
                 log_refused=self.connection_log.refused,
                 now=now,
             )

@@ -29,6 +29,7 @@ from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command
 from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
@@ -78,6 +79,8 @@ class EtcdBackend:
     `run` does the work. Reading methods may be called once `run` has started, also before etcd has answered.
     `revoked` is called with each token (`jti`, expiry in Unix seconds) that any daemon of the cluster has revoked.
     """
+
+    simulation = None
 
     def __init__(
         self,
@@ -167,10 +170,6 @@ class EtcdBackend:
             reasons = (*self.faults.refusals().values(), why_not_ready(self._etcd.view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None
 
-    @property
-    def simulation(self) -> None:
-        """The cluster is a real one."""
-
     def warnings(self) -> list[str]:
         """What an operator should know though reads and writes are well: for `/readyz`."""
         foreign = sorted(self._etcd.identity.foreign().items())
@@ -192,9 +191,9 @@ class EtcdBackend:
 
     # Writing
 
-    async def propose(self, command: MetricCommand) -> Committed:
+    async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
         check_command(command)
-        return await self._metric_writer.propose(command)
+        return await self._metric_writer.propose(command, key)
 
     async def add_peer(self, peer: Peer) -> Peer:
         return await self._admin.add_peer(peer)

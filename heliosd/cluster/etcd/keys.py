@@ -12,6 +12,7 @@ leaving/<hex id>     a member that is about to be removed: no heliosd talks to i
 revoked/<jti>        a revoked token                                          (lease)
 permit               the permit to stop a member, while one is out            (lease)
 permitted            rewritten with every permit that is given
+answers/<key id>     the answer to a write with an Idempotency-Key            (lease)
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import Final, Literal, get_args
 from heliosd.cluster.etcd.client.requests import prefix_end
 
 Single = Literal["head", "members", "observer"]
-Folder = Literal["events", "dedupe", "metrics", "observers", "learners", "leaving", "revoked"]
+Folder = Literal["events", "dedupe", "metrics", "observers", "learners", "leaving", "revoked", "answers"]
 Part = Single | Folder
 
 _SINGLES: Final = {name.encode(): name for name in get_args(Single)}
@@ -83,6 +84,9 @@ class KeyLayout:
 
     def revoked(self, jti: str) -> bytes:
         return self.folder("revoked") + _bytes(jti)
+
+    def answer(self, key_id: str) -> bytes:
+        return self.folder("answers") + _bytes(key_id)
 
     def meaning(self, key: bytes) -> KeyMeaning | None:
         """Where a key belongs; None: it is not one of heliosd's."""

@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from itertools import repeat
 
 import msgspec
 
 from heliosd.cluster.custom_metrics import MetricSet
-from heliosd.cluster.etcd.client.requests import Compare, Op, delete, get, mod_is, put
+from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
 from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
+from heliosd.cluster.idempotency import AnswerRecord, WriteKey, answer_of, repeated
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
     MetricCommand,
@@ -43,6 +45,8 @@ class SeenMetrics:
     """Name -> mod_revision of its key."""
     revision: int = 0
     """Of two, the one with the higher revision is the newer."""
+    answers: Mapping[str, AnswerRecord] = field(default_factory=dict)
+    """To writes with a key, by its id."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,6 +66,8 @@ class MetricTransaction:
     compared: tuple[str, ...]
     """The names that `otherwise` reads, in its order; empty where it reads the head and all metrics."""
     written: tuple[str, ...]
+    keyed: Mapping[str, AnswerRecord]
+    """The answers that it stores, by the ids of their keys; `otherwise` reads them last, in this order."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +90,23 @@ def compose(
     commands: Sequence[MetricCommand],
     seen: SeenMetrics,
     *,
+    keys: Sequence[WriteKey | None] = (),
     lease: str,
     now_wall: float,
     max_events: int,
 ) -> MetricTransaction:
     """One transaction of as many of the commands, in their order, as fit; at least the first.
 
-    Each is answered as `MetricSet.apply` answers it. Raises `ValueError` if one defines metrics and the log has not
+    Each is answered as `MetricSet.apply` answers it; one whose key (`keys`, in the same order, None: it has none)
+    `seen` has an answer for is answered with that. A new answer is stored in the same transaction, under `lease`,
+    and only if its key is new. Raises `ValueError` if a command defines metrics and the log has not
     begun (`Mirror.needs_birth`).
     """
     plan = _Plan(seen)
-    for command in commands:
-        if not plan.has_room(command):
+    for command, its_key in zip(commands, keys or repeat(None), strict=False):
+        if not plan.has_room(command, its_key):
             break
-        plan.take(command)
+        plan.take(command, its_key)
     names = sorted(plan.compared)
     compares = [mod_is(layout.metric(name), seen.revisions.get(name, 0)) for name in names]
     then: list[Op] = []
@@ -115,17 +124,22 @@ def compose(
             layout, plan.items, seen.head, lease=lease, now_wall=now_wall, max_events=max_events
         )
         then += ops
+    for key_id, answer in plan.keyed.items():
+        compares.append(absent(layout.answer(key_id)))
+        then.append(put(layout.answer(key_id), msgspec.json.encode(answer), lease))
+    reread = tuple(get(layout.answer(key_id)) for key_id in plan.keyed)
     whole = (get(layout.head), get(layout.folder("metrics"), layout.folder_end("metrics")))
     return MetricTransaction(
         compares=tuple(compares),
         then=tuple(then),
-        otherwise=whole if plan.defines else tuple(get(layout.metric(name)) for name in names),
+        otherwise=(whole if plan.defines else tuple(get(layout.metric(name)) for name in names)) + reread,
         answers=tuple(plan.answers),
         seen=seen,
         metrics=plan.metrics,
         head=head,
         compared=() if plan.defines else tuple(names),
         written=tuple(plan.written),
+        keyed=plan.keyed,
     )
 
 
@@ -137,18 +151,30 @@ def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Se
         revisions = {name: at for name, at in batch.seen.revisions.items() if name in batch.metrics}
         revisions |= {name: revision for name in batch.written if name in batch.metrics}
         head = batch.seen.head if batch.head is None else SeenHead(batch.head, revision)
-        return Settled(SeenMetrics(head, batch.metrics, revisions, revision), revision)
+        answers = {**batch.seen.answers, **batch.keyed}
+        return Settled(SeenMetrics(head, batch.metrics, revisions, revision, answers), revision)
+    responses = result.responses[: len(result.responses) - len(batch.keyed)]
+    answers = {**batch.seen.answers, **_answers(result.responses[len(responses) :])}
     if not batch.compared:
-        head_kv, kvs = result.responses
+        head_kv, kvs = responses
         in_order = sorted(kvs, key=lambda kv: (kv.create_revision, kv.key))
-        return Outrun(_with(SeenMetrics(read_head(head_kv)), layout, in_order, revision))
+        return Outrun(_with(SeenMetrics(read_head(head_kv), answers=answers), layout, in_order, revision))
     metrics, revisions = batch.seen.metrics.copy(), dict(batch.seen.revisions)
-    for name, found in zip(batch.compared, result.responses, strict=True):
+    for name, found in zip(batch.compared, responses, strict=True):
         if not found:
             metrics.remove(name)
             revisions.pop(name, None)
-    base = SeenMetrics(batch.seen.head, metrics, revisions)
-    return Outrun(_with(base, layout, [kv for found in result.responses for kv in found], revision))
+    base = SeenMetrics(batch.seen.head, metrics, revisions, answers=answers)
+    return Outrun(_with(base, layout, [kv for found in responses for kv in found], revision))
+
+
+def _answers(responses: Sequence[Sequence[KeyValue]]) -> dict[str, AnswerRecord]:
+    found: dict[str, AnswerRecord] = {}
+    for kv in (kv for kvs in responses for kv in kvs):
+        with suppress(msgspec.MsgspecError):
+            answer = msgspec.json.decode(kv.value, type=AnswerRecord)
+            found[answer.key.id] = answer
+    return found
 
 
 class _Plan:
@@ -164,21 +190,33 @@ class _Plan:
         self.defines = False
         """Whether an answer depends on which metrics exist."""
         self.reset = False
+        self.keyed: dict[str, AnswerRecord] = {}
+        self._known = seen.answers
         self._defined: set[str] = set()
         self._size = 0
 
-    def has_room(self, command: MetricCommand) -> bool:
+    def has_room(self, command: MetricCommand, key: WriteKey | None) -> bool:
         if not self.answers:
             return True
+        if key is not None and key.id in self.keyed:
+            return False
         # etcd refuses a transaction that puts and deletes the same key; and a value in the same revision as its
         # metric's registration would not be published as a change.
         if self.reset or isinstance(command, ResetMetrics) or command.name in self._defined:
             return False
-        keys = len(self.compared | self.written.keys()) + 1
+        keys = len(self.compared | self.written.keys()) + len(self.keyed) + 2
         # With one more event, the head, and the trimming.
         return keys + len(self.items) + 3 <= MAX_OPS and self._size < MAX_BATCH_BYTES
 
-    def take(self, command: MetricCommand) -> None:
+    def take(self, command: MetricCommand, key: WriteKey | None) -> None:
+        if key is not None and (known := self._known.get(key.id)) is not None:
+            self.answers.append(repeated(known, key))
+            return
+        self._carry_out(command)
+        if key is not None:
+            self.keyed[key.id] = answer_of(key, self.answers[-1], command.at)
+
+    def _carry_out(self, command: MetricCommand) -> None:
         try:
             applied = self.metrics.apply(command)
         except RequestRefused as refused:
@@ -216,4 +254,4 @@ def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revisio
             # A value that is not readable is no metric; its revision allows it to be overwritten.
             with suppress(msgspec.MsgspecError):
                 metrics.put(meaning.name, kv.value)
-    return SeenMetrics(base.head, metrics, revisions, revision)
+    return SeenMetrics(base.head, metrics, revisions, revision, base.answers)

@@ -15,6 +15,7 @@ import trio
 from heliosd.cluster.backend import Committed
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone, EtcdOutcomeUnknown, EtcdRefused
 from heliosd.cluster.etcd.client.responses import TxnResult
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import MetricCommand
 from heliosd.errors import HeliosError, NoLeader, OutcomeUnknown, RequestRefused
 
@@ -34,6 +35,7 @@ LOOK_SECONDS = 0.05
 @dataclass(slots=True, eq=False)
 class _PendingWrite:
     command: MetricCommand
+    key: WriteKey | None
     deadline: float
     """If it has not been sent by then, it is refused."""
     outcome: Committed | HeliosError | None = None
@@ -56,9 +58,9 @@ class MetricWriter:
         self._filled = trio.Event()
         self._seen: SeenMetrics | None = None
 
-    async def propose(self, command: MetricCommand) -> Committed:
+    async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
         """Returns once it is committed and applied here. Raises as `Backend.propose` does."""
-        request = _PendingWrite(command, trio.current_time() + LEADER_PATIENCE)
+        request = _PendingWrite(command, key, trio.current_time() + LEADER_PATIENCE)
         self._queue.append(request)
         self._filled.set()
         with trio.move_on_after(PATIENCE):
@@ -105,6 +107,7 @@ class MetricWriter:
                 self._etcd.layout,
                 [request.command for request in waiting],
                 self._best_guess(),
+                keys=[request.key for request in waiting],
                 lease=lease,
                 now_wall=self._etcd.now().wall,
                 max_events=self._etcd.max_events,
@@ -159,7 +162,9 @@ class MetricWriter:
                     self._queue.remove(request)
                 place = Committed(revision, result.header.raft_term)
                 answers = [answer if answer is not None else place for answer in batch.answers]
-                nursery.start_soon(self._answer, requests, answers, revision if batch.then else 0)
+                # Without an operation all was answered from what was seen, by this node or in etcd.
+                reached = revision if batch.then else batch.seen.revision
+                nursery.start_soon(self._answer, requests, answers, reached)
 
     async def _answer(
         self, requests: list[_PendingWrite], answers: list[Committed | RequestRefused], revision: int

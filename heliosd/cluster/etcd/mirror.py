@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.responses import KeyValue, RangeResult, ResponseHeader, WatchBatch
+from heliosd.cluster.idempotency import AnswerRecord
 from heliosd.protocol.events import LogReset, MetricValuesChanged
 
 from .event_log import LogHead, SeenHead, SeenMembers, read_head, read_members
@@ -77,6 +78,8 @@ class Mirror:
         """Ids of members that are about to be removed."""
         self.revoked: dict[str, float] = {}
         """`jti` -> Unix seconds."""
+        self.answers: dict[str, AnswerRecord] = {}
+        """By the id of their keys."""
         self._layout = layout
         self._max_events = max_events
         self._before = before
@@ -105,7 +108,9 @@ class Mirror:
 
     def seen_metrics(self) -> SeenMetrics:
         """The base of metric commands; a copy that does not change."""
-        return SeenMetrics(self.head, self.metrics.copy(), dict(self._metric_revisions), self.revision)
+        return SeenMetrics(
+            self.head, self.metrics.copy(), dict(self._metric_revisions), self.revision, self.answers
+        )
 
     def load(self, pages: Sequence[RangeResult]) -> MirrorUpdate:
         """Replace the state by a linearizable reading of the whole prefix, all pages at one revision."""
@@ -120,7 +125,7 @@ class Mirror:
         self.cluster_id, self.revision = header.cluster_id, header.revision
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
-        self.leaving = set()
+        self.leaving, self.answers = set(), {}
         self.metrics.clear()
         all_keys = (kv for page in pages for kv in page.kvs)
         # Metrics are kept in the order of their registration.
@@ -176,6 +181,7 @@ class Mirror:
             "learners": self.learners,
             "leaving": self.leaving,
             "revoked": self.revoked,
+            "answers": self.answers,
         }
 
     def _put(self, meaning: KeyMeaning, kv: KeyValue, gathered: UpdateBuilder) -> None:
@@ -200,6 +206,8 @@ class Mirror:
                     self.learners[name] = msgspec.json.decode(kv.value, type=PendingLearner).address
                 case "leaving":
                     self.leaving.add(name)
+                case "answers":
+                    self.answers[name] = msgspec.json.decode(kv.value, type=AnswerRecord)
                 case "revoked":
                     expires_at = msgspec.json.decode(kv.value, type=Revoked).expires_at
                     if name not in self.revoked:
@@ -242,6 +250,8 @@ class Mirror:
                 self.leaving.discard(name)
             case "revoked":
                 self.revoked.pop(name, None)
+            case "answers":
+                self.answers.pop(name, None)
             case _:
                 pass  # events and dedupe keys: trimmed, or their leases have ended
 

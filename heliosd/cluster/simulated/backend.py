@@ -17,6 +17,7 @@ import trio
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.metric_commands import MetricCommand, check_command, encode_command
 from heliosd.cluster.snapshots import SnapshotTracker
@@ -158,9 +159,9 @@ class SimulatedBackend:
 
     # Writing
 
-    async def propose(self, command: MetricCommand) -> Committed:
+    async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
         check_command(command)
-        done = await self._command(encode_command(command))
+        done = await self._command(encode_command(command, key))
         return Committed(done.index, done.term)
 
     async def _command(self, command: bytes) -> RequestDone:

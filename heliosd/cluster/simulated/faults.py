@@ -106,6 +106,13 @@ class FaultInjector:
         conditions = cluster.net.conditions
         self.settings = FaultSettings(latency_ms=conditions.latency / TICKS_PER_MS, loss=conditions.loss)
 
+    def must_wait(self, change: FaultChange) -> bool:
+        """Whether a member that is to restart has writes that its disk has not taken yet."""
+        still = () if change.crashed is UNSET else change.crashed
+        return change.crashed is not UNSET and any(
+            self._cluster.unwritten(member) for member in _new_in(self.settings.crashed, still)
+        )
+
     def change(self, change: FaultChange) -> None:
         """Replace what `change` names. Raises `Invalid`, and then changes nothing."""
         old = self.settings
@@ -124,7 +131,7 @@ class FaultInjector:
                 rate, offset = _clock(new, member)
                 cluster.faults.set_clock(member, rate=rate, offset=offset)
         for member in _new_in(new.crashed, old.crashed):
-            cluster.crash(member)
+            cluster.crash(member, keep_terms=True)
         for member in _new_in(old.paused, new.paused):
             cluster.faults.resume(member)
         for member in _new_in(old.crashed, new.crashed):

@@ -47,13 +47,13 @@ class FaultControl:
 
     def apply_waiting(self) -> None:
         """Make the changes that were asked for. While no batch is in flight."""
-        for request in self._waiting:
+        while self._waiting and not self._faults.must_wait(self._waiting[0].change):
+            request = self._waiting.pop(0)
             try:
                 self._faults.change(request.change)
             except Invalid as refused:
                 request.refused = refused
             request.done.set()
-        self._waiting.clear()
 
     def observe(self, observation: Observation) -> None:
         if isinstance(observation, Forgotten):

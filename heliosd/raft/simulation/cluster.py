@@ -81,8 +81,7 @@ class SimulatedCluster:
     # Time
 
     def next_due(self) -> int:
-        """The tick of the next event, or at which a slow disk takes a write; `NEVER` if all members are down or
-        paused and nothing is in flight."""
+        """The tick of the next event, or at which a slow disk takes a write; `NEVER` if there is none."""
         return min(self._next_event(), self._writes.next_ready())
 
     def _next_event(self) -> int:
@@ -224,11 +223,8 @@ class SimulatedCluster:
     def _writer(self, write: MemberWrite) -> SimulatedMember | None:
         """The member that wanted this written, if it is still up."""
         member = self.members.get(write.member)
-        return (
-            member
-            if member is not None and member.alive and member.incarnation == write.incarnation
-            else None
-        )
+        up = member is not None and member.alive and member.incarnation == write.incarnation
+        return member if up else None
 
     def refused(self, batch: WriteBatch) -> None:
         """The batch is not on disk: its members restart from what is, as after a crash.
@@ -242,9 +238,11 @@ class SimulatedCluster:
         for write in batch.members:
             member = self._writer(write)
             if member is not None:
-                was = member.raft.soft_state
+                was, paused = member.raft.soft_state, member.paused
                 self._stop(member)
                 self._revive(write.member, keep_machine=True)
+                if paused:
+                    self.faults.pause(write.member)
                 slow = write.member in self.faults.disk_latency
                 self._observations.append(Unwritten(write.member, was, member.disk.last_index, sent=slow))
         for packet in back:
@@ -299,11 +297,14 @@ class SimulatedCluster:
 
     # Faults
 
-    def crash(self, name: str) -> None:
-        """Stop a member; what it had not written is lost. Its last state stays visible."""
+    def crash(self, name: str, *, keep_terms: bool = False) -> None:
+        """Stop a member; what it had not written is lost. Its last state stays visible. `keep_terms`: all up to its
+        last term is still written, so that no visible term comes again."""
         member = self.members[name]
         if member.alive:
+            kept = self._writes.up_to_term(name) if keep_terms else ()
             self._stop(member)
+            self._writes.put_back(kept)
             self._observations.append(Crashed(name))
 
     def restart(self, name: str) -> None:

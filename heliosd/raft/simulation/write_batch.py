@@ -7,9 +7,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from heliosd.raft.state import NEVER, RaftChange, Write
-from heliosd.raft.storage import LogSuffix, MemberForgotten
+from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten
 from heliosd.store.changes import Change
 
+PendingWrite = tuple[str, int, Write]
+"""A member, its incarnation, and what it wants written."""
 Lasting = MemberForgotten | tuple[RaftChange, ...]
 """A member to be wiped, or the first disk of a new one. A refused one is written later."""
 
@@ -47,7 +49,7 @@ class PendingWrites:
 
     def __init__(self) -> None:
         self._lasting: list[Lasting] = []
-        self._pending: list[tuple[str, int, Write]] = []
+        self._pending: list[PendingWrite] = []
         self._slow: dict[str, deque[tuple[int, int, Write]]] = {}
         self.in_flight = False
 
@@ -80,6 +82,17 @@ class PendingWrites:
         self.drop(member)
         self._lasting.append(MemberForgotten(member))
 
+    def up_to_term(self, member: str) -> tuple[PendingWrite, ...]:
+        """The writes of this member up to the last one that has a term; none without such a one."""
+        writes = [write for write in self._pending if write[0] == member]
+        writes += [(member, incarnation, write) for _, incarnation, write in self._slow.get(member, ())]
+        with_term = [place for place, write in enumerate(writes, 1) if _has_term(write[2])]
+        return tuple(writes[: max(with_term, default=0)])
+
+    def put_back(self, writes: tuple[PendingWrite, ...]) -> None:
+        """Have the disk take these now, though their member was dropped."""
+        self._pending += writes
+
     def take(self, now: int) -> WriteBatch | None:
         """The next batch, which is in flight from now on; None if nothing is to be written now."""
         if self.in_flight:
@@ -109,7 +122,11 @@ class PendingWrites:
         self._lasting[:0] = batch.lasting
 
 
-def gather(pending: Iterable[tuple[str, int, Write]]) -> tuple[MemberWrite, ...]:
+def _has_term(write: Write) -> bool:
+    return any(isinstance(change, HardState) for change in write.changes)
+
+
+def gather(pending: Iterable[PendingWrite]) -> tuple[MemberWrite, ...]:
     """The writes, given as (member, its incarnation, write), one of each member."""
     numbers: dict[tuple[str, int], int] = {}
     changes: dict[tuple[str, int], list[RaftChange]] = {}

@@ -7,6 +7,7 @@ only), permission, query string, body. Only then the view runs, a write for at m
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -29,6 +30,7 @@ from .route import Answer, Call, Route
 from .route_table import ROUTES
 from .services import Services
 from .static_files import load_pages
+from .write_keys import HEADER, AnsweredWrites, read_key
 
 WRITE_SECONDS = 4.8
 """Every write is answered within 5 s: 201, a refusal, or that its outcome is unknown."""
@@ -97,6 +99,7 @@ class _RestPipeline:
         self._bodies = BodyReader()
         self._pages = load_pages()
         self._origins = OriginCheck(services.settings)
+        self._answered = AnsweredWrites(services.stored, services.save)
 
     def view_of(self, routes: Mapping[str, Route]) -> Any:
         """The framework's view for one path."""
@@ -146,14 +149,18 @@ class _RestPipeline:
             if route.permission is not None:
                 require(identity, route.permission)
         query = read_query(request.query_string, route.query)
-        raw = b"" if reads else await self._body(route)
+        body = read_body(b"" if reads else await self._body(route), route.body)
+        key = None
+        if route.keyed and identity is not None:
+            given = request.headers.getlist(HEADER)
+            key = read_key(given, identity.user_id, [route.method, route.paths[0], query, body])
         call = Call(
             services=services,
             password_check=self._password_check,
             pages=self._pages,
             now=now,
             query=query,
-            body=read_body(raw, route.body),
+            body=body,
             identity=identity,
             credentials=credentials,
             cookies=request.headers.getlist("Cookie"),
@@ -164,12 +171,19 @@ class _RestPipeline:
             name=name,
             accept=_joined(request, "Accept") or "",
             if_none_match=_joined(request, "If-None-Match") or "",
+            key=key,
             last_event_id=_joined(request, "Last-Event-ID") or "",
         )
         if reads:
             return await route.view(call)
         with trio.fail_after(WRITE_SECONDS):
-            return await route.view(call)
+            if key is None or route.keyed == "log":
+                return await route.view(call)
+            return await self._answered.answer(
+                key,
+                lambda begun: route.view(replace(call, repeated=begun)),
+                f"{route.method} {route.paths[0]}",
+            )
 
     def _credentials(self, route: Route) -> RequestCredentials:
         query: dict[str, list[str]] = {}
@@ -191,7 +205,8 @@ class _RestPipeline:
         if "Access-Control-Request-Method" in request.headers:
             headers |= {
                 "Access-Control-Allow-Methods": methods,
-                "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Last-Event-ID",
+                "Access-Control-Allow-Headers": "Authorization, Cache-Control, Content-Type, Idempotency-Key, "
+                "Last-Event-ID",
                 "Access-Control-Max-Age": str(PREFLIGHT_AGE_SECONDS),
             }
         return _response(Answer(status=204, body=b"", headers=headers))

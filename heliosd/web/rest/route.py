@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.config.model import Config
 from heliosd.web.authentication import RequestCredentials
 from heliosd.web.http.listeners import Address
@@ -60,6 +61,10 @@ class Call(Generic[Q, B]):
     """The last part of the path, where the route's path ends in `{name}`."""
     accept: str = ""
     if_none_match: str = ""
+    key: WriteKey | None = None
+    """Of a write with an `Idempotency-Key`."""
+    repeated: bool = False
+    """This write was begun before with the same key, and what became of it is not known."""
     last_event_id: str = ""
     """`Last-Event-ID`: the last event that a client of an event stream has got."""
 
@@ -112,3 +117,5 @@ class Route:
     max_body_bytes: int = MAX_BODY_BYTES
     status: int = 200
     """Of the answer on success."""
+    keyed: Literal["", "log", "here"] = ""
+    """What an `Idempotency-Key` does: nothing; the key goes through the cluster's log; this daemon remembers."""

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from heliosd.alerts.counters import AlertCounters
@@ -95,6 +95,8 @@ class Services:
     alert_counters: AlertCounters
     streams: Streams
     save: Save
+    stored: Mapping[str, bytes] = field(default_factory=dict)
+    """The store's values as the start read them."""
     log_refused: Callable[[str, int, str], None]
     """Logs a refused request by address, status and reason; may leave out lines when there are many."""
     now: Callable[[], Instant]

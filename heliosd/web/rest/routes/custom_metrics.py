@@ -64,12 +64,13 @@ async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
     )
     known = call.services.backend.metrics
     limit = call.services.settings.current.websocket.max_status_bytes
-    if known.status_bytes(command) > limit:
+    # A repetition may find the metric that it has registered.
+    if command.name not in known and known.status_bytes(command) > limit:
         # What else is wrong with it comes first.
         check_command(command)
         known.copy().apply(command)
         raise StatusTooLarge(f"With this metric a status would have more than {limit} bytes of metrics")
-    await call.services.backend.propose(command)
+    await call.services.backend.propose(command, call.key)
     return Answer(status=201, body=Named("Custom metric registered successfully", metric.name))
 
 
@@ -79,22 +80,23 @@ async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:
     delta = None if change.delta is UNSET else change.delta
     if value is not None and delta == 0:
         delta = None
-        if value == 0 and call.services.backend.metrics.view(change.name).type == "counter":
+        metrics = call.services.backend.metrics
+        if value == 0 and change.name in metrics and metrics.view(change.name).type == "counter":
             value = None  # a counter's delta that is left out is 1, as a zero is for Helios
     elif value == 0 and delta is not None:
         value = None
     await call.services.backend.propose(
-        UpdateMetric(name=change.name, value=value, delta=delta, at=call.now.wall)
+        UpdateMetric(name=change.name, value=value, delta=delta, at=call.now.wall), call.key
     )
     return Answer(body=Named("Metric updated successfully", change.name))
 
 
 async def delete_metric(call: Call[ByName, ByName]) -> Answer:
     name = one_of(call.query.name, call.body.name, "name")
-    await call.services.backend.propose(DeleteMetric(name=name, at=call.now.wall))
+    await call.services.backend.propose(DeleteMetric(name=name, at=call.now.wall), call.key)
     return Answer(body=Named("Custom metric deleted successfully", name))
 
 
 async def reset_metrics(call: Call[Nothing, Nothing]) -> Answer:
-    await call.services.backend.propose(ResetMetrics(at=call.now.wall))
+    await call.services.backend.propose(ResetMetrics(at=call.now.wall), call.key)
     return Answer(body=MessageBody("Custom metrics reset successfully"))
