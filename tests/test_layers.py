@@ -52,8 +52,11 @@ LAYERS = [
     (3, "auth.first_start"),
     (1, "auth.*"),
     # 2: what awaits, but does no IO.
-    (2, "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation"),
-    (2, "daemon.ticker daemon.loop_lag"),
+    (
+        2,
+        "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation",
+    ),
+    (2, "daemon.ticker daemon.loop_lag cluster.metric_expiry"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
     (1, "__init__ *.__init__ errors clock histogram backoff config.* protocol.* raft.* store.changes"),
     (

@@ -55,6 +55,7 @@ def _registration(parser: Parser) -> None:
     parser.add_argument("type", metavar="TYPE", choices=("counter", "gauge", "histogram"))
     parser.add_argument("--help-text", metavar="TEXT", default="", help="what it counts")
     parser.add_argument("--label", metavar="NAME=VALUE", type=_label, action="append", default=[])
+    parser.add_argument("--ttl", metavar="TIME", help="delete it when not written to for so long: 90s, 5m")
     parser.add_argument("--bucket", metavar="BOUND", type=_number, action="append", help="of a histogram")
 
 
@@ -115,6 +116,8 @@ async def _change(rest: RestClient, options: argparse.Namespace) -> Report:
             }
             if options.bucket is not None:
                 body["buckets"] = sorted(options.bucket)
+            if options.ttl is not None:
+                body["ttl"] = float(options.ttl) if options.ttl.isdecimal() else options.ttl
             answer, done = await rest.post(METRICS, body), "registered"
         case "inc":
             answer, done = await rest.put(METRICS, {"name": name, "delta": options.delta}), "counted"

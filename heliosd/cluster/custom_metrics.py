@@ -19,12 +19,19 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import rfc3339
 from heliosd.errors import Conflict, Invalid, NotFound
-from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricType, MetricView, Number
+from heliosd.protocol.views.custom_metrics import (
+    CustomMetricsReport,
+    DeletionReason,
+    MetricType,
+    MetricView,
+    Number,
+)
 
 from .metric_commands import (
     DEFAULT_BUCKETS,
     HISTOGRAM_SUFFIXES,
     DeleteMetric,
+    ExpireMetric,
     MetricCommand,
     RegisterMetric,
     ResetMetrics,
@@ -37,11 +44,23 @@ MAX_METRICS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class MetricsApplied:
-    """What a command changed. `defined`: new metrics, and None for deleted ones. `moved`: metrics with a new
-    value."""
+    """What a command changed. `defined`: new metrics, and None for deleted ones, with the `reason` if no client
+    deleted them. `moved`: metrics with a new value."""
 
     defined: dict[str, MetricView | None] = field(default_factory=dict)
     moved: dict[str, MetricView] = field(default_factory=dict)
+    reason: DeletionReason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MetricWithTtl:
+    """A metric that is deleted when nothing is written to it for `ttl` seconds."""
+
+    name: str
+    ttl: float
+    created_at: float
+    writes: int
+    """With each write it is one more."""
 
 
 class _Metric(Struct, kw_only=True):
@@ -57,6 +76,10 @@ class _Metric(Struct, kw_only=True):
     counts: list[int] = []
     """Of a histogram: observations per bucket, not cumulative; the last bucket is above every bound."""
     sum: float = 0.0
+    ttl: float = 0.0
+    """Seconds; 0: none."""
+    writes: int = 0
+    """Of a metric with a ttl."""
     created_at: float
     updated_at: float
 
@@ -98,6 +121,7 @@ class _Metric(Struct, kw_only=True):
             sum=sum,
             created_at=rfc3339(self.created_at),
             updated_at=rfc3339(self.updated_at),
+            ttl=number(self.ttl) if self.ttl else UNSET,
         )
 
 
@@ -139,10 +163,24 @@ class MetricSet:
                 self._known(command.name)
                 del self._metrics[command.name]
                 return MetricsApplied(defined={command.name: None})
+            case ExpireMetric():
+                metric = self._known(command.name)
+                if (metric.created_at, metric.writes) != (command.created_at, command.writes):
+                    raise Conflict(f"Metric {command.name} was written since", field="name")
+                del self._metrics[command.name]
+                return MetricsApplied(defined={command.name: None}, reason="expired")
             case ResetMetrics():
                 gone = dict.fromkeys(self._metrics)
                 self._metrics.clear()
                 return MetricsApplied(defined=dict(gone))
+
+    def with_ttl(self) -> list[MetricWithTtl]:
+        """The metrics that end when they are not written to."""
+        return [
+            MetricWithTtl(each.name, each.ttl, each.created_at, each.writes)
+            for each in self._metrics.values()
+            if each.ttl
+        ]
 
     def status_bytes(self, new: RegisterMetric | None = None) -> int:
         """How many bytes of a `status` the metrics take, with `new` among them; values may grow by some digits."""
@@ -257,6 +295,7 @@ def _new(command: RegisterMetric) -> _Metric:
         labels=dict(command.labels),
         bounds=bounds,
         counts=[0] * (len(bounds) + 1) if bounds else [],
+        ttl=command.ttl,
         created_at=command.at,
         updated_at=command.at,
     )
@@ -296,4 +335,5 @@ def _updated(metric: _Metric, command: UpdateMetric) -> _Metric:
             metric.counts = list(metric.counts)
             metric.observe(command.value or 0.0)
     metric.updated_at = command.at
+    metric.writes += 1 if metric.ttl else 0
     return metric

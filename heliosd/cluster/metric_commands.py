@@ -25,6 +25,8 @@ MAX_HELP = 4_096
 MAX_LABEL_VALUE = 1_024
 MAX_LABELS = 16
 MAX_BUCKETS = 100
+MIN_TTL, MAX_TTL = 0.1, 100 * 365 * 86_400.0
+"""Seconds."""
 RESERVED_PREFIXES = ("__", "raft_", "heliosd_", "process_", "python_")
 HISTOGRAM_SUFFIXES = ("_bucket", "_sum", "_count")
 
@@ -35,13 +37,15 @@ _LABEL_NAME = re.compile(r"[a-zA-Z_][a-zA-Z0-9_]*")
 
 # The tag's key is `op`: msgspec's default, `type`, is the metric's own.
 class RegisterMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="register"):
-    """Create a metric. `buckets` are a histogram's upper bounds; None stands for `DEFAULT_BUCKETS`."""
+    """Create a metric. `buckets` are a histogram's upper bounds; None stands for `DEFAULT_BUCKETS`. Without a write
+    for `ttl` seconds it is deleted; 0: never."""
 
     name: str
     type: MetricType
     help: str = ""
     labels: dict[str, str] = {}
     buckets: tuple[float, ...] | None = None
+    ttl: float = 0.0
     at: float
     """Unix seconds."""
 
@@ -60,13 +64,23 @@ class DeleteMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="delet
     at: float
 
 
+class ExpireMetric(Struct, frozen=True, kw_only=True, tag_field="op", tag="expire"):
+    """Delete a metric whose time to live has passed: the one that was created then and written so often. One that
+    was written since is refused (`Conflict`)."""
+
+    name: str
+    created_at: float
+    writes: int
+    at: float
+
+
 class ResetMetrics(Struct, frozen=True, kw_only=True, tag_field="op", tag="reset"):
     """Delete all metrics."""
 
     at: float
 
 
-MetricCommand = RegisterMetric | UpdateMetric | DeleteMetric | ResetMetrics
+MetricCommand = RegisterMetric | UpdateMetric | DeleteMetric | ExpireMetric | ResetMetrics
 
 
 class KeyedCommand(Struct, frozen=True, tag_field="op", tag="keyed"):
@@ -98,13 +112,15 @@ def check_command(command: MetricCommand) -> None:
             _check_text("help", command.help, MAX_HELP)
             _check_labels(command.labels, command.type)
             _check_buckets(command.buckets, command.type)
+            if command.ttl and not MIN_TTL <= command.ttl <= MAX_TTL:
+                raise Invalid(f"ttl must be from {MIN_TTL:g} s to {MAX_TTL:.0f} s", field="ttl")
         case UpdateMetric():
             _check_text("name", command.name, MAX_NAME)
             _check_number("value", command.value)
             _check_number("delta", command.delta)
             if command.delta is not None and command.delta < 0:
                 raise Invalid("A counter only grows", field="delta")
-        case DeleteMetric():
+        case DeleteMetric() | ExpireMetric():
             _check_text("name", command.name, MAX_NAME)
         case ResetMetrics():
             pass

@@ -12,6 +12,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
+├─ metric expiry  deletes custom metrics whose ttl has passed
 ├─ alerts         reads the event log, sends the alerts of the configuration
 ├─ ticker         status, latency and uptime at their intervals
 ├─ watchdog       only if systemd asked for it, and only while the hub's loop turns
@@ -40,6 +41,7 @@ from heliosd.auth.access import Access
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
+from heliosd.cluster.metric_expiry import expire_metrics
 from heliosd.config.addresses import joined
 from heliosd.config.model import Config, Settings
 from heliosd.errors import StoreFull
@@ -144,6 +146,7 @@ class Daemon:
                 with trio.move_on_after(LOG_SECONDS):
                     await numbering.log.wait_readable()
                     await until(lambda: backend.complete or numbering.log.trouble is not None)
+                background.start_soon(expire_metrics, backend, _now)
                 alerts = AlertWatcher(
                     settings=self.settings,
                     event_log=numbering.log,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.custom_metrics import DeletionReason, MetricView
 from heliosd.protocol.views.snapshots import SnapshotEvent
 from heliosd.raft.roles import Role
 from heliosd.store.changes import Change, LoggedEvent
@@ -76,6 +76,8 @@ class MetricsDefined:
     """Metrics were registered or deleted: name -> the new metric, or None for a deleted one."""
 
     metrics: Mapping[str, MetricView | None]
+    reason: DeletionReason | None = None
+    """Why they were deleted, if no client did it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

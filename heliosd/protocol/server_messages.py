@@ -45,6 +45,7 @@ class _MessageEnvelope(Struct, frozen=True, omit_defaults=True):
     timestamp: str
     seq: int | UnsetType = UNSET
     provisional: bool | UnsetType = UNSET
+    reason: str | UnsetType = UNSET
     id: ClientId | UnsetType = UNSET
     data: object = UNSET
 
@@ -55,15 +56,24 @@ _encode = msgspec.json.Encoder().encode
 def of_event(stamped: Stamped) -> OutgoingMessage:
     """A numbered event, live and in a replay."""
     name, data = _said(stamped.event)
-    payload = _encode(_MessageEnvelope(name, rfc3339(stamped.at), stamped.seq, data=data))
+    envelope = _MessageEnvelope(
+        name, rfc3339(stamped.at), stamped.seq, reason=_reason(stamped.event), data=data
+    )
+    payload = _encode(envelope)
     return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, stamped.seq, stamped.at)
 
 
 def of_provisional(event: Event, at: float) -> OutgoingMessage:
     """An event that is not in the cluster's log yet, so that it has no number."""
     name, data = _said(event)
-    payload = _encode(_MessageEnvelope(name, rfc3339(at), provisional=True, data=data))
+    envelope = _MessageEnvelope(name, rfc3339(at), provisional=True, reason=_reason(event), data=data)
+    payload = _encode(envelope)
     return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload)
+
+
+def _reason(event: Event) -> str | UnsetType:
+    """Why metrics were deleted. It stands beside `data`, where names of metrics are the keys."""
+    return event.reason if isinstance(event, MetricsDefined) and event.reason else UNSET
 
 
 def _said(event: Event) -> tuple[str, object]:

@@ -12,7 +12,8 @@ import trio
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.idempotency import WriteKey
-from heliosd.cluster.metric_commands import DeleteMetric, ResetMetrics
+from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, ResetMetrics
+from heliosd.cluster.metric_expiry import expire_metrics
 from heliosd.cluster.permits import Permit
 from heliosd.errors import Conflict, Invalid, KeyReused, NotFound
 from tests.support.contract_backends import (
@@ -187,6 +188,21 @@ async def test_a_write_with_a_key_is_done_once_and_answered_alike(subject: Subje
     await propose(register("app_none"), keys[3])
     with pytest.raises(NotFound):
         await propose(add("app_none"), keys[2])
+
+
+async def test_a_metric_that_is_not_renewed_is_gone_with_an_event(subject: Subject) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(expire_metrics, subject.backend, now)
+        await subject.backend.propose(RegisterMetric(name="app_pushed", type="gauge", ttl=2.0, at=now().wall))
+        for _ in range(4):
+            await trio.sleep(0.75)
+            await subject.backend.propose(put("app_pushed", 1.0))
+        await subject.until(lambda: {"app_pushed": None} in subject.events("custom_metrics"))
+        nursery.cancel_scope.cancel()
+    assert "app_pushed" not in subject.backend.metrics
+    assert subject.reasons == ["expired"]
+    with pytest.raises(NotFound):
+        await subject.backend.propose(put("app_pushed", 2.0))
 
 
 async def test_a_peer_is_added_and_removed_and_both_are_events(subject: Subject) -> None:

@@ -120,6 +120,30 @@ async def test_a_counter_lives_from_registration_to_deletion(
         assert status == 404
 
 
+@pytest.mark.parametrize(
+    ("ttl", "seconds"), [(90, 90), (1.5, 1.5), ("90s", 90), ("1h30m", 5400), ("250ms", 0.25)]
+)
+async def test_a_metric_may_have_a_time_to_live(
+    autojump_clock: MockClock, cluster: Rest, ttl: object, seconds: float
+) -> None:
+    body = {"name": "pushed", "type": "gauge", "ttl": ttl}
+    assert (await cluster.ask_json("POST", METRICS, body))[0] == 201
+    _, metric = await cluster.ask_json("GET", f"{METRICS}?name=pushed")
+    assert metric["ttl"] == seconds
+    await cluster.ask("POST", METRICS, {"name": "stays", "type": "gauge", "ttl": None})
+    _, metric = await cluster.ask_json("GET", f"{METRICS}?name=stays")
+    assert "ttl" not in metric
+
+
+@pytest.mark.parametrize("ttl", [0, -1, 0.01, 1e12, "soon", "5", "", "0s", True, [1]])
+async def test_what_is_no_time_to_live_is_refused(
+    autojump_clock: MockClock, cluster: Rest, ttl: object
+) -> None:
+    body = {"name": "pushed", "type": "gauge", "ttl": ttl}
+    status, problem = await cluster.ask_json("POST", METRICS, body)
+    assert (status, problem["field"]) == (400, "ttl")
+
+
 async def test_gauges_are_set_and_histograms_observe(autojump_clock: MockClock, cluster: Rest) -> None:
     await cluster.ask("POST", METRICS, {"name": "temp", "type": "gauge"})
     await cluster.ask("POST", METRICS, {"name": "took", "type": "histogram", "buckets": [1, 2]})

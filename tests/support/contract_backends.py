@@ -55,6 +55,8 @@ class Subject:
     moved: dict[str, float] = field(default_factory=dict)
     seqs: list[int] = field(default_factory=list)
     revoked: list[str] = field(default_factory=list)
+    reasons: list[str] = field(default_factory=list)
+    """Why metrics were deleted, where an event says so."""
     _news: trio.Event = field(default_factory=trio.Event)
 
     def take(self, item: BackendItem) -> None:
@@ -74,6 +76,7 @@ class Subject:
     def _event(self, payload: bytes) -> None:
         message = json.loads(payload)
         self.published.append((message["type"], message["data"]))
+        self.reasons += [message["reason"]] if "reason" in message else []
 
     def events(self, kind: str) -> list[dict[str, Any]]:
         return [data for of, data in self.published if of == kind]

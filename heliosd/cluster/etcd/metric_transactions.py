@@ -20,6 +20,7 @@ from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
 from heliosd.cluster.idempotency import AnswerRecord, WriteKey, answer_of, repeated
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
+    ExpireMetric,
     MetricCommand,
     RegisterMetric,
     ResetMetrics,
@@ -221,7 +222,7 @@ class _Plan:
             applied = self.metrics.apply(command)
         except RequestRefused as refused:
             self.answers.append(refused.with_traceback(None))
-            if isinstance(command, UpdateMetric | DeleteMetric):
+            if isinstance(command, UpdateMetric | DeleteMetric | ExpireMetric):
                 self.compared.add(command.name)
             else:
                 self.defines = True
@@ -232,7 +233,9 @@ class _Plan:
                 self.compared.add(command.name)
                 self.written[command.name] = None
                 self._size += len(self.metrics.encode_one(command.name))
-            case RegisterMetric() | DeleteMetric():
+            case RegisterMetric() | DeleteMetric() | ExpireMetric():
+                if isinstance(command, ExpireMetric):
+                    self.compared.add(command.name)  # whoever writes to it first keeps it
                 self._defined.add(command.name)
                 self.written[command.name] = None
                 self.defines = True
@@ -241,7 +244,7 @@ class _Plan:
             case ResetMetrics():
                 self.defines = self.reset = True
         if applied.defined:
-            self.items.append(LogItem("", MetricsDefined(metrics=applied.defined)))
+            self.items.append(LogItem("", MetricsDefined(metrics=applied.defined, reason=applied.reason)))
 
 
 def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revision: int) -> SeenMetrics:

@@ -266,7 +266,7 @@ class MemberObserver:
 
     def _metrics_changed(self, change: custom_metrics.MetricsApplied) -> None:
         if change.defined:
-            self._emit(MetricsDefined(metrics=change.defined))
+            self._emit(MetricsDefined(metrics=change.defined, reason=change.reason))
         if change.moved:
             self._emit(MetricValuesChanged(metrics=change.moved))
 

@@ -7,28 +7,12 @@ from msgspec import Raw, Struct
 
 from heliosd.cluster.custom_metrics import MetricsApplied, MetricSet
 from heliosd.cluster.idempotency import AnswerRecord, Answers, answer_of, repeated
-from heliosd.cluster.metric_commands import (
-    DeleteMetric,
-    KeyedCommand,
-    MetricCommand,
-    RegisterMetric,
-    ResetMetrics,
-    UpdateMetric,
-)
+from heliosd.cluster.metric_commands import KeyedCommand, MetricCommand
 from heliosd.cluster.permits import EndPermit, GrantPermit, PermitCommand, PermitState, RenewPermit
 from heliosd.errors import RequestRefused
 from heliosd.protocol.views.custom_metrics import MetricView
 
-_decode = msgspec.json.Decoder(
-    RegisterMetric
-    | UpdateMetric
-    | DeleteMetric
-    | ResetMetrics
-    | KeyedCommand
-    | GrantPermit
-    | RenewPermit
-    | EndPermit
-).decode
+_decode = msgspec.json.Decoder(MetricCommand | KeyedCommand | GrantPermit | RenewPermit | EndPermit).decode
 
 
 class _Snapshot(Struct, frozen=True):

@@ -7,7 +7,8 @@ from typing import Literal
 from msgspec import UNSET, Struct, UnsetType
 
 MetricType = Literal["counter", "gauge", "histogram"]
-
+DeletionReason = Literal["expired"]
+"""Why a metric was deleted, other than by a client. `expired`: nothing was written to it for its `ttl`."""
 
 Number = int | float
 
@@ -29,6 +30,8 @@ class MetricView(Struct, frozen=True, kw_only=True):
     sum: Number | UnsetType = UNSET
     created_at: str
     updated_at: str
+    ttl: Number | UnsetType = UNSET
+    """Seconds without a write after which it is deleted, where it has such a limit."""
 
 
 class CustomMetricsReport(Struct, frozen=True, kw_only=True):

@@ -11,7 +11,8 @@ from heliosd.cluster.metric_commands import (
     UpdateMetric,
     check_command,
 )
-from heliosd.errors import StatusTooLarge
+from heliosd.config.values import duration
+from heliosd.errors import Invalid, StatusTooLarge
 from heliosd.protocol.views.custom_metrics import MetricType
 from heliosd.web.rest.arguments import one_of
 from heliosd.web.rest.route import Answer, Call, Nothing
@@ -25,6 +26,8 @@ class NewMetric(Struct, frozen=True, forbid_unknown_fields=True):
     help: str = ""
     labels: dict[str, str] = {}
     buckets: tuple[float, ...] | UnsetType = UNSET
+    ttl: float | str | UnsetType = UNSET
+    """Seconds, or a duration such as "90s" or "5m"."""
 
 
 class MetricChange(Struct, frozen=True, forbid_unknown_fields=True):
@@ -60,6 +63,7 @@ async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
         help=metric.help,
         labels=metric.labels,
         buckets=None if metric.buckets is UNSET else metric.buckets,
+        ttl=0.0 if metric.ttl is UNSET else _seconds(metric.ttl),
         at=call.now.wall,
     )
     known = call.services.backend.metrics
@@ -72,6 +76,16 @@ async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:
         raise StatusTooLarge(f"With this metric a status would have more than {limit} bytes of metrics")
     await call.services.backend.propose(command, call.key)
     return Answer(status=201, body=Named("Custom metric registered successfully", metric.name))
+
+
+def _seconds(ttl: float | str) -> float:
+    try:
+        seconds = duration(ttl) if isinstance(ttl, str) else ttl
+    except ValueError as error:
+        raise Invalid(f"ttl {error}", field="ttl") from None
+    if not seconds:
+        raise Invalid("ttl must be longer than 0", field="ttl")
+    return seconds
 
 
 async def update_metric(call: Call[Nothing, MetricChange]) -> Answer:

@@ -1,0 +1,64 @@
+"""Custom metrics with a time to live: which of them were not written to in time, and their deletion.
+
+1. A metric is deleted by a command in the cluster's log, never by a clock alone: all nodes delete it at the same
+   place, and one that was written in between is kept.
+2. Time is measured here on the monotonic clock, from the last write that was applied; after a start, from the
+   start. So no leap of the wall clock ends a metric, and none ends early.
+3. Time in which nothing could be written does not count: without a leader, and while this process stood still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import trio
+
+from heliosd.clock import Instant
+from heliosd.errors import RequestRefused, StoreFull
+
+from .backend import Backend
+from .custom_metrics import MetricSet, MetricWithTtl
+from .metric_commands import ExpireMetric
+
+CHECK_SECONDS = 0.25
+MAX_STEP_SECONDS = 1.0
+"""A longer time between two checks is this process's own pause."""
+
+
+class MetricExpiry:
+    """Measures how long metrics were not written to. Times are seconds of the monotonic clock."""
+
+    def __init__(self) -> None:
+        self._left: dict[str, tuple[MetricWithTtl, float]] = {}
+        self._checked_at: float | None = None
+
+    def due(self, metrics: MetricSet, now: float, *, writable: bool) -> list[MetricWithTtl]:
+        """The metrics whose time has passed. Call it every `CHECK_SECONDS`; `writable`: writes are possible now."""
+        passed = 0.0 if self._checked_at is None else now - self._checked_at
+        self._checked_at = now
+        counted = min(passed, MAX_STEP_SECONDS) if writable else 0.0
+        before, self._left = self._left, {}
+        for metric in metrics.with_ttl():
+            known, left = before.get(metric.name, (None, 0.0))
+            self._left[metric.name] = (metric, left - counted if known == metric else metric.ttl)
+        return [metric for metric, left in self._left.values() if left <= 0 and writable]
+
+
+async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
+    """Delete metrics whose time has passed, until cancelled."""
+    expiry = MetricExpiry()
+    while True:
+        await trio.sleep(CHECK_SECONDS)
+        due = expiry.due(backend.metrics, now().mono, writable=backend.not_ready() is None)
+        async with trio.open_nursery() as nursery:
+            for metric in due:
+                nursery.start_soon(_expire, backend, metric, now().wall)
+
+
+async def _expire(backend: Backend, metric: MetricWithTtl, at: float) -> None:
+    command = ExpireMetric(name=metric.name, created_at=metric.created_at, writes=metric.writes, at=at)
+    try:
+        await backend.propose(command)
+    except (RequestRefused, StoreFull):
+        # It was written to or deleted in between, which the next check sees; or it cannot be deleted now.
+        await trio.lowlevel.checkpoint()
