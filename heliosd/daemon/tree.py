@@ -62,6 +62,8 @@ from heliosd.web.http.asgi import Deadlines, serve_request
 from heliosd.web.http.listeners import open_listeners
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import create_app
+from heliosd.web.rest.pipeline import Pipeline
+from heliosd.web.rest.quick_reads import QuickReads
 from heliosd.web.rest.services import Services
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
@@ -221,13 +223,15 @@ class Daemon:
             log_refused=admission.connection_log.refused,
             now=_now,
         )
+        pipeline, deadlines = Pipeline(services), Deadlines()
+        app = partial(serve_request, create_app(pipeline), deadlines)
         certificate = self.certificate
         async with trio.open_nursery() as server:
             await server.start(
                 partial(
                     front.serve,
                     listeners,
-                    rest=partial(serve_request, create_app(services), Deadlines()),
+                    rest=QuickReads(pipeline, app, deadlines).serve,
                     live=websocket.serve,
                     stop=stop,
                     tls=(lambda: certificate.context) if certificate is not None else None,

@@ -509,3 +509,20 @@ async def test_an_inherited_descriptor_that_is_no_listening_tcp_socket_is_a_clea
             os.fstat(fd)  # still open: it was not ours
     with pytest.raises(ListenError, match="no socket was passed"):
         await open_listeners(Listen(fd=12345))
+
+
+async def test_a_request_that_comes_again_is_served_again_and_a_broken_one_behind_it_is_refused() -> None:
+    served: list[bytes] = []
+
+    async def rest(head: RequestHead, trailing: bytes, stream: ClientStream, peer: Address) -> bytes:
+        served.append(head.target + b"" if head.keep_alive else b"last")
+        await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+        return trailing
+
+    head = b"HEAD /again HTTP/1.1\r\nHost: a\r\n\r\n"
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_front(rest=rest) as front:
+            answer = await front.ask(head * 3 + GET + head + b"GET / HTTP/1.1\n\n")
+    assert served == [b"/again"] * 3 + [b"/", b"/again"]
+    # The refusal has its body, although the request before it asked for none.
+    assert status_and_error(answer[answer.index(b"HTTP/1.1 400") :])[0] == 400

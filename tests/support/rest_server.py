@@ -52,6 +52,7 @@ from heliosd.store.changes import Change, Saved
 from heliosd.web.authentication import Authenticator
 from heliosd.web.jwks import ExternalIssuer
 from heliosd.web.rest.app import create_app
+from heliosd.web.rest.pipeline import Pipeline
 from heliosd.web.rest.services import Services
 from heliosd.web.stream.connection_log import ConnectionLog
 
@@ -329,7 +330,7 @@ class Rest:
         self.streams = FakeStreams()
         self.saved: list[Change] = []
         self.disk_trouble: Exception | None = None
-        self.app = create_app(
+        self.pipeline = Pipeline(
             Services(
                 settings=self.settings,
                 backend=self.backend,
@@ -346,6 +347,7 @@ class Rest:
                 now=now,
             )
         )
+        self.app = create_app(self.pipeline)
 
     async def _save(self, changes: Sequence[Change]) -> None:
         await trio.sleep(

@@ -111,9 +111,28 @@ def _first(group: BaseExceptionGroup[BadHead]) -> BadHead:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-@lru_cache(1)
-def _date(second: int) -> bytes:
-    return b"date: " + formatdate(second, usegmt=True).encode("ascii")
+def status_line_and_date(status: int) -> bytes:
+    """The beginning of a response, without the line end behind it."""
+    return _status_line_and_date(status, int(time.time()))
+
+
+@lru_cache(16)
+def _status_line_and_date(status: int, second: int) -> bytes:
+    return b"%b\r\ndate: %b" % (_STATUS_LINES[status], formatdate(second, usegmt=True).encode("ascii"))
+
+
+async def write_pieces(stream: ClientStream, data: bytes, piece_seconds: float) -> None:
+    """Sends `data`; each piece of it has to be taken in time.
+
+    Raises `trio.BrokenResourceError` when a piece is not, after it has cut the connection, and as `send_all` does.
+    """
+    with memoryview(data) as view:
+        for start in range(0, len(view), PIECE_BYTES):
+            with trio.move_on_after(piece_seconds) as limit:
+                await stream.send_all(view[start : start + PIECE_BYTES])
+            if limit.cancelled_caught:
+                stream.abort()
+                raise trio.BrokenResourceError("the peer does not read")
 
 
 class _Exchange:
@@ -203,7 +222,7 @@ class _Exchange:
             await trio.sleep_forever()
 
     def _start(self, status: int, headers: Iterable[tuple[bytes, bytes]]) -> None:
-        lines = [_STATUS_LINES[status], _date(int(time.time()))]
+        lines = [status_line_and_date(status)]
         for name, value in headers:
             lines.append(name + b": " + value)
             match name.lower():
@@ -223,20 +242,14 @@ class _Exchange:
         if not self.keep_alive:
             lines.append(b"connection: close")
         self._response_head = b"\r\n".join((*lines, b"", b""))
-        if not self._response_head.count(b"\n") == self._response_head.count(b"\r") == len(lines) + 1:
+        if not self._response_head.count(b"\n") == self._response_head.count(b"\r") == len(lines) + 2:
             raise ValueError("a header of the response holds a line end")
         self.started.set()
 
     async def _write(self, body: bytes) -> None:
         async with self._sending:
             data, self._response_head = self._response_head + body, b""
-            with memoryview(data) as view:
-                for start in range(0, len(view), PIECE_BYTES):
-                    with trio.move_on_after(self._deadlines.piece_seconds) as limit:
-                        await self._stream.send_all(view[start : start + PIECE_BYTES])
-                    if limit.cancelled_caught:
-                        self._stream.abort()
-                        raise trio.BrokenResourceError("the peer does not read")
+            await write_pieces(self._stream, data, self._deadlines.piece_seconds)
 
 
 def _chunk(data: bytes) -> bytes:

@@ -10,6 +10,7 @@ import socket as stdlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
+from math import inf
 from typing import TypeAlias
 
 import structlog
@@ -171,29 +172,39 @@ class _Front:
     async def _requests(self, stream: ClientStream, peer: Address, received: bytes) -> bool:
         """Reads requests and has them served. Returns whether the connection is another task's now."""
         scheme = "https" if isinstance(stream, TLSStream) else "http"
-        for number in range(1, MAX_REQUESTS + 1):
-            head: RequestHead | None = None
-            try:
-                whole = await self._read_head(stream, received, first=number == 1)
-                if whole is None:
+        known = b""
+        head: RequestHead | None = None
+        with trio.CancelScope() as idle:
+            for number in range(1, MAX_REQUESTS + 1):
+                whole = None
+                try:
+                    whole = await self._read_head(stream, received, idle, first=number == 1)
+                    if whole is None:
+                        return False
+                    # Who asks again and again sends the same head, which is judged once.
+                    if whole[0] != known:
+                        head = None
+                        head, client = self._as_sent(parse(whole[0], scheme), peer)
+                        upgrade = upgrade_of(head)
+                        known = whole[0]
+                except BadHead as bad:
+                    if whole is None:
+                        head = None  # that is the one before
+                    if head is not None and head.all(b"upgrade"):
+                        self.count_malformed()
+                    body = head is None or head.method != "HEAD"
+                    await refuse(stream, bad.status, bad.reason, bad.headers, body=body)
                     return False
-                head, client = self._as_sent(parse(whole[0], scheme), peer)
-                upgrade = upgrade_of(head)
-            except BadHead as bad:
-                if head is not None and head.all(b"upgrade"):
-                    self.count_malformed()
-                body = head is None or head.method != "HEAD"
-                await refuse(stream, bad.status, bad.reason, bad.headers, body=body)
-                return False
-            if upgrade is not None:
-                self.connections.start_soon(self.websocket, upgrade, whole[1], stream, client)
-                return True
-            if number == MAX_REQUESTS or self._stopped:
-                head = replace(head, keep_alive=False)
-            behind = await self.rest(head, whole[1], stream, client)
-            if behind is None:
-                return False
-            received = behind
+                assert head is not None
+                if upgrade is not None:
+                    self.connections.start_soon(self.websocket, upgrade, whole[1], stream, client)
+                    return True
+                last = number == MAX_REQUESTS or self._stopped
+                asked = replace(head, keep_alive=False) if last else head
+                behind = await self.rest(asked, whole[1], stream, client)
+                if behind is None:
+                    return False
+                received = behind
         return False
 
     def _as_sent(self, head: RequestHead, peer: Address) -> tuple[RequestHead, Address]:
@@ -221,24 +232,32 @@ class _Front:
         return head, peer if client is None else Address(*client)
 
     async def _read_head(
-        self, stream: ClientStream, received: bytes, *, first: bool
+        self, stream: ClientStream, received: bytes, idle: trio.CancelScope, *, first: bool
     ) -> tuple[bytes, bytes] | None:
-        """The bytes of the next head and those behind it; None when none comes in time, or the daemon stops."""
+        """The bytes of the next head and those behind it; None when none comes in time, or the daemon stops. `idle`
+        is around all of the connection, and is cancelled only while it waits here.
+
+        A checkpoint for all but the first.
+        """
         if self._stopped:
             return None
+        if received and not first:
+            await trio.lowlevel.checkpoint()  # many requests may have come at once
         buffer = HeadBuffer()
-        with trio.move_on_after(self.head_seconds if first else IDLE_SECONDS) as limit:
-            self._idle[limit] = first
-            try:
-                if first and isinstance(stream, TLSStream):
-                    await self._do_handshake(stream)
-                while data := received or await stream.receive_some(_RECEIVE_BYTES):
-                    received = b""
-                    if whole := buffer.feed(data):
-                        return whole
-                    limit.deadline = min(limit.deadline, trio.current_time() + self.head_seconds)
-            finally:
-                del self._idle[limit]
+        idle.deadline = trio.current_time() + (self.head_seconds if first else IDLE_SECONDS)
+        self._idle[idle] = first
+        try:
+            if first and isinstance(stream, TLSStream):
+                await self._do_handshake(stream)
+            while data := received or await stream.receive_some(_RECEIVE_BYTES):
+                received = b""
+                if whole := buffer.feed(data):
+                    # The rest of the connection would be cancelled, too, in the midst of a request.
+                    return None if idle.cancel_called else whole
+                idle.deadline = min(idle.deadline, trio.current_time() + self.head_seconds)
+        finally:
+            del self._idle[idle]
+            idle.deadline = inf
         return None
 
     async def _do_handshake(self, stream: TLSStream) -> None:

@@ -12,6 +12,7 @@ import json
 import math
 import re
 from collections.abc import Iterable
+from functools import cache
 from typing import TypeVar
 from urllib.parse import parse_qsl
 
@@ -63,8 +64,18 @@ def _without_nulls(value: object, shape: type[B]) -> object:
     """`value` without the optional fields that are null: Go and Java clients write an absent value so."""
     if not isinstance(value, dict) or None not in value.values():
         return value
-    optional = {field.encode_name for field in msgspec.structs.fields(shape) if not field.required}
+    optional = _names(shape) - _required(shape)
     return {key: part for key, part in value.items() if part is not None or key not in optional}
+
+
+@cache
+def _names(shape: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(shape))
+
+
+@cache
+def _required(shape: type[msgspec.Struct]) -> frozenset[str]:
+    return frozenset(field.encode_name for field in msgspec.structs.fields(shape) if field.required)
 
 
 def read_query(query_string: bytes, shape: type[B]) -> B:
@@ -73,9 +84,9 @@ def read_query(query_string: bytes, shape: type[B]) -> B:
     Raises `Invalid` for a known parameter given twice, of a wrong type, or out of range, and for a query string
     that is not UTF-8 or has more than 32 parameters.
     """
-    known = {field.encode_name for field in msgspec.structs.fields(shape)}
+    known = _names(shape)
     found: dict[str, str] = {}
-    for name, value in query_pairs(query_string):
+    for name, value in query_pairs(query_string) if query_string else ():
         if name not in known:
             continue
         if name in found:
