@@ -14,7 +14,7 @@ import threading
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -363,6 +363,30 @@ def healthy(daemon: Daemon) -> bool:
 
 def test_without_descriptors_it_neither_ends_nor_spins_nor_floods_the_log(tmp_path: Path) -> None:
     run_out_of_descriptors(tmp_path, limit=64, connects=100, seconds=2.0)
+
+
+def test_connections_that_are_kept_idle_make_room_when_descriptors_run_out(tmp_path: Path) -> None:
+    with running(tmp_path, websocket="status_interval = 60.0") as daemon:
+        host, port = daemon.address.rsplit(":", 1)
+
+        def ask(socket: stdlib.socket) -> bytes:
+            socket.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+            return socket.recv(65_536)[:12]
+
+        with ExitStack() as kept:
+            early = kept.enter_context(stdlib.create_connection((host, int(port)), SECONDS))
+            assert ask(early) == b"HTTP/1.1 200"
+            limit = max(map(int, os.listdir(f"/proc/{daemon.pid}/fd"))) + 1  # noqa: PTH208
+            resource.prlimit(daemon.pid, resource.RLIMIT_NOFILE, (limit, limit))
+            late = 0
+            # More than there are free numbers below the highest: at least one of them finds no descriptor.
+            while not any(line["event"] == "cannot accept connections" for line in daemon.lines):
+                late += 1
+                assert late < 2 * limit
+                another = kept.enter_context(stdlib.create_connection((host, int(port)), SECONDS))
+                assert ask(another) == b"HTTP/1.1 200", "kept connections made room for it"
+            assert early.recv(1) == b"", "the connection that was kept was closed"
+        assert daemon.stop() == 0
 
 
 @pytest.mark.slow
