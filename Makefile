@@ -134,9 +134,10 @@ prove-promises: $(VENV)/.for-test
 .PHONY: prove-faults
 prove: prove-faults
 
-# 500 random faults of the simulated cluster by the API (two minutes). FIRST_SEED=… chooses others.
+# 500 random faults of the simulated cluster by the API (two minutes), and all of examples/scenarios/ (three). FIRST_SEED=… chooses
+# other faults.
 prove-faults: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py
+	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py tests/process/test_simulate.py
 
 # 10,000 clients that hear nothing for ten minutes.
 prove-idle: $(VENV)/.for-test

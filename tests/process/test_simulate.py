@@ -1,0 +1,94 @@
+"""`heliosd simulate`: it plays a script, and prints exactly what a client was sent."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from websockets.exceptions import ConnectionClosed
+
+from heliosd.cli.main import main
+from tests.support.daemon_process import PASSWORD, running
+from tests.support.deadlines import SECONDS
+
+SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
+
+
+def simulate(*arguments: str, **environment: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "heliosd", "simulate", *arguments],
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS * 3,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_what_it_prints_is_what_a_client_was_sent(tmp_path: Path) -> None:
+    script = tmp_path / "short.toml"
+    script.write_text(
+        'about = "short"\nsettle = 0.5\n'
+        "[[steps]]\nat = 0.2\nstorm = { rate = 20, seconds = 0.5, count = 2 }\n"
+        '[[steps]]\nat = 0.5\nfaults = { crashed = ["leader"] }\n'
+        "[[steps]]\nat = 1.5\nheal = true\n"
+    )
+    heard: list[dict[str, Any]] = []
+    with running(tmp_path) as daemon, daemon.connect(daemon.token()) as socket:
+
+        def listen() -> None:
+            with suppress(ConnectionClosed):
+                heard.extend(map(json.loads, socket))
+
+        listener = threading.Thread(target=listen)
+        listener.start()
+        code, out, err = simulate(
+            str(script), "-o", "json", HELIOSD_URL=daemon.url, HELIOSD_USER="admin", HELIOSD_PASSWORD=PASSWORD
+        )
+        assert code == 0, err
+        assert daemon.stop() == 0
+        listener.join(SECONDS)
+    printed = json.loads(out)
+    sent = {message["seq"]: message for message in heard if "seq" in message}
+    span = range(printed["first_seq"], printed["last_seq"] + 1)
+    assert len(span) >= 4  # two metrics, a leader lost, a leader elected
+    assert printed["events"] == [sent[seq] for seq in span]
+    state = next(event for event in reversed(printed["events"]) if event["type"] == "state_change")
+    assert state["data"]["leader"] == printed["final"]["leader"]
+    assert sorted(printed["final"]["custom_metrics"]) == ["storm_1", "storm_2"]
+
+
+def test_wrong_use_is_said_and_nothing_is_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    script = tmp_path / "wrong.toml"
+    script.write_text('about = "x"\n[[steps]]\nat = 1\nheel = true\n')
+    wrong = {
+        "heel": [str(script)],
+        "none.toml": [str(tmp_path / "none.toml")],
+        "not both": [str(SCENARIOS / "clock-leap.toml"), "--own", "--url", "http://127.0.0.1:1"],
+    }
+    for named, arguments in wrong.items():
+        assert main(["simulate", *arguments]) == 2
+        assert named in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted(SCENARIOS.glob("*.toml")), ids=lambda path: path.stem)
+def test_every_scenario_is_played_on_a_daemon_of_its_own(script: Path) -> None:
+    code, out, err = simulate(str(script), "--own", "127.0.0.1:0", "--speed", "3", "-o", "json")
+    assert code == 0, err
+    printed = json.loads(out)
+    seqs = [event["seq"] for event in printed["events"]]
+    assert seqs == list(range(printed["first_seq"], printed["last_seq"] + 1))
+    assert printed["final"]["leader"]
+    address = err.partition("serving at http://")[2].partition(",")[0]
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"http://{address}/healthz", trust_env=False)
