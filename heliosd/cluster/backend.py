@@ -9,6 +9,9 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from msgspec import UNSET, UnsetType
+
+from heliosd.protocol.views.latency import AddressKind
 from heliosd.protocol.views.simulation import FaultChange, SimulationReport
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
@@ -29,6 +32,8 @@ class Peer:
 
     id: str
     address: str
+    address_kind: AddressKind | UnsetType = UNSET
+    """With etcd, in answers."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Literal, NamedTuple, get_args
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, UnsetType, structs
 
 from heliosd.clock import Instant, rfc3339
 from heliosd.errors import NotFound
 from heliosd.histogram import Histogram
 from heliosd.protocol.views.latency import (
+    AddressKind,
     ClusterHealth,
     HealthSummary,
     KindStats,
@@ -44,10 +45,20 @@ class HealthChanged(NamedTuple):
 class _Peer:
     """One peer. `heard` starts as the time it was added, so that it has 30 s to answer."""
 
-    __slots__ = ("address", "calls", "errors_in_row", "healthy", "heard", "last_contact", "round_trip")
+    __slots__ = (
+        "address",
+        "address_kind",
+        "calls",
+        "errors_in_row",
+        "healthy",
+        "heard",
+        "last_contact",
+        "round_trip",
+    )
 
     def __init__(self, address: str, now: Instant) -> None:
         self.address = address
+        self.address_kind: AddressKind | UnsetType = UNSET
         self.calls: dict[RpcKind, CallRecord] = {kind: CallRecord() for kind in KINDS}
         self.heard = now.mono
         self.last_contact: float | None = None
@@ -97,14 +108,15 @@ class LatencyTracker:
         self._cached: dict[str, tuple[Stats, float]] = {}
         """Cache of `_summed` until the next call: a status is made more often than peers are called."""
 
-    def add_peer(self, peer_id: str, address: str, now: Instant) -> None:
+    def add_peer(
+        self, peer_id: str, address: str, now: Instant, kind: AddressKind | UnsetType = UNSET
+    ) -> None:
         """Measure this peer from now on; it starts healthy. A known peer only gets the new address."""
         known = self._peers.get(peer_id)
         if known is None:
-            self._peers[peer_id] = _Peer(address, now)
+            known = self._peers[peer_id] = _Peer(address, now)
             self._cached.clear()
-        else:
-            known.address = address
+        known.address, known.address_kind = address, kind
 
     def remove_peer(self, peer_id: str) -> None:
         """Forget this peer and all its measurements; an unknown one is ignored."""
@@ -273,6 +285,7 @@ def _peer_report(peer_id: str, peer: _Peer, now: Instant) -> PeerReport:
     return PeerReport(
         peer_id=peer_id,
         address=peer.address,
+        address_kind=peer.address_kind,
         append_entries=stats_of([peer.calls["append_entries"]]),
         request_vote=stats_of([peer.calls["request_vote"]]),
         install_snapshot=stats_of([peer.calls["install_snapshot"]]),

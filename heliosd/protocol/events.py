@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heliosd.protocol.views.custom_metrics import DeletionReason, MetricView
+from heliosd.protocol.views.latency import AddressKind
 from heliosd.protocol.views.snapshots import SnapshotEvent
 from heliosd.raft.roles import Role
 from heliosd.store.changes import Change, LoggedEvent
@@ -56,6 +57,8 @@ class PeerChanged:
     event_type: PeerEvent
     peer_id: str
     peer_address: str
+    address_kind: AddressKind | None = None
+    """With etcd; None: the backend has one kind only."""
     peer_name: str = ""
     """With etcd: the member's name, "" before its first start."""
     cause: Cause | None = None

@@ -13,9 +13,9 @@ from typing import Any, Literal
 from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.protocol.views.custom_metrics import MetricView
-from heliosd.protocol.views.latency import ClusterHealth, LatencyReport
+from heliosd.protocol.views.latency import AddressKind, ClusterHealth, LatencyReport
 from heliosd.protocol.views.snapshots import SnapshotEvent
-from heliosd.protocol.views.status import PeerView
+from heliosd.protocol.views.status import NodeView, PeerView
 from heliosd.protocol.views.uptime import CurrentSession, Historical, Leadership, StateTime
 from heliosd.raft.roles import Role
 
@@ -55,6 +55,8 @@ class PeerChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_type: PeerEvent
     peer_id: str
     peer_address: str
+    address_kind: AddressKind | UnsetType = UNSET
+    """With etcd: `client`, or `peer` until the member's address for clients is known."""
     peer_name: str | UnsetType = UNSET
     event: PeerEvent
     """The same as `event_type`, which is what Helios' code sent."""
@@ -79,6 +81,8 @@ class StatusData(Struct, frozen=True, kw_only=True):
     node_id: str
     state: Role
     term: int
+    node: NodeView | UnsetType = UNSET
+    """With etcd: this node as in `GET /api/cluster/status`, with what its member reports of itself."""
     commit_index: int
     last_applied: int
     leader: str

@@ -98,6 +98,7 @@ def _said(event: Event) -> tuple[str, object]:
                 event_type=event.event_type,
                 peer_id=event.peer_id,
                 peer_address=event.peer_address,
+                address_kind=_known(event.address_kind),
                 peer_name=event.peer_name or UNSET,
                 # Helios' documentation has the names above, its code sent these.
                 event=event.event_type,
@@ -243,6 +244,7 @@ def _status(
         node_id=status.node.id,
         state=status.node.state,
         term=status.node.term,
+        node=UNSET if status.node.name is UNSET else status.node,
         commit_index=status.indices.commit_index,
         last_applied=status.indices.applied_index,
         leader=status.leader.id,

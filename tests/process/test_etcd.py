@@ -43,6 +43,12 @@ def test_all_nodes_list_the_members_and_the_heliosd_that_are_present(nodes: Node
     assert {status["node"]["name"] for status in statuses} == {"etcd-1", "etcd-2", "etcd-3"}
     assert sorted(status["node"]["state"] for status in statuses) == ["Follower", "Follower", "Leader"]
     assert not any(status["stale"] for status in statuses)
+    for member in (*(status["node"] for status in statuses), *statuses[0]["peers"]):
+        assert member["version"].startswith("3.")
+        assert 0 < member["db_size_bytes"] < member["db_quota_bytes"]
+        assert member["alarms"] == []
+    kinds = {each["address_kind"] for status in statuses for each in (status["leader"], *status["peers"])}
+    assert kinds == {"client"}
 
 
 def test_a_killed_leader_is_logged_once_on_every_node_under_the_same_numbers(nodes: Nodes) -> None:

@@ -29,6 +29,7 @@ def test_a_leaders_body_is_read() -> None:
         started=1795423153.48,
         db_size=61440,
         db_in_use=49152,
+        db_quota=2147483648,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import UNSET
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
@@ -108,19 +109,46 @@ def test_the_status_shows_this_nodes_member_and_the_others_as_peers() -> None:
     seen = led_by_b()
     shown = build_status(seen.view, (ObserverView("etcd-1", "0.1.0", "2026-01-01T00:00:00Z"),), seen.now)
     json = msgspec.to_builtins(shown)
-    assert json["node"] == {"id": A, "state": "Follower", "term": 5, "name": "etcd-1"}
-    assert json["leader"] == {"id": B, "address": "etcd-2:2379", "is_leader": False, "name": "etcd-2"}
+    reported = {"version": "3.4.23", "db_size_bytes": 4096, "alarms": ()}
+    assert json["node"] == {"id": A, "state": "Follower", "term": 5, "name": "etcd-1", **reported}
+    assert json["peers"][1].items() >= reported.items()
+    leader = {"id": B, "address": "etcd-2:2379", "is_leader": False, "name": "etcd-2"}
+    assert json["leader"] == {**leader, "address_kind": "client"}
     assert json["indices"] == {"last_log": 120, "last_log_term": 5, "commit_index": 120, "applied_index": 118}
     assert [(each["id"], each["name"], each["address"]) for each in json["peers"]] == [
         (B, "etcd-2", "etcd-2:2379"),
         (C, "etcd-3", "etcd-3:2379"),
     ]
     assert "match_index" not in json["peers"][0]
-    assert json["peer_states"][0] == {"id": B, "address": "etcd-2:2379", "state": "Leader", "name": "etcd-2"}
+    first = {"id": B, "address": "etcd-2:2379", "state": "Leader", "name": "etcd-2"}
+    assert json["peer_states"][0] == {**first, "address_kind": "client"}
     assert json["peers"][0]["latency"]["last_latency_ms"] == 2.0
     assert (json["observed_by"], json["observed_at"], json["stale"]) == ("etcd-1", seen.now.wall, False)
     assert [each["id"] for each in json["observers"]] == ["etcd-1"]
     assert json["cluster_health"]["total_peers"] == 2
+
+
+def test_a_member_reports_its_alarms_and_quota_and_nothing_while_it_does_not_answer() -> None:
+    seen = led_by_b()
+    status = replace(seen.status(B, B, 5), errors=(f"memberID:{int(B, 16)} alarm:NOSPACE ",))
+    seen.view.answered(B, replace(status, db_size_quota=8192), 0.002, seen.now)
+    seen.view.traces.of(C).db_quota = 2048
+    by_b, by_c = build_status(seen.view, (), seen.now).peers
+    assert (by_b.alarms, by_b.db_quota_bytes) == (("NOSPACE",), 8192)
+    assert (by_c.alarms, by_c.db_quota_bytes) == ((), 2048)
+    seen.view.failed(B, "refused", seen.now)
+    silent = build_status(seen.view, (), seen.now).peers[0]
+    assert (silent.version, silent.alarms, silent.db_quota_bytes) == (UNSET, UNSET, UNSET)
+
+
+def test_an_address_is_said_to_be_for_peers_until_the_one_for_clients_is_known() -> None:
+    seen = led_by_b()
+    seen.listing((*THREE, member("1", "")))
+    shown = build_status(seen.view, (), seen.now)
+    assert [each.address_kind for each in shown.peers] == ["peer", "client", "client"]
+    assert [each.address_kind for each in shown.peer_states] == ["peer", "client", "client"]
+    assert seen.latency.peer_report("1", seen.now).address_kind == "peer"
+    assert [each.address_kind for each in seen.view.known_members] == ["peer", "client", "client", "client"]
 
 
 @pytest.mark.parametrize(("node_id", "own"), [("etcd-2", B), (B, B), ("node-9", None)])

@@ -23,7 +23,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused
 
 from .context import EtcdContext
-from .members import address_of, find
+from .members import address_of, find, kind_of
 from .mirror import PendingLearner
 from .poller import Poller
 from .watcher import Watcher
@@ -62,7 +62,7 @@ class MemberAdmin:
         except EtcdError as error:
             raise as_request_refused(error) from error
         await self._shown(lambda: any(each.id == added.id for each in self._shown_members()))
-        return Peer(added.id, address_of(added))
+        return Peer(added.id, address_of(added), kind_of(added))
 
     async def remove_peer(self, peer_id: str) -> Peer:
         """Remove the member with this id or name."""
@@ -88,7 +88,7 @@ class MemberAdmin:
                 raise Conflict(error.reason, field="id") from error
             raise as_request_refused(error) from error
         await self._shown(lambda: all(each.id != member.id for each in self._shown_members()))
-        return Peer(member.id, address_of(member))
+        return Peer(member.id, address_of(member), kind_of(member))
 
     async def _announce(self, member: EtcdMember) -> str:
         """Have every heliosd leave a member alone from before its removal: it then ends with 0 (3.4.23, 3.5.1).

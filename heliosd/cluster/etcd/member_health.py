@@ -37,7 +37,7 @@ class MemberHealth:
         self._own_id = own_id
         for each in members:
             mine, others = (self._own, self._peers) if each.id == own_id else (self._peers, self._own)
-            mine.add_peer(each.id, each.address, now)
+            mine.add_peer(each.id, each.address, now, each.address_kind)
             others.remove_peer(each.id)
 
     def forget(self, member: str) -> None:

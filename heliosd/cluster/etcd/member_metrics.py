@@ -21,6 +21,7 @@ _FAMILIES = (
     "etcd_debugging_snap_save_total_duration_seconds",
     "etcd_snap_db_save_total_duration_seconds",
     "etcd_mvcc_db_total_size_in_",
+    "etcd_server_quota_backend_bytes",
     "process_start_time_seconds",
 )
 _SAMPLE = re.compile(r"([a-zA-Z_:][a-zA-Z0-9_:]*)(?:\{(.*)\})?[ \t]+([^ \t]+)(?:[ \t]+-?[0-9]+)?[ \t]*")
@@ -56,6 +57,8 @@ class Measured:
     """Bytes of its database file."""
     db_in_use: int | None = None
     """Bytes of it in use, without free pages."""
+    db_quota: int | None = None
+    """Bytes that it may have."""
 
 
 def measured(text: str) -> Measured:
@@ -96,6 +99,7 @@ def measured(text: str) -> Measured:
         started=plain.get("process_start_time_seconds"),
         db_size=whole("etcd_mvcc_db_total_size_in_bytes"),
         db_in_use=whole("etcd_mvcc_db_total_size_in_use_in_bytes"),
+        db_quota=whole("etcd_server_quota_backend_bytes"),
     )
 
 

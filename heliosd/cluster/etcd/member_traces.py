@@ -31,6 +31,8 @@ class MemberTrace:
     """What the last connection met, since it last answered."""
     was_unhealthy: bool = False
     """Since its process was last found to be another one."""
+    db_quota: int = 0
+    """Bytes, from its `/metrics`; 0: not known."""
     late: deque[tuple[float, float]] = field(default_factory=deque)
     """Its late answers: when, and after how many seconds."""
 

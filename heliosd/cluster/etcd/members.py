@@ -10,6 +10,7 @@ from msgspec import Struct
 from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NotFound
 from heliosd.protocol.events import PeerChanged, PeerEvent
+from heliosd.protocol.views.latency import AddressKind
 
 
 class KnownMember(Struct, frozen=True):
@@ -22,6 +23,11 @@ class KnownMember(Struct, frozen=True):
     address: str
     """`HOST:PORT` of its first client URL; of its peer URL until a client URL is known."""
     learner: bool
+
+    @property
+    def address_kind(self) -> AddressKind:
+        """A member publishes its name and its client URLs together."""
+        return "client" if self.name else "peer"
 
 
 def known(members: Iterable[EtcdMember]) -> tuple[KnownMember, ...]:
@@ -72,6 +78,11 @@ def address_of(member: EtcdMember) -> str:
     return urlsplit(min(urls)).netloc if urls else ""
 
 
+def kind_of(member: EtcdMember) -> AddressKind:
+    """The kind of `address_of`."""
+    return "client" if member.client_urls else "peer"
+
+
 def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> tuple[PeerChanged, ...]:
     """The events that lead from one list to the other, in the same order on every node.
 
@@ -87,6 +98,7 @@ def differences(before: Sequence[KnownMember], after: Sequence[KnownMember]) -> 
                 event_type=kind,
                 peer_id=each,
                 peer_address=source[each].address,
+                address_kind=source[each].address_kind,
                 peer_name=source[each].name,
             )
             for each in sorted(ids)

@@ -84,6 +84,7 @@ def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
                     event_type="healthy" if now else "unhealthy",
                     peer_id=member.id,
                     peer_address=member.address,
+                    address_kind=member.address_kind,
                     peer_name=member.name,
                 )
             )

@@ -101,6 +101,7 @@ class Published:
                     event_type="healthy" if healthy else "unhealthy",
                     peer_id=member.id,
                     peer_address=member.address,
+                    address_kind=member.address_kind,
                     peer_name=member.name,
                 )
             )

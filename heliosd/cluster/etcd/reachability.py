@@ -125,16 +125,17 @@ class Reachability:
 
     async def _compare_start(self, member: str, url: str) -> None:
         """Whether its process is another one than before."""
-        started = None
+        found = None
         for _ in range(START_ATTEMPTS):
             with suppress(EtcdError):
-                started = measured(await self._etcd.client.metrics_text(url)).started
+                found = measured(await self._etcd.client.metrics_text(url))
                 break
             await trio.sleep(AGAIN_SECONDS * 10)  # it is still starting
-        before = self._started.get(member)
-        if started is not None:
-            self._started[member] = started
-            if before is not None and before != started:
+        if found is not None and found.started is not None:
+            before = self._started.get(member)
+            self._started[member] = found.started
+            self._etcd.view.traces.of(member).db_quota = found.db_quota or 0
+            if before is not None and before != found.started:
                 self._etcd.view.restarted(member, self._etcd.now())
         self._poll_now(member)
 

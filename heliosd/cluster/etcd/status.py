@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import TypedDict
 
 from msgspec import UNSET
 
@@ -18,7 +19,7 @@ from heliosd.protocol.views.status import (
 )
 
 from .alarms import alarms_in
-from .members import address_of
+from .members import address_of, kind_of
 from .view import ClusterView
 
 
@@ -32,6 +33,7 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
             state=view.own_role(now),
             term=view.own_term,
             name=own.name if own else UNSET,
+            **_reported(view, own.id if own else ""),
         ),
         leader=_leader(view),
         indices=_indices(view, own.id if own else view.leader),
@@ -40,12 +42,15 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
                 id=peer.id,
                 name=peer.name,
                 address=address_of(peer),
+                address_kind=kind_of(peer),
                 latency=view.latency.peer_latency(peer.id, now),
+                **_reported(view, peer.id),
             )
             for peer in peers
         ),
         peer_states=tuple(
-            PeerState(peer.id, address_of(peer), view.role(peer.id, now), peer.name) for peer in peers
+            PeerState(peer.id, address_of(peer), view.role(peer.id, now), peer.name, kind_of(peer))
+            for peer in peers
         ),
         cluster_health=view.latency.cluster_health(now),
         observed_by=view.node_id,
@@ -67,6 +72,31 @@ def why_not_ready(view: ClusterView) -> str | None:
     return f"etcd has raised an alarm: {'; '.join(alarms)}" if alarms else None
 
 
+class _Reported(TypedDict, total=False):
+    version: str
+    db_size_bytes: int
+    db_quota_bytes: int
+    alarms: tuple[str, ...]
+
+
+def _reported(view: ClusterView, member: str) -> _Reported:
+    """What this member reports of itself; nothing while it does not answer."""
+    status = view.last_status(member)
+    if status is None or member in view.failures() or not status.version:
+        return {}
+    raised = alarms_in(status.errors).items()
+    found = _Reported(
+        version=status.version,
+        db_size_bytes=status.db_size,
+        alarms=tuple(sorted(kind for kind, members in raised if member in members)),
+    )
+    # In a status since 3.6, in /metrics before.
+    quota = status.db_size_quota or view.traces.of(member).db_quota
+    if quota:
+        found["db_quota_bytes"] = quota
+    return found
+
+
 def raised_alarms(view: ClusterView) -> dict[str, set[str]]:
     """The alarms that the members which answer list; see `alarms_in`."""
     return alarms_in(_errors(view))
@@ -86,7 +116,7 @@ def _leader(view: ClusterView) -> LeaderView:
     for each in view.members:
         if each.id == view.leader:
             is_leader = own is not None and own.id == each.id
-            return LeaderView(each.id, address_of(each), is_leader, each.name)
+            return LeaderView(each.id, address_of(each), is_leader, each.name, kind_of(each))
     return LeaderView()
 
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from msgspec import UNSET, Struct, UnsetType
+
+AddressKind = Literal["client", "peer"]
+"""With etcd: whether an address is a member's for its clients, or, while none is known, the one for its peers."""
 
 
 class Stats(Struct, frozen=True, kw_only=True):
@@ -38,6 +43,7 @@ class PeerReport(Struct, frozen=True, kw_only=True):
 
     peer_id: str
     address: str
+    address_kind: AddressKind | UnsetType = UNSET
     append_entries: Stats
     request_vote: Stats
     install_snapshot: Stats

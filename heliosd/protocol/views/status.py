@@ -9,7 +9,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.raft.roles import Role
 
-from .latency import ClusterHealth, PeerLatency
+from .latency import AddressKind, ClusterHealth, PeerLatency
 
 
 class NodeView(Struct, frozen=True):
@@ -20,6 +20,13 @@ class NodeView(Struct, frozen=True):
     term: int
     name: str | UnsetType = UNSET
     """Here and below: the member's name, with etcd only."""
+    version: str | UnsetType = UNSET
+    """With etcd, here and in `PeerView`, where the member reports it: its version, ..."""
+    db_size_bytes: int | UnsetType = UNSET
+    db_quota_bytes: int | UnsetType = UNSET
+    """... the size of its database and the quota for it, ..."""
+    alarms: tuple[str, ...] | UnsetType = UNSET
+    """... and the alarms that are raised for it, such as NOSPACE."""
 
 
 class LeaderView(Struct, frozen=True):
@@ -29,6 +36,7 @@ class LeaderView(Struct, frozen=True):
     address: str = ""
     is_leader: bool = False
     name: str | UnsetType = UNSET
+    address_kind: AddressKind | UnsetType = UNSET
 
 
 class Indices(Struct, frozen=True):
@@ -44,9 +52,14 @@ class PeerView(Struct, frozen=True, kw_only=True):
     id: str
     name: str | UnsetType = UNSET
     address: str
+    address_kind: AddressKind | UnsetType = UNSET
     match_index: int | UnsetType = UNSET
     next_index: int | UnsetType = UNSET
     latency: PeerLatency
+    version: str | UnsetType = UNSET
+    db_size_bytes: int | UnsetType = UNSET
+    db_quota_bytes: int | UnsetType = UNSET
+    alarms: tuple[str, ...] | UnsetType = UNSET
 
 
 class PeerState(Struct, frozen=True):
@@ -56,6 +69,7 @@ class PeerState(Struct, frozen=True):
     address: str
     state: Role
     name: str | UnsetType = UNSET
+    address_kind: AddressKind | UnsetType = UNSET
 
 
 class ObserverView(Struct, frozen=True):

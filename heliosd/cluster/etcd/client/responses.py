@@ -108,6 +108,8 @@ class MemberStatus:
     raft_applied_index: int
     is_learner: bool
     errors: tuple[str, ...]
+    db_size_quota: int = 0
+    """Bytes; since etcd 3.6, else 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +195,7 @@ def read_status(content: bytes) -> MemberStatus:
         found.raft_applied_index,
         found.is_learner,
         tuple(map(one_line, found.errors)),
+        found.db_size_quota,
     )
 
 

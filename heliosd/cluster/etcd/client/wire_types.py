@@ -65,6 +65,7 @@ class StatusJson(msgspec.Struct, rename="camel"):
     raft_applied_index: int = 0
     is_learner: bool = False
     errors: tuple[str, ...] = ()
+    db_size_quota: int = 0
 
 
 class AnyJson(msgspec.Struct):

@@ -7,6 +7,7 @@ from msgspec import UNSET, Struct, UnsetType
 from heliosd.cluster.backend import Peer
 from heliosd.config.addresses import member_address, member_id
 from heliosd.errors import Conflict, NotFound
+from heliosd.protocol.views.latency import AddressKind
 from heliosd.protocol.views.status import PeerState
 from heliosd.web.rest.arguments import checked, one_of
 from heliosd.web.rest.route import Answer, Call, Nothing
@@ -21,9 +22,15 @@ class NewPeer(Struct, frozen=True, forbid_unknown_fields=True):
     address: str
 
 
+class AddedPeer(Struct, frozen=True):
+    id: str
+    address: str
+    address_kind: AddressKind | UnsetType = UNSET
+
+
 class PeerAdded(Struct, frozen=True):
     message: str
-    peer: NewPeer
+    peer: AddedPeer
 
 
 class ById(Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,7 +57,7 @@ async def add_peer(call: Call[Nothing, NewPeer]) -> Answer:
         if before is None:
             raise
         added = before
-    body = PeerAdded("Peer added successfully", NewPeer(added.id, added.address))
+    body = PeerAdded("Peer added successfully", AddedPeer(added.id, added.address, added.address_kind))
     return Answer(status=201, body=body)
 
 
@@ -58,7 +65,7 @@ def _standing(call: Call[Nothing, NewPeer], address: str) -> Peer | None:
     """The member of this address, if it is the one to be added: an earlier attempt has done it."""
     peers = call.services.backend.status().peer_states
     same = (peer for peer in peers if peer.address == address and call.body.id in {peer.id, peer.name})
-    return next((Peer(peer.id, peer.address) for peer in same), None)
+    return next((Peer(peer.id, peer.address, peer.address_kind) for peer in same), None)
 
 
 async def remove_peer(call: Call[ById, ById]) -> Answer:
