@@ -1,5 +1,8 @@
 """Log lines: one event a line, readable on a terminal and JSON otherwise, without secrets.
 
+What goes to systemd's journal has the priority of its level in front, `<6>` for info (sd-daemon(3)), which the
+journal takes off. Lines that repeat are capped (`log_cap.py`).
+
 Everything goes through the standard library's root logger, so that heliosd's own lines (structlog or
 `logging.getLogger`), Hypercorn's and Quart's have the same format, level and filter for secrets.
 """
@@ -7,13 +10,17 @@ Everything goes through the standard library's root logger, so that heliosd's ow
 from __future__ import annotations
 
 import logging
+import os
 import re
 import sys
 from collections.abc import Mapping
 from typing import Literal, TextIO
 
 import structlog
+import trio
 from structlog.typing import EventDict, Processor, WrappedLogger
+
+from .log_cap import LogCap
 
 HIDDEN = "[hidden]"
 
@@ -35,6 +42,11 @@ _SECRET_NAMES = frozenset(
     {"password", "password_hash", "token", "ticket", "secret", "authorization", "cookie", "jwt", "jwt_secret"}
 )
 _MAX_DEPTH = 6
+SUM_UP_SECONDS = 5.0
+_PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), (logging.INFO, 6), (0, 7))
+"""From which level on, and syslog's number."""
+_caps = [LogCap()]
+"""The one in force. `configure` begins a new one."""
 _QUIET = ("hypercorn", "quart", "httpx", "httpcore", "h2", "hpack", "asyncio")
 
 
@@ -56,8 +68,12 @@ def configure(
     else:
         renderer = structlog.processors.JSONRenderer()
     handler = _Lines(target)
+    sum_up()
+    _caps[:] = [LogCap()]
+    handler.addFilter(_caps[0])
+    formatter = _PriorityFormatter if _is_journal(target) else structlog.stdlib.ProcessorFormatter
     handler.setFormatter(
-        structlog.stdlib.ProcessorFormatter(
+        formatter(
             foreign_pre_chain=[*_COMMON, structlog.stdlib.ExtraAdder()],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
@@ -104,6 +120,35 @@ def on_one_line(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
         lines = str(event["exception"]).split("\n")
         cleaned["exception"] = "\n".join(f"    {_escaped(line)}" for line in lines)
     return cleaned
+
+
+def sum_up() -> None:
+    """Log how many lines were left out since the last time, if any were."""
+    _caps[0].sum_up()
+
+
+async def sum_up_regularly() -> None:
+    """`sum_up` every few seconds, until cancelled."""
+    while True:
+        await trio.sleep(SUM_UP_SECONDS)
+        sum_up()
+
+
+class _PriorityFormatter(structlog.stdlib.ProcessorFormatter):
+    """Puts a priority in front of each line."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        priority = next(number for level, number in _PRIORITIES if record.levelno >= level)
+        return "\n".join(f"<{priority}>{line}" for line in super().format(record).split("\n"))
+
+
+def _is_journal(stream: TextIO) -> bool:
+    """Whether what is written there goes to the journal (systemd.exec(5), $JOURNAL_STREAM)."""
+    try:
+        found = os.fstat(stream.fileno())
+    except (OSError, ValueError):
+        return False
+    return os.environ.get("JOURNAL_STREAM") == f"{found.st_dev}:{found.st_ino}"
 
 
 class _Lines(logging.StreamHandler[TextIO]):

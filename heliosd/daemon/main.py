@@ -61,6 +61,7 @@ def serve(config_path: Path, config: Config) -> int:
         log.error("stopped by a bug", exc_info=bug)
     finally:
         prepared.store.close()
+    logs.sum_up()
     log.info("stopped", exit_code=code)
     return code
 

@@ -8,6 +8,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
 ├─ pings          pings every client; ends those from which nothing comes
 ├─ certificate    reads it anew when its files change
+├─ log sums       logs how many repeated lines were left out
 ├─ loop lag       measures how late tasks run
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
@@ -70,7 +71,7 @@ from heliosd.web.stream.sse import EventStreams
 from heliosd.web.stream.websocket import WebSocketEndpoint
 from heliosd.websocket.readiness import Readiness
 
-from . import loop_lag
+from . import logs, loop_lag
 from .backends import backend_of, numbering_of
 from .certificate import ServerCertificate
 from .reload import reload
@@ -135,6 +136,7 @@ class Daemon:
                 await background.start(hub.run, outbox)
                 background.start_soon(connections.ping_all)
                 background.start_soon(connections.end_silent)
+                background.start_soon(logs.sum_up_regularly)
                 background.start_soon(loop_lag.watch, connections.counters.loop_lag)
                 if self.certificate is not None:
                     background.start_soon(self.certificate.watch)

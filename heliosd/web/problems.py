@@ -140,7 +140,7 @@ def problem_for(error: Exception, where: str) -> Problem:
         case HTTPException():
             return _of_framework(error)
         case _:
-            request_id = secrets.token_hex(8)
+            request_id = structlog.contextvars.get_contextvars().get("request_id") or secrets.token_hex(8)
             log.error("request failed", route=where, request_id=request_id, exc_info=error)
             return Problem(500, ProblemBody("Internal error", request_id=request_id))
 

@@ -5,17 +5,22 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import structlog
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
+from trio.testing import MockClock
 
 from heliosd.auth import tokens
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.daemon import logs
+from heliosd.daemon.log_cap import BURST, LINES_A_SECOND, LogCap
 
 TOKEN, _ = tokens.issue(
     KeyRing(SigningKey(bytes(range(32)))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9
@@ -241,3 +246,71 @@ def test_no_text_with_a_secret_passes_for_one_without(text: str) -> None:
     for pattern, shown in logs._SECRETS:
         cleaned = pattern.sub(shown, cleaned)
     assert logs.hide_secrets(None, "", {"event": text}) == {"event": cleaned}
+
+
+def test_lines_to_the_journal_have_their_priority_in_front(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with (tmp_path / "journal").open("w+") as journal, (tmp_path / "file").open("w+") as file:
+        found = os.fstat(journal.fileno())
+        monkeypatch.setenv("JOURNAL_STREAM", f"{found.st_dev}:{found.st_ino}")
+        for stream, expected in ((journal, ["<7>", "<6>", "<4>", "<3>", "<2>"]), (file, [""] * 5)):
+            logs.configure("debug", "json", stream)
+            for level in ("debug", "info", "warning", "error", "critical"):
+                getattr(structlog.get_logger("heliosd"), level)("x", text="a\nb")
+            stream.seek(0)
+            whole = stream.read().splitlines()
+            assert [line.partition("{")[0] for line in whole] == expected
+            assert {json.loads(line[len(expected[0]) :])["text"] for line in whole} == {"a\nb"}
+        journal.truncate(0)
+        journal.seek(0)
+        logs.configure("info", "console", journal)
+        try:
+            raise ValueError
+        except ValueError:
+            structlog.get_logger("heliosd").exception("failed")
+        journal.seek(0)
+        assert all(line.startswith("<3>") for line in journal.read().splitlines())
+
+
+def test_lines_that_repeat_are_capped_and_their_number_is_logged() -> None:
+    clock = [0.0]
+    stream = io.StringIO()
+    cap = LogCap(lambda: clock[0])
+    handler = logging.StreamHandler(stream)
+    handler.addFilter(cap)
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO)
+    ours = logging.getLogger("heliosd")
+    for number in range(1000):
+        ours.warning("refused %s", number)
+        ours.warning("audit", extra={"number": number})
+    ours.error("refused %s", "by another level")
+    ours.warning("another")
+    written = stream.getvalue().splitlines()
+    assert sum(line.startswith("refused") for line in written) == BURST + 1
+    assert written.count("audit") == 1000
+    assert written[-1] == "another"
+    clock[0] += 2.0
+    for number in range(1000):
+        ours.warning("refused %s", number)
+    cap.sum_up()
+    assert len(stream.getvalue().splitlines()) == len(written) + 2 * LINES_A_SECOND + 1
+    cap.sum_up()
+    assert stream.getvalue().splitlines()[-1] == "log lines left out"
+    assert stream.getvalue().count("log lines left out") == 1
+
+
+async def test_the_daemon_sums_up_what_it_left_out(autojump_clock: MockClock) -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", stream)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(logs.sum_up_regularly)
+        for _ in range(BURST + 50):
+            structlog.get_logger("heliosd").warning("again")
+        await trio.sleep(2 * logs.SUM_UP_SECONDS)
+        nursery.cancel_scope.cancel()
+    *_, sum_of_it = lines(stream)
+    assert sum_of_it["event"] == "log lines left out"
+    assert 40 <= sum_of_it["lines"]["again"] <= 50

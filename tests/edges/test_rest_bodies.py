@@ -102,6 +102,7 @@ async def test_half_a_surrogate_pair_is_refused_and_named(
 WRONG: dict[str, list[object]] = {
     "text": [1, True, None, [], {}, 1.5],
     "number": ["1", True, False, None, [], {}],
+    "duration": ["1", "soon", True, False, None, [], {}],
     "texts": ["a", 1, None, [], {"a": 1}, {"a": None}],
     "numbers": ["a", 1, None, {}, ["1"], [True], [None]],
 }
@@ -110,6 +111,7 @@ FIELDS = {
         ("username", "password", "jti", "id", "address", "name", "type", "help", "target"), "text"
     ),
     **dict.fromkeys(("value", "delta"), "number"),
+    "ttl": "duration",
     "labels": "texts",
     "buckets": "numbers",
 }

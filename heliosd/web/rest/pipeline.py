@@ -6,10 +6,13 @@ permission, query string, body. Only then the view runs, a write for at most 4.8
 
 from __future__ import annotations
 
+import re
+import secrets
 from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import structlog
 import trio
 
 from heliosd.web.authentication import RequestCredentials, require
@@ -17,6 +20,7 @@ from heliosd.web.origin import OriginCheck
 from heliosd.web.problems import ForeignOrigin, problem_for
 
 from .asked import Asked
+from .audit import Act
 from .password_check import PasswordCheck
 from .request_data import check_body_form, query_pairs, read_body, read_query
 from .route import Answer, Call, Nothing, Route
@@ -24,6 +28,9 @@ from .services import Services
 from .static_files import load_pages
 from .write_keys import HEADER, AnsweredWrites, read_key
 
+ADMIN = "cluster:admin"
+REQUEST_ID = "X-Request-Id"
+_PLAIN_ID = re.compile(r"[A-Za-z0-9._:/+=-]{1,64}")
 WRITE_SECONDS = 4.8
 """Every write is answered within 5 s: 201, a refusal, or that its outcome is unknown."""
 PREFLIGHT_AGE_SECONDS = 600
@@ -51,8 +58,42 @@ class Pipeline:
         self._answered = AnsweredWrites(services.stored, services.save)
 
     async def answer(self, route: Route, asked: Asked, name: str = "") -> Answer:
-        """The view's answer. `name` is the end of the path, where the route has one. Raises what `problem_for`
-        knows."""
+        """The answer, also to what is refused or fails. `name` is the end of the path, where the route has one.
+
+        A write has an id, which stands in its answer and in every line of the log that it causes: the client's
+        `X-Request-Id` if that is short and plain. A read has one if the client gave it.
+        """
+        given = asked.joined(REQUEST_ID) or ""
+        if route.method == "GET" and not given:
+            return await self._answer(route, asked, name)
+        request_id = given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
+        with structlog.contextvars.bound_contextvars(request_id=request_id):
+            answer = await self._answer(route, asked, name)
+        return replace(answer, headers={**answer.headers, REQUEST_ID: request_id})
+
+    async def _answer(self, route: Route, asked: Asked, name: str) -> Answer:
+        where = f"{route.method} {route.paths[0]}"
+        if not (route.audited or route.permission == ADMIN):
+            try:
+                return await self._checked(route, asked, name)
+            except Exception as error:
+                return self.failed(error, where)
+        act = Act(str(asked.peer), where)
+        status: int | None = None
+        reason = ""
+        try:
+            answer = await self._checked(route, asked, name, act)
+            status = answer.status
+        except Exception as error:
+            problem = problem_for(error, where)
+            status, reason = problem.status, problem.body.error
+            answer = Answer(status=status, body=problem.body, headers=problem.headers)
+        finally:
+            act.ended(status, reason)
+        return answer
+
+    async def _checked(self, route: Route, asked: Asked, name: str, act: Act | None = None) -> Answer:
+        """The view's answer. Raises what `problem_for` knows."""
         services = self._services
         reads = route.method == "GET"
         if not reads:
@@ -63,6 +104,8 @@ class Pipeline:
         if route.needs_token(services.settings.current):
             credentials = self._credentials(route, asked)
             identity = await services.authenticator.authenticate(credentials)
+            if act is not None:
+                act.user = identity.user_id
             if credentials.by_cookie and not reads:
                 self._check_own_page(asked)
             now = services.now()
@@ -70,6 +113,8 @@ class Pipeline:
                 require(identity, route.permission)
         query = read_query(asked.query_string, route.query)
         body = NO_BODY if reads else read_body(await self._body(route, asked), route.body)
+        if act is not None:
+            act.asked(query, body)
         key = None
         if route.keyed and identity is not None:
             given = asked.all(HEADER)
@@ -116,7 +161,7 @@ class Pipeline:
             return {}
         return {
             "Access-Control-Allow-Origin": origin,
-            "Access-Control-Expose-Headers": "Allow, ETag, Retry-After",
+            "Access-Control-Expose-Headers": f"Allow, ETag, Retry-After, {REQUEST_ID}",
         }
 
     def options(self, routes: Mapping[str, Route], asked: Asked) -> Answer:

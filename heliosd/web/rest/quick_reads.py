@@ -20,7 +20,7 @@ from heliosd.websocket.tls import ClientStream
 
 from .asked import Asked
 from .pipeline import SECURITY_HEADERS, Pipeline
-from .route import Answer, Route
+from .route import Answer
 from .route_table import ROUTES
 
 _ROUTES = {
@@ -53,7 +53,7 @@ class QuickReads:
         if route is None or head.method != "GET" or head.body_bytes != 0 or b"expect" in head.values:
             return await self._app(head, received, stream, peer)
         asked = Asked(query_string=query, scheme=head.scheme, peer=peer, all=partial(_values, head.values))
-        answer = await self._answer(route, asked)
+        answer = await self._pipeline.answer(route, asked)
         response = self._framed(answer, asked, keep_alive=head.keep_alive)
         # Most sockets take all of it now. There is no checkpoint then: the front's next read is one.
         taken = 0 if stream.encrypted else stream.write_now(response)
@@ -63,12 +63,6 @@ class QuickReads:
             return received
         await linger(stream)
         return None
-
-    async def _answer(self, route: Route, asked: Asked) -> Answer:
-        try:
-            return await self._pipeline.answer(route, asked)
-        except Exception as error:
-            return self._pipeline.failed(error, f"GET {route.paths[0]}")
 
     def _framed(self, answer: Answer, asked: Asked, *, keep_alive: bool) -> bytes:
         body = answer.body

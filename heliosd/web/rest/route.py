@@ -114,6 +114,8 @@ class Route:
     query: type[Struct] = Nothing
     body: type[Struct] = Nothing
     """Read only for methods other than GET."""
+    audited: bool = False
+    """Each request is a line in the log, who and from where; always so where `cluster:admin` is needed."""
     max_body_bytes: int = MAX_BODY_BYTES
     status: int = 200
     """Of the answer on success."""

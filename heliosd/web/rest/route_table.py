@@ -40,7 +40,7 @@ ROUTES: tuple[Route, ...] = (
           answer=auth.SessionBody,
           summary="A new token for the bearer of one that still holds"),
     Route(paths=_auth("/logout"), method="POST", view=auth.log_out,
-          body=auth.Logout, answer=auth.LogoutDone,
+          body=auth.Logout, answer=auth.LogoutDone, audited=True,
           summary="Revoke this token, or with admin:* another"),
     Route(paths=_auth("/session"), method="POST", view=auth.begin_session,
           answer=auth.Me,
