@@ -6,7 +6,7 @@ PYTEST := $(VENV)/bin/pytest
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \
-    etcd-server nginx-light haproxy apache2-bin
+    etcd-server nginx-light haproxy apache2-bin tmux
 
 # The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
 unexport PYTHONDONTWRITEBYTECODE
@@ -45,6 +45,13 @@ prove-times: $(VENV)/.for-test
 prove-may-stop: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_may_stop.py
+
+.PHONY: prove-terminal
+prove: prove-terminal
+# Every table of the command line in a terminal of 80 x 24 and of 120 x 40.
+prove-terminal: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -p no:xdist -m slow tests/process/test_terminal.py
 
 # 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow.
 prove-hub: $(VENV)/.for-test

@@ -51,6 +51,7 @@ COMMANDS: tuple[CommandEntry, ...] = (
         "reset-password", "Read a new password for a user; a running daemon ends that user's sessions."
     ),
     CommandEntry("watch", "Show what happens in the cluster, live, until Ctrl-C."),
+    CommandEntry("top", "Show the members and the custom metrics, live, with rates, until Ctrl-C."),
     CommandEntry("status", "Show the cluster as a node sees it; with --check a verdict for scripts."),
     CommandEntry("members", "Show the members; add or remove one.", ("peers",)),
     CommandEntry("history", "Show what has happened: since when, of which types; who led at three."),

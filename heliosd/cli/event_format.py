@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from typing import Any
 
 from heliosd.client.resume import HOLE, Gap, Message
@@ -39,12 +39,16 @@ class EventFormatter:
         *,
         colour: bool,
         zone: timezone | None = None,
-        date: str = "%Y-%m-%d %H:%M:%S.",
+        date: str = "%Y-%m-%d %H:%M:%S",
+        milliseconds: bool = True,
+        seq_width: int = 8,
     ) -> None:
         self._asked = asked
         self._colour = colour
         self._zone = zone
         self._date = date
+        self._milliseconds = milliseconds
+        self._seq_width = seq_width
         self._shown: tuple[object, ...] | None = None
 
     def lines(self, item: Message | Gap, now: str = "") -> Iterator[str]:
@@ -109,16 +113,18 @@ class EventFormatter:
         text = printable(text)
         if self._colour and style != PLAIN:
             text = f"\x1b[{style}m{text}\x1b[0m"
-        return f"{at} {number:>8}  {text}"
+        return f"{at} {number:>{self._seq_width}}  {text}"
 
     def _clock(self, timestamp: str) -> str:
         try:
             moment = datetime.fromisoformat(timestamp).astimezone(self._zone)
         except ValueError:
-            moment = None
-        if moment is None:
-            return " " * len(datetime(2000, 1, 1).strftime(self._date) + "000")
-        return moment.strftime(self._date) + f"{moment.microsecond // 1000:03}"
+            return " " * len(self._text(datetime(2000, 1, 1, tzinfo=UTC)))
+        return self._text(moment)
+
+    def _text(self, moment: datetime) -> str:
+        finer = f".{moment.microsecond // 1000:03}" if self._milliseconds else ""
+        return moment.strftime(self._date) + finer
 
 
 def gap_text(gap: Gap) -> str:

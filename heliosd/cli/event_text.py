@@ -52,21 +52,18 @@ def _named(data: Mapping[str, Any]) -> str:
 
 
 def _state_change(data: Mapping[str, Any]) -> tuple[str, str]:
-    leader = data.get("leader_name") or data["leader"]
-    leads = f"{leader} leads" if leader else "no leader is known"
+    leader, term = data.get("leader_name") or data["leader"], data["term"]
     who = data.get("member_name") or data.get("member") or "this node"
-    style = GOOD if leader else BAD
+    old, new = data["old_state"], data["new_state"]
     # A cause is of the loss of the leader before.
     cause = data.get("cause") if not leader or data.get("cause") == "transfer" else None
     why = f" ({_CAUSES[cause]})" if cause in _CAUSES else ""
-    if cause == "transfer":
-        style = PLAIN
     unseen = data.get("terms_unseen")
     missing = f"; terms {unseen[0]} to {unseen[1]} were not seen" if unseen else ""
-    if data["old_state"] == data["new_state"]:
-        return f"{leads} in term {data['term']} ({who} stays {data['new_state']}){why}{missing}", style
-    states = f"{who}: {data['old_state']} → {data['new_state']} in term {data['term']}"
-    return f"{states}, {leads}{why}{missing}", style
+    states = f"{who} stays {new}" if old == new else f"{who}: {old} → {new}"
+    leads = f"{leader} leads" if leader else "no leader"
+    style = PLAIN if cause == "transfer" else GOOD if leader else BAD
+    return f"{leads} in term {term}{why}; {states}{missing}", style
 
 
 def _snapshot(data: Mapping[str, Any]) -> tuple[str, str]:

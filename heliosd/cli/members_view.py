@@ -9,7 +9,7 @@ from typing import Any
 
 from .report import BAD, GOOD, STRONG, Cell, Table
 
-NO_VOTE = {"Learner", "Observer", "Unknown"}
+NO_VOTE = {"Learner", "Observer"}
 """States of members, or of this node, that do not count for the quorum or are not known to."""
 
 
@@ -103,46 +103,60 @@ def _row(member: MemberRow, named: bool) -> list[object]:
 
 def cluster_of(status: Mapping[str, Any], peers: Sequence[Mapping[str, Any]]) -> Cluster:
     """`status` as GET …/status answers, `peers` the `peers` of GET …/peers. Members stand in the order of names."""
+    leader = status["leader"]
     states = {peer["id"]: peer["state"] for peer in peers}
-    node, leader, last = status["node"], status["leader"], status["indices"]["last_log"]
+    own_address = leader["address"] if leader["is_leader"] else ""
+    last = status["indices"]["last_log"]
+    return Cluster(
+        members=members_of(status["node"], leader["id"], last, status["peers"], states, own_address),
+        leader=leader["id"],
+        leader_name=leader.get("name") or leader["id"],
+        term=status["node"]["term"],
+        observed_by=status["observed_by"],
+        observed_at=status["observed_at"],
+        stale=status["stale"],
+    )
+
+
+def members_of(
+    node: Mapping[str, Any],
+    leader: str,
+    last: int,
+    peers: Sequence[Mapping[str, Any]],
+    states: Mapping[str, str],
+    own_address: str,
+) -> tuple[MemberRow, ...]:
+    """Rows in the order of names. `last`: the leader's last index; `states`: the peers' roles, as far as known."""
     rows = [
         MemberRow(
             id=peer["id"],
             name=peer.get("name") or peer["id"],
             address=peer["address"],
-            role=states.get(peer["id"], "Unknown"),
-            leader=peer["id"] == leader["id"],
+            role=states.get(peer["id"], ""),
+            leader=peer["id"] == leader,
             this_node=False,
             healthy=peer["latency"]["connection_healthy"] and states.get(peer["id"]) != "Down",
             lag_entries=max(0, last - peer["match_index"]) if "match_index" in peer else None,
             latency_ms=peer["latency"]["avg_latency_ms"] if peer["latency"]["sample_count"] else None,
             last_contact=_rfc3339(peer["latency"]["last_contact_unix"]),
         )
-        for peer in status["peers"]
+        for peer in peers
     ]
     if node["state"] != "Observer":
         own = MemberRow(
             id=node["id"],
             name=node.get("name") or node["id"],
-            address=leader["address"] if leader["is_leader"] else "",
+            address=own_address,
             role=node["state"],
-            leader=node["id"] == leader["id"],
+            leader=node["id"] == leader,
             this_node=True,
             healthy=node["state"] != "Down",
-            lag_entries=0 if leader["is_leader"] else None,
+            lag_entries=0 if node["id"] == leader else None,
             latency_ms=None,
             last_contact=None,
         )
         rows.append(own)
-    return Cluster(
-        members=tuple(sorted(rows, key=lambda row: (row.name, row.id))),
-        leader=leader["id"],
-        leader_name=leader.get("name") or leader["id"],
-        term=node["term"],
-        observed_by=status["observed_by"],
-        observed_at=status["observed_at"],
-        stale=status["stale"],
-    )
+    return tuple(sorted(rows, key=lambda row: (row.name, row.id)))
 
 
 def clock(timestamp: str | None, zone: timezone | None = None, *, date: bool = False) -> str:

@@ -104,5 +104,8 @@ def add_watch(parser: Parser) -> None:
         "--since", metavar="EPOCH:SEQ", help="begin with the events beyond this one; default: now"
     )
     parser.add_argument(
+        "--lines", action="store_true", help="a line for each event also on a terminal, instead of a screen"
+    )
+    parser.add_argument(
         "--json", action="store_true", help="print every message, one a line, as it was received"
     )

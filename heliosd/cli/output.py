@@ -18,20 +18,20 @@ class StandardOutput:
     """A file descriptor to write text to, by one task at a time."""
 
     def __init__(self, fd: int) -> None:
-        self._fd = fd
+        self.fd = fd
 
     async def write(self, text: str) -> None:
         """Write all of it. A full pipe blocks only this task. Raises `BrokenPipeError` if the reader is gone."""
         data = memoryview(text.encode("utf-8", "backslashreplace"))
         while data:
             part = data[:ONE_WRITE]
-            if select.select([], [self._fd], [], 0)[1]:
+            if select.select([], [self.fd], [], 0)[1]:
                 await trio.lowlevel.checkpoint()
-                written = os.write(self._fd, part)
+                written = os.write(self.fd, part)
             else:
                 # The descriptor may be shared with other programs, so it is not made non-blocking. Python's buffer
                 # is not used: an abandoned thread that holds its lock would block the exit.
-                written = await trio.to_thread.run_sync(os.write, self._fd, part, abandon_on_cancel=True)
+                written = await trio.to_thread.run_sync(os.write, self.fd, part, abandon_on_cancel=True)
             data = data[written:]
 
 

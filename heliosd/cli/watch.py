@@ -1,15 +1,18 @@
 """`heliosd watch`: what happens in the cluster, live in the terminal.
 
-Events go to standard output, a line each; the state of the connection to standard error. With `--json` standard
-output gets every message exactly as it was received, and lines of the types `connected`, `disconnected` and `gap`
-that the client adds.
+On a terminal it is a screen with the members and the newest events. Otherwise, and with `--lines`, events go to
+standard output, a line each, and the state of the connection to standard error. With `--json` standard output gets
+every message exactly as it was received, and lines of the types `connected`, `disconnected` and `gap` that the
+client adds.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
+from typing import Literal
 
 import msgspec
 import trio
@@ -24,9 +27,15 @@ from heliosd.protocol.subscription import Subscription
 
 from .event_format import EventFormatter
 from .exits import INTERRUPTED, OK, CommandFailed, Usage, print_error
+from .live_view import LiveView
 from .options import add_target, add_watch
 from .output import StandardOutput, coloured, printable, standard_output
+from .screen import open_screen
 from .target import Target, target_of
+
+LONGEST_WAIT_SECONDS = 5.0
+"""Somebody is looking: an attempt to connect costs less than a longer silence."""
+Form = Literal["json", "lines", "live"]
 
 
 class _JsonLine(msgspec.Struct, frozen=True):
@@ -44,7 +53,10 @@ def run(options: argparse.Namespace) -> int:
     types = _types(options.types)
     since = _since(options.since)
     target = target_of(options)
-    watch = _Watch(target, types=types, since=since, as_json=options.json)
+    live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not options.lines
+    watch = _Watch(
+        target, types=types, since=since, form="json" if options.json else "live" if live else "lines"
+    )
     try:
         with target.naming_errors(), sole_error():
             trio.run(watch.run)
@@ -75,48 +87,67 @@ def _since(text: str | None) -> Cursor | None:
 
 
 class _Watch:
-    def __init__(self, target: Target, *, types: frozenset[str], since: Cursor | None, as_json: bool) -> None:
+    """Following, and one of three ways to show it: `_as_json`, `_as_lines`, `_live`."""
+
+    def __init__(self, target: Target, *, types: frozenset[str], since: Cursor | None, form: Form) -> None:
         self._target = target
         self._types = types
         self._since = since
-        self._as_json = as_json
+        self._form = form
         self._client: Client | None = None
-        self._formatter = EventFormatter(types, colour=coloured(sys.stdout))
-        self._lost = False
 
     async def run(self) -> None:
         """Show items until following ends."""
-        output = standard_output()
+        show = {"json": self._as_json, "lines": self._as_lines, "live": self._live}[self._form]
+        # The live view's header lives on status, whatever is asked for.
+        topics = self._types | {"status"} if self._types and self._form == "live" else self._types
         async with open_client(
             self._target.url,
             self._target.credentials,
-            subscription=dict.fromkeys(sorted(self._types), True) or None,
+            subscription=dict.fromkeys(sorted(topics), True) or None,
             since=self._since,
             notices=True,
+            longest_wait=LONGEST_WAIT_SECONDS,
+            steady_seconds=0.0,
         ) as client:
             self._client = client
-            async for item in client:
-                if self._as_json:
-                    await output.write(json_line(item, rfc3339(time.time())))
-                else:
-                    await self._show(output, item)
+            await show(client, standard_output())
 
-    async def _show(self, output: StandardOutput, item: Item) -> None:
-        match item:
-            case Connected():
-                print_error(f"connected to {item.url} again" if self._lost else f"connected to {item.url}")
-                self._lost = False
-            case Disconnected():
-                self._lost = True
-                print_error(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
-            case _:
-                lines = self._formatter.lines(item, rfc3339(time.time()))
-                if text := "".join(f"{line}\n" for line in lines):
-                    await output.write(text)
+    async def _as_json(self, client: Client, output: StandardOutput) -> None:
+        async for item in client:
+            await output.write(json_line(item, rfc3339(time.time())))
+
+    async def _as_lines(self, client: Client, output: StandardOutput) -> None:
+        formatter = EventFormatter(self._types, colour=coloured(sys.stdout))
+        lost: str | None = None
+        async for item in client:
+            match item:
+                case Connected():
+                    print_error(f"connected to {item.url}" + (" again" if lost is not None else ""))
+                    lost = None
+                case Disconnected():
+                    # Each attempt that fails as the one before says nothing new.
+                    if item.reason != lost:
+                        print_error(f"{printable(item.reason)}; trying again in {item.retry_in:.1f} s")
+                    lost = item.reason
+                case _:
+                    lines = formatter.lines(item, rfc3339(time.time()))
+                    if text := "".join(f"{line}\n" for line in lines):
+                        await output.write(text)
+
+    async def _live(self, client: Client, output: StandardOutput) -> None:
+        target = self._target
+        view = LiveView(target.url, target.user, self._types, colour=coloured(sys.stdout))
+        async with open_screen(
+            output, lambda width, height: view.lines(width, height, time.time())
+        ) as screen:
+            async for item in client:
+                view.take(item, time.time())
+                screen.changed()
 
     def say_where_it_stopped(self) -> None:
         cursor = None if self._client is None else self._client.cursor
-        if cursor is not None and not self._as_json:
+        if cursor is not None and self._form != "json":
             print_error(f"stopped; --since {cursor_text(cursor)} goes on from here")
 
 

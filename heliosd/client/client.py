@@ -33,12 +33,12 @@ from heliosd.protocol.message import EVENT_TOPICS, replayed
 from heliosd.protocol.subscription import KEYS, Subscription
 
 from .http_api import Credentials, ServerURL, TokenManager, open_http, parse_server_url
-from .reconnect import ConnectionLost, reconnect_backoff
+from .reconnect import LONGEST_SECONDS, ConnectionLost, reconnect_backoff
 from .resume import Gap, Message, OutOfOrder, ResumeState, read
 from .websocket import Socket, TokenRefused, open_socket, sole_error
 
 STEADY_SECONDS = 10.0
-"""A connection that lasted so long resets the backoff."""
+"""A connection that lasted so long after its first message resets the backoff."""
 RENEW_AGAIN_SECONDS = 3.0
 
 
@@ -71,13 +71,17 @@ async def open_client(
     since: Cursor | None = None,
     ssl_context: ssl.SSLContext | None = None,
     notices: bool = False,
+    longest_wait: float = LONGEST_SECONDS,
+    steady_seconds: float = STEADY_SECONDS,
     rng: random.Random | None = None,
 ) -> AsyncIterator[Client]:
     """Follow the daemon at `url` (`http://HOST:PORT` or `https://…`) for as long as the block lasts.
 
     `subscription` is the data of a `subscribe`, None everything; `since` the cursor of an earlier run, None now.
     `ssl_context` is for https, None the system's certificates. With `notices` the client also yields `Connected`
-    and `Disconnected`. Raises ValueError for a wrong argument. Iterating raises `FollowingEnded`.
+    and `Disconnected`. Between attempts to connect it waits at most `longest_wait` seconds, and shortly again
+    after a connection that lasted `steady_seconds`. Raises ValueError for a wrong argument. Iterating raises
+    `FollowingEnded`.
 
     For a slow consumer nothing is queued here: the socket is not read, so the daemon drops messages and sends
     `gap`.
@@ -104,7 +108,8 @@ async def open_client(
                 query={} if subscription is None else {"filter": json.dumps(subscription)},
                 output=send,
                 notices=notices,
-                backoff=reconnect_backoff(rng or random.Random()),  # noqa: S311
+                backoff=reconnect_backoff(rng or random.Random(), longest_wait),  # noqa: S311
+                steady_seconds=steady_seconds,
                 covered=since,
             )
             nursery.start_soon(client._run, follower)
@@ -164,15 +169,18 @@ class _Follower:
     output: trio.MemorySendChannel[tuple[Item, Cursor | None]]
     notices: bool
     backoff: Backoff
+    steady_seconds: float
     covered: Cursor | None
     """The cursor that covers the items handed over."""
+    welcomed_at: float | None = None
+    """When this connection brought its first message."""
     pending: deque[tuple[Item, Cursor | None]] = field(default_factory=deque)
     """Items that the consumer has not taken yet. They outlive a connection."""
 
     async def run(self) -> None:
         """Connect, and reconnect. Ends by raising `FollowingEnded`, or cancelled."""
         while True:
-            started = trio.current_time()
+            self.welcomed_at = None
             try:
                 await self._converse()
             except TokenRefused as refused:
@@ -185,7 +193,7 @@ class _Follower:
                 lost = error
             if lost.new_token:
                 self.tokens.forget()
-            if trio.current_time() - started >= STEADY_SECONDS:
+            if self.welcomed_at is not None and trio.current_time() - self.welcomed_at >= self.steady_seconds:
                 self.backoff.reset()
             seconds = self.backoff.seconds(lost.at_least)
             await self._emit(Disconnected(lost.reason, lost.code, seconds))
@@ -203,6 +211,7 @@ class _Follower:
                 async with trio.open_nursery() as nursery:
                     while True:
                         message = read(await socket.receive())
+                        self.welcomed_at = self.welcomed_at or trio.current_time()
                         await self._emit(*self.following.take(message))
                         if self.following.missing_until is not None:
                             await self._page(self.following.missing_until)

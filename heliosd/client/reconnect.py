@@ -41,9 +41,9 @@ class ConnectionLost(Exception):
         """The HTTP status of the refusal; None: there was no answer."""
 
 
-def reconnect_backoff(rng: random.Random) -> Backoff:
+def reconnect_backoff(rng: random.Random, longest: float = LONGEST_SECONDS) -> Backoff:
     """The waits between a client's attempts to connect."""
-    return Backoff(rng, first=FIRST_SECONDS, longest=LONGEST_SECONDS, jitter=0.75)
+    return Backoff(rng, first=FIRST_SECONDS, longest=longest, jitter=0.75)
 
 
 def after_close(code: int, reason: str | None) -> ConnectionLost:

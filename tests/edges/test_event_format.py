@@ -40,12 +40,10 @@ def test_a_line_has_its_time_its_number_and_what_happened() -> None:
         "member": "node-1",
     }
     assert texts(item("state_change", change, 42)) == [
-        "2026-11-23 05:19:10.123       42  node-1: Follower → Leader in term 3, node-1 leads"
+        "2026-11-23 05:19:10.123       42  node-1 leads in term 3; node-1: Follower → Leader"
     ]
     lost = {**change, "old_state": "Leader", "new_state": "Follower", "leader": ""}
-    assert texts(item("state_change", lost, 43))[0].endswith(
-        "node-1: Leader → Follower in term 3, no leader is known"
-    )
+    assert texts(item("state_change", lost, 43))[0].endswith("no leader in term 3; node-1: Leader → Follower")
 
 
 def test_values_that_say_nothing_new_are_quiet() -> None:
@@ -97,8 +95,7 @@ def test_what_the_log_does_not_have_yet_is_marked() -> None:
     change |= {"member_name": "m1", "cause": "stopped", "terms_unseen": [4, 5]}
     raw = '{"type":"state_change","provisional":true}'
     assert texts(Message("state_change", None, AT, change, raw))[0].endswith(
-        "m1: Leader → Unknown in term 3, no leader is known (it has stopped); terms 4 to 5 were not seen "
-        "[provisional]"
+        "no leader in term 3 (it has stopped); m1: Leader → Unknown; terms 4 to 5 were not seen [provisional]"
     )
 
 
