@@ -17,7 +17,7 @@ def start_prevote(node: NodeState, now: int) -> None:
     node.restart_election_timer(now)
     node.prevoting = True
     node.granted = {node.id}
-    for member in node.others():
+    for member in node.other_voters():
         node.send_after_persist(member, PreVote(node.term + 1, node.log.last_index, node.log.last_term, now))
     if quorum.has_majority(node.granted, node.membership):
         campaign(node, now, transfer=False)
@@ -34,7 +34,7 @@ def campaign(node: NodeState, now: int, *, transfer: bool) -> None:
     node.granted = set()
     node.enter_term(node.term + 1, vote=node.id)
     node.restart_election_timer(now)
-    for member in node.others():
+    for member in node.other_voters():
         request = RequestVote(node.term, node.log.last_index, node.log.last_term, transfer, now)
         node.send_after_persist(member, request)
 
@@ -100,6 +100,7 @@ def on_request_vote(node: NodeState, now: int, candidate: str, request: RequestV
             than_index=node.log.last_index,
         )
     )
+    # A learner votes too: it may have been promoted without knowing, and its vote may be needed (etcd-io/raft).
     if granted:
         if node.vote == "":
             node.enter_term(node.term, vote=candidate)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from . import quorum
-from .log import encode_membership
+from . import contact, membership, quorum
+from .log import Members, encode_membership
 from .messages import (
     AppendAnswer,
     AppendEntries,
@@ -16,7 +16,7 @@ from .messages import (
     TimeoutNow,
 )
 from .progress import Progress
-from .state import NEVER, IllegalTransition, NodeState
+from .state import IllegalTransition, NodeState
 
 MAX_ENTRIES = 1024
 """Of one message."""
@@ -47,8 +47,8 @@ def append_own(node: NodeState, now: int, kind: EntryKind, contents: Sequence[by
         replicate(node, now, member)
 
 
-def change_membership(node: NodeState, now: int, membership: dict[str, str]) -> None:
-    append_own(node, now, "membership", [encode_membership(membership)])
+def change_membership(node: NodeState, now: int, members: Members) -> None:
+    append_own(node, now, "membership", [encode_membership(members.voters, members.learners)])
 
 
 def _follow_membership(node: NodeState, now: int) -> None:
@@ -117,6 +117,8 @@ def on_append_answer(node: NodeState, now: int, member: str, answer: AppendAnswe
         if member in node.progress:
             replicate(node, now, member)
             hand_over(node)
+        if member in node.log.members.learners and membership.may_promote(node, now, member):
+            change_membership(node, now, membership.with_promoted(node.log.members, member))
     elif answer.conflict_index and progress.mode != "snapshot" and answer.prev_index > progress.match:
         if progress.mode == "probe" and answer.prev_index != progress.next - 1:
             return  # the answer to an older probe
@@ -143,6 +145,8 @@ def _heard(node: NodeState, now: int, member: str, term: int, sent: int) -> Prog
     progress = node.progress.get(member)
     if progress is not None:
         progress.heard_at = max(progress.heard_at, sent)
+        if node.reads:
+            contact.confirm_reads(node)
     return progress
 
 
@@ -181,17 +185,9 @@ def _match_index(node: NodeState, member: str) -> int:
 # CheckQuorum and transfer
 
 
-def contact_due(node: NodeState) -> int | None:
-    """The tick at which the leader steps down unless a majority answers before (thesis 6.2); None: it is alone."""
-    if all(member == node.id for member in node.membership):
-        return None
-    times = [NEVER if member == node.id else node.progress[member].heard_at for member in node.membership]
-    return quorum.reached_by_majority(times) + node.timing.election
-
-
 def on_tick(node: NodeState, now: int) -> None:
     """What is due for a leader."""
-    due = contact_due(node)
+    due = contact.contact_due(node)
     if due is not None and due <= now:
         node.follow(now, node.term, "")
         return

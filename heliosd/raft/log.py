@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import msgspec
 
@@ -15,13 +16,31 @@ def is_up_to_date(last_term: int, last_index: int, *, than_term: int, than_index
     return (last_term, last_index) >= (than_term, than_index)
 
 
-def encode_membership(membership: Mapping[str, str]) -> bytes:
-    """The data of a `membership` entry: all voters from this entry on."""
-    return msgspec.json.encode(dict(membership))
+class Members(NamedTuple):
+    """A membership: id -> address."""
+
+    voters: Mapping[str, str]
+    learners: Mapping[str, str]
+    """They get the log and have no vote (thesis 4.2.1)."""
+
+    @property
+    def all(self) -> dict[str, str]:
+        return {**self.voters, **self.learners}
 
 
-def decode_membership(data: bytes) -> dict[str, str]:
-    return msgspec.json.decode(data, type=dict[str, str])
+def encode_membership(voters: Mapping[str, str], learners: Mapping[str, str] | None = None) -> bytes:
+    """The data of a `membership` entry: the members from this entry on. Without learners: the voters alone."""
+    if not learners:
+        return msgspec.json.encode(dict(voters))
+    return msgspec.json.encode({"voters": dict(voters), "learners": dict(learners)})
+
+
+def decode_membership(data: bytes) -> Members:
+    decoded = msgspec.json.decode(data, type=dict[str, str | dict[str, str]])
+    voters, learners = decoded.get("voters"), decoded.get("learners")
+    if isinstance(voters, dict) and isinstance(learners, dict):
+        return Members(voters, learners)
+    return Members({name: address for name, address in decoded.items() if isinstance(address, str)}, {})
 
 
 class RaftLog:
@@ -36,7 +55,7 @@ class RaftLog:
     def __init__(self, snapshot: Snapshot, entries: Sequence[Entry]) -> None:
         self.snapshot = snapshot
         self._entries: list[Entry] = []
-        self._memberships: list[tuple[int, Mapping[str, str]]] = [(snapshot.index, snapshot.membership)]
+        self._memberships = [(snapshot.index, Members(snapshot.membership, snapshot.learners))]
         self.extend(entries)
 
     @property
@@ -55,14 +74,19 @@ class RaftLog:
     @property
     def membership(self) -> Mapping[str, str]:
         """The voters in force: id -> address."""
+        return self._memberships[-1][1].voters
+
+    @property
+    def members(self) -> Members:
+        """The membership in force. Another object once it has changed."""
         return self._memberships[-1][1]
 
     @property
-    def previous_membership(self) -> Mapping[str, str]:
-        """The voters before the membership in force, as far as the log still has them."""
+    def previous_members(self) -> Members:
+        """The membership before the one in force, as far as the log still has it."""
         return self._memberships[-2:][0][1]
 
-    def memberships_after(self, index: int) -> list[Mapping[str, str]]:
+    def memberships_after(self, index: int) -> list[Members]:
         """The memberships of all entries after `index`."""
         return [membership for at, membership in self._memberships if at > index]
 
@@ -71,8 +95,8 @@ class RaftLog:
         """The index of the entry with the membership in force."""
         return self._memberships[-1][0]
 
-    def membership_at(self, index: int) -> Mapping[str, str]:
-        """The voters as of `index`, which must not be before the snapshot."""
+    def members_at(self, index: int) -> Members:
+        """The membership as of `index`, which must not be before the snapshot."""
         place = bisect_right(self._memberships, index, key=lambda change: change[0])
         return self._memberships[place - 1][1]
 
@@ -147,5 +171,5 @@ class RaftLog:
             raise IndexError(f"no entry {snapshot.index} to compact up to")
         del self._entries[: snapshot.index - self.snapshot.index]
         later = [change for change in self._memberships if change[0] > snapshot.index]
-        self._memberships = [(snapshot.index, snapshot.membership), *later]
+        self._memberships = [(snapshot.index, Members(snapshot.membership, snapshot.learners)), *later]
         self.snapshot = snapshot

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
+from .log import Members
 from .state import NodeState
 
 Reason = Literal["not_leader", "transferring", "busy", "unknown_member", "last_member", "taken", "storage"]
@@ -22,11 +23,11 @@ class ChangeRefused(Exception):
         self.reason: Reason = reason
 
 
-def check_change(node: NodeState, voters: Mapping[str, str]) -> None:
-    """Raise `ChangeRefused` unless this leader may append `voters` now."""
+def check_change(node: NodeState, members: Members) -> None:
+    """Raise `ChangeRefused` unless this leader may append `members` now."""
     if change_pending(node) or not committed_in_term(node):
         raise ChangeRefused("busy")
-    if not differs_by_one(node.membership, voters):
+    if not differs_by_one(node.log.members, members):
         raise ValueError("a membership changes by one member at a time")
 
 
@@ -41,24 +42,51 @@ def committed_in_term(node: NodeState) -> bool:
     return node.log.term(node.commit) == node.term
 
 
-def differs_by_one(old: Mapping[str, str], new: Mapping[str, str]) -> bool:
-    """One member more or one less, and the others unchanged: then majorities of both overlap."""
-    return len(old.keys() ^ new.keys()) == 1 and all(
-        new[member] == old[member] for member in old.keys() & new.keys()
+def differs_by_one(old: Members, new: Members) -> bool:
+    """One member is added, removed or promoted, and the others are unchanged: then majorities of both overlap."""
+    changed = (old.voters.keys() ^ new.voters.keys()) | (old.learners.keys() ^ new.learners.keys())
+    before, after = old.all, new.all
+    return len(changed) == 1 and all(after[name] == before[name] for name in before.keys() & after.keys())
+
+
+def with_learner(members: Members, member: str, address: str) -> Members:
+    """The members and a new learner (thesis 4.2.1). Raises `ChangeRefused("taken")`."""
+    if member in members.all or address in members.all.values():
+        raise ChangeRefused("taken")
+    return Members(members.voters, {**members.learners, member: address})
+
+
+def without_member(members: Members, member: str) -> Members:
+    """The members without one. Raises `ChangeRefused`, with `unknown_member` or `last_member`."""
+    if member not in members.all:
+        raise ChangeRefused("unknown_member")
+    if len(members.voters) == 1 and member in members.voters:
+        raise ChangeRefused("last_member")
+    return Members(_without(members.voters, member), _without(members.learners, member))
+
+
+def with_promoted(members: Members, learner: str) -> Members:
+    """The learner has a vote."""
+    voters = {**members.voters, learner: members.learners[learner]}
+    return Members(voters, _without(members.learners, learner))
+
+
+def may_promote(node: NodeState, now: int, learner: str) -> bool:
+    """Whether this leader may give the learner a vote now: it holds all that is committed, and its last round of
+    catching up took less than an election timeout (thesis 4.2.1)."""
+    progress = node.progress[learner]
+    if progress.match >= progress.round_end:
+        caught_up = now - progress.round_began < node.timing.election
+        progress.begin_round(node.log.last_index, now)
+        progress.caught_up = caught_up
+    return (
+        progress.caught_up
+        and progress.match >= node.commit
+        and not node.transfer_target
+        and not change_pending(node)
+        and committed_in_term(node)
     )
 
 
-def with_member(voters: Mapping[str, str], member: str, address: str) -> dict[str, str]:
-    """The voters and a new one. Raises `ChangeRefused("taken")`."""
-    if member in voters or address in voters.values():
-        raise ChangeRefused("taken")
-    return {**voters, member: address}
-
-
-def without_member(voters: Mapping[str, str], member: str) -> dict[str, str]:
-    """The voters without one. Raises `ChangeRefused`, with `unknown_member` or `last_member`."""
-    if member not in voters:
-        raise ChangeRefused("unknown_member")
-    if len(voters) == 1:
-        raise ChangeRefused("last_member")
-    return {other: address for other, address in voters.items() if other != member}
+def _without(addresses: Mapping[str, str], member: str) -> dict[str, str]:
+    return {other: address for other, address in addresses.items() if other != member}

@@ -7,14 +7,14 @@ thesis (2014): PreVote section 9.6, leadership transfer 3.10, single-server memb
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Literal
+
+import msgspec
 
 EntryKind = Literal["command", "membership", "noop"]
 
 
-@dataclass(frozen=True, slots=True)
-class Entry:
+class Entry(msgspec.Struct, frozen=True):
     """One entry of the replicated log. `index` counts from 1. Raft itself reads `data` of `membership` entries
     only."""
 
@@ -24,19 +24,19 @@ class Entry:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(msgspec.Struct, frozen=True):
     """The state machine and the membership as of `index`; index 0 is the empty start of every log."""
 
     index: int = 0
     term: int = 0
-    membership: Mapping[str, str] = field(default_factory=dict)
+    membership: Mapping[str, str] = msgspec.field(default_factory=dict)
     """Voting members: id -> address."""
     data: bytes = b""
+    learners: Mapping[str, str] = msgspec.field(default_factory=dict)
+    """Members without a vote (thesis 4.2.1): id -> address."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreVote:
+class PreVote(msgspec.Struct, frozen=True):
     """Asks whether the receiver would vote for the sender in `term`; the receiver changes nothing (thesis 9.6)."""
 
     term: int
@@ -47,16 +47,14 @@ class PreVote:
     """The sender's tick, in every request. The answer repeats it, so the sender knows how old it is."""
 
 
-@dataclass(frozen=True, slots=True)
-class PreVoteAnswer:
+class PreVoteAnswer(msgspec.Struct, frozen=True):
     term: int
     """If granted the requested term, else the receiver's own."""
     granted: bool
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class RequestVote:
+class RequestVote(msgspec.Struct, frozen=True):
     term: int
     last_index: int
     last_term: int
@@ -65,15 +63,13 @@ class RequestVote:
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class VoteAnswer:
+class VoteAnswer(msgspec.Struct, frozen=True):
     term: int
     granted: bool
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class AppendEntries:
+class AppendEntries(msgspec.Struct, frozen=True):
     """From the leader of `term`, the envelope's sender. Without entries it is a heartbeat."""
 
     term: int
@@ -84,8 +80,7 @@ class AppendEntries:
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class AppendAnswer:
+class AppendAnswer(msgspec.Struct, frozen=True):
     """`accepted`: the sender's durable log equals the leader's up to `match_index`.
 
     Otherwise the entry at `prev_index` did not match. The log has `conflict_term` there, starting at
@@ -102,8 +97,7 @@ class AppendAnswer:
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class InstallSnapshot:
+class InstallSnapshot(msgspec.Struct, frozen=True):
     """Figure 13, in one piece."""
 
     term: int
@@ -111,8 +105,7 @@ class InstallSnapshot:
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class InstallAnswer:
+class InstallAnswer(msgspec.Struct, frozen=True):
     """The sender's durable log equals the leader's up to `match_index`."""
 
     term: int
@@ -120,22 +113,19 @@ class InstallAnswer:
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class TimeoutNow:
+class TimeoutNow(msgspec.Struct, frozen=True):
     """The leader hands over: the receiver is to campaign at once (thesis 3.10)."""
 
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(msgspec.Struct, frozen=True):
     """Measures the latency between two members; no part of Raft."""
 
     sent: int
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswer:
+class ProbeAnswer(msgspec.Struct, frozen=True):
     sent: int
 
 
@@ -153,8 +143,7 @@ Message = (
 """What `RaftNode.step` takes. Probes are answered outside of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True):
     """A message with its sender and its recipient."""
 
     sender: str

@@ -24,8 +24,8 @@ from collections.abc import Mapping, Sequence
 from random import Random
 from typing import assert_never
 
-from . import election, follower, leader, membership
-from .log import RaftLog
+from . import contact, election, follower, leader, membership
+from .log import Members, RaftLog
 from .membership import ChangeRefused
 from .messages import (
     AppendAnswer,
@@ -123,27 +123,38 @@ class RaftNode:
             leader.append_own(node, now, "command", commands)
         return node.take_output()
 
-    def propose_membership(self, now: int, voters: Mapping[str, str]) -> Ready:
+    def propose_membership(self, now: int, members: Members) -> Ready:
         """Append a membership that differs by one member from the one in force (thesis 4.1). Raises
-        `ChangeRefused`."""
+        `ChangeRefused`. A learner in it is promoted once it has caught up (thesis 4.2.1)."""
         node = self._leading(now)
-        membership.check_change(node, voters)
-        leader.change_membership(node, now, dict(voters))
+        membership.check_change(node, members)
+        leader.change_membership(node, now, members)
         return node.take_output()
 
     def transfer(self, now: int, target: str) -> Ready:
-        """Hand leadership to `target` ("": the most advanced other member); proposals are refused meanwhile.
+        """Hand leadership to `target` ("": the most advanced other voter); proposals are refused meanwhile.
 
         It is abandoned after an election timeout. Raises `ChangeRefused`.
         """
         node = self._leading(now)
         if not target:
-            target = max(node.progress, key=lambda member: node.progress[member].match, default="")
+            target = max(node.other_voters(), key=lambda member: node.progress[member].match, default="")
+        if target in node.log.members.learners:
+            raise ChangeRefused("busy")
         if target not in node.progress:
             raise ChangeRefused("unknown_member")
         node.transfer_target = target
         node.transfer_due = now + node.timing.election
         leader.hand_over(node)
+        return node.take_output()
+
+    def read(self, now: int, serial: int) -> Ready:
+        """Request a read that misses nothing committed before (thesis 6.4): see `Ready.reads`. Raises
+        `ChangeRefused`."""
+        node = self._at(now)
+        if node.role != "Leader":
+            raise ChangeRefused("not_leader")
+        contact.request_read(node, now, serial)
         return node.take_output()
 
     def compact(self, now: int, data: bytes) -> tuple[Snapshot, Ready]:
@@ -177,8 +188,8 @@ class RaftNode:
         due = node.heartbeat_due
         if node.transfer_target:
             due = min(due, node.transfer_due)
-        contact = leader.contact_due(node)
-        return due if contact is None else min(due, contact)
+        contact_due = contact.contact_due(node)
+        return due if contact_due is None else min(due, contact_due)
 
     @property
     def id(self) -> str:
@@ -199,6 +210,11 @@ class RaftNode:
     @property
     def vote(self) -> str:
         return self._node.vote
+
+    @property
+    def is_learner(self) -> bool:
+        """Whether it has no vote yet, as far as it knows."""
+        return self._node.id in self._node.log.members.learners
 
     @property
     def leader(self) -> str:

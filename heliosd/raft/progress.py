@@ -9,7 +9,10 @@ class Progress:
     """`probe`: the leader searches where the logs agree, one message at a time. `replicate`: entries are sent as
     they come, without waiting for answers. `snapshot`: one is in flight, and no entries are sent."""
 
-    __slots__ = ("heard_at", "match", "mode", "next", "snapshot_index", "snapshot_sent_at", "waiting")
+    __slots__ = (
+        *("caught_up", "heard_at", "match", "mode", "next", "round_began", "round_end"),
+        *("snapshot_index", "snapshot_sent_at", "waiting"),
+    )
 
     def __init__(self, *, next_index: int, now: int) -> None:
         self.match = 0
@@ -23,6 +26,14 @@ class Progress:
         """The tick at which the newest answered message was sent."""
         self.snapshot_index = 0
         self.snapshot_sent_at = 0
+        self.caught_up = False
+        """Of a learner: whether it caught up in its last round (thesis 4.2.1)."""
+        self.begin_round(next_index, now)
+
+    def begin_round(self, last_index: int, now: int) -> None:
+        """A round ends when the follower has what is the leader's log now."""
+        self.round_end = last_index
+        self.round_began = now
 
     def matched(self, index: int) -> bool:
         """The follower's log matches up to `index`. Returns whether that is further than known before."""

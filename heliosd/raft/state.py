@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
+import msgspec
+
 from .log import RaftLog
 from .messages import Entry, Envelope, Message, Snapshot
 from .progress import Progress
@@ -43,16 +45,21 @@ class SoftState(NamedTuple):
     leader: str
 
 
-@dataclass(frozen=True, slots=True)
-class Write:
+class Write(msgspec.Struct, frozen=True):
     """Changes to make durable, in order. `RaftNode.persisted(number)`: this write and all before are durable."""
 
     number: int
     changes: tuple[RaftChange, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class ConfirmedRead(msgspec.Struct, frozen=True):
+    """The read that was requested under `serial` sees all that was committed before it, once `index` is applied."""
+
+    serial: int
+    index: int
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller has to do after a step."""
 
     sends: tuple[Envelope, ...] = ()
@@ -62,6 +69,8 @@ class Ready:
     """Replaces the state machine, before `committed` is applied to it."""
     committed: tuple[Entry, ...] = ()
     """To apply, in order; each entry is returned once."""
+    reads: tuple[ConfirmedRead, ...] = ()
+    """To answer once they are applied. Reads that are open when a leader steps down are never returned."""
     changed: SoftState | None = None
     """The soft state, if it has changed."""
 
@@ -109,6 +118,9 @@ class NodeState:
         self.heartbeat_due = 0
         self.transfer_target = ""
         self.transfer_due = 0
+        self.reads: deque[tuple[int, ConfirmedRead]] = deque()
+        """As leader: reads by the tick of the request, until a majority confirms them."""
+        self.confirmed_reads: list[ConfirmedRead] = []
 
         self._sends: list[Envelope] = []
         self._answers: list[Envelope] = []
@@ -142,7 +154,7 @@ class NodeState:
         After a restart the commit index is only the snapshot's, so the membership there says nothing.
         """
         uncommitted = self.log.membership_index > self.commit
-        return self.is_voter or (uncommitted and self.id in self.log.previous_membership)
+        return self.is_voter or (uncommitted and self.id in self.log.previous_members.voters)
 
     @property
     def all_durable(self) -> bool:
@@ -150,6 +162,10 @@ class NodeState:
         return not self._writes and not self._changes
 
     def others(self) -> list[str]:
+        """All other members, which get the log."""
+        return [member for member in self.log.members.all if member != self.id]
+
+    def other_voters(self) -> list[str]:
         return [member for member in self.log.membership if member != self.id]
 
     # Terms and roles
@@ -169,6 +185,7 @@ class NodeState:
         self.granted.clear()
         self.progress.clear()
         self.transfer_target = ""
+        self.reads.clear()
         if was_leader:
             self.restart_election_timer(now)
 
@@ -206,7 +223,8 @@ class NodeState:
         """Replace all committed entries by a snapshot of the state machine after them."""
         index = self.commit
         term = self.log.term(index)
-        snapshot = Snapshot(index, term, dict(self.log.membership_at(index)), data)
+        members = self.log.members_at(index)
+        snapshot = Snapshot(index, term, members.voters, data, members.learners)
         self.log.compact(snapshot)
         self._changes.append(SnapshotSaved(self.id, snapshot, keeps_log=True))
         return snapshot
@@ -274,6 +292,15 @@ class NodeState:
         changed = None
         if (soft_state := self.soft_state) != self._reported:
             self._reported = changed = soft_state
-        if not (sends or write or committed or installed or changed):
+        reads = tuple(self.confirmed_reads)
+        self.confirmed_reads.clear()
+        if not (sends or write or committed or installed or changed or reads):
             return NOTHING
-        return Ready(sends=sends, write=write, installed=installed, committed=committed, changed=changed)
+        return Ready(
+            sends=sends,
+            write=write,
+            installed=installed,
+            committed=committed,
+            reads=reads,
+            changed=changed,
+        )

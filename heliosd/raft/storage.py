@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+import msgspec
 
 from heliosd.raft.messages import Entry, Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class HardState:
+class HardState(msgspec.Struct, frozen=True):
     """A member's term, and its vote in that term ("" = none)."""
 
     member: str
@@ -16,16 +15,14 @@ class HardState:
     vote: str
 
 
-@dataclass(frozen=True, slots=True)
-class LogSuffix:
+class LogSuffix(msgspec.Struct, frozen=True):
     """From `entries[0].index` on, a member's log is exactly `entries`; earlier entries there are gone."""
 
     member: str
     entries: tuple[Entry, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotSaved:
+class SnapshotSaved(msgspec.Struct, frozen=True):
     """A member's snapshot. It replaces an older one, and the log up to `snapshot.index` is gone.
 
     Where `keeps_log` is false the rest of the log is gone too (figure 13, InstallSnapshot step 7).
@@ -36,19 +33,17 @@ class SnapshotSaved:
     keeps_log: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class MemberForgotten:
+class MemberForgotten(msgspec.Struct, frozen=True):
     """Everything that is stored of this simulated member is deleted."""
 
     member: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MemberState:
+class MemberState(msgspec.Struct, frozen=True, kw_only=True):
     """What one member finds on its disk when it starts."""
 
     term: int = 0
     vote: str = ""
-    snapshot: Snapshot = field(default_factory=Snapshot)
+    snapshot: Snapshot = msgspec.field(default_factory=Snapshot)
     log: tuple[Entry, ...] = ()
     """Contiguous, from `snapshot.index + 1` on."""

@@ -12,9 +12,8 @@ from itertools import pairwise
 from typing import Any, assert_never
 from zlib import crc32
 
-import msgspec
-
 from heliosd.errors import StoreDamaged
+from heliosd.raft.log import decode_membership, encode_membership
 from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 
@@ -146,7 +145,7 @@ def read(database: sqlite3.Connection) -> Saved:
     members: dict[str, MemberState] = {}
     hard = {name: (term, vote) for name, term, vote in _rows(database, "member", "name")}
     snapshots = {
-        name: Snapshot(index, term, msgspec.json.decode(membership, type=dict[str, str]), data)
+        name: _snapshot(index, term, membership, data)
         for name, index, term, membership, data in _rows(database, "snapshot", "member")
     }
     logs: dict[str, list[Entry]] = {}
@@ -216,7 +215,7 @@ def _replace_suffix(database: sqlite3.Connection, member: str, entries: tuple[En
 def _replace_snapshot(database: sqlite3.Connection, member: str, snapshot: Snapshot, keeps_log: bool) -> None:
     if snapshot.index < _snapshot_index(database, member):
         raise ValueError(f"snapshot {snapshot.index} of {member} is older than the stored one")
-    membership = msgspec.json.encode(dict(snapshot.membership))
+    membership = encode_membership(snapshot.membership, snapshot.learners)
     database.execute(
         "INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?, ?, ?, ?)",
         _row(member, snapshot.index, snapshot.term, membership, snapshot.data),
@@ -225,6 +224,11 @@ def _replace_snapshot(database: sqlite3.Connection, member: str, snapshot: Snaps
         database.execute("DELETE FROM log WHERE member = ? AND idx <= ?", (member, snapshot.index))
     else:
         database.execute("DELETE FROM log WHERE member = ?", (member,))
+
+
+def _snapshot(index: int, term: int, membership: bytes, data: bytes) -> Snapshot:
+    members = decode_membership(membership)
+    return Snapshot(index, term, members.voters, data, members.learners)
 
 
 def _snapshot_index(database: sqlite3.Connection, member: str) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from hypothesis import given, settings
@@ -325,15 +326,17 @@ class Model:
     def apply(self, change: Change) -> None:
         match change:
             case HardState(member, term, vote):
-                self.members[member] = replace(self.member(member), term=term, vote=vote)
+                self.members[member] = msgspec.structs.replace(self.member(member), term=term, vote=vote)
             case LogSuffix(member, suffix):
                 state = self.member(member)
                 kept = tuple(entry for entry in state.log if entry.index < suffix[0].index)
-                self.members[member] = replace(state, log=kept + suffix)
+                self.members[member] = msgspec.structs.replace(state, log=kept + suffix)
             case SnapshotSaved(member, snapshot, keeps_log):
                 state = self.member(member)
                 kept = tuple(entry for entry in state.log if entry.index > snapshot.index)
-                self.members[member] = replace(state, snapshot=snapshot, log=kept if keeps_log else ())
+                self.members[member] = msgspec.structs.replace(
+                    state, snapshot=snapshot, log=kept if keeps_log else ()
+                )
             case MemberForgotten(member):
                 self.members.pop(member, None)
             case RecordAdded(kind, key, body, keep):

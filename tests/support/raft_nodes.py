@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
+from heliosd.raft.log import Members
 from heliosd.raft.messages import (
     AppendAnswer,
     AppendEntries,
@@ -72,7 +73,7 @@ class Stage:
         return self._done(self.raft.propose(self.now, commands))
 
     def change(self, voters: dict[str, str]) -> Ready:
-        return self._done(self.raft.propose_membership(self.now, voters))
+        return self._done(self.raft.propose_membership(self.now, Members(voters, {})))
 
     def transfer(self, target: str) -> Ready:
         return self._done(self.raft.transfer(self.now, target))

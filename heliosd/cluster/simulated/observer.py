@@ -89,7 +89,9 @@ class MemberObserver:
         self._ended = False
         # After a start the commit index is not known yet, but entries that were emitted before are committed.
         log = cluster.members[node].raft.log
-        self._members = log.membership_at(max(log.snapshot.index, min(emitted, log.last_index)))
+        self._members: Mapping[str, str] = log.members_at(
+            max(log.snapshot.index, min(emitted, log.last_index))
+        ).all
         for peer, address in self._members.items():
             if peer != node:
                 latency.add_peer(peer, address, now)
@@ -128,7 +130,7 @@ class MemberObserver:
                     self._entry_applied(observation, now)
             case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._emitted:
                 with self._with_marker(snapshot.index):
-                    self._members_changed(snapshot.membership, now)
+                    self._members_changed({**snapshot.membership, **snapshot.learners}, now)
                     machine = self._cluster.members[self._node].machine
                     assert isinstance(machine, MetricStateMachine)
                     self._metrics_changed(machine.difference())
@@ -258,7 +260,7 @@ class MemberObserver:
 
     def _entry_applied(self, applied: EntryApplied, now: Instant) -> None:
         if applied.entry.kind == "membership":
-            self._members_changed(decode_membership(applied.entry.data), now)
+            self._members_changed(decode_membership(applied.entry.data).all, now)
         elif isinstance(applied.result, custom_metrics.MetricsApplied):
             self._metrics_changed(applied.result)
         else:

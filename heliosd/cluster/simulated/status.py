@@ -22,13 +22,15 @@ def role_of(cluster: SimulatedCluster, name: str) -> Role:
     member = cluster.members.get(name)
     if member is None:
         return "Unknown"
-    return member.raft.role if member.alive else "Down"
+    if not member.alive:
+        return "Down"
+    return "Learner" if member.raft.is_learner else member.raft.role
 
 
 def cause_of_loss(cluster: SimulatedCluster, node: str, leader: str, *, handed_over: bool) -> Cause:
     """Why `node` lost this leader. `handed_over`: the leader had another member campaign."""
     member = cluster.members.get(leader)
-    if member is None or leader not in cluster.members[node].raft.log.membership:
+    if member is None or leader not in cluster.members[node].raft.log.members.all:
         return "removed"
     return cause_of_silence(cluster, node, leader) or ("transfer" if handed_over else "stepped_down")
 

@@ -2,9 +2,7 @@
 
 The driver repeats: `run_until(tick)`, then `take_writes()`. It writes that batch to the real disk and calls
 `written` or `refused`. Before `written`, no member takes its writes for durable, so nothing leaves it that depends
-on them. `take_observations()` returns what has happened.
-
-One member is the `root`, the member of the daemon itself: it is never removed, and its calls are measured.
+on them. One member is the `root`, the member of the daemon itself: it is never removed, and its calls are measured.
 """
 
 from __future__ import annotations
@@ -13,28 +11,17 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from heliosd.raft.messages import Envelope, Message, Probe, ProbeAnswer, Snapshot, TimeoutNow
-from heliosd.raft.state import NEVER, NOTHING, Ready
+from heliosd.raft.state import NOTHING, Ready
 from heliosd.raft.storage import MemberState
 
+from . import observations
 from .faults import MemberFaults
-from .member import SimulatedMember, SimulationOptions, StateMachine
+from .member import Inspect, SimulatedMember, SimulationOptions, StateMachine
 from .member_set import MemberSet
 from .network import SimulatedNetwork
-from .observations import (
-    Answered,
-    Crashed,
-    EntryApplied,
-    Forgotten,
-    HandedOver,
-    Installed,
-    MemberStarted,
-    Observation,
-    SoftStateChanged,
-    Unwritten,
-)
 from .proposals import Declined, ForwardedProposal, Proposal, ProposalReply, ProposalResult, perform
 from .rpc_timing import RpcTimer
-from .write_batch import MemberWrite, PendingWrites, WriteBatch
+from .write_batch import PendingWrites, WriteBatch
 
 Content = Message | Probe | ProbeAnswer | ForwardedProposal | ProposalReply
 
@@ -57,18 +44,18 @@ class SimulatedCluster:
         self.options = options
         self.events = 0
         """Messages delivered and timers fired so far."""
-        self.net: SimulatedNetwork[Content] = SimulatedNetwork(
-            options.conditions,
-            Random(rng.getrandbits(64)),  # noqa: S311
-        )
+        self.inspect: Inspect | None = None
+        """Called after every step of a member, before anything else happens."""
+        net_rng = Random(rng.getrandbits(64))  # noqa: S311
+        self.net: SimulatedNetwork[Content] = SimulatedNetwork(options.conditions, net_rng)
         self._calls = RpcTimer(options.call_timeout)
         self._writes = PendingWrites()
         self._sent_before = 0
-        self._observations: list[Observation] = []
+        self._observations: list[observations.Observation] = []
         self._snapshots_due: dict[str, None] = {}
         self._member_set = MemberSet(root, options, rng, machine)
         self.faults = MemberFaults(
-            self._member_set, self.net, self._calls, now=lambda: self.now, persisted=self._persisted
+            self._member_set, self.net, self._calls, now=lambda: self.now, resumed=self._resumed
         )
         self._member_set.load(states, now)
         self._forget_unneeded()
@@ -82,30 +69,38 @@ class SimulatedCluster:
 
     def next_due(self) -> int:
         """The tick of the next event, or at which a slow disk takes a write; `NEVER` if there is none."""
-        return min(self._next_event(), self._writes.next_ready())
+        return min(self._next_event()[0], self._writes.next_ready())
 
-    def _next_event(self) -> int:
-        due = min((member.due for member in self.members.values() if member.running), default=NEVER)
+    def _next_event(self) -> tuple[int, SimulatedMember | None]:
+        """When the next event is due, and whose timer it is; None: a message. In one tick timers come first."""
+        due, first = self._member_set.next_timer()
         arrival = self.net.next_due()
-        return due if arrival is None else min(due, arrival)
+        return (arrival, None) if arrival is not None and arrival < due else (due, first)
 
     def run_until(self, tick: int) -> None:
         """Process all events that are due by `tick`, each at its own time."""
-        while (due := self._next_event()) <= tick:
-            self.now = max(self.now, due)
-            self.events += 1
-            arrival = self.net.next_due()
-            if arrival is not None and arrival <= due:
-                self._deliver()
-            else:
-                self._fire_timers()
+        while self.run_event(tick):
+            ...
         self.now = max(self.now, tick)
         self._observations += self._calls.expired(self.members[self.root].time(self.now))
 
-    def take_observations(self) -> list[Observation]:
+    def run_event(self, latest: int) -> bool:
+        """Process the next event, if one is due by `latest`. Returns whether there was one."""
+        due, first = self._next_event()
+        if due > latest:
+            return False
+        self.now = max(self.now, due)
+        self.events += 1
+        if first is None:
+            self._deliver()
+        else:
+            self._fire_timers(first)
+        return True
+
+    def take_observations(self) -> list[observations.Observation]:
         """What has happened since the last call."""
-        observations, self._observations = self._observations, []
-        return observations
+        taken, self._observations = self._observations, []
+        return taken
 
     def _deliver(self) -> None:
         packet = self.net.pop()
@@ -126,25 +121,23 @@ class SimulatedCluster:
             case ForwardedProposal():
                 self._answer(member, sender, content)
             case ProposalReply(serial=serial, result=result):
-                self._observations.append(Answered(recipient, serial, result))
+                self._observations.append(observations.Answered(recipient, serial, result))
             case message:
-                self._handle(member, member.raft.step(now, Envelope(sender, recipient, message)), sender)
+                envelope = Envelope(sender, recipient, message)
+                self._handle(member, member.raft.step(now, envelope), envelope)
 
-    def _fire_timers(self) -> None:
-        for member in list(self.members.values()):
-            if not member.running or member.due > self.now:
-                continue
-            if member.probe_due <= self.now:
-                self._probe(member)
-            deadline, now = member.raft.deadline, member.time(self.now)
-            if deadline is not None and deadline <= now:
-                self._handle(member, member.raft.tick(now))
-            member.update_due()
+    def _fire_timers(self, member: SimulatedMember) -> None:
+        if member.probe_due <= self.now:
+            self._probe(member)
+        deadline, now = member.raft.deadline, member.time(self.now)
+        if deadline is not None and deadline <= now:
+            self._handle(member, member.raft.tick(now))
+        member.update_due()
 
     def _probe(self, member: SimulatedMember) -> None:
         """Measure the latency to each other member, and check whether a snapshot is due by time."""
         member.probe_due = self.now + self.options.probe_interval
-        for other in member.raft.log.membership:
+        for other in member.raft.log.members.all:
             if other != member.raft.id:
                 self._send(member.raft.id, other, Probe(member.time(self.now)))
         if member.snapshot_due <= self.now and member.raft.commit > member.raft.log.snapshot.index:
@@ -157,32 +150,37 @@ class SimulatedCluster:
 
     # The output of a member's step
 
-    def _handle(self, member: SimulatedMember, ready: Ready, sender: str = "") -> None:
+    def _handle(self, member: SimulatedMember, ready: Ready, envelope: Envelope | None = None) -> None:
+        """`envelope`: the message that was handled, if it was one."""
+        if self.inspect is not None:
+            self.inspect(member, ready, envelope)
         if ready is not NOTHING:
             name, raft = member.raft.id, member.raft
             if ready.changed is not None:
                 # A leader that stays one changes nothing of its soft state.
                 member.replies.clear()
-                self._observations.append(SoftStateChanged(name, ready.changed))
+                self._observations.append(observations.SoftStateChanged(name, ready.changed))
             if ready.write is not None:
                 latency = self.faults.disk_latency.get(name, 0)
                 self._writes.add(name, member.incarnation, ready.write, now=self.now, latency=latency)
             if ready.installed is not None:
                 member.machine.restore(ready.installed.data)
                 member.snapshot_due = self.now + self.options.snapshot_interval
-                self._observations.append(Installed(name, sender, ready.installed))
+                sender = "" if envelope is None else envelope.sender
+                self._observations.append(observations.Installed(name, sender, ready.installed))
             for entry in ready.committed:
                 result = member.machine.apply(entry.data) if entry.kind == "command" else None
-                self._observations.append(EntryApplied(name, entry, result))
+                self._observations.append(observations.EntryApplied(name, entry, result))
             if ready.committed and raft.commit - raft.log.snapshot.index >= self.options.snapshot_threshold:
                 self._snapshots_due[name] = None
-            for envelope in ready.sends:
-                if isinstance(envelope.message, TimeoutNow):
-                    self._observations.append(HandedOver(name, raft.term))
-                self._send(name, envelope.recipient, envelope.message)
-            if raft.log.membership is not member.membership:
+            self._observations += [observations.ReadConfirmed(name, read) for read in ready.reads]
+            for sent in ready.sends:
+                if isinstance(sent.message, TimeoutNow):
+                    self._observations.append(observations.HandedOver(name, raft.term))
+                self._send(name, sent.recipient, sent.message)
+            if raft.log.members is not member.membership:
                 self._membership_changed(member)
-            elif ready.committed and len(self.members) > len(raft.log.membership):
+            elif ready.committed and len(self.members) > len(raft.log.members.all):
                 self._forget_unneeded()
         member.update_due()
 
@@ -194,8 +192,7 @@ class SimulatedCluster:
 
     def take_writes(self) -> WriteBatch | None:
         """What the members want written; None if nothing now. One batch at a time is in flight."""
-        batch = self._writes.take(self.now)
-        if batch is None:
+        if (batch := self._writes.take(self.now)) is None:
             self._sent_before = self.net.sent
         return batch
 
@@ -203,14 +200,9 @@ class SimulatedCluster:
         """The batch is on disk: messages that waited for it are sent now."""
         self._writes.landed()
         self._sent_before = self.net.sent
+        self._member_set.store(batch)
         for write in batch.members:
-            member = self.members.get(write.member)
-            # Another member may have its id by now; one that has crashed finds its writes after a restart.
-            if member is not None and member.incarnation == write.incarnation:
-                for change in write.changes:
-                    member.disk.write(change)
-        for write in batch.members:
-            member = self._writer(write)
+            member = self._member_set.writer(write)
             if member is not None:
                 self._persisted(member, write.number)
 
@@ -220,11 +212,13 @@ class SimulatedCluster:
         else:
             self._handle(member, member.raft.persisted(member.time(self.now), number))
 
-    def _writer(self, write: MemberWrite) -> SimulatedMember | None:
-        """The member that wanted this written, if it is still up."""
-        member = self.members.get(write.member)
-        up = member is not None and member.alive and member.incarnation == write.incarnation
-        return member if up else None
+    def _resumed(self, member: SimulatedMember) -> None:
+        """After a pause the timers come first, so that a leader without a majority does nothing more as one."""
+        if member.due <= self.now:
+            self._fire_timers(member)
+        number, member.persisted = member.persisted, 0
+        if number:
+            self._persisted(member, number)
 
     def refused(self, batch: WriteBatch) -> None:
         """The batch is not on disk: its members restart from what is, as after a crash.
@@ -236,15 +230,15 @@ class SimulatedCluster:
         back = self.net.take_back({write.member for write in batch.members}, self._sent_before)
         self._sent_before = self.net.sent
         for write in batch.members:
-            member = self._writer(write)
+            member = self._member_set.writer(write)
             if member is not None:
                 was, paused = member.raft.soft_state, member.paused
                 self._stop(member)
                 self._revive(write.member, keep_machine=True)
                 if paused:
                     self.faults.pause(write.member)
-                slow = write.member in self.faults.disk_latency
-                self._observations.append(Unwritten(write.member, was, member.disk.last_index, sent=slow))
+                slow, last = write.member in self.faults.disk_latency, member.disk.last_index
+                self._observations.append(observations.Unwritten(write.member, was, last, sent=slow))
         for packet in back:
             if isinstance(packet.content, ProposalReply) and packet.sender in self.members:
                 reply = self.members[packet.sender].after_refusal(packet.content)
@@ -285,14 +279,21 @@ class SimulatedCluster:
         self.forward(name, leader, forwarded)
         return forwarded
 
+    def read(self, name: str, serial: int) -> None:
+        """Request a read at a leader (see `RaftNode.read`). Raises `ChangeRefused`. It is reported as
+        `ReadConfirmed`, unless the leader steps down or crashes."""
+        member = self.members[name]
+        self._handle(member, member.raft.read(member.time(self.now), serial))
+
     def forward(self, name: str, leader: str, proposal: ForwardedProposal) -> None:
         """Send a proposal to the leader, for the first time or again."""
         self.net.send(self.now, name, leader, proposal)
 
     def _answer(self, member: SimulatedMember, sender: str, proposal: ForwardedProposal) -> None:
         result, ready = member.answer(self.now, sender, proposal)
-        # Before its entries.
-        self.net.send(self.now, member.raft.id, sender, ProposalReply(proposal.serial, result))
+        self.net.send(
+            self.now, member.raft.id, sender, ProposalReply(proposal.serial, result)
+        )  # before its entries
         self._handle(member, ready)
 
     # Faults
@@ -305,7 +306,7 @@ class SimulatedCluster:
             kept = self._writes.up_to_term(name) if keep_terms else ()
             self._stop(member)
             self._writes.put_back(kept)
-            self._observations.append(Crashed(name))
+            self._observations.append(observations.Crashed(name))
 
     def restart(self, name: str) -> None:
         """Start a crashed member from its disk. Not while a batch is in flight that may hold its writes."""
@@ -315,17 +316,16 @@ class SimulatedCluster:
             self._revive(name, keep_machine=False)
 
     def _stop(self, member: SimulatedMember) -> None:
-        name = member.raft.id
         member.alive = member.paused = False
-        self.net.discard_held(name)
-        self._writes.drop(name)
-        self._snapshots_due.pop(name, None)
-        if name == self.root:
+        self.net.discard_held(member.raft.id)
+        self._writes.drop(member.raft.id)
+        self._snapshots_due.pop(member.raft.id, None)
+        if member.raft.id == self.root:
             self._calls.forget()
 
     def _revive(self, name: str, *, keep_machine: bool) -> None:
         member = self._member_set.revive(name, self.now, keep_machine=keep_machine)
-        self._observations.append(MemberStarted(name, member.raft.commit))
+        self._observations.append(observations.MemberStarted(name, member.raft.commit))
         self._forget_unneeded()
 
     # Members
@@ -333,11 +333,11 @@ class SimulatedCluster:
     def _membership_changed(self, member: SimulatedMember) -> None:
         """A membership was appended, truncated or installed. A member starts to exist when its leader adds it."""
         log = member.raft.log
-        member.membership = log.membership
+        member.membership = log.members
         if member.raft.role == "Leader":
-            for name in log.membership.keys() - log.previous_membership.keys() - self.members.keys():
+            for name in log.members.all.keys() - log.previous_members.all.keys() - self.members.keys():
                 self._writes.create(self._member_set.create(name, member.raft, self.now))
-                self._observations.append(MemberStarted(name, self.members[name].raft.commit))
+                self._observations.append(observations.MemberStarted(name, self.members[name].raft.commit))
         self._forget_unneeded()
 
     def _forget_unneeded(self) -> None:
@@ -347,4 +347,4 @@ class SimulatedCluster:
             self._calls.forget(name)
             self._snapshots_due.pop(name, None)
             self._writes.forget(name)
-            self._observations.append(Forgotten(name))
+            self._observations.append(observations.Forgotten(name))

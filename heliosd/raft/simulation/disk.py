@@ -12,18 +12,18 @@ from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSave
 class Disk:
     """A member's durable state; `write` takes the changes that the real disk has."""
 
-    __slots__ = ("_log", "_snapshot", "_term", "_vote")
+    __slots__ = ("_log", "_snapshot", "term", "vote")
 
     def __init__(self, state: MemberState) -> None:
-        self._term = state.term
-        self._vote = state.vote
+        self.term = state.term
+        self.vote = state.vote
         self._snapshot: Snapshot = state.snapshot
         self._log: list[Entry] = list(state.log)
 
     def write(self, change: RaftChange) -> None:
         match change:
             case HardState(term=term, vote=vote):
-                self._term, self._vote = term, vote
+                self.term, self.vote = term, vote
             case LogSuffix(entries=entries):
                 del self._log[entries[0].index - self._snapshot.index - 1 :]
                 self._log.extend(entries)
@@ -38,6 +38,10 @@ class Disk:
     def last_index(self) -> int:
         return self._snapshot.index + len(self._log)
 
+    @property
+    def snapshot_index(self) -> int:
+        return self._snapshot.index
+
     def holds(self, index: int, term: int) -> bool:
         """Whether it has the entry of this index and term, or the snapshot that ends with it."""
         place = index - self._snapshot.index
@@ -47,4 +51,4 @@ class Disk:
 
     def read(self) -> MemberState:
         """What a restart finds."""
-        return MemberState(term=self._term, vote=self._vote, snapshot=self._snapshot, log=tuple(self._log))
+        return MemberState(term=self.term, vote=self.vote, snapshot=self._snapshot, log=tuple(self._log))

@@ -12,7 +12,7 @@ from .rpc_timing import RpcTimer
 
 
 class MemberFaults:
-    """`now` is the present tick; `persisted` continues a member whose writes are durable up to a number."""
+    """`now` is the present tick; `resumed` continues a member after a pause."""
 
     def __init__(
         self,
@@ -21,13 +21,13 @@ class MemberFaults:
         calls: RpcTimer,
         *,
         now: Callable[[], int],
-        persisted: Callable[[SimulatedMember, int], None],
+        resumed: Callable[[SimulatedMember], None],
     ) -> None:
         self._member_set = member_set
         self._net = net
         self._calls = calls
         self._now = now
-        self._persisted = persisted
+        self._resumed = resumed
         self.disk_latency: Mapping[str, int] = {}
         """Ticks that the disks of these members take for a write, of those that they make from now on; the others
         take none."""
@@ -48,9 +48,7 @@ class MemberFaults:
             return
         member.paused = False
         self._net.release(name, self._now())
-        number, member.persisted = member.persisted, 0
-        if number:
-            self._persisted(member, number)
+        self._resumed(member)
 
     def set_clock(self, name: str, *, rate: float, offset: int) -> None:
         """See `MemberClock.set`."""

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
+from heliosd.raft.messages import Envelope
 from heliosd.raft.node import RaftNode
 from heliosd.raft.state import NOTHING, Ready, Timing
 
@@ -23,6 +25,10 @@ class StateMachine(Protocol):
     def apply(self, data: bytes) -> object: ...
     def encode(self) -> bytes: ...
     def restore(self, data: bytes) -> None: ...
+
+
+Inspect = Callable[["SimulatedMember", Ready, Envelope | None], None]
+"""Takes a member, what its step returned, and the message of that step: None for a timer, a write, a proposal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,7 @@ class SimulatedMember:
         """The last write that became durable while it was paused."""
         self.former: tuple[int, StateMachine] | None = None
         """What it had applied before a restart: the index and the state machine. It will be applied again."""
-        self.membership = raft.log.membership
+        self.membership = raft.log.members
         """The membership in force, as of the last output."""
         self.replies: dict[tuple[str, int], ProposalResult] = {}
         """As leader of this term: the replies by (sender, serial), so that a repeated proposal is not done
@@ -99,7 +105,7 @@ class SimulatedMember:
         deadline = self.raft.deadline
         if deadline is not None and self.clock is not None:
             deadline = self.clock.when(deadline)
-        self.due = self.probe_due if deadline is None else min(deadline, self.probe_due)
+        self.due = self.probe_due if deadline is None or deadline > self.probe_due else deadline
 
     def answer(self, now: int, sender: str, proposal: ForwardedProposal) -> tuple[ProposalResult, Ready]:
         """The result of a proposal from the network, and the output of doing it: `NOTHING` if it came before."""

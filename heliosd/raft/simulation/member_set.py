@@ -6,12 +6,13 @@ from collections.abc import Callable, Mapping
 from random import Random
 
 from heliosd.raft.node import RaftNode
-from heliosd.raft.state import RaftChange
+from heliosd.raft.state import NEVER, RaftChange
 from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 from .disk import Disk
 from .member import SimulatedMember, SimulationOptions, StateMachine, restored, started
 from .member_clock import MemberClock
+from .write_batch import MemberWrite, WriteBatch
 
 
 class MemberSet:
@@ -58,6 +59,29 @@ class MemberSet:
         disk = (HardState(name, leader.term, ""), SnapshotSaved(name, log.snapshot, keeps_log=False))
         return (*disk, LogSuffix(name, entries)) if entries else disk
 
+    def next_timer(self) -> tuple[int, SimulatedMember | None]:
+        """When the next timer fires, and whose it is; `NEVER` if no member runs."""
+        due, first = NEVER, None
+        for member in self.members.values():
+            if member.due < due and member.running:
+                due, first = member.due, member
+        return due, first
+
+    def writer(self, write: MemberWrite) -> SimulatedMember | None:
+        """The member that wanted this written, if it is still up."""
+        member = self.members.get(write.member)
+        up = member is not None and member.alive and member.incarnation == write.incarnation
+        return member if up else None
+
+    def store(self, batch: WriteBatch) -> None:
+        """The batch is on the members' disks."""
+        for write in batch.members:
+            member = self.members.get(write.member)
+            # Another member may have its id by now; one that has crashed finds its writes after a restart.
+            if member is not None and member.incarnation == write.incarnation:
+                for change in write.changes:
+                    member.disk.write(change)
+
     def unneeded(self) -> list[str]:
         """The members that count for no majority any more.
 
@@ -65,9 +89,10 @@ class MemberSet:
         and no log has a later membership with it. A removal that is not committed may still be truncated.
         """
         newest = max((member.raft for member in self.members.values()), key=lambda raft: raft.commit)
-        needed = {self.root, *newest.log.membership_at(newest.commit)}
+        needed = {self.root, *newest.log.members_at(newest.commit).all}
         for member in self.members.values():
-            needed.update(*member.raft.log.memberships_after(newest.commit))
+            for members in member.raft.log.memberships_after(newest.commit):
+                needed.update(members.all)
         return [name for name in self.members if name not in needed]
 
     def remove(self, name: str) -> None:

@@ -49,6 +49,8 @@ class SimulatedNetwork(Generic[Content]):
         self._last_due: dict[tuple[str, str], int] = {}
         self._group: dict[str, int] = {}
         self._held: dict[str, list[Packet[Content]]] = {}
+        self.blocked: frozenset[tuple[str, str]] = frozenset()
+        """Links (sender, recipient) that deliver nothing, beside partitions: for faults in one direction."""
         self.sent = 0
         """Packets sent so far."""
 
@@ -73,9 +75,11 @@ class SimulatedNetwork(Generic[Content]):
         return self._heap[0].due if self._heap else None
 
     def pop(self) -> Packet[Content] | None:
-        """Take the next message; None if a partition dropped it, or if its recipient is held."""
+        """Take the next message; None if a partition or a blocked link dropped it, or if its recipient is held."""
         packet = heappop(self._heap)
-        if not self.connected(packet.sender, packet.recipient):
+        if self._group and not self.connected(packet.sender, packet.recipient):
+            return None
+        if self.blocked and (packet.sender, packet.recipient) in self.blocked:
             return None
         if packet.recipient in self._held:
             held = self._held[packet.recipient]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from heliosd.raft.messages import Entry, Snapshot
-from heliosd.raft.state import SoftState
+from heliosd.raft.state import ConfirmedRead, SoftState
 
 from .proposals import ProposalResult
 
@@ -36,6 +36,14 @@ class EntryApplied:
     member: str
     entry: Entry
     result: object
+
+
+@dataclass(frozen=True, slots=True)
+class ReadConfirmed:
+    """A leader knows that a read misses nothing that was committed before it was requested."""
+
+    member: str
+    read: ConfirmedRead
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +119,7 @@ Observation = (
     | HandedOver
     | EntryApplied
     | Installed
+    | ReadConfirmed
     | RoundTrip
     | Unanswered
     | Answered

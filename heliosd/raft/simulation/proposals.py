@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import assert_never
 
-from heliosd.raft.membership import ChangeRefused, Reason, with_member, without_member
+from heliosd.raft.membership import ChangeRefused, Reason, with_learner, without_member
 from heliosd.raft.node import RaftNode
 from heliosd.raft.state import NOTHING, Ready
 
@@ -22,6 +22,8 @@ class WriteCommands:
 
 @dataclass(frozen=True, slots=True)
 class AddMember:
+    """As a learner, which its leader promotes once it has caught up."""
+
     member: str
     address: str
 
@@ -83,17 +85,17 @@ def perform(raft: RaftNode, now: int, proposal: Proposal) -> tuple[ProposalResul
     if raft.role != "Leader":
         return Declined("not_leader"), NOTHING
     accepted = Accepted(raft.log.last_index + 1, raft.term)
-    voters = raft.log.membership
+    members = raft.log.members
     try:
         match proposal:
             case WriteCommands(commands=commands):
                 return accepted, raft.propose(now, commands)
             case AddMember(member=member, address=address):
-                return accepted, raft.propose_membership(now, with_member(voters, member, address))
+                return accepted, raft.propose_membership(now, with_learner(members, member, address))
             case RemoveMember(member=member):
-                return accepted, raft.propose_membership(now, without_member(voters, member))
+                return accepted, raft.propose_membership(now, without_member(members, member))
             case TransferLeadership(target=target):
-                if target == raft.id or (not target and len(voters) == 1):
+                if target == raft.id or (not target and len(members.voters) == 1):
                     return Accepted(0, raft.term, raft.id), NOTHING
                 output = raft.transfer(now, target)
                 return Accepted(0, raft.term, raft.transfer_target), output

@@ -176,10 +176,13 @@ def test_after_a_refused_write_only_a_lost_entry_is_declined(committed_before: b
     cluster.run_until(cluster.now + 15 * MS)  # the proposal arrives, its reply does not
     batch = cluster.take_writes()
     assert batch is not None
-    cluster.take_observations()
+    checked.check()
+    before = len(checked.history)
     cluster.refused(batch)
+    checked.check()
     cluster.run_until(cluster.now + 2 * ELECTION)
-    results = [each.result for each in cluster.take_observations() if isinstance(each, Answered)]
+    checked.check()
+    results = [each.result for each in checked.history[before:] if isinstance(each, Answered)]
     assert len(results) == 1
     assert (results == [Declined("storage")]) == (not committed_before)
 

@@ -87,8 +87,8 @@ def test_truncating_brings_back_the_membership_before() -> None:
     log = make_log(1, snapshot=Snapshot(1, 1, {"a": "1"}))
     for index, members in [(3, {"a": "1", "b": "2"}), (4, {"b": "2"})]:
         log.extend([Entry(index, 1, "membership", encode_membership(members))])
-    assert log.membership_at(2) == {"a": "1"}
-    assert log.membership_at(3) == {"a": "1", "b": "2"}
+    assert log.members_at(2).voters == {"a": "1"}
+    assert log.members_at(3).voters == {"a": "1", "b": "2"}
     log.truncate(4)
     assert (log.membership, log.membership_index) == ({"a": "1", "b": "2"}, 3)
     log.truncate(2)
