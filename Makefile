@@ -15,8 +15,22 @@ unexport PYTHONDONTWRITEBYTECODE
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
-run: $(VENV)/.for-run
-	@scripts/run
+run: port-is-free $(VENV)/.for-run
+	@PORT=$(PORT) scripts/run
+
+# The port of make run. A taken one is named before anything is set up.
+PORT ?= 8080
+.PHONY: port-is-free break heal
+port-is-free:
+	@scripts/port-is-free $(PORT)
+
+# In the cluster of make run: a member crashes; all are healed.
+PEER ?= node-2
+break:
+	@scripts/break $(PEER)
+
+heal:
+	@scripts/break
 
 # Six at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
 # first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
@@ -216,6 +230,7 @@ $(VENV)/bin/python:
 	python3 -m venv $(VENV)
 
 $(VENV)/.for-run: pyproject.toml constraints.txt | $(VENV)/bin/python
+	@echo "Installing heliosd and what it needs into $(VENV) (once, about half a minute)"
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[examples]'
 	@touch $@
 

@@ -20,20 +20,14 @@ from tests.support.deadlines import SECONDS
 from tests.support.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
-ADDRESS = "127.0.0.1:8080"
-"""That `make run` listens on."""
 
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    """As after a clone and the installation, but for the port, which is one that no other program has."""
+    """As after a clone and the installation."""
     (tmp_path / "scripts").mkdir()
-    address = f"127.0.0.1:{free_port()}"
-    for name in ("scripts/run", "config.example.toml"):
+    for name in ("scripts/run", "scripts/port-is-free", "scripts/break", "config.example.toml", "Makefile"):
         shutil.copy2(REPOSITORY / name, tmp_path / name)
-        text = (tmp_path / name).read_text(encoding="utf-8")
-        assert ADDRESS in text
-        (tmp_path / name).write_text(text.replace(ADDRESS, address), encoding="utf-8")
     (tmp_path / ".venv").symlink_to(sys.prefix)
     return tmp_path
 
@@ -58,13 +52,13 @@ class Run:
 
 
 @contextmanager
-def running_script(checkout: Path) -> Iterator[Run]:
+def running_script(checkout: Path, port: int) -> Iterator[Run]:
     process = subprocess.Popen(
         [checkout / "scripts" / "run"],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
-        env={name: value for name, value in os.environ.items() if not name.startswith("HELIOSD_")},
+        env=kept_environment() | {"PORT": str(port)},
     )
     run = Run(process)
     try:
@@ -84,14 +78,40 @@ def log_in(run: Run, password: str) -> int:
     return httpx.post(f"{address}/api/auth/login", json=body, timeout=SECONDS).status_code
 
 
+def kept_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith(("HELIOS", "MAKE"))}
+
+
+def command(checkout: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words,
+        cwd=checkout,
+        env=kept_environment(),
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+
+
 def test_it_prints_an_address_and_a_password_that_work_until_ctrl_c(checkout: Path) -> None:
-    with running_script(checkout) as run:
+    port = free_port()
+    with running_script(checkout, port) as run:
         password = run.printed["password"]
+        assert run.printed["dashboard"] == f"http://127.0.0.1:{port}/"
         assert log_in(run, password) == 200
         assert log_in(run, password + "x") == 401
         assert "<title>heliosd</title>" in httpx.get(run.printed["dashboard"], timeout=SECONDS).text
+        # What the banner names works.
+        assert "node-2" in command(checkout, ".run/heliosd", "members").stdout
+        assert "node-3: crashed" in command(checkout, "scripts/break", "node-3").stdout
+        assert "crashed" not in command(checkout, "scripts/break").stdout
+        taken = command(checkout, "make", "run", f"PORT={port}")
+        assert (taken.returncode, taken.stdout) == (2, "")
+        assert f"Port {port} of 127.0.0.1 is taken" in taken.stderr
+        assert f"make run PORT={port + 1}" in taken.stderr
         run.process.send_signal(signal.SIGINT)
         assert run.process.wait(SECONDS) == 0
-    with running_script(checkout) as again:
+    with running_script(checkout, port) as again:
         assert again.printed["password"] == password
         assert log_in(again, password) == 200

@@ -201,8 +201,15 @@ def test_reboots_of_three_members_go_one_after_the_other(tmp_path: Path) -> None
         assert http.get(PERMITS).json() == {"permits": []}
         cluster.cont(follower)
         wait_until(lambda: ask(daemon, asked, 60))
-        assert_logged(daemon, "permit granted", asked)
+        assert_audited(daemon, asked)
 
 
-def assert_logged(daemon: Daemon, event: str, member: str) -> None:
-    daemon.wait_logged(lambda line: line.get("event") == event and line.get("member") == member)
+def assert_audited(daemon: Daemon, member: str) -> None:
+    act = "POST /api/cluster/permits"
+    daemon.wait_logged(
+        lambda line: (
+            line.get("event") == "audit"
+            and line["act"] == act
+            and (line["fields"]["member"], line["user"], line["status"]) == (member, "admin", 201)
+        )
+    )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated
 
-import structlog
 from msgspec import Meta, Struct
 
-from heliosd.cluster.permits import LONGEST_SECONDS, PERMIT_SECONDS, SHORTEST_SECONDS, Permit
+from heliosd.cluster.permits import LONGEST_SECONDS, PERMIT_SECONDS, SHORTEST_SECONDS
 from heliosd.config.addresses import member_id
 from heliosd.protocol.views.permits import PermitView
 from heliosd.web.rest.arguments import checked, one_of
@@ -15,7 +14,6 @@ from heliosd.web.rest.route import Answer, Call, Nothing
 
 from .peers import ById
 
-log = structlog.get_logger(__name__)
 Seconds = Annotated[float, Meta(ge=SHORTEST_SECONDS, le=LONGEST_SECONDS)]
 
 
@@ -49,7 +47,6 @@ async def grant_permit(call: Call[Nothing, WantedPermit]) -> Answer:
     member = checked(member_id, call.body.member, "member")
     user = "" if call.identity is None else call.identity.user_id
     permit = await call.services.backend.permits.grant(member, user, call.body.seconds)
-    _log("permit granted", permit, user)
     return Answer(status=201, body=PermitAnswer("Permit granted", permit.view()))
 
 
@@ -60,9 +57,4 @@ async def renew_permit(call: Call[Nothing, Renewal]) -> Answer:
 
 async def end_permit(call: Call[ById, ById]) -> Answer:
     permit = await call.services.backend.permits.end(one_of(call.query.id, call.body.id, "id"))
-    _log("permit ended", permit, "" if call.identity is None else call.identity.user_id)
     return Answer(body=PermitAnswer("Permit ended", permit.view()))
-
-
-def _log(event: str, permit: Permit, user: str) -> None:
-    log.info(event, permit=permit.id, member=permit.member_name or permit.member, user=user)
