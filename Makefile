@@ -165,9 +165,9 @@ prove: prove-faults
 prove-faults: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py tests/process/test_simulate.py
 
-# 10,000 clients that hear nothing for ten minutes.
+# 10,000 clients that hear nothing for ten minutes; a daemon without clients; an hour of three quiet members.
 prove-idle: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_idle.py
+	$(PYTEST) -s -m slow tests/process/test_idle.py tests/tasks/test_simulated_backend.py
 
 # Random faults, and members that are added, removed and killed: 2,000 seeds each (an hour). FIRST_SEED=… and SEEDS=… choose
 # others.

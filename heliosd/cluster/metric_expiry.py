@@ -13,7 +13,7 @@ from collections.abc import Callable
 
 import trio
 
-from heliosd.clock import Instant
+from heliosd.clock import Instant, next_beat
 from heliosd.errors import RequestRefused, StoreFull
 
 from .backend import Backend
@@ -48,7 +48,7 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     """Delete metrics whose time has passed, until cancelled."""
     expiry = MetricExpiry()
     while True:
-        await trio.sleep(CHECK_SECONDS)
+        await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
         due = expiry.due(backend.metrics, now().mono, writable=backend.not_ready() is None)
         async with trio.open_nursery() as nursery:
             for metric in due:

@@ -49,6 +49,7 @@ class Connections:
         self._by_kind: Counter[StreamKind] = Counter()
         self._empty = trio.Event()
         self._empty.set()
+        self._joined = trio.Event()
         self._timeout_changed = trio.Event()
         settings.on_change(self._look_for_silence)
 
@@ -65,6 +66,7 @@ class Connections:
         self._by_kind[client.stream_kind] += 1
         if self._empty.is_set():
             self._empty = trio.Event()
+        self._joined.set()
 
     def remove(self, client: HubClient) -> None:
         """One less; what waits for it is lost. May be called for one that was never added."""
@@ -135,6 +137,9 @@ class Connections:
         slot = 0
         due = trio.current_time()
         while True:
+            if not self._clients:
+                self._joined = trio.Event()
+                await self._joined.wait()
             # From one due time to the next, so that lateness does not add up; after a long one, not all at once.
             due = max(due + self.settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
             await trio.sleep_until(due)

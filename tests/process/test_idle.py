@@ -9,16 +9,21 @@ import json
 import os
 import resource
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.daemon_process import lacking, running
+from tests.support.daemon_process import lacking, running, write_config
 
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "load.c"
 IDLE_CPU_SHARE = 0.05
 """Of one core, the simulated cluster's own life included."""
+QUIET_CPU_SHARE = 0.005
+MAX_WAKINGS = 12
+"""A second, of a daemon without clients on three simulated members."""
+QUIET_SECONDS = 4
 
 
 def stay(folder: Path, *, clients: int, seconds: float, websocket: str = "") -> dict[str, Any]:
@@ -72,6 +77,51 @@ def test_beside_pings_10000_idle_clients_cost_next_to_nothing(tmp_path: Path) ->
     )
     print(summary(report))
     assert report["cpu_seconds"] / report["seconds"] <= IDLE_CPU_SHARE
+
+
+def default_timing(folder: Path) -> Path:
+    """A configuration with the heartbeats of a configuration file that says nothing of them."""
+    config = write_config(folder)
+    lines = config.read_text().splitlines()
+    config.write_text("\n".join(line for line in lines if not line.startswith(("election_", "heartbeat_"))))
+    return config
+
+
+def wakings(pid: int) -> int:
+    """How often any thread of the process has gone to sleep, and so was woken."""
+    statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
+    return sum(
+        int(line.split()[1])
+        for status in statuses
+        for line in status.splitlines()
+        if line.startswith("voluntary_ctxt_switches")
+    )
+
+
+def cpu_seconds(pid: int) -> float:
+    schedstats = Path(f"/proc/{pid}/task").glob("*/schedstat")
+    return sum(int(schedstat.read_text().split()[0]) for schedstat in schedstats) / 1e9
+
+
+def test_a_daemon_without_clients_is_seldom_woken(tmp_path: Path) -> None:
+    with running(tmp_path, default_timing(tmp_path)) as daemon:
+        time.sleep(2)  # what a start leaves to do
+        before = wakings(daemon.pid)
+        time.sleep(QUIET_SECONDS)  # the time in which they are counted
+        assert wakings(daemon.pid) - before <= MAX_WAKINGS * QUIET_SECONDS
+
+
+@pytest.mark.slow
+def test_a_daemon_without_clients_costs_next_to_nothing(tmp_path: Path) -> None:
+    with running(tmp_path, default_timing(tmp_path)) as daemon:
+        time.sleep(5)  # what a start leaves to do
+        woken, used = wakings(daemon.pid), cpu_seconds(daemon.pid)
+        time.sleep(60)  # the time that is measured
+        share = (cpu_seconds(daemon.pid) - used) / 60
+        per_second = (wakings(daemon.pid) - woken) / 60
+    print(f"{share:.2%} of a core, {per_second:.1f} wakings a second")
+    assert per_second <= MAX_WAKINGS
+    assert share <= QUIET_CPU_SHARE
 
 
 def summary(report: dict[str, Any]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from dataclasses import replace
 from typing import Any
 
@@ -361,3 +362,45 @@ async def test_the_stored_members_hold_over_the_configured_ones(
         assert [peer.id for peer in backend.status().peers] == ["node-2"]
     assert "node-3" in caplog.text
     assert "configured" in caplog.text
+
+
+class _Turns(trio.abc.Instrument):
+    """Counts the turns of the loop."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.count += 1
+
+
+async def test_a_quiet_cluster_wakes_five_times_a_second_and_misses_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    turns = _Turns()
+    async with running() as backend:
+        await ready(backend)
+        await trio.sleep(1)
+        latency = backend.latency
+        before = sum(total.seconds.count for total in latency.call_totals())
+        trio.lowlevel.add_instrument(turns)
+        await trio.sleep(60)
+        trio.lowlevel.remove_instrument(turns)
+        assert turns.count <= 2 * 5 * 60, "each waking takes two turns of the loop"
+        calls = sum(total.seconds.count for total in latency.call_totals()) - before
+        assert calls >= 2 * 59, "every probe was made and measured"
+        started = trio.current_time()
+        await backend.propose(register())
+        assert trio.current_time() - started < 0.05, "a request wakes it"
+
+
+@pytest.mark.slow
+async def test_an_hour_of_three_quiet_members_is_simulated_in_seconds(autojump_clock: MockClock) -> None:
+    async with running() as backend:
+        await ready(backend)
+        began = time.process_time()
+        await trio.sleep(3600)
+        took = time.process_time() - began
+        assert backend.not_ready() is None
+    print(f"an hour in {took:.1f} s")
+    assert took < 10

@@ -279,7 +279,9 @@ class SimulatedBackend:
             await self._store_deferred()
             await trio.lowlevel.checkpoint()
         else:
-            due = self._pacing.next_turn(self._requests.next_due(), busy=self._requests.busy)
+            due = self._pacing.next_turn(
+                trio.current_time(), self._requests.next_due(), busy=self._requests.busy
+            )
             with trio.move_on_at(due):
                 await self._wake.wait()
 

@@ -111,8 +111,8 @@ class SimulatedCluster:
         if member is None or not member.alive:
             return
         now = member.time(self.now)
-        if recipient == self.root and (trip := self._calls.received(now, sender, content)):
-            self._observations.append(trip)
+        if recipient == self.root:
+            self._observations += self._calls.arrived(now, sender, content)
         match content:
             case Probe(sent=sent):
                 self.net.send(self.now, recipient, sender, ProbeAnswer(sent))

@@ -122,6 +122,11 @@ class SimulatedNetwork(Generic[Content]):
         """What has waited for this member is lost, and nothing waits any more."""
         self._held.pop(member, None)
 
+    @property
+    def disturbed(self) -> bool:
+        """Whether any message may be lost, repeated or held."""
+        return bool(self._group or self._held or self.conditions.loss or self.conditions.repeats)
+
     def forget(self, member: str) -> None:
         """A member is removed: drop all messages to it and from it."""
         self._keep([packet for packet in self._heap if member not in {packet.sender, packet.recipient}])

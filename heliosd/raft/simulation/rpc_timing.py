@@ -55,6 +55,11 @@ class RpcTimer:
                 self._open.add(call)
                 self._in_order.append(call)
 
+    def arrived(self, now: int, sender: str, message: object) -> list[RoundTrip | Unanswered]:
+        """The calls that have timed out by now, and after them the round trip that this message ends."""
+        late, trip = self.expired(now), self.received(now, sender, message)
+        return [*late, trip] if trip is not None else [*late]
+
     def received(self, now: int, sender: str, message: object) -> RoundTrip | None:
         """The round trip that this message ends, if any. An answer counts once, and not after the timeout."""
         kind = ANSWERS.get(type(message))
