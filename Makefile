@@ -11,8 +11,8 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 # The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint format bench clean soak \
-    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+.PHONY: run test lint format bench clean soak fuzz \
+    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
 run: port-is-free $(VENV)/.for-run
@@ -41,7 +41,7 @@ test: $(VENV)/.for-test
 	$(PYTEST) $(PYTEST_ARGS)
 
 # The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
+prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub \
     prove-may-stop
 
@@ -127,6 +127,12 @@ prove-proxies: $(VENV)/.for-test
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[proxies]'
 	$(PYTEST) -m slow tests/process/test_reverse_proxies.py
 
+# Client libraries of seven languages at a started daemon, in fixed versions (the list is in docs/protocol.md).
+prove-clients: $(VENV)/.for-test
+	@scripts/debian-packages libanyevent-websocket-client-perl libmojolicious-perl ruby ruby-faye-websocket libssl-dev
+	scripts/client-libraries
+	$(PYTEST) -s -m slow tests/process/test_client_libraries.py
+
 # Every attack of tests/attacks/ on one daemon (a minute); best on an idle machine. Against a daemon of yours:
 # HELIOSD_PASSWORD=… python -m tests.attacks URL
 prove-attacks: $(VENV)/.for-test
@@ -202,6 +208,14 @@ prove-etcd-versions: $(VENV)/.for-test
 	        tests/process/test_etcd_partition.py || failed="$$failed $${place:-PATH}"; done; \
 	    $(PYTEST) -s -p no:xdist -m slow tests/process/test_etcd_upgrade.py || failed="$$failed upgrade"; \
 	    test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
+
+# Coverage-guided fuzzing of what reads bytes from others, FUZZ_SECONDS for each target. What it finds stays in build/fuzz.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/.for-test
+	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[fuzz]'
+	@for target in head chunks frames bodies queries commands config; do \
+	    echo "== $$target"; $(PYTHON) -m tests.fuzz $$target $(FUZZ_SECONDS) || failed="$$failed $$target"; done; \
+	    test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
 # 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
