@@ -193,9 +193,9 @@ async def test_a_write_with_a_key_is_done_once_and_answered_alike(subject: Subje
 async def test_a_metric_that_is_not_renewed_is_gone_with_an_event(subject: Subject) -> None:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(expire_metrics, subject.backend, now)
-        await subject.backend.propose(RegisterMetric(name="app_pushed", type="gauge", ttl=2.0, at=now().wall))
-        for _ in range(4):
-            await trio.sleep(0.75)
+        await subject.backend.propose(RegisterMetric(name="app_pushed", type="gauge", ttl=1.0, at=now().wall))
+        for _ in range(3):
+            await trio.sleep(0.4)
             await subject.backend.propose(put("app_pushed", 1.0))
         await subject.until(lambda: {"app_pushed": None} in subject.events("custom_metrics"))
         nursery.cancel_scope.cancel()

@@ -59,17 +59,17 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
             prometheus(state, daemon.address, token, seconds=seconds) as server,
         ):
             receive(client, "status")
-            wait_until(lambda: server.scrapes() >= 3, 60 + 10 * seconds)
+            wait_until(lambda: server.scrapes() >= 3, 60 + 10 * seconds, 0.25)
             time.sleep(quiet_seconds)  # what is shown is that nothing happens in it
             assert server.fired(3600 + quiet_seconds) == set()
             check_dashboard(server)
             obey(daemon, "lose")
             lost = time.monotonic()
-            wait_until(lambda: "HeliosdLeaderLost" in server.firing(), 60 + 10 * seconds)
+            wait_until(lambda: "HeliosdLeaderLost" in server.firing(), 60 + 10 * seconds, 0.1)
             # Up to an interval until the scrape that sees it, one more to the second, and one to its evaluation.
             assert time.monotonic() - lost < at_most(3 * seconds + 1)
             obey(daemon, "elect node-3")
-            wait_until(lambda: server.firing() == set(), 60 + 10 * seconds)
+            wait_until(lambda: server.firing() == set(), 60 + 10 * seconds, 0.25)
             assert server.fired(60 + 10 * seconds) == {"HeliosdLeaderLost"}
 
 

@@ -200,13 +200,13 @@ def closing_connection(url: str, options: dict[str, Any]) -> Iterator[ClientConn
         yield connection
 
 
-def wait_until(holds: Callable[[], bool], seconds: float = SECONDS) -> None:
-    """Return once `holds()`; fail after `seconds`, with the source of the condition."""
+def wait_until(holds: Callable[[], bool], seconds: float = SECONDS, pause: float = 0.02) -> None:
+    """Return once `holds()`; fail after `seconds`, with the source of the condition. Asks every `pause` seconds."""
     deadline = time.monotonic() + seconds
     while not holds():
         if time.monotonic() > deadline:
             raise AssertionError(f"not within {seconds:g} s: {source_of(holds)}")
-        time.sleep(0.02)
+        time.sleep(pause)
 
 
 def source_of(condition: Callable[..., bool]) -> str:

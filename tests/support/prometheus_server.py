@@ -83,7 +83,7 @@ def prometheus(folder: Path, target: str, token: str, *, seconds: int) -> Iterat
         )
     try:
         server = Prometheus(f"http://127.0.0.1:{port}")
-        wait_until(lambda: process.poll() is None and _answers(server))
+        wait_until(lambda: process.poll() is None and _answers(server), pause=0.1)
         yield server
     finally:
         process.terminate()
