@@ -90,7 +90,7 @@ class LiveView:
         )
         table = cluster.table()
         more = f", {most} of them shown" if len(members) > most else ""
-        titled = Table(table.columns, table.rows, f"{len(members)} members{more}")
+        titled = Table(table.columns, table.rows, f"{len(members)} members{more}", table.optional)
         lines = list(box(titled, width, colour=self._colour and self._lost_at is None))
         return [self._styled(line, FAINT) for line in lines] if self._lost_at is not None else lines
 
@@ -131,7 +131,7 @@ class LiveView:
 
 def members_of_status(status: Mapping[str, Any]) -> tuple[MemberRow, ...]:
     """The members of a `status` message. It says who leads, and of the others only this node's role."""
-    node = {"id": status["node_id"], "state": status["state"]}
+    node = {"id": status["node_id"], "name": status["observed_by"], "state": status["state"]}
     return members_of(node, status["leader"], status["commit_index"], status["peer_details"], {}, "")
 
 

@@ -31,6 +31,11 @@ class MemberRow:
     """The mean of recent calls; None for this node, and before the first call."""
     last_contact: str | None
     """RFC 3339; None for this node, and before the first answer."""
+    version: str | None
+    """Of the member's etcd, as the next three; None where it does not say."""
+    db_size_bytes: int | None
+    db_quota_bytes: int | None
+    alarms: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,9 +88,14 @@ class Cluster:
     def table(self) -> Table:
         named = any(member.name != member.id for member in self.members)
         rows = [_row(member, named) for member in self.members]
+        etcd = any(member.version for member in self.members)
         columns = ["Member", *(["ID"] if named else []), "Address", "Role", "State", "Lag", "ms", "Contact"]
+        if etcd:
+            columns += ["Version", "DB MB", "Alarms"]
+            rows = [row + _etcd_cells(member) for row, member in zip(rows, self.members, strict=True)]
         leader = f"leader {self.leader_name}" if self.leader else "no leader"
-        return Table(columns, rows, f"Cluster: {len(rows)} members, term {self.term}, {leader}")
+        title = f"Cluster: {len(rows)} members, term {self.term}, {leader}"
+        return Table(columns, rows, title, ["DB MB", "Alarms", "Version", "ID"])
 
 
 def _row(member: MemberRow, named: bool) -> list[object]:
@@ -98,6 +108,16 @@ def _row(member: MemberRow, named: bool) -> list[object]:
         member.lag_entries,
         member.latency_ms,
         Cell(member.last_contact, text="this node" if member.this_node else clock(member.last_contact)),
+    ]
+
+
+def _etcd_cells(member: MemberRow) -> list[object]:
+    size = member.db_size_bytes
+    megabytes = "" if size is None else f"{size / 1e6:.1f}"
+    return [
+        member.version,
+        Cell(size, text=megabytes),
+        Cell(",".join(member.alarms or ()), BAD),
     ]
 
 
@@ -139,6 +159,7 @@ def members_of(
             lag_entries=max(0, last - peer["match_index"]) if "match_index" in peer else None,
             latency_ms=peer["latency"]["avg_latency_ms"] if peer["latency"]["sample_count"] else None,
             last_contact=_rfc3339(peer["latency"]["last_contact_unix"]),
+            **_of_etcd(peer),
         )
         for peer in peers
     ]
@@ -154,9 +175,18 @@ def members_of(
             lag_entries=0 if node["id"] == leader else None,
             latency_ms=None,
             last_contact=None,
+            **_of_etcd(node),
         )
         rows.append(own)
     return tuple(sorted(rows, key=lambda row: (row.name, row.id)))
+
+
+def _of_etcd(shown: Mapping[str, Any]) -> dict[str, Any]:
+    alarms = shown.get("alarms")
+    return {
+        **{name: shown.get(name) for name in ("version", "db_size_bytes", "db_quota_bytes")},
+        "alarms": None if alarms is None else tuple(alarms),
+    }
 
 
 def clock(timestamp: str | None, zone: timezone | None = None, *, date: bool = False) -> str:

@@ -34,6 +34,17 @@ class Table:
     rows: Sequence[Sequence[object]]
     """Values as they are: texts, numbers, None (shown empty), or a `Cell`."""
     title: str = ""
+    optional: Sequence[str] = ()
+    """Columns that are left out, one after the other, while the table is wider than the terminal."""
+
+    def without(self, column: str) -> Table:
+        at = list(self.columns).index(column)
+        return Table(
+            [name for name in self.columns if name != column],
+            [[cell for place, cell in enumerate(row) if place != at] for row in self.rows],
+            self.title,
+            [name for name in self.optional if name != column],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +79,8 @@ def rendered(report: Report, output: str, *, width: int | None = None, colour: b
 
 
 def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iterator[str]:
-    """The lines of one table. Wider than `width`, its widest columns are shortened, which `…` shows."""
+    """The lines of one table. Wider than `width`, its optional columns are left out, and then its widest ones are
+    shortened, which `…` shows."""
     rows = [[cell if isinstance(cell, Cell) else Cell(cell) for cell in row] for row in table.rows]
     texts = [[_text(cell.value) if cell.text is None else cell.text for cell in row] for row in rows]
     right = [
@@ -76,7 +88,11 @@ def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iter
         for at in range(len(table.columns))
     ]
     sizes = [max(len(text) for text in column) for column in zip(table.columns, *texts, strict=True)]
-    _fit(sizes, width)
+    if width is not None and _width(sizes) > width:
+        if present := [name for name in table.optional if name in table.columns]:
+            yield from box(table.without(present[0]), width, colour=colour)
+            return
+        _fit(sizes, width)
     border = "+" + "+".join("-" * (size + 2) for size in sizes) + "+"
     title = f"+ {table.title} "
     if table.title and len(title) < len(border):
@@ -101,11 +117,13 @@ def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iter
         yield border
 
 
-def _fit(sizes: list[int], width: int | None) -> None:
+def _width(sizes: Sequence[int]) -> int:
+    return sum(sizes) + 3 * len(sizes) + 1
+
+
+def _fit(sizes: list[int], width: int) -> None:
     """Shorten the widest columns, one character at a time, until the table is no wider than `width`."""
-    if width is None:
-        return
-    while sum(sizes) + 3 * len(sizes) + 1 > width and max(sizes) > _NARROWEST:
+    while _width(sizes) > width and max(sizes) > _NARROWEST:
         sizes[sizes.index(max(sizes))] -= 1
 
 

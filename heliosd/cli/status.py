@@ -59,7 +59,7 @@ def _summary(status: dict[str, object], cluster: Cluster) -> list[str]:
             seen = f"Seen by {cluster.observed_by} at {clock(cluster.observed_at, date=True)}"
             lines = [
                 f"{seen}, up {uptime}",
-                f"Commit {commit}, applied {applied}; {clients} clients, {metrics} metrics",
+                f"Commit {commit}, applied {applied}; {clients} connected, {metrics} metrics",
             ]
         case _:
             lines = []

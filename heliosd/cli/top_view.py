@@ -70,7 +70,7 @@ class TopView:
         newest = self._readings[-1]
         members = newest.cluster.table()
         most = max(1, (height - len(lines)) // 2 - 4)
-        shown = Table(members.columns, members.rows[:most], members.title)
+        shown = Table(members.columns, members.rows[:most], members.title, members.optional)
         lines += self._box(shown, width)
         room = height - len(lines) - 4
         names = sorted(newest.metrics, key=natural)

@@ -9,6 +9,7 @@ from heliosd.client.rest import RestClient
 from .options import add_output, add_target
 from .report import Report
 from .requests import run_report
+from .status import fetch_cluster
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -26,4 +27,6 @@ def run(options: argparse.Namespace) -> int:
 async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
     body = {} if options.target is None else {"target": options.target}
     answer = await rest.post("/api/cluster/leadership/transfer", body)
-    return Report(answer, text=f"{answer['leader']} leads")
+    _status, cluster = await fetch_cluster(rest)
+    names = {member.id: member.name for member in cluster.members}
+    return Report(answer, text=f"{names.get(answer['leader'], answer['leader'])} leads")

@@ -48,7 +48,7 @@ def printed(capfd: CAPTURE, *arguments: str, code: int = 0) -> str:
     capfd.readouterr()
     ended = exit_code_of(*arguments)
     seen = capfd.readouterr()
-    assert ended == code, seen
+    assert ended == code, (arguments, seen)
     if code == 0:
         assert seen.err == ""
     return seen.out if code == 0 else seen.err
@@ -114,6 +114,26 @@ def test_members_have_one_shape_whoever_leads(capfd: CAPTURE) -> None:
         assert [m["id"] for m in found["members"] if m["leader"]] == [target]
         assert (found["voters"], found["healthy_voters"], found["quorum"]) == (3, 3, 2)
     assert len(shapes) == 1
+
+
+def test_with_a_pause_it_shows_the_same_again_and_again(capfd: CAPTURE) -> None:
+    repeating = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "members", "-w", "0.1", "-o", "json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert repeating.stdout is not None
+        shown = [json.loads(repeating.stdout.readline()) for _ in range(3)]
+        repeating.send_signal(signal.SIGINT)
+        _, said = repeating.communicate(timeout=SECONDS)
+    finally:
+        repeating.kill()
+        repeating.wait()
+    assert (repeating.returncode, said) == (130, "")
+    assert [len(each["members"]) for each in shown] == [3, 3, 3]
+    assert "0.1 to 86400" in printed(capfd, "members", "-w", "0", code=2)
 
 
 def test_history_says_who_led_at_a_time(capfd: CAPTURE) -> None:

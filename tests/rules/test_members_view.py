@@ -87,6 +87,14 @@ def test_a_table_is_as_wide_as_the_terminal_and_says_where_it_was_shortened() ->
     assert max(map(len, rendered(Report({}, [table]), "table").splitlines())) == 113
 
 
+def test_a_table_leaves_out_what_is_optional_before_it_shortens_anything() -> None:
+    table = Table(["Member", "ID", "Address"], [["m1", "8e9e05c52164694d", "127.0.0.1:2379"]], "", ["ID"])
+    assert "8e9e05c52164694d" in rendered(Report({}, [table]), "table", width=80)
+    narrow = rendered(Report({}, [table]), "table", width=30)
+    assert "ID" not in narrow
+    assert "127.0.0.1:2379" in narrow
+
+
 def test_tsv_keeps_one_row_a_line_whatever_is_in_it() -> None:
     table = Table(["A b", "C"], [["tab\there", "line\nend"], [None, 1.5], [True, "\\"]])
     assert rendered(Report({}, [table]), "tsv") == ("a_b\tc\ntab\\there\tline\\nend\n\t1.5\ntrue\t\\\\\n")
