@@ -240,10 +240,8 @@ class MetricSet:
     def views(self) -> dict[str, MetricView]:
         return {name: metric.view() for name, metric in self._metrics.items()}
 
-    def report(self, name: str | None = None) -> CustomMetricsReport | MetricView:
-        """`GET …/custom-metrics`, or one metric by name. Raises `NotFound` (field `name`)."""
-        if name is not None:
-            return self.view(name)
+    def report(self) -> CustomMetricsReport:
+        """`GET …/custom-metrics`."""
         types = Counter(metric.type for metric in self._metrics.values())
         return CustomMetricsReport(
             total_metrics=len(self._metrics),

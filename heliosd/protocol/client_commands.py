@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
@@ -11,6 +13,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 from .filters import BadSubscription
 from .message_data import ErrorCode
 from .server_messages import ClientId
+from .subscribe_data import SubscribeData
 from .subscription import NOTHING, Subscription
 
 MAX_ID_LENGTH = 64
@@ -118,13 +121,15 @@ def _client_id(value: object) -> ClientId | UnsetType:
     )
 
 
-class _Auth(Struct, frozen=True, forbid_unknown_fields=True):
+class AuthData(Struct, frozen=True, forbid_unknown_fields=True):
+    """A newer token of the same user."""
+
     token: str
 
 
 def _token(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> str:
     try:
-        return msgspec.json.decode(b"null" if data is UNSET else data, type=_Auth).token
+        return msgspec.json.decode(b"null" if data is UNSET else data, type=AuthData).token
     except (msgspec.DecodeError, RecursionError) as wrong:
         raise BadCommand(
             'auth needs data of the form {"token": "…"}', "bad_field", field="data.token", client_id=client_id
@@ -142,3 +147,21 @@ def _subscription(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> Sub
         if "out of range" in str(wrong):  # JSON, but a number that fits no float
             raise BadCommand(str(wrong), "bad_field", field="data", client_id=client_id) from wrong
         raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=client_id) from wrong
+
+
+@dataclass(frozen=True, slots=True)
+class CommandType:
+    """One type of message from a client. `data` is None where it has none."""
+
+    data: Any
+    summary: str
+
+
+COMMANDS: Mapping[str, CommandType] = {
+    "ping": CommandType(Any, "Answered by `pong` with the same data"),
+    "status": CommandType(None, "Answered by `status`: the whole state as of now"),
+    "subscribe": CommandType(SubscribeData, "Get these topics from now on; a topic left out is off"),
+    "unsubscribe": CommandType(None, "Get no topic from now on"),
+    "auth": CommandType(AuthData, "A newer token, before the one of this connection ends"),
+}
+"""Every message that a client may send, by its `type`."""

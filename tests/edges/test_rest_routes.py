@@ -20,7 +20,8 @@ GETS: dict[str, shapes.Shape] = {
     "/healthz": {"status": None},
     "/readyz": {"ready": None},
 }
-NOT_JSON = {"/metrics", "/", "/static/{name}", "/api/cluster/events"}
+NOT_JSON = {"/metrics", "/", "/docs", "/static/{name}", "/api/cluster/events"}
+DESCRIPTIONS = {"/openapi.json", "/asyncapi.json"}
 
 NEEDS = {
     **dict.fromkeys(
@@ -41,6 +42,8 @@ NEEDS = {
             "GET /healthz",
             "GET /readyz",
             "GET /",
+            "GET /docs",
+            *(f"GET {path}" for path in DESCRIPTIONS),
             "GET /static/{name}",
         ),
         "nothing",
@@ -142,7 +145,9 @@ async def test_a_get_answers_exactly_the_documented_fields(
 
 
 def test_every_get_that_answers_json_is_among_the_shapes() -> None:
-    assert {route.paths[0] for route in ROUTES if route.method == "GET"} == GETS.keys() | NOT_JSON
+    assert {
+        route.paths[0] for route in ROUTES if route.method == "GET"
+    } == GETS.keys() | NOT_JSON | DESCRIPTIONS
 
 
 async def test_one_metric_by_name_has_the_shape_of_one_metric(

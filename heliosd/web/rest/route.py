@@ -18,6 +18,7 @@ from heliosd.config.model import Config
 from heliosd.web.authentication import RequestCredentials
 from heliosd.web.http.listeners import Address
 
+from .description.documents import Documents
 from .password_check import PasswordCheck
 from .request_data import MAX_BODY_BYTES
 from .services import Services
@@ -40,6 +41,7 @@ class Call(Generic[Q, B]):
     services: Services
     password_check: PasswordCheck
     pages: Pages
+    documents: Documents
     now: Instant
     query: Q
     body: B
@@ -103,7 +105,7 @@ class Route:
     view: Callable[[Call[Any, Any]], Awaitable[Answer]]
     summary: str
     answer: Any
-    """What a success answers: the type of its JSON, or a media type if it is not JSON."""
+    """What a success answers: the type of its JSON, a tuple if there are several, or a media type if it is none."""
     other_answers: Mapping[int, Any] = field(default_factory=dict)
     """The same by status, of those that are neither a success nor `{"error", "field"?}`."""
     permission: str | None = None

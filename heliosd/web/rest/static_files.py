@@ -15,6 +15,7 @@ from heliosd.web.origin import host_is_sound
 
 STATIC_DIRECTORY = Path(__file__).parents[1] / "static"
 INDEX = "index.html"
+API_DOCS = "docs.html"
 
 _MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -36,6 +37,10 @@ class StaticFile:
     etag: str
     """With its quotes, as in the header."""
 
+    @classmethod
+    def of(cls, content: bytes, media_type: str) -> StaticFile:
+        return cls(content, media_type, f'"{sha256(content).hexdigest()[:20]}"')
+
 
 Pages = Mapping[str, StaticFile]
 """By file name."""
@@ -44,14 +49,10 @@ Pages = Mapping[str, StaticFile]
 def load_pages(directory: Path = STATIC_DIRECTORY) -> Pages:
     """The files in `directory` (not below it) whose media type is known."""
     return {
-        path.name: _page(path.read_bytes(), _MEDIA_TYPES[path.suffix])
+        path.name: StaticFile.of(path.read_bytes(), _MEDIA_TYPES[path.suffix])
         for path in sorted(directory.iterdir())
         if path.is_file() and path.suffix in _MEDIA_TYPES
     }
-
-
-def _page(content: bytes, media_type: str) -> StaticFile:
-    return StaticFile(content, media_type, f'"{sha256(content).hexdigest()[:20]}"')
 
 
 def etag_matches(if_none_match: str, etag: str) -> bool:

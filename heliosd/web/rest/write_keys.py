@@ -25,7 +25,8 @@ from .route import Answer
 
 HEADER = "Idempotency-Key"
 MAX_KEPT = 1_000
-_FORM = re.compile(r"[\x21-\x7e]{1,255}")
+KEY_PATTERN = r"^[\x21-\x7e]{1,255}$"
+_FORM = re.compile(KEY_PATTERN)
 _STORED = "rest/answers/"
 
 

@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.clock import rfc3339
 from heliosd.config.addresses import member_id
-from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricView
+from heliosd.protocol.views.custom_metrics import CustomMetricsReport
 from heliosd.protocol.views.latency import ClusterHealth
 from heliosd.protocol.views.snapshots import SnapshotRecord, SnapshotReport
 from heliosd.protocol.views.status import Indices, LeaderView, NodeView, ObserverView, PeerView
@@ -48,7 +48,7 @@ class StatusReport(Struct, frozen=True, kw_only=True):
     uptime: str
     uptime_stats: UptimeStats
     snapshot: SnapshotReport
-    custom_metrics: CustomMetricsReport | MetricView
+    custom_metrics: CustomMetricsReport
     observed_by: str
     observed_at: str
     stale: bool

@@ -51,8 +51,8 @@ class Named(Struct, frozen=True):
 
 
 async def show_metrics(call: Call[ByName, Nothing]) -> Answer:
-    name = None if call.query.name is UNSET else call.query.name
-    return Answer(body=call.services.backend.metrics.report(name))
+    metrics = call.services.backend.metrics
+    return Answer(body=metrics.report() if call.query.name is UNSET else metrics.view(call.query.name))
 
 
 async def register_metric(call: Call[Nothing, NewMetric]) -> Answer:

@@ -10,7 +10,7 @@ from heliosd.web.problems import LEADER_RETRY_SECONDS
 from heliosd.web.rest import openmetrics, prometheus
 from heliosd.web.rest.openmetrics import Format, wanted_format
 from heliosd.web.rest.route import Answer, Call, Nothing
-from heliosd.web.rest.static_files import INDEX, StaticFile, content_security_policy, etag_matches
+from heliosd.web.rest.static_files import API_DOCS, INDEX, StaticFile, content_security_policy, etag_matches
 
 
 class Health(Struct, frozen=True):
@@ -71,6 +71,18 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
 
 async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:
     return _served(call, call.pages.get(INDEX))
+
+
+async def show_openapi(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, await call.documents.get("openapi"))
+
+
+async def show_asyncapi(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, await call.documents.get("asyncapi"))
+
+
+async def show_api_docs(call: Call[Nothing, Nothing]) -> Answer:
+    return _served(call, call.pages.get(API_DOCS))
 
 
 async def show_static(call: Call[Nothing, Nothing]) -> Answer:

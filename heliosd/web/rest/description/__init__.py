@@ -1,0 +1,1 @@
+"""Descriptions of heliosd for programs, made from the types that the code itself uses."""
