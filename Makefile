@@ -188,7 +188,8 @@ prove-etcd: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
 	    tests/process/test_etcd_set_back.py tests/process/test_etcd_pause.py
 
-# Blind faults of a real etcd, and how often the reported cause is right; ETCD_TRIALS=… and ETCD_SEED=… choose others (takes root).
+# Blind faults of a real etcd, and how often the reported cause is right (takes root); planned acts, of which nothing else may be
+# reported. ETCD_TRIALS=… and ETCD_SEED=… choose others (some 5 minutes for 24).
 prove-etcd-causes: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_etcd_trials.py

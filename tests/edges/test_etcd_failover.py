@@ -12,7 +12,7 @@ from heliosd.cluster.etcd.client.client import REQUEST_SECONDS
 from heliosd.cluster.etcd.client.endpoints import Endpoints
 from heliosd.cluster.etcd.client.errors import EtcdNoLeader, EtcdOutcomeUnknown, EtcdUnavailable
 from heliosd.cluster.etcd.client.failover import SHORT_ATTEMPT_SECONDS, Failover
-from heliosd.cluster.etcd.client.transport import RequestProgress
+from heliosd.cluster.etcd.client.progress import RequestProgress
 
 ONE, TWO, THREE, FOUR = (f"http://10.0.0.{number}:2379" for number in range(1, 5))
 

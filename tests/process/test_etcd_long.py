@@ -72,7 +72,7 @@ def test_an_idle_heliosd_costs_little(tmp_path: Path) -> None:
         rate = (_requests(cluster) - asked) / took
         print(f"{cpu:.2%} of a core, {rate:.1f} requests/s")
         assert cpu <= 0.02
-        assert rate < 20
+        assert rate <= 12
 
 
 def _cpu_seconds(pid: int) -> float:

@@ -1,4 +1,5 @@
-"""Faults of a real etcd, blind from a seed: how often the cause that heliosd reports is the right one.
+"""Faults of a real etcd, blind from a seed: how often the cause that heliosd reports is the right one. And planned
+acts, of which nothing else may be reported than what they change.
 
 `ETCD_TRIALS` is their number, `ETCD_SEED` the seed.
 """
@@ -12,7 +13,9 @@ from random import Random
 
 import pytest
 
-from tests.support.etcd_nodes import etcd_config, listening, starting
+from tests.support.etcd_cluster import EtcdCluster
+from tests.support.etcd_nodes import beside, etcd_config, listening, starting
+from tests.support.etcd_quiet_trials import ACTS, QuietTrials
 from tests.support.etcd_trials import CAUSES, CauseTrials
 from tests.support.spread_cluster import SpreadCluster, network
 
@@ -32,3 +35,19 @@ def test_the_cause_of_a_lost_leader_is_right_in_95_of_100_blind_trials(tmp_path:
             trials.run(rng.choice(list(CAUSES)))
         print(trials.report())
         assert trials.right() >= 0.95 * TRIALS
+
+
+def test_planned_acts_are_reported_as_they_are_and_nothing_else_is(tmp_path: Path) -> None:
+    rng = Random(SEED)
+    with (
+        EtcdCluster.start(3) as cluster,
+        beside(tmp_path, cluster, names=["watcher", "other"]) as daemons,
+        ExitStack() as stack,
+    ):
+        token = daemons[0].token()
+        listeners = [stack.enter_context(listening(daemon, token)) for daemon in daemons]
+        trials = QuietTrials(cluster, daemons, listeners, rng)
+        for _ in range(TRIALS):
+            trials.run(rng.choice(ACTS))
+        print(trials.done)
+        assert not trials.wrong, "\n".join(trials.wrong)

@@ -18,6 +18,7 @@ from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdForeig
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberList
 
 from .context import EtcdContext
+from .member_lag import MemberLag
 from .member_metrics import Measured, measured
 from .members import completed
 from .reachability import Reachability
@@ -30,15 +31,12 @@ SILENT_SECONDS = 0.9
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
-LIST_SECONDS = 0.22
-"""Between two lists of members: a change has to be sent within 300 ms, and etcd offers no watch of members."""
-LIST_JITTER_SECONDS = 0.05
+LIST_SECONDS = 0.15
+"""Between two lists of members, which also show the leader's term: etcd offers no watch of either."""
+LIST_JITTER_SECONDS = 0.03
 """So that several heliosd do not ask at once."""
 LIST_AGAIN_SECONDS = 0.3
 METRICS_SECONDS = 10.0
-LAGGING_ENTRIES = 100
-LAGGING_SECONDS = 1.5
-"""A member is behind when it has applied so many entries less than another one has committed, for so long."""
 
 
 class Poller:
@@ -64,10 +62,10 @@ class Poller:
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
         """URL whose last poll failed -> when it first failed."""
-        self._lagging_since: dict[str, float] = {}
-        """Member that is behind -> since when."""
+        self._lag = MemberLag()
         self._list_refused: EtcdDenied | None = None
         """How the list of members was refused last; None: it was not."""
+        self._hasty = False
         self._sooner = trio.Event()
         self._list_now = trio.Event()
         self._listing = trio.CancelScope()
@@ -91,8 +89,11 @@ class Poller:
             self._look_for_leader()
 
     def _check_silence(self, nursery: trio.Nursery) -> None:
-        leader = next((each for each in self._etcd.view.to_poll() if each.id == self._etcd.view.leader), None)
-        if leader is not None and self._reachability.check(leader.id, self.url_of(leader), nursery):
+        view = self._etcd.view
+        if not self._reachability.is_overdue(view.leader):
+            return
+        leader = next((each for each in view.to_poll() if each.id == view.leader), None)
+        if leader is not None and self._reachability.examine(leader.id, self.url_of(leader), nursery):
             self._look_for_leader()
 
     def _look_for_leader(self) -> None:
@@ -128,8 +129,7 @@ class Poller:
         if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
             return "it does not answer"
         for member in self._etcd.view.members:
-            late = now - self._lagging_since.get(member.id, now)
-            if late >= LAGGING_SECONDS and self.url_of(member) == url:
+            if self._lag.is_behind(member.id, now) and self.url_of(member) == url:
                 return "it is behind the others"
         return ""
 
@@ -152,7 +152,7 @@ class Poller:
                 for member in self._etcd.view.to_poll():
                     if member.id in self._etcd.mirror.leaving:
                         continue
-                    if self.url_of(member):
+                    if not self._reachability.follows(member.id) and self.url_of(member):
                         self._reachability.follow(member.id, self.url_of(member), nursery)
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
@@ -185,9 +185,12 @@ class Poller:
         finally:
             self._asking.discard(member.id)
         self._note_refusals()
-        self._measure_lag()
-        self._look()
         now = self._etcd.now()
+        self._lag.measure(self._etcd.view, now.mono)
+        hasty, self._hasty = self._hasty, self._etcd.view.pace.is_hasty(now.mono)
+        if self._hasty and not hasty:
+            self._due.clear()  # the others may know more
+        self._look()
         self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
         self._sooner.set()
 
@@ -239,16 +242,6 @@ class Poller:
         else:
             self._etcd.faults.clear("asking for statuses")
 
-    def _measure_lag(self) -> None:
-        now = self._etcd.now().mono
-        statuses = {each.id: self._etcd.view.last_status(each.id) for each in self._etcd.view.members}
-        committed = max((status.raft_index for status in statuses.values() if status), default=0)
-        for member, status in statuses.items():
-            if status is not None and status.raft_applied_index < committed - LAGGING_ENTRIES:
-                self._lagging_since.setdefault(member, now)
-            else:
-                self._lagging_since.pop(member, None)
-
     def _look(self) -> None:
         if not self._etcd.subscribers.have_room:
             return  # the members are asked all the same, and what has turned is seen at a later look
@@ -291,9 +284,11 @@ class Poller:
                 else:
                     self._etcd.faults.add("asking the members", self._list_refused)
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
-            with trio.move_on_after(LIST_SECONDS if trusted else LIST_AGAIN_SECONDS):
+            jitter = uniform(0.0, LIST_JITTER_SECONDS)  # noqa: S311
+            with trio.move_on_after(jitter + (LIST_SECONDS if trusted else LIST_AGAIN_SECONDS)) as waited:
                 await self._list_now.wait()
-            await trio.sleep(uniform(0.0, LIST_JITTER_SECONDS))  # noqa: S311
+            if not waited.cancelled_caught:
+                await trio.sleep(jitter)
 
     async def _list(self) -> None:
         lister = self._etcd.view.lister()

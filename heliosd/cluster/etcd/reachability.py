@@ -43,11 +43,13 @@ class Reachability:
         self._asked_at: dict[str, float] = {}
         """Member that has been asked and has not answered yet -> since when."""
 
+    def follows(self, member: str) -> bool:
+        return member in self._followed
+
     def follow(self, member: str, url: str, nursery: trio.Nursery) -> None:
-        """Keep a connection to this member, if there is none yet."""
-        if member not in self._followed:
-            self._followed[member] = trio.CancelScope()
-            nursery.start_soon(self._follow, member, url, self._followed[member])
+        """Keep a connection to this member, which has none yet."""
+        self._followed[member] = trio.CancelScope()
+        nursery.start_soon(self._follow, member, url, self._followed[member])
 
     def leave(self, members: set[str]) -> None:
         """Close the connections to these members, and to those that are none any more."""
@@ -62,15 +64,17 @@ class Reachability:
     def answered(self, member: str) -> None:
         self._asked_at.pop(member, None)
 
-    def check(self, leader: str, url: str, nursery: trio.Nursery) -> bool:
-        """Notice a leader that has not answered for longer than usual, before its poll fails; returns whether that
-        is news."""
-        now, asked = self._etcd.now(), self._asked_at.get(leader)
-        if asked is None or now.mono - asked < OVERDUE_SECONDS:
-            return False
+    def is_overdue(self, member: str) -> bool:
+        """It has not answered for longer than usual; its poll has not failed yet."""
+        asked = self._asked_at.get(member)
+        return asked is not None and self._etcd.now().mono - asked >= OVERDUE_SECONDS
+
+    def examine(self, leader: str, url: str, nursery: trio.Nursery) -> bool:
+        """Have the view know that the leader is overdue, and find out what a new connection to it meets. Returns
+        whether it was not known to be overdue."""
         trace = self._etcd.view.traces.of(leader)
         news = trace.overdue is None
-        self._etcd.view.overdue(leader, asked, now)
+        self._etcd.view.overdue(leader, self._asked_at[leader], self._etcd.now())
         if url and trace.reach is None and leader not in self._probed:
             self._probed.add(leader)
             nursery.start_soon(self._probe, leader, url)

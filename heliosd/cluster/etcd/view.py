@@ -34,6 +34,8 @@ class ClusterView:
         """Hex; "" until the first answer."""
         self.members: tuple[EtcdMember, ...] = ()
         """In the order of ids. While `members_as_of` is 0, only the list of members to poll."""
+        self.known_members: tuple[KnownMember, ...] = ()
+        """The same as they are shown."""
         self.members_as_of = 0
         """A store revision of the leader from before it listed `members`; 0: no leader has listed them."""
         self.latency = latency
@@ -45,7 +47,7 @@ class ClusterView:
         """Time and store revision of each member's last two answers."""
         self._reasons: dict[str, str] = {}
         self.traces = MemberTraces()
-        self._pace = Pace()
+        self.pace = Pace()
         self._contacts: dict[str, EtcdMember] = {}
         """The newest list from any member, by id, while no leader has listed the members: only for polls."""
         self._turns: list[Turn] = []
@@ -98,12 +100,12 @@ class ClusterView:
         silent = now.mono - before.at if before is not None and before.unanswered is not None else 0.0
         leads = status.leader == member == self.leader
         if self.traces.of(member).overdue is not None and leads:
-            self._pace.decided(now.mono)
+            self.pace.decided(now.mono)
         self.traces.of(member).answered(seconds, silent, now.mono, leads=leads)
         self._answers[member] = MemberAnswer(status.leader, status.raft_term, now.mono - seconds, now.mono)
         changed_its_mind = before is not None and before.leader == self.leader != status.leader
         if changed_its_mind or (status.leader and status.raft_term > self.term):
-            self._pace.in_doubt(now.mono)
+            self.pace.in_doubt(now.mono)
         self._reasons.pop(member, None)
         self._note(self._health.answered(member, seconds, now))
 
@@ -152,7 +154,7 @@ class ClusterView:
         if term <= max(self.term, self._term_seen) or not self.term:
             return False
         self._term_seen = term
-        self._pace.in_doubt(now.mono)
+        self.pace.in_doubt(now.mono)
         return True
 
     def skip(self, seconds: float) -> None:
@@ -163,7 +165,7 @@ class ClusterView:
             for member, heard in self._revisions.items()
         }
         self.traces.skip()
-        self._pace.skip(seconds)
+        self.pace.skip(seconds)
         self._elected += seconds
         self._election.skip(seconds)
         self._health.skip(seconds)
@@ -175,12 +177,12 @@ class ClusterView:
             self._turns.append(change)
             self._elected = now.mono
             if isinstance(change, LeaderElected):
-                self._pace.decided(now.mono)
+                self.pace.decided(now.mono)
                 self.traces.of(change.leader).late.clear()
                 if change.restored:
                     self.members_as_of = 0
             else:
-                self._pace.in_doubt(now.mono)
+                self.pace.in_doubt(now.mono)
         self._turns += self._health.check(now)
         shown = (self.own_role(now), self.own_term, self.leader)
         if shown != self._shown:
@@ -214,10 +216,6 @@ class ClusterView:
     @property
     def voters(self) -> tuple[str, ...]:
         return tuple(each.id for each in self.members if not each.is_learner)
-
-    @property
-    def known_members(self) -> tuple[KnownMember, ...]:
-        return known(self.members)
 
     @property
     def own(self) -> EtcdMember | None:
@@ -307,25 +305,26 @@ class ClusterView:
         return (
             bool(self.leader)
             and not self.suspect
-            and self._pace.is_quiet(now.mono)
+            and self.pace.is_quiet(now.mono)
             and all(self._agrees(each.id, now.mono) for each in self.to_poll())
         )
 
     def poll_after(self, poll_interval: float, now: Instant, member: str = "") -> float:
         """Seconds from one poll of this member to the next."""
         answer = self._answers.get(member)
-        if answer is not None and answer.unanswered is None and self._pace.is_hasty(now.mono):
+        if answer is not None and answer.unanswered is None and self.pace.is_hasty(now.mono):
             return min(HASTY_SECONDS, poll_interval)
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
         """Replace the members."""
         before = {each.id for each in self.members}
-        if members != self.members:
-            self.members = members
-            self._pace.changed(now.mono)
+        if members == self.members:
+            return
+        self.members, self.known_members = members, known(members)
+        self.pace.changed(now.mono)
         own = self.own
-        self._health.track(known(members), "" if own is None else own.id, now)
+        self._health.track(self.known_members, "" if own is None else own.id, now)
         for gone in before - {each.id for each in members}:
             self._health.forget(gone)
             self.traces.forget(gone)
@@ -333,7 +332,7 @@ class ClusterView:
                 kept.pop(gone, None)
 
     def _doubt_if_leader(self, member: str, now: Instant) -> None:
-        (self._pace.in_doubt if member == self.leader else self._pace.changed)(now.mono)
+        (self.pace.in_doubt if member == self.leader else self.pace.changed)(now.mono)
 
     def _note(self, turned: HealthChanged | None) -> None:
         if turned is not None:

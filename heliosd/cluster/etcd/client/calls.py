@@ -27,9 +27,10 @@ from .errors import (
     unavailable,
 )
 from .no_answer import NoAnswer
+from .progress import RequestProgress
 from .requests import authenticate_body
 from .responses import InStream, NotEtcd, read_token, read_version
-from .transport import GatewayReply, GatewayRequest, GatewayTransport, RequestProgress
+from .transport import GatewayReply, GatewayRequest, GatewayTransport
 
 LOGIN_PAUSE_SECONDS = 5.0
 """A refused password is not sent again for so long: checking one is expensive for etcd."""

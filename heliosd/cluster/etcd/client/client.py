@@ -18,6 +18,7 @@ from .endpoints import EndpointHealth, Endpoints
 from .errors import EtcdDenied, EtcdError, EtcdRefused, EtcdTokenEnded, EtcdUnavailable
 from .failover import Failover
 from .identity import ClusterIdentity
+from .progress import RequestProgress
 from .requests import (
     Compare,
     Op,
@@ -49,7 +50,7 @@ from .responses import (
 )
 from .status_reader import StatusReader
 from .streams import SnapshotStream, WatchStream
-from .transport import GatewayTransport, RequestProgress
+from .transport import GatewayTransport
 
 REQUEST_SECONDS = 1.8
 """For a whole request, at however many endpoints. Well below etcd's own 7 s."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from heliosd.backoff import Backoff
@@ -124,6 +125,7 @@ class Endpoints:
         return local or not is_loopback(_host(url))
 
 
+@lru_cache(maxsize=256)  # each poll asks for it several times
 def normal(url: str) -> str:
     """The normal form of an endpoint: no slash at its end, scheme and host in lower case. "" if it is no URL."""
     try:

@@ -10,7 +10,7 @@ import trio
 
 from .endpoints import Endpoints
 from .errors import EtcdError, EtcdForeign, EtcdNoLeader, EtcdOutcomeUnknown, EtcdRefused, EtcdUnavailable
-from .transport import RequestProgress
+from .progress import RequestProgress
 
 ATTEMPT_SECONDS = 0.8
 """A read goes to the next endpoint after so long without an answer, or sooner if many are still to be asked."""

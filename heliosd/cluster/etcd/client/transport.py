@@ -8,7 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import httpx
 import trio
@@ -16,14 +16,17 @@ import trio
 from heliosd.config.model import EtcdConfig
 
 from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, NoAnswer, no_answer
+from .progress import RequestProgress
+from .short_requests import ShortRequests
 
 MAX_IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 CLEANUP_SECONDS = 1.0
 
+FIELDS = {"User-Agent": "heliosd", "Accept-Encoding": "identity"}
 FAULTS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
-"""Everything that httpx raises for faults of the other side or of the network."""
+"""Everything that httpx, and `ShortRequests`, raise for faults of the other side or of the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,36 +38,6 @@ class GatewayRequest:
     body: bytes | None = field(default=None, repr=False)
     token: str = field(default="", repr=False)
     headers: tuple[tuple[str, str], ...] = ()
-
-
-@dataclass(slots=True)
-class RequestProgress:
-    """How far a request has come; valid also after it was cancelled."""
-
-    then: Callable[[], None] | None = None
-    """Called when the request is about to be sent."""
-    sent: bool = False
-    greeted: bool = False
-    """This request has begun a TLS handshake."""
-    _greeting: Any = None
-
-    async def trace(self, name: str, info: Any) -> None:
-        """httpcore calls this at each step. No checkpoint here: a socket that was just opened has no owner yet."""
-        if name.endswith("connect_tcp.complete"):
-            self._greeting = info["return_value"]
-        elif name.endswith("start_tls.started"):
-            self.greeted = True
-        elif name.endswith("start_tls.complete"):
-            self._greeting = None
-        elif name.endswith("send_request_headers.started"):
-            self.sent = True
-            if self.then is not None:
-                self.then()
-
-    def abandon(self) -> None:
-        """Close the connection if its TLS handshake was cancelled: httpcore leaves it open."""
-        if self.greeted and self._greeting is not None:
-            self._greeting.get_extra_info("socket").close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,11 +71,13 @@ class GatewayTransport:
         self._shows_certificate = config.client_cert is not None
         self._loaded: object = None
         self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        self._context.set_alpn_protocols(["http/1.1"])
+        self._short = ShortRequests(self._context)
         self._client = httpx.AsyncClient(
             verify=self._context,
             trust_env=False,
             follow_redirects=False,
-            headers={"User-Agent": "heliosd", "Accept-Encoding": "identity"},
+            headers=FIELDS,
             timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
             limits=httpx.Limits(
                 max_connections=MAX_CONNECTIONS,
@@ -118,13 +93,30 @@ class GatewayTransport:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._short.close()
         with trio.move_on_after(CLEANUP_SECONDS, shield=True):
             await self._client.aclose()
 
     async def answer(self, ask: GatewayRequest, progress: RequestProgress) -> tuple[int, bytes]:
         """Status and body. Raises `NoAnswer`. No deadline of its own except for connecting."""
-        async with self.reply(ask, progress) as reply:
-            return reply.status, await reply.content()
+        if ask.endpoint.startswith("https:"):
+            self._read_certificates()
+        headers = [*FIELDS.items(), *ask.headers, *([("Authorization", ask.token)] if ask.token else [])]
+        try:
+            return await self._short.exchange(
+                ask.endpoint, ask.path, ask.body, headers, progress, MAX_ANSWER_BYTES
+            )
+        except FAULTS as error:
+            raise self._no_answer(error, ask, progress) from None
+
+    def _no_answer(self, error: Exception, ask: GatewayRequest, progress: RequestProgress) -> NoAnswer:
+        return no_answer(
+            error,
+            ask.endpoint,
+            sent=progress.sent,
+            greeted=progress.greeted,
+            certificate=self._shows_certificate,
+        )
 
     def reply(
         self, ask: GatewayRequest, progress: RequestProgress
@@ -149,13 +141,7 @@ class GatewayTransport:
         request.stream = _Body(ask.body or b"")
 
         def translate(error: Exception) -> NoAnswer:
-            return no_answer(
-                error,
-                ask.endpoint,
-                sent=progress.sent,
-                greeted=progress.greeted,
-                certificate=self._shows_certificate,
-            )
+            return self._no_answer(error, ask, progress)
 
         try:
             response = await self._client.send(request, stream=True)

@@ -1,0 +1,190 @@
+"""Requests with short answers, over connections that are kept: HTTP/1.1 by h11 on Trio's streams.
+
+The polls are most of what an idle heliosd does, and over httpx they cost three times as much. Streams, of which
+there are few, stay with httpx. Errors are raised as httpx raises them, so that `no_answer` reads both.
+"""
+
+from __future__ import annotations
+
+import select
+import ssl
+from collections.abc import Iterable
+from urllib.parse import urlsplit
+
+import h11
+import httpx
+import trio
+
+from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS
+from .progress import RequestProgress
+
+IDLE_SECONDS = 60.0
+"""A connection that was not used for so long is closed."""
+RECEIVE_BYTES = 65536
+
+
+class _Connection:
+    """One connection to one endpoint. `stream` is `tcp`, or TLS over it."""
+
+    def __init__(self, tcp: trio.SocketStream, stream: trio.abc.Stream) -> None:
+        self.tcp = tcp
+        self.stream = stream
+        self.http = h11.Connection(h11.CLIENT)
+        self.used_at = trio.current_time()
+
+    def usable(self) -> bool:
+        """Neither closed by the other side (or sent something unasked), nor idle for long."""
+        if trio.current_time() - self.used_at > IDLE_SECONDS:
+            return False
+        waiting = select.poll()
+        waiting.register(self.tcp.socket.fileno(), select.POLLIN)
+        return not waiting.poll(0)
+
+    def close(self) -> None:
+        self.tcp.socket.close()
+
+
+class ShortRequests:
+    """At most `MAX_CONNECTIONS` at a time. `context` is used for each new TLS connection."""
+
+    def __init__(self, context: ssl.SSLContext) -> None:
+        self._context = context
+        self._kept: dict[str, list[_Connection]] = {}
+        self._limit = trio.Semaphore(MAX_CONNECTIONS)
+
+    def close(self) -> None:
+        """Close the connections that are kept."""
+        for kept in self._kept.values():
+            for each in kept:
+                each.close()
+        self._kept.clear()
+
+    async def exchange(
+        self,
+        endpoint: str,
+        target: str,
+        body: bytes | None,
+        headers: Iterable[tuple[str, str]],
+        progress: RequestProgress,
+        max_bytes: int,
+    ) -> tuple[int, bytes]:
+        """POST if there is a body, else GET. Returns status and body. Raises `httpx.HTTPError`; an answer of more
+        than `max_bytes` is `httpx.DecodingError`."""
+        with trio.move_on_after(CONNECT_SECONDS) as waited:
+            await self._limit.acquire()
+        if waited.cancelled_caught:
+            raise httpx.PoolTimeout("no connection was free")
+        try:
+            return await self._exchange(endpoint, target, body, headers, progress, max_bytes)
+        finally:
+            self._limit.release()
+
+    async def _exchange(
+        self,
+        endpoint: str,
+        target: str,
+        body: bytes | None,
+        headers: Iterable[tuple[str, str]],
+        progress: RequestProgress,
+        max_bytes: int,
+    ) -> tuple[int, bytes]:
+        parts = urlsplit(endpoint)
+        connection = self._take(endpoint) or await self._connect(
+            parts.scheme, parts.hostname, parts.port, progress
+        )
+        whole = False
+        try:
+            message = _request(connection.http, parts.path + target, parts.netloc, body, headers)
+            progress.sending()
+            try:
+                await connection.stream.send_all(message)
+                answer = await _answer(connection, max_bytes)
+            except trio.BrokenResourceError as broken:
+                raise httpx.ReadError(str(broken.__cause__ or broken)) from broken
+            except h11.RemoteProtocolError as wrong:
+                raise httpx.RemoteProtocolError(str(wrong)) from wrong
+            whole = True
+            return answer
+        finally:
+            self._put_back(endpoint, connection, whole=whole)
+
+    def _take(self, endpoint: str) -> _Connection | None:
+        kept = self._kept.get(endpoint, [])
+        while kept:
+            connection = kept.pop()
+            if connection.usable():
+                return connection
+            connection.close()
+        return None
+
+    def _put_back(self, endpoint: str, connection: _Connection, *, whole: bool) -> None:
+        http = connection.http
+        if whole and http.our_state is h11.DONE and http.their_state is h11.DONE:
+            http.start_next_cycle()
+            connection.used_at = trio.current_time()
+            self._kept.setdefault(endpoint, []).append(connection)
+        else:
+            connection.close()
+
+    async def _connect(
+        self, scheme: str, host: str | None, port: int | None, progress: RequestProgress
+    ) -> _Connection:
+        tcp: trio.SocketStream | None = None
+        try:
+            with trio.fail_after(CONNECT_SECONDS):
+                tcp = await trio.open_tcp_stream(host or "", port or (443 if scheme == "https" else 80))
+                if scheme != "https":
+                    return _Connection(tcp, tcp)
+                secure = trio.SSLStream(tcp, self._context, server_hostname=host, https_compatible=True)
+                progress.greeted = True
+                await secure.do_handshake()
+                return _Connection(tcp, secure)
+        except BaseException as error:
+            if tcp is not None:
+                tcp.socket.close()
+            if isinstance(error, trio.TooSlowError):
+                raise httpx.ConnectTimeout("not connected in time") from error
+            if isinstance(error, OSError | trio.BrokenResourceError):
+                raise httpx.ConnectError(str(error)) from error
+            raise
+
+
+def _request(
+    http: h11.Connection, target: str, host: str, body: bytes | None, headers: Iterable[tuple[str, str]]
+) -> bytes:
+    """The whole request, for one send."""
+    fields = [("Host", host), *headers]
+    if body is not None:
+        fields.append(("Content-Length", str(len(body))))
+    method = "GET" if body is None else "POST"
+    parts = [http.send(h11.Request(method=method, target=target, headers=fields))]
+    if body:
+        parts.append(http.send(h11.Data(data=body)))
+    parts.append(http.send(h11.EndOfMessage()))
+    return b"".join(part for part in parts if part)
+
+
+async def _answer(connection: _Connection, max_bytes: int) -> tuple[int, bytes]:
+    """The next whole answer. Raises `h11.RemoteProtocolError` and `trio.BrokenResourceError`."""
+    status, parts, size = 0, [], 0
+    while True:
+        event = connection.http.next_event()
+        match event:
+            case h11.NEED_DATA:
+                data = await connection.stream.receive_some(RECEIVE_BYTES)
+                if not data and not status:
+                    raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+                connection.http.receive_data(bytes(data))
+            case h11.Response():
+                status = event.status_code
+            case h11.Data():
+                parts.append(bytes(event.data))
+                size += len(event.data)
+                if size > max_bytes:
+                    raise httpx.DecodingError(f"the answer is longer than {max_bytes} bytes")
+            case h11.EndOfMessage():
+                return status, b"".join(parts)
+            case h11.ConnectionClosed():
+                raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+            case _:
+                pass  # 1xx
