@@ -31,6 +31,9 @@ VALID: dict[str, dict[str, object]] = {
     "MetricChange": {"name": "fresh", "value": 1.0},
     "ByName": {"name": "fresh"},
     "Transfer": {"target": "node-2"},
+    "WantedPermit": {"member": "node-2"},
+    "Renewal": {"id": "p"},
+    "FaultChange": {},
 }
 
 
@@ -104,13 +107,19 @@ WRONG: dict[str, list[object]] = {
     "number": ["1", True, False, None, [], {}],
     "duration": ["1", "soon", True, False, None, [], {}],
     "texts": ["a", 1, None, [], {"a": 1}, {"a": None}],
+    "names": ["a", 1, None, {}, [1], [True], [None]],
+    "groups": ["a", 1, None, {}, ["a"], [[1]], [None]],
+    "shares": ["a", 1, None, [], {"a": "1"}, {"a": True}, {"a": None}],
     "numbers": ["a", 1, None, {}, ["1"], [True], [None]],
 }
 FIELDS = {
     **dict.fromkeys(
-        ("username", "password", "jti", "id", "address", "name", "type", "help", "target"), "text"
+        ("username", "password", "jti", "id", "address", "name", "type", "help", "target", "member"), "text"
     ),
-    **dict.fromkeys(("value", "delta"), "number"),
+    **dict.fromkeys(("value", "delta", "seconds", "loss", "latency_ms"), "number"),
+    **dict.fromkeys(("crashed", "paused"), "names"),
+    **dict.fromkeys(("disk_latency_ms", "clock_rate", "clock_offset_ms"), "shares"),
+    "partitions": "groups",
     "ttl": "duration",
     "labels": "texts",
     "buckets": "numbers",
