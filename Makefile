@@ -163,6 +163,14 @@ prove-rights: $(VENV)/.for-test
 prove-promises: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_promises.py
 
+.PHONY: prove-members
+prove: prove-members
+
+# Members that go and come back while the daemon is killed with -9, 100 times (10 minutes; KILLS=…). Many seeds of the same in one
+# process, with other faults too: make prove-raft.
+prove-members: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_members_killed.py
+
 .PHONY: prove-faults
 prove: prove-faults
 

@@ -1,7 +1,9 @@
-"""A simulated cluster whose members are added, removed, added again and killed, through the daemon's own path."""
+"""A simulated cluster whose members are added, removed, added again, crashed, paused, cut off and killed, through
+the daemon's own path."""
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import replace
 from random import Random
 
@@ -11,7 +13,8 @@ from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.config.model import PeerConfig
-from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, StoreFull
+from heliosd.errors import Conflict, Invalid, NoLeader, NotFound, OutcomeUnknown, StoreFull
+from heliosd.protocol.views.simulation import FaultChange
 
 from .simulated_harness import CONFIG, MemoryStore, running
 
@@ -23,9 +26,13 @@ READY_SECONDS = 60.0
 
 
 class MembershipChaos:
-    """One seed: several runs of a daemon on one disk, each killed after a random number of saves."""
+    """One seed: several runs of a daemon on one disk, each killed after a random number of saves.
 
-    def __init__(self, seed: int) -> None:
+    `faults`: also those of `/api/cluster/simulation`. Then an election may take longer than a run.
+    """
+
+    def __init__(self, seed: int, *, faults: bool = False) -> None:
+        self.faults = faults
         self.rng = rng = Random(seed)
         self.store = MemoryStore(rng.choice([0.0, 0.0005, 0.002, 0.02]))
         self.peers = PEERS[: rng.choice([1, 2, 2, 3, 4])]
@@ -53,6 +60,8 @@ class MembershipChaos:
                     nursery.start_soon(self._write, backend)
                     nursery.start_soon(self._watch, backend)
                     nursery.start_soon(self._change, backend)
+                    if self.faults:
+                        nursery.start_soon(self._fail, backend)
                     with trio.move_on_after(RUN_SECONDS):
                         await self.store.saved(self.rng.randrange(1, 80))
                     nursery.cancel_scope.cancel()
@@ -121,6 +130,27 @@ class MembershipChaos:
             except (Conflict, NotFound, NoLeader, OutcomeUnknown, StoreFull):
                 pass
             await trio.sleep(self.rng.choice([0.0, 0.0, 0.001, 0.02]))
+
+    async def _fail(self, backend: SimulatedBackend) -> None:
+        """Change the faults in force until the kill."""
+        rng = self.rng
+        while True:
+            members = [node.id for node in backend.simulation.report().nodes]
+            some = tuple(rng.sample(members, rng.randrange(len(members) + 1)))
+            change = rng.choice(
+                [
+                    FaultChange(crashed=some, paused=()),
+                    FaultChange(paused=some, crashed=()),
+                    FaultChange(partitions=(some,) if some else ()),
+                    FaultChange(disk_latency_ms=dict.fromkeys(some, rng.choice([1.0, 300.0]))),
+                    FaultChange(clock_offset_ms=dict.fromkeys(some, rng.choice([50.0, 5000.0]))),
+                    FaultChange(clock_rate=dict.fromkeys(some, rng.choice([0.2, 3.0]))),
+                    *[FaultChange(crashed=(), paused=(), partitions=(), disk_latency_ms={})] * 4,
+                ]
+            )
+            with suppress(Invalid):  # a member has gone meanwhile
+                await backend.simulation.change(change)
+            await trio.sleep(rng.choice([0.0, 0.05, 0.3, 2.0]))
 
 
 def _address(name: str) -> str:

@@ -17,12 +17,18 @@ async def test_no_answered_write_is_lost_and_a_majority_always_elects(
     await MembershipChaos(seed).run(kills=10)
 
 
+@pytest.mark.parametrize("seed", range(2))
+async def test_nor_while_members_crash_pause_and_are_cut_off(autojump_clock: MockClock, seed: int) -> None:
+    await MembershipChaos(seed, faults=True).run(kills=4)
+
+
 @pytest.mark.slow
-async def test_no_answered_write_is_lost_in_many_seeds(autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("faults", [False, True])
+async def test_no_answered_write_is_lost_in_many_seeds(autojump_clock: MockClock, faults: bool) -> None:
     first, number = int(os.environ.get("FIRST_SEED", "1000")), int(os.environ.get("SEEDS", "2000"))
     for seed in range(first, first + number):
         try:
-            await MembershipChaos(seed).run(kills=10)
+            await MembershipChaos(seed, faults=faults).run(kills=4 if faults else 10)
         except BaseException as failed:
             failed.add_note(f"seed {seed}")
             raise
