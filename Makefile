@@ -226,9 +226,11 @@ fuzz: $(VENV)/.for-test
 	    echo "== $$target"; $(PYTHON) -m tests.fuzz $$target $(FUZZ_SECONDS) || failed="$$failed $$target"; done; \
 	    test -z "$$failed" || { echo "failed:$$failed" >&2; exit 1; }
 
-# 10 million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
-# SOAK_SECONDS=600 stops sooner; the next run goes on counting from there.
+# One daemon for an hour with clients that come and go: the slope of its memory, its descriptors and tasks. Then 10
+# million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
+# SOAK_SECONDS=600 shortens both; the next run goes on counting deliveries from there.
 soak: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_soak.py
 	SOAK_COUNT=build/soak-deliveries $(PYTEST) -s -m slow -k ten_million tests/process/test_delivery.py
 
 lint: $(VENV)/.for-test

@@ -1,7 +1,7 @@
-"""Coverage-guided fuzzing by atheris: `python -m tests.fuzz TARGET SECONDS`. `make fuzz` calls it for each target.
+"""Coverage-guided fuzzing by atheris: `python -m tests.fuzz TARGET SECONDS`, for each target by `make fuzz`.
 
 It begins with tests/fuzz/corpus/TARGET and keeps what it finds in build/fuzz/TARGET. An input that fails is written
-to build/fuzz/TARGET-crash-…; its repair adds a harmless form of it to the corpus.
+to build/fuzz/TARGET-failed; with its repair it goes into the corpus.
 """
 
 from __future__ import annotations
@@ -20,9 +20,17 @@ def main() -> None:
         from .targets import TARGETS
     found = ROOT / "build" / "fuzz" / name
     found.mkdir(parents=True, exist_ok=True)
+
+    def target(data: bytes) -> None:
+        try:
+            TARGETS[name](data)
+        except BaseException:
+            found.with_name(f"{name}-failed").write_bytes(data)
+            raise
+
     options = [f"-max_total_time={seconds}", "-max_len=4096", "-timeout=5", "-rss_limit_mb=1024"]
-    options += [f"-artifact_prefix={found}-", "-print_final_stats=1", "-verbosity=0"]
-    atheris.Setup([sys.argv[0], *options, str(found), str(ROOT / "tests/fuzz/corpus" / name)], TARGETS[name])
+    options += ["-print_final_stats=1", "-verbosity=0"]
+    atheris.Setup([sys.argv[0], *options, str(found), str(ROOT / "tests/fuzz/corpus" / name)], target)
     atheris.Fuzz()
 
 

@@ -67,6 +67,7 @@ class Readings:
             queue_depth=7,
             alerts=AlertCounters(),
             events_stored=True,
+            tasks=20,
             now=LATER,
             form=form,
         ).decode()

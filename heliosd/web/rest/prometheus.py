@@ -50,6 +50,7 @@ def render(
     queue_depth: int,
     alerts: AlertCounters,
     events_stored: bool,
+    tasks: int,
     now: Instant,
     form: Format = Format.TEXT,
 ) -> bytes:
@@ -63,6 +64,7 @@ def render(
         *_hub(hub_counters, ws_clients, sse_clients, queue_depth),
         *_alerts(alerts),
         gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
+        gauge("heliosd_tasks", "Tasks of the event loop.", tasks),
     ]
     if form is Format.OPENMETRICS:
         return render_openmetrics([*families, *_process().collect()], backend.metrics.views().values())

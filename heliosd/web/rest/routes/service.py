@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import trio
 from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.config.model import Config
@@ -62,6 +63,7 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
         queue_depth=roster.queue_depth(),
         alerts=call.services.alert_counters,
         events_stored=call.services.events.trouble is None,
+        tasks=trio.lowlevel.current_statistics().tasks_living,
         now=call.now,
         form=form,
     )
