@@ -41,7 +41,7 @@ STORE_SECONDS = 10.0
 """A cursor that moved over events that open or close no condition is stored this often."""
 RETRY_STORE_SECONDS = 1.0
 """After the disk refused."""
-SLICE = 100
+SLICE = 20
 """Events taken at once; then other tasks have their turn."""
 FIRST_RETRY_SECONDS = 1.0
 LONGEST_RETRY_SECONDS = 30.0

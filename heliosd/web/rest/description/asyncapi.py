@@ -103,6 +103,11 @@ def _message(name: str, kind: MessageType, schemas: Schemas) -> dict[str, Any]:
             "type": "boolean",
             "description": "True, and no `seq`: not in the cluster's log yet; it follows with a number.",
         }
+    if name == "custom_metrics":
+        fields["reason"] = {
+            "enum": ["expired"],
+            "description": "Why metrics were deleted, if by no client: nobody wrote to them for their `ttl`.",
+        }
     if kind.answers:
         fields["id"] = {**_CLIENT_ID, "description": f"Of the {' or '.join(kind.answers)} that it answers."}
     fields["data"] = schemas.of(kind.data)
