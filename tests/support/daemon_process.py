@@ -272,7 +272,12 @@ def running(
 
 @contextmanager
 def logging_process(
-    command: list[str], config: Path, env: dict[str, str], *, stdin: bool = False
+    command: list[str],
+    config: Path,
+    env: dict[str, str],
+    *,
+    stdin: bool = False,
+    pass_fds: tuple[int, ...] = (),
 ) -> Iterator[Daemon]:
     """A process that is, or becomes, a daemon. It need not listen yet. `stdin`: the test writes to it."""
     process = subprocess.Popen(
@@ -281,6 +286,7 @@ def logging_process(
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         env={**os.environ, **env},
+        pass_fds=pass_fds,
     )
     daemon = Daemon(process, config)
     reader = threading.Thread(target=daemon.read_log)
