@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from .command_table import COMMANDS
 from .exits import OK
-from .options import options_of
+from .options import options_of, verbs_of
 
 SHELLS = ("bash", "zsh", "fish")
 Words = dict[tuple[str, ...], dict[str, str]]
@@ -49,12 +49,11 @@ def _collect(
     parser: argparse.ArgumentParser, path: tuple[str, ...], words: Words, values: dict[str, list[str]]
 ) -> None:
     here = words.setdefault(path, {})
+    for verb, below in verbs_of(parser).items():
+        here[verb] = str(below.description)
+        _collect(below, (*path, verb), words, values)
     for action in parser._actions:
-        if isinstance(action, argparse._SubParsersAction):
-            for verb, below in action.choices.items():
-                here[verb] = str(below.description)
-                _collect(below, (*path, verb), words, values)
-        elif not action.option_strings and action.choices is not None:
+        if not action.option_strings and action.choices is not None and not verbs_of(parser):
             here |= dict.fromkeys(map(str, action.choices), str(action.help or ""))
     for action in options_of(parser):
         for option in action.option_strings:

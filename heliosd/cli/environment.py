@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Mapping
 
-from .options import long_name, options_of
+from .options import long_name, options_of, verbs_of
 
 PREFIXES = ("HELIOSD_", "HELIOS_")
 TARGET = {"url", "user", "password_file", "token_file", "client_config"}
@@ -21,6 +21,8 @@ def variable(environment: Mapping[str, str], name: str) -> str | None:
 def use_environment(parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
     """Make the environment's values the defaults of the parser's options. Ends the program with the parser's error
     if a value cannot be one."""
+    for verb in verbs_of(parser).values():
+        use_environment(verb, environment)
     for action in options_of(parser):
         if parser.get_default("target_group") and action.dest in TARGET:
             continue
@@ -39,4 +41,6 @@ def use_environment(parser: argparse.ArgumentParser, environment: Mapping[str, s
             parser.error(f"{PREFIXES[0]}{name}: {wrong}")
         if action.choices is not None and value not in action.choices:
             parser.error(f"{PREFIXES[0]}{name}: must be one of {', '.join(action.choices)}, not {text!r}")
-        action.default, action.required = value, False
+        # An option that may be given several times: once.
+        several = isinstance(action, argparse._AppendAction)
+        action.default, action.required = [value] if several else value, False

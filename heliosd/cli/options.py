@@ -79,6 +79,15 @@ def options_of(parser: Parser) -> list[argparse.Action]:
     return [action for action in actions if long_name(action) and action.dest not in {"help", "version"}]
 
 
+def verbs_of(parser: Parser) -> dict[str, Parser]:
+    """The parsers of its verbs, by name."""
+    choices: dict[str, Parser] = {}
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            choices |= action.choices
+    return choices
+
+
 def long_name(action: argparse.Action) -> str:
     """`--name`; "" if it has none."""
     return next((text for text in action.option_strings if text.startswith("--")), "")

@@ -63,4 +63,6 @@ def _summary(status: dict[str, object], cluster: Cluster) -> list[str]:
             ]
         case _:
             lines = []
+    warnings = status.get("warnings")
+    lines += [f"Warning: {warning}" for warning in warnings] if isinstance(warnings, list) else []
     return lines + [problem.capitalize() for problem in cluster.problems()]

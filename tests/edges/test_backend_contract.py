@@ -15,7 +15,7 @@ from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, ResetMetrics
 from heliosd.cluster.metric_expiry import expire_metrics
 from heliosd.cluster.permits import Permit
-from heliosd.errors import Conflict, Invalid, KeyReused, NotFound
+from heliosd.errors import Conflict, Invalid, KeyReused, NoLeader, NotFound
 from tests.support.contract_backends import (
     Subject,
     add,
@@ -319,13 +319,14 @@ async def test_of_many_who_ask_for_a_permit_at_once_one_gets_it(subject: Subject
     given: list[Permit] = []
 
     async def ask(number: int) -> None:
-        with suppress(Conflict):
+        with suppress(Conflict, NoLeader):
             given.append(await permits.grant(subject.own, f"user-{number}", 60))
 
     for rounds in range(1, 4):
-        async with trio.open_nursery() as nursery:
-            for number in range(10):
-                nursery.start_soon(ask, number)
+        while len(given) < rounds:  # on a busy machine a leader may be lost for a moment
+            async with trio.open_nursery() as nursery:
+                for number in range(10):
+                    nursery.start_soon(ask, number)
         assert len(given) == rounds
         assert await permits.current() == given[-1]
         await permits.end(given[-1].id)

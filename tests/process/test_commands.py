@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from heliosd.cli.main import parser_for
 from tests.support.command_line import exit_code_of
 from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
 from tests.support.deadlines import SECONDS
@@ -70,6 +71,13 @@ def test_every_command_of_the_page_works(capfd: CAPTURE) -> None:
     for command in commands:
         words, _, _ = command.partition(">")
         printed(capfd, *shlex.split(words))
+
+
+def test_the_live_commands_of_the_page_are_written_as_the_command_line_takes_them() -> None:
+    live = [command.split() for command in shown_commands() if command.startswith(("watch", "top"))]
+    assert len(live) > 2
+    for words in live:
+        assert parser_for(words).parse_args(words).command
 
 
 def test_status_in_all_formats_tells_the_same(capfd: CAPTURE) -> None:
@@ -241,6 +249,11 @@ def test_options_come_from_the_environment_too(capfd: CAPTURE, monkeypatch: pyte
     assert printed(capfd, "members", "list", "-o", "tsv").startswith("member\t")
     monkeypatch.setenv("HELIOSD_OUTPUT", "yaml")
     assert printed(capfd, "members").startswith("members:\n")
+    monkeypatch.setenv("HELIOSD_LABEL", "team=b")
+    monkeypatch.setenv("HELIOSD_HELP_TEXT", "by the environment")
+    printed(capfd, "metrics", "register", "by_environment", "gauge")
+    metric = as_json(capfd, "metrics", "list", "by_environment")["metrics"]["by_environment"]
+    assert (metric["help"], metric["labels"]) == ("by the environment", {"team": "b"})
     monkeypatch.setenv("HELIOSD_OUTPUT", "xml")
     assert "HELIOSD_OUTPUT: must be one of table, json" in printed(capfd, "members", code=2)
 

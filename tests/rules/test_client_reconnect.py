@@ -39,6 +39,14 @@ def test_a_client_that_is_no_longer_allowed_does_not_reconnect() -> None:
             after_refusal(status, "Permission required", None)
 
 
+def test_the_longest_wait_can_be_chosen() -> None:
+    backoff = reconnect_backoff(random.Random(1), 5.0)
+    waits = [backoff.seconds() for _ in range(50)]
+    assert 2.5 < max(waits) <= 5.0
+    backoff.reset()
+    assert backoff.seconds() <= 0.5
+
+
 @pytest.mark.parametrize("code", [1002, 1003, 1007, 1009])
 def test_a_fault_in_the_protocol_is_not_repeated(code: int) -> None:
     with pytest.raises(NotUnderstood):
