@@ -163,6 +163,7 @@ async def test_this_nodes_own_member_may_crash_and_the_daemon_says_so(
     )
     write = {"name": "jobs", "type": "gauge"}
     assert (await cluster.ask_json("POST", "/api/cluster/metrics", write))[0] == 503
+    assert (await cluster.ask_json("POST", "/api/cluster/snapshot"))[0] == 503
     await trio.sleep(40)
     _, status = await cluster.ask_json("GET", "/api/cluster/status")
     assert status["cluster_health"]["unhealthy_peers"] == 0, "who is down judges nobody"

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.custom_metrics import MAX_METRICS, MetricSet
+from heliosd.cluster.etcd import metric_transactions
 from heliosd.cluster.etcd.client.requests import MAX_REQUEST_BYTES, Delete, Put
 from heliosd.cluster.etcd.client.responses import TxnResult
 from heliosd.cluster.etcd.event_log import MAX_OPS, SeenHead, begin
@@ -404,3 +405,12 @@ def test_a_definition_with_a_key_that_another_node_has_done_is_not_done_again(et
     outrun = settle(LAYOUT, late, send(etcd, late))
     assert isinstance(outrun, Outrun)
     assert keyed(HITS, outrun.seen).answers == (None,), "not a conflict with itself"
+
+
+def test_of_too_many_keys_the_oldest_are_deleted(etcd: Etcd, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metric_transactions, "MAX_KEPT", 3)
+    carry_out(etcd, HITS)
+    for serial in range(8):
+        assert send(etcd, keyed(HIT, seen(etcd), WriteKey(f"k{serial}", "r"))).succeeded
+    assert list(seen(etcd).answers) == ["k5", "k6", "k7"]
+    assert stored(etcd).view("hits").value == 8

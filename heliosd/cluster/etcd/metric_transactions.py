@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import repeat
+from itertools import islice, repeat
 
 import msgspec
 
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
 from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
-from heliosd.cluster.idempotency import AnswerRecord, WriteKey, answer_of, repeated
+from heliosd.cluster.idempotency import MAX_KEPT, AnswerRecord, WriteKey, answer_of, repeated
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
     ExpireMetric,
@@ -34,6 +34,10 @@ from .keys import KeyLayout
 
 MAX_BATCH_BYTES = 512 * 1024
 """Of values in one transaction; etcd refuses requests over 1.5 MiB (`--max-request-bytes`)."""
+
+
+OUTDATED = 2
+"""Old keys that are deleted with a new one, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +132,7 @@ def compose(
     for key_id, answer in plan.keyed.items():
         compares.append(absent(layout.answer(key_id)))
         then.append(put(layout.answer(key_id), msgspec.json.encode(answer), lease))
+    then += [delete(layout.answer(key_id)) for key_id in plan.outdated()]
     reread = tuple(get(layout.answer(key_id)) for key_id in plan.keyed)
     whole = (get(layout.head), get(layout.folder("metrics"), layout.folder_end("metrics")))
     return MetricTransaction(
@@ -152,10 +157,10 @@ def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Se
         revisions = {name: at for name, at in batch.seen.revisions.items() if name in batch.metrics}
         revisions |= {name: revision for name in batch.written if name in batch.metrics}
         head = batch.seen.head if batch.head is None else SeenHead(batch.head, revision)
-        answers = {**batch.seen.answers, **batch.keyed}
+        answers = _gained(batch.seen.answers, batch.keyed)
         return Settled(SeenMetrics(head, batch.metrics, revisions, revision, answers), revision)
     responses = result.responses[: len(result.responses) - len(batch.keyed)]
-    answers = {**batch.seen.answers, **_answers(result.responses[len(responses) :])}
+    answers = _gained(batch.seen.answers, _answers(result.responses[len(responses) :]))
     if not batch.compared:
         head_kv, kvs = responses
         in_order = sorted(kvs, key=lambda kv: (kv.create_revision, kv.key))
@@ -167,6 +172,12 @@ def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Se
             revisions.pop(name, None)
     base = SeenMetrics(batch.seen.head, metrics, revisions, answers=answers)
     return Outrun(_with(base, layout, [kv for found in responses for kv in found], revision))
+
+
+def _gained(
+    answers: Mapping[str, AnswerRecord], new: Mapping[str, AnswerRecord]
+) -> Mapping[str, AnswerRecord]:
+    return {**answers, **new} if new else answers
 
 
 def _answers(responses: Sequence[Sequence[KeyValue]]) -> dict[str, AnswerRecord]:
@@ -205,9 +216,15 @@ class _Plan:
         # metric's registration would not be published as a change.
         if self.reset or isinstance(command, ResetMetrics) or command.name in self._defined:
             return False
-        keys = len(self.compared | self.written.keys()) + len(self.keyed) + 2
+        keys = len(self.compared | self.written.keys()) + (1 + OUTDATED) * (len(self.keyed) + 1)
         # With one more event, the head, and the trimming.
         return keys + len(self.items) + 3 <= MAX_OPS and self._size < MAX_BATCH_BYTES
+
+    def outdated(self) -> list[str]:
+        """Ids of the oldest keys, if there are more than are kept: a few for each new one. Other nodes may delete
+        the same ones, or have."""
+        surplus = len(self._known) + len(self.keyed) - MAX_KEPT
+        return list(islice(self._known, max(0, min(surplus, OUTDATED * len(self.keyed)))))
 
     def take(self, command: MetricCommand, key: WriteKey | None) -> None:
         if key is not None and (known := self._known.get(key.id)) is not None:

@@ -51,7 +51,8 @@ class Snapshotting:
             else:
                 self.cluster.snapshot(name)
         if self.requests and self._made is None and not self._make(now().mono):
-            self._answer(self.tracker.latest or NoLeader())
+            running = self.cluster.members[self.node].running
+            self._answer((self.tracker.latest if running else None) or NoLeader())
 
     def _make(self, began: float) -> bool:
         """Snapshot this node; False if nothing was applied since the last one."""
