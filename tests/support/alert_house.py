@@ -12,6 +12,7 @@ import msgspec
 import trio
 
 from heliosd.alerts.watcher import AlertWatcher
+from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.config.loader import parse
 from heliosd.config.model import AlertConfig, Settings
@@ -68,11 +69,13 @@ class AlertHouse:
     watcher: AlertWatcher | None = None
     settings: Settings | None = None
     attempts: int = 0
+    leap_seconds: float = 0.0
+    """By how much the wall clock is ahead."""
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[AlertWatcher]:
         """heliosd runs; at the end it is killed."""
-        self.log = EventLog(max_events=1000, max_age=1e9)
+        self.log = EventLog(max_events=1000, max_age=1e12)
         self.log.begin(self.epoch, len(self.events), self.events[-1000:])
         self.settings = Settings(parse(self.config))
         self.watcher = AlertWatcher(
@@ -82,7 +85,7 @@ class AlertHouse:
             saved=Saved(values=dict(self.disk)),
             save=self._save,
             deliver=self._deliver,
-            now=now,
+            now=self.now,
             rng=random.Random(1),
         )
         async with trio.open_nursery() as nursery:
@@ -91,12 +94,16 @@ class AlertHouse:
             nursery.cancel_scope.cancel()
         self.log = None
 
+    def now(self) -> Instant:
+        moment = now()
+        return Instant(moment.wall + self.leap_seconds, moment.mono)
+
     def publish(self, event: Event) -> str:
         """The event is in the log; returns its epoch and number."""
-        message = of_event(Stamped(len(self.events) + 1, now().wall, event))
+        message = of_event(Stamped(len(self.events) + 1, self.now().wall, event))
         self.events.append(message)
         if self.log is not None:
-            self.log.history.keep(message, now().wall)
+            self.log.history.keep(message, self.now().wall)
         return f"{self.epoch}:{len(self.events)}"
 
     def lose(self) -> str:

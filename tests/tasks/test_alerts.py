@@ -319,3 +319,28 @@ async def test_alerts_come_and_go_with_the_configuration(
         house.settings.replace(replace(house.settings.current, alert=more))
         await trio.sleep(1)
         assert [got["alert"] for got in house.got] == ["no-leader", "at-once"]
+
+
+@pytest.mark.parametrize("leap_seconds", [365 * 86_400.0, -365 * 86_400.0])
+async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_back(
+    autojump_clock: MockClock, house: AlertHouse, leap_seconds: float
+) -> None:
+    async with house.running():
+        house.elect()
+        await trio.sleep(5)
+        house.lose()
+        await trio.sleep(3)
+        house.leap_seconds = leap_seconds
+        await trio.sleep(3)
+        house.elect()
+        await trio.sleep(30)
+        assert house.got == []
+        house.lose()
+        await trio.sleep(3)
+        house.leap_seconds = 0.0
+        await trio.sleep(8)
+        assert len(house.ids) == 1
+    house.leap_seconds = leap_seconds
+    async with house.running():
+        await trio.sleep(30)
+        assert len(house.ids) == 1
