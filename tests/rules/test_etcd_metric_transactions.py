@@ -26,6 +26,7 @@ from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import (
     DeleteMetric,
+    ExpireMetric,
     MetricCommand,
     RegisterMetric,
     ResetMetrics,
@@ -414,3 +415,29 @@ def test_of_too_many_keys_the_oldest_are_deleted(etcd: Etcd, monkeypatch: pytest
         assert send(etcd, keyed(HIT, seen(etcd), WriteKey(f"k{serial}", "r"))).succeeded
     assert list(seen(etcd).answers) == ["k5", "k6", "k7"]
     assert stored(etcd).view("hits").value == 8
+
+
+def expire(etcd: Etcd) -> ExpireMetric:
+    (metric,) = stored(etcd).with_ttl()
+    return ExpireMetric(name=metric.name, created_at=metric.created_at, writes=metric.writes, at=9.0)
+
+
+def test_a_metric_that_another_node_writes_to_is_not_expired(etcd: Etcd) -> None:
+    carry_out(etcd, RegisterMetric(name="pushed", type="gauge", ttl=5.0, at=1.0))
+    late = draft([expire(etcd)], seen(etcd))
+    assert late.answers == (None,)
+    carry_out(etcd, UpdateMetric(name="pushed", value=1.0, at=2.0))
+    outrun = settle(LAYOUT, late, send(etcd, late))
+    assert isinstance(outrun, Outrun)
+    again = draft([ExpireMetric(name="pushed", created_at=1.0, writes=0, at=9.0)], outrun.seen)
+    assert kinds(list(again.answers)) == [Conflict]
+    assert "pushed" in stored(etcd)
+
+
+def test_of_two_nodes_that_expire_a_metric_one_does(etcd: Etcd) -> None:
+    carry_out(etcd, RegisterMetric(name="pushed", type="gauge", ttl=5.0, at=1.0))
+    first, second = draft([expire(etcd)], seen(etcd)), draft([expire(etcd)], seen(etcd))
+    assert isinstance(settle(LAYOUT, first, send(etcd, first)), Settled)
+    assert isinstance(settle(LAYOUT, second, send(etcd, second)), Outrun)
+    assert events(etcd)[1:] == [{"pushed": None}]
+    assert "pushed" not in stored(etcd)
