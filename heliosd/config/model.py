@@ -159,6 +159,8 @@ class AlertConfig:
     url: Annotated[str, value.url_or_nothing] = ""
     command: Annotated[tuple[str, ...], value.some_text] = ()
     secret_file: Path | None = None
+    place: int = field(default=0, compare=False)
+    """Its number in the file, from 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -225,6 +225,7 @@ def _alerts(here: ConfigReader) -> tuple[AlertConfig, ...]:
         return AlertConfig(hold=found.pop("for", 0.0), **found)
 
     alerts = here.items(read_alert)
+    alerts = tuple(alert and replace(alert, place=place) for place, alert in enumerate(alerts))
     if len(alerts) > value.MAX_ALERTS:
         raise value.InvalidValue(f"at most {value.MAX_ALERTS} alerts")
     return tuple(alert for alert in alerts if alert is not None)

@@ -38,11 +38,11 @@ def _problems(config: Config) -> Iterator[ConfigProblem]:
         for name, path in (("ca_cert", etcd.ca_cert), ("password_file", etcd.password_file)):
             if path is not None:
                 yield from _unreadable(f"cluster.etcd.{name}", path)
-    for index, alert in enumerate(config.alert):
+    for alert in config.alert:
         if alert.secret_file is not None:
-            yield from _unreadable(f"alert[{index}].secret_file", alert.secret_file)
+            yield from _unreadable(f"alert[{alert.place}].secret_file", alert.secret_file)
         if alert.command and shutil.which(alert.command[0]) is None:
-            yield ConfigProblem(f"alert[{index}].command", f"there is no program {alert.command[0]}")
+            yield ConfigProblem(f"alert[{alert.place}].command", f"there is no program {alert.command[0]}")
 
 
 def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[ConfigProblem]:

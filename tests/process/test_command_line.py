@@ -159,6 +159,37 @@ def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path) -> N
     assert served.stderr.splitlines() == [f"heliosd: {file}: {line}" for line in checked.stdout.splitlines()]
 
 
+def test_what_an_alert_names_must_be_there(tmp_path: Path) -> None:
+    file = tmp_path / "bad.toml"
+    file.write_text("""
+        [[alert]]
+        name = "first"
+        when = "nothing"
+        url = "http://127.0.0.1/"
+        [[alert]]
+        name = "second"
+        when = "leader_lost"
+        url = "http://127.0.0.1/"
+        secret_file = "absent"
+        [[alert]]
+        name = "third"
+        when = "leader_lost"
+        command = ["./no-such-program", "--now"]
+        [[alert]]
+        name = "fourth"
+        when = "leader_lost"
+        command = ["true"]
+    """)
+    done = heliosd("check-config", file)
+    found = [(line.partition(":")[0], line.rpartition("(")[2]) for line in done.stdout.splitlines()]
+    assert done.returncode == 2
+    assert found == [
+        ("alert[0].when", "line 4)"),
+        ("alert[1].secret_file", "line 10)"),
+        ("alert[2].command", "line 14)"),
+    ]
+
+
 def test_check_config_takes_the_file_as_an_argument_too() -> None:
     done = heliosd("check-config", EXAMPLE)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{EXAMPLE}: ok\n", "")
