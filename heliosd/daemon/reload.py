@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 import trio
@@ -42,7 +44,7 @@ async def reload(path: Path, settings: Settings, access: Access) -> bool:
     except HeliosError as error:
         log.error("configuration not reloaded; the old one stays in force", path=str(path), reason=str(error))
         return False
-    later = [key for key in NEEDS_RESTART if _value(config, key) != _value(settings.current, key)]
+    config, later = in_force(config, settings.current)
     access.admin, access.keys = admin, keys
     settings.replace(config)
     logs.configure(config.log.level, config.log.format)
@@ -65,8 +67,24 @@ def _read(path: Path, data_dir: Path) -> tuple[Config, UserConfig | None, KeyRin
     return config, admin, load_signing_keys(config, data_dir, make=False)
 
 
-def _value(config: Config, key: str) -> object:
-    value: object = config
-    for name in key.split("."):
-        value = getattr(value, name)
-    return value
+def in_force(config: Config, current: Config) -> tuple[Config, list[str]]:
+    """What holds of `config` without a restart, and the keys that wait for one: they keep their present values, so
+    that nothing shows or uses a value that is not in force."""
+    later = []
+    for key in NEEDS_RESTART:
+        names = key.split(".")
+        if _value(config, names) != _value(current, names):
+            later.append(key)
+            config = _with_value(config, names, _value(current, names))
+    return config, later
+
+
+def _value(config: object, names: list[str]) -> object:
+    for name in names:
+        config = getattr(config, name)
+    return config
+
+
+def _with_value(config: Any, names: list[str], value: object) -> Any:
+    first, *rest = names
+    return replace(config, **{first: _with_value(getattr(config, first), rest, value) if rest else value})

@@ -167,7 +167,7 @@ class Daemon:
                 await self._serve(
                     listeners, backend, numbering, hub, alerts, admission, readiness, issuer, notifier, stop
                 )
-                with trio.move_on_after(config.server.shutdown_grace, shield=True):
+                with trio.move_on_after(self.settings.current.server.shutdown_grace, shield=True):
                     await backend.close()
         if root_scope.cancelled_caught:
             log.warning("stopped at once by a second signal")
