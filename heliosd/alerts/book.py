@@ -106,13 +106,14 @@ class AlertBook:
         """Take the next event of the log."""
         assert message.seq is not None
         if message.type in EVENT_TYPES:
-            # What was logged before this cursor's last event is of another log: it happened before.
+            # What another log has from before this cursor's last event happened before.
             past = epoch != self.state.epoch and message.at <= self.state.at
             closed = self.conditions.apply(message, epoch)
-            self._judge([] if past else closed, now)
             if past:
                 self._pass_over()
-            self._fire_at_once(now)
+            else:
+                self._judge(closed, now)
+                self._fire_at_once(now)
             self.changed = True
         if epoch == self.state.epoch or message.at > self.state.at:
             self.state.at = message.at

@@ -121,6 +121,9 @@ class AlertWatcher:
                 with trio.move_on_after(START_SECONDS):
                     await self._log.wait_readable()
             await self._read()
+            if not self._book.state.epoch:
+                # The log cannot be read yet. What it has from before now happened before.
+                self._book.state.at = self._now().wall
             self._book.is_new = False
         self._book.configure(alerts)
         self._configured = alerts

@@ -73,10 +73,12 @@ class AlertHouse:
     """By how much the wall clock is ahead."""
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[AlertWatcher]:
-        """heliosd runs; at the end it is killed."""
+    async def running(self, *, readable: bool = True) -> AsyncIterator[AlertWatcher]:
+        """heliosd runs; at the end it is killed. The log can be read at once if it is `readable`, else from
+        `begin_log` on."""
         self.log = EventLog(max_events=1000, max_age=1e12)
-        self.log.begin(self.epoch, len(self.events), self.events[-1000:])
+        if readable:
+            self.begin_log()
         self.settings = Settings(parse(self.config))
         self.watcher = AlertWatcher(
             settings=self.settings,
@@ -93,6 +95,10 @@ class AlertHouse:
             yield self.watcher
             nursery.cancel_scope.cancel()
         self.log = None
+
+    def begin_log(self) -> None:
+        assert self.log is not None
+        self.log.begin(self.epoch, len(self.events), self.events[-1000:])
 
     def now(self) -> Instant:
         moment = now()

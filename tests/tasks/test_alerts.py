@@ -344,3 +344,27 @@ async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_
     async with house.running():
         await trio.sleep(30)
         assert len(house.ids) == 1
+
+
+async def test_a_first_start_without_a_readable_log_reports_nothing_of_before(
+    autojump_clock: MockClock, house: AlertHouse
+) -> None:
+    house.config = alert("lost", "leader_lost") + alert("elected", "leader_elected")
+    for _ in range(3):
+        house.elect("node-2")
+        await trio.sleep(60)
+        house.lose()
+        await trio.sleep(60)
+    house.elect("node-3")
+    await trio.sleep(60)
+    house.cluster.reason = "etcd has not been read yet"
+    async with house.running(readable=False):
+        await trio.sleep(20)
+        house.cluster.reason = None
+        house.begin_log()
+        await trio.sleep(20)
+        assert house.got == []
+        house.lose()
+        elected = house.elect("node-2")
+        await trio.sleep(1)
+    assert sorted(house.ids) == [f"elected/leader_elected/{elected}", "lost/leader_lost/e1:7"]
