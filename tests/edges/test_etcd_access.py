@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -16,6 +16,7 @@ from heliosd.cluster.etcd.client.client import YOUNG_TOKEN_SECONDS, EtcdClient
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
     EtcdError,
+    EtcdLearnerBehind,
     EtcdLoginRefused,
     EtcdUnavailable,
     missing_right,
@@ -32,6 +33,8 @@ pytestmark = pytest.mark.needs("etcd")
 AUTH = EtcdAuth()
 OUTSIDE = b"/elsewhere"
 DESCRIPTORS = Path("/proc/self/fd")
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +323,23 @@ async def test_a_token_that_its_member_forgot_in_a_restart_is_renewed_for_a_watc
             await aside(cluster.restart, 0)
             await aside(cluster.leader)
             await watched_once(client, revision)
+
+
+async def test_a_learner_is_promoted_where_authentication_is_on(login: dict[str, Any]) -> None:
+    with EtcdCluster.start(2, auth=EtcdAuth(root=True)) as cluster:
+        async with client_of(cluster, **login) as client:
+            spare = cluster.spare("etcd-3")
+            added = await until_done(lambda: client.member_add([spare.peer_url]))
+            await aside(cluster.join, spare)
+            leader = url(cluster, await aside(cluster.leader))
+            await until_done(lambda: client.member_promote(leader, added.id))
+            assert not any(each.is_learner for each in await client.members(leader))
+
+
+async def until_done(call: Callable[[], Awaitable[T]]) -> T:
+    """etcd refuses to add a member until all have been connected for 5 s, and to promote one that is behind."""
+    while True:
+        try:
+            return await call()
+        except (EtcdUnavailable, EtcdLearnerBehind):
+            await trio.sleep(0.1)

@@ -228,12 +228,13 @@ async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdClu
     async with client_of(three) as client:
         added = await when_etcd_is_ready(client, spare.peer_url)
         assert (added.is_learner, added.name, added.peer_urls) == (True, "", (spare.peer_url,))
+        leader = url(three, await aside(three.leader))
         with pytest.raises(EtcdLearnerBehind):
-            await client.member_promote(added.id)
+            await client.member_promote(leader, added.id)
         await aside(three.join, spare)
         while True:
             try:
-                await client.member_promote(added.id)
+                await client.member_promote(leader, added.id)
                 break
             except (EtcdLearnerBehind, EtcdUnavailable):
                 await trio.sleep(0.1)  # a learner does not signal that it has caught up

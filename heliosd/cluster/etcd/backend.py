@@ -131,7 +131,7 @@ class EtcdBackend:
         )
         self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
-        self._presence = Presence(context)
+        self._presence = Presence(context, poller.url_of)
         self._revocations = Revocations(context)
         self._write_probe = WriteProbe(context)
         self._admin = MemberAdmin(context, watcher, poller)

@@ -8,6 +8,7 @@ promotes learners.
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import msgspec
 import trio
@@ -16,6 +17,7 @@ from heliosd import __version__
 from heliosd.clock import rfc3339
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLearnerBehind, EtcdLeaseGone, EtcdRefused
 from heliosd.cluster.etcd.client.requests import absent, delete, put
+from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
 from .mirror import PresentObserver
@@ -31,8 +33,10 @@ CLEANUP_SECONDS = 1.0
 class Presence:
     """Keeps this node's key under `observers/` and, if there is no other observer, the key `observer`."""
 
-    def __init__(self, context: EtcdContext) -> None:
+    def __init__(self, context: EtcdContext, url_of: Callable[[EtcdMember], str]) -> None:
+        """`url_of`: where a member answers; "" if nowhere."""
         self._etcd = context
+        self._url_of = url_of
         since = rfc3339(context.now().wall)
         self._present = PresentObserver(id=context.node_id, version=__version__, since=since)
         self._lease = ""
@@ -127,8 +131,12 @@ class Presence:
                 self._etcd.faults.clear("promoting learners")
 
     async def _promote(self, member: str) -> None:
+        view = self._etcd.view
+        url = next((self._url_of(each) for each in view.members if each.id == view.leader), "")
+        if not url:
+            return  # later, with a leader
         try:
-            await self._etcd.client.member_promote(member)
+            await self._etcd.client.member_promote(url, member)
         except EtcdLearnerBehind:
             return
         except EtcdRefused as refused:

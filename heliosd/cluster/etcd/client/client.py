@@ -60,6 +60,7 @@ MEMBER_SECONDS = 5.0
 """For changes of the members and of the leader, which wait for other members as well."""
 YOUNG_TOKEN_SECONDS = 2.0
 """A token that is not older has not ended: what it is denied is denied."""
+MOVE_LEADER = "/maintenance/transfer-leadership"
 T = TypeVar("T")
 S = TypeVar("S", WatchStream, SnapshotStream)
 
@@ -80,9 +81,8 @@ class EtcdClient:
         rng: random.Random | None = None,
         identity: ClusterIdentity | None = None,
     ) -> None:
-        """Without an `identity` any cluster is taken as it comes."""
+        """Without an `identity` any cluster is taken as it comes. `username` is "" where none is configured."""
         self.username = config.username
-        """"" if none is configured."""
         self._endpoints = Endpoints(config.endpoints, rng or random.SystemRandom(), identity)
         self._check = ClusterCheck(identity, self._endpoints, self.status)
         self._failover = Failover(self._endpoints)
@@ -215,21 +215,13 @@ class EtcdClient:
         """Refused with code NOT_FOUND if there is no such member."""
         await self._write("/cluster/member/remove", member_body(member_id), read_members, MEMBER_SECONDS)
 
-    async def member_promote(self, member_id: str) -> None:
-        """Make a learner a voter. Raises `EtcdLearnerBehind`."""
-        await self._write("/cluster/member/promote", member_body(member_id), read_members, MEMBER_SECONDS)
+    async def member_promote(self, leader_endpoint: str, member_id: str) -> None:
+        """Make a learner a voter. Raises `EtcdLearnerBehind`. With a login, no follower up to 3.5.27 answers."""
+        await self._at_leader(leader_endpoint, "/cluster/member/promote", member_body(member_id))
 
     async def move_leader(self, leader_endpoint: str, target_id: str) -> None:
         """Returns when the target leads. Raises `EtcdNotLeader` if the endpoint is not the leader's."""
-        endpoint, body = self._known(leader_endpoint), move_leader_body(target_id)
-
-        async def ask(progress: RequestProgress) -> None:
-            await self._check.verify(endpoint)
-            await self._calls.call(
-                endpoint, "/maintenance/transfer-leadership", body, _nothing, progress, write=True
-            )
-
-        await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
+        await self._at_leader(leader_endpoint, MOVE_LEADER, move_leader_body(target_id))
 
     async def own_roles(self) -> tuple[str, ...]:
         """The roles of the configured user, which etcd shows to that user. Only where one is configured."""
@@ -273,6 +265,15 @@ class EtcdClient:
         if not known:
             raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
         return known
+
+    async def _at_leader(self, leader_endpoint: str, path: str, body: bytes) -> None:
+        endpoint = self._known(leader_endpoint)
+
+        async def ask(progress: RequestProgress) -> None:
+            await self._check.verify(endpoint)
+            await self._calls.call(endpoint, path, body, _nothing, progress, write=True)
+
+        await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
 
     async def _page(self, endpoint: str, path: str, seconds: float = STATUS_SECONDS) -> bytes:
         """A plain page of that member."""
