@@ -55,7 +55,7 @@ async def _list(rest: RestClient, _: argparse.Namespace) -> Report:
         for each in answer["clients"]
     ]
     columns = ["ID", "User", "Address", "By", "Since", "Queue", "Sent", "Dropped"]
-    return Report(answer, [Table(columns, rows, f"Clients: {answer['total']}")])
+    return Report(answer, [Table(columns, rows, f"Clients: {answer['total']}", ["Since", "By"])])
 
 
 async def _disconnect(rest: RestClient, options: argparse.Namespace) -> Report:

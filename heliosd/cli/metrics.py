@@ -101,7 +101,7 @@ async def _list(rest: RestClient, options: argparse.Namespace) -> Report:
         for name, view in sorted(report["metrics"].items())
     ]
     columns = ["Metric", "Type", "Value", "Labels", "Updated", "Help"]
-    return Report(report, [Table(columns, rows, f"Metrics: {report['total_metrics']}")])
+    return Report(report, [Table(columns, rows, f"Metrics: {report['total_metrics']}", ["Updated"])])
 
 
 async def _change(rest: RestClient, options: argparse.Namespace) -> Report:

@@ -92,7 +92,7 @@ def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iter
         if present := [name for name in table.optional if name in table.columns]:
             yield from box(table.without(present[0]), width, colour=colour)
             return
-        _fit(sizes, width)
+        _fit(sizes, width, right)
     border = "+" + "+".join("-" * (size + 2) for size in sizes) + "+"
     title = f"+ {table.title} "
     if table.title and len(title) < len(border):
@@ -121,10 +121,15 @@ def _width(sizes: Sequence[int]) -> int:
     return sum(sizes) + 3 * len(sizes) + 1
 
 
-def _fit(sizes: list[int], width: int) -> None:
-    """Shorten the widest columns, one character at a time, until the table is no wider than `width`."""
-    while _width(sizes) > width and max(sizes) > _NARROWEST:
-        sizes[sizes.index(max(sizes))] -= 1
+def _fit(sizes: list[int], width: int, numbers: Sequence[bool]) -> None:
+    """Shorten the widest columns of texts, one character at a time, until the table is no wider than `width`. A
+    part of a number would be another number."""
+    texts = [at for at, is_number in enumerate(numbers) if not is_number]
+    while texts and _width(sizes) > width:
+        widest = max(texts, key=lambda at: sizes[at])
+        if sizes[widest] <= _NARROWEST:
+            return
+        sizes[widest] -= 1
 
 
 def _cut(text: str, size: int) -> str:

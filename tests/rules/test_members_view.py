@@ -95,6 +95,13 @@ def test_a_table_leaves_out_what_is_optional_before_it_shortens_anything() -> No
     assert "127.0.0.1:2379" in narrow
 
 
+def test_a_number_is_never_cut() -> None:
+    table = Table(["Metric", "Value"], [["m" * 40, 123456789012]])
+    lines = rendered(Report({}, [table]), "table", width=40).splitlines()
+    assert {len(line) for line in lines} == {40}
+    assert "123456789012" in lines[3]
+
+
 def test_tsv_keeps_one_row_a_line_whatever_is_in_it() -> None:
     table = Table(["A b", "C"], [["tab\there", "line\nend"], [None, 1.5], [True, "\\"]])
     assert rendered(Report({}, [table]), "tsv") == ("a_b\tc\ntab\\there\tline\\nend\n\t1.5\ntrue\t\\\\\n")
