@@ -12,15 +12,18 @@ import argparse
 import os
 import sys
 import time
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
 import trio
 
 from heliosd.client.client import Client, Connected, Disconnected, Item, open_client
-from heliosd.client.resume import Gap, cursor_text, parse_cursor
+from heliosd.client.rest import open_rest
+from heliosd.client.resume import Gap, Message, cursor_text, parse_cursor
 from heliosd.client.websocket import sole_error
 from heliosd.clock import rfc3339
+from heliosd.errors import AccessRefused, ErrorAnswer, NotUnderstood, Unreachable
 from heliosd.protocol.filters import BadSubscription
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription
@@ -33,6 +36,8 @@ from .output import StandardOutput, coloured, printable, standard_output
 from .screen import open_screen
 from .target import Target, target_of
 
+HISTORY = "/api/cluster/history"
+EARLIER_EVENTS = 30
 LONGEST_WAIT_SECONDS = 5.0
 """Somebody is looking: an attempt to connect costs less than a longer silence."""
 Form = Literal["json", "lines", "live"]
@@ -94,6 +99,7 @@ class _Watch:
         self._types = types
         self._since = since
         self._form = form
+        self._earlier: list[Message] = []
         self._client: Client | None = None
 
     async def run(self) -> None:
@@ -101,6 +107,8 @@ class _Watch:
         show = {"json": self._as_json, "lines": self._as_lines, "live": self._live}[self._form]
         # The live view's header lives on status, whatever is asked for.
         topics = self._types | {"status"} if self._types and self._form == "live" else self._types
+        if self._form == "live" and self._since is None:
+            await self._fetch_earlier()
         async with open_client(
             self._target.url,
             self._target.credentials,
@@ -112,6 +120,25 @@ class _Watch:
         ) as client:
             self._client = client
             await show(client, standard_output())
+
+    async def _fetch_earlier(self) -> None:
+        """The newest events of before, so that the screen does not begin empty; following goes on from the last.
+        Without the right to read them, and without an answer, it begins empty."""
+        names = sorted(self._types & {"state_changes", "peer_changes", "snapshot", "custom_metrics"})
+        if self._types and not names:
+            return
+        types = ",".join(names) or None
+        with suppress(AccessRefused, ErrorAnswer, NotUnderstood, Unreachable):
+            async with open_rest(self._target.url, self._target.credentials) as rest:
+                heads = await rest.get(HISTORY, limit=1)
+                epoch, after = heads["epoch"], max(heads["oldest_seq"] - 1, heads["seq"] - EARLIER_EVENTS, 0)
+                page = await rest.get(HISTORY, epoch=epoch, after=after, limit=EARLIER_EVENTS, types=types)
+                self._earlier = [
+                    Message(each["type"], each["seq"], each["timestamp"], each["data"], "")
+                    for each in page["events"]
+                ]
+                # Up to here all of these types were in the page.
+                self._since = Cursor(epoch, max(heads["seq"], *(each.seq or 0 for each in self._earlier), 0))
 
     async def _as_json(self, client: Client, output: StandardOutput) -> None:
         async for item in client:
@@ -141,6 +168,8 @@ class _Watch:
         async with open_screen(
             output, lambda width, height: view.lines(width, height, time.time())
         ) as screen:
+            for earlier in self._earlier:
+                view.take(earlier, time.time())
             async for item in client:
                 view.take(item, time.time())
                 screen.changed()

@@ -39,6 +39,7 @@ def test_watch_and_top_survive_a_restart_and_show_what_was_missed(tmp_path: Path
             assert_nothing_is_wrapped(shown, 80)
             assert shown[0].startswith(f"heliosd watch  {first.url}")
             assert shown[0].endswith(" UTC")
+            watch.wait("metric bytes_total registered (counter)")
             shown = top.wait("healthy", "Cluster: 3 members", "bytes_total", "123456789012", "team=a")
             assert_nothing_is_wrapped(shown, 80)
             first.stop()
