@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
-from heliosd.cluster.etcd.client.client import YOUNG_TOKEN_SECONDS, EtcdClient
+from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
     EtcdError,
@@ -22,6 +22,7 @@ from heliosd.cluster.etcd.client.errors import (
     missing_right,
 )
 from heliosd.cluster.etcd.client.requests import put
+from heliosd.cluster.etcd.client.streams import YOUNG_TOKEN_SECONDS
 from heliosd.cluster.etcd.client.transport import GatewayRequest
 from heliosd.config.model import EtcdConfig
 from tests.support.etcd_certificates import EtcdCertificates

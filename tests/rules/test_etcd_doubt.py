@@ -65,9 +65,13 @@ def test_a_member_that_goes_on_alone_with_higher_terms_causes_no_haste() -> None
         assert pause(seen) != HASTY_SECONDS
 
 
-def test_a_leader_that_was_late_and_answers_again_ends_the_haste() -> None:
+@pytest.mark.parametrize("what", ["late", "its connection was closed"])
+def test_a_leader_in_doubt_that_answers_again_ends_the_haste(what: str) -> None:
     seen = settled()
-    seen.view.overdue(B, seen.mono - 0.3, seen.now)
+    if what == "late":
+        seen.view.overdue(B, seen.mono - 0.3, seen.now)
+    else:
+        seen.view.process_ended(B, seen.now)
     seen.poll(B)
     seen.poll(B, seconds=0.5)
     assert pause(seen) == 0.25

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from random import Random
 from typing import Any
@@ -26,6 +27,17 @@ CAUSES = {
 """Fault -> the cause of the lost leader; "": none is lost."""
 
 
+Result = tuple[str, str, Mapping[str, Any]]
+"""Fault, the cause that was reported, its evidence."""
+
+
+def _is_right(result: Result) -> bool:
+    fault, cause, evidence = result
+    # A transfer leaves no time without a leader. Now and then etcd's fails, and all elect anew.
+    failed = fault == "transfer" and evidence.get("without_leader_ms", 0) > 500
+    return cause == ("stepped_down" if failed else CAUSES[fault])
+
+
 @dataclass
 class CauseTrials:
     """`run` makes one fault, waits for the next leader, and heals it."""
@@ -33,8 +45,7 @@ class CauseTrials:
     cluster: EtcdCluster
     rng: Random
     listener: Listener
-    results: list[tuple[str, str, dict[str, Any]]] = field(default_factory=list)
-    """Fault, the cause that was reported, its evidence."""
+    results: list[Result] = field(default_factory=list)
 
     def run(self, fault: str) -> None:
         self.cluster.leader()
@@ -50,10 +61,10 @@ class CauseTrials:
         self._heal(fault, place)
 
     def right(self) -> int:
-        return sum(CAUSES[fault] == cause for fault, cause, _ in self.results)
+        return sum(map(_is_right, self.results))
 
     def report(self) -> str:
-        wrong = [each for each in self.results if CAUSES[each[0]] != each[1]]
+        wrong = [each for each in self.results if not _is_right(each)]
         lines = [f"{self.right()} of {len(self.results)} causes are right"]
         return "\n".join([*lines, *(f"  {fault}: {cause} {evidence}" for fault, cause, evidence in wrong)])
 

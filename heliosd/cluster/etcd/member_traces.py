@@ -36,6 +36,11 @@ class MemberTrace:
     late: deque[tuple[float, float]] = field(default_factory=deque)
     """Its late answers: when, and after how many seconds."""
 
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it lives, and answers in time, has to be shown by its next answer."""
+        return self.overdue is not None or self.ended is not None
+
     def answered(self, seconds: float, silent: float, now: float, *, leads: bool) -> None:
         """It answered after `seconds`, and has not answered for `silent` seconds before. `leads`: it still does."""
         self.overdue = self.reach = None

@@ -1,14 +1,12 @@
-"""One idle TCP connection to each member's client port: it ends when the member's process does, long before a poll
+"""One idle connection to each member's client port: it ends when the member's process does, long before a poll
 shows that. And what a new connection meets, for a leader that is silent.
 
-Nothing is sent on the idle connection. When it ends, a new one shows whether the process did: it is refused, or the
-start time in `/metrics` is another one.
+Its only request is for `/metrics`: the next connection's start time there shows whether the process is another one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from urllib.parse import urlsplit
 
 import trio
@@ -25,7 +23,6 @@ CONNECT_SECONDS = 0.4
 AGAIN_SECONDS = 0.1
 """Between two attempts to connect to a member that has just ended; ten times that later on."""
 AGAIN_LASTS_SECONDS = 10.0
-START_ATTEMPTS = 5
 SHORT_SECONDS = 5.0
 """A connection that ends sooner is closed by something between here and the member: it is tried again slowly."""
 
@@ -98,28 +95,30 @@ class Reachability:
         try:
             with scope:
                 while True:
-                    found = await _connect(url)
-                    if isinstance(found, trio.SocketStream):
-                        began = trio.current_time()
-                        async with found:
-                            await self._hold(member, url, found)
-                        if trio.current_time() - began >= SHORT_SECONDS:
-                            gone_since = trio.current_time()
-                    elif found == "refused" and self._etcd.view.traces.of(member).ended is None:
-                        self._ended(member)
+                    began = trio.current_time()
+                    try:
+                        async with self._etcd.client.attached(url) as attached:
+                            self._compare_start(member, attached.body)
+                            if attached.lasts:
+                                await attached.closed()
+                                self._ended(member)
+                    except EtcdError:
+                        await self._look_why(member, url)
+                    if trio.current_time() - began >= SHORT_SECONDS:
+                        gone_since = trio.current_time()
                     lately = trio.current_time() - gone_since < AGAIN_LASTS_SECONDS
                     await trio.sleep(AGAIN_SECONDS if lately else AGAIN_SECONDS * 10)
         finally:
             del self._followed[member]
 
-    async def _hold(self, member: str, url: str, stream: trio.SocketStream) -> None:
-        """Returns when the connection has ended."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._compare_start, member, url)
-            with suppress(trio.BrokenResourceError):
-                await stream.receive_some(1)
-            nursery.cancel_scope.cancel()
-        self._ended(member)
+    async def _look_why(self, member: str, url: str) -> None:
+        """There is no connection to it: perhaps its process has ended."""
+        if self._etcd.view.traces.of(member).ended is None:
+            met = await _connect(url)
+            if isinstance(met, trio.SocketStream):
+                await met.aclose()
+            elif met == "refused":
+                self._ended(member)
 
     def _ended(self, member: str) -> None:
         """So it seems; an answer as leader disproves it."""
@@ -127,15 +126,10 @@ class Reachability:
             self._etcd.view.process_ended(member, self._etcd.now())
         self._poll_now(member)
 
-    async def _compare_start(self, member: str, url: str) -> None:
+    def _compare_start(self, member: str, metrics: bytes) -> None:
         """Whether its process is another one than before."""
-        found = None
-        for _ in range(START_ATTEMPTS):
-            with suppress(EtcdError):
-                found = measured(await self._etcd.client.metrics_text(url))
-                break
-            await trio.sleep(AGAIN_SECONDS * 10)  # it is still starting
-        if found is not None and found.started is not None:
+        found = measured(metrics.decode(errors="replace"))
+        if found.started is not None:
             before = self._started.get(member)
             self._started[member] = found.started
             self._etcd.view.traces.of(member).db_quota = found.db_quota or 0

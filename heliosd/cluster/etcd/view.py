@@ -99,7 +99,7 @@ class ClusterView:
         before = self._answers.get(member)
         silent = now.mono - before.at if before is not None and before.unanswered is not None else 0.0
         leads = status.leader == member == self.leader
-        if self.traces.of(member).overdue is not None and leads:
+        if leads and self.traces.of(member).in_doubt:
             self.pace.decided(now.mono)
         self.traces.of(member).answered(seconds, silent, now.mono, leads=leads)
         self._answers[member] = MemberAnswer(status.leader, status.raft_term, now.mono - seconds, now.mono)

@@ -30,6 +30,7 @@ from .no_answer import NoAnswer
 from .progress import RequestProgress
 from .requests import authenticate_body
 from .responses import InStream, NotEtcd, read_token, read_version
+from .short_requests import HeldConnection
 from .transport import GatewayReply, GatewayRequest, GatewayTransport
 
 LOGIN_PAUSE_SECONDS = 5.0
@@ -65,6 +66,15 @@ class EndpointCalls:
         if status != 200:
             raise EtcdUnavailable(endpoint, f"answered {path} with status {status}")
         return content
+
+    @asynccontextmanager
+    async def held(self, endpoint: str, path: str) -> AsyncGenerator[HeldConnection, None]:
+        """A plain page, over a connection that stays open for the block."""
+        try:
+            async with self._transport.held(GatewayRequest(endpoint, path), RequestProgress()) as held:
+                yield held
+        except NoAnswer as error:
+            raise EtcdUnavailable(endpoint, error.reason) from None
 
     async def call(
         self,

@@ -15,7 +15,7 @@ from heliosd.config.model import EtcdConfig
 from .calls import NEED_A_LEADER, EndpointCalls, Headers
 from .cluster_check import ClusterCheck
 from .endpoints import EndpointHealth, Endpoints
-from .errors import EtcdDenied, EtcdError, EtcdRefused, EtcdTokenEnded, EtcdUnavailable
+from .errors import EtcdError, EtcdRefused, EtcdUnavailable
 from .failover import Failover
 from .identity import ClusterIdentity
 from .progress import RequestProgress
@@ -48,8 +48,9 @@ from .responses import (
     read_roles,
     read_txn,
 )
+from .short_requests import HeldConnection
 from .status_reader import StatusReader
-from .streams import SnapshotStream, WatchStream
+from .streams import SnapshotStream, WatchStream, open_stream
 from .transport import GatewayTransport
 
 REQUEST_SECONDS = 1.8
@@ -58,11 +59,8 @@ STATUS_SECONDS = 1.0
 """For one member's own status."""
 MEMBER_SECONDS = 5.0
 """For changes of the members and of the leader, which wait for other members as well."""
-YOUNG_TOKEN_SECONDS = 2.0
-"""A token that is not older has not ended: what it is denied is denied."""
 MOVE_LEADER = "/maintenance/transfer-leadership"
 T = TypeVar("T")
-S = TypeVar("S", WatchStream, SnapshotStream)
 
 
 class EtcdClient:
@@ -152,7 +150,16 @@ class EtcdClient:
 
             async def begin(endpoint: str, _: RequestProgress) -> WatchStream:
                 await self._check.verify(endpoint)
-                return await self._streaming(stack, endpoint, "/watch", body, WatchStream, NEED_A_LEADER)
+                return await open_stream(
+                    stack,
+                    self._calls,
+                    self._failover.failed,
+                    endpoint,
+                    "/watch",
+                    body,
+                    WatchStream,
+                    NEED_A_LEADER,
+                )
 
             yield await self._failover.first_to_answer(begin, REQUEST_SECONDS)
 
@@ -189,9 +196,8 @@ class EtcdClient:
         if endpoint:
             await self._check.identify()
             await self._check.verify(self._known(endpoint))
-            listed = await self._at(endpoint, path, b"{}", read_member_list)
-        else:
-            listed = await self._read(path, b"{}", read_member_list, ())
+        asked = self._at(endpoint, path, b"{}", read_member_list) if endpoint else None
+        listed = await (asked or self._read(path, b"{}", read_member_list, ()))
         self._statuses.learners = frozenset(each.id for each in listed.members if each.is_learner)
         return listed
 
@@ -248,6 +254,20 @@ class EtcdClient:
         return (await self._page(endpoint, "/metrics", REQUEST_SECONDS)).decode(errors="replace")
 
     @asynccontextmanager
+    async def attached(self, endpoint: str) -> AsyncGenerator[HeldConnection, None]:
+        """That member's /metrics, over a connection that then stays open, with nothing under way, for the block.
+
+        A member that ends closes such connections first. One with no request would keep 3.5 and newer from it.
+        """
+        async with AsyncExitStack() as stack:
+
+            async def begin(_: RequestProgress) -> HeldConnection:
+                return await stack.enter_async_context(self._calls.held(known, "/metrics"))
+
+            known = self._known(endpoint)
+            yield await self._failover.within(known, REQUEST_SECONDS, begin)
+
+    @asynccontextmanager
     async def snapshot(self, endpoint: str) -> AsyncGenerator[SnapshotStream, None]:
         """That member's database; read it inside the block. Needs the role root where authentication is on."""
         known = self._known(endpoint)
@@ -255,7 +275,15 @@ class EtcdClient:
 
             async def begin(_: RequestProgress) -> SnapshotStream:
                 await self._check.verify(known)
-                return await self._streaming(stack, known, "/maintenance/snapshot", b"{}", SnapshotStream)
+                return await open_stream(
+                    stack,
+                    self._calls,
+                    self._failover.failed,
+                    known,
+                    "/maintenance/snapshot",
+                    b"{}",
+                    SnapshotStream,
+                )
 
             yield await self._failover.within(known, MEMBER_SECONDS, begin)
 
@@ -316,34 +344,6 @@ class EtcdClient:
 
         await self._check.identify()
         return await self._failover.first_to_answer(ask, seconds, write=True)
-
-    async def _streaming(
-        self,
-        stack: AsyncExitStack,
-        endpoint: str,
-        path: str,
-        body: bytes,
-        kind: type[S],
-        headers: Headers = (),
-    ) -> S:
-        """A stream that has begun; it ends with the stack. A token that has ended is renewed once."""
-        again = self._calls.can_log_in
-        while True:
-            try:
-                async with AsyncExitStack() as attempt:
-                    reply = await attempt.enter_async_context(
-                        self._calls.stream(endpoint, path, body, headers)
-                    )
-                    found = kind(endpoint, reply, self._calls, self._failover.failed)
-                    await found.begin()
-                    stack.push_async_exit(attempt.pop_all())
-                    return found
-            except (EtcdTokenEnded, EtcdDenied):
-                # A watch of etcd 3.5 calls an ended token "permission denied".
-                if not again or self._calls.token_seconds < YOUNG_TOKEN_SECONDS:
-                    raise
-            again = False
-            await self._calls.renew(endpoint)
 
 
 def _nothing(_content: bytes) -> None:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import select
 import ssl
-from collections.abc import Iterable
+from collections.abc import AsyncGenerator, Iterable
+from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import h11
@@ -42,6 +43,19 @@ class _Connection:
 
     def close(self) -> None:
         self.tcp.socket.close()
+
+
+class HeldConnection:
+    """A connection that has had one answer, `body`. `lasts`: the other side keeps it open for another request."""
+
+    def __init__(self, body: bytes, tcp: trio.SocketStream, *, lasts: bool) -> None:
+        self.body = body
+        self.lasts = lasts
+        self._tcp = tcp
+
+    async def closed(self) -> None:
+        """Return once the other side has ended it: its process has ended, or is about to."""
+        await trio.lowlevel.wait_readable(self._tcp.socket)
 
 
 class ShortRequests:
@@ -88,25 +102,32 @@ class ShortRequests:
         progress: RequestProgress,
         max_bytes: int,
     ) -> tuple[int, bytes]:
-        parts = urlsplit(endpoint)
-        connection = self._take(endpoint) or await self._connect(
-            parts.scheme, parts.hostname, parts.port, progress
-        )
+        connection = self._take(endpoint) or await self._connect(endpoint, progress)
         whole = False
         try:
-            message = _request(connection.http, parts.path + target, parts.netloc, body, headers)
-            progress.sending()
-            try:
-                await connection.stream.send_all(message)
-                answer = await _answer(connection, max_bytes)
-            except trio.BrokenResourceError as broken:
-                raise httpx.ReadError(str(broken.__cause__ or broken)) from broken
-            except h11.RemoteProtocolError as wrong:
-                raise httpx.RemoteProtocolError(str(wrong)) from wrong
+            answer = await _ask(connection, endpoint, target, body, headers, progress, max_bytes)
             whole = True
             return answer
         finally:
             self._put_back(endpoint, connection, whole=whole)
+
+    @asynccontextmanager
+    async def held(
+        self,
+        endpoint: str,
+        target: str,
+        headers: Iterable[tuple[str, str]],
+        progress: RequestProgress,
+        max_bytes: int,
+    ) -> AsyncGenerator[HeldConnection, None]:
+        """GET, over a connection of its own that is used for nothing else while the block runs. Raises as
+        `exchange` does."""
+        connection = await self._connect(endpoint, progress)
+        try:
+            _, body = await _ask(connection, endpoint, target, None, headers, progress, max_bytes)
+            yield HeldConnection(body, connection.tcp, lasts=connection.http.their_state is h11.DONE)
+        finally:
+            connection.close()
 
     def _take(self, endpoint: str) -> _Connection | None:
         kept = self._kept.get(endpoint, [])
@@ -126,9 +147,9 @@ class ShortRequests:
         else:
             connection.close()
 
-    async def _connect(
-        self, scheme: str, host: str | None, port: int | None, progress: RequestProgress
-    ) -> _Connection:
+    async def _connect(self, endpoint: str, progress: RequestProgress) -> _Connection:
+        parts = urlsplit(endpoint)
+        scheme, host, port = parts.scheme, parts.hostname, parts.port
         tcp: trio.SocketStream | None = None
         try:
             with trio.fail_after(CONNECT_SECONDS):
@@ -147,6 +168,27 @@ class ShortRequests:
             if isinstance(error, OSError | trio.BrokenResourceError):
                 raise httpx.ConnectError(str(error)) from error
             raise
+
+
+async def _ask(
+    connection: _Connection,
+    endpoint: str,
+    target: str,
+    body: bytes | None,
+    headers: Iterable[tuple[str, str]],
+    progress: RequestProgress,
+    max_bytes: int,
+) -> tuple[int, bytes]:
+    parts = urlsplit(endpoint)
+    message = _request(connection.http, parts.path + target, parts.netloc, body, headers)
+    progress.sending()
+    try:
+        await connection.stream.send_all(message)
+        return await _answer(connection, max_bytes)
+    except trio.BrokenResourceError as broken:
+        raise httpx.ReadError(str(broken.__cause__ or broken)) from broken
+    except h11.RemoteProtocolError as wrong:
+        raise httpx.RemoteProtocolError(str(wrong)) from wrong
 
 
 def _request(

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 from collections import deque
 from collections.abc import Callable
-from typing import Self
+from contextlib import AsyncExitStack
+from typing import Self, TypeVar
 
 import trio
 
-from .calls import EndpointCalls
-from .errors import EtcdError, EtcdUnavailable
+from .calls import EndpointCalls, Headers
+from .errors import EtcdDenied, EtcdError, EtcdTokenEnded, EtcdUnavailable
 from .no_answer import NoAnswer
 from .responses import NotEtcd, WatchBatch, read_snapshot_line, read_watch_line
 from .transport import GatewayReply
@@ -18,6 +19,8 @@ from .transport import GatewayReply
 STALL_SECONDS = 5.0
 """The longest wait for the next part of a snapshot."""
 DIGEST_BYTES = 32
+YOUNG_TOKEN_SECONDS = 2.0
+"""A token that is not older has not ended: what it is denied is denied."""
 MAX_LINE_BYTES = 64 * 1024 * 1024
 """The limit of a line of a stream; the largest batch of a watch is far below it."""
 
@@ -169,3 +172,34 @@ class SnapshotStream(_Stream):
                 self.endpoint, f"the snapshot is incomplete: SHA-256 differs after {self.size} bytes"
             )
         self.sha256 = self._digest.hexdigest()
+
+
+S = TypeVar("S", WatchStream, SnapshotStream)
+
+
+async def open_stream(
+    stack: AsyncExitStack,
+    calls: EndpointCalls,
+    failed: Callable[[EtcdError], None],
+    endpoint: str,
+    path: str,
+    body: bytes,
+    kind: type[S],
+    headers: Headers = (),
+) -> S:
+    """A stream that has begun; it ends with the stack. A token that has ended is renewed once."""
+    again = calls.can_log_in
+    while True:
+        try:
+            async with AsyncExitStack() as attempt:
+                reply = await attempt.enter_async_context(calls.stream(endpoint, path, body, headers))
+                found = kind(endpoint, reply, calls, failed)
+                await found.begin()
+                stack.push_async_exit(attempt.pop_all())
+                return found
+        except (EtcdTokenEnded, EtcdDenied):
+            # A watch of etcd 3.5 calls an ended token "permission denied".
+            if not again or calls.token_seconds < YOUNG_TOKEN_SECONDS:
+                raise
+        again = False
+        await calls.renew(endpoint)

@@ -17,7 +17,7 @@ from heliosd.config.model import EtcdConfig
 
 from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, NoAnswer, no_answer
 from .progress import RequestProgress
-from .short_requests import ShortRequests
+from .short_requests import HeldConnection, ShortRequests
 
 MAX_IDLE_CONNECTIONS = 16
 IDLE_SECONDS = 60.0
@@ -106,6 +106,21 @@ class GatewayTransport:
             return await self._short.exchange(
                 ask.endpoint, ask.path, ask.body, headers, progress, MAX_ANSWER_BYTES
             )
+        except FAULTS as error:
+            raise self._no_answer(error, ask, progress) from None
+
+    @asynccontextmanager
+    async def held(
+        self, ask: GatewayRequest, progress: RequestProgress
+    ) -> AsyncGenerator[HeldConnection, None]:
+        """The answer to a GET, over a connection of its own; see `HeldConnection`. Raises `NoAnswer`."""
+        if ask.endpoint.startswith("https:"):
+            self._read_certificates()
+        try:
+            async with self._short.held(
+                ask.endpoint, ask.path, FIELDS.items(), progress, MAX_ANSWER_BYTES
+            ) as held:
+                yield held
         except FAULTS as error:
             raise self._no_answer(error, ask, progress) from None
 
