@@ -11,7 +11,7 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 # The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test lint format bench clean soak fuzz \
+.PHONY: run test test-api lint format bench clean soak fuzz \
     prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
     prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
 
@@ -254,6 +254,13 @@ lint: $(VENV)/.for-test
 format: $(VENV)/.for-test
 	$(VENV)/bin/ruff check --fix
 	$(VENV)/bin/ruff format
+
+# Public tools read /openapi.json and /asyncapi.json and use them: schemathesis, a parser, two generators of clients.
+test-api: $(VENV)/.for-test build/api/made
+	$(PYTEST) -s -m slow tests/process/test_api_tools.py
+
+build/api/made: scripts/api-tools
+	@scripts/api-tools
 
 # What a delivery costs, beside a C send() loop, two Go hubs, picows and websockets (10 minutes); benchmarks/README.md.
 bench: $(VENV)/.for-bench

@@ -54,6 +54,7 @@ def openapi(routes: Iterable[Route]) -> dict[str, Any]:
     schemas = Schemas(
         sent=[ProblemBody, *_types(answers)],
         taken=_types(kind for route in routes for kind in (route.query, route.body)),
+        null_is_absent=True,
     )
     paths: dict[str, dict[str, Any]] = {}
     for route in routes:
@@ -178,6 +179,7 @@ def _errors(route: Route) -> set[str]:
 
 def _response(summary: str, kind: Any, schemas: Schemas) -> dict[str, Any]:
     if isinstance(kind, str):
-        return {"description": summary, "content": {kind: {"schema": {"type": "string"}}}}
+        shown = "object" if kind == JSON else "string"
+        return {"description": summary, "content": {kind: {"schema": {"type": shown}}}}
     schema = {"anyOf": [schemas.of(one) for one in kind]} if isinstance(kind, tuple) else schemas.of(kind)
     return {"description": summary, "content": {JSON: {"schema": schema}}}

@@ -18,7 +18,7 @@ class Schemas:
     """The schemas of the types that the daemon sends and takes, and of all that they contain. A name stands for one
     type only. What is sent always has the fields with a default, too, but for those that can be left out."""
 
-    def __init__(self, *, sent: Iterable[Any], taken: Iterable[Any]) -> None:
+    def __init__(self, *, sent: Iterable[Any], taken: Iterable[Any], null_is_absent: bool = False) -> None:
         sent, taken = list(sent), list(taken)
         self._types = [*sent, *taken]
         schemas, self.components = msgspec.json.schema_components(
@@ -29,15 +29,17 @@ class Schemas:
             _describe(self.components[struct.__name__], struct)
         for struct in _structs(sent) - _structs(taken):
             _require(self.components[struct.__name__], struct)
+        for struct in _structs(taken) if null_is_absent else ():
+            _allow_null(self.components[struct.__name__])
 
     def of(self, kind: Any) -> dict[str, Any]:
         """The schema of one of the `types`: mostly a reference into `components`."""
         return self._schemas[self._types.index(kind)]
 
     def parameters(self, struct: type[Struct]) -> dict[str, dict[str, Any]]:
-        """The fields of one of the `types`, by name."""
+        """The fields of one of the `types` as parameters of a query string, by name."""
         properties: dict[str, dict[str, Any]] = self.components[struct.__name__]["properties"]
-        return properties
+        return {name: _without_null(part) for name, part in properties.items()}
 
 
 def _structs(types: Iterable[Any]) -> set[type[Struct]]:
@@ -73,6 +75,21 @@ def _require(schema: dict[str, Any], struct: type[Struct]) -> None:
     if not struct.__struct_config__.omit_defaults:
         required = [f.encode_name for f in structs.fields(struct) if f.required or f.default is not UNSET]
         schema["required"] = required
+
+
+def _allow_null(schema: dict[str, Any]) -> None:
+    """An optional field that is null counts as left out (`read_body`): Go's and Java's clients write it so."""
+    for name, part in schema.get("properties", {}).items():
+        if name not in schema["required"] and part != {}:
+            text = {key: part.pop(key) for key in ("description", "default") if key in part}
+            schema["properties"][name] = {"anyOf": [part, {"type": "null"}], **text}
+
+
+def _without_null(part: dict[str, Any]) -> dict[str, Any]:
+    others = [one for one in part.get("anyOf", ()) if one != {"type": "null"}]
+    if len(others) != 1:
+        return part
+    return {**others[0], **{key: value for key, value in part.items() if key != "anyOf"}}
 
 
 @cache
