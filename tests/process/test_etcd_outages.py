@@ -135,6 +135,17 @@ def test_a_short_restart_is_logged_both_ways(world: World, leads: bool, away: fl
             assert state_changes(listener, logged=True)[0]["cause"] == "stopped"
 
 
+def test_a_member_that_is_told_to_end_ends_soon(world: World) -> None:
+    """heliosd holds an idle connection to each member; none may be of a kind that etcd waits for."""
+    cluster, daemons = world
+    place = (settle(cluster, daemons) + 1) % 3
+    process = cluster.members[place].process
+    assert process is not None
+    process.terminate()
+    assert process.wait(SECONDS / 2) is not None
+    cluster.restart(place)
+
+
 @pytest.mark.parametrize("pause", [0.14, pytest.param(0.4, marks=pytest.mark.slow)])
 def test_every_term_of_quick_transfers_is_logged_or_said_to_have_passed_unseen(
     world: World, pause: float

@@ -257,7 +257,7 @@ class EtcdClient:
     async def attached(self, endpoint: str) -> AsyncGenerator[HeldConnection, None]:
         """That member's /metrics, over a connection that then stays open, with nothing under way, for the block.
 
-        A member that ends closes such connections first. One with no request would keep 3.5 and newer from it.
+        A member that ends closes connections of this kind first, so it is not kept from ending.
         """
         async with AsyncExitStack() as stack:
 
