@@ -211,18 +211,36 @@ def test_a_peer_and_a_metric_appear_when_they_come_change_and_go(
         expect(peer).to_have_count(0)
 
 
-def test_the_list_of_events_keeps_the_newest_fifty(
+def test_elections_and_peers_of_before_the_login_are_listed_and_no_metrics_between_them(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    assert (
+        http.post("/api/cluster/peers", json={"id": "node-8", "address": "127.0.0.1:7008"}).status_code == 201
+    )
+    assert http.delete("/api/cluster/peers", params={"id": "node-8"}).status_code == 200
+    assert http.post(METRICS, json={"name": "of_before", "type": "gauge"}).status_code == 201
+    with watching(browser, daemon) as tab:
+        lines = tab.page.locator("#events li")
+        expect(lines.first).to_contain_text("node-8 removed")
+        expect(lines.filter(has_text="Leader").first).to_be_visible()
+        expect(lines.filter(has_text="of_before")).to_have_count(0)
+        shown = [int(str(line.get_attribute("data-seq"))) for line in lines.all()]
+        assert shown == sorted(shown, reverse=True)
+        assert http.post(f"{METRICS}/reset").status_code == 200
+
+
+def test_the_list_of_events_keeps_the_newest_two_hundred(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
     with watching(browser, daemon) as tab:
-        for number in range(55):
+        for number in range(205):
             register = {"name": f"event_{number}", "type": "counter"}
             assert http.post(METRICS, json=register).status_code == 201
         lines = tab.page.locator("#events li")
-        expect(lines.first).to_contain_text("event_54")
-        expect(lines).to_have_count(50)
+        expect(lines.first).to_contain_text("event_204")
+        expect(lines).to_have_count(200)
         shown = [int(str(line.get_attribute("data-seq"))) for line in lines.all()]
-        assert shown == list(range(shown[0], shown[0] - 50, -1))
+        assert shown == list(range(shown[0], shown[0] - 200, -1))
         assert http.post(f"{METRICS}/reset").status_code == 200
         expect(tab.page.locator("#metrics tbody tr")).to_have_count(0)
 

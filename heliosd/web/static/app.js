@@ -19,8 +19,10 @@ const feed = new Feed(
   session,
   () => model.cursor,
   (message) => {
+    const first = model.seq === null;
     model.take(message);
     if (message.type === "authenticated") showAccount(session);
+    if (message.type === "welcome" && first) recall(message.data);
     drawSoon();
   },
   ({ name, reason }) => {
@@ -28,6 +30,15 @@ const feed = new Feed(
     drawConnection();
   },
 );
+
+/** List what happened before the page was opened. @param {any} welcome */
+async function recall({ epoch, seq, oldest_seq }) {
+  const asked = model;
+  const earlier = await session.eventsBefore(epoch, seq, oldest_seq);
+  if (asked !== model) return; // signed out meanwhile
+  model.recall(earlier);
+  drawSoon();
+}
 
 /** Draw a burst of messages once. A timer, since a hidden tab gets no animation frames but still has a title to keep. */
 function drawSoon() {

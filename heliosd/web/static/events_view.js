@@ -1,12 +1,20 @@
 /** Draws the list of what happened, newest first. */
 
 import { byId, foreign, make, rows } from "./dom.js";
-import { bytes, integer, milliseconds, timeOfDay } from "./format.js";
+import { bytes, integer, milliseconds, timeOfEvent } from "./format.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./model.js").Entry} Entry */
 /** @typedef {{kind: string, level: "ok" | "warn" | "bad" | "unknown", says: (Node | string)[]}} Line */
 
+/** Why the leader before was lost, in words. */
+const CAUSES = new Map([
+  ["transfer", "planned"],
+  ["stopped", "it does not answer"],
+  ["unreachable", "it is cut off"],
+  ["stepped_down", "it stepped down"],
+  ["removed", "it was removed"],
+]);
 const PEER_LEVELS = new Map([
   ["healthy", "ok"],
   ["added", "ok"],
@@ -37,10 +45,10 @@ function makeLine(entry) {
   return make(
     "li",
     entry.seq === undefined ? attributes : { ...attributes, "data-seq": String(entry.seq) },
-    make("time", { datetime: entry.timestamp, title: entry.timestamp }, timeOfDay(entry.timestamp)),
+    make("time", { datetime: entry.timestamp, title: entry.timestamp }, timeOfEvent(entry.timestamp)),
     make("span", { class: "seq", title: "sequence number" }, seq),
     make("span", { class: "kind" }, make("span", { class: "mark", "aria-hidden": "true" }), kind),
-    make("span", { class: "says" }, ...says),
+    make("span", { class: "says" }, ...says, ...(entry.provisional ? [" ", quiet("provisional")] : [])),
   );
 }
 
@@ -81,7 +89,7 @@ function describe({ type, data }) {
  * @param {any} data
  * @returns {Line}
  */
-function describeState({ member, old_state, new_state, term, leader }) {
+function describeState({ member, old_state, new_state, term, leader, cause }) {
   const who = member ? [name(member), " "] : [];
   const change = old_state === new_state ? `stays ${new_state}` : `${old_state} → ${new_state}`;
   const led = leader && leader === member && new_state === "Leader";
@@ -89,8 +97,14 @@ function describeState({ member, old_state, new_state, term, leader }) {
   return {
     kind: "state",
     level: leader ? "ok" : "bad",
-    says: [...who, change, ...leads, " ", quiet(`term ${integer(term)}`)],
+    says: [...who, change, ...leads, ...why(cause), " ", quiet(`term ${integer(term)}`)],
   };
+}
+
+/** @param {unknown} cause */
+function why(cause) {
+  const words = CAUSES.get(String(cause));
+  return words ? [": ", words] : [];
 }
 
 /** @param {[string, any]} item */

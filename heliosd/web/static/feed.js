@@ -4,7 +4,7 @@ import { delaySeconds } from "./backoff.js";
 import { Refused } from "./session.js";
 
 /** @typedef {import("./session.js").Session} Session */
-/** @typedef {{type: string, timestamp?: string, seq?: number, data?: any}} Message */
+/** @typedef {{type: string, timestamp?: string, seq?: number, provisional?: boolean, data?: any}} Message */
 /** @typedef {"connecting" | "live" | "reconnecting" | "signed-out" | "not-allowed" | "disconnected"} StateName */
 /**
  * @typedef {object} FeedState

@@ -9,6 +9,8 @@ const clock = new Intl.DateTimeFormat("en-GB", {
   hour12: false,
 });
 
+const day = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short" });
+
 /** @param {unknown} value */
 export function integer(value) {
   return typeof value === "number" ? whole.format(value) : NOTHING;
@@ -44,6 +46,13 @@ export function bytes(value) {
 export function timeOfDay(timestamp) {
   const date = new Date(timestamp);
   return Number.isNaN(date.getTime()) ? NOTHING : clock.format(date);
+}
+
+/** The local time of day, after the date where that is not today. @param {string} timestamp RFC 3339 */
+export function timeOfEvent(timestamp) {
+  const date = new Date(timestamp);
+  if (Number.isNaN(date.getTime()) || date.toDateString() === new Date().toDateString()) return timeOfDay(timestamp);
+  return `${day.format(date)} ${clock.format(date)}`;
 }
 
 /** @param {number} seconds */

@@ -18,9 +18,10 @@
  * @property {string} timestamp RFC 3339
  * @property {number} [seq]
  * @property {any} data the message's data; of a note, its text
+ * @property {boolean} [provisional] not in the cluster's log yet
  */
 
-export const EVENTS_KEPT = 50;
+export const EVENTS_KEPT = 200;
 const SAMPLES_KEPT = 60;
 
 const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
@@ -101,6 +102,20 @@ export class Model {
     }
   }
 
+  /**
+   * Events of before this page listened, below those that it heard.
+   *
+   * @param {Message[]} earlier in their order
+   */
+  recall(earlier) {
+    const oldest = Math.min(...this.events.map(({ seq }) => seq ?? Infinity), (this.seq ?? 0) + 1);
+    for (const { type, timestamp, seq, data } of earlier.toReversed()) {
+      if (this.events.length >= EVENTS_KEPT) return;
+      if (seq === undefined || seq >= oldest) continue;
+      this.events.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, data });
+    }
+  }
+
   /** @param {any} data */
   #standing(data) {
     this.status = data;
@@ -126,7 +141,7 @@ export class Model {
   /** @param {Message} message */
   #event(message) {
     this.#expect(message.seq, 1, message.timestamp);
-    this.#list(message.type, message.timestamp, message.data, message.seq);
+    this.#list(message.type, message.timestamp, message.data, message.seq, message.provisional);
   }
 
   /**
@@ -175,9 +190,10 @@ export class Model {
    * @param {string | undefined} timestamp
    * @param {any} data
    * @param {number} [seq]
+   * @param {boolean} [provisional]
    */
-  #list(type, timestamp, data, seq) {
-    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data });
+  #list(type, timestamp, data, seq, provisional) {
+    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data, provisional });
     this.events.length = Math.min(this.events.length, EVENTS_KEPT);
   }
 }

@@ -5,6 +5,7 @@
  */
 
 const ANSWER_SECONDS = 10;
+const EARLIER_EVENTS = 1000;
 
 /** The daemon answered with a refusal; `message` is fit to be shown. */
 export class Refused extends Error {
@@ -196,6 +197,26 @@ export class Session {
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.search = String(new URLSearchParams({ ticket: String(ticket), ...cursor }));
     return url;
+  }
+
+  /**
+   * State and peer changes and snapshots of before, among the last 1,000 events.
+   *
+   * @param {string} epoch
+   * @param {number} seq of the newest event
+   * @param {number} oldestSeq of the oldest one that is kept
+   * @returns {Promise<any[]>} in their order; none where they cannot be had
+   */
+  async eventsBefore(epoch, seq, oldestSeq) {
+    const after = String(Math.max(oldestSeq - 1, seq - EARLIER_EVENTS, 0));
+    const types = "state_changes,peer_changes,snapshot";
+    const query = new URLSearchParams({ epoch, after, types, limit: String(EARLIER_EVENTS) });
+    try {
+      const answer = await ask(`api/cluster/history?${query}`, { headers: this.#headers() });
+      return answer.ok ? (await answer.json()).events : [];
+    } catch {
+      return [];
+    }
   }
 
   #headers() {
