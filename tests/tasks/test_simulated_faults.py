@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -23,6 +24,7 @@ from heliosd.protocol.events import (
     StateChanged,
     Value,
 )
+from heliosd.protocol.views.simulation import FaultChange
 from heliosd.raft.simulation.proposals import WriteCommands
 from tests.support.simulated_harness import (
     CONFIG,
@@ -378,6 +380,71 @@ async def test_a_lost_leader_comes_with_the_evidence(autojump_clock: MockClock) 
         assert change.cause == "stopped"
         assert change.evidence is not None
         assert change.evidence.keys() >= {"last_answer_ms", "members_reached", "quorum"}
+
+
+FAULTS: dict[str, tuple[FaultChange, str, str]] = {
+    "crash": (FaultChange(crashed=("node-2",)), "stopped", "members_reached"),
+    "pause": (FaultChange(paused=("node-2",)), "stopped", "members_reached"),
+    "isolation": (FaultChange(partitions=(("node-2",),)), "unreachable", "members_reached"),
+    "split": (FaultChange(partitions=(("node-1",), ("node-2",), ("node-3",))), "unreachable", "quorum"),
+    "loss": (FaultChange(loss=1.0), "stepped_down", "loss"),
+    "latency": (FaultChange(latency_ms=5000.0), "stepped_down", "latency_ms"),
+    "disks": (
+        FaultChange(disk_latency_ms={"node-2": 3000.0, "node-1": 3000.0, "node-3": 3000.0}),
+        "stepped_down",
+        "disk_latency_ms",
+    ),
+    "clock": (FaultChange(clock_offset_ms={"node-2": 60_000.0}), "stepped_down", "clock_offset_ms"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_every_fault_of_the_leader_is_in_the_stream_with_its_cause(
+    autojump_clock: MockClock, fault: str
+) -> None:
+    change, cause, shown = FAULTS[fault]
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await backend.propose(register())
+        await led_by(backend, "node-2")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.simulation.change(change)
+        for _ in range(3):  # a slow disk shows only where there is something to write
+            with suppress(NoLeader, OutcomeUnknown):
+                await backend.propose(count())
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    lost = next(event for event in seen if isinstance(event, StateChanged))
+    assert lost.leader != "node-2"
+    assert lost.cause == cause
+    assert lost.evidence is not None
+    assert shown in lost.evidence
+
+
+@pytest.mark.parametrize(
+    ("change", "cause"),
+    [
+        (FaultChange(crashed=("node-3",)), "stopped"),
+        (FaultChange(paused=("node-3",)), "stopped"),
+        (FaultChange(partitions=(("node-3",),)), "unreachable"),
+        (FaultChange(loss=1.0), "unreachable"),
+        (FaultChange(latency_ms=5000.0), "unreachable"),
+    ],
+    ids=["crash", "pause", "isolation", "loss", "latency"],
+)
+async def test_every_fault_of_a_peer_is_in_the_stream_with_its_cause(
+    autojump_clock: MockClock, change: FaultChange, cause: str
+) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-2")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.simulation.change(change)
+        await trio.sleep(8)
+        nursery.cancel_scope.cancel()
+    unhealthy = [event for event in seen if isinstance(event, PeerChanged) and event.peer_id == "node-3"]
+    assert [event.event_type for event in unhealthy] == ["unhealthy"]
+    assert unhealthy[0].cause == cause
 
 
 async def test_this_nodes_own_leadership_has_a_cause_too(autojump_clock: MockClock) -> None:

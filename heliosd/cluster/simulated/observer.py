@@ -46,7 +46,7 @@ from heliosd.raft.simulation.observations import (
 from heliosd.store.changes import Change, ValueSet
 
 from .state_machine import MetricStateMachine
-from .status import cause_of_loss, cause_of_silence, evidence_of, role_of
+from .status import cause_of_failed_calls, cause_of_loss, evidence_of, role_of
 
 EMITTED_INDEX = "simulated/told"
 """Name of the stored value: the index up to which committed entries were emitted."""
@@ -286,7 +286,7 @@ class MemberObserver:
             return
         peer, cause, evidence = change.peer_id, None, None
         if not change.healthy and peer in self._cluster.members:
-            cause = cause_of_silence(self._cluster, self._node, peer) or "unknown"
+            cause = cause_of_failed_calls(self._cluster, self._node, peer)
             evidence = self._evidence_of(peer, now)
         self._emit(
             PeerChanged(

@@ -16,6 +16,9 @@ from heliosd.raft.simulation.cluster import SimulatedCluster
 
 from .bootstrap import TICKS_PER_MS
 
+SLOW_SHARE = 10
+"""A latency is worth showing if less than so many times it fits into the timeout that it may exceed."""
+
 
 def role_of(cluster: SimulatedCluster, name: str) -> Role:
     """The state in which a member is shown."""
@@ -42,6 +45,13 @@ def cause_of_silence(cluster: SimulatedCluster, node: str, other: str) -> Cause 
     return None if cluster.net.connected(node, other) else "unreachable"
 
 
+def cause_of_failed_calls(cluster: SimulatedCluster, node: str, peer: str) -> Cause:
+    """Why calls of `node` to this peer fail: it gets none of them, or the network loses or delays too many."""
+    slow = cluster.net.conditions.latency * SLOW_SHARE > cluster.options.call_timeout
+    bad = cluster.net.conditions.loss or slow
+    return cause_of_silence(cluster, node, peer) or ("unreachable" if bad else "unknown")
+
+
 def evidence_of(
     cluster: SimulatedCluster, node: str, member: str, last_answer: float | None
 ) -> dict[str, float]:
@@ -63,6 +73,8 @@ def evidence_of(
         evidence |= {"members_reached": reached, "quorum": majority(len(membership))}
     if cluster.net.conditions.loss:
         evidence["loss"] = cluster.net.conditions.loss
+    if cluster.net.conditions.latency * SLOW_SHARE > cluster.options.timing.election:
+        evidence["latency_ms"] = cluster.net.conditions.latency / TICKS_PER_MS
     if disk := cluster.faults.disk_latency.get(member):
         evidence["disk_latency_ms"] = disk / TICKS_PER_MS
     if lost.clock is not None and lost.clock.set_wrong:

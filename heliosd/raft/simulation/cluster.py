@@ -237,10 +237,11 @@ class SimulatedCluster:
                 self._revive(write.member, keep_machine=True)
                 if paused:
                     self.faults.pause(write.member)
-                slow, last = write.member in self.faults.disk_latency, member.disk.last_index
-                self._observations.append(observations.Unwritten(write.member, was, last, sent=slow))
+                sent, last = write.member in self._writes.delayed, member.disk.last_index
+                self._observations.append(observations.Unwritten(write.member, was, last, sent=sent))
+        known = self.members.keys() - self._writes.delayed
         for packet in back:
-            if isinstance(packet.content, ProposalReply) and packet.sender in self.members:
+            if isinstance(packet.content, ProposalReply) and packet.sender in known:
                 reply = self.members[packet.sender].after_refusal(packet.content)
                 self.net.send(self.now, packet.sender, packet.recipient, reply)
 
@@ -299,8 +300,7 @@ class SimulatedCluster:
     # Faults
 
     def crash(self, name: str, *, keep_terms: bool = False) -> None:
-        """Stop a member; what it had not written is lost. Its last state stays visible. `keep_terms`: all up to its
-        last term is still written, so that no visible term comes again."""
+        """Stop a member. What it had not written is lost; with `keep_terms` only what follows its last term."""
         member = self.members[name]
         if member.alive:
             kept = self._writes.up_to_term(name) if keep_terms else ()

@@ -97,7 +97,7 @@ class Unwritten:
     was: SoftState
     last_index: int
     sent: bool = False
-    """Its disk is slow, so other members may have those entries already."""
+    """They have waited for its slow disk, so other members may have them already."""
 
 
 @dataclass(frozen=True, slots=True)

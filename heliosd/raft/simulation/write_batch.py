@@ -52,6 +52,8 @@ class PendingWrites:
         self._pending: list[PendingWrite] = []
         self._slow: dict[str, deque[tuple[int, int, Write]]] = {}
         self.in_flight = False
+        self.delayed: set[str] = set()
+        """The members of the newest batch whose writes have waited for a slow disk."""
 
     def add(self, member: str, incarnation: int, write: Write, *, now: int, latency: int) -> None:
         """Its disk takes it after `latency` ticks, and in the order of the member's writes."""
@@ -97,7 +99,8 @@ class PendingWrites:
         """The next batch, which is in flight from now on; None if nothing is to be written now."""
         if self.in_flight:
             raise RuntimeError("the last batch is neither written nor refused")
-        for member in [name for name, writes in self._slow.items() if writes[0][0] <= now]:
+        self.delayed = {name for name, writes in self._slow.items() if writes[0][0] <= now}
+        for member in self.delayed:
             writes = self._slow[member]
             while writes and writes[0][0] <= now:
                 _, incarnation, write = writes.popleft()
