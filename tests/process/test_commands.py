@@ -185,6 +185,7 @@ def test_a_permit_that_is_held_is_renewed_and_given_back_at_the_end(capfd: CAPTU
         began = time.monotonic()
         while time.monotonic() - began < 3.0:  # longer than it lasts without being renewed
             assert "to stop node-2" in printed(capfd, "may-stop", "node-1", code=5)
+            time.sleep(0.5)  # asking costs more than waiting
         holder.send_signal(signal.SIGTERM)
         _, said = holder.communicate(timeout=SECONDS)
     finally:

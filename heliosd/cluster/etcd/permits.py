@@ -128,7 +128,13 @@ class EtcdPermits:
         given_at = given.mod_revision if given is not None else 0
         if permit is None:
             return None, 0, given_at
-        return _decode(permit.value), permit.mod_revision, given_at
+        try:
+            return _decode(permit.value), permit.mod_revision, given_at
+        except msgspec.DecodeError:
+            name = layout.permit.decode()
+            raise Conflict(
+                f"The value of {name} in etcd is not in heliosd's format: delete the key"
+            ) from None
 
     async def _alive(self, members: tuple[EtcdMember, ...]) -> set[str]:
         """The members that answer now and follow the leader that most of them name."""
