@@ -1,6 +1,6 @@
 """Requests a second on `GET /api/cluster/status`, beside another checkout of heliosd and uvicorn with Starlette.
 
-    python -m benchmarks.rest [--other CHECKOUT PYTHON] [--connections 64] [--seconds 3] [--rounds 5]
+    python -m benchmarks.rest [--other CHECKOUT PYTHON] [--connections 64] [--seconds 3] [--rounds 5] [--close]
 
 The load is wrk's (Debian's package wrk). Each server runs alone on one core and wrk on the others; rounds alternate
 between the servers, so that a busy machine slows all of them, and ratios are of the medians. Starlette's app checks
@@ -111,7 +111,7 @@ def starlette(name: str, token: str, body: bytes, options: list[str]) -> Iterato
         yield server
 
 
-def measure(server: Server, connections: int, seconds: float) -> float:
+def measure(server: Server, connections: int, seconds: float, *, close: bool) -> float:
     cores = os.cpu_count() or 1
     command = ["taskset", "-c", f"1-{cores - 1}"] if cores > 1 else []
     command += [
@@ -122,6 +122,7 @@ def measure(server: Server, connections: int, seconds: float) -> float:
         "-H",
         f"Authorization: Bearer {server.token}",
     ]
+    command += ["-H", "Connection: close"] if close else []
     done = subprocess.run([*command, server.url], capture_output=True, text=True, check=True)
     if "Non-2xx" in done.stdout:
         raise SystemExit(f"{server.name}: {done.stdout}")
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--connections", type=int, default=64)
     parser.add_argument("--seconds", type=float, default=3.0)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--close", action="store_true", help="a connection for each request")
     options = parser.parse_args()
     with TemporaryDirectory() as place, ExitStack() as stack:
         folder = Path(place)
@@ -152,7 +154,9 @@ def main() -> None:
         servers.append(stack.enter_context(starlette("Starlette, uvicorn[standard]", own.token, body, quick)))
         for _ in range(options.rounds):
             for server in servers:
-                server.rates.append(measure(server, options.connections, options.seconds))
+                server.rates.append(
+                    measure(server, options.connections, options.seconds, close=options.close)
+                )
         best = median(own.rates)
         for server in servers:
             rate = median(server.rates)

@@ -7,9 +7,12 @@ import typing
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from heliosd.protocol.events import PeerChanged
+from heliosd.web.http.listeners import Address
+from heliosd.web.rest.asked import Asked
 from heliosd.web.rest.route import Call, Route
 from heliosd.web.rest.route_table import ROUTES
 from tests.support import rest_shapes as shapes
@@ -356,3 +359,27 @@ async def test_metrics_are_prometheus_text_for_readers_for_everyone_or_for_no_on
     cluster.configure(metrics={"enabled": False, "public": False})
     assert (await cluster.ask("GET", "/metrics", user="admin")).status_code == 404
     assert (await cluster.ask("GET", "/metrics", user=None)).status_code == 404
+
+
+async def test_of_many_scrapes_at_once_one_is_answered_in_each_turn_of_the_loop(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
+    (route,) = (route for route in ROUTES if route.paths[0] == "/metrics")
+    headers = {"Authorization": [f"Bearer {rest.token()}"]}
+    asked = Asked(
+        query_string=b"", scheme="http", peer=Address("127.0.0.1", 1), all=lambda name: headers.get(name, [])
+    )
+    left, turns = 30, 0
+
+    async def scrape() -> None:
+        nonlocal left
+        assert (await rest.pipeline.answer(route, asked)).status == 200
+        left -= 1
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(left):
+            nursery.start_soon(scrape)
+        while left:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+    assert turns >= 30

@@ -119,9 +119,10 @@ def test_every_line_of_the_log_in_the_page_about_troubleshooting_is_one_of_the_d
     assert [part for part in parts if part not in joined and part not in reasons] == []
 
 
-def test_every_test_that_the_page_about_faults_names_is_there() -> None:
-    page = (ROOT / "docs" / "faults.md").read_text()
-    named = re.findall(r"`((?:process|edges|tasks|rules)/test_\w+\.py)`((?:, `\w+`)*)", page)
+@pytest.mark.parametrize("page", ["faults.md", "reliability.md"])
+def test_every_test_and_target_that_the_pages_about_faults_name_is_there(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text()
+    named = re.findall(r"`((?:process|edges|tasks|rules|attacks)/[\w/]+\.py)`((?:, `\w+`)*)", text)
     assert len(named) > 40
     missing = [
         (file, word)
@@ -130,6 +131,9 @@ def test_every_test_that_the_page_about_faults_names_is_there() -> None:
         if word not in (ROOT / "tests" / file).read_text()
     ]
     assert missing == []
+    targets = set(re.findall(r"`make ([\w-]+)", text))
+    rules = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert targets - rules == set()
 
 
 def test_every_metric_is_in_the_page_about_operating() -> None:

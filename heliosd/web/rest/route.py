@@ -119,6 +119,8 @@ class Route:
     audited: bool = False
     """Each request is a line in the log, who and from where; always so where `cluster:admin` is needed."""
     max_body_bytes: int = MAX_BODY_BYTES
+    costly: bool = False
+    """Its view takes milliseconds and awaits nothing: one request is answered at a time, and others run between."""
     status: int = 200
     """Of the answer on success."""
     keyed: Literal["", "log", "here"] = ""
