@@ -59,7 +59,9 @@ class Truth:
         statuses = [self.cluster.status(place) for place in range(3)]
         named = [(int(s["raftTerm"]), f"{int(s.get('leader', 0)):x}") for s in statuses if s is not None]
         for each in set(named):
-            if each[1] != "0" and named.count(each) >= 2 and each not in self.leaders:
+            # A status may name the next leader, and still the term before: etcd moves its term when it applies the
+            # first entry of it. Who was named first in a term is its leader.
+            if each[1] != "0" and named.count(each) >= 2 and each[0] not in dict(self.leaders):
                 self.leaders.append(each)
 
     def replace(self, place: int, program: str) -> None:
