@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from msgspec import UNSET, structs
@@ -52,6 +52,12 @@ class FaultSettings:
         _check_each("clock_rate", new.clock_rate, members, *CLOCK_RATES)
         _check_each("clock_offset_ms", new.clock_offset_ms, members, 0.0, MAX_OFFSET_MS)
         return new
+
+    def named(self) -> set[str]:
+        """All members that have a fault of their own."""
+        groups = (*self.partitions, self.crashed, self.paused)
+        values = (self.disk_latency_ms, self.clock_rate, self.clock_offset_ms)
+        return {member for members in (*groups, *values) for member in members}
 
     def without(self, gone: str) -> FaultSettings:
         """Without a member that does not exist any more."""
@@ -110,11 +116,13 @@ class FaultInjector:
         """Whether a member that is to restart has writes that its disk has not taken yet."""
         still = () if change.crashed is UNSET else change.crashed
         return change.crashed is not UNSET and any(
-            self._cluster.unwritten(member) for member in _new_in(self.settings.crashed, still)
+            self._cluster.unwritten(member) for member in self._new_in(self.settings.crashed, still)
         )
 
     def change(self, change: FaultChange) -> None:
         """Replace what `change` names. Raises `Invalid`, and then changes nothing."""
+        for gone in self.settings.named() - self._cluster.members.keys():
+            self.forget(gone)  # since the last observations were taken
         old = self.settings
         new = self.settings = old.changed(change, self._cluster.members)
         cluster = self._cluster
@@ -130,14 +138,18 @@ class FaultInjector:
             if _clock(new, member) != _clock(old, member):
                 rate, offset = _clock(new, member)
                 cluster.faults.set_clock(member, rate=rate, offset=offset)
-        for member in _new_in(new.crashed, old.crashed):
+        for member in self._new_in(new.crashed, old.crashed):
             cluster.crash(member, keep_terms=True)
-        for member in _new_in(old.paused, new.paused):
+        for member in self._new_in(old.paused, new.paused):
             cluster.faults.resume(member)
-        for member in _new_in(old.crashed, new.crashed):
+        for member in self._new_in(old.crashed, new.crashed):
             cluster.restart(member)
-        for member in _new_in(new.paused, old.paused):
+        for member in self._new_in(new.paused, old.paused):
             cluster.faults.pause(member)
+
+    def _new_in(self, ids: Iterable[str], before: Collection[str]) -> Iterator[str]:
+        """Those that exist when it is their turn: one member that goes on may commit the removal of another."""
+        return (member for member in ids if member not in before and member in self._cluster.members)
 
     def forget(self, member: str) -> None:
         """A member does not exist any more: nor do its faults."""
@@ -176,7 +188,3 @@ class FaultInjector:
 def _clock(settings: FaultSettings, member: str) -> tuple[float, int]:
     offset = settings.clock_offset_ms.get(member, 0.0)
     return settings.clock_rate.get(member, 1.0), round(offset * TICKS_PER_MS)
-
-
-def _new_in(ids: Iterable[str], before: Collection[str]) -> list[str]:
-    return [member for member in ids if member not in before]
