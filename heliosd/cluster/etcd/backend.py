@@ -297,6 +297,8 @@ class EtcdBackend:
                     # Revisions may have caught up since, so they need not show it.
                     log.warning("etcd: the terms began again with %s: the cluster was restored", term)
                     self._watcher.reload()
+                case LeaderElected():
+                    self._watcher.leave_if(self._poller.unfit)  # the leader before delivers nothing new
                 case _:
                     pass
             self._log_writer.turned(turn)
@@ -327,10 +329,7 @@ class EtcdBackend:
         denials = self.faults.denials()
         while True:
             await trio.sleep(CHECK_SECONDS)
-            if self._watcher.endpoint:
-                reason = self._poller.unfit(self._watcher.endpoint)
-                if reason:
-                    self._watcher.leave(reason)
+            self._watcher.leave_if(self._poller.unfit)
             if self.faults.denials() != denials and self._etcd.subscribers.have_room:
                 denials = self.faults.denials()
                 self._etcd.subscribers.emit(StatusChanged())

@@ -94,6 +94,7 @@ class Poller:
             return
         leader = next((each for each in view.to_poll() if each.id == view.leader), None)
         if leader is not None and self._reachability.examine(leader.id, self.url_of(leader), nursery):
+            self._etcd.client.avoid(self.url_of(leader), "it is late")
             self._look_for_leader()
 
     def _look_for_leader(self) -> None:
@@ -129,6 +130,9 @@ class Poller:
         if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
             return "it does not answer"
         for member in self._etcd.view.members:
+            deposed = member.id != self._etcd.view.leader != ""
+            if deposed and self._reachability.is_silent(member.id) and self.url_of(member) == url:
+                return "it does not answer"
             if self._lag.is_behind(member.id, now) and self.url_of(member) == url:
                 return "it is behind the others"
         return ""

@@ -55,6 +55,12 @@ class Watcher:
             log.info("etcd: leaving %s: %s", self._endpoint, reason)
             self._scope.cancel()
 
+    def leave_if(self, unfit: Callable[[str], str]) -> None:
+        """Leave the watched member if `unfit` of its URL says why; "": it does not."""
+        reason = unfit(self._endpoint) if self._endpoint else ""
+        if reason:
+            self.leave(reason)
+
     def reload(self) -> None:
         """Read everything again: the cluster that answers now is not the one that was read."""
         self._stale = True
