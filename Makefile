@@ -113,10 +113,11 @@ deb: $(VENV)/.for-test
 .PHONY: prove-deb prove-disk prove-backup
 prove: prove-deb prove-disk prove-backup
 
-# The package in a fresh Debian 12 and 13: installed, started, upgraded under 500 clients, removed (10 minutes, takes root).
+# The package in a fresh Debian 12 and 13: installed, started, upgraded under 500 clients, removed; and the main job under
+# the rules of the unit (10 minutes, takes root). HELIOSD_DEB=… takes a package that is built already.
 prove-deb: $(VENV)/.for-test
-	@scripts/debian-packages debootstrap
-	CLIENTS=$${CLIENTS:-500} $(PYTEST) -p no:xdist -m slow tests/process/test_debian_package.py
+	@scripts/debian-packages debootstrap bubblewrap systemd libc6-dev etcd-server
+	CLIENTS=$${CLIENTS:-500} $(PYTEST) -p no:xdist -m slow tests/process/test_debian_package.py tests/process/test_unit_rules.py
 
 # 100 backups during writes and kill -9, each restored and started (some 10 minutes). BACKUPS=… takes fewer.
 prove-backup: $(VENV)/.for-test

@@ -10,8 +10,6 @@ import os
 import re
 import signal
 import socket as stdlib
-import subprocess
-import sys
 import threading
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,7 +23,7 @@ from heliosd import __version__
 from heliosd.auth.passwords import hash_password
 from tests.support.daemon_process import PASSWORD, Daemon, wait_until
 from tests.support.deadlines import SECONDS
-from tests.support.debian_root import DebianRoot, debian_root
+from tests.support.debian_root import build_package, debian_root, renumbered
 
 CLIENTS = int(os.environ.get("CLIENTS", "20"))
 USERS = f"""
@@ -79,21 +77,8 @@ class Client:
 def packages(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """An older and a newer one."""
     folder = tmp_path_factory.mktemp("packages")
-    build = [sys.executable, "packaging/build_deb.py", "--out", str(folder), "--revision", "0"]
-    subprocess.run(build, check=True, stdout=subprocess.DEVNULL)
-    older, newer = (folder / f"heliosd_{__version__}-{revision}_amd64.deb" for revision in ("0", "1"))
-    tree = folder / "tree"
-    subprocess.run(["dpkg-deb", "--raw-extract", str(older), str(tree)], check=True)
-    control = tree / "DEBIAN/control"
-    control.write_text(control.read_text().replace(f"Version: {__version__}-0", f"Version: {__version__}-1"))
-    rebuild = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(newer)]
-    subprocess.run(rebuild, check=True, stdout=subprocess.DEVNULL)
-    return older, newer
-
-
-def install(root: DebianRoot, package: Path) -> None:
-    (root.path / "tmp" / package.name).write_bytes(package.read_bytes())
-    root.run("dpkg", "--install", f"/tmp/{package.name}")
+    older = build_package(folder)
+    return older, renumbered(older, "1")
 
 
 @pytest.mark.slow
@@ -104,7 +89,7 @@ def test_the_package_installs_runs_upgrades_under_clients_and_leaves_nothing(
     older, newer = packages
     with debian_root(release, tmp_path) as root, ExitStack() as ended:
         before = root.files()
-        install(root, older)
+        root.install(older)
         config = root.path / "etc/heliosd/heliosd.toml"
         assert config.stat().st_mode & 0o777 == 0o640
         assert root.run("stat", "-c", "%U:%G", "/etc/heliosd/heliosd.toml") == "root:heliosd\n"
@@ -122,7 +107,7 @@ def test_the_package_installs_runs_upgrades_under_clients_and_leaves_nothing(
                 http.put(METRICS, json={"name": "jobs", "value": 7}).raise_for_status()
             clients, threads = follow(daemon, ended)
             root.run("heliosd", "backup", "--config", "/etc/heliosd/heliosd.toml", "/tmp/backup.tar")
-            install(root, newer)
+            root.install(newer)
             # As systemd restarts it behind the socket, which stays open.
             assert daemon.stop(signal.SIGTERM) == 0
         assert "\nVersion: " + f"{__version__}-1\n" in root.run("dpkg-query", "--status", "heliosd")

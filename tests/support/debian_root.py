@@ -12,6 +12,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from heliosd import __version__
+
 from .daemon_process import Daemon, lacking, logging_process
 
 ROOT = Path(__file__).parents[2]
@@ -40,6 +42,11 @@ class DebianRoot:
         script = f'mount -t proc proc {place}/proc && exec chroot --userspec={user}:{user} {place} "$@"'
         return ["unshare", "--mount", "sh", "-c", script, "sh", *command]
 
+    def install(self, package: Path) -> None:
+        """Install a package file, or upgrade to it."""
+        (self.path / "tmp" / package.name).write_bytes(package.read_bytes())
+        self.run("dpkg", "--install", f"/tmp/{package.name}")
+
     def files(self) -> set[str]:
         """Every file, apart from the records of apt, dpkg and the user database."""
         found = set()
@@ -51,10 +58,14 @@ class DebianRoot:
             found |= {f"{inside}/{name}".replace("/./", "/") for name in [*below, *names]}
         return {name for name in found if name.rstrip("-") not in USER_DATABASE}
 
-    def unit(self, name: str) -> str:
-        """The value of that name in the installed unit of the service."""
+    def unit_lines(self, name: str) -> list[str]:
+        """The values of that name in the installed unit of the service."""
         lines = (self.path / UNIT).read_text().splitlines()
-        (value,) = (line.partition("=")[2] for line in lines if line.startswith(f"{name}="))
+        return [line.partition("=")[2] for line in lines if line.startswith(f"{name}=")]
+
+    def unit(self, name: str) -> str:
+        """The one value of that name."""
+        (value,) = self.unit_lines(name)
         return value
 
     @contextmanager
@@ -99,3 +110,28 @@ def debian_root(release: str, folder: Path) -> Iterator[DebianRoot]:
         yield DebianRoot(path)
     finally:
         shutil.rmtree(path)
+
+
+def build_package(folder: Path) -> Path:
+    """The Debian package with revision 0, in `folder`: of this heliosd, or with HELIOSD_DEB from that file."""
+    package = folder / f"heliosd_{__version__}-0_amd64.deb"
+    if built := os.environ.get("HELIOSD_DEB"):
+        return renumbered(Path(built), "0", package)
+    command = [sys.executable, "packaging/build_deb.py", "--out", str(folder), "--revision", "0"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+    return package
+
+
+def renumbered(package: Path, revision: str, target: Path | None = None) -> Path:
+    """The same package with another revision, beside it or as `target`."""
+    target = target or package.with_name(f"heliosd_{__version__}-{revision}_amd64.deb")
+    tree = target.with_suffix(".tree")
+    subprocess.run(["dpkg-deb", "--raw-extract", str(package), str(tree)], check=True)
+    control = tree / "DEBIAN/control"
+    lines = control.read_text().splitlines(keepends=True)
+    numbered = f"Version: {__version__}-{revision}\n"
+    control.write_text("".join(numbered if line.startswith("Version:") else line for line in lines))
+    rebuild = ["dpkg-deb", "--root-owner-group", "--build", str(tree), str(target)]
+    subprocess.run(rebuild, check=True, stdout=subprocess.DEVNULL)
+    shutil.rmtree(tree)
+    return target
