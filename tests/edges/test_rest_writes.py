@@ -269,6 +269,12 @@ async def test_a_permit_to_stop_a_member_is_given_while_a_quorum_is_left(
     assert status == 200
     status, answer = await cluster.ask_json("DELETE", f"{PERMITS}?id={permit['id']}")
     assert (status, answer["field"]) == (404, "id")
+    status, learner = await cluster.ask_json("POST", PEERS, {"id": "node-4", "address": "127.0.0.1:7003"})
+    assert status == 201, learner
+    status, given = await cluster.ask_json("POST", PERMITS, {"member": "node-4"})
+    assert (status, given["permit"]["member"]) == (201, "node-4")
+    await cluster.ask_json("DELETE", f"{PERMITS}?id={given['permit']['id']}")
+    assert (await cluster.ask_json("DELETE", f"{PEERS}?id=node-4"))[0] == 200
     await cluster.ask_json("PUT", "/api/cluster/simulation", {"crashed": ["node-3"]})
     status, answer = await cluster.ask_json("POST", PERMITS, {"member": "node-2"})
     assert (status, answer["error"]) == (

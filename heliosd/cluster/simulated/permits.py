@@ -68,21 +68,23 @@ class SimulatedPermits:
         return found
 
     def _check(self, member: str) -> None:
-        cluster, raft = self._cluster, self._cluster.members[self._node].raft
-        voters = {name: name for name in raft.log.membership}
-        if member not in voters:
+        own = self._cluster.members[self._node]
+        members = own.raft.log.members
+        if member not in members.all:
             raise NotFound("Unknown peer", field="member")
-        leader = raft.leader if cluster.members[self._node].alive else ""
+        leader = own.raft.leader if own.running else ""
         if not leader:
             raise NoLeader
-        alive = {
-            name
-            for name in voters
-            if (found := cluster.members.get(name)) is not None
-            and found.alive
-            and cluster.net.connected(leader, name)
-        }
-        check_quorum(member, voters, alive if leader in alive else set())
+        alive = {name for name in members.voters if self._answers(name, leader)}
+        check_quorum(member, {name: name for name in members.voters}, alive if leader in alive else set())
+
+    def _answers(self, name: str, leader: str) -> bool:
+        """Whether the member runs, and the leader and it reach each other."""
+        member, net = self._cluster.members.get(name), self._cluster.net
+        links = {(name, leader), (leader, name)}
+        return (
+            member is not None and member.running and net.connected(leader, name) and not links & net.blocked
+        )
 
     def _state(self) -> PermitState:
         machine = self._cluster.members[self._node].visible_machine
