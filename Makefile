@@ -244,7 +244,7 @@ fuzz: $(VENV)/.for-test
 # million deliveries checked one by one, while clients are cut or slow and the daemon is killed (some 20 minutes).
 # SOAK_SECONDS=600 shortens both; the next run goes on counting deliveries from there.
 soak: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_soak.py
+	$(PYTEST) -s -m slow -o faulthandler_timeout=0 tests/process/test_soak.py
 	SOAK_COUNT=build/soak-deliveries $(PYTEST) -s -m slow -k ten_million tests/process/test_delivery.py
 
 lint: $(VENV)/.for-test

@@ -30,6 +30,8 @@ HOUR = 3600.0
 WARM_UP_SHARE = 0.2
 MOST_MIB_AN_HOUR = 1.0
 SAMPLE_SECONDS = 1.0
+HISTORY = "[history]\nmax_events = 500"
+"""This and the members' logs are full before the warm-up ends: until then they grow as they should."""
 
 
 @dataclass
@@ -96,7 +98,13 @@ def test_memory_and_descriptors_stay_level_under_churn(tmp_path: Path) -> None:
     seconds = float(os.environ.get("SOAK_SECONDS", HOUR))
     samples: list[Sample] = []
     with (
-        running(tmp_path, listen=f"127.0.0.1:{free_port()}", websocket="send_buffer = 64") as daemon,
+        running(
+            tmp_path,
+            listen=f"127.0.0.1:{free_port()}",
+            websocket="send_buffer = 64",
+            simulated="snapshot_threshold = 500",
+            cluster=HISTORY,
+        ) as daemon,
         writing(daemon.address, daemon.token(), rate=50) as load,
     ):
         check = Check(daemon.url, daemon.token(), Plan(clients=40, seconds=inf, slow=4, pause=5.0))
