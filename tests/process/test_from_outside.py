@@ -133,7 +133,16 @@ def test_a_new_leader_is_heard_of_at_once(daemon: Daemon, socket: ClientConnecti
     while message["data"]["leader"] in {"", old}:
         message = receive(socket, "state_change")
     data = message["data"]
-    assert set(data) == {"old_state", "new_state", "term", "leader", "member", "cause", "observed_at"}
+    assert set(data) == {
+        "old_state",
+        "new_state",
+        "term",
+        "leader",
+        "member",
+        "cause",
+        "evidence",
+        "observed_at",
+    }
     assert data["cause"] == "transfer"
     assert data["leader"] == answer.json()["leader"]
     assert data["member"] == "node-1"

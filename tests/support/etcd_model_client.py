@@ -16,6 +16,7 @@ from heliosd.cluster.etcd.client.requests import Compare, Op
 from heliosd.cluster.etcd.client.responses import (
     EtcdMember,
     Lease,
+    MemberList,
     MemberStatus,
     RangeResult,
     ResponseHeader,
@@ -52,6 +53,16 @@ class ModelWatch:
         batch = self._etcd.watch(self.reached + 1, upto)
         self.reached = upto
         return batch
+
+
+class ModelConnection:
+    """A connection that the member never closes."""
+
+    body = b""
+    lasts = True
+
+    async def closed(self) -> None:
+        await trio.sleep_forever()
 
 
 class ModelClient(EtcdClient):
@@ -108,9 +119,14 @@ class ModelClient(EtcdClient):
             errors=(),
         )
 
-    async def members(self, endpoint: str = "") -> tuple[EtcdMember, ...]:
+    async def member_list(self, endpoint: str = "") -> MemberList:
         await trio.lowlevel.checkpoint()
-        return (MEMBER,)
+        return MemberList((MEMBER,), self.etcd.raft_term)
+
+    @asynccontextmanager
+    async def attached(self, endpoint: str) -> AsyncGenerator[ModelConnection, None]:  # type: ignore[override]
+        await trio.lowlevel.checkpoint()
+        yield ModelConnection()
 
     async def metrics_text(self, endpoint: str) -> str:
         await trio.lowlevel.checkpoint()

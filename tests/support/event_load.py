@@ -30,6 +30,7 @@ class EventLoad:
     """Metrics whose registration was answered with 201."""
     answered: int = 0
     """Writes that were answered with 2xx."""
+    threads: list[threading.Thread] = field(default_factory=list)
     _ended: threading.Event = field(default_factory=threading.Event)
 
     def ask(self, method: str, path: str, body: object = None, **query: str) -> int | None:
@@ -80,7 +81,10 @@ class EventLoad:
         return self._ended.wait(max(0.0, seconds - time.monotonic() % seconds))
 
     def end(self) -> None:
+        """Return once every request that was under way has been answered or given up."""
         self._ended.set()
+        for thread in self.threads:
+            thread.join(10)
 
 
 @contextmanager
@@ -89,16 +93,14 @@ def writing(
 ) -> Iterator[EventLoad]:
     """Events at about `rate` a second, for as long as the block lasts."""
     load = EventLoad(address, token, rate, help_characters)
-    threads = [
+    load.threads = [
         threading.Thread(target=load.write_metrics, args=(writer, writers / rate), daemon=True)
         for writer in range(writers)
     ]
-    threads.append(threading.Thread(target=load.change_peers, args=(0.5,), daemon=True))
-    for thread in threads:
+    load.threads.append(threading.Thread(target=load.change_peers, args=(0.5,), daemon=True))
+    for thread in load.threads:
         thread.start()
     try:
         yield load
     finally:
         load.end()
-        for thread in threads:
-            thread.join(10)
