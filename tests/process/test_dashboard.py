@@ -104,9 +104,16 @@ def test_after_the_login_the_cluster_is_shown_and_live(
         leader = http.get("/api/cluster/status").json()["leader"]["id"]
         expect(tab.page.locator("#leader")).to_have_text(leader)
         expect(tab.page.locator('[data-field="observed_by"]')).to_have_text("node-1")
-        expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
+        expect(tab.page.locator("#members tbody tr")).to_have_count(3)
         for peer in ("node-2", "node-3"):
-            expect(tab.page.locator(f'#peers tr[data-peer="{peer}"]')).to_contain_text("127.0.0.1:700")
+            expect(tab.page.locator(f'#members tr[data-member="{peer}"]')).to_contain_text("127.0.0.1:700")
+        own = tab.page.locator('#members tr[data-member="node-1"]')
+        expect(own).to_contain_text("this node")
+        expect(tab.page.locator("#members tr").filter(has_text="Leader")).to_contain_text(leader)
+        expect(tab.page.locator('#members [data-field="voter"]')).to_have_text(["voter"] * 3)
+        expect(tab.page.locator("#one-more-loss")).to_have_text(
+            "3 of 3 voters answer: 1 more loss leaves a quorum."
+        )
         expect(tab.page.locator("#warnings")).to_be_hidden()
         assert tab.page.evaluate(SHOW_WARNINGS) == ["a right is <b>missing</b>", "another"]
 
@@ -192,7 +199,7 @@ def test_a_peer_and_a_metric_appear_when_they_come_change_and_go(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
     with watching(browser, daemon) as tab:
-        peer = tab.page.locator('#peers tr[data-peer="node-7"]')
+        peer = tab.page.locator('#members tr[data-member="node-7"]')
         answer = http.post("/api/cluster/peers", json={"id": "node-7", "address": "127.0.0.1:7006"})
         assert answer.status_code == 201, answer.text
         expect(peer).to_be_visible()
@@ -268,7 +275,7 @@ def test_light_and_dark_follow_the_system(browser: Browser, daemon: Daemon) -> N
     seen = set()
     for scheme in ("light", "dark"):
         with watching(browser, daemon, scheme) as tab:
-            expect(tab.page.locator("#peers tbody tr")).to_have_count(2)
+            expect(tab.page.locator("#members tbody tr")).to_have_count(3)
             colors = (
                 "[document.documentElement, document.body].map((e) => getComputedStyle(e).backgroundColor)"
             )
@@ -286,7 +293,7 @@ def test_logging_out_ends_the_token_and_leaves_nothing_to_read(
         expect(tab.page.locator("#login")).to_be_visible()
         expect(tab.page.locator("#dashboard")).to_be_hidden()
         expect(tab.page.locator("#connection")).to_have_attribute("data-state", "signed-out")
-        expect(tab.page.locator("#peers tbody tr")).to_have_count(0)
+        expect(tab.page.locator("#members tbody tr")).to_have_count(0)
         wait_until(lambda: http.get("/api/cluster/clients").json()["total"] == 0)
 
 

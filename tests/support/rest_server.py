@@ -107,6 +107,8 @@ class LoneBackend:
                     match_index=self.index,
                     next_index=self.index + 1,
                     latency=self.latency.peer_latency(peer.id, now()),
+                    state="Follower",
+                    voter=True,
                 )
                 for peer in self.peers.values()
             ),

@@ -45,6 +45,8 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
                 address_kind=kind_of(peer),
                 latency=view.latency.peer_latency(peer.id, now),
                 **_reported(view, peer.id),
+                state=view.role(peer.id, now),
+                voter=not peer.is_learner,
             )
             for peer in peers
         ),

@@ -102,6 +102,8 @@ def build_status(
                 match_index=progress[peer].match if peer in progress else UNSET,
                 next_index=progress[peer].next if peer in progress else UNSET,
                 latency=latency.peer_latency(peer, now),
+                state=role_of(cluster, peer),
+                voter=peer in raft.log.membership,
             )
             for peer, address in peers.items()
         ),

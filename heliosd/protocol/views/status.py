@@ -60,6 +60,10 @@ class PeerView(Struct, frozen=True, kw_only=True):
     db_size_bytes: int | UnsetType = UNSET
     db_quota_bytes: int | UnsetType = UNSET
     alarms: tuple[str, ...] | UnsetType = UNSET
+    state: Role | UnsetType = UNSET
+    """As in `GET …/peers`."""
+    voter: bool | UnsetType = UNSET
+    """False for a learner, also while it is down."""
 
 
 class PeerState(Struct, frozen=True):

@@ -5,11 +5,12 @@ import { askLogin, showAccount, showConnection } from "./connection_view.js";
 import { byId } from "./dom.js";
 import { showEvents } from "./events_view.js";
 import { Feed } from "./feed.js";
+import { showMembers } from "./members_view.js";
 import { showMetrics } from "./metrics_view.js";
 import { Model } from "./model.js";
 import { Refused, Session, Unreachable } from "./session.js";
 
-const DRAW_MILLISECONDS = 50;
+const DRAW_MILLISECONDS = 100;
 
 const session = new Session();
 let model = new Model();
@@ -52,6 +53,7 @@ function drawSoon() {
 
 function draw() {
   showCluster(model);
+  showMembers(model);
   showMetrics(model);
   showEvents(model);
   drawConnection();

@@ -81,6 +81,30 @@ export function rows(body, items, create, fill) {
   for (const row of old.values()) row.remove();
 }
 
+/**
+ * The parts of an element by their `data-field`.
+ *
+ * @param {HTMLElement} element
+ * @returns {Record<string, HTMLElement>}
+ */
+export function fieldsOf(element) {
+  const found = /** @type {NodeListOf<HTMLElement>} */ (element.querySelectorAll("[data-field]"));
+  return Object.fromEntries([...found].map((part) => [part.dataset.field, part]));
+}
+
+/** A button that shows a value small and copies it. @param {string} value @param {string} what its name */
+export function copying(value, what) {
+  const button = make("button", { type: "button", class: "copy", title: `Copy this ${what}` }, foreign(value));
+  button.addEventListener("click", async () => {
+    // Without a secure context there is no clipboard: the value is selected, to be copied by hand.
+    getSelection()?.selectAllChildren(button);
+    await navigator.clipboard?.writeText(value).catch(() => {});
+    button.dataset.copied = "yes";
+    setTimeout(() => delete button.dataset.copied, 1500);
+  });
+  return button;
+}
+
 /** An empty spark line; `draw` gives it its shape. */
 export function spark() {
   const svg = document.createElementNS(SVG, "svg");
