@@ -9,6 +9,7 @@ from typing import Any
 
 from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
 
+from .daemon_process import PASSWORD, Daemon
 from .deadlines import SECONDS
 
 expect.set_options(timeout=SECONDS * 1000)
@@ -54,3 +55,11 @@ class Tab:
     def complaints_but(self, *expected: str) -> list[str]:
         """The complaints that name none of the expected."""
         return [complaint for complaint in self.complaints if not any(part in complaint for part in expected)]
+
+
+def log_in(tab: Tab, daemon: Daemon, password: str = PASSWORD) -> None:
+    """Open the dashboard and log in as the administrator."""
+    tab.page.goto(f"{daemon.url}/")
+    tab.page.fill("#login-username", "admin")
+    tab.page.fill("#login-password", password)
+    tab.page.click("#login-submit")

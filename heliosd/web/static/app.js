@@ -3,11 +3,12 @@
 import { showCluster } from "./cluster_view.js";
 import { askLogin, showAccount, showConnection } from "./connection_view.js";
 import { byId } from "./dom.js";
-import { showEvents } from "./events_view.js";
+import { bindEvents, showEvents } from "./events_view.js";
 import { Feed } from "./feed.js";
 import { showMembers } from "./members_view.js";
 import { showMetrics } from "./metrics_view.js";
 import { Model } from "./model.js";
+import { showReigns } from "./reigns_view.js";
 import { Refused, Session, Unreachable } from "./session.js";
 
 const DRAW_MILLISECONDS = 100;
@@ -56,6 +57,7 @@ function draw() {
   showMembers(model);
   showMetrics(model);
   showEvents(model);
+  showReigns(model);
   drawConnection();
 }
 
@@ -115,6 +117,8 @@ byId("logout").addEventListener("click", async () => {
 
 byId("reconnect").addEventListener("click", () => feed.connect());
 byId("metrics-filter").addEventListener("input", drawSoon);
+byId("reigns-period").addEventListener("change", drawSoon);
+bindEvents(drawSoon);
 
 setInterval(drawConnection, 1000);
 showAccount(session);

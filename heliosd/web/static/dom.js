@@ -105,6 +105,13 @@ export function copying(value, what) {
   return button;
 }
 
+/** An SVG element. @param {string} name @param {Record<string, string>} attributes */
+export function drawing(name, attributes) {
+  const element = document.createElementNS(SVG, name);
+  for (const [key, value] of Object.entries(attributes)) element.setAttribute(key, value);
+  return element;
+}
+
 /** An empty spark line; `draw` gives it its shape. */
 export function spark() {
   const svg = document.createElementNS(SVG, "svg");

@@ -1,20 +1,15 @@
 /** Draws the list of what happened, newest first. */
 
-import { byId, foreign, make, rows } from "./dom.js";
-import { bytes, integer, milliseconds, timeOfEvent } from "./format.js";
+import { byId, foreign, make, rows, write } from "./dom.js";
+import { causeText } from "./causes.js";
+import { bytes, integer, lasting, milliseconds, timeOfEvent } from "./format.js";
+import { linesOf, seenAt } from "./reigns.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./model.js").Entry} Entry */
-/** @typedef {{kind: string, level: "ok" | "warn" | "bad" | "unknown", says: (Node | string)[]}} Line */
+/** @typedef {import("./reigns.js").Line} Line */
+/** @typedef {{kind: string, level: "ok" | "warn" | "bad" | "unknown", says: (Node | string)[]}} Said */
 
-/** Why the leader before was lost, in words. */
-const CAUSES = new Map([
-  ["transfer", "planned"],
-  ["stopped", "it does not answer"],
-  ["unreachable", "it is cut off"],
-  ["stepped_down", "it stepped down"],
-  ["removed", "it was removed"],
-]);
 const PEER_LEVELS = new Map([
   ["healthy", "ok"],
   ["added", "ok"],
@@ -23,23 +18,67 @@ const PEER_LEVELS = new Map([
   ["removed", "warn"],
 ]);
 
+/** Which chip shows a type; a note of the page itself is always shown. @type {Map<string, string>} */
+const CHIPS = new Map([
+  ["state_change", "state"],
+  ["peer_change", "peers"],
+  ["snapshot", "snapshots"],
+  ["custom_metrics", "metrics"],
+]);
+/** @type {Set<string>} */
+const hiddenChips = new Set();
+/** What is shown while paused. @type {{model: Model, events: Entry[]} | null} */
+let paused = null;
+let shownModel = /** @type {Model | null} */ (null);
+
+/** Let the chips and the pause button act. @param {() => void} redraw */
+export function bindEvents(redraw) {
+  for (const chip of chips()) {
+    chip.addEventListener("click", () => {
+      const name = String(chip.dataset.chip);
+      if (!hiddenChips.delete(name)) hiddenChips.add(name);
+      chip.setAttribute("aria-pressed", String(!hiddenChips.has(name)));
+      redraw();
+    });
+  }
+  byId("events-pause").addEventListener("click", () => {
+    paused = paused || !shownModel ? null : { model: shownModel, events: [...shownModel.events] };
+    redraw();
+  });
+}
+
+function chips() {
+  return /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-chip]"));
+}
+
 /** @param {Model} model */
-export function showEvents({ events }) {
+export function showEvents(model) {
+  shownModel = model;
+  if (paused?.model !== model) paused = null; // signed out meanwhile
+  const all = paused ? paused.events : model.events;
+  const shown = linesOf(all).filter(({ entry }) => !hiddenChips.has(CHIPS.get(entry.type) ?? ""));
   // A line never changes once written, so only the new ones are made.
   rows(
     byId("events"),
-    events.map((entry) => [String(entry.id), entry]),
-    (_key, entry) => makeLine(entry),
+    shown.map((line) => [line.key, line]),
+    (_key, line) => makeLine(line),
     () => {},
   );
-  byId("events-count").textContent = events.length ? String(events.length) : "";
-  byId("events").hidden = events.length === 0;
-  byId("events-empty").hidden = events.length > 0;
+  write(byId("events-count"), shown.length ? String(shown.length) : "");
+  byId("events").hidden = shown.length === 0;
+  byId("events-empty").hidden = shown.length > 0;
+  write(byId("events-empty"), all.length ? "None of the chosen kinds." : "None yet. What happens in the cluster is listed here.");
+  const top = paused ? Math.max(0, ...paused.events.map(({ id }) => id)) : 0;
+  const missed = paused ? model.events.filter(({ id }) => id > top).length : 0;
+  const button = byId("events-pause");
+  button.setAttribute("aria-pressed", String(paused !== null));
+  write(button, paused ? `Resume (${missed} new)` : "Pause");
 }
 
-/** @param {Entry} entry */
-function makeLine(entry) {
-  const { kind, level, says } = describe(entry);
+/** @param {Line} line */
+function makeLine(line) {
+  const { entry, loss } = line;
+  const { kind, level, says } = loss ? describeLoss(line, loss) : describe(entry);
   const attributes = { "data-type": entry.type, "data-level": level };
   const seq = entry.seq === undefined ? "" : `#${entry.seq}`;
   return make(
@@ -53,20 +92,36 @@ function makeLine(entry) {
 }
 
 /**
+ * A time without a leader, from the loss to the election.
+ *
+ * @param {Line} line
+ * @param {Entry} loss its first entry
+ * @returns {Said}
+ */
+function describeLoss({ entry, open, was }, loss) {
+  const { cause } = loss.data;
+  const leader = entry.data.leader_name || entry.data.leader;
+  const length = lasting(seenAt(entry) - seenAt(loss));
+  const term = [" ", quiet(`term ${integer(entry.data.term)}`)];
+  const lost = was ? [name(was), " lost", ...why(cause)] : ["No leader", ...why(cause)];
+  if (open) return { kind: "state", level: "bad", says: [...lost, was ? "; no leader" : "", ...term] };
+  if (cause === "transfer" && was)
+    return { kind: "state", level: "unknown", says: [name(was), " → ", name(leader), `, planned, ${length}`, ...term] };
+  return { kind: "state", level: "warn", says: [...lost, "; ", name(leader), ` leads after ${length}`, ...term] };
+}
+
+/**
  * @param {Entry} entry
- * @returns {Line}
+ * @returns {Said}
  */
 function describe({ type, data }) {
   switch (type) {
     case "state_change":
       return describeState(data);
     case "peer_change": {
-      const level = /** @type {Line["level"]} */ (PEER_LEVELS.get(data.event_type) ?? "unknown");
-      return {
-        kind: "peer",
-        level,
-        says: [name(data.peer_id), ` ${data.event_type} `, quiet(data.peer_address)],
-      };
+      const level = /** @type {Said["level"]} */ (PEER_LEVELS.get(data.event_type) ?? "unknown");
+      const says = [name(data.peer_name || data.peer_id), ` ${data.event_type}`, ...why(data.cause), " "];
+      return { kind: "peer", level, says: [...says, quiet(data.peer_address)] };
     }
     case "snapshot": {
       const failed = data.success === false;
@@ -87,7 +142,7 @@ function describe({ type, data }) {
 
 /**
  * @param {any} data
- * @returns {Line}
+ * @returns {Said}
  */
 function describeState({ member, old_state, new_state, term, leader, cause }) {
   const who = member ? [name(member), " "] : [];
@@ -103,7 +158,7 @@ function describeState({ member, old_state, new_state, term, leader, cause }) {
 
 /** @param {unknown} cause */
 function why(cause) {
-  const words = CAUSES.get(String(cause));
+  const words = causeText(cause);
   return words ? [": ", words] : [];
 }
 

@@ -62,6 +62,16 @@ export function age(seconds) {
   return seconds < 7200 ? `${Math.floor(seconds / 60)} min ago` : `${Math.floor(seconds / 3600)} h ago`;
 }
 
+/** A length of time in its two largest units. @param {number} ms */
+export function lasting(ms) {
+  const seconds = Math.max(0, ms) / 1000;
+  if (seconds < 1) return `${Math.round(ms)} ms`;
+  if (seconds < 60) return `${seconds.toFixed(1)} s`;
+  const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
+  if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;
+  return hours < 24 ? `${hours} h ${minutes % 60} min` : `${Math.floor(hours / 24)} d ${hours % 24} h`;
+}
+
 /** @param {unknown} value */
 export function text(value) {
   return value === undefined || value === null || value === "" ? NOTHING : String(value);

@@ -8,6 +8,7 @@ import { integer, measure, text } from "./format.js";
 
 const FILTER_FROM = 10;
 const SHOWN_AT_MOST = 200;
+const natural = new Intl.Collator("en", { numeric: true });
 
 /** @param {Model} model */
 export function showMetrics({ metrics, values, status }) {
@@ -15,7 +16,7 @@ export function showMetrics({ metrics, values, status }) {
   filter.hidden = metrics.size < FILTER_FROM;
   const wanted = filter.hidden ? "" : filter.value.trim().toLowerCase();
   const all = [...metrics].filter((item) => !wanted || described(item).includes(wanted));
-  all.sort(([one], [other]) => (one < other ? -1 : 1));
+  all.sort(([one], [other]) => natural.compare(one, other));
   const shown = all.slice(0, SHOWN_AT_MOST);
   const body = /** @type {HTMLElement} */ (byId("metrics").querySelector("tbody"));
   // A name may be deleted and registered anew; its labels and help, written once, must not outlive it.

@@ -22,6 +22,9 @@
  */
 
 export const EVENTS_KEPT = 200;
+/** Apart from the others, so that they never bury an election. */
+export const METRIC_EVENTS_KEPT = 50;
+const CHANGES_KEPT = 2000;
 const SAMPLES_KEPT = 60;
 
 const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
@@ -58,6 +61,8 @@ export class Model {
   metrics = new Map();
   /** Newest first. @type {Entry[]} */
   events = [];
+  /** State changes, oldest first; more of them than in `events`. @type {Message[]} */
+  changes = [];
   /** Average latencies by peer id. @type {Map<string, Trace>} */
   latencies = new Map();
   /** Values by metric name. @type {Map<string, Trace>} */
@@ -109,9 +114,11 @@ export class Model {
    */
   recall(earlier) {
     const oldest = Math.min(...this.events.map(({ seq }) => seq ?? Infinity), (this.seq ?? 0) + 1);
-    for (const { type, timestamp, seq, data } of earlier.toReversed()) {
-      if (this.events.length >= EVENTS_KEPT) return;
-      if (seq === undefined || seq >= oldest) continue;
+    const before = earlier.filter(({ seq }) => seq !== undefined && seq < oldest);
+    this.changes = [...before.filter(({ type }) => type === "state_change"), ...this.changes].slice(-CHANGES_KEPT);
+    let room = EVENTS_KEPT - this.events.filter(({ type }) => type !== "custom_metrics").length;
+    for (const { type, timestamp, seq = 0, data } of before.toReversed()) {
+      if (room-- <= 0) return;
       this.events.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, data });
     }
   }
@@ -142,6 +149,9 @@ export class Model {
   #event(message) {
     this.#expect(message.seq, 1, message.timestamp);
     this.#list(message.type, message.timestamp, message.data, message.seq, message.provisional);
+    if (message.type !== "state_change" || message.provisional) return;
+    this.changes.push(message);
+    if (this.changes.length > CHANGES_KEPT) this.changes.shift();
   }
 
   /**
@@ -194,6 +204,9 @@ export class Model {
    */
   #list(type, timestamp, data, seq, provisional) {
     this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data, provisional });
-    this.events.length = Math.min(this.events.length, EVENTS_KEPT);
+    const metric = (/** @type {Entry} */ entry) => entry.type === "custom_metrics";
+    const like = this.events.filter((entry) => metric(entry) === (type === "custom_metrics"));
+    const last = like.length > (type === "custom_metrics" ? METRIC_EVENTS_KEPT : EVENTS_KEPT) ? like.at(-1) : null;
+    if (last) this.events.splice(this.events.indexOf(last), 1);
   }
 }
