@@ -94,6 +94,8 @@ class Plan:
     eager_reads: bool
     """Whether two members that both take themselves for the leader are read from after every event."""
     schedule: tuple[tuple[int, Action], ...]
+    end: int
+    """When the faults end, unless enough events are done before."""
 
 
 def plan_of(seed: int, actions: int = 400) -> Plan:
@@ -125,7 +127,7 @@ def plan_of(seed: int, actions: int = 400) -> Plan:
     for kind in kinds:
         at += int(rng.expovariate(1.0) * pause)
         schedule.append((at, _action(kind, rng)))
-    return Plan(seed, names, options, rng.choice([0, 0, 1, 10]) * MS, eager_reads, tuple(schedule))
+    return Plan(seed, names, options, rng.choice([0, 0, 1, 10]) * MS, eager_reads, tuple(schedule), at)
 
 
 def _action(kind: str, rng: Random) -> Action:
@@ -218,6 +220,7 @@ class Run:
                 break
             getattr(self, f"_{action[0]}")(*action[1:])
             self._observe()
+        self._until(self.plan.end)
         self._heal_and_progress()
 
     def _until(self, tick: int) -> None:

@@ -20,7 +20,7 @@ FRESH = ("heliosd.raft", "tests.support.raft_")
 class Mutant:
     """In each module of `heliosd/raft/` named in `edits` a text, which stands there once, becomes another.
 
-    `idea`: where the fault comes from. `seed`: a run of `events` events that finds it.
+    `idea`: where the fault comes from. `seed`: the first one whose run finds it.
     """
 
     name: str
@@ -77,11 +77,13 @@ MUTANTS = (
         "entries of an old term are committed by counting",
         f"{PAPER}, figure 8",
         (("leader", "return node.log.term(index) == node.term", "return True"),),
+        seed=2,
     ),
     Mutant(
         "the vote is forgotten by a restart",
         f"{PAPER}, figure 2 (persistent state)",
         (("state", "self.vote = state.vote", 'self.vote = ""'),),
+        seed=12,
     ),
     Mutant(
         "a vote asks for no up-to-date log",
@@ -110,6 +112,7 @@ MUTANTS = (
                 " node.durable_index])",
             ),
         ),
+        seed=2,
     ),
     Mutant(
         "two membership changes are uncommitted at once",
@@ -121,6 +124,7 @@ MUTANTS = (
                 "if not committed_in_term(node):",
             ),
         ),
+        seed=22,
     ),
     Mutant(
         "a membership changes before the term has a commit",
@@ -132,11 +136,13 @@ MUTANTS = (
                 "if change_pending(node):",
             ),
         ),
+        seed=1,
     ),
     Mutant(
         "a truncated membership stays in force",
         f"{THESIS}, 4.1",
         (("log", "while len(self._memberships) > 1 and self._memberships[-1][0] >= index:", "while False:"),),
+        seed=4,
     ),
     Mutant(
         "a pre-vote enters the next term",
@@ -156,6 +162,7 @@ MUTANTS = (
             ("log", "self.term(entry.index) != entry.term", "True"),
             ("state", "if first <= self.commit:", "if False:"),
         ),
+        seed=11,
     ),
     Mutant(
         "an entry beyond the commit index is applied",
@@ -183,22 +190,26 @@ MUTANTS = (
                 "members = self.log.members_at(self.log.snapshot.index)",
             ),
         ),
+        seed=3,
     ),
     Mutant(
         "a leader answers reads without asking its followers",
         f"{THESIS}, 6.4",
         (("contact", "node.reads[0][0] < contact", "contact >= 0"),),
+        seed=74,
     ),
     Mutant(
         "half of an even number is a majority",
         f"{PAPER}, 5.1",
         (("quorum", "return size // 2 + 1", "return (size + 1) // 2"),),
+        seed=2,
     ),
     # Beyond that list.
     Mutant(
         "a snapshot does not reach the state machine",
         f"{PAPER}, figure 13 (step 8)",
         (("simulation.cluster", "                member.machine.restore(ready.installed.data)\n", ""),),
+        seed=4,
     ),
     Mutant(
         "a candidate votes for another one too",
@@ -226,6 +237,7 @@ MUTANTS = (
                 'elif node.role == "Candidate" and answer.granted:',
             ),
         ),
+        seed=400,
     ),
     Mutant(
         "votes of members that are no voters count",
@@ -237,11 +249,13 @@ MUTANTS = (
                 "return len(granted) >= majority(len(voters))",
             ),
         ),
+        seed=58,
     ),
     Mutant(
         "a member that hears a leader votes for another",
         f"{THESIS}, 4.2.3",
         (("election", "(request.transfer or not lease_active(node, now))", "True"),),
+        seed=14,
     ),
     Mutant(
         "a leader that hears no majority stays",
@@ -253,6 +267,7 @@ MUTANTS = (
                 "    contact = NEVER\n    return None if contact == NEVER else",
             ),
         ),
+        seed=1,
     ),
     Mutant(
         "proposals are taken while leadership is transferred",
@@ -264,6 +279,7 @@ MUTANTS = (
                 "",
             ),
         ),
+        seed=3,
     ),
     Mutant(
         "an old snapshot is installed",
@@ -274,6 +290,7 @@ MUTANTS = (
             ("log", "if not self.first_index <= snapshot.index <= self.last_index:", "if False:"),
             ("leader", "if now >= progress.snapshot_sent_at + node.timing.election:", "if True:"),
         ),
+        seed=32,
     ),
     Mutant(
         "a commit index follows every message",
@@ -299,6 +316,7 @@ MUTANTS = (
                 "self.snapshot.index <= index <= self.last_index",
             ),
         ),
+        seed=4,
     ),
     Mutant(
         "a leader writes over its own uncommitted entry",
@@ -336,6 +354,7 @@ MUTANTS = (
                 "        node.restart_election_timer(now)\n    node",
             ),
         ),
+        seed=9,
     ),
     Mutant(
         "a no-op is applied and not published",
@@ -359,6 +378,7 @@ MUTANTS = (
                 "return node.log.last_index if member == node.id",
             ),
         ),
+        seed=2,
     ),
     Mutant(
         "two members are removed at once",
@@ -371,6 +391,7 @@ MUTANTS = (
                 "for other, address in addresses.items() if other not in {member, max(addresses)}}",
             ),
         ),
+        seed=3,
     ),
     Mutant(
         "a learner campaigns",
@@ -382,6 +403,7 @@ MUTANTS = (
                 "        return self.id in self.log.members.all or (uncommitted",
             ),
         ),
+        seed=2,
     ),
     Mutant(
         "a learner is promoted before it has caught up",
@@ -393,6 +415,7 @@ MUTANTS = (
                 "       ",
             ),
         ),
+        seed=22,
     ),
     Mutant(
         "a learner's disk counts for a commit",
@@ -404,6 +427,7 @@ MUTANTS = (
                 "for member in node.log.members.all)\n    if",
             ),
         ),
+        seed=2,
     ),
     Mutant(
         "a member is wiped before its removal is committed",
@@ -415,6 +439,7 @@ MUTANTS = (
                 "needed = {self.root, *newest.log.members.all}",
             ),
         ),
+        seed=4,
     ),
     Mutant(
         "a member whose removal only it has does not campaign",
@@ -426,11 +451,13 @@ MUTANTS = (
                 "return self.is_voter",
             ),
         ),
+        seed=121,
     ),
     Mutant(
         "a lost snapshot is not sent again",
         "etcd-io/etcd issue 10225: a follower that crashes with a snapshot under way is stuck",
         (("leader", "if now >= progress.snapshot_sent_at + node.timing.election:", "if False:"),),
+        seed=109,
     ),
     Mutant(
         "a lost probe is not sent again",
@@ -443,6 +470,7 @@ MUTANTS = (
                 "        _send_append(node, now, member, progress)\n\n\ndef",
             ),
         ),
+        seed=21,
     ),
     Mutant(
         "a refused write leaves its entries applied",
@@ -454,5 +482,6 @@ MUTANTS = (
                 "if keep_machine:",
             ),
         ),
+        seed=17,
     ),
 )
