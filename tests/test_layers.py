@@ -8,6 +8,7 @@ The four layers say what a module may touch: 1 rules (values in, values out), 2 
 from __future__ import annotations
 
 import ast
+import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -275,3 +276,11 @@ def test_the_checks_of_loose_modules_names_and_lengths_see_planted_offences() ->
     assert loose(["a", "hub.b", "c"]) == ["a", "c"]
     assert class_names_twice(["class A:\n    class B: ...\n", "class B: ...\n"]) == ["B"]
     assert too_long({"short": "x = 1\n" * MAX_LINES, "long": "x = 1\n" * (MAX_LINES + 1)}) == ["long"]
+
+
+def test_the_modules_of_a_backend_are_imported_only_when_it_is_chosen() -> None:
+    code = "import heliosd.daemon.main, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert not {"heliosd.cluster.etcd.backend", "heliosd.cluster.simulated.backend"} & set(loaded)
