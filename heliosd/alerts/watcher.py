@@ -28,7 +28,7 @@ from heliosd.store.changes import Save, Saved, ValueSet
 from .book import AlertBook
 from .conditions import Observation
 from .counters import AlertCounters
-from .outbox import Outbox
+from .deliveries import Deliveries
 
 STATE = "alerts/state"
 """The stored value: cursor, conditions and alerts."""
@@ -78,7 +78,7 @@ class AlertWatcher:
         self._now = now
         self._rng = rng
         self._book = AlertBook(settings.current.node.id, saved.values.get(STATE))
-        self._outbox = Outbox(saved, save, self.counters)
+        self._deliveries = Deliveries(saved, save, self.counters)
         self._history: History | None = None
         self._configured: tuple[AlertConfig, ...] | None = None
         self._senders: set[str] = set()
@@ -109,11 +109,11 @@ class AlertWatcher:
 
     async def _configure(self, alerts: tuple[AlertConfig, ...], senders: trio.Nursery) -> None:
         names = [alert.name for alert in alerts]
-        await self._outbox.keep_only(names)
+        await self._deliveries.keep_only(names)
         if not alerts:
             self._configured, self._history = alerts, None
             self._book = AlertBook(self._settings.current.node.id, None)
-            await self._outbox.put([], ValueSet(STATE, None))
+            await self._deliveries.put([], ValueSet(STATE, None))
             return
         if self._book.is_new:
             # What holds is known before the first alert is in force.
@@ -192,12 +192,12 @@ class AlertWatcher:
         for notification in fired:
             self.counters.fired[notification.alert] += 1
             log.warning("alert due", extra={"alert": notification.alert, "id": notification.id})
-        moved = self._book.state.seq != self._stored_seq or self._outbox.unsaved
+        moved = self._book.state.seq != self._stored_seq or self._deliveries.unsaved
         if self._book.changed or (moved and now >= self._store_at):
             self._book.changed = False
             self._stored_seq = self._book.state.seq
-            await self._outbox.put(fired, ValueSet(STATE, self._book.encode()))
-            self._store_at = now + (RETRY_STORE_SECONDS if self._outbox.unsaved else STORE_SECONDS)
+            await self._deliveries.put(fired, ValueSet(STATE, self._book.encode()))
+            self._store_at = now + (RETRY_STORE_SECONDS if self._deliveries.unsaved else STORE_SECONDS)
         for alert in self._settings.current.alert:
             self.counters.holding[alert.name] = self._book.holds(alert.name)
 
@@ -210,7 +210,7 @@ class AlertWatcher:
         first_tried: dict[str, float] = {}
         logged = -LOG_SECONDS
         while True:
-            notification = await self._outbox.next(name)
+            notification = await self._deliveries.next(name)
             alert = self._alert(name)
             if alert is None:
                 self._senders.discard(name)
@@ -228,9 +228,9 @@ class AlertWatcher:
                     log.warning("alert not sent; it will be tried again", extra=reason)
                 if now - began > GIVE_UP_SECONDS:
                     del first_tried[notification.id]
-                    await self._outbox.remove(notification, "too_old")
+                    await self._deliveries.remove(notification, "too_old")
                 else:
-                    self._outbox.retry_later(notification)
+                    self._deliveries.retry_later(notification)
                 await trio.sleep(wait)
             else:
                 del first_tried[notification.id]
@@ -239,4 +239,4 @@ class AlertWatcher:
                     log.info("alerts are sent again", extra={"alert": name, "failures": backoff.failures})
                     logged = -LOG_SECONDS
                 backoff.reset()
-                await self._outbox.remove(notification)
+                await self._deliveries.remove(notification)

@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 from heliosd.client.resume import parse_cursor
 from heliosd.config.values import InvalidValue, duration
 from heliosd.protocol.filters import BadSubscription

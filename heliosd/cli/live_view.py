@@ -88,7 +88,7 @@ class LiveView:
             observed_at=self._status["observed_at"],
             stale=self._status["stale"],
         )
-        table = cluster.table()
+        table = cluster.members_table()
         more = f", {most} of them shown" if len(members) > most else ""
         titled = Table(table.columns, table.rows, f"{len(members)} members{more}", table.optional)
         lines = list(box(titled, width, colour=self._colour and self._lost_at is None))

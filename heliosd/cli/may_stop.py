@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 from heliosd.errors import ErrorAnswer, Unreachable
 
 from .exits import FAILED, UNHEALTHY, CommandFailed, print_error

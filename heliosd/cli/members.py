@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 
 from .options import Parser, add_output, add_target, add_verbs
 from .report import Report
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> int:
 
 async def _list(rest: RestClient, _: argparse.Namespace) -> Report:
     _status, cluster = await fetch_cluster(rest)
-    return Report(cluster.data(), [cluster.table()])
+    return Report(cluster.data(), [cluster.members_table()])
 
 
 async def _add(rest: RestClient, options: argparse.Namespace) -> Report:

@@ -85,7 +85,7 @@ class Cluster:
             "problems": self.problems(),
         }
 
-    def table(self) -> Table:
+    def members_table(self) -> Table:
         named = any(member.name != member.id for member in self.members)
         rows = [_row(member, named) for member in self.members]
         etcd = any(member.version for member in self.members)

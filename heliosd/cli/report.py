@@ -99,17 +99,21 @@ def box(table: Table, width: int | None = None, *, colour: bool = False) -> Iter
         yield title + border[len(title) :]
     else:
         if table.title:
-            yield table.title if width is None else _cut(table.title, width)
+            yield table.title if width is None else _shortened(table.title, width)
         yield border
     yield (
         "|"
-        + "|".join(f" {_cut(name, size):<{size}} " for name, size in zip(table.columns, sizes, strict=True))
+        + "|".join(
+            f" {_shortened(name, size):<{size}} " for name, size in zip(table.columns, sizes, strict=True)
+        )
         + "|"
     )
     yield border
     for row, words in zip(rows, texts, strict=True):
         cells = [
-            _styled(f" {_cut(text, size):{'>' if to_right else '<'}{size}} ", cell.style if colour else "")
+            _styled(
+                f" {_shortened(text, size):{'>' if to_right else '<'}{size}} ", cell.style if colour else ""
+            )
             for text, size, cell, to_right in zip(words, sizes, row, right, strict=True)
         ]
         yield "|" + "|".join(cells) + "|"
@@ -132,7 +136,7 @@ def _fit(sizes: list[int], width: int, numbers: Sequence[bool]) -> None:
         sizes[widest] -= 1
 
 
-def _cut(text: str, size: int) -> str:
+def _shortened(text: str, size: int) -> str:
     return text if len(text) <= size else text[: max(0, size - 1)] + "…"
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 
 import trio
 
-from heliosd.client.rest import RestClient, open_rest
+from heliosd.client.rest_client import RestClient, open_rest
 from heliosd.client.websocket import sole_error
 from heliosd.errors import ErrorAnswer, Unreachable
 

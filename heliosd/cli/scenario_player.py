@@ -8,7 +8,7 @@ from typing import Any
 
 import trio
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 from heliosd.errors import ErrorAnswer
 
 from .exits import CommandFailed, Usage

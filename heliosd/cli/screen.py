@@ -43,7 +43,7 @@ class Screen:
             size = os.get_terminal_size(self._output.fd)
             # A serial line does not know its size.
             width, height = size.columns or 80, size.lines or 24
-            lines = [cut(line, width) for line in self._draw(width, height)][:height]
+            lines = [shortened(line, width) for line in self._draw(width, height)][:height]
             await self._output.write("\x1b[H" + "\r\n".join(f"\x1b[2K{line}" for line in lines) + "\x1b[J")
             await trio.sleep(PAUSE_SECONDS)
             with trio.move_on_after(REDRAW_SECONDS):
@@ -74,7 +74,7 @@ async def open_screen(output: StandardOutput, draw: Draw) -> AsyncIterator[Scree
             await output.write(LEAVE)
 
 
-def cut(line: str, width: int) -> str:
+def shortened(line: str, width: int) -> str:
     """The line in at most `width` columns; `…` shows where it was cut. Styles take no column."""
     if len(line) <= width or len(_STYLE.sub("", line)) <= width:
         return line
@@ -92,5 +92,5 @@ def cut(line: str, width: int) -> str:
 
 def spread(left: str, right: str, width: int) -> str:
     """One text at each end of a line; the left one is cut."""
-    left = cut(left, max(0, width - len(right) - 2))
+    left = shortened(left, max(0, width - len(right) - 2))
     return f"{left}{' ' * max(0, width - len(left) - len(right))}{right}"

@@ -14,7 +14,7 @@ import trio
 from msgspec.structs import replace
 
 from heliosd.client.http_api import Password
-from heliosd.client.rest import open_rest
+from heliosd.client.rest_client import open_rest
 from heliosd.client.websocket import sole_error
 
 from .event_text import event_lines

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 
 from .members_view import time_cell
 from .options import Parser, add_output, add_target, add_verbs

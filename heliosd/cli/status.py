@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 
 from .exits import OK, UNHEALTHY, print_error
 from .members_view import Cluster, clock, cluster_of
@@ -42,7 +42,7 @@ async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
             print_error(f"{problem} (as {cluster.observed_by} sees it)")
     return Report(
         status,
-        [cluster.table()],
+        [cluster.members_table()],
         "\n".join(_summary(status, cluster)),
         UNHEALTHY if options.check and problems else OK,
     )

@@ -8,7 +8,7 @@ import time
 
 import trio
 
-from heliosd.client.rest import RestClient, open_rest
+from heliosd.client.rest_client import RestClient, open_rest
 from heliosd.client.websocket import sole_error
 from heliosd.errors import ErrorAnswer, Unreachable
 

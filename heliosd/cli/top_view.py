@@ -68,7 +68,7 @@ class TopView:
         if not self._readings:
             return lines
         newest = self._readings[-1]
-        members = newest.cluster.table()
+        members = newest.cluster.members_table()
         most = max(1, (height - len(lines)) // 2 - 4)
         shown = Table(members.columns, members.rows[:most], members.title, members.optional)
         lines += self._box(shown, width)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from heliosd.client.rest import RestClient
+from heliosd.client.rest_client import RestClient
 
 from .options import add_output, add_target
 from .report import Report

@@ -19,7 +19,7 @@ import msgspec
 import trio
 
 from heliosd.client.client import Client, Connected, Disconnected, Item, open_client
-from heliosd.client.rest import open_rest
+from heliosd.client.rest_client import open_rest
 from heliosd.client.resume import Gap, Message, cursor_text, parse_cursor
 from heliosd.client.websocket import sole_error
 from heliosd.clock import rfc3339
@@ -92,7 +92,7 @@ def _since(text: str | None) -> Cursor | None:
 
 
 class _Watch:
-    """Following, and one of three ways to show it: `_as_json`, `_as_lines`, `_live`."""
+    """Following, and one of three ways to show it: `_as_json`, `_as_lines`, `_as_screen`."""
 
     def __init__(self, target: Target, *, types: frozenset[str], since: Cursor | None, form: Form) -> None:
         self._target = target
@@ -104,7 +104,7 @@ class _Watch:
 
     async def run(self) -> None:
         """Show items until following ends."""
-        show = {"json": self._as_json, "lines": self._as_lines, "live": self._live}[self._form]
+        show = {"json": self._as_json, "lines": self._as_lines, "live": self._as_screen}[self._form]
         # The live view's header lives on status, whatever is asked for.
         topics = self._types | {"status"} if self._types and self._form == "live" else self._types
         if self._form == "live" and self._since is None:
@@ -162,7 +162,7 @@ class _Watch:
                     if text := "".join(f"{line}\n" for line in lines):
                         await output.write(text)
 
-    async def _live(self, client: Client, output: StandardOutput) -> None:
+    async def _as_screen(self, client: Client, output: StandardOutput) -> None:
         target = self._target
         view = LiveView(target.url, target.user, self._types, colour=coloured(sys.stdout))
         async with open_screen(

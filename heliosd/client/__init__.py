@@ -8,7 +8,7 @@ from heliosd.protocol.history import Cursor
 
 from .client import Client, Connected, Disconnected, Item, open_client
 from .http_api import Credentials, Password, TokenSource
-from .rest import RestClient, open_rest
+from .rest_client import RestClient, open_rest
 from .resume import Gap, Message
 
 __all__ = [

@@ -69,7 +69,7 @@ class AnsweredWrites:
     ) -> Answer:
         """The answer that this key had before, or that of `carry_out`. While the same write runs this waits for it.
 
-        `carry_out` is told whether the write was begun before with an unknown outcome. Raises `KeyReused`,
+        `carry_out` learns whether the write was begun before with an unknown outcome. Raises `KeyReused`,
         `StoreFull` (nothing was begun), and what is no final answer: `NoLeader`, `OutcomeUnknown`.
         """
         while (running := self._running.get(key.id)) is not None:

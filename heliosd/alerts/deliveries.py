@@ -24,7 +24,7 @@ MAX_WAITING = 10_000
 log = logging.getLogger("heliosd")
 
 
-class Outbox:
+class Deliveries:
     """The queues of all alerts."""
 
     def __init__(self, saved: Saved, save: Save, counters: AlertCounters) -> None:
