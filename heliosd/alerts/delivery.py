@@ -8,6 +8,7 @@ import os
 import signal
 import ssl
 import subprocess
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -81,7 +82,9 @@ async def _run(command: tuple[str, ...], body: bytes) -> None:
 
 
 async def _kill_group(process: trio.Process) -> None:
-    os.killpg(process.pid, signal.SIGKILL)
+    # It may have ended just now; or it took another user's rights (sudo), and can only be waited for.
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 @cache

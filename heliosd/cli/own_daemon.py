@@ -8,6 +8,7 @@ import secrets
 import subprocess
 import sys
 import tempfile
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -100,16 +101,16 @@ async def own_daemon(listen: str, *, members: int, seed: int, speed: float) -> A
 async def _follow_log(process: trio.Process, *, task_status: trio.TaskStatus[str]) -> None:
     """Read the log, so that the daemon never waits for us. Started with the address once the daemon is ready."""
     assert process.stderr is not None
-    lines: list[str] = []
+    lines: deque[str] = deque(maxlen=LAST_LINES)
     rest = b""
     ready = False
     with trio.CancelScope(deadline=trio.current_time() + START_SECONDS) as patience:
         async for data in process.stderr:
             *whole, rest = (rest + data).split(b"\n")
-            if ready:
-                continue
             for line in whole:
-                lines = [*lines, line.decode("utf-8", "replace")][-LAST_LINES:]
+                lines.append(line.decode("utf-8", "replace"))
+                if ready:
+                    continue
                 try:
                     entry = json.loads(line)
                 except ValueError:

@@ -19,6 +19,7 @@ from msgspec import UNSET, Struct
 from heliosd.clock import rfc3339
 from heliosd.errors import Conflict, NotFound
 from heliosd.protocol.views.permits import PermitView
+from heliosd.raft.quorum import majority
 
 PERMIT_SECONDS = 600
 LONGEST_SECONDS = 86_400
@@ -121,7 +122,7 @@ def check_quorum(member: str, voters: Mapping[str, str], alive: Collection[str])
     """Raise `Conflict` if without `member` fewer voters than a quorum are left. `voters`: names by id; `alive`: the
     members that answered now."""
     left = [each for each in voters if each != member and each in alive]
-    quorum = len(voters) // 2 + 1
+    quorum = majority(len(voters))
     if len(left) >= quorum:
         return
     missing = ", ".join(sorted(name for each, name in voters.items() if each != member and each not in alive))

@@ -8,6 +8,7 @@ A backup is a tar file: the database, the small files that belong to it, and `ba
 2. A backup does not name an epoch as complete. After a restore the numbers behind the backup are given again, for
    other events, so the next start begins a new epoch, and no cursor from before continues.
 3. What was revoked stays revoked: the revocations of the replaced database are kept.
+4. The replaced database is what the last start used, also where a restore was interrupted and is run again.
 """
 
 from __future__ import annotations
@@ -101,15 +102,17 @@ def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest
             manifest, files = _unpack(source, Path(scratch))
             draft = Path(scratch) / DATABASE
             read_checked(draft)
-            _keep_revocations(data_dir / DATABASE, draft)
-            atomic_file.write(data_dir / UNFINISHED_RESTORE, b"")
-            EpochFile(data_dir).mark_incomplete()
-            for name in (DATABASE, f"{DATABASE}-wal"):
-                old = data_dir / name
-                kept = old.with_name(name.replace(DATABASE, DATABASE + REPLACED))
-                kept.unlink(missing_ok=True)
-                with suppress(FileNotFoundError):
-                    old.rename(kept)
+            replaced = data_dir / f"{DATABASE}{REPLACED}"
+            if (data_dir / UNFINISHED_RESTORE).exists() and replaced.exists():
+                _set_aside(data_dir)
+                _keep_revocations(replaced, draft)
+            else:
+                _keep_revocations(data_dir / DATABASE, draft)
+                for earlier in (replaced, _log_of(replaced)):
+                    earlier.unlink(missing_ok=True)
+                atomic_file.write(data_dir / UNFINISHED_RESTORE, b"")
+                EpochFile(data_dir).mark_incomplete()
+                _set_aside(data_dir)
             atomic_file.move(draft, data_dir / DATABASE)
             for name in also:
                 if name in files and not (data_dir / name).exists():
@@ -123,10 +126,23 @@ def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest
     return manifest
 
 
+def _set_aside(data_dir: Path) -> None:
+    """Give the database, then its log, the names of what is replaced, unless those are taken."""
+    database, replaced = data_dir / DATABASE, data_dir / f"{DATABASE}{REPLACED}"
+    for old, kept in ((database, replaced), (_log_of(database), _log_of(replaced))):
+        if not kept.exists():
+            with suppress(FileNotFoundError):
+                old.rename(kept)
+
+
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
 def _copy_checked(database: Path, copy: Path) -> None:
     """A copy that a start would take. While a daemon writes some attempts fail. Raises `StoreDamaged` if one fails
     although nothing was written."""
-    wal, copied_wal = (path.with_name(f"{DATABASE}-wal") for path in (database, copy))
+    wal, copied_wal = _log_of(database), _log_of(copy)
     for _ in range(ATTEMPTS):
         log, written = _log_header(wal), _last_write(database, wal)
         shutil.copyfile(database, copy)

@@ -120,6 +120,19 @@ def alive(pid: int) -> bool:
         return False
 
 
+async def test_a_command_that_ends_as_its_time_is_over_is_no_bug(tmp_path: Path) -> None:
+    started = tmp_path / "started"
+    script = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(0.1)"
+    with trio.fail_after(20):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(deliver, to(command=python(script, str(started))), BODY)
+            while not started.exists():  # noqa: ASYNC110 (another process makes it)
+                await trio.sleep(0.01)
+            # It ends while the loop is held up, so that this is not known yet when it is cancelled.
+            time.sleep(1)
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_command_that_reads_nothing_is_no_fault() -> None:
     await deliver(to(command=("true",)), BODY * 100_000)
 

@@ -26,6 +26,7 @@ from heliosd.store.changes import (
     ValueSet,
 )
 from heliosd.store.epoch_file import EpochFile
+from heliosd.store.integrity import read_checked
 from heliosd.store.store import Store
 from heliosd.store.tables import MIGRATIONS, apply, migrate
 from tests.support.small_disk import small_disk
@@ -190,6 +191,24 @@ def test_a_start_refuses_what_an_interrupted_restore_left_until_it_is_run_again(
         Store.open(data_dir)
     restore(data_dir, tmp_path / "backup.tar", ())
     assert saved_in(data_dir).values == {"a": b"1"}
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_a_restore_that_is_run_again_keeps_the_replaced_database_and_its_revocations(
+    tmp_path: Path, restored: bool
+) -> None:
+    data_dir = store_with(tmp_path / "data", [ValueSet("a", b"1")])
+    write_backup(data_dir, tmp_path / "backup.tar", ())
+    before = (data_dir / "heliosd.db").read_bytes()
+    store_with(data_dir, [ValueSet("a", b"2"), TokenRevoked("new", 6e9)])
+    (data_dir / "restore.unfinished").touch()
+    (data_dir / "heliosd.db").rename(data_dir / "heliosd.db.before-restore")
+    if restored:
+        (data_dir / "heliosd.db").write_bytes(before)
+    restore(data_dir, tmp_path / "backup.tar", ())
+    saved = saved_in(data_dir)
+    assert (saved.values, saved.revoked) == ({"a": b"1"}, {"new": 6e9})
+    assert read_checked(data_dir / "heliosd.db.before-restore").values == {"a": b"2"}
 
 
 def test_a_database_of_an_older_layout_is_brought_to_the_present_one_with_all_that_is_in_it(

@@ -70,9 +70,11 @@ class EtcdPermits:
                 ],
             )
         except EtcdError as error:
-            # If it was written all the same, it ends with its lease.
             await self._revoke(lease)
             raise as_request_refused(error) from error
+        except trio.Cancelled:
+            await self._revoke(lease)
+            raise
         if not done.succeeded:
             await self._revoke(lease)
             raise Conflict(MEANWHILE)
@@ -166,6 +168,7 @@ class EtcdPermits:
             raise as_request_refused(error) from error
 
     async def _revoke(self, lease: str) -> None:
+        """End a lease, and with it a permit under it whose asker got no answer."""
         if lease:
-            with trio.move_on_after(CLEANUP_SECONDS), suppress(EtcdError):
+            with trio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(EtcdError):
                 await self._etcd.client.lease_revoke(lease)

@@ -1,0 +1,67 @@
+"""Permits with etcd, where the asker goes away before the answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+from typing import Any, cast
+
+import trio
+from trio.testing import MockClock
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.admin import MemberAdmin
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
+from heliosd.cluster.etcd.client.requests import Compare, Op
+from heliosd.cluster.etcd.client.responses import EtcdMember, TxnResult
+from heliosd.cluster.etcd.context import EtcdContext
+from heliosd.cluster.etcd.permits import EtcdPermits
+from heliosd.cluster.etcd.poller import Poller
+from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
+from tests.support.etcd_model_client import URL, ModelClient
+
+LEARNER = EtcdMember("2", "etcd-2", (), (), is_learner=True)
+
+
+class AnswersLost(ModelClient):
+    """Its transactions are done, and not answered."""
+
+    def __init__(self, etcd: Etcd) -> None:
+        super().__init__(etcd, ClusterIdentity())
+        self.revoked: list[str] = []
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        await super().txn(compares, then, otherwise)
+        await trio.sleep_forever()
+        raise AssertionError
+
+    async def lease_revoke(self, lease: str) -> None:
+        await super().lease_revoke(lease)
+        self.revoked.append(lease)
+
+
+async def test_a_permit_whose_asker_got_no_answer_ends_at_once(autojump_clock: MockClock) -> None:
+    client = AnswersLost(Etcd())
+
+    async def members() -> Any:
+        return (*(await client.member_list()).members, LEARNER)
+
+    context = SimpleNamespace(
+        client=client,
+        layout=LAYOUT,
+        view=SimpleNamespace(cluster_id=CLUSTER),
+        now=lambda: Instant(1.8e9 + trio.current_time(), trio.current_time()),
+    )
+    permits = EtcdPermits(
+        cast(EtcdContext, context),
+        cast(MemberAdmin, SimpleNamespace(members=members)),
+        cast(Poller, SimpleNamespace(url_of=lambda _member: URL)),
+    )
+    with trio.move_on_after(1) as patience:
+        await permits.grant(LEARNER.id, "ann", 600)
+    assert patience.cancelled_caught
+    permit = await permits.current()
+    assert permit is not None, "it was written"
+    assert client.revoked == [permit.lease]
