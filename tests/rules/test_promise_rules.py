@@ -89,6 +89,13 @@ def test_each_kind_of_offence_is_found(messages: list[Message], record: dict[str
     assert any(says in each for each in found), found
 
 
+@pytest.mark.parametrize(("dropped", "fits"), [(0, False), (1, True), (3, True), (5, True), (6, False)])
+def test_a_gap_may_span_a_subscription_whose_answer_has_not_come(dropped: int, fits: bool) -> None:
+    """It took effect before all of the events that the gap names, among them, or behind them."""
+    found = broken(status(0), gap(1, 5, dropped), questions=[(7, ONLY_B)])
+    assert (found == []) is fits
+
+
 def test_a_client_without_a_subscription_of_its_own_has_asked_for_everything() -> None:
     assert Record("c").wanted == EVERYTHING
 

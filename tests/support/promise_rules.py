@@ -6,7 +6,7 @@ Pure: the messages of a connection, and every event that happened meanwhile, in;
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -104,8 +104,9 @@ def violations(record: Record, events: Mapping[int, Message]) -> Iterator[str]:
     for number, message in enumerate(record.messages):
         kind = message["type"]
         where = f"{record.name}, message {number} ({kind})"
-        for broken in _of_message(message, number, at, record, events):
-            yield f"{where}: {broken}"
+        asked_for = [subscription for _, subscription in open_questions if subscription is not None]
+        for broken in _of_message(message, number, at, asked_for, record, events):
+            yield f"{where}: {broken}; {_circumstances(record, number, at, asked_for)}"
         if "id" in message and kind in ANSWERS:
             ids = [asked for asked, _ in open_questions]
             if message["id"] not in ids:
@@ -120,9 +121,26 @@ def violations(record: Record, events: Mapping[int, Message]) -> Iterator[str]:
                     at.wanted.append(subscription)
 
 
+def _circumstances(record: Record, number: int, at: _Position, asked_for: Sequence[Mapping[str, Any]]) -> str:
+    """What somebody needs who looks for the cause: what came before, and the subscriptions in question."""
+    came = [
+        (message["type"], message.get("seq", message.get("id", "")))
+        for message in record.messages[max(0, number - 8) : number]
+    ]
+    return (
+        f"before it came {came}, subscribed to {at.wanted}, asked for {list(asked_for)}, from {record.cursor}"
+    )
+
+
 def _of_message(
-    message: Message, number: int, at: _Position, record: Record, events: Mapping[int, Message]
+    message: Message,
+    number: int,
+    at: _Position,
+    asked_for: Sequence[Mapping[str, Any]],
+    record: Record,
+    events: Mapping[int, Message],
 ) -> Iterator[str]:
+    """`asked_for`: subscriptions whose `subscribed` has not come. They may be in force already."""
     kind, data = message["type"], message.get("data", {})
     if kind == "welcome":
         if number:
@@ -136,11 +154,9 @@ def _of_message(
         if at.known is not None and first <= at.known:
             yield f"the gap {first} to {last} begins at or before {at.known}, which is known"
         yield from _missing(at, first - 1, events)
-        counts = {
-            sum(content(events[seq], wanted) is not None for seq in range(first, last + 1) if seq in events)
-            for wanted in at.wanted
-        }
-        if len(at.wanted) == 1 and data["dropped"] not in counts:
+        named = [events[seq] for seq in range(first, last + 1) if seq in events]
+        counts = _possible_counts(named, [*at.wanted, *asked_for])
+        if data["dropped"] not in counts:
             yield f"the gap {first} to {last} says that {data['dropped']} were dropped, and it is {counts}"
         at.known = max(last, at.known or 0)
         at.wanted = at.wanted[-1:]
@@ -156,6 +172,19 @@ def _of_message(
         at.deleted = set()
     elif kind in KEY_OF_VALUE:
         yield from _of_value(message, at)
+
+
+def _possible_counts(events: Sequence[Message], subscriptions: Sequence[Mapping[str, Any]]) -> set[int]:
+    """How many of the events may have been let through, where each subscription in turn takes effect somewhere
+    among them, or not yet."""
+    counts = [{0}, *(set[int]() for _ in subscriptions[1:])]
+    for event in events:
+        before = set[int]()
+        for place, wanted in enumerate(subscriptions):
+            before = before | counts[place]
+            step = content(event, wanted) is not None
+            counts[place] = {count + step for count in before}
+    return set().union(*counts)
 
 
 def _of_event(message: Message, at: _Position, events: Mapping[int, Message]) -> Iterator[str]:
