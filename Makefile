@@ -11,39 +11,58 @@ TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocke
 # The tests start some 150 daemons: without compiled modules on disk each would compile heliosd anew.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: run test test-api lint format bench clean soak fuzz \
-    prove prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-raft-peer prove-rules prove-times prove-benchmark prove-hub prove-may-stop findings
+# The long forms of what make test shows in short: the rules, the daemon, the network, clients, the command line, the
+# simulated cluster, etcd.
+PROVE := \
+    prove-rules prove-times prove-hub \
+    prove-stop prove-kills prove-disk prove-backup prove-deb prove-idle prove-benchmark \
+    prove-front prove-conformance prove-attacks prove-proxies \
+    prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
+    prove-terminal prove-may-stop \
+    prove-raft prove-raft-peer prove-members prove-faults \
+    prove-etcd prove-etcd-causes prove-etcd-versions
 
+.PHONY: run port-is-free break heal test lint format prove $(PROVE) \
+    findings fuzz soak test-api bench dist deb audit lock clean
+
+# A daemon with a simulated cluster, and its dashboard on the port PORT.
 run: port-is-free $(VENV)/.for-run
 	@PORT=$(PORT) scripts/run
 
 # The port of make run. A taken one is named before anything is set up.
 PORT ?= 8080
-.PHONY: port-is-free break heal
 port-is-free:
 	@scripts/port-is-free $(PORT)
 
-# In the cluster of make run: a member crashes; all are healed.
+# In the cluster of make run the member PEER crashes.
 PEER ?= node-2
 break:
 	@scripts/break $(PEER)
 
+# In the cluster of make run all members run again.
 heal:
 	@scripts/break
 
 # Six at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
 # first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
 PYTEST_ARGS ?= -q -n 6 --dist loadfile --no-loadscope-reorder
-
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)
 
-# The long forms of what make test shows in short.
-prove: prove-stop prove-kills prove-front prove-conformance prove-attacks prove-proxies prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights \
-    prove-promises prove-idle prove-etcd prove-etcd-causes prove-etcd-versions prove-raft prove-raft-peer prove-rules prove-times prove-benchmark prove-hub \
-    prove-may-stop
+# What a change must pass beside the tests.
+lint: $(VENV)/.for-test
+	$(VENV)/bin/ruff check
+	$(VENV)/bin/ruff format --check
+	$(VENV)/bin/mypy
+
+# Repairs what ruff can repair by itself.
+format: $(VENV)/.for-test
+	$(VENV)/bin/ruff check --fix
+	$(VENV)/bin/ruff format
+
+# All long forms, one after another (hours).
+prove: $(PROVE)
 
 # Ten times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
@@ -54,44 +73,9 @@ prove-times: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist tests/edges tests/process
 
-# 200 reboots by ten callers of may-stop, on five members of etcd of which some are killed besides (15 minutes). REBOOTS=…
-# chooses fewer.
-prove-may-stop: $(VENV)/.for-test
-	@scripts/debian-packages $(TEST_PACKAGES)
-	$(PYTEST) -s -m slow tests/process/test_may_stop.py
-
-.PHONY: prove-terminal
-prove: prove-terminal
-# Every table of the command line in a terminal of 80 x 24 and of 120 x 40.
-prove-terminal: $(VENV)/.for-test
-	@scripts/debian-packages $(TEST_PACKAGES)
-	$(PYTEST) -p no:xdist -m slow tests/process/test_terminal.py
-
 # 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow.
 prove-hub: $(VENV)/.for-test
 	$(PYTEST) -p no:xdist -m slow tests/tasks/test_order_fuzz.py
-
-.PHONY: prove-alerts prove-prometheus
-prove: prove-alerts prove-prometheus
-
-# 500 leader losses, half of them healed in time, a receiver that is down a third of the time, 20 kills (10 minutes).
-prove-alerts: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_alerts.py
-
-# The rules and the dashboard of examples/ in a real Prometheus: two hours of quiet, of which one ends with a lost leader.
-# QUIET_SECONDS=600 makes them shorter.
-prove-prometheus: $(VENV)/.for-test
-	@scripts/debian-packages $(TEST_PACKAGES)
-	$(PYTEST) -s -m slow tests/process/test_prometheus_rules.py
-
-# The benchmark in each mode that heliosd and the C loop know, for half a second each.
-prove-benchmark: $(VENV)/.for-test
-	$(PYTEST) -m slow tests/process/test_benchmark_run.py
-
-# Surprises about outside software, one script each (findings/README.md). They install what they show.
-findings:
-	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || failed="$$failed $$script"; done; \
-	    test -z "$$failed" || { echo "changed:$$failed" >&2; exit 1; }
 
 # SIGTERM with 200 clients, of which 20 never read, 20 times.
 prove-stop: $(VENV)/.for-test
@@ -101,17 +85,14 @@ prove-stop: $(VENV)/.for-test
 prove-kills: $(VENV)/.for-test
 	$(PYTEST) -m slow tests/process/test_kill.py
 
-# The wheel and the source distribution, and the Debian package: docs/install.md.
-.PHONY: dist deb
-dist: $(VENV)/.for-test
-	$(PYTHON) -m build --outdir dist
+# A disk that is full, read-only, without inodes or failing, and a clock a year off (takes root).
+prove-disk: $(VENV)/.for-test
+	@scripts/debian-packages faketime
+	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_disk_trouble.py
 
-deb: $(VENV)/.for-test
-	$(PYTHON) packaging/build_deb.py $(DEB_ARGS)
-
-# Installing, the disk and backups.
-.PHONY: prove-deb prove-disk prove-backup
-prove: prove-deb prove-disk prove-backup
+# 100 backups during writes and kill -9, each restored and started (some 10 minutes). BACKUPS=… takes fewer.
+prove-backup: $(VENV)/.for-test
+	$(PYTEST) -p no:xdist -m slow tests/process/test_backup_restore.py
 
 # The package in a fresh Debian 12 and 13: installed, started, upgraded under 500 clients, removed; and the main job under
 # the rules of the unit (10 minutes, takes root). HELIOSD_DEB=… takes a package that is built already.
@@ -119,14 +100,13 @@ prove-deb: $(VENV)/.for-test
 	@scripts/debian-packages debootstrap bubblewrap systemd libc6-dev etcd-server
 	CLIENTS=$${CLIENTS:-500} $(PYTEST) -p no:xdist -m slow tests/process/test_debian_package.py tests/process/test_unit_rules.py
 
-# 100 backups during writes and kill -9, each restored and started (some 10 minutes). BACKUPS=… takes fewer.
-prove-backup: $(VENV)/.for-test
-	$(PYTEST) -p no:xdist -m slow tests/process/test_backup_restore.py
+# 10,000 clients that hear nothing for ten minutes; a daemon without clients; an hour of three quiet members.
+prove-idle: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_idle.py tests/tasks/test_simulated_backend.py
 
-# A disk that is full, read-only, without inodes or failing, and a clock a year off (takes root).
-prove-disk: $(VENV)/.for-test
-	@scripts/debian-packages faketime
-	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_disk_trouble.py
+# The benchmark in each mode that heliosd and the C loop know, for half a second each.
+prove-benchmark: $(VENV)/.for-test
+	$(PYTEST) -m slow tests/process/test_benchmark_run.py
 
 # 1,000 upgrades and requests of other protocols that must be refused.
 prove-front: $(VENV)/.for-test
@@ -135,6 +115,11 @@ prove-front: $(VENV)/.for-test
 # The Autobahn test suite (over 500 cases) against the echo endpoint in tests/conformance/; scripts/autobahn needs a Python 2.7.
 prove-conformance: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_conformance.py
+
+# Every attack of tests/attacks/ on one daemon (a minute); best on an idle machine. Against a daemon of yours:
+# HELIOSD_PASSWORD=… python -m tests.attacks URL
+prove-attacks: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_attacks.py
 
 # The configurations of docs/proxies.md for Traefik and Envoy, whose programs PyPI has; those of the others run in make test.
 prove-proxies: $(VENV)/.for-test
@@ -146,11 +131,6 @@ prove-clients: $(VENV)/.for-test
 	@scripts/debian-packages libanyevent-websocket-client-perl libmojolicious-perl ruby ruby-faye-websocket libssl-dev
 	scripts/client-libraries
 	$(PYTEST) -s -m slow tests/process/test_client_libraries.py
-
-# Every attack of tests/attacks/ on one daemon (a minute); best on an idle machine. Against a daemon of yours:
-# HELIOSD_PASSWORD=… python -m tests.attacks URL
-prove-attacks: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_attacks.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test
@@ -177,25 +157,26 @@ prove-rights: $(VENV)/.for-test
 prove-promises: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_promises.py
 
-.PHONY: prove-members
-prove: prove-members
+# 500 leader losses, half of them healed in time, a receiver that is down a third of the time, 20 kills (10 minutes).
+prove-alerts: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_alerts.py
 
-# Members that go and come back while the daemon is killed with -9, 100 times (10 minutes; KILLS=…). Many seeds of the same in one
-# process, with other faults too: make prove-raft.
-prove-members: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_members_killed.py
+# The rules and the dashboard of examples/ in a real Prometheus: two hours of quiet, of which one ends with a lost leader.
+# QUIET_SECONDS=600 makes them shorter.
+prove-prometheus: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_prometheus_rules.py
 
-.PHONY: prove-faults
-prove: prove-faults
+# Every table of the command line in a terminal of 80 x 24 and of 120 x 40.
+prove-terminal: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -p no:xdist -m slow tests/process/test_terminal.py
 
-# 500 random faults of the simulated cluster by the API (two minutes), and all of examples/scenarios/ (three). FIRST_SEED=… chooses
-# other faults.
-prove-faults: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py tests/process/test_simulate.py
-
-# 10,000 clients that hear nothing for ten minutes; a daemon without clients; an hour of three quiet members.
-prove-idle: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/process/test_idle.py tests/tasks/test_simulated_backend.py
+# 200 reboots by ten callers of may-stop, on five members of etcd of which some are killed besides (15 minutes). REBOOTS=…
+# chooses fewer.
+prove-may-stop: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -s -m slow tests/process/test_may_stop.py
 
 # Random faults, and members that are added, removed and killed: 2,000 seeds each (an hour), FIRST_SEED=… and SEEDS=… choose
 # others. Faults planted into the model, each searched for and shrunk (half an hour).
@@ -206,6 +187,16 @@ prove-raft: $(VENV)/.for-test
 # The test data of etcd-io/raft against the model (docs/raft.md). It comes with the peer's Go module; without Go it is skipped.
 prove-raft-peer: $(VENV)/.for-test
 	$(PYTEST) -rs -m slow tests/rules/raft/test_peer_data.py
+
+# Members that go and come back while the daemon is killed with -9, 100 times (10 minutes; KILLS=…). Many seeds of the same in one
+# process, with other faults too: make prove-raft.
+prove-members: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_members_killed.py
+
+# 500 random faults of the simulated cluster by the API (two minutes), and all of examples/scenarios/ (three). FIRST_SEED=… chooses
+# other faults.
+prove-faults: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/process/test_simulation_faults.py tests/process/test_simulate.py
 
 # A real etcd: 20 leaders killed, 5 minutes of clients that hop between three heliosd while those and leaders are killed,
 # 20 s without a quorum, members stopped and cut off, what a metric takes from node to node, and what idling costs
@@ -237,6 +228,11 @@ prove-etcd-versions: $(VENV)/.for-test
 	    $(PYTEST) -s -p no:xdist -m slow tests/process/test_etcd_upgrade.py || failed="$$failed upgrade"; \
 	    test -z "$$failed" || { echo "failed on:$$failed" >&2; exit 1; }
 
+# Surprises about outside software, one script each (findings/README.md). They install what they show.
+findings:
+	@for script in findings/*.sh; do echo "== $$script"; bash "$$script" || failed="$$failed $$script"; done; \
+	    test -z "$$failed" || { echo "changed:$$failed" >&2; exit 1; }
+
 # Coverage-guided fuzzing of what reads bytes from others, FUZZ_SECONDS for each target. What it finds stays in build/fuzz.
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/.for-test
@@ -252,15 +248,6 @@ soak: $(VENV)/.for-test
 	$(PYTEST) -s -m slow -o faulthandler_timeout=0 tests/process/test_soak.py
 	SOAK_COUNT=build/soak-deliveries $(PYTEST) -s -m slow -k ten_million tests/process/test_delivery.py
 
-lint: $(VENV)/.for-test
-	$(VENV)/bin/ruff check
-	$(VENV)/bin/ruff format --check
-	$(VENV)/bin/mypy
-
-format: $(VENV)/.for-test
-	$(VENV)/bin/ruff check --fix
-	$(VENV)/bin/ruff format
-
 # Public tools read /openapi.json and /asyncapi.json and use them: schemathesis, a parser, two generators of clients.
 test-api: $(VENV)/.for-test build/api/made
 	$(PYTEST) -s -m slow tests/process/test_api_tools.py
@@ -273,6 +260,27 @@ bench: $(VENV)/.for-bench
 	@scripts/debian-packages gcc libc6-dev libssl-dev golang-go golang-github-gorilla-websocket-dev
 	$(PYTHON) -m benchmarks.run $(BENCH_ARGS)
 
+# The wheel and the source distribution (docs/install.md).
+dist: $(VENV)/.for-test
+	$(PYTHON) -m build --outdir dist
+
+# The Debian package (docs/install.md). DEB_ARGS=… are options of packaging/build_deb.py.
+deb: $(VENV)/.for-test
+	$(PYTHON) packaging/build_deb.py $(DEB_ARGS)
+
+# What is known against the locked packages. It asks PyPI for advisories, and fails where it cannot.
+audit: $(VENV)/.for-audit
+	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
+
+# The lock file anew, after a change in pyproject.toml or constraints.txt.
+LOCKED := examples test lint dist bench
+lock: $(VENV)/.for-audit
+	{ sed -n 1p requirements.lock; $(VENV)/audit/bin/pip-compile --quiet --generate-hashes $(LOCKED:%=--extra %) --allow-unsafe \
+	    --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
+	    -c constraints.txt -o - pyproject.toml; } > requirements.lock.new
+	mv requirements.lock.new requirements.lock
+
+# Everything that make has made.
 clean:
 	rm -rf $(VENV) .run build benchmarks/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
 
@@ -290,19 +298,6 @@ $(VENV)/.for-test: pyproject.toml requirements.lock | $(VENV)/bin/python
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	@touch $@ $(VENV)/.for-run $(VENV)/.for-bench
-
-# What is known against the locked packages. It asks PyPI for advisories, and fails where it cannot.
-.PHONY: audit lock
-audit: $(VENV)/.for-audit
-	$(VENV)/audit/bin/pip-audit --strict --require-hashes --disable-pip -r requirements.lock
-
-LOCKED := examples test lint dist bench
-# The lock file anew, after a change in pyproject.toml or constraints.txt.
-lock: $(VENV)/.for-audit
-	{ sed -n 1p requirements.lock; $(VENV)/audit/bin/pip-compile --quiet --generate-hashes $(LOCKED:%=--extra %) --allow-unsafe \
-	    --strip-extras --no-emit-index-url --no-emit-trusted-host --no-emit-find-links --no-annotate --no-header \
-	    -c constraints.txt -o - pyproject.toml; } > requirements.lock.new
-	mv requirements.lock.new requirements.lock
 
 $(VENV)/.for-audit: | $(VENV)/bin/python
 	python3 -m venv $(VENV)/audit
