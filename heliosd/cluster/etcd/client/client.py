@@ -222,7 +222,7 @@ class EtcdClient:
         await self._write("/cluster/member/remove", member_body(member_id), read_members, MEMBER_SECONDS)
 
     async def member_promote(self, leader_endpoint: str, member_id: str) -> None:
-        """Make a learner a voter. Raises `EtcdLearnerBehind`. With a login, no follower up to 3.5.27 answers."""
+        """Make a learner a voter. Raises `EtcdLearnerBehind`. Releases up to 3.5.27 need the leader to be asked."""
         await self._at_leader(leader_endpoint, "/cluster/member/promote", member_body(member_id))
 
     async def move_leader(self, leader_endpoint: str, target_id: str) -> None:
