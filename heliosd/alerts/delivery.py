@@ -23,7 +23,7 @@ COMMAND_SECONDS = 30.0
 MAX_SECRET_BYTES = 4096
 SIGNATURE = "X-Heliosd-Signature"
 _OWN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
-"""Variables by which a command could speak to systemd for the daemon."""
+"""With these variables a command could send to systemd in the daemon's name, or take its sockets."""
 
 
 def signature(secret: bytes, body: bytes) -> str:

@@ -59,7 +59,9 @@ COMMANDS: tuple[CommandEntry, ...] = (
     CommandEntry("metrics", "Show the custom metrics; register, change or delete one."),
     CommandEntry("snapshot", "Show the newest snapshot; take one; show those before."),
     CommandEntry("clients", "Show who is connected; disconnect one."),
-    CommandEntry("simulate", "Play a script of faults, and print what a right client must have heard."),
+    CommandEntry(
+        "simulate", "Play a script of faults, and print what every correct client must have received."
+    ),
     CommandEntry("may-stop", "Ask for a permit to stop a member: 0 if the cluster keeps its quorum, else 5."),
     CommandEntry("completion", "Print the completions of this command line for bash, zsh or fish."),
 )

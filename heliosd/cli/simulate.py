@@ -1,4 +1,4 @@
-"""`heliosd simulate`: play a script of faults, and print what a right client must have heard.
+"""`heliosd simulate`: play a script of faults, and print what every correct client must have received.
 
 On a running daemon, or with `--own` on one that is started for it. Standard output gets the events in their order,
 and what holds at the end; what is being done goes to standard error.
@@ -113,7 +113,11 @@ def _report(heard: dict[str, Any]) -> Report:
     metrics = ", ".join(f"{name} = {value}" for name, value in final["custom_metrics"].items())
     return Report(
         heard,
-        [Table(["Seq", "Time", "Event"], rows, f"A right client has heard, epoch {heard['epoch']}")],
+        [
+            Table(
+                ["Seq", "Time", "Event"], rows, f"What a correct client has received, epoch {heard['epoch']}"
+            )
+        ],
         f"At the end {final['leader']} leads in term {final['term']}; peers {', '.join(final['peers'])}"
         + (f"; {metrics}" if metrics else ""),
     )

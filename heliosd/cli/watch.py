@@ -105,7 +105,7 @@ class _Watch:
     async def run(self) -> None:
         """Show items until following ends."""
         show = {"json": self._as_json, "lines": self._as_lines, "live": self._as_screen}[self._form]
-        # The live view's header lives on status, whatever is asked for.
+        # The live view's header shows the status, whatever is asked for.
         topics = self._types | {"status"} if self._types and self._form == "live" else self._types
         if self._form == "live" and self._since is None:
             await self._fetch_earlier()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from random import Random
 from typing import Any
 
@@ -10,8 +10,11 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
-from heliosd.store.changes import ValueSet
+from heliosd.store.changes import Change, ValueSet
+from heliosd.web.rest.route import Answer
+from heliosd.web.rest.write_keys import MAX_KEPT, AnsweredWrites
 from tests.support.rest_server import Rest, simulated_rest
 
 METRICS = "/api/cluster/metrics"
@@ -188,6 +191,32 @@ async def test_answers_outlive_a_restart(autojump_clock: MockClock) -> None:
     again = Rest(rest.backend, stored={name: body for name, body in stored.items() if body is not None})
     assert await write(again, "POST", PEERS, peer, "k") == first
     assert (await write(again, "POST", PEERS, peer, "new"))[0] == 409
+
+
+async def test_after_a_restart_the_oldest_answers_are_still_the_first_to_go() -> None:
+    stored: dict[str, bytes] = {}
+
+    async def save(changes: Sequence[Change]) -> None:
+        for change in changes:
+            assert isinstance(change, ValueSet)
+            if change.body is None:
+                del stored[change.name]
+            else:
+                stored[change.name] = change.body
+
+    async def done(_begun: bool) -> Answer:
+        return Answer(body=b"{}")
+
+    async def write_all(answers: AnsweredWrites, numbers: range) -> None:
+        for number in numbers:
+            # The store returns values by name, here the newest first.
+            await answers.answer(WriteKey(f"{2 * MAX_KEPT - number:06d}", "one"), done, "")
+
+    await write_all(AnsweredWrites({}, save), range(MAX_KEPT))
+    await write_all(AnsweredWrites(dict(sorted(stored.items())), save), range(MAX_KEPT, MAX_KEPT + 10))
+    assert sorted(2 * MAX_KEPT - int(name.rpartition("/")[2]) for name in stored) == [
+        *range(10, MAX_KEPT + 10)
+    ]
 
 
 async def test_without_a_disk_nothing_is_begun(autojump_clock: MockClock) -> None:

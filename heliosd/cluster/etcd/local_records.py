@@ -51,7 +51,7 @@ class LocalRecords:
         self.note(self._known())
 
     async def run(self) -> None:
-        """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node lives. What cannot be
+        """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node runs. What cannot be
         stored waits."""
         while True:
             with trio.move_on_after(ALIVE_SECONDS) as quiet:

@@ -105,7 +105,7 @@ def _check_range(field_name: str, number: float, low: float, high: float) -> Non
 
 
 class FaultInjector:
-    """Holds the settings, and makes the cluster obey them. A batch must not be in flight while they change."""
+    """Holds the settings, and applies them to the cluster. A batch must not be in flight while they change."""
 
     def __init__(self, cluster: SimulatedCluster) -> None:
         self._cluster = cluster

@@ -35,7 +35,7 @@ class SimulationReport(Struct, frozen=True):
     latency_ms: float
     """Mean one-way delay."""
     paused: tuple[str, ...]
-    """They live and do nothing; what is sent to them waits."""
+    """Their processes stand still; what is sent to them waits."""
     disk_latency_ms: Mapping[str, float]
     """What a write to the disk takes."""
     clock_rate: Mapping[str, float]

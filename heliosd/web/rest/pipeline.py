@@ -100,7 +100,7 @@ class Pipeline:
         return answer
 
     async def _checked(self, route: Route, asked: Asked, name: str, act: Act | None = None) -> Answer:
-        """The view's answer. Raises what `problem_for` knows."""
+        """The view's answer. Raises errors that `problem_for` turns into responses."""
         services = self._services
         reads = route.method == "GET"
         if not reads:

@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import msgspec
 import trio
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from heliosd.cluster.idempotency import WriteKey
 from heliosd.errors import Invalid, KeyReused, NoLeader, OutcomeUnknown, RequestRefused, StoreFull
@@ -50,6 +50,8 @@ class _KeptAnswer(Struct, frozen=True):
     request: str
     status: int = 0
     body: msgspec.Raw = msgspec.Raw(b"{}")
+    number: int = 0
+    """Higher than that of every answer kept before; the store has no order."""
 
 
 class AnsweredWrites:
@@ -58,11 +60,14 @@ class AnsweredWrites:
     def __init__(self, stored: Mapping[str, bytes], save: Save) -> None:
         self._save = save
         self._running: dict[str, trio.Event] = {}
-        self._kept = {
+        kept = {
             name.removeprefix(_STORED): msgspec.json.decode(value, type=_KeptAnswer)
             for name, value in stored.items()
             if name.startswith(_STORED)
         }
+        self._kept = dict(sorted(kept.items(), key=lambda item: item[1].number))
+        """The oldest first."""
+        self._number = max((each.number for each in kept.values()), default=0)
 
     async def answer(
         self, key: WriteKey, carry_out: Callable[[bool], Awaitable[Answer]], where: str
@@ -108,6 +113,8 @@ class AnsweredWrites:
 
     async def _keep(self, key: WriteKey, answer: _KeptAnswer) -> None:
         before = self._kept.pop(key.id, None)
+        self._number += 1
+        answer = structs.replace(answer, number=self._number)
         self._kept[key.id] = answer
         changes = [ValueSet(_STORED + key.id, msgspec.json.encode(answer))]
         while len(self._kept) > MAX_KEPT:
@@ -118,10 +125,10 @@ class AnsweredWrites:
             await self._save(changes)
         except StoreFull:
             if before is None:
-                del self._kept[key.id]
+                self._kept.pop(key.id, None)
             raise
 
     async def _forget(self, key: WriteKey) -> None:
-        del self._kept[key.id]
+        self._kept.pop(key.id, None)
         with suppress(StoreFull):  # then it is after a restart of unknown outcome
             await self._save([ValueSet(_STORED + key.id, None)])

@@ -13,8 +13,6 @@ from typing import Any, Literal
 
 import msgspec
 
-MAX_TXN_OPERATIONS = 128
-"""etcd's default for compares, and for the operations of one branch (`--max-txn-ops`)."""
 MAX_REQUEST_BYTES = 1_572_864
 """etcd's default for a whole write (`--max-request-bytes`)."""
 MAX_LEASE_SECONDS = 9_000_000_000
