@@ -8,9 +8,9 @@ from typing import Any
 
 from heliosd.client.resume import HOLE, Gap, Message
 
-from .event_text import FAINT, PLAIN, event_lines, metric_values
+from .event_text import event_lines, metric_values
 from .output import printable
-from .report import BAD, STRONG
+from .report import BAD, FAINT, PLAIN, STRONG
 
 METRICS_SHOWN = 5
 """Metrics named in one line."""

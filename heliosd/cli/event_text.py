@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .report import BAD, GOOD, number_text
+from .report import BAD, GOOD, PLAIN, number_text
 
-PLAIN, FAINT = "", "2"
 _PEER_STYLES = {"added": GOOD, "healthy": GOOD, "removed": BAD, "unhealthy": BAD}
 _CAUSES = {
     "transfer": "planned",

@@ -11,12 +11,11 @@ from heliosd.client.client import Connected, Disconnected, Item
 from heliosd.client.resume import Message
 
 from .event_format import EventFormatter
-from .members_view import Cluster, MemberRow, members_of
+from .members_view import Cluster, MemberRow, clock_at, members_of
 from .output import printable
-from .report import BAD, GOOD, STRONG, Table, box
+from .report import BAD, FAINT, GOOD, STRONG, Table, box
 from .screen import spread
 
-FAINT = "2"
 KEPT_LINES = 500
 
 
@@ -123,7 +122,7 @@ class LiveView:
                 return "connecting"
 
     def _clock(self, at: float, form: str) -> str:
-        return datetime.fromtimestamp(at, UTC).astimezone(self._zone).strftime(form)
+        return clock_at(at, form, self._zone)
 
     def _styled(self, text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour and style else text

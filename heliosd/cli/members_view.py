@@ -198,6 +198,11 @@ def clock(timestamp: str | None, zone: timezone | None = None, *, date: bool = F
     return moment.strftime("%Y-%m-%d %H:%M:%S" if date else "%H:%M:%S")
 
 
+def clock_at(at: float, form: str, zone: timezone | None) -> str:
+    """Unix seconds in the form of `strftime`, as a time of `zone`, or of this machine's zone for None."""
+    return datetime.fromtimestamp(at, UTC).astimezone(zone).strftime(form)
+
+
 def time_cell(timestamp: str | None) -> Cell:
     """RFC 3339 for programs, the date and time of this machine's zone for people."""
     return Cell(timestamp, text=clock(timestamp, date=True))

@@ -12,7 +12,7 @@ from .output import printable
 from .yaml_text import yaml_text
 
 FORMATS = ("table", "json", "yaml", "tsv")
-BAD, GOOD, STRONG = "31", "32", "1"
+PLAIN, BAD, GOOD, STRONG, FAINT = "", "31", "32", "1", "2"
 """Styles: the parameters of ANSI's "select graphic rendition"."""
 _NARROWEST = 6
 

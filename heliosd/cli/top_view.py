@@ -5,15 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timezone
+from datetime import timezone
 from typing import Any
 
-from .members_view import Cluster
+from .members_view import Cluster, clock_at
 from .output import printable
-from .report import BAD, GOOD, Cell, Table, box, number_text
+from .report import BAD, FAINT, GOOD, Cell, Table, box, number_text
 from .screen import spread
 
-FAINT = "2"
 RATE_SECONDS = 10.0
 """A rate is over the newest readings of so long."""
 
@@ -105,7 +104,7 @@ class TopView:
         return lines if self._failed is None else [self._styled(line, FAINT) for line in lines]
 
     def _clock(self, at: float, form: str) -> str:
-        return datetime.fromtimestamp(at, UTC).astimezone(self._zone).strftime(form)
+        return clock_at(at, form, self._zone)
 
     def _styled(self, text: str, style: str) -> str:
         return f"\x1b[{style}m{text}\x1b[0m" if self._colour and style else text

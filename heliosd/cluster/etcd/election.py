@@ -14,6 +14,8 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
+from heliosd.raft.quorum import majority
+
 FRESH_SECONDS = 2.5
 """An answer counts for so long: above a settled poll and its deadline, below the 3 s in which a lost quorum is
 reported."""
@@ -96,7 +98,7 @@ class Election:
             for member, answer in answers.items()
             if member in voters and now - answer.at <= FRESH_SECONDS
         }
-        quorum = len(voters) // 2 + 1
+        quorum = majority(len(voters))
         claim = self._best_claim(fresh, quorum)
         if claim is None:
             self._waiting = None
