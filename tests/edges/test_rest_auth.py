@@ -58,7 +58,7 @@ async def test_a_wrong_name_and_a_wrong_password_get_the_same_answer(rest: Rest)
     wrong_password = await rest.ask("POST", LOGIN, {**GOOD, "password": "guess"}, user=None)
     assert wrong_name.status_code == wrong_password.status_code == 401
     assert (
-        await wrong_name.get_data() == await wrong_password.get_data() == b'{"error":"Invalid credentials"}'
+        await wrong_name.get_data() == await wrong_password.get_data() == b'{"error":"Invalid credentials"}\n'
     )
     for answer in (wrong_name, wrong_password):
         del answer.headers["X-Request-Id"]  # a random one, not of the request's making

@@ -28,7 +28,7 @@ async def refuse(
 
     `body=False` is for HEAD. Header names and values must not contain line ends. A peer that is gone is no error.
     """
-    content = msgspec.json.encode({"error": error} if isinstance(error, str) else error)
+    content = msgspec.json.encode({"error": error} if isinstance(error, str) else error) + b"\n"
     fields = [
         ("Content-Type", "application/json"),
         ("Content-Length", str(len(content))),

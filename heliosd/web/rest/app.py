@@ -9,7 +9,6 @@ from collections.abc import AsyncGenerator, Iterable, Mapping
 from functools import partial
 from typing import Any
 
-import msgspec
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
@@ -22,7 +21,7 @@ from .asked import Asked
 from .body_reader import BodyReader
 from .pipeline import SECURITY_HEADERS, Pipeline
 from .request_data import MAX_BODY_BYTES
-from .route import Answer, Route
+from .route import Answer, Route, json_body
 from .route_table import ROUTES
 
 
@@ -124,7 +123,7 @@ def _response(answer: Answer) -> Response:
         if request.method == "HEAD":
             del response.headers["Content-Length"]  # GET has none either
     else:
-        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        content = body if isinstance(body, bytes) else json_body(body)
         response = TrioResponse(content, status=answer.status, content_type="application/json")
     response.headers.update(answer.headers)
     if answer.status in {204, 304}:

@@ -6,10 +6,8 @@ are whole. All else, and any doubt, is the app's.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
-
-import msgspec
 
 from heliosd.web.http.asgi import Deadlines, status_line_and_date, write_pieces
 from heliosd.web.http.early_response import linger
@@ -20,7 +18,7 @@ from heliosd.websocket.tls import ClientStream
 
 from .asked import Asked
 from .pipeline import SECURITY_HEADERS, Pipeline
-from .route import Answer
+from .route import Answer, json_body
 from .route_table import ROUTES
 
 _ROUTES = {
@@ -66,7 +64,8 @@ class QuickReads:
 
     def _framed(self, answer: Answer, asked: Asked, *, keep_alive: bool) -> bytes:
         body = answer.body
-        content = body if isinstance(body, bytes) else msgspec.json.encode(body)
+        assert not isinstance(body, AsyncGenerator), "a stream is no quick read"
+        content = body if isinstance(body, bytes) else json_body(body)
         parts = [status_line_and_date(answer.status)]
         origin = asked.joined("Origin")
         if not answer.headers and origin is None:

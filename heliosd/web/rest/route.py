@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequen
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+import msgspec
 from msgspec import Struct
 
 from heliosd.auth.identity import Identity
@@ -83,6 +84,11 @@ class Answer:
     body: Struct | Mapping[str, object] | bytes | AsyncGenerator[bytes, None]
     status: int = 200
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def json_body(body: Struct | Mapping[str, object]) -> bytes:
+    """As it is sent: with a newline at the end, so that a terminal's prompt begins a line of its own."""
+    return msgspec.json.encode(body) + b"\n"
 
 
 def always(_: Config) -> bool:

@@ -83,7 +83,7 @@ class AnsweredWrites:
         if known is not None and known.request != key.request:
             raise KeyReused
         if known is not None and known.status:
-            return Answer(status=known.status, body=bytes(known.body))
+            return Answer(status=known.status, body=bytes(known.body) + b"\n")
         self._running[key.id] = trio.Event()
         try:
             return await self._carry_out(key, carry_out, where, begun=known is not None)
