@@ -2,7 +2,7 @@
 
 Each program of tests/clients/ connects by a DNS name with an `Authorization` header, prints what comes, and how it
 ends. Over ws and wss each gets `status` and is disconnected by an admin (4000), logged out (4401), resumed with a
-cursor (`welcome`), and told that the daemon stops (1001).
+cursor (`welcome`), and closed with 1001 when the daemon stops.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""heliosd on every version of etcd that is on this machine: the most telling things, in short.
+"""heliosd on every version of etcd that is on this machine: the main behaviour, in short.
 
 All tests with etcd, on each of them: `make prove-etcd-versions`.
 """

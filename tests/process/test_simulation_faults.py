@@ -124,8 +124,8 @@ def test_an_isolated_leader_of_five_is_replaced_and_a_client_is_sent_all_of_it_i
         with watching(daemon, daemon.token()) as seen:
             began = time.monotonic()
             put(http, partitions=[["node-3"]])
-            told, change = seen.first(lambda each: each["type"] == "state_change", began)
-            assert told - began <= at_most(3 * ELECTION_SECONDS)
+            published, change = seen.first(lambda each: each["type"] == "state_change", began)
+            assert published - began <= at_most(3 * ELECTION_SECONDS)
             assert change["data"]["cause"] == "unreachable"
             assert change["data"]["evidence"]["members_reached"] == 1
             before = nodes(http)["node-3"]

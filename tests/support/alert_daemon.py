@@ -26,7 +26,7 @@ from heliosd.daemon.main import prepare
 from heliosd.daemon.referenced_files import load_checked
 from heliosd.protocol.events import Event, Happened
 
-from .alert_house import ClusterStandIn, elected, lost
+from .alert_harness import ClusterStandIn, elected, lost
 from .daemon_process import Daemon, logging_process
 from .whole_daemon import Source
 

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric
 from heliosd.config.loader import parse
-from tests.support.alert_house import AlertHouse
+from tests.support.alert_harness import AlertHarness
 from tests.support.rest_server import now
 
 HOOK = 'url = "http://127.0.0.1:9/hook"\n'
@@ -22,12 +22,12 @@ def alert(name: str, when: str, hold: str = "0s") -> str:
 
 
 @pytest.fixture
-async def house(autojump_clock: MockClock) -> AlertHouse:
-    return AlertHouse(alert("no-leader", "leader_lost", "10s"))
+async def house(autojump_clock: MockClock) -> AlertHarness:
+    return AlertHarness(alert("no-leader", "leader_lost", "10s"))
 
 
 async def test_a_leader_that_is_lost_for_long_is_reported_once(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     async with house.running():
         elected = house.elect()
@@ -48,7 +48,7 @@ async def test_a_leader_that_is_lost_for_long_is_reported_once(
     assert f"{house.epoch}:{got['event']['seq']}" == lost
 
 
-async def test_what_heals_in_time_is_not_reported(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_what_heals_in_time_is_not_reported(autojump_clock: MockClock, house: AlertHarness) -> None:
     async with house.running():
         house.elect()
         for held in (0.0, 0.05, 5, 9.9, 9.999):
@@ -60,7 +60,7 @@ async def test_what_heals_in_time_is_not_reported(autojump_clock: MockClock, hou
 
 
 async def test_500_losses_with_kills_and_a_receiver_that_is_down_a_third_of_the_time(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config = alert("no-leader", "leader_lost", "1s")
     rng = random.Random(15)
@@ -107,7 +107,7 @@ async def test_500_losses_with_kills_and_a_receiver_that_is_down_a_third_of_the_
     assert all(got["repeated"] for got in doubled)
 
 
-async def test_the_state_of_before_a_kill_goes_on(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_the_state_of_before_a_kill_goes_on(autojump_clock: MockClock, house: AlertHarness) -> None:
     async with house.running():
         house.elect()
         house.lose()
@@ -124,7 +124,7 @@ async def test_the_state_of_before_a_kill_goes_on(autojump_clock: MockClock, hou
 
 
 async def test_what_began_and_ended_while_heliosd_was_down_is_judged_by_the_log(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     async with house.running():
         first = house.elect()
@@ -140,9 +140,9 @@ async def test_what_began_and_ended_while_heliosd_was_down_is_judged_by_the_log(
     assert house.ids == [f"no-leader/leader_lost/{first}"]
 
 
-async def test_two_daemons_send_the_same_ids(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_two_daemons_send_the_same_ids(autojump_clock: MockClock, house: AlertHarness) -> None:
     house.config = alert("no-leader", "leader_lost") + alert("peer", "peer_unhealthy", "1s")
-    other = AlertHouse(
+    other = AlertHarness(
         house.config, cluster=house.cluster, events=house.events, got=[], disk={"unrelated": b"{}"}
     )
     house.elect()
@@ -159,7 +159,7 @@ async def test_two_daemons_send_the_same_ids(autojump_clock: MockClock, house: A
 
 
 async def test_a_loss_that_cannot_be_logged_is_reported_all_the_same(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     async with house.running():
         elected = house.elect()
@@ -175,7 +175,7 @@ async def test_a_loss_that_cannot_be_logged_is_reported_all_the_same(
 
 
 async def test_a_new_alert_reports_what_holds_and_not_what_happened(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config = (
         alert("lost", "leader_lost") + alert("elected", "leader_elected") + alert("gone", "peer_removed")
@@ -196,7 +196,7 @@ async def test_a_new_alert_reports_what_holds_and_not_what_happened(
 
 
 async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config = alert("quorum", "quorum_at_risk", "2s") + alert("backup", "snapshot_failed")
     async with house.running():
@@ -218,7 +218,7 @@ async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
 
 
 async def test_a_metric_above_its_limit_is_reported_once_each_time(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config = alert("hot", "metric:temperature > 80.5", "1s")
     house.cluster.metrics.apply(RegisterMetric(name="temperature", type="gauge", at=1.0))
@@ -243,7 +243,7 @@ async def test_a_metric_above_its_limit_is_reported_once_each_time(
         assert len(house.ids) == 2
 
 
-async def test_a_full_disk_does_not_silence_alerts(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_a_full_disk_does_not_silence_alerts(autojump_clock: MockClock, house: AlertHarness) -> None:
     async with house.running():
         house.elect()
         await trio.sleep(10)
@@ -260,7 +260,9 @@ async def test_a_full_disk_does_not_silence_alerts(autojump_clock: MockClock, ho
         assert len(house.ids) == 1
 
 
-async def test_events_that_are_kept_no_more_are_counted(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_events_that_are_kept_no_more_are_counted(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
     async with house.running():
         house.elect()
         await trio.sleep(1)
@@ -273,7 +275,7 @@ async def test_events_that_are_kept_no_more_are_counted(autojump_clock: MockCloc
         assert len(house.ids) == 1, "the status says that there is no leader"
 
 
-async def test_an_alert_that_is_taken_out_is_not_sent(autojump_clock: MockClock, house: AlertHouse) -> None:
+async def test_an_alert_that_is_taken_out_is_not_sent(autojump_clock: MockClock, house: AlertHarness) -> None:
     house.down = True
     async with house.running() as watcher:
         house.elect()
@@ -290,7 +292,7 @@ async def test_an_alert_that_is_taken_out_is_not_sent(autojump_clock: MockClock,
 
 
 async def test_one_receiver_that_is_down_does_not_hold_up_another(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config += alert("also", "leader_lost")
     house.deaf = {"no-leader"}
@@ -303,7 +305,7 @@ async def test_one_receiver_that_is_down_does_not_hold_up_another(
 
 
 async def test_alerts_come_and_go_with_the_configuration(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     config, house.config = house.config, ""
     async with house.running():
@@ -323,7 +325,7 @@ async def test_alerts_come_and_go_with_the_configuration(
 
 @pytest.mark.parametrize("leap_seconds", [365 * 86_400.0, -365 * 86_400.0])
 async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_back(
-    autojump_clock: MockClock, house: AlertHouse, leap_seconds: float
+    autojump_clock: MockClock, house: AlertHarness, leap_seconds: float
 ) -> None:
     async with house.running():
         house.elect()
@@ -347,7 +349,7 @@ async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_
 
 
 async def test_a_first_start_without_a_readable_log_reports_nothing_of_before(
-    autojump_clock: MockClock, house: AlertHouse
+    autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     house.config = alert("lost", "leader_lost") + alert("elected", "leader_elected")
     for _ in range(3):

@@ -6,8 +6,8 @@ provisional. Rules:
 1. Nothing is published twice: a change is published if it differs from what the clients know.
 2. While a quorum of the members answers, a lost leader is published only after `ELECTION_SECONDS`: a planned
    transfer and most elections are over sooner, and then the log says both.
-3. Once the log can be written again, what it says is published. Only a member that this node's clients were told is
-   unhealthy, and that the log never called so, is published as healthy here.
+3. Once the log can be written again, what it says is published. A member is published as
+   healthy here only if it was published here as unhealthy, and the log never called it so.
 """
 
 from __future__ import annotations

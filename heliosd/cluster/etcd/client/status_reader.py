@@ -53,7 +53,7 @@ class StatusReader:
         """Endpoint that refuses its status -> how, and since when."""
         self._headers: dict[str, ResponseHeader] = {}
         self.learners: frozenset[str] = frozenset()
-        """Ids of the learners in the newest list of members: `/debug/vars` does not tell them from voters."""
+        """Ids of the learners in the newest list of members: `/debug/vars` shows learners and voters alike."""
 
     async def read(self, endpoint: str) -> MemberStatus:
         """The status of the member at this endpoint. Raises `EtcdUnavailable`, and `EtcdRefused` where the refused

@@ -51,7 +51,7 @@ def elected(leader: str) -> StateChanged:
 
 
 @dataclass
-class AlertHouse:
+class AlertHarness:
     """What outlives a kill: the cluster, its event log, the disk, and the receiver with what it `got`."""
 
     config: str
@@ -145,7 +145,7 @@ class AlertHouse:
 
     @property
     def ids(self) -> list[str]:
-        """What the receiver got, without what it can tell to be doubled."""
+        """What the receiver got, without what it can recognise as sent twice."""
         return list(dict.fromkeys(each["id"] for each in self.got))
 
     def ids_before(self, index: int) -> set[str]:
