@@ -57,9 +57,9 @@ class Tab:
         return [complaint for complaint in self.complaints if not any(part in complaint for part in expected)]
 
 
-def log_in(tab: Tab, daemon: Daemon, password: str = PASSWORD) -> None:
-    """Open the dashboard and log in as the administrator."""
+def log_in(tab: Tab, daemon: Daemon, password: str = PASSWORD, user: str = "admin") -> None:
+    """Open the dashboard and log in."""
     tab.page.goto(f"{daemon.url}/")
-    tab.page.fill("#login-username", "admin")
+    tab.page.fill("#login-username", user)
     tab.page.fill("#login-password", password)
     tab.page.click("#login-submit")

@@ -1,10 +1,12 @@
 /** The page: joins the session, the feed and the model to what is drawn. */
 
+import { bindActs, forgetActs, showActs } from "./acts_view.js";
 import { showCluster } from "./cluster_view.js";
 import { askLogin, showAccount, showConnection } from "./connection_view.js";
 import { byId } from "./dom.js";
 import { bindEvents, showEvents } from "./events_view.js";
 import { Feed } from "./feed.js";
+import { bindKeys, followHash } from "./keys.js";
 import { showMembers } from "./members_view.js";
 import { showMetrics } from "./metrics_view.js";
 import { Model } from "./model.js";
@@ -25,6 +27,7 @@ const feed = new Feed(
     model.take(message);
     if (message.type === "authenticated") showAccount(session);
     if (message.type === "welcome" && first) recall(message.data);
+    if (message.type === "welcome") session.learnPermissions().then(drawSoon);
     drawSoon();
   },
   ({ name, reason }) => {
@@ -39,6 +42,7 @@ async function recall({ epoch, seq, oldest_seq }) {
   const earlier = await session.eventsBefore(epoch, seq, oldest_seq);
   if (asked !== model) return; // signed out meanwhile
   model.recall(earlier);
+  setTimeout(followHash, 2 * DRAW_MILLISECONDS); // the panels have their size then
   drawSoon();
 }
 
@@ -58,6 +62,7 @@ function draw() {
   showMetrics(model);
   showEvents(model);
   showReigns(model);
+  showActs(model, session);
   drawConnection();
 }
 
@@ -81,6 +86,7 @@ function title() {
 function leave(reason) {
   session.forget();
   model = new Model();
+  forgetActs();
   draw();
   showAccount(session);
   askLogin(reason);
@@ -119,6 +125,12 @@ byId("reconnect").addEventListener("click", () => feed.connect());
 byId("metrics-filter").addEventListener("input", drawSoon);
 byId("reigns-period").addEventListener("change", drawSoon);
 bindEvents(drawSoon);
+bindActs();
+bindKeys();
+addEventListener("hashchange", () => {
+  session.keep();
+  followHash();
+});
 
 setInterval(drawConnection, 1000);
 showAccount(session);

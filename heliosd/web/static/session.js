@@ -73,6 +73,8 @@ export class Session {
   #token = "";
   /** The signed-in user's name, "" for nobody. */
   user = "";
+  /** What the session may do; see `learnPermissions`. @type {string[]} */
+  permissions = [];
   /** When the token ends (RFC 3339), "" for nobody. */
   expiresAt = "";
 
@@ -153,11 +155,17 @@ export class Session {
     }
   }
 
+  /** Note the session in a history entry that the browser made anew, as for another `#` in the address. */
+  keep() {
+    if (this.signedIn) mark(true);
+  }
+
   /** Forget the session here, without a request. */
   forget() {
     mark(false);
     this.#token = "";
     this.user = "";
+    this.permissions = [];
     this.expiresAt = "";
   }
 
@@ -225,6 +233,29 @@ export class Session {
       }
     }
     return found;
+  }
+
+  /** Ask the daemon what this session may do. Nothing is known where it does not answer. */
+  async learnPermissions() {
+    const me = await this.request("GET", "api/auth/me").catch(() => ({}));
+    this.permissions = me.permissions ?? [];
+  }
+
+  /**
+   * @param {string} method
+   * @param {string} path
+   * @param {any} [body]
+   * @returns {Promise<any>} the answer's body
+   * @throws {Refused | Unreachable} with the daemon's own words where it gives some
+   */
+  async request(method, path, body) {
+    const json = body === undefined ? {} : { "Content-Type": "application/json" };
+    const options = { method, headers: { ...this.#headers(), ...json }, body: JSON.stringify(body) };
+    const answer = await ask(path, options);
+    const said = await answer.json().catch(() => ({}));
+    if (answer.ok) return said;
+    const field = said.field ? ` (${said.field})` : "";
+    throw new Refused(answer.status, said.error ? `${said.error}${field}` : `The daemon answered with status ${answer.status}.`);
   }
 
   #headers() {

@@ -1,0 +1,56 @@
+/** The page's keys: one table, which binds them and from which the list of them is made. */
+
+import { byId, make } from "./dom.js";
+
+/** @typedef {{key: string, says: string, run: () => void}} Key */
+
+/** @param {string} id */
+function go(id) {
+  history.replaceState(history.state, "", `#${id}`); // its state says that there is a session
+  const target = byId(`${id}-panel`);
+  target.scrollIntoView({ block: "start" });
+  target.focus({ preventScroll: true });
+}
+
+/** @type {Key[]} */
+const KEYS = [
+  { key: "m", says: "go to the members", run: () => go("members") },
+  { key: "l", says: "go to the leaders", run: () => go("reigns") },
+  { key: "e", says: "go to the events", run: () => go("events") },
+  { key: "c", says: "go to the custom metrics", run: () => go("metrics") },
+  { key: "p", says: "pause the events, or go on", run: () => byId("events-pause").click() },
+  { key: "?", says: "show the keys", run: showKeys },
+];
+const PANELS = new Set(["members", "reigns", "events", "metrics"]);
+
+function dialog() {
+  return /** @type {HTMLDialogElement} */ (byId("keys-dialog"));
+}
+
+function showKeys() {
+  byId("keys").replaceChildren(
+    ...KEYS.flatMap(({ key, says }) => [make("dt", {}, make("kbd", {}, key)), make("dd", {}, says)]),
+  );
+  dialog().showModal();
+}
+
+/** Bind the keys, which do nothing while nobody is signed in or something is typed. */
+export function bindKeys() {
+  addEventListener("keydown", (event) => {
+    const target = /** @type {Element} */ (event.target);
+    if (event.ctrlKey || event.metaKey || event.altKey || byId("dashboard").hidden) return;
+    if (target.closest("input, select, textarea, dialog[open]")) return;
+    const bound = KEYS.find(({ key }) => key === event.key);
+    if (!bound) return;
+    event.preventDefault();
+    bound.run();
+  });
+  byId("keys-open").addEventListener("click", showKeys);
+  byId("keys-close").addEventListener("click", () => dialog().close());
+}
+
+/** Go where the address says, such as `#events`. */
+export function followHash() {
+  const id = location.hash.slice(1);
+  if (PANELS.has(id)) go(id);
+}
