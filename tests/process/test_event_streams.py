@@ -246,7 +246,7 @@ def test_a_ticket_opens_one_socket(daemon: Daemon, http: httpx.Client) -> None:
             pass
         assert (again.value.response.status_code, again.value.response.body) == (
             401,
-            b'{"error":"Invalid token"}',
+            b'{"error":"Invalid token"}\n',
         )
         (client,) = clients(http)
         assert http.delete("/api/cluster/clients", params={"id": client["id"]}).status_code == 200
