@@ -18,7 +18,7 @@ PROVE := \
     prove-stop prove-kills prove-disk prove-backup prove-deb prove-idle prove-benchmark \
     prove-front prove-conformance prove-attacks prove-proxies \
     prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
-    prove-terminal prove-may-stop \
+    prove-terminal prove-dashboard prove-may-stop \
     prove-raft prove-raft-peer prove-members prove-faults \
     prove-etcd prove-etcd-causes prove-etcd-versions
 
@@ -171,6 +171,12 @@ prove-prometheus: $(VENV)/.for-test
 prove-terminal: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -p no:xdist -m slow tests/process/test_terminal.py
+
+# All of the dashboard in a real browser, with what make test leaves out.
+prove-dashboard: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_dashboard.py tests/process/test_dashboard_acts.py \
+	    tests/process/test_dashboard_events.py
 
 # 200 reboots by ten callers of may-stop, on five members of etcd of which some are killed besides (15 minutes). REBOOTS=…
 # chooses fewer.

@@ -64,6 +64,7 @@ def test_a_peer_is_added_and_removed_and_an_error_of_the_api_is_shown(tab: Tab, 
     assert tab.complaints_but("400") == []
 
 
+@pytest.mark.slow
 def test_nothing_is_done_when_the_dialog_is_cancelled(tab: Tab, http: httpx.Client) -> None:
     tab.page.click('[data-act="add-peer"]')
     tab.page.fill("#act-field-id", "node-9")
@@ -72,6 +73,7 @@ def test_nothing_is_done_when_the_dialog_is_cancelled(tab: Tab, http: httpx.Clie
     assert "node-9" not in http.get("/api/cluster/peers").text
 
 
+@pytest.mark.slow
 def test_a_metric_is_registered_set_and_deleted_and_a_snapshot_taken(tab: Tab) -> None:
     report = tab.page.locator("#act-report")
     value = tab.page.locator('#metrics tr[data-metric="by_hand"] [data-field="value"]')
@@ -102,6 +104,7 @@ def test_leadership_moves_and_a_fault_is_made_and_healed(tab: Tab, http: httpx.C
     assert http.get("/api/cluster/simulation").json()["crashed"] == []
 
 
+@pytest.mark.slow
 def test_a_question_mark_shows_the_keys_and_they_lead_to_the_panels(tab: Tab, daemon: Daemon) -> None:
     tab.page.locator("#members-panel").focus()
     tab.page.keyboard.press("?")

@@ -92,6 +92,7 @@ def test_metrics_never_bury_an_election(tab: Tab, http: httpx.Client) -> None:
     assert http.post(f"{METRICS}/reset").status_code == 200
 
 
+@pytest.mark.slow
 def test_chips_choose_the_kinds_and_a_pause_counts_what_came(tab: Tab, http: httpx.Client) -> None:
     metrics = tab.page.locator('#events li[data-type="custom_metrics"]')
     assert http.post(METRICS, json={"name": "chosen", "type": "gauge"}).status_code == 201
