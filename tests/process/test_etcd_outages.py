@@ -133,7 +133,9 @@ def test_a_short_restart_is_logged_both_ways(world: World, leads: bool, away: fl
         wait_until(lambda: healths(listener, member, logged=True) == ["unhealthy", "healthy"], SECONDS)
         if leads:
             wait_until(lambda: len(state_changes(listener, logged=True)) >= 2, SECONDS)
-            assert state_changes(listener, logged=True)[0]["cause"] == "stopped"
+            # On a busy machine the new process may have answered before the end of the old one was seen.
+            causes = {"stopped"} if MEASURES else {"stopped", "stepped_down"}
+            assert state_changes(listener, logged=True)[0]["cause"] in causes
 
 
 def test_a_member_that_is_told_to_end_ends_soon(world: World) -> None:
