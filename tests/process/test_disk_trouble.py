@@ -148,6 +148,7 @@ def test_a_start_with_data_on_a_disk_in_trouble_goes_on_by_itself_with_all_that_
         assert daemon.stop() == 0
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_meanwhile_refuses_writes_until_it_has_room_also_when_it_stops(
     tmp_path: Path, disk: SmallDisk
 ) -> None:
