@@ -18,6 +18,7 @@ SIMULATION = "/api/cluster/simulation"
 METRICS = "/api/cluster/custom-metrics"
 PAGE = 1000
 CALM_SECONDS = 120.0
+ASK_AGAIN_SECONDS = 0.05
 """How long a healed cluster may take until all its members agree."""
 MAY_FAIL = {404, 409, 503, 504, 507}
 """Statuses that a write may be answered with while faults are in force."""
@@ -71,7 +72,7 @@ class ScenarioPlayer:
         """Wait until all members agree on a leader and a log, and this node finds every peer healthy."""
         with trio.move_on_after(CALM_SECONDS):
             while not await self._agreed():  # noqa: ASYNC110 (the daemon has no call that waits for it)
-                await trio.sleep(0.05)
+                await trio.sleep(ASK_AGAIN_SECONDS)  # each look is two requests
             return
         raise CommandFailed(f"the cluster did not come to rest within {CALM_SECONDS:g} s")
 

@@ -158,6 +158,7 @@ def _copy_checked(database: Path, copy: Path) -> None:
                     raise StoreDamaged(f"{database} cannot be backed up: {error}") from error
             else:
                 return
+        # The daemon is another process, and nothing reports the end of its transaction.
         time.sleep(RETRY_SECONDS)
     raise StoreError(f"{database} was written to without a pause; try again")
 

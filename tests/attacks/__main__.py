@@ -94,12 +94,12 @@ class _Watcher:
 async def _run(target: Target, attacks: list[Attack], watcher: _Watcher) -> Seen:
     """One attack after the other, a line for each. Returns what the watcher saw in all."""
     total = Seen()
-    await trio.sleep(1)
+    await trio.sleep(1)  # so that the watcher has logged in and looked at an idle daemon
     before = watcher.seen()
     for attack in attacks:
         began = time.monotonic()
         await attack(target)
-        await trio.sleep(0.2)
+        await trio.sleep(0.2)  # the watcher looks every 0.05 s, also at what an attack leaves behind
         seen = watcher.seen()
         total.healthz += seen.healthz
         total.logins += seen.logins

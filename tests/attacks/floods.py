@@ -87,7 +87,7 @@ async def messages(target: Target) -> None:
                     nursery.start_soon(client.close_code)
                 for _ in range(200):
                     await client.send(wire)
-                    await trio.sleep(0.01)
+                    await trio.sleep(0.01)  # the rate of the flood: 100 batches a second
                 nursery.cancel_scope.cancel()
 
     async with trio.open_nursery() as nursery:
@@ -109,7 +109,7 @@ async def readers(target: Target) -> None:
             async with target.client(receive_buffer=4096) as client:
                 while True:
                     await client.send(masked(TEXT, b'{"type":"status"}'))
-                    await trio.sleep(0.06)
+                    await trio.sleep(0.06)  # below the rate that is refused, so that each one is answered
 
     large = {"type": "gauge", "help": "y" * 4000}
     for number in range(100):
@@ -169,7 +169,7 @@ async def logins(target: Target) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(1000):
             nursery.start_soon(guess, number)
-            await trio.sleep(0.005)
+            await trio.sleep(0.005)  # the rate of the attack: 200 guesses a second
 
     async def enter() -> None:
         with trio.move_on_after(30) as limit:

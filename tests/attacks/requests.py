@@ -15,6 +15,8 @@ from tests.support.hostile_bodies import NO_OBJECTS
 from .target import Answer, Target
 
 METRICS = "/api/cluster/custom-metrics"
+BATCH_PAUSE_SECONDS = 0.1
+"""After 40 writes at once: the attack is many writes, not many connections."""
 PEERS = "/api/cluster/peers"
 
 # Each is a whole request; HOST is filled in. All get a 4xx, or the connection ends.
@@ -212,7 +214,7 @@ async def races(target: Target) -> None:
         for number in range(400):
             nursery.start_soon(send, "POST", {"name": f"attack_{number}", "type": "gauge", "help": fill})
             if number % 40 == 39:
-                await trio.sleep(0.1)
+                await trio.sleep(BATCH_PAUSE_SECONDS)
     full = Counter(answer.status for answer in came)
     if set(full) - {200, 201, 400, 404, 409, 503, 507}:
         target.fault(f"changes that meet: {dict(full)}")
@@ -220,7 +222,7 @@ async def races(target: Target) -> None:
         for number in range(400):
             nursery.start_soon(send, "DELETE", {"name": f"attack_{number}"})
             if number % 40 == 39:
-                await trio.sleep(0.1)
+                await trio.sleep(BATCH_PAUSE_SECONDS)
     await send("DELETE", {"name": "attack_race"})
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -16,6 +16,7 @@ from heliosd.config.alert_condition import AlertCondition
 from heliosd.config.model import AlertConfig
 from heliosd.errors import NotDelivered
 from tests.support.alert_daemon import receiving
+from tests.support.deadlines import SECONDS
 from tests.support.ports import free_port
 
 BODY = b'{"id":"a/leader_lost/e:1"}'
@@ -100,36 +101,43 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(
     monkeypatch.setattr(delivery, "COMMAND_SECONDS", 1.0)
     pids = tmp_path / "pids"
     script = (
-        "import os, sys, time; child = os.fork(); "
-        "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); time.sleep(600)"
+        "import os, signal, sys; child = os.fork(); "
+        "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); signal.pause()"
     )
     with pytest.raises(NotDelivered, match="ran for 1 s"):
         await deliver(to(command=python(script, str(pids))), BODY)
     started = [int(line) for line in pids.read_text().split()]
     assert len(started) == 2
-    deadline = time.monotonic() + 10
-    while any(alive(pid) for pid in started):
-        assert time.monotonic() < deadline
-        await trio.sleep(0.01)
+    with trio.fail_after(SECONDS):
+        for pid in started:
+            await ended(pid)
 
 
-def alive(pid: int) -> bool:
+async def ended(pid: int) -> None:
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    try:
+        await trio.lowlevel.wait_readable(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 async def test_a_command_that_ends_as_its_time_is_over_is_no_bug(tmp_path: Path) -> None:
-    started = tmp_path / "started"
-    script = "import sys, time; open(sys.argv[1], 'w').close(); time.sleep(0.1)"
-    with trio.fail_after(20):
+    started, may_end = tmp_path / "started", tmp_path / "may_end"
+    for pipe in (started, may_end):
+        os.mkfifo(pipe)
+    script = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); open(sys.argv[2]).read()"
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(deliver, to(command=python(script, str(started))), BODY)
-            while not started.exists():  # noqa: ASYNC110 (another process makes it)
-                await trio.sleep(0.01)
+            nursery.start_soon(deliver, to(command=python(script, str(started), str(may_end))), BODY)
+            pid = int(await trio.to_thread.run_sync(started.read_text, abandon_on_cancel=True))
+            process = os.pidfd_open(pid)
             # It ends while the loop is held up, so that this is not known yet when it is cancelled.
-            time.sleep(1)
+            may_end.write_text("")
+            assert select.select([process], [], [], SECONDS)[0]
+            os.close(process)
             nursery.cancel_scope.cancel()
 
 
