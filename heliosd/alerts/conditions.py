@@ -27,6 +27,8 @@ DISAGREE_SECONDS = 3.0
 """The status may be ahead of the log by so long before it counts."""
 FORGET_SECONDS = 10.0
 """A peer that the log calls unhealthy may look healthy for so long: a start does not know yet that it is silent."""
+MAX_REMOVED = 100
+"""Removed peers that are remembered."""
 EVENT_TYPES = frozenset({"state_change", "peer_change", "snapshot"})
 """The events that open or close a condition."""
 NO_EVENT = Raw(b"null")
@@ -182,6 +184,9 @@ class Conditions:
             case "removed":
                 closed = self._end("peer_unhealthy", at, peer) + self._end("peer_removed", at, peer)
                 begin("peer_removed", peer)
+                # Ids of etcd's members never come again, so that nothing else would end these.
+                for oldest in self.open("peer_removed")[:-MAX_REMOVED]:
+                    closed += self._end("peer_removed", at, oldest.subject)
                 return closed
         return []
 

@@ -7,6 +7,8 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timezone
 from typing import Any
 
+from heliosd.raft.quorum import majority
+
 from .report import BAD, GOOD, STRONG, Cell, Table
 
 NO_VOTE = {"Learner", "Observer"}
@@ -60,7 +62,7 @@ class Cluster:
 
     @property
     def quorum(self) -> int:
-        return self.voters // 2 + 1
+        return majority(self.voters)
 
     def problems(self) -> list[str]:
         """Why the cluster is not healthy: no leader, quorum lost or at risk, stale. Quorum is at risk when a member

@@ -96,6 +96,8 @@ async def own_daemon(listen: str, *, members: int, seed: int, speed: float) -> A
                 await process.wait()
             if patience.cancelled_caught:
                 process.kill()
+                with trio.CancelScope(shield=True):
+                    await process.wait()  # its directory is removed next
 
 
 async def _follow_log(process: trio.Process, *, task_status: trio.TaskStatus[str]) -> None:

@@ -92,9 +92,8 @@ class SendQueue:
             return True
         key: int | str = next(self._serial)
         if self.dropping and question is not UNSET:
-            message = (
-                STATUS_DUE  # `resume_stream` makes it: this one would be older than the status before it
-            )
+            # `resume_stream` makes the status: this one would be older than the one before it.
+            message = STATUS_DUE
         if message.kind is Kind.VALUE or message.type in CONFLATED_FRAMES:
             key = message.type
             older = self._remove(key)

@@ -16,7 +16,7 @@ from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.protocol.views.latency import AddressKind, ClusterHealth, LatencyReport
 from heliosd.protocol.views.snapshots import SnapshotEvent
 from heliosd.protocol.views.status import NodeView, PeerView
-from heliosd.protocol.views.uptime import CurrentSession, Historical, Leadership, StateTime
+from heliosd.protocol.views.uptime import UptimeReport
 from heliosd.raft.roles import Role
 
 from .events import Cause, Evidence, PeerEvent
@@ -110,19 +110,12 @@ class StatusData(Struct, frozen=True, kw_only=True):
     """False before this node knows everything that was answered before its start; then another status follows."""
 
 
-class UptimeData(Struct, frozen=True, kw_only=True):
-    """How long this node has been up: the fields of `GET …/uptime`, after three that Helios sent."""
+class UptimeData(UptimeReport, frozen=True, kw_only=True):
+    """How long this node has been up: the fields of `GET …/uptime`, and three that Helios sent."""
 
     current_uptime: str
     total_uptime: str
     total_sessions: int
-    node_id: str
-    current_session: CurrentSession
-    historical: Historical
-    state_time: StateTime
-    leadership: Leadership
-    first_seen: str
-    last_event: str
 
 
 class WelcomeData(Struct, frozen=True, kw_only=True):

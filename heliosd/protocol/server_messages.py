@@ -129,7 +129,7 @@ def of_latency(report: LatencyReport, at: float) -> OutgoingMessage:
 
 
 def of_uptime(report: UptimeReport, at: float) -> OutgoingMessage:
-    """The fields of GET …/uptime, after Helios' `current_uptime`, `total_uptime` and `total_sessions`."""
+    """The fields of GET …/uptime, with Helios' `current_uptime`, `total_uptime` and `total_sessions`."""
     data = UptimeData(
         current_uptime=report.current_session.uptime_formatted,
         total_uptime=duration_text(report.historical.total_uptime_seconds),

@@ -36,17 +36,7 @@ def busy() -> Readings:
     node.latency.add_peer("node-2", "127.0.0.1:7001", START)
     node.latency.succeeded("node-2", "probe", 0.002, START)
     node.latency.failed("node-2", "append_entries", LATER)
-    node.snapshots.created(
-        index=9,
-        term=2,
-        size=500,
-        duration=0.5,
-        entries_compacted=9,
-        leader_id="",
-        peer_count=1,
-        previous_index=0,
-        now=START,
-    )
+    node.take_snapshot()
     return node
 
 

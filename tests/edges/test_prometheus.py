@@ -93,17 +93,7 @@ def test_the_figures_are_those_of_the_trackers() -> None:
     node.latency.succeeded("node-2", "probe", 0.002, START)
     for _ in range(3):
         node.latency.failed("node-2", "probe", LATER)
-    node.snapshots.created(
-        index=9,
-        term=2,
-        size=500,
-        duration=0.5,
-        entries_compacted=9,
-        leader_id="",
-        peer_count=1,
-        previous_index=0,
-        now=START,
-    )
+    node.take_snapshot()
     counters = HubCounters(bytes=12)
     counters.dropped["slow"] += 5
     text = node.text(counters)

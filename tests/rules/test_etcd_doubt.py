@@ -6,7 +6,7 @@ import pytest
 
 from heliosd.cluster.etcd.election import LeaderLost
 from heliosd.cluster.etcd.pace import HASTE_LASTS_SECONDS, HASTY_SECONDS
-from heliosd.cluster.etcd.turns import MemberRestarted
+from heliosd.cluster.etcd.view_changes import MemberRestarted
 
 from .test_etcd_view import THREE, A, B, C, Seen, led_by_b
 
@@ -89,8 +89,8 @@ def test_a_restart_that_no_poll_has_shown_is_a_turn() -> None:
 
 def test_without_a_leader_the_members_that_fail_are_unhealthy_if_another_one_still_lists_them() -> None:
     seen = settled()
-    turns = [turn for _ in range(14) for turn in seen.poll(B, who=(A,))]
-    assert LeaderLost(B, 5) in turns
+    changes = [change for _ in range(14) for change in seen.poll(B, who=(A,))]
+    assert LeaderLost(B, 5) in changes
     assert seen.view.judged(seen.now) == {A: True}, "perhaps they were removed"
     seen.listing(THREE, by=A)
     assert seen.view.judged(seen.now) == {A: True, B: False, C: False}

@@ -16,8 +16,8 @@ from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, Resp
 from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
 from heliosd.cluster.etcd.pause_clock import PauseClock
 from heliosd.cluster.etcd.status import build_status, why_not_ready
-from heliosd.cluster.etcd.turns import OtherCluster, Turn, ViewChanges
 from heliosd.cluster.etcd.view import ClusterView
+from heliosd.cluster.etcd.view_changes import OtherCluster, OwnStateChanged, ViewChange
 from heliosd.cluster.latency import HealthChanged, LatencyTracker
 from heliosd.protocol.views.status import ObserverView
 
@@ -55,23 +55,23 @@ class Seen:
 
     def poll(
         self, leader: str, term: int = 5, who: Sequence[str] = (A, B, C), *, seconds: float = 0.25
-    ) -> list[Turn]:
+    ) -> list[ViewChange]:
         """These members say so, the others refuse to be asked."""
         self.mono += seconds
-        turns: list[Turn] = []
+        changes: list[ViewChange] = []
         for each in self.view.to_poll():
             if each.id in who:
                 self.view.answered(each.id, self.status(each.id, leader, term), 0.002, self.now)
             else:
                 self.view.failed(each.id, "connection refused", self.now)
-            turns += self.view.look(self.now)
-        return turns
+            changes += self.view.look(self.now)
+        return changes
 
     def poller(
         self, leader: str, seconds: float, term: int = 5, who: Sequence[str] = (A, B, C)
-    ) -> list[Turn]:
+    ) -> list[ViewChange]:
         """As `poll`, every 250 ms for so long."""
-        return [turn for _ in range(int(seconds * 4)) for turn in self.poll(leader, term, who)]
+        return [change for _ in range(int(seconds * 4)) for change in self.poll(leader, term, who)]
 
     def listing(self, members: Sequence[EtcdMember], by: str = B) -> None:
         """A list that is asked for now."""
@@ -189,10 +189,10 @@ def test_before_anything_is_known_nothing_is_made_up() -> None:
 
 def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
     seen = Seen("etcd-2")
-    turns = [turn for turn in seen.poll(B) if isinstance(turn, ViewChanges)]
-    assert turns[-1] == ViewChanges(turns[-1].old, "Leader", 5, B)
-    assert [turn for turn in seen.poll("", 5) if isinstance(turn, ViewChanges)][-1].leader == ""
-    moves = [turn for turn in seen.poll(A, 6) if isinstance(turn, ViewChanges)]
+    changes = [change for change in seen.poll(B) if isinstance(change, OwnStateChanged)]
+    assert changes[-1] == OwnStateChanged(changes[-1].old, "Leader", 5, B)
+    assert [change for change in seen.poll("", 5) if isinstance(change, OwnStateChanged)][-1].leader == ""
+    moves = [change for change in seen.poll(A, 6) if isinstance(change, OwnStateChanged)]
     assert (moves[-1].new, moves[-1].term, moves[-1].leader) == ("Follower", 6, A)
 
 
@@ -201,10 +201,10 @@ def test_the_uptime_hears_of_this_nodes_own_state_term_and_leader() -> None:
 
 def test_three_failed_polls_make_a_peer_unhealthy_and_one_answer_heals_it() -> None:
     seen = led_by_b()
-    turns = [turn for turn in seen.poller(B, 5.0, who=(A, B)) if isinstance(turn, HealthChanged)]
-    assert turns == [HealthChanged(C, healthy=False)]
+    changes = [change for change in seen.poller(B, 5.0, who=(A, B)) if isinstance(change, HealthChanged)]
+    assert changes == [HealthChanged(C, healthy=False)]
     assert seen.view.failures() == {C: "connection refused"}
-    assert [turn for turn in seen.poll(B) if isinstance(turn, HealthChanged)] == [
+    assert [change for change in seen.poll(B) if isinstance(change, HealthChanged)] == [
         HealthChanged(C, healthy=True)
     ]
     assert seen.view.failures() == {}
@@ -237,8 +237,8 @@ def test_another_cluster_takes_the_place_of_the_one_that_it_replaced() -> None:
     seen.poller(B, 3.0, who=())
     seen.cluster = "1"
     seen.view.replaced_by("1", seen.now)
-    turns = seen.view.look(seen.now)
-    assert OtherCluster("1") in turns
+    changes = seen.view.look(seen.now)
+    assert OtherCluster("1") in changes
     assert (seen.view.cluster_id, seen.view.members, seen.view.term) == ("1", (), 0)
     seen.listing(THREE, by=A)
     assert LeaderElected(A, 2, "") in seen.poll(A, 2)
@@ -248,7 +248,7 @@ def test_a_leader_is_reported_as_lost_before_its_cluster_is_forgotten() -> None:
     seen = led_by_b()
     seen.mono += 10.0
     seen.view.replaced_by("1", seen.now)
-    assert [turn for turn in seen.view.look(seen.now) if not isinstance(turn, ViewChanges)] == [
+    assert [change for change in seen.view.look(seen.now) if not isinstance(change, OwnStateChanged)] == [
         LeaderLost(B, 5),
         OtherCluster("1"),
     ]
@@ -445,13 +445,13 @@ def test_whatever_comes_the_status_is_whole(what: list[tuple[str, str, str, int]
                 seen.view.answered(who, seen.status(who, leader, number), 0.01, seen.now)
             case _:
                 seen.mono += number / 10
-        for turn in seen.view.look(seen.now):
-            match turn:
+        for change in seen.view.look(seen.now):
+            match change:
                 case LeaderElected():
-                    assert turn.before == reported
-                    reported = turn.leader
+                    assert change.before == reported
+                    reported = change.leader
                 case LeaderLost():
-                    assert turn.leader == reported
+                    assert change.leader == reported
                     reported = ""
                 case _:
                     pass

@@ -58,6 +58,20 @@ class Readings:
             stale=False,
         )
 
+    def take_snapshot(self) -> None:
+        """Of 500 bytes, at index 9, at the start."""
+        self.snapshots.created(
+            index=9,
+            term=2,
+            size=500,
+            duration=0.5,
+            entries_compacted=9,
+            leader_id="",
+            peer_count=1,
+            previous_index=0,
+            now=START,
+        )
+
     def text(self, counters: HubCounters | None = None, form: Format = Format.TEXT) -> str:
         return render(
             backend=cast(Backend, self),

@@ -60,9 +60,9 @@ from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
 from .status import build_status, why_not_ready
-from .turns import OtherCluster, Turn, ViewChanges
 from .updates import MirrorUpdate as Heard
 from .view import ClusterView
+from .view_changes import OtherCluster, OwnStateChanged, ViewChange
 from .watcher import Watcher
 from .write_probe import WriteProbe
 
@@ -127,7 +127,7 @@ class EtcdBackend:
         self._records = LocalRecords(save, self.uptime, context.mirror, now)
         self._watcher = watcher = Watcher(context, self._heard)
         self._poller = poller = Poller(
-            context, poll_interval=config.poll_interval, turned=self._turned, read=self._measured
+            context, poll_interval=config.poll_interval, view_changed=self._view_changed, read=self._measured
         )
         self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
@@ -282,10 +282,10 @@ class EtcdBackend:
         }:
             self._log_writer.look()
 
-    def _turned(self, turns: Sequence[Turn]) -> None:
-        for turn in turns:
-            match turn:
-                case ViewChanges(old=old, new=new, term=term, leader=leader):
+    def _view_changed(self, changes: Sequence[ViewChange]) -> None:
+        for change in changes:
+            match change:
+                case OwnStateChanged(old=old, new=new, term=term, leader=leader):
                     if not self._records.closed:
                         self._records.note(
                             self.uptime.state_changed(old, new, term, leader, self._etcd.now())
@@ -301,8 +301,8 @@ class EtcdBackend:
                     self._watcher.leave_if(self._poller.unfit)  # the leader before delivers nothing new
                 case _:
                     pass
-            self._log_writer.turned(turn)
-        if turns:
+            self._log_writer.view_changed(change)
+        if changes:
             self._etcd.subscribers.emit(StatusChanged())
             self._poller.list_now()
         self._warn_of_namesakes()

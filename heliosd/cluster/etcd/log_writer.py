@@ -26,7 +26,7 @@ from .leader_history import LeaderHistory
 from .pending_events import health_events, leader_events, membership_events
 from .published import Published
 from .status import raised_alarms
-from .turns import MemberRestarted, OtherCluster, Turn
+from .view_changes import MemberRestarted, OtherCluster, ViewChange
 from .watcher import Watcher
 
 FIRST_RETRY_SECONDS = 0.02
@@ -70,9 +70,9 @@ class LogWriter:
         """The view or the log has changed: compare them."""
         self._wake.set()
 
-    def turned(self, turn: Turn) -> None:
+    def view_changed(self, change: ViewChange) -> None:
         """The view has changed."""
-        match turn:
+        match change:
             case LeaderLost(leader, term):
                 self._history.lost(leader, term)
                 self._published.leader_lost(leader, term)

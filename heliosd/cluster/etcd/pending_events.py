@@ -68,6 +68,17 @@ def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: i
     return _peers(seen, after, changes)
 
 
+def health_event(member: KnownMember, *, healthy: bool) -> PeerChanged:
+    """A member is healthy again, or is not any more."""
+    return PeerChanged(
+        event_type="healthy" if healthy else "unhealthy",
+        peer_id=member.id,
+        peer_address=member.address,
+        address_kind=member.address_kind,
+        peer_name=member.name,
+    )
+
+
 def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
     """The events after which the log has the health of these members; others stay as they are."""
     before = seen.record
@@ -79,15 +90,7 @@ def health_events(seen: SeenMembers, healthy: Mapping[str, bool]) -> Append:
         was = member.id not in unhealthy
         now = healthy.get(member.id, was)
         if now != was:
-            changes.append(
-                PeerChanged(
-                    event_type="healthy" if now else "unhealthy",
-                    peer_id=member.id,
-                    peer_address=member.address,
-                    address_kind=member.address_kind,
-                    peer_name=member.name,
-                )
-            )
+            changes.append(health_event(member, healthy=now))
             unhealthy ^= {member.id}
     if not changes:
         return Append()

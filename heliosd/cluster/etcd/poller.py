@@ -1,7 +1,7 @@
 """Polls of the members: each one's status often; the list of members and one member's `/metrics` less often.
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
-`turned` gets the changes, and an empty sequence after each list of members.
+`view_changed` gets the changes, and an empty sequence after each list of members.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .member_lag import MemberLag
 from .member_metrics import Measured, measured
 from .members import completed
 from .reachability import Reachability
-from .turns import Turn
+from .view_changes import ViewChange
 
 log = logging.getLogger(__name__)
 
@@ -47,12 +47,12 @@ class Poller:
         context: EtcdContext,
         *,
         poll_interval: float,
-        turned: Callable[[Sequence[Turn]], None],
+        view_changed: Callable[[Sequence[ViewChange]], None],
         read: Callable[[Measured], None],
     ) -> None:
         self._etcd = context
         self._poll_interval = poll_interval
-        self._turned = turned
+        self._view_changed = view_changed
         self._read = read
         self._behind: dict[str, str] = {}
         """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
@@ -69,7 +69,7 @@ class Poller:
         self._sooner = trio.Event()
         self._list_now = trio.Event()
         self._listing = trio.CancelScope()
-        self._reachability = Reachability(context, self._poll_now)
+        self._reachability = Reachability(context, self._poll_now, self.url_of)
 
     def hurry(self) -> None:
         """Something has happened: poll all members at once."""
@@ -157,7 +157,7 @@ class Poller:
                     if member.id in self._etcd.mirror.leaving:
                         continue
                     if not self._reachability.follows(member.id) and self.url_of(member):
-                        self._reachability.follow(member.id, self.url_of(member), nursery)
+                        self._reachability.follow(member.id, nursery)
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
@@ -248,13 +248,13 @@ class Poller:
 
     def _look(self) -> None:
         if not self._etcd.subscribers.have_room:
-            return  # the members are asked all the same, and what has turned is seen at a later look
+            return  # the members are asked all the same, and what has changed is seen at a later look
         self._check_identity()
-        turns = self._etcd.view.look(self._etcd.now())
-        if turns:
+        changes = self._etcd.view.look(self._etcd.now())
+        if changes:
             self._due.clear()
             self._sooner.set()
-            self._turned(turns)
+            self._view_changed(changes)
 
     def _check_identity(self) -> None:
         """Log each foreign endpoint once, and go over to a cluster that has replaced ours at every endpoint."""
@@ -333,7 +333,7 @@ class Poller:
         if before != (view.members, view.members_as_of > 0):
             self._sooner.set()
         if recorded is None or recorded.members != view.known_members or view.failures():
-            self._turned(())
+            self._view_changed(())
 
     async def _read_metrics(self) -> None:
         while True:

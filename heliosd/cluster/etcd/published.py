@@ -15,12 +15,12 @@ from __future__ import annotations
 import msgspec
 import trio
 
-from heliosd.protocol.events import Event, LogReset, PeerChanged, Provisional
+from heliosd.protocol.events import Event, LogReset, Provisional
 from heliosd.store.changes import LoggedEvent
 
 from .context import EtcdContext
 from .leader_history import LeaderHistory
-from .pending_events import elected_event, lost_event
+from .pending_events import elected_event, health_event, lost_event
 
 ELECTION_SECONDS = 0.3
 
@@ -96,15 +96,7 @@ class Published:
             if log_works and (not healthy or member.id in logged):
                 continue
             (self._unhealthy.discard if healthy else self._unhealthy.add)(member.id)
-            self.event(
-                PeerChanged(
-                    event_type="healthy" if healthy else "unhealthy",
-                    peer_id=member.id,
-                    peer_address=member.address,
-                    address_kind=member.address_kind,
-                    peer_name=member.name,
-                )
-            )
+            self.event(health_event(member, healthy=healthy))
 
     def _show_loss(self) -> None:
         leader, term = self._loss

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import trio
 
 from heliosd.cluster.etcd.client.errors import EtcdError
+from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
 from .member_metrics import measured
@@ -28,11 +29,15 @@ SHORT_SECONDS = 5.0
 
 
 class Reachability:
-    """`poll_now` is called with a member whose process has ended, or is there again."""
+    """`poll_now` is called with a member whose process has ended, or is there again. `url_of` gives a member's
+    client URL, "" if there is none."""
 
-    def __init__(self, context: EtcdContext, poll_now: Callable[[str], None]) -> None:
+    def __init__(
+        self, context: EtcdContext, poll_now: Callable[[str], None], url_of: Callable[[EtcdMember], str]
+    ) -> None:
         self._etcd = context
         self._poll_now = poll_now
+        self._url_of = url_of
         self._followed: dict[str, trio.CancelScope] = {}
         self._started: dict[str, float] = {}
         """Member -> start of its process, Unix seconds of its clock."""
@@ -43,10 +48,10 @@ class Reachability:
     def follows(self, member: str) -> bool:
         return member in self._followed
 
-    def follow(self, member: str, url: str, nursery: trio.Nursery) -> None:
-        """Keep a connection to this member, which has none yet."""
+    def follow(self, member: str, nursery: trio.Nursery) -> None:
+        """Keep a connection to this member, which has none yet. Each attempt goes to the URL that it has then."""
         self._followed[member] = trio.CancelScope()
-        nursery.start_soon(self._follow, member, url, self._followed[member])
+        nursery.start_soon(self._follow, member, self._followed[member])
 
     def leave(self, members: set[str]) -> None:
         """Close the connections to these members, and to those that are none any more."""
@@ -90,26 +95,35 @@ class Reachability:
         self._etcd.view.traces.of(member).reach = reach if isinstance(reach, str) else "accepted"
         self._probed.discard(member)
 
-    async def _follow(self, member: str, url: str, scope: trio.CancelScope) -> None:
+    async def _follow(self, member: str, scope: trio.CancelScope) -> None:
         gone_since = trio.current_time()
         try:
             with scope:
                 while True:
                     began = trio.current_time()
-                    try:
-                        async with self._etcd.client.attached(url) as attached:
-                            self._compare_start(member, attached.body)
-                            if attached.lasts:
-                                await attached.closed()
-                                self._ended(member)
-                    except EtcdError:
-                        await self._look_why(member, url)
+                    if url := self._url(member):
+                        await self._attach(member, url)
                     if trio.current_time() - began >= SHORT_SECONDS:
                         gone_since = trio.current_time()
                     lately = trio.current_time() - gone_since < AGAIN_LASTS_SECONDS
                     await trio.sleep(AGAIN_SECONDS if lately else AGAIN_SECONDS * 10)
         finally:
             del self._followed[member]
+
+    def _url(self, member: str) -> str:
+        listed = (each for each in self._etcd.view.to_poll() if each.id == member)
+        return next(map(self._url_of, listed), "")
+
+    async def _attach(self, member: str, url: str) -> None:
+        """Hold one connection until it ends, or find out why there is none."""
+        try:
+            async with self._etcd.client.attached(url) as attached:
+                self._compare_start(member, attached.body)
+                if attached.lasts:
+                    await attached.closed()
+                    self._ended(member)
+        except EtcdError:
+            await self._look_why(member, url)
 
     async def _look_why(self, member: str, url: str) -> None:
         """There is no connection to it: perhaps its process has ended."""

@@ -19,7 +19,7 @@ from .member_health import MemberHealth
 from .member_traces import MemberTraces
 from .members import KnownMember, bearing, known
 from .pace import ACCEPTED_SECONDS, HASTY_SECONDS, SETTLED_FACTOR, Pace
-from .turns import MemberRestarted, OtherCluster, Turn, ViewChanges
+from .view_changes import MemberRestarted, OtherCluster, OwnStateChanged, ViewChange
 
 
 class ClusterView:
@@ -50,7 +50,7 @@ class ClusterView:
         self.pace = Pace()
         self._contacts: dict[str, EtcdMember] = {}
         """The newest list from any member, by id, while no leader has listed the members: only for polls."""
-        self._turns: list[Turn] = []
+        self._changes: list[ViewChange] = []
         self._term_seen = 0
         self._elected = float("-inf")
         self._shown: tuple[Role, int, str] = ("Unknown", 0, "")
@@ -112,13 +112,13 @@ class ClusterView:
     def replaced_by(self, cluster_id: str, now: Instant) -> None:
         """Another cluster has taken the place of ours: forget everything about the one before."""
         if self.leader:
-            self._turns.append(LeaderLost(self.leader, self.term))
+            self._changes.append(LeaderLost(self.leader, self.term))
         self._take((), now)
         self._election = Election()
         self._answers, self._statuses, self._revisions, self._reasons, self._contacts = {}, {}, {}, {}, {}
         self.members_as_of = 0
         self.cluster_id = cluster_id
-        self._turns.append(OtherCluster(cluster_id))
+        self._changes.append(OtherCluster(cluster_id))
 
     def failed(self, member: str, reason: str, now: Instant) -> None:
         """A member did not answer with a status."""
@@ -142,11 +142,11 @@ class ClusterView:
         self._doubt_if_leader(member, now)
 
     def restarted(self, member: str, now: Instant) -> None:
-        """Its process is another one than before. Only a turn if it was not seen to be unhealthy meanwhile."""
+        """Its process is another one than before. Only a change if it was not seen to be unhealthy meanwhile."""
         trace = self.traces.of(member)
         trace.ended = trace.ended or now.mono
         if not trace.was_unhealthy:
-            self._turns.append(MemberRestarted(member))
+            self._changes.append(MemberRestarted(member))
         trace.was_unhealthy = False
 
     def term_seen(self, term: int, now: Instant) -> bool:
@@ -170,11 +170,11 @@ class ClusterView:
         self._election.skip(seconds)
         self._health.skip(seconds)
 
-    def look(self, now: Instant) -> tuple[Turn, ...]:
+    def look(self, now: Instant) -> tuple[ViewChange, ...]:
         """The changes since the last call, in order."""
         change = self._election.decide(self._answers, self.voters, now.mono)
         if change is not None:
-            self._turns.append(change)
+            self._changes.append(change)
             self._elected = now.mono
             if isinstance(change, LeaderElected):
                 self.pace.decided(now.mono)
@@ -183,13 +183,13 @@ class ClusterView:
                     self.members_as_of = 0
             else:
                 self.pace.in_doubt(now.mono)
-        self._turns += self._health.check(now)
+        self._changes += self._health.check(now)
         shown = (self.own_role(now), self.own_term, self.leader)
         if shown != self._shown:
-            self._turns.append(ViewChanges(self._shown[0], *shown))
+            self._changes.append(OwnStateChanged(self._shown[0], *shown))
             self._shown = shown
-        turns, self._turns = tuple(self._turns), []
-        return turns
+        changes, self._changes = tuple(self._changes), []
+        return changes
 
     # State
 
@@ -334,10 +334,10 @@ class ClusterView:
     def _doubt_if_leader(self, member: str, now: Instant) -> None:
         (self.pace.in_doubt if member == self.leader else self.pace.changed)(now.mono)
 
-    def _note(self, turned: HealthChanged | None) -> None:
-        if turned is not None:
-            self._turns.append(turned)
-            self.traces.of(turned.peer_id).was_unhealthy |= not turned.healthy
+    def _note(self, change: HealthChanged | None) -> None:
+        if change is not None:
+            self._changes.append(change)
+            self.traces.of(change.peer_id).was_unhealthy |= not change.healthy
 
     def _agrees(self, member: str, now: float) -> bool:
         answer = self._answers.get(member)

@@ -80,12 +80,7 @@ class Pipeline:
 
     async def _answer(self, route: Route, asked: Asked, name: str) -> Answer:
         where = f"{route.method} {route.paths[0]}"
-        if not (route.audited or route.permission == ADMIN):
-            try:
-                return await self._checked(route, asked, name)
-            except Exception as error:
-                return self.failed(error, where)
-        act = Act(str(asked.peer), where)
+        act = Act(str(asked.peer), where) if route.audited or route.permission == ADMIN else None
         status: int | None = None
         reason = ""
         try:
@@ -96,10 +91,11 @@ class Pipeline:
             status, reason = problem.status, problem.body.error
             answer = Answer(status=status, body=problem.body, headers=problem.headers)
         finally:
-            act.ended(status, reason)
+            if act is not None:
+                act.ended(status, reason)
         return answer
 
-    async def _checked(self, route: Route, asked: Asked, name: str, act: Act | None = None) -> Answer:
+    async def _checked(self, route: Route, asked: Asked, name: str, act: Act | None) -> Answer:
         """The view's answer. Raises errors that `problem_for` turns into responses."""
         services = self._services
         reads = route.method == "GET"

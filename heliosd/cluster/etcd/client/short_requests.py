@@ -89,27 +89,16 @@ class ShortRequests:
         if waited.cancelled_caught:
             raise httpx.PoolTimeout("no connection was free")
         try:
-            return await self._exchange(endpoint, target, body, headers, progress, max_bytes)
+            connection = self._take(endpoint) or await self._connect(endpoint, progress)
+            whole = False
+            try:
+                answer = await _ask(connection, endpoint, target, body, headers, progress, max_bytes)
+                whole = True
+                return answer
+            finally:
+                self._put_back(endpoint, connection, whole=whole)
         finally:
             self._limit.release()
-
-    async def _exchange(
-        self,
-        endpoint: str,
-        target: str,
-        body: bytes | None,
-        headers: Iterable[tuple[str, str]],
-        progress: RequestProgress,
-        max_bytes: int,
-    ) -> tuple[int, bytes]:
-        connection = self._take(endpoint) or await self._connect(endpoint, progress)
-        whole = False
-        try:
-            answer = await _ask(connection, endpoint, target, body, headers, progress, max_bytes)
-            whole = True
-            return answer
-        finally:
-            self._put_back(endpoint, connection, whole=whole)
 
     @asynccontextmanager
     async def held(

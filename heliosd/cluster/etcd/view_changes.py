@@ -11,7 +11,7 @@ from .election import LeaderElected, LeaderLost
 
 
 @dataclass(frozen=True, slots=True)
-class ViewChanges:
+class OwnStateChanged:
     """This node's own member changed its state, its term or its leader; recorded in the uptime."""
 
     old: Role
@@ -34,4 +34,4 @@ class OtherCluster:
     cluster_id: str
 
 
-Turn = LeaderElected | LeaderLost | HealthChanged | MemberRestarted | ViewChanges | OtherCluster
+ViewChange = LeaderElected | LeaderLost | HealthChanged | MemberRestarted | OwnStateChanged | OtherCluster

@@ -1,0 +1,19 @@
+"""Which conditions alerts find in the event log."""
+
+from __future__ import annotations
+
+from heliosd.alerts.conditions import MAX_REMOVED, Conditions, ConditionState
+from heliosd.protocol.events import PeerChanged, Stamped
+from heliosd.protocol.server_messages import of_event
+
+
+def test_of_removed_peers_only_the_newest_are_remembered() -> None:
+    conditions = Conditions("node-1", ConditionState())
+    closed = []
+    for seq in range(1, MAX_REMOVED + 4):
+        removed = PeerChanged(event_type="removed", peer_id=f"peer-{seq}", peer_address="")
+        closed += conditions.apply(of_event(Stamped(seq, float(seq), removed)), "E")
+    remembered = [each.subject for each in conditions.open("peer_removed")]
+    assert remembered == [f"peer-{seq}" for seq in range(4, MAX_REMOVED + 4)]
+    assert [each.occurrence.subject for each in closed] == ["peer-1", "peer-2", "peer-3"]
+    assert len(conditions.stored().open) == MAX_REMOVED
