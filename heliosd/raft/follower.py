@@ -48,5 +48,9 @@ def on_install(node: NodeState, now: int, leader: str, install: InstallSnapshot)
         return
     accept_leader(node, now, leader, install.term)
     if install.snapshot.index > node.commit:
-        node.install(install.snapshot)
+        whole = node.incoming.add(install)
+        if whole is None:
+            node.send_after_persist(leader, InstallAnswer(node.term, 0, install.sent, node.incoming.received))
+            return
+        node.install(whole)
     node.send_after_persist(leader, InstallAnswer(node.term, install.snapshot.index, install.sent))

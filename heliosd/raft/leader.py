@@ -12,10 +12,10 @@ from .messages import (
     Entry,
     EntryKind,
     InstallAnswer,
-    InstallSnapshot,
     TimeoutNow,
 )
 from .progress import Progress
+from .snapshot_chunks import chunk_of
 from .state import IllegalTransition, NodeState
 
 MAX_ENTRIES = 1024
@@ -100,8 +100,14 @@ def _send_append(node: NodeState, now: int, member: str, progress: Progress) -> 
 
 
 def _send_snapshot(node: NodeState, now: int, member: str, progress: Progress) -> None:
-    node.send(member, InstallSnapshot(node.term, node.log.snapshot, now))
-    progress.snapshot_sent(node.log.snapshot.index, now)
+    """The chunk at `progress.offset`: the next one, or again the one that was not answered."""
+    if progress.mode != "snapshot" or progress.offset == 0:
+        progress.send_snapshot(node.log.snapshot)
+    chunk = chunk_of(
+        progress.snapshot, term=node.term, offset=progress.offset, size=node.chunk_bytes, now=now
+    )
+    node.send(member, chunk)
+    progress.snapshot_sent_at = now
 
 
 # Answers
@@ -128,7 +134,14 @@ def on_append_answer(node: NodeState, now: int, member: str, answer: AppendAnswe
 
 def on_install_answer(node: NodeState, now: int, member: str, answer: InstallAnswer) -> None:
     progress = _heard(node, now, member, answer.term, answer.sent)
-    if progress is not None and answer.match_index > 0:
+    if progress is None:
+        return
+    if answer.match_index == 0:
+        newest = progress.mode == "snapshot" and answer.sent >= progress.snapshot_sent_at
+        if newest and answer.received != progress.offset:
+            progress.offset = answer.received
+            _send_snapshot(node, now, member, progress)
+    else:
         if progress.matched(answer.match_index):
             advance_commit(node, now)
         if member in node.progress:

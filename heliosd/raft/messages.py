@@ -98,19 +98,26 @@ class AppendAnswer(msgspec.Struct, frozen=True):
 
 
 class InstallSnapshot(msgspec.Struct, frozen=True):
-    """Figure 13, in one piece."""
+    """Figure 13: a chunk of a snapshot. Without `offset` and `done` it is the whole one."""
 
     term: int
     snapshot: Snapshot
+    """Its `data` is the chunk."""
     sent: int
+    offset: int = 0
+    """Where the chunk begins in the data of the snapshot."""
+    done: bool = True
+    """It is the last chunk."""
 
 
 class InstallAnswer(msgspec.Struct, frozen=True):
-    """The sender's durable log equals the leader's up to `match_index`."""
+    """The sender's durable log equals the leader's up to `match_index`; 0: the snapshot is not complete yet."""
 
     term: int
     match_index: int
     sent: int
+    received: int = 0
+    """How many bytes of an incomplete snapshot the sender has: the next chunk begins there."""
 
 
 class TimeoutNow(msgspec.Struct, frozen=True):

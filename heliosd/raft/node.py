@@ -10,8 +10,9 @@ A member follows, campaigns, or leads:
    Random numbers come from a `random.Random`, so the same calls give the same outputs.
 2. The caller carries out each `Ready`: it sends `sends`, writes `write` and then calls `persisted`, and applies
    `committed`.
-3. Acknowledgements and votes are held back until the state that they depend on is durable. A leader's entries are
-   sent at once, and count on its own disk as on any other (thesis 10.2.1).
+3. Acknowledgements and votes are held back until the state that they depend on is durable: `Ready.held_back` shows
+   which message waits for which write. A leader's entries are sent at once, and count on its own disk as on any
+   other (thesis 10.2.1).
 4. A restart is a new `RaftNode` from what was written.
 
 The rules are in `election.py`, `leader.py`, `follower.py`, `log.py`, `quorum.py` and `membership.py`; they work on
@@ -41,6 +42,7 @@ from .messages import (
     VoteAnswer,
 )
 from .progress import Progress
+from .snapshot_chunks import CHUNK_BYTES
 from .state import IllegalTransition, NodeState, RaftRole, Ready, SoftState, Timing
 from .storage import MemberState
 
@@ -59,10 +61,13 @@ class RaftNode:
         rng: Random,
         now: int,
         applied: int = 0,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         """`applied`: the state machine already has the committed log up to there; otherwise it is the
-        snapshot's."""
-        self._node = NodeState(member, state, timing=timing, rng=rng, now=now, applied=applied)
+        snapshot's. `chunk_bytes`: of a snapshot, to be sent at once."""
+        self._node = NodeState(
+            member, state, timing=timing, rng=rng, now=now, applied=applied, chunk_bytes=chunk_bytes
+        )
         self._now = now
 
     # Input

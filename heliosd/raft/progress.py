@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Literal
 
+from .messages import Snapshot
+
 
 class Progress:
     """`probe`: the leader searches where the logs agree, one message at a time. `replicate`: entries are sent as
-    they come, without waiting for answers. `snapshot`: one is in flight, and no entries are sent."""
+    they come, without waiting for answers. `snapshot`: a chunk of one is in flight, and no entries are sent."""
 
     __slots__ = (
-        *("caught_up", "heard_at", "match", "mode", "next", "round_began", "round_end"),
-        *("snapshot_index", "snapshot_sent_at", "waiting"),
+        *("caught_up", "heard_at", "match", "mode", "next", "offset", "round_began", "round_end"),
+        *("snapshot", "snapshot_sent_at", "waiting"),
     )
 
     def __init__(self, *, next_index: int, now: int) -> None:
@@ -24,7 +26,10 @@ class Progress:
         """In `probe`: an answer is due, and only a heartbeat sends again."""
         self.heard_at = now
         """The tick at which the newest answered message was sent."""
-        self.snapshot_index = 0
+        self.snapshot = Snapshot()
+        """In `snapshot`: the one that is being sent, which stays the same if the log is compacted meanwhile."""
+        self.offset = 0
+        """Where the chunk in flight begins."""
         self.snapshot_sent_at = 0
         self.caught_up = False
         """Of a learner: whether it caught up in its last round (thesis 4.2.1)."""
@@ -37,7 +42,7 @@ class Progress:
 
     def matched(self, index: int) -> bool:
         """The follower's log matches up to `index`. Returns whether that is further than known before."""
-        if self.mode == "snapshot" and index < self.snapshot_index:
+        if self.mode == "snapshot" and index < self.snapshot.index:
             return False
         if self.mode != "replicate":
             self.mode = "replicate"
@@ -53,7 +58,8 @@ class Progress:
         self.waiting = False
         self.next = max(self.match + 1, index)
 
-    def snapshot_sent(self, index: int, now: int) -> None:
+    def send_snapshot(self, snapshot: Snapshot) -> None:
+        """From its first chunk on."""
         self.mode = "snapshot"
-        self.snapshot_index = index
-        self.snapshot_sent_at = now
+        self.snapshot = snapshot
+        self.offset = 0

@@ -17,6 +17,7 @@ import msgspec
 from .log import RaftLog
 from .messages import Entry, Envelope, Message, Snapshot
 from .progress import Progress
+from .snapshot_chunks import CHUNK_BYTES, IncomingSnapshot
 from .storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 RaftRole = Literal["Leader", "Follower", "Candidate"]
@@ -59,12 +60,21 @@ class ConfirmedRead(msgspec.Struct, frozen=True):
     index: int
 
 
+class HeldBack(msgspec.Struct, frozen=True):
+    """A message that must not leave before the write `after`, and all writes before it, are durable."""
+
+    after: int
+    envelope: Envelope
+
+
 class Ready(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller has to do after a step."""
 
     sends: tuple[Envelope, ...] = ()
-    """To send at once. Messages that depend on a write are held back until it is durable."""
+    """To send at once."""
     write: Write | None = None
+    held_back: tuple[HeldBack, ...] = ()
+    """Messages of this step that wait for a write, not to be sent: `RaftNode.persisted` returns them in `sends`."""
     installed: Snapshot | None = None
     """Replaces the state machine, before `committed` is applied to it."""
     committed: tuple[Entry, ...] = ()
@@ -90,8 +100,10 @@ class NodeState:
         rng: Random,
         now: int,
         applied: int = 0,
+        chunk_bytes: int = CHUNK_BYTES,
     ) -> None:
         self.id = member
+        self.chunk_bytes = chunk_bytes
         self.timing = timing
         self.rng = rng
 
@@ -113,6 +125,7 @@ class NodeState:
         """Until then this member votes for no other leader, so that a leader that hears a majority can rely on it
         (thesis 4.2.3, 6.4.1). It also applies after a start: the leader before it may still rely on it."""
 
+        self.incoming = IncomingSnapshot()
         self.progress: dict[str, Progress] = {}
         """As leader: the progress of each other member."""
         self.heartbeat_due = 0
@@ -129,7 +142,7 @@ class NodeState:
         self._handed_out = self.commit
         self._reported = self.soft_state
         self._issued = 0
-        self._held: deque[tuple[int, Envelope]] = deque()
+        self._held: deque[HeldBack] = deque()
         self._writes: deque[list[int]] = deque()  # [number, how far the log is durable once it is written]
         self.restart_election_timer(now)
 
@@ -265,8 +278,8 @@ class NodeState:
             raise IllegalTransition(f"{self.id}: write {number} was never handed out")
         while self._writes and self._writes[0][0] <= number:
             self.durable_index = max(self.durable_index, self._writes.popleft()[1])
-        while self._held and self._held[0][0] <= number:
-            self._sends.append(self._held.popleft()[1])
+        while self._held and self._held[0].after <= number:
+            self._sends.append(self._held.popleft().envelope)
 
     def take_output(self) -> Ready:
         """What has been collected since the last call."""
@@ -276,9 +289,11 @@ class NodeState:
             write = Write(self._issued, tuple(self._changes))
             self._writes.append([self._issued, self.log.last_index])
             self._changes.clear()
+        held_back: tuple[HeldBack, ...] = ()
         if self._answers:
             if self._writes:
-                self._held.extend((self._issued, answer) for answer in self._answers)
+                held_back = tuple([HeldBack(self._issued, answer) for answer in self._answers])
+                self._held += held_back
             else:
                 self._sends += self._answers
             self._answers.clear()
@@ -294,11 +309,12 @@ class NodeState:
             self._reported = changed = soft_state
         reads = tuple(self.confirmed_reads)
         self.confirmed_reads.clear()
-        if not (sends or write or committed or installed or changed or reads):
+        if not (sends or write or held_back or committed or installed or changed or reads):
             return NOTHING
         return Ready(
             sends=sends,
             write=write,
+            held_back=held_back,
             installed=installed,
             committed=committed,
             reads=reads,

@@ -115,6 +115,7 @@ def plan_of(seed: int, actions: int = 400) -> Plan:
         call_timeout=1000 * MS,
         snapshot_threshold=rng.choice([5, 40, 10_000]),
         snapshot_interval=10_000 * MS,
+        chunk_bytes=Random(seed + 2).choice([3, 1000]),
     )
     eager_reads = rng.random() < 0.5
     weights = {kind: weight * rng.choice([0, 1, 1, 3, 10]) for kind, weight in KINDS.items()}

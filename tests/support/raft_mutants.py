@@ -460,6 +460,12 @@ MUTANTS = (
         seed=109,
     ),
     Mutant(
+        "a repeated chunk of a snapshot is taken twice",
+        f"{PAPER}, figure 13 (step 3: at the given offset)",
+        (("snapshot_chunks", "if install.offset != self.received:", "if False:"),),
+        seed=204,
+    ),
+    Mutant(
         "a lost probe is not sent again",
         "etcd-io/raft: what testdata/heartbeat_resp_recovers_from_probing.txt guards",
         (

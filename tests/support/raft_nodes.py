@@ -37,10 +37,11 @@ class Stage:
         vote: str = "",
         members: dict[str, str] = ABC,
         snapshot: Snapshot | None = None,
+        chunk_bytes: int = 1000,
     ) -> None:
         start = snapshot or Snapshot(1, 1, members)
         state = MemberState(term=term, vote=vote, snapshot=start, log=entries)
-        self.raft = RaftNode("a", state, timing=TIMING, rng=Random(1), now=0)
+        self.raft = RaftNode("a", state, timing=TIMING, rng=Random(1), now=0, chunk_bytes=chunk_bytes)
         self.now = 0
         self.sent: list[Envelope] = []
         """Messages sent since the last `take`."""

@@ -9,6 +9,7 @@ from typing import Protocol
 
 from heliosd.raft.messages import Envelope
 from heliosd.raft.node import RaftNode
+from heliosd.raft.snapshot_chunks import CHUNK_BYTES
 from heliosd.raft.state import NOTHING, Ready, Timing
 
 from .disk import Disk
@@ -43,6 +44,8 @@ class SimulationOptions:
     """Applied entries since the last snapshot that make a new one due."""
     snapshot_interval: int
     """Ticks after which a new one is due, if anything was applied since."""
+    chunk_bytes: int = CHUNK_BYTES
+    """Of a snapshot, sent at once."""
 
 
 class SimulatedMember:
@@ -148,7 +151,15 @@ def started(
     """A member started from its disk. Its state machine holds the commands up to `applied`, or up to the disk's
     snapshot if that is later."""
     shown = now if clock is None else clock.read(now)
-    raft = RaftNode(name, disk.read(), timing=options.timing, rng=rng, now=shown, applied=applied)
+    raft = RaftNode(
+        name,
+        disk.read(),
+        timing=options.timing,
+        rng=rng,
+        now=shown,
+        applied=applied,
+        chunk_bytes=options.chunk_bytes,
+    )
     member = SimulatedMember(raft, machine, disk, incarnation, clock)
     member.probe_due = now + int(rng.random() * options.probe_interval)
     member.snapshot_due = now + options.snapshot_interval

@@ -34,7 +34,7 @@ NEEDED = {
     checker.SNAPSHOT: ("a snapshot has the membership of the one before", 10),
     checker.READS: ("a leader answers reads without asking its followers", 74),
     checker.CHECK_QUORUM: ("half of an even number is a majority", 4),
-    checker.MACHINE_SAFETY: ("a snapshot does not reach the state machine", 6),
+    checker.MACHINE_SAFETY: ("a snapshot does not reach the state machine", 17),
     checker.MAJORITY_OF_VOTES: ("a vote of an earlier term counts", 400),
     checker.LEASE: ("a member that hears a leader votes for another", 14),
     checker.TRANSFER: ("proposals are taken while leadership is transferred", 3),
