@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import msgspec
 import trio
@@ -24,21 +25,32 @@ MAX_WAITING = 10_000
 log = logging.getLogger("heliosd")
 
 
+@dataclass(slots=True, eq=False)
+class Waiting:
+    """One alert in its queue."""
+
+    key: str
+    """The name of the stored value."""
+    notification: Notification
+    tried_since: float | None = None
+    """When this process tried to send it first, on Trio's clock."""
+
+
 class Deliveries:
     """The queues of all alerts."""
 
     def __init__(self, saved: Saved, save: Save, counters: AlertCounters) -> None:
         self._save = save
         self._counters = counters
-        self._queues: dict[str, deque[tuple[str, Notification]]] = {}
+        self._queues: dict[str, deque[Waiting]] = {}
         self._news = trio.Event()
         self._unsaved: dict[str, ValueSet] = {}
         self._number = 0
         for key in sorted(key for key in saved.values if key.startswith(WAITING)):
             self._number = int(key.removeprefix(WAITING))
-            waiting = msgspec.json.decode(saved.values[key], type=Notification)
+            stored = msgspec.json.decode(saved.values[key], type=Notification)
             # It may have been sent just before the restart.
-            self._append(key, structs.replace(waiting, repeated=True))
+            self._append(Waiting(key, structs.replace(stored, repeated=True)))
 
     def __len__(self) -> int:
         return sum(map(len, self._queues.values()))
@@ -54,61 +66,59 @@ class Deliveries:
         added = []
         for notification in fired:
             self._number += 1
-            added.append((f"{WAITING}{self._number:016d}", notification))
-            self._unsaved[added[-1][0]] = ValueSet(added[-1][0], msgspec.json.encode(notification))
+            waiting = Waiting(f"{WAITING}{self._number:016d}", notification)
+            self._unsaved[waiting.key] = ValueSet(waiting.key, msgspec.json.encode(notification))
+            added.append(waiting)
         if also is not None:
             self._unsaved[also.name] = also
         await self._store()
-        for key, notification in added:
-            self._append(key, notification)
+        for waiting in added:
+            self._append(waiting)
         while len(self) > MAX_WAITING:
             longest = max(self._queues.values(), key=len)
-            await self._drop(longest[0][0], longest, "too_many")
+            await self._drop(longest[0], "too_many")
 
-    async def next(self, alert: str) -> Notification:
+    async def next(self, alert: str) -> Waiting:
         """The oldest one of this alert, when there is one. It stays until it is removed."""
         while not self._queues.get(alert):
             await self._news.wait()
-        return self._queues[alert][0][1]
+        return self._queues[alert][0]
 
-    def retry_later(self, notification: Notification) -> None:
+    def retry_later(self, waiting: Waiting) -> None:
         """It was not taken: the others of its alert are tried before it is again."""
-        queue = self._queues.get(notification.alert, deque())
-        if queue and queue[0][1].id == notification.id:
-            key, _ = queue.popleft()
-            queue.append((key, structs.replace(notification, repeated=True)))
+        waiting.notification = structs.replace(waiting.notification, repeated=True)
+        queue = self._queues.get(waiting.notification.alert)
+        if queue and queue[0] is waiting:
+            queue.rotate(-1)
 
-    async def remove(self, notification: Notification, dropped: str = "") -> None:
+    async def remove(self, waiting: Waiting, dropped: str = "") -> None:
         """It was sent, or is dropped for this reason. No effect if it is not there any more."""
-        queue = self._queues.get(notification.alert, deque())
-        for key, waiting in queue:
-            if waiting.id == notification.id:
-                await self._drop(key, queue, dropped)
-                return
+        if waiting in self._queues.get(waiting.notification.alert, ()):
+            await self._drop(waiting, dropped)
 
     async def keep_only(self, alerts: Iterable[str]) -> None:
         """Drop what waits for alerts that are not configured any more."""
         for name in self._queues.keys() - set(alerts):
-            queue = self._queues[name]
-            while queue:
-                await self._drop(queue[0][0], queue, "not_configured")
+            while queue := self._queues[name]:
+                await self._drop(queue[0], "not_configured")
             del self._queues[name]
             self._counters.waiting.pop(name, None)
 
-    def _append(self, key: str, notification: Notification) -> None:
-        self._queues.setdefault(notification.alert, deque()).append((key, notification))
-        self._counters.waiting[notification.alert] = len(self._queues[notification.alert])
+    def _append(self, waiting: Waiting) -> None:
+        alert = waiting.notification.alert
+        self._queues.setdefault(alert, deque()).append(waiting)
+        self._counters.waiting[alert] = len(self._queues[alert])
         self._news.set()
         self._news = trio.Event()
 
-    async def _drop(self, key: str, queue: deque[tuple[str, Notification]], reason: str) -> None:
-        found = next(item for item in queue if item[0] == key)
-        queue.remove(found)
-        self._counters.waiting[found[1].alert] = len(queue)
+    async def _drop(self, waiting: Waiting, reason: str) -> None:
+        alert = waiting.notification.alert
+        self._queues[alert].remove(waiting)
+        self._counters.waiting[alert] = len(self._queues[alert])
         if reason:
             self._counters.dropped[reason] += 1
-            log.error("alert dropped", extra={"id": found[1].id, "reason": reason})
-        self._unsaved[key] = ValueSet(key, None)
+            log.error("alert dropped", extra={"id": waiting.notification.id, "reason": reason})
+        self._unsaved[waiting.key] = ValueSet(waiting.key, None)
         await self._store()
 
     async def _store(self) -> None:

@@ -20,6 +20,9 @@ from heliosd.errors import NotDelivered
 
 WEBHOOK_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
+KILL_SECONDS = 2.0
+"""A killed command that has not ended after so long is left behind: it waits for a disk, or has another user's
+rights."""
 MAX_SECRET_BYTES = 4096
 SIGNATURE = "X-Heliosd-Signature"
 _OWN = ("NOTIFY_SOCKET", "WATCHDOG_PID", "WATCHDOG_USEC", "LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES")
@@ -31,16 +34,54 @@ def signature(secret: bytes, body: bytes) -> str:
     return f"sha256={hmac.new(secret, body, hashlib.sha256).hexdigest()}"
 
 
-async def deliver(alert: AlertConfig, body: bytes) -> None:
-    """Returns once the receiver has taken it: status 2xx, or exit code 0. Raises `NotDelivered`."""
-    seconds = WEBHOOK_SECONDS if alert.url else COMMAND_SECONDS
-    try:
-        with trio.fail_after(seconds):
-            await (_post(alert, body) if alert.url else _run(alert.command, body))
-    except trio.TooSlowError:
-        raise NotDelivered(f"no answer in {seconds:g} s" if alert.url else f"ran for {seconds:g} s") from None
-    except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
-        raise NotDelivered(str(error) or type(error).__name__) from error
+class AlertSender:
+    """Sends alerts, and knows the commands that could not be killed."""
+
+    def __init__(self) -> None:
+        self._left_behind: dict[str, trio.Process] = {}
+        """By the name of the alert."""
+
+    async def send(self, alert: AlertConfig, body: bytes) -> None:
+        """Returns once the receiver has taken it: status 2xx, or exit code 0. Raises `NotDelivered`.
+
+        While a command of this alert runs that could not be killed, no other one is started.
+        """
+        seconds = WEBHOOK_SECONDS if alert.url else COMMAND_SECONDS
+        try:
+            with trio.fail_after(seconds):
+                await (_post(alert, body) if alert.url else self._run(alert, body))
+        except trio.TooSlowError:
+            reason = f"no answer in {seconds:g} s" if alert.url else f"ran for {seconds:g} s"
+            raise NotDelivered(reason) from None
+        except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+            raise NotDelivered(str(error) or type(error).__name__) from error
+
+    async def _run(self, alert: AlertConfig, body: bytes) -> None:
+        """Without a shell, in a process group of its own, which is killed when the time is over."""
+        left_behind = self._left_behind.get(alert.name)
+        if left_behind is not None and left_behind.poll() is None:
+            raise NotDelivered(f"the process {left_behind.pid} of an earlier attempt cannot be killed")
+        process = await trio.lowlevel.open_process(
+            list(alert.command),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name not in _OWN},
+        )
+        try:
+            await _feed(process, body)
+            returncode = await process.wait()
+        finally:
+            if process.returncode is None:
+                _kill_group(process)
+                with trio.move_on_after(KILL_SECONDS, shield=True):
+                    await process.wait()
+            if process.returncode is None:
+                self._left_behind[alert.name] = process
+            else:
+                self._left_behind.pop(alert.name, None)
+        if returncode:
+            raise NotDelivered(f"ended with {returncode}")
 
 
 async def _post(alert: AlertConfig, body: bytes) -> None:
@@ -66,22 +107,15 @@ async def _secret(file: Path) -> bytes:
     return secret
 
 
-async def _run(command: tuple[str, ...], body: bytes) -> None:
-    """Without a shell, in a process group of its own, which is killed when the time is over."""
-    done = await trio.run_process(
-        list(command),
-        stdin=body,
-        stdout=subprocess.DEVNULL,
-        check=False,
-        start_new_session=True,
-        env={name: value for name, value in os.environ.items() if name not in _OWN},
-        deliver_cancel=_kill_group,
-    )
-    if done.returncode:
-        raise NotDelivered(f"ended with {done.returncode}")
+async def _feed(process: trio.Process, body: bytes) -> None:
+    """Write the body to the standard input, and end that."""
+    assert process.stdin is not None
+    async with process.stdin as stdin:
+        with suppress(trio.BrokenResourceError):  # it reads none of it, or not all
+            await stdin.send_all(body)
 
 
-async def _kill_group(process: trio.Process) -> None:
+def _kill_group(process: trio.Process) -> None:
     # It may have ended just now; or it took another user's rights (sudo), and can only be waited for.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)

@@ -207,18 +207,18 @@ class AlertWatcher:
     async def _send_all(self, name: str) -> None:
         """Send what waits for one alert, one after another, until it is configured no more."""
         backoff = Backoff(self._rng, first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
-        first_tried: dict[str, float] = {}
         logged = -LOG_SECONDS
         while True:
-            notification = await self._deliveries.next(name)
+            waiting = await self._deliveries.next(name)
             alert = self._alert(name)
             if alert is None:
                 self._senders.discard(name)
                 return
             now = trio.current_time()
-            began = first_tried.setdefault(notification.id, now)
+            if waiting.tried_since is None:
+                waiting.tried_since = now
             try:
-                await self._deliver(alert, msgspec.json.encode(notification))
+                await self._deliver(alert, msgspec.json.encode(waiting.notification))
             except NotDelivered as failure:
                 self.counters.failures[name] += 1
                 wait = backoff.seconds()
@@ -226,17 +226,15 @@ class AlertWatcher:
                     logged = now
                     reason = {"alert": name, "reason": str(failure), "failures": backoff.failures}
                     log.warning("alert not sent; it will be tried again", extra=reason)
-                if now - began > GIVE_UP_SECONDS:
-                    del first_tried[notification.id]
-                    await self._deliveries.remove(notification, "too_old")
+                if now - waiting.tried_since > GIVE_UP_SECONDS:
+                    await self._deliveries.remove(waiting, "too_old")
                 else:
-                    self._deliveries.retry_later(notification)
+                    self._deliveries.retry_later(waiting)
                 await trio.sleep(wait)
             else:
-                del first_tried[notification.id]
                 self.counters.sent[name] += 1
                 if backoff.failures:
                     log.info("alerts are sent again", extra={"alert": name, "failures": backoff.failures})
                     logged = -LOG_SECONDS
                 backoff.reset()
-                await self._deliveries.remove(notification)
+                await self._deliveries.remove(waiting)

@@ -36,7 +36,7 @@ from pathlib import Path
 import structlog
 import trio
 
-from heliosd.alerts.delivery import deliver
+from heliosd.alerts.delivery import AlertSender
 from heliosd.alerts.watcher import AlertWatcher
 from heliosd.auth.access import Access
 from heliosd.auth.tickets import Tickets
@@ -157,7 +157,7 @@ class Daemon:
                     backend=backend,
                     saved=self.saved,
                     save=self.store.save,
-                    deliver=deliver,
+                    deliver=AlertSender().send,
                     now=_now,
                     rng=random.Random(),  # noqa: S311 (for the waits between attempts)
                 )

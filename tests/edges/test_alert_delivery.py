@@ -11,7 +11,7 @@ import pytest
 import trio
 
 from heliosd.alerts import delivery
-from heliosd.alerts.delivery import deliver, signature
+from heliosd.alerts.delivery import AlertSender, signature
 from heliosd.config.alert_condition import AlertCondition
 from heliosd.config.model import AlertConfig
 from heliosd.errors import NotDelivered
@@ -36,15 +36,15 @@ async def test_the_body_is_posted_as_it_is_and_signed_with_the_secret_of_the_fil
     secret = tmp_path / "secret"
     secret.write_text("first\n")
     with receiving(b"first") as receiver:
-        await deliver(to(url=receiver.url, secret_file=secret), BODY)
+        await AlertSender().send(to(url=receiver.url, secret_file=secret), BODY)
         assert (receiver.got, receiver.forged) == ([{"id": "a/leader_lost/e:1"}], 0)
         secret.write_text("second")
         receiver.secret = b"second"
-        await deliver(to(url=receiver.url, secret_file=secret), BODY)
+        await AlertSender().send(to(url=receiver.url, secret_file=secret), BODY)
         assert receiver.forged == 0
         secret.write_text("\n")
         with pytest.raises(NotDelivered, match="is empty"):
-            await deliver(to(url=receiver.url, secret_file=secret), BODY)
+            await AlertSender().send(to(url=receiver.url, secret_file=secret), BODY)
         assert len(receiver.got) == 2
 
 
@@ -59,20 +59,20 @@ async def test_what_the_receiver_does_not_take_is_not_delivered(manner: str) -> 
     with receiving(b"") as receiver:
         receiver.manner = manner
         with pytest.raises(NotDelivered):
-            await deliver(to(url=receiver.url), BODY)
+            await AlertSender().send(to(url=receiver.url), BODY)
 
 
 async def test_a_receiver_that_is_not_there_or_does_not_answer_is_given_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     with pytest.raises(NotDelivered):
-        await deliver(to(url=f"http://127.0.0.1:{free_port()}/"), BODY)
+        await AlertSender().send(to(url=f"http://127.0.0.1:{free_port()}/"), BODY)
     monkeypatch.setattr(delivery, "WEBHOOK_SECONDS", 0.2)
     listener = await trio.open_tcp_listeners(0, host="127.0.0.1")
     async with listener[0]:
         port = listener[0].socket.getsockname()[1]
         with pytest.raises(NotDelivered, match=r"no answer in 0.2 s"):
-            await deliver(to(url=f"http://127.0.0.1:{port}/"), BODY)
+            await AlertSender().send(to(url=f"http://127.0.0.1:{port}/"), BODY)
 
 
 async def test_a_command_gets_the_body_on_standard_input_and_its_arguments_as_they_are(
@@ -84,15 +84,15 @@ async def test_a_command_gets_the_body_on_standard_input_and_its_arguments_as_th
         "import os, sys; open(sys.argv[1], 'w').write("
         "sys.stdin.read() + sys.argv[2] + str('NOTIFY_SOCKET' in os.environ))"
     )
-    await deliver(to(command=python(script, str(out), "$HOME; exit 1")), BODY)
+    await AlertSender().send(to(command=python(script, str(out), "$HOME; exit 1")), BODY)
     assert out.read_text() == BODY.decode() + "$HOME; exit 1False"
 
 
 async def test_a_command_that_fails_is_not_delivered() -> None:
     with pytest.raises(NotDelivered, match="ended with 3"):
-        await deliver(to(command=python("raise SystemExit(3)")), BODY)
+        await AlertSender().send(to(command=python("raise SystemExit(3)")), BODY)
     with pytest.raises(NotDelivered):
-        await deliver(to(command=("/nonexistent/program",)), BODY)
+        await AlertSender().send(to(command=("/nonexistent/program",)), BODY)
 
 
 async def test_a_command_that_hangs_is_killed_with_what_it_started(
@@ -105,12 +105,37 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(
         "open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); signal.pause()"
     )
     with pytest.raises(NotDelivered, match="ran for 1 s"):
-        await deliver(to(command=python(script, str(pids))), BODY)
+        await AlertSender().send(to(command=python(script, str(pids))), BODY)
     started = [int(line) for line in pids.read_text().split()]
     assert len(started) == 2
     with trio.fail_after(SECONDS):
         for pid in started:
             await ended(pid)
+
+
+async def test_a_command_that_cannot_be_killed_is_not_waited_for_and_not_started_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(pid: int, number: int) -> None:
+        raise PermissionError  # as for a process of another user
+
+    sender, pids, may_end = AlertSender(), tmp_path / "pids", tmp_path / "may_end"
+    os.mkfifo(may_end)
+    script = "import os, sys; open(sys.argv[1], 'a').write(f'{os.getpid()}\\n'); open(sys.argv[2]).read()"
+    stuck = to(command=python(script, str(pids), str(may_end)))
+    with monkeypatch.context() as patched, trio.fail_after(SECONDS):
+        patched.setattr(os, "killpg", refused)
+        patched.setattr(delivery, "COMMAND_SECONDS", 1.0)
+        patched.setattr(delivery, "KILL_SECONDS", 0.1)
+        with pytest.raises(NotDelivered, match="ran for 1 s"):
+            await sender.send(stuck, BODY)
+        with pytest.raises(NotDelivered, match="cannot be killed"):
+            await sender.send(stuck, BODY)
+    (pid,) = map(int, pids.read_text().split())
+    with trio.fail_after(SECONDS):
+        await trio.to_thread.run_sync(may_end.write_text, "")
+        await ended(pid)
+        await sender.send(to(command=("true",)), BODY)
 
 
 async def ended(pid: int) -> None:
@@ -131,7 +156,9 @@ async def test_a_command_that_ends_as_its_time_is_over_is_no_bug(tmp_path: Path)
     script = "import os, sys; open(sys.argv[1], 'w').write(str(os.getpid())); open(sys.argv[2]).read()"
     with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(deliver, to(command=python(script, str(started), str(may_end))), BODY)
+            nursery.start_soon(
+                AlertSender().send, to(command=python(script, str(started), str(may_end))), BODY
+            )
             pid = int(await trio.to_thread.run_sync(started.read_text, abandon_on_cancel=True))
             process = os.pidfd_open(pid)
             # It ends while the loop is held up, so that this is not known yet when it is cancelled.
@@ -142,7 +169,7 @@ async def test_a_command_that_ends_as_its_time_is_over_is_no_bug(tmp_path: Path)
 
 
 async def test_a_command_that_reads_nothing_is_no_fault() -> None:
-    await deliver(to(command=("true",)), BODY * 100_000)
+    await AlertSender().send(to(command=("true",)), BODY * 100_000)
 
 
 async def test_a_command_does_not_hold_up_other_tasks() -> None:
@@ -156,6 +183,6 @@ async def test_a_command_does_not_hold_up_other_tasks() -> None:
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
-        await deliver(to(command=python("import time; time.sleep(0.2)")), BODY)
+        await AlertSender().send(to(command=python("import time; time.sleep(0.2)")), BODY)
         nursery.cancel_scope.cancel()
     assert turns > 5, os.getloadavg()

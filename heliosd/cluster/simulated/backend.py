@@ -198,10 +198,14 @@ class SimulatedBackend:
                 raise NoLeader if self._requests.is_waiting(request) else OutcomeUnknown
         finally:
             self._requests.withdraw(request)
-        if isinstance(request.outcome, Exception):
-            raise request.outcome
-        assert isinstance(request.outcome, RequestDone)
-        return request.outcome
+        outcome, request.outcome = request.outcome, None
+        if isinstance(outcome, RequestDone):
+            return outcome
+        assert outcome is not None
+        try:
+            raise outcome
+        finally:
+            del outcome  # its traceback refers to this call, and no cycle is to be left
 
     async def take_snapshot(self) -> SnapshotRecord:
         answered = trio.Event()

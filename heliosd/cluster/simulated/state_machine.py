@@ -54,6 +54,8 @@ class MetricStateMachine:
                 return MetricsApplied()
             return self.metrics.apply(command)
         except RequestRefused as refused:
+            # Tracebacks refer to all callers, which hold what is returned here.
+            refused.__context__ = None
             return refused.with_traceback(None)
 
     def encode(self) -> bytes:

@@ -6,13 +6,15 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Iterable, Mapping
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
-from werkzeug.routing import MapAdapter
+from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import NotFound as NoSuchPath
+from werkzeug.routing import MapAdapter, Rule
 
 from heliosd.errors import NotFound
 from heliosd.web.http.listeners import Address
@@ -24,19 +26,43 @@ from .request_data import MAX_BODY_BYTES
 from .route import Answer, Route, json_body
 from .route_table import ROUTES
 
+VARIABLE = "<name>"
+"""What Werkzeug writes for the `{name}` at the end of a route's path."""
+
+
+class _PathMatcher(MapAdapter):
+    """Finds the rule of a path and a method. In Werkzeug's own search a function refers to itself, which leaves a
+    cycle of eight objects for each request until the garbage collector comes by."""
+
+    rules: Mapping[str, Rule]
+
+    def match(self, *_: Any, **__: Any) -> Any:
+        """The rule, and the values of the variables in its path. Raises `NoSuchPath` and `MethodNotAllowed`."""
+        rule, values = self.rules.get(self.path_info), {}
+        if rule is None or rule.arguments:
+            folder, _slash, name = self.path_info.rpartition("/")
+            rule, values = self.rules.get(f"{folder}/{VARIABLE}"), {"name": name}
+        if rule is None or "" in values.values():
+            raise NoSuchPath
+        if self.default_method not in (methods := rule.methods or set()):
+            raise MethodNotAllowed(sorted(methods))
+        return rule, values
+
 
 class _App(QuartTrio):
+    @cached_property
+    def rules(self) -> dict[str, Rule]:
+        """By their paths; complete once the first request comes."""
+        return {rule.rule: rule for rule in self.url_map.iter_rules()}
+
     def create_url_adapter(self, request: Any) -> MapAdapter | None:
         """Match only the path and the method. Quart's own also decodes Host and the query string, where a bad one
         raises outside of every error handler."""
         if request is None:
             return super().create_url_adapter(request)
-        return self.url_map.bind(
-            "heliosd",
-            url_scheme="http",
-            default_method=request.method,
-            path_info=request.path,
-        )
+        matcher = _PathMatcher(self.url_map, "heliosd", "/", "", "http", request.path, request.method)
+        matcher.rules = self.rules
+        return matcher
 
 
 def create_app(pipeline: Pipeline) -> QuartTrio:
@@ -49,7 +75,7 @@ def create_app(pipeline: Pipeline) -> QuartTrio:
     binding = _Binding(pipeline)
     for path, routes in _by_path(ROUTES).items():
         app.add_url_rule(
-            path.replace("{name}", "<name>"),
+            path.replace("{name}", VARIABLE),
             endpoint=path,
             view_func=binding.view_of(routes),
             methods=[*routes, "OPTIONS"],
@@ -104,6 +130,7 @@ class _Binding:
             raise NotFound("Not found")
 
     async def failed(self, error: Exception) -> Response:
+        request.routing_exception = None  # whose traceback refers to the request again
         rule = request.url_rule
         where = f"{request.method} {rule.rule}" if rule is not None else "no route"
         return _response(self._pipeline.failed(error, where))
