@@ -35,8 +35,8 @@ from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import Topic
 from heliosd.websocket.plain import PlainStream
 
+from .heliosd_server import Heliosd
 from .process import ServerFailed, Task
-from .servers import Heliosd
 
 MOST_US = 15.0
 SECONDS = 10.0

@@ -17,7 +17,7 @@ from statistics import median
 from .certificate import write_certificate
 from .load import Connected, Load, LoadFailed, Window, loading
 from .process import BUILD, Running, Task
-from .results import BLOCKED_SHARE, BURST, Case, Mode, Sample
+from .results import BLOCKED_SHARE, BURST, Case, Mode, Sample, is_heliosd
 from .scrape import LAG, QUEUED, buckets, quantile, scraped, value
 from .servers import Server
 
@@ -56,15 +56,15 @@ class _Started:
 
     @property
     def is_ours(self) -> bool:
-        return self.running.name == "heliosd"
+        return is_heliosd(self.running.name)
 
-    def cost_us(self, windows: Sequence[Window]) -> float:
-        """The median of what a delivery cost in each."""
+    def cost_us(self, windows: Sequence[Window], *, idle_too: bool = False) -> float:
+        """The median of what a delivery cost in each, without what it costs when idle unless `idle_too`."""
+        idle_share = 0.0 if idle_too else self.idle_share
         if not all(window.deliveries for window in windows):
             raise LoadFailed(f"{self.running.name}: nothing arrived")
         return median(
-            (window.cpu_seconds - self.idle_share * window.seconds) / window.deliveries * 1e6
-            for window in windows
+            (window.cpu_seconds - idle_share * window.seconds) / window.deliveries * 1e6 for window in windows
         )
 
 
@@ -125,12 +125,12 @@ class Bench:
                     cpu=self.load_cpu,
                     eager=self.load_cpu != self.server_cpu,
                     beats=beating,
-                    deflate=self.deflate and server.name == "heliosd",
+                    deflate=self.deflate and is_heliosd(server.name),
                 )
             )
             load.hush()
             load.rest(self.seconds.warmup)
-            idle = load.count(self.seconds.idle_daemon if server.name == "heliosd" else self.seconds.idle)
+            idle = load.count(self.seconds.idle_daemon if is_heliosd(server.name) else self.seconds.idle)
             narrow = round(case.clients * BLOCKED_SHARE) if Mode.BLOCKED in modes else 0
             connected = load.connect(case.clients, narrow)
             load.rest(self.seconds.warmup)
@@ -172,6 +172,7 @@ class Bench:
             sample = replace(
                 sample,
                 paced_us=one.cost_us(paced),
+                paced_all_us=one.cost_us(paced, idle_too=True),
                 paced_p50_ms=median(window.p50_ms for window in paced),
                 paced_p99_ms=median(window.p99_ms for window in paced),
                 arrived=deliveries / (case.clients * sum(window.rounds for window in paced)),

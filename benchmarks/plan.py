@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from math import isnan
 
 from .measure import Bench
-from .results import ALONE, Case, Mode, Results, Sample
+from .results import ALONE, Case, Mode, Results, Sample, is_heliosd
 from .servers import Server
 
 DEFAULT_MESSAGE_BYTES = 600
@@ -64,7 +64,7 @@ def chosen(servers: Iterable[Server], clients: Sequence[int], modes: frozenset[M
 def _can(server: Server, mode: Mode) -> bool:
     if mode is Mode.TLS:
         return server.speaks_tls
-    return mode is not Mode.LAG or server.name == "heliosd"
+    return mode is not Mode.LAG or is_heliosd(server.name)
 
 
 def carry_out(jobs: Sequence[Job], servers: Mapping[str, Server], bench: Bench, rounds: int) -> Results:

@@ -60,7 +60,7 @@ def compile_c(source: Path, program: Path, *flags: str) -> None:
 
 
 @contextmanager
-def launched(command: Sequence[str], task: Task) -> Iterator[tuple[int, str]]:
+def launched(command: Sequence[str], task: Task, folder: Path = HERE.parent) -> Iterator[tuple[int, str]]:
     """A process pinned to `task.cpu`, its pid and the address it printed; at the end it gets SIGTERM."""
     log = task.scratch / "stderr"
     with log.open("wb") as stderr:
@@ -68,7 +68,7 @@ def launched(command: Sequence[str], task: Task) -> Iterator[tuple[int, str]]:
             ["taskset", "-c", str(task.cpu), *command],
             stdout=stderr,
             stderr=stderr,
-            cwd=HERE.parent,
+            cwd=folder,
             pass_fds=() if task.beats is None else (task.beats,),
             env={**os.environ, **({} if task.beats is None else {"BENCH_BEATS": str(task.beats)})},
         )

@@ -14,8 +14,10 @@ import sys
 import time
 from collections.abc import Sequence
 from math import isnan
+from pathlib import Path
 
 from . import machine, report
+from .heliosd_server import Heliosd
 from .load import LoadFailed
 from .measure import Bench, Seconds
 from .plan import MOST_CLIENTS, Job, carry_out, chosen, whole
@@ -30,7 +32,7 @@ ONE_CPU = "one CPU only: server and load client share it, so latencies and memor
 
 def main() -> int:
     options = _options()
-    partly = bool(options.mode or options.server or options.clients)
+    partly = bool(options.mode or options.server or options.clients or options.other)
     clients = options.clients or ([1000] if partly else [MOST_CLIENTS])
     modes = frozenset(Mode(mode) for mode in options.mode or Mode)
     lacking = machine.lacking(tls=Mode.TLS in modes)
@@ -40,6 +42,9 @@ def main() -> int:
         print(f"cannot measure: missing {'; '.join(lacking)}", file=sys.stderr)
         return 1
     wanted = [server for server in SERVERS if server.name in (options.server or _names())]
+    if options.other:
+        checkout, python = options.other
+        wanted.append(Heliosd("heliosd-other", Path(checkout).absolute(), python))
     missing = [
         f"not measured: {server.name}: missing {what}" for server in wanted if (what := server.missing())
     ]
@@ -94,6 +99,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=0.5, help="a paced turn lasts (default 0.5)")
     parser.add_argument("--rounds", type=int, default=3, help="medians of so many (default 3)")
     parser.add_argument("--deflate", action="store_true", help="heliosd's clients take compression")
+    parser.add_argument(
+        "--other", nargs=2, metavar=("CHECKOUT", "PYTHON"), help="the heliosd of another checkout, too"
+    )
     parser.add_argument("--check", action="store_true", help="exit 1 when a target is missed")
     return parser.parse_args()
 

@@ -41,6 +41,7 @@ _COLUMNS = (
     _Column("paced µs", _of("paced_us"), ".2f"),
     _Column("× C", _over("paced_us", "c"), ".2f", "c"),
     _Column("heliosd is ×", _under_heliosd("paced_us"), ".2f", "heliosd"),
+    _Column("with idle µs", _of("paced_all_us"), ".2f"),
     _Column("p50 ms", _of("paced_p50_ms"), ".1f"),
     _Column("p99 ms", _of("paced_p99_ms"), ".1f"),
     _Column("flood µs", _of("flood_us"), ".2f"),
