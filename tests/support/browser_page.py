@@ -24,10 +24,12 @@ ARGUMENTS = (
 
 
 @contextmanager
-def browser_running() -> Iterator[Browser]:
-    """Chromium as the machine has it, for as long as the block lasts."""
+def browser_running(*more: str) -> Iterator[Browser]:
+    """Chromium as the machine has it, with these arguments too, for as long as the block lasts."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=[*ARGUMENTS])
+        browser = playwright.chromium.launch(
+            executable_path=shutil.which("chromium"), args=[*ARGUMENTS, *more]
+        )
         try:
             yield browser
         finally:
@@ -60,6 +62,11 @@ class Tab:
 def log_in(tab: Tab, daemon: Daemon, password: str = PASSWORD, user: str = "admin") -> None:
     """Open the dashboard and log in."""
     tab.page.goto(f"{daemon.url}/")
+    fill_in_login(tab, password, user)
+
+
+def fill_in_login(tab: Tab, password: str = PASSWORD, user: str = "admin") -> None:
+    """On the dashboard, which is open."""
     tab.page.fill("#login-username", user)
     tab.page.fill("#login-password", password)
     tab.page.click("#login-submit")
