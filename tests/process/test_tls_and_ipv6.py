@@ -35,7 +35,7 @@ def daemon(folder: Path) -> Iterator[Daemon]:
         yield started
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def trusting(daemon: Daemon, folder: Path) -> ssl.SSLContext:
     """A client's context that trusts this daemon's certificate only."""
     return ssl.create_default_context(cafile=str(folder / "cert.pem"))

@@ -8,6 +8,7 @@ import os
 import queue
 import re
 import signal
+import ssl
 import subprocess
 import sys
 import threading
@@ -196,6 +197,10 @@ class Daemon:
 
 @contextmanager
 def closing_connection(url: str, options: dict[str, Any]) -> Iterator[ClientConnection]:
+    """A client for as long as a `with` lasts. Over TLS 1.2: this library reads in a second thread, and Python 3.11
+    may lose what one thread sends over TLS 1.3 while another reads the session tickets."""
+    if isinstance(context := options.get("ssl"), ssl.SSLContext):
+        context.maximum_version = ssl.TLSVersion.TLSv1_2
     with connect(url, open_timeout=SECONDS, **options) as connection:
         yield connection
 
