@@ -19,6 +19,12 @@ settings.load_profile("heliosd")
 IN_CI = bool(os.environ.get("CI"))
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--rewrite", action="store_true", help="write transcripts anew (tests/rules/raft/scenarios/)"
+    )
+
+
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*programs): programs that must be installed; missing ones skip, and in CI fail"
