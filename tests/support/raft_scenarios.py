@@ -8,7 +8,7 @@ Nothing happens by itself: a timer fires, a disk has written and a message arriv
     timer a                      the time is that of a's next timer, which fires
     wait 50                      time passes (an election timeout is 100), and no timer fires
     disk a                       all that a has written so far is on its disk
-    deliver, drop, repeat        messages in flight, in their order: all, or `a>b`, `a>`, `>b`, or of a kind; the `first`
+    deliver, drop, repeat        messages in flight, in their order: all, or `a>b`, `a>`, `>b`, a kind, the `first`
     settle [a b]                 disks write and messages are delivered until nothing is left, among these members;
                                  only roles, entries that are applied, reads and snapshots are shown
     elect a b c                  a's timer fires, and b and c vote for it; its first entry is under way
