@@ -23,7 +23,7 @@ PROVE := \
     prove-etcd prove-etcd-causes prove-etcd-versions
 
 .PHONY: run port-is-free break heal test lint format prove $(PROVE) \
-    findings fuzz soak test-api bench dist deb audit lock clean
+    findings fuzz soak test-api bench documents pictures dist deb audit lock clean
 
 # A daemon with a simulated cluster, and its dashboard on the port PORT.
 run: port-is-free $(VENV)/.for-run
@@ -267,6 +267,15 @@ build/api/made: scripts/api-tools
 bench: $(VENV)/.for-bench
 	@scripts/debian-packages gcc libc6-dev libssl-dev golang-go golang-github-gorilla-websocket-dev
 	$(PYTHON) -m benchmarks.run $(BENCH_ARGS)
+
+# The pages of docs/ that are made from the types of the code.
+documents: $(VENV)/.for-test
+	$(PYTHON) -m scripts.documents
+
+# The pictures of the README: a recorded terminal and the dashboard, of a cluster whose leader crashes (a minute).
+pictures: $(VENV)/.for-test
+	@scripts/debian-packages chromium tmux
+	$(PYTHON) -m scripts.pictures
 
 # The wheel and the source distribution (docs/install.md).
 dist: $(VENV)/.for-test

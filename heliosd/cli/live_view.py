@@ -129,9 +129,11 @@ class LiveView:
 
 
 def members_of_status(status: Mapping[str, Any]) -> tuple[MemberRow, ...]:
-    """The members of a `status` message. It says who leads, and of the others only this node's role."""
+    """The members of a `status` message, which does not say this node's address."""
     node = {"id": status["node_id"], "name": status["observed_by"], "state": status["state"]}
-    return members_of(node, status["leader"], status["commit_index"], status["peer_details"], {}, "")
+    peers = status["peer_details"]
+    states = {peer["id"]: peer["state"] for peer in peers if "state" in peer}
+    return members_of(node, status["leader"], status["commit_index"], peers, states, "")
 
 
 def _leader_name(status: Mapping[str, Any]) -> str:

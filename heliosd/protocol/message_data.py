@@ -47,6 +47,7 @@ class StateChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The first and last term since the state change before of which no leader was seen."""
     leader_name: str | UnsetType = UNSET
     member_name: str | UnsetType = UNSET
+    """With etcd: the names beside the ids."""
 
 
 class PeerChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -79,7 +80,9 @@ class StatusData(Struct, frozen=True, kw_only=True):
     """The state of the cluster as this node knows it."""
 
     node_id: str
+    """This node; with etcd the id of its member."""
     state: Role
+    """Of this node."""
     term: int
     node: NodeView | UnsetType = UNSET
     """With etcd: this node as in `GET /api/cluster/status`, with what its member reports of itself."""
@@ -94,6 +97,7 @@ class StatusData(Struct, frozen=True, kw_only=True):
     uptime: str
     """Of this node's process, like `2h15m30s`."""
     clients: int
+    """Connected clients, event streams included."""
     peer_details: tuple[PeerView, ...]
     cluster_health: ClusterHealth
     custom_metrics: Mapping[str, MetricView] | UnsetType = UNSET
@@ -101,7 +105,9 @@ class StatusData(Struct, frozen=True, kw_only=True):
     as_of_seq: int | UnsetType = UNSET
     """The effects of every event up to this number are included. Not in `status_update`."""
     observed_by: str
+    """`node.id` of the daemon that says so."""
     observed_at: str
+    """When it looked."""
     stale: bool
     """The data may be out of date: no leader is known, or this node cannot reach it."""
     warnings: tuple[str, ...] | UnsetType = UNSET
@@ -122,15 +128,19 @@ class WelcomeData(Struct, frozen=True, kw_only=True):
     """The first message of a connection that asked to resume; also sent when the numbering begins anew."""
 
     client_id: str
+    """As in `GET /api/cluster/clients`."""
     epoch: str
+    """Names the numbering: `seq` has a meaning only together with it."""
     seq: int
     """The newest event's number; live events have higher ones."""
     oldest_seq: int
     """The oldest number that can be replayed."""
     recovered: bool
+    """True: the `replayed` events that follow are all that this client missed."""
     reason: Refusal | None
     """Why nothing was recovered; null if it was."""
     replayed: int
+    """How many events follow before the status."""
     expires_at: str
     """When the token ends."""
 
@@ -140,6 +150,7 @@ class GapData(Struct, frozen=True, kw_only=True):
 
     from_seq: int
     to_seq: int
+    """The first and the last number that will not come."""
     dropped: int
     """How many of them the subscription would have let through; with reason `too_old` at most so many."""
     reason: GapReason

@@ -95,6 +95,17 @@ async def test_every_answer_is_as_openapi_describes_it(autojump_clock: MockClock
         assert list(undescribed(described, schema, answer)) == [], (method, path)
 
 
+async def test_fields_are_explained_by_what_stands_under_them_in_the_code(cluster: Rest) -> None:
+    for name in ("openapi", "asyncapi"):
+        shapes = (await document(cluster, name))["components"]["schemas"]
+        assert shapes["MetricView"]["properties"]["bucket_counts"]["description"].startswith(
+            "Observations up to"
+        )
+    assert (
+        shapes["StatusData"]["properties"]["leader"]["description"] == 'The leader\'s id; "": none is known.'
+    )
+
+
 async def test_asyncapi_has_every_message_command_and_close_code(cluster: Rest) -> None:
     described = await document(cluster, "asyncapi")
     assert described["asyncapi"] == "3.0.0"

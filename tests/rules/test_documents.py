@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from heliosd.web.rest.route_table import ROUTES
+from scripts.documents.__main__ import outdated
 
 ROOT = Path(__file__).parents[2]
 
@@ -143,6 +144,10 @@ def test_every_metric_is_in_the_page_about_operating() -> None:
     )
     assert len(names) > 25
     assert {name for name in names if f"`{name}`" not in page} == set()
+
+
+def test_the_pages_that_are_made_from_the_types_are_as_they_would_be_made_now() -> None:
+    assert outdated() == [], "make documents"
 
 
 def warnings_and_errors() -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import textwrap
 from collections.abc import Iterable
 from functools import cache
 from typing import Any
@@ -98,7 +99,7 @@ def _field_texts(struct: type) -> dict[str, str]:
     if struct is Struct or not issubclass(struct, Struct):
         return {}
     try:
-        (definition,) = ast.parse(inspect.cleandoc(inspect.getsource(struct))).body
+        (definition,) = ast.parse(textwrap.dedent(inspect.getsource(struct))).body
     except (OSError, SyntaxError):
         return {}
     assert isinstance(definition, ast.ClassDef)

@@ -1,0 +1,1 @@
+"""The pictures of the README, made of a running heliosd: `make pictures`."""
