@@ -3,6 +3,7 @@
 VENV := .venv
 PYTHON := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
+ON_ETCD = $(if $(ETCD),PATH="$(CURDIR)/build/etcd/$(ETCD):$$PATH")
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \
@@ -20,7 +21,7 @@ PROVE := \
     prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
     prove-terminal prove-dashboard prove-may-stop \
     prove-raft prove-raft-peer prove-members prove-faults \
-    prove-etcd prove-etcd-causes prove-etcd-versions
+    prove-etcd prove-etcd-causes prove-etcd-acts prove-etcd-versions
 
 .PHONY: run port-is-free break heal test lint format prove $(PROVE) \
     findings fuzz soak test-api bench documents pictures dist deb audit lock clean
@@ -214,11 +215,16 @@ prove-etcd: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_etcd_long.py tests/process/test_etcd_hop.py tests/process/test_etcd_partition.py \
 	    tests/process/test_etcd_set_back.py tests/process/test_etcd_pause.py
 
-# Blind faults of a real etcd, and how often the reported cause is right (takes root); planned acts, of which nothing else may be
-# reported. ETCD_TRIALS=… and ETCD_SEED=… choose others (some 5 minutes for 24).
+# 100 blind faults of a real etcd, and how often the reported cause is right (9 minutes; takes root). ETCD=VERSION chooses one that
+# `scripts/etcd` has made, ETCD_TRIALS=… and ETCD_SEED=… other faults; the same for the next one.
 prove-etcd-causes: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
-	$(PYTEST) -s -m slow tests/process/test_etcd_trials.py
+	$(ON_ETCD) $(PYTEST) -s -p no:xdist -m slow tests/process/test_etcd_trials.py -k cause
+
+# 200 planned acts on a real etcd: nothing is reported but what they change, and all of that (20 minutes).
+prove-etcd-acts: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(ON_ETCD) $(PYTEST) -s -p no:xdist -m slow tests/process/test_etcd_trials.py -k planned_acts
 
 # The tests with a real etcd on every version: the one in PATH, PyPI's 3.5.1, and those that `scripts/etcd VERSION` has
 # made (10 minutes each). Then a rolling upgrade from 3.4 to 3.7 through the newest of each branch, without and with

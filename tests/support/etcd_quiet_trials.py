@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from random import Random
@@ -19,23 +20,41 @@ SECONDS = 30.0
 ACTS = (
     *("transfer", "restart a follower", "restart the leader", "remove and add", "add and promote"),
     *("defragment", "compact", "snapshot", "stop heliosd", "stop a member for 0.3 s"),
+    "turn authentication on or off",
 )
 
 
 def same(sent: list[str], wanted: list[str]) -> bool:
-    """A member may get its name before or after it is promoted, or before it is seen for the first time."""
-    return sent == wanted or (sent[:1] == ["added"] and sorted({*sent, "renamed"}) == sorted(wanted))
+    """A member may get its name before or after it is promoted."""
+    swapped = sent[:1] == ["added"] and sorted(sent) == sorted(wanted)
+    return sent == wanted or (swapped and ("removed" not in sent or sent[-1] == "removed"))
+
+
+def kinds_of(messages: Iterable[dict[str, Any]], member: str) -> list[str]:
+    """What these say of the member. One that has its name when it is added is not renamed after it."""
+    found: list[str] = []
+    for each in messages:
+        data = each["data"]
+        if each["type"] == "peer_change" and data["peer_id"] == member:
+            found.append(data["event_type"])
+            if data["event_type"] == "added" and data.get("peer_name"):
+                found.append("renamed")
+    return found
 
 
 @dataclass
 class QuietTrials:
-    """`run` does one act and checks what every listener got of it; `listeners` belong to `daemons`."""
+    """`run` does one act and checks what every listener got of it; `listeners` belong to `daemons`.
+
+    The cluster has users; its authentication is on at first.
+    """
 
     cluster: EtcdCluster
     daemons: list[Daemon]
     listeners: list[Listener]
     rng: Random
     number: int = 0
+    authenticated: bool = True
     wrong: list[str] = field(default_factory=list)
     done: dict[str, int] = field(default_factory=dict)
 
@@ -116,17 +135,23 @@ class QuietTrials:
                 )
             case "snapshot":
                 with self.daemons[0].client() as http:
-                    assert http.post("/api/cluster/snapshot").status_code == 201
+                    answer = http.post("/api/cluster/snapshot")
+                # With authentication on it needs the role root.
+                assert answer.status_code == (409 if self.authenticated else 201), answer.text
             case "stop heliosd":
                 daemon = self.rng.choice(self.daemons)
                 os.kill(daemon.pid, signal.SIGSTOP)
-                time.sleep(0.5 + self.rng.random() * self.rng.choice((1.0, 6.0, 14.0)))
+                time.sleep(0.5 + self.rng.random() * self.rng.choice((1.0, 6.0, 29.5)))
                 os.kill(daemon.pid, signal.SIGCONT)
                 time.sleep(3.0)
-            case _:
+            case "stop a member for 0.3 s":
                 self.cluster.stop(any_place)
                 time.sleep(0.3)
                 self.cluster.cont(any_place)
+                time.sleep(2.0)
+            case _:
+                self.cluster.ask(any_place, f"/v3/auth/{'disable' if self.authenticated else 'enable'}", {})
+                self.authenticated = not self.authenticated
                 time.sleep(2.0)
         return {}
 
@@ -182,16 +207,12 @@ class QuietTrials:
         wrong = [each for each in peers if each["data"]["peer_id"] not in expected or "seq" not in each]
         faults += [f"{message} is not so" for message in wrong]
         for member, kinds in expected.items():
-            sent = [each["data"]["event_type"] for each in peers if each["data"]["peer_id"] == member]
+            sent = kinds_of(peers, member)
             faults += [f"{kinds} of {member} was sent as {sent}"] if not same(sent, kinds) else []
         return faults
 
     def _logged(self, mark: int, member: str) -> list[str]:
-        return [
-            message["data"]["event_type"]
-            for _, message in self.listeners[0].heard[mark:]
-            if message["type"] == "peer_change" and "seq" in message and message["data"]["peer_id"] == member
-        ]
+        return kinds_of((each for _, each in self.listeners[0].heard[mark:] if "seq" in each), member)
 
     def _fence(self) -> None:
         """A metric that is registered now is in the streams behind all that came before."""
