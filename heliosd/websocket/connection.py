@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -108,11 +109,15 @@ class Inbound:
         if self.ended:
             return
         self._wire.receive_data(data)
-        for event in self._wire.events():
+        events = self._wire.events()
+        for event in events:
             received = self._received(event)
             if received is None:
                 continue
             self.ended = isinstance(received, CloseReceived | Violation)
+            if self.ended:
+                # wsproto's parser is in a cycle with its own generator until that has ended.
+                deque(events, maxlen=0)
             yield received
             if self.ended:
                 return
