@@ -109,7 +109,7 @@ STATUS = {
                 "last_latency_ms sample_count error_count error_rate last_contact_unix reachable "
                 "connection_healthy consecutive_errors"
             ),
-            **keys("state voter"),
+            **keys("state voter applied_index?"),
         }
     ],
     "cluster_health": keys(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TypedDict
 
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 
 from heliosd.clock import Instant
 from heliosd.protocol.views.status import (
@@ -43,6 +43,7 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
                 name=peer.name,
                 address=address_of(peer),
                 address_kind=kind_of(peer),
+                applied_index=_applied(view, peer.id),
                 latency=view.latency.peer_latency(peer.id, now),
                 **_reported(view, peer.id),
                 state=view.role(peer.id, now),
@@ -97,6 +98,12 @@ def _reported(view: ClusterView, member: str) -> _Reported:
     if quota:
         found["db_quota_bytes"] = quota
     return found
+
+
+def _applied(view: ClusterView, member: str) -> int | UnsetType:
+    """What this member has applied, by its last answer; unset while it does not answer."""
+    status = view.last_status(member)
+    return UNSET if status is None or member in view.failures() else status.raft_applied_index
 
 
 def raised_alarms(view: ClusterView) -> dict[str, set[str]]:

@@ -101,6 +101,7 @@ def build_status(
                 address=address,
                 match_index=progress[peer].match if peer in progress else UNSET,
                 next_index=progress[peer].next if peer in progress else UNSET,
+                applied_index=cluster.members[peer].raft.commit if peer in cluster.members else UNSET,
                 latency=latency.peer_latency(peer, now),
                 state=role_of(cluster, peer),
                 voter=peer in raft.log.membership,

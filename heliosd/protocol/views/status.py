@@ -64,6 +64,8 @@ class PeerView(Struct, frozen=True, kw_only=True):
     """As in `GET …/peers`."""
     voter: bool | UnsetType = UNSET
     """False for a learner, also while it is down."""
+    applied_index: int | UnsetType = UNSET
+    """The last entry that it has applied, as far as this node knows; behind the commit index, it lags."""
 
 
 class PeerState(Struct, frozen=True):

@@ -19,6 +19,7 @@
  * @typedef {object} Act
  * @property {string} id
  * @property {string} label
+ * @property {string} group under which it is offered; "" where something else on the page leads to it
  * @property {string} needs a permission
  * @property {string} says what will happen
  * @property {Field[]} fields
@@ -27,7 +28,7 @@
  * @property {(values: Record<string, any>) => {method: string, path: string, body?: any}} request
  */
 
-const METRICS = "api/cluster/custom-metrics";
+const [METRICS, PERMITS, SIMULATION] = ["api/cluster/custom-metrics", "api/cluster/permits", "api/cluster/simulation"];
 const named = (/** @type {Choice} */ { id, name }) => ({ id, name });
 /** @type {Field} */
 const METRIC = { name: "name", label: "Name", type: "text" };
@@ -39,11 +40,17 @@ const OTHER_MEMBER = {
   choices: ({ members }) => members.filter(({ own }) => !own).map(named),
 };
 
+const HEALED = {
+  ...{ partitions: [], crashed: [], paused: [], loss: 0, latency_ms: 1 },
+  ...{ disk_latency_ms: {}, clock_rate: {}, clock_offset_ms: {} },
+};
+
 /** @type {Act[]} */
 export const ACTS = [
   {
     id: "transfer",
     label: "Transfer leadership",
+    group: "Members",
     needs: "cluster:admin",
     says: "The chosen member becomes leader. Writes wait for a moment.",
     fields: [
@@ -57,8 +64,38 @@ export const ACTS = [
     request: ({ target }) => ({ method: "POST", path: "api/cluster/leadership/transfer", body: { target } }),
   },
   {
+    id: "may-stop",
+    label: "May a member stop?",
+    group: "Members",
+    needs: "cluster:admin",
+    says: "Asks for the permit to stop a member, for a reboot say. You get it if the cluster keeps its quorum without that member and no other permit is out.",
+    fields: [
+      { name: "member", label: "Member", type: "select", choices: ({ members }) => members.map(named) },
+      { name: "minutes", label: "For so many minutes", type: "number", value: () => "10" },
+    ],
+    request: ({ member, minutes }) => ({ method: "POST", path: PERMITS, body: { member, seconds: minutes * 60 } }),
+  },
+  {
+    id: "end-permit",
+    label: "Give a permit back",
+    group: "Members",
+    needs: "cluster:admin",
+    says: "The member runs again: another one may be stopped then.",
+    load: PERMITS,
+    fields: [
+      {
+        name: "id",
+        label: "Permit",
+        type: "select",
+        choices: ({ loaded }) => loaded.permits.map((/** @type {any} */ { id, member, user }) => ({ id, name: `${member}, for ${user}` })),
+      },
+    ],
+    request: ({ id }) => ({ method: "DELETE", path: `${PERMITS}?${new URLSearchParams({ id })}` }),
+  },
+  {
     id: "add-peer",
     label: "Add a peer",
+    group: "Members",
     needs: "cluster:admin",
     says: "The member joins the cluster. It counts for the quorum once it is a voter.",
     fields: [
@@ -70,6 +107,7 @@ export const ACTS = [
   {
     id: "remove-peer",
     label: "Remove a peer",
+    group: "Members",
     needs: "cluster:admin",
     says: "The member leaves the cluster, which then can lose fewer.",
     fields: [OTHER_MEMBER],
@@ -78,6 +116,7 @@ export const ACTS = [
   {
     id: "snapshot",
     label: "Take a snapshot",
+    group: "Members",
     needs: "cluster:admin",
     says: "This node takes a snapshot now.",
     fields: [],
@@ -86,6 +125,7 @@ export const ACTS = [
   {
     id: "register-metric",
     label: "Register a metric",
+    group: "Metrics",
     needs: "cluster:write",
     says: "Everybody who watches the cluster sees it.",
     fields: [
@@ -103,6 +143,7 @@ export const ACTS = [
   {
     id: "set-metric",
     label: "Set a metric",
+    group: "Metrics",
     needs: "cluster:write",
     says: "A gauge takes the value, a histogram observes it. A counter grows by it.",
     fields: [
@@ -123,6 +164,7 @@ export const ACTS = [
   {
     id: "delete-metric",
     label: "Delete a metric",
+    group: "Metrics",
     needs: "cluster:write",
     says: "Its value is lost.",
     fields: [METRIC],
@@ -131,6 +173,7 @@ export const ACTS = [
   {
     id: "disconnect",
     label: "Disconnect a client",
+    group: "Connections",
     needs: "cluster:admin",
     says: "Its connection is closed. A dashboard then waits until somebody reconnects it.",
     load: "api/cluster/clients",
@@ -148,9 +191,10 @@ export const ACTS = [
   {
     id: "faults",
     label: "Faults",
+    group: "Simulation",
     needs: "cluster:admin",
     says: "The simulated cluster has these faults until they are changed. Nothing chosen, 0 and 1 ms heal it.",
-    load: "api/cluster/simulation",
+    load: SIMULATION,
     simulated: true,
     fields: [
       {
@@ -172,9 +216,29 @@ export const ACTS = [
     ],
     request: ({ crashed, apart, loss, latency }) => ({
       method: "PUT",
-      path: "api/cluster/simulation",
+      path: SIMULATION,
       body: { crashed, partitions: apart.length ? [apart] : [], loss: loss / 100, latency_ms: latency },
     }),
+  },
+  {
+    id: "part",
+    label: "Cut the connection",
+    group: "",
+    needs: "cluster:admin",
+    says: "The members on the two sides of the line no longer reach each other, until it is healed.",
+    simulated: true,
+    fields: [],
+    request: ({ partitions }) => ({ method: "PUT", path: SIMULATION, body: { partitions } }),
+  },
+  {
+    id: "heal",
+    label: "Heal all faults",
+    group: "Simulation",
+    needs: "cluster:admin",
+    says: "All members run and reach each other again, without loss and with 1 ms delay.",
+    simulated: true,
+    fields: [],
+    request: () => ({ method: "PUT", path: SIMULATION, body: HEALED }),
   },
 ];
 

@@ -2,7 +2,7 @@
 
 import { ACTS, isOffered } from "./acts.js";
 import { byId, make, rows, write } from "./dom.js";
-import { membersOf } from "./members.js";
+import { timeOfEvent } from "./format.js";
 
 /** @typedef {import("./acts.js").Act} Act */
 /** @typedef {import("./acts.js").Field} Field */
@@ -11,16 +11,33 @@ import { membersOf } from "./members.js";
 
 /** What the open dialog does when it is confirmed. @type {(() => Promise<string>) | null} */
 let confirmed = null;
-let status = /** @type {any} */ (null);
+/** @type {import("./members.js").Member[]} */
+let members = [];
+/** Called after each act. */
+let done = () => {};
 
-/** @param {import("./model.js").Model} model @param {Session} session */
-export function showActs(model, session) {
-  status = model.status;
-  const offered = ACTS.filter((act) => status && isOffered(act, session.permissions, status.node === undefined));
+/** @param {import("./scene.js").Scene} scene of now @param {Session} session */
+export function showActs(scene, session) {
+  members = scene.members;
+  const simulated = scene.status?.node === undefined;
+  const offered = ACTS.filter((act) => scene.status && isOffered(act, session.permissions, simulated));
   byId("acts-panel").hidden = offered.length === 0;
+  byId("clients-list").hidden = !offered.some(({ id }) => id === "disconnect");
+  byId("partition").hidden = byId("heal").hidden = !offered.some(({ id }) => id === "part");
+  const groups = [...new Set(offered.map(({ group }) => group).filter(Boolean))];
   rows(
     byId("acts"),
-    offered.map((act) => [act.id, act]),
+    groups.map((group) => [group, offered.filter((act) => act.group === group)]),
+    (group) => make("div", { class: "group", role: "group", "aria-label": group }, make("span", { class: "caption" }, group), make("div", { class: "chips" })),
+    (row, acts) => showGroup(/** @type {HTMLElement} */ (row.lastElementChild), acts, session),
+  );
+}
+
+/** @param {HTMLElement} row @param {Act[]} acts @param {Session} session */
+function showGroup(row, acts, session) {
+  rows(
+    row,
+    acts.map((act) => [act.id, act]),
     (_key, act) => {
       const button = make("button", { type: "button", "data-act": act.id }, `${act.label}…`);
       button.addEventListener("click", () => ask(act, session));
@@ -30,14 +47,21 @@ export function showActs(model, session) {
   );
 }
 
+/** Ask for an act that something else on the page leads to, with values that are chosen already. @param {string} id @param {Session} session @param {Record<string, any>} chosen @param {string} about in words */
+export function askFor(id, session, chosen = {}, about = "") {
+  const act = ACTS.find((one) => one.id === id);
+  if (act) ask({ ...act, load: undefined, fields: Object.keys(chosen).length ? [] : act.fields }, session, chosen, about);
+}
+
 /** Nothing of an earlier session is left. */
 export function forgetActs() {
   dialog().close();
   write(byId("act-report"), "");
 }
 
-/** Let the dialog's buttons act. */
-export function bindActs() {
+/** Let the dialog's buttons act. @param {() => void} after each act */
+export function bindActs(after) {
+  done = after;
   byId("act-cancel").addEventListener("click", () => dialog().close());
   byId("act-form").addEventListener("submit", async (event) => {
     event.preventDefault();
@@ -48,6 +72,7 @@ export function bindActs() {
     try {
       write(byId("act-report"), await act());
       dialog().close();
+      done();
     } catch (error) {
       showError(error);
     } finally {
@@ -56,8 +81,8 @@ export function bindActs() {
   });
 }
 
-/** @param {Act} act @param {Session} session */
-async function ask(act, session) {
+/** @param {Act} act @param {Session} session @param {Record<string, any>} chosen @param {string} about */
+async function ask(act, session, chosen = {}, about = "") {
   write(byId("act-report"), "");
   let loaded = null;
   try {
@@ -66,18 +91,27 @@ async function ask(act, session) {
     write(byId("act-report"), `${act.label}: ${/** @type {Error} */ (error).message}`);
     return;
   }
-  const known = { members: membersOf(status), loaded };
+  const known = { members, loaded };
   write(byId("act-title"), act.label);
-  write(byId("act-says"), act.says);
+  write(byId("act-says"), about ? `${about}. ${act.says}` : act.says);
   write(byId("act-confirm"), act.label);
-  byId("act-error").hidden = true;
+  const empty = act.fields.find(({ type, choices }) => type === "select" && choices?.(known).length === 0);
+  byId("act-error").hidden = !empty;
+  write(byId("act-error"), empty ? `There is no ${empty.label.toLowerCase()} to choose.` : "");
+  byId("act-confirm").toggleAttribute("disabled", empty !== undefined);
   byId("act-fields").replaceChildren(...act.fields.map((field) => makeField(field, known)));
   confirmed = async () => {
-    const { method, path, body } = act.request(valuesOf(act.fields));
+    const { method, path, body } = act.request({ ...valuesOf(act.fields), ...chosen });
     const answer = await session.request(method, path, body);
-    return `${act.label}: ${answer.message ?? (answer.leader ? `${answer.leader} leads` : "done")}.`;
+    return `${act.label}: ${reportOf(answer)}.`;
   };
   dialog().showModal();
+}
+
+/** What came of it. @param {any} answer */
+function reportOf({ message, leader, permit }) {
+  const until = permit && message !== "Permit ended" ? `, ${permit.member} may be stopped until ${timeOfEvent(permit.expires_at)}` : "";
+  return message ? `${message}${until}` : leader ? `${leader} leads` : "done";
 }
 
 /** @param {Field} field @param {Known} known */

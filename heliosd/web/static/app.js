@@ -1,19 +1,31 @@
 /** The page: joins the session, the feed and the model to what is drawn. */
 
-import { bindActs, forgetActs, showActs } from "./acts_view.js";
-import { showCluster } from "./cluster_view.js";
-import { askLogin, showAccount, showConnection } from "./connection_view.js";
+import { askFor, bindActs, forgetActs, showActs } from "./acts_view.js";
+import { bindClients } from "./clients_view.js";
+import { giveColours } from "./colours.js";
+import { askLogin, focusDashboard, showAccount, showConnection } from "./connection_view.js";
 import { byId } from "./dom.js";
 import { bindEvents, showEvents } from "./events_view.js";
+import { forgetFaults, learnFaults } from "./faults_view.js";
 import { Feed } from "./feed.js";
-import { bindKeys, followHash } from "./keys.js";
+import { showHeadline, showLastKnown } from "./headline_view.js";
+import { eventsUpTo, leadersOnRecord } from "./history.js";
+import { bindKeys, followHash, keepMoment } from "./keys.js";
+import { showLatency } from "./latency_view.js";
 import { showMembers } from "./members_view.js";
-import { showMetrics } from "./metrics_view.js";
+import { bindMetrics, showMetrics } from "./metrics_view.js";
 import { Model } from "./model.js";
-import { showReigns } from "./reigns_view.js";
+import { choose, moment, whenChosen } from "./moment.js";
+import { bindNotify, forgetLeader, noteLeader } from "./notify.js";
+import { bindPartition } from "./partition.js";
+import { showPicture } from "./picture_view.js";
+import { bindTimeline, showReigns } from "./reigns_view.js";
+import { sceneOf } from "./scene.js";
 import { Refused, Session, Unreachable } from "./session.js";
 
 const DRAW_MILLISECONDS = 100;
+/** After these a simulated cluster may have other faults. */
+const NEWS = new Set(["status", "state_change", "peer_change"]);
 
 const session = new Session();
 let model = new Model();
@@ -28,6 +40,7 @@ const feed = new Feed(
     if (message.type === "authenticated") showAccount(session);
     if (message.type === "welcome" && first) recall(message.data);
     if (message.type === "welcome") session.learnPermissions().then(drawSoon);
+    if (NEWS.has(message.type)) learnFaults(session, model.status);
     drawSoon();
   },
   ({ name, reason }) => {
@@ -37,13 +50,25 @@ const feed = new Feed(
 );
 
 /** List what happened before the page was opened. @param {any} welcome */
-async function recall({ epoch, seq, oldest_seq }) {
+async function recall({ epoch, seq, oldest_seq: oldest }) {
   const asked = model;
-  const earlier = await session.eventsBefore(epoch, seq, oldest_seq);
+  const found = await eventsUpTo(session, epoch, seq, oldest);
   if (asked !== model) return; // signed out meanwhile
-  model.recall(earlier);
+  model.recall(found);
+  drawSoon();
+  const record = await leadersOnRecord(session);
+  if (asked !== model) return;
+  const known = Date.parse(model.changes.find(({ type }) => type === "state_change")?.timestamp ?? "") || Infinity;
+  model.rememberBefore(record.changes.filter(({ timestamp = "" }) => Date.parse(timestamp) < known));
+  model.rememberUnseen(record.unseen);
   setTimeout(followHash, 2 * DRAW_MILLISECONDS); // the panels have their size then
   drawSoon();
+}
+
+/** List a page of events more. @param {Model} asked */
+async function recallMore(asked) {
+  const found = await eventsUpTo(session, asked.epoch, asked.oldestListed - 1, asked.oldestSeq);
+  if (asked === model) model.recall(found);
 }
 
 /** Draw a burst of messages once. A timer, since a hidden tab gets no animation frames but still has a title to keep. */
@@ -57,17 +82,24 @@ function drawSoon() {
 }
 
 function draw() {
-  showCluster(model);
-  showMembers(model);
+  const now = sceneOf(model, null);
+  const scene = moment() === null ? now : sceneOf(model, moment());
+  giveColours(now.members.map(({ id }) => id));
+  showHeadline(model, scene);
+  showPicture(scene);
+  showMembers(scene);
   showMetrics(model);
   showEvents(model);
   showReigns(model);
-  showActs(model, session);
+  showLatency(model, now);
+  showActs(now, session);
+  noteLeader(model.status?.leader, now.leader?.name ?? "");
   drawConnection();
 }
 
 function drawConnection() {
   showConnection(feed, model.status !== null);
+  showLastKnown(model.status, feed.state.name === "live");
   document.title = title();
 }
 
@@ -86,7 +118,10 @@ function title() {
 function leave(reason) {
   session.forget();
   model = new Model();
+  choose(null);
   forgetActs();
+  forgetFaults();
+  forgetLeader();
   draw();
   showAccount(session);
   askLogin(reason);
@@ -108,6 +143,7 @@ byId("login").addEventListener("submit", async (event) => {
   }
   askLogin("");
   showAccount(session);
+  focusDashboard();
   feed.connect();
 });
 
@@ -122,17 +158,28 @@ byId("logout").addEventListener("click", async () => {
 });
 
 byId("reconnect").addEventListener("click", () => feed.connect());
-byId("metrics-filter").addEventListener("input", drawSoon);
 byId("reigns-period").addEventListener("change", drawSoon);
-bindEvents(drawSoon);
-bindActs();
+byId("heal").addEventListener("click", () => askFor("heal", session));
+bindActs(() => learnFaults(session, model.status));
+bindClients(session, (id, name) => askFor("disconnect", session, { id }, name));
+bindEvents(drawSoon, recallMore);
 bindKeys();
+bindMetrics(drawSoon);
+bindNotify();
+bindPartition((groups) => {
+  const sides = groups.map((ids) => ids.join(", ")).join(" | ");
+  askFor("part", session, { partitions: groups }, sides);
+});
+bindTimeline();
+keepMoment();
+whenChosen(draw);
+addEventListener("resize", drawSoon);
 addEventListener("hashchange", () => {
   session.keep();
   followHash();
 });
 
-setInterval(drawConnection, 1000);
+setInterval(() => (session.signedIn && !document.hidden ? draw() : drawConnection()), 1000);
 showAccount(session);
 askLogin("");
 if (await session.restore()) {

@@ -1,7 +1,7 @@
 /** Draws how the connection stands, and the form that asks who you are. */
 
 import { byId, write } from "./dom.js";
-import { age, timeOfDay } from "./format.js";
+import { age, fullTime, timeOfEvent, zone } from "./format.js";
 
 /** @typedef {import("./feed.js").Feed} Feed */
 /** @typedef {import("./session.js").Session} Session */
@@ -33,12 +33,17 @@ export function showConnection({ state, heardAt }, known) {
   byId("reconnect").hidden = !waiting && state.name !== "disconnected";
   const reason = byId("connection-reason");
   const stands =
-    state.name === "live" || !known
-      ? ""
-      : ` Below is how things stood ${last === "now" ? "a moment ago" : last}.`;
+    state.name === "live" || !known ? "" : ` Below is how things stood ${last === "now" ? "a moment ago" : last}.`;
   reason.hidden = state.name === "live" || !state.reason;
   write(reason, state.reason + stands);
+  write(byId("zone"), zone());
+  byId("zone").title = `All times here are in this zone. Now: ${fullTime(Date.now())}`;
   byId("dashboard").dataset.fresh = state.name === "live" ? "yes" : "no";
+}
+
+/** Put the focus where the reading begins, after a login. */
+export function focusDashboard() {
+  byId("headline").focus({ preventScroll: true });
 }
 
 /** @param {Session} session */
@@ -47,7 +52,7 @@ export function showAccount(session) {
   byId("dashboard").hidden = !session.signedIn;
   byId("login").hidden = session.signedIn;
   write(byId("user"), session.user);
-  byId("user").title = session.signedIn ? `Signed in until ${timeOfDay(session.expiresAt)}` : "";
+  byId("user").title = session.signedIn ? `Signed in until ${timeOfEvent(session.expiresAt)}` : "";
 }
 
 /**

@@ -1,5 +1,7 @@
 /** The only place that makes elements. Text enters the page as text nodes, so nothing a peer is named can be markup. */
 
+import { fullTime } from "./format.js";
+
 const LONGEST_TEXT = 300;
 const SVG = "http://www.w3.org/2000/svg";
 const [SPARK_WIDTH, SPARK_HEIGHT] = [72, 18];
@@ -50,6 +52,13 @@ export function byId(id) {
 export function write(element, value) {
   const clipped = clip(value);
   if (element.textContent !== clipped) element.textContent = clipped;
+}
+
+/** Write a text that names a time, which stands in full in its title. @param {HTMLElement} element @param {string} value @param {string | number | null | undefined} at */
+export function timed(element, value, at) {
+  write(element, value);
+  const full = at === null || at === undefined ? "" : fullTime(at);
+  if (element.title !== full) element.title = full;
 }
 
 /**

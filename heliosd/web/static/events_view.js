@@ -2,7 +2,7 @@
 
 import { byId, foreign, make, rows, write } from "./dom.js";
 import { causeText } from "./causes.js";
-import { bytes, integer, lasting, milliseconds, timeOfEvent } from "./format.js";
+import { bytes, fullTime, integer, lasting, milliseconds, timeOfEvent } from "./format.js";
 import { linesOf, seenAt } from "./reigns.js";
 
 /** @typedef {import("./model.js").Model} Model */
@@ -25,14 +25,24 @@ const CHIPS = new Map([
   ["snapshot", "snapshots"],
   ["custom_metrics", "metrics"],
 ]);
+const PAGE = 200;
 /** @type {Set<string>} */
 const hiddenChips = new Set();
 /** What is shown while paused. @type {{model: Model, events: Entry[]} | null} */
 let paused = null;
 let shownModel = /** @type {Model | null} */ (null);
+let atMost = PAGE;
 
-/** Let the chips and the pause button act. @param {() => void} redraw */
-export function bindEvents(redraw) {
+/** Let the chips, the pause and the paging act. @param {() => void} redraw @param {(model: Model) => Promise<void>} load earlier events */
+export function bindEvents(redraw, load) {
+  byId("events-earlier").addEventListener("click", async () => {
+    const model = shownModel;
+    if (!model) return;
+    atMost += PAGE;
+    const listed = model.events.length + model.earlier.length;
+    if (listed < atMost && model.oldestListed > model.oldestSeq) await load(model);
+    redraw();
+  });
   for (const chip of chips()) {
     chip.addEventListener("click", () => {
       const name = String(chip.dataset.chip);
@@ -53,10 +63,13 @@ function chips() {
 
 /** @param {Model} model */
 export function showEvents(model) {
+  if (shownModel !== model) [paused, atMost] = [null, PAGE]; // another session
   shownModel = model;
-  if (paused?.model !== model) paused = null; // signed out meanwhile
-  const all = paused ? paused.events : model.events;
-  const shown = linesOf(all).filter(({ entry }) => !hiddenChips.has(CHIPS.get(entry.type) ?? ""));
+  const heard = paused ? paused.events : model.events;
+  const chosen = [...heard, ...model.earlier].filter(({ type }) => !hiddenChips.has(CHIPS.get(type) ?? ""));
+  // A few more than are shown, since a loss and its election become one line.
+  const all = linesOf(chosen.slice(0, 2 * atMost));
+  const shown = all.slice(0, atMost);
   // A line never changes once written, so only the new ones are made.
   rows(
     byId("events"),
@@ -64,10 +77,11 @@ export function showEvents(model) {
     (_key, line) => makeLine(line),
     () => {},
   );
-  write(byId("events-count"), shown.length ? String(shown.length) : "");
+  write(byId("events-count"), shown.length ? integer(shown.length) : "");
+  byId("events-earlier").hidden = shown.length === all.length && model.oldestListed <= model.oldestSeq;
   byId("events").hidden = shown.length === 0;
   byId("events-empty").hidden = shown.length > 0;
-  write(byId("events-empty"), all.length ? "None of the chosen kinds." : "None yet. What happens in the cluster is listed here.");
+  write(byId("events-empty"), heard.length + model.earlier.length ? "None of the chosen kinds." : "None yet. What happens in the cluster is listed here.");
   const top = paused ? Math.max(0, ...paused.events.map(({ id }) => id)) : 0;
   const missed = paused ? model.events.filter(({ id }) => id > top).length : 0;
   const button = byId("events-pause");
@@ -80,14 +94,17 @@ function makeLine(line) {
   const { entry, loss } = line;
   const { kind, level, says } = loss ? describeLoss(line, loss) : describe(entry);
   const attributes = { "data-type": entry.type, "data-level": level };
-  const seq = entry.seq === undefined ? "" : `#${entry.seq}`;
+  const seq =
+    entry.seq === undefined
+      ? make("span", { class: "seq" })
+      : make("a", { class: "seq", id: `event-${entry.seq}`, href: `#event-${entry.seq}`, title: "Link to this event" }, `#${entry.seq}`);
   return make(
     "li",
     entry.seq === undefined ? attributes : { ...attributes, "data-seq": String(entry.seq) },
-    make("time", { datetime: entry.timestamp, title: entry.timestamp }, timeOfEvent(entry.timestamp)),
-    make("span", { class: "seq", title: "sequence number" }, seq),
+    make("time", { datetime: entry.timestamp, title: fullTime(entry.timestamp) }, timeOfEvent(entry.timestamp)),
+    seq,
     make("span", { class: "kind" }, make("span", { class: "mark", "aria-hidden": "true" }), kind),
-    make("span", { class: "says" }, ...says, ...(entry.provisional ? [" ", quiet("provisional")] : [])),
+    make("span", { class: "says" }, ...says, ...(entry.provisional ? [" ", make("span", { class: "tag", title: "Not in the cluster's log yet" }, "provisional")] : [])),
   );
 }
 

@@ -2,14 +2,10 @@
 
 const NOTHING = "–";
 const whole = new Intl.NumberFormat("en");
-const clock = new Intl.DateTimeFormat("en-GB", {
-  hour: "2-digit",
-  minute: "2-digit",
-  second: "2-digit",
-  hour12: false,
-});
-
+const clock = new Intl.DateTimeFormat("en-GB", { hour: "2-digit", minute: "2-digit", second: "2-digit", hour12: false });
 const day = new Intl.DateTimeFormat("en-GB", { day: "2-digit", month: "short" });
+const fullDay = new Intl.DateTimeFormat("en-GB", { weekday: "short", day: "numeric", month: "short", year: "numeric" });
+const offset = new Intl.DateTimeFormat("en", { timeZoneName: "longOffset" });
 
 /** @param {unknown} value */
 export function integer(value) {
@@ -42,17 +38,31 @@ export function bytes(value) {
   return `${(value / 1024 ** power).toFixed(1)} ${["", "KiB", "MiB", "GiB", "TiB"][power]}`;
 }
 
-/** The local time of day. @param {string} timestamp RFC 3339 */
+/** The local time of day. @param {string | number} timestamp RFC 3339, or Unix milliseconds */
 export function timeOfDay(timestamp) {
   const date = new Date(timestamp);
   return Number.isNaN(date.getTime()) ? NOTHING : clock.format(date);
 }
 
-/** The local time of day, after the date where that is not today. @param {string} timestamp RFC 3339 */
+/** The local time of day, after the date where that is not today. @param {string | number} timestamp as above */
 export function timeOfEvent(timestamp) {
   const date = new Date(timestamp);
   if (Number.isNaN(date.getTime()) || date.toDateString() === new Date().toDateString()) return timeOfDay(timestamp);
   return `${day.format(date)} ${clock.format(date)}`;
+}
+
+/** The local time with date, milliseconds and zone. @param {string | number} timestamp as above */
+export function fullTime(timestamp) {
+  const date = new Date(timestamp);
+  if (Number.isNaN(date.getTime())) return NOTHING;
+  const part = String(date.getMilliseconds()).padStart(3, "0");
+  return `${fullDay.format(date)}, ${clock.format(date)}.${part} ${zone(date)}`;
+}
+
+/** The zone of all times on the page, such as UTC+01:00. */
+export function zone(date = new Date()) {
+  const name = offset.formatToParts(date).find(({ type }) => type === "timeZoneName")?.value ?? "";
+  return name === "GMT" ? "UTC" : name.replace("GMT", "UTC");
 }
 
 /** @param {number} seconds */

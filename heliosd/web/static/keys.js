@@ -1,6 +1,8 @@
 /** The page's keys: one table, which binds them and from which the list of them is made. */
 
 import { byId, make } from "./dom.js";
+import { choose, moment, whenChosen } from "./moment.js";
+import { step } from "./reigns_view.js";
 
 /** @typedef {{key: string, says: string, run: () => void}} Key */
 
@@ -17,11 +19,15 @@ const KEYS = [
   { key: "m", says: "go to the members", run: () => go("members") },
   { key: "l", says: "go to the leaders", run: () => go("reigns") },
   { key: "e", says: "go to the events", run: () => go("events") },
+  { key: "t", says: "go to the latencies", run: () => go("latency") },
   { key: "c", says: "go to the custom metrics", run: () => go("metrics") },
   { key: "p", says: "pause the events, or go on", run: () => byId("events-pause").click() },
+  { key: "[", says: "show the cluster before the last change, and the one before it", run: () => step(-1) },
+  { key: "]", says: "show the cluster after the next change", run: () => step(1) },
+  { key: "n", says: "show the cluster as it is now", run: () => choose(null) },
   { key: "?", says: "show the keys", run: showKeys },
 ];
-const PANELS = new Set(["members", "reigns", "events", "metrics"]);
+const PANELS = new Set(["members", "reigns", "latency", "events", "metrics"]);
 
 function dialog() {
   return /** @type {HTMLDialogElement} */ (byId("keys-dialog"));
@@ -49,8 +55,19 @@ export function bindKeys() {
   byId("keys-close").addEventListener("click", () => dialog().close());
 }
 
-/** Go where the address says, such as `#events`. */
+/** Go where the address says: `#events`, one event `#event-17`, or a moment `#at=2026-11-28T03:12:00Z`. */
 export function followHash() {
-  const id = location.hash.slice(1);
+  const id = decodeURIComponent(location.hash.slice(1));
   if (PANELS.has(id)) go(id);
+  else if (id.startsWith("at=")) choose(Date.parse(id.slice(3)));
+  else if (/^event-\d+$/.test(id)) document.getElementById(id)?.scrollIntoView({ block: "center" });
+}
+
+/** Keep the chosen moment in the address, so that it can be sent to somebody. */
+export function keepMoment() {
+  whenChosen(() => {
+    const at = moment();
+    const hash = at === null ? location.pathname + location.search : `#at=${new Date(at).toISOString()}`;
+    if (at !== null || location.hash.startsWith("#at=")) history.replaceState(history.state, "", hash);
+  });
 }

@@ -1,7 +1,10 @@
-/** The members as one list, and what one more loss would do. Values in, values and words out. */
+/** The members as one list, and what the loss of one would do. Values in, values and words out. */
 
-import { health } from "./cluster_health.js";
+import { health } from "./peer_health.js";
 
+/** @typedef {import("./lag.js").Lag} Lag */
+/** @typedef {import("./lag.js").CommitTimes} CommitTimes */
+/** @typedef {import("./peer_health.js").Level} Level */
 /**
  * @typedef {object} Member
  * @property {string} id
@@ -12,29 +15,32 @@ import { health } from "./cluster_health.js";
  * @property {boolean} answers
  * @property {boolean} leads
  * @property {any} peer the entry of peer_details; of this node, what its status says of it
- * @property {number | null} lag entries behind the last one that is known to be committed; null where not known
+ * @property {Lag | null} lag null where not known
  */
 
-/** This node first, then the others by name. @param {any} status data of a status message, or null @returns {Member[]} */
-export function membersOf(status) {
+/** This node first, then the others by name. @param {any} status data of a status message, or null @param {CommitTimes} commits @returns {Member[]} */
+export function membersOf(status, commits) {
   if (!status) return [];
   const own = status.node ?? { id: status.node_id };
-  const watches = status.state === "Observer"; // no member of the cluster
-  const peers = (status.peer_details ?? []).map((/** @type {any} */ peer) => ({
+  const details = status.peer_details ?? [];
+  const now = Date.parse(status.observed_at);
+  const goal = Math.max(status.commit_index ?? 0, ...details.map(appliedBy));
+  const lagOf = (/** @type {number} */ applied) => (applied > 0 ? commits.lag(applied, goal, now) : null);
+  const peers = details.map((/** @type {any} */ peer) => ({
     id: peer.id,
     name: peer.name || peer.id,
     own: false,
     state: peer.state ?? "Unknown",
     voter: peer.voter ?? peer.state !== "Learner",
-    answers: health(peer).level !== "bad" && peer.latency?.reachable !== false && peer.state !== "Down",
+    answers: health(peer).level !== "bad" && peer.state !== "Down",
     leads: peer.id === status.leader,
     peer,
-    lag: peer.match_index > 0 ? Math.max(0, status.commit_index - peer.match_index) : null, // 0: nothing confirmed to this leader yet
+    lag: lagOf(appliedBy(peer)),
   }));
   peers.sort((/** @type {Member} */ one, /** @type {Member} */ other) =>
     one.name.localeCompare(other.name, "en", { numeric: true }),
   );
-  if (watches) return peers;
+  if (status.state === "Observer") return peers; // this node is no member of the cluster
   const self = {
     id: status.node_id,
     name: own.name || status.node_id,
@@ -44,9 +50,27 @@ export function membersOf(status) {
     answers: !["Down", "Unknown"].includes(status.state),
     leads: status.leader === status.node_id,
     peer: own,
-    lag: Math.max(0, status.commit_index - status.last_applied),
+    lag: lagOf(status.last_applied ?? 0),
   };
   return [self, ...peers];
+}
+
+/** The last entry that a peer is known to have; 0 where nothing is known. @param {any} peer @returns {number} */
+function appliedBy({ applied_index: applied, match_index: match }) {
+  return applied ?? match ?? 0;
+}
+
+/** @param {Member[]} members */
+function votes(members) {
+  const voters = members.filter(({ voter }) => voter);
+  const quorum = Math.floor(voters.length / 2) + 1;
+  return { all: voters.length, alive: voters.filter(({ answers }) => answers).length, quorum };
+}
+
+/** Whether as many voters answer as writes need. @param {Member[]} members */
+export function hasQuorum(members) {
+  const { alive, quorum } = votes(members);
+  return alive >= quorum;
 }
 
 /**
@@ -55,23 +79,37 @@ export function membersOf(status) {
  * @param {Member[]} members
  */
 export function oneMoreLoss(members) {
-  const voters = members.filter(({ voter }) => voter);
-  if (voters.length === 0) return "";
-  const alive = voters.filter(({ answers }) => answers).length;
-  const spare = alive - (Math.floor(voters.length / 2) + 1);
-  const verb = alive === 1 ? "answers" : "answer";
-  const count = `${alive} of ${voters.length} ${voters.length === 1 ? "voter" : "voters"} ${verb}`;
+  const { all, alive, quorum } = votes(members);
+  if (all === 0) return "";
+  const spare = alive - quorum;
+  const count = `${alive} of ${all} ${all === 1 ? "voter" : "voters"} ${alive === 1 ? "answers" : "answer"}`;
   if (spare < 0) return `${count}: no quorum, so no writes are possible.`;
   if (spare === 0) return `${count}: one more loss and no writes are possible.`;
   return `${count}: ${spare} more ${spare === 1 ? "loss leaves" : "losses leave"} a quorum.`;
 }
 
-/** Whether values rise or fall, in words: the newer half's mean against the older half's. @param {number[]} values oldest first */
-export function trendText(values) {
-  if (values.length < 4) return "";
-  const middle = Math.floor(values.length / 2);
-  const mean = (/** @type {number[]} */ part) => part.reduce((sum, one) => sum + one, 0) / part.length;
-  const [before, after] = [mean(values.slice(0, middle)), mean(values.slice(middle))];
-  if (after > before * 1.2) return "rising";
-  return after < before * 0.8 ? "falling" : "steady";
+/**
+ * What happens if this member is stopped now, for a reboot say.
+ *
+ * @param {Member[]} members
+ * @param {Member} member one of them
+ * @returns {{level: Level, short: string, long: string}}
+ */
+export function ifStopped(members, member) {
+  const { all, alive, quorum } = votes(members);
+  const name = member.name;
+  if (!member.voter)
+    return { level: "ok", short: "Writes go on", long: `${name} has no vote: without it writes go on.` };
+  const left = alive - (member.answers ? 1 : 0);
+  const count = `${left} of ${all} voters answer, ${quorum} are needed`;
+  if (!member.answers) {
+    const now = left >= quorum ? "Writes go on without it" : "Writes stand still without it";
+    return { level: left >= quorum ? "warn" : "bad", short: "Does not answer now", long: `${now}: ${count}.` };
+  }
+  if (left < quorum)
+    return { level: "bad", short: "Writes stop", long: `Without ${name} writes stop until it is back: ${count}.` };
+  const spare = left === quorum ? " Another loss meanwhile stops them." : "";
+  if (member.leads)
+    return { level: "warn", short: "New leader, writes go on", long: `Without ${name} another member is elected, then writes go on: ${count}.${spare}` };
+  return { level: "ok", short: "Writes go on", long: `Without ${name} writes go on: ${count}.${spare}` };
 }

@@ -1,70 +1,87 @@
-/** Draws the table of all members, and what one more loss would do. */
+/** Draws the table of all members, and what stopping one of them would do. */
 
-import { byId, clip, copying, draw, fieldsOf, foreign, make, rows, spark, write } from "./dom.js";
-import { age, bytes, integer, milliseconds, text } from "./format.js";
-import { health } from "./cluster_health.js";
-import { membersOf, oneMoreLoss, trendText } from "./members.js";
+import { byId, clip, copying, fieldsOf, foreign, make, rows, timed, write } from "./dom.js";
+import { age, bytes, integer, lasting, milliseconds, text, timeOfEvent } from "./format.js";
+import { isLate } from "./lag.js";
+import { ifStopped } from "./members.js";
+import { health } from "./peer_health.js";
 
 /** @typedef {import("./members.js").Member} Member */
-/** @typedef {import("./model.js").Model} Model */
+/** @typedef {import("./members.js").Lag} Lag */
+/** @typedef {import("./scene.js").Scene} Scene */
 
 const STALE_SECONDS = 30;
 
-/** @param {Model} model */
-export function showMembers({ status, latencies }) {
-  const members = membersOf(status);
+/** @param {Scene} scene */
+export function showMembers(scene) {
+  const { status, members, at } = scene;
   const body = /** @type {HTMLElement} */ (byId("members").querySelector("tbody"));
   rows(
     body,
     members.map((member) => [`${member.id} ${member.name}`, member]),
     (_key, member) => makeMember(member),
-    (row, member) => fill(row, member, status.observed_at, latencies.get(member.id)?.values ?? []),
+    (row, member) => fill(row, member, scene),
   );
   write(byId("members-count"), members.length ? integer(members.length) : "");
   byId("members").hidden = members.length === 0;
   byId("members-empty").hidden = members.length > 0;
   write(byId("members-empty"), status ? "No members are known." : "Not known yet.");
-  const loss = oneMoreLoss(members);
-  write(byId("one-more-loss"), loss);
-  byId("one-more-loss").hidden = !loss;
+  byId("past").hidden = at === null;
+  if (at !== null) timed(byId("past-time"), `As it was at ${timeOfEvent(at)}`, at);
 }
 
-/**
- * @param {HTMLElement} row
- * @param {Member} member
- * @param {string} observedAt RFC 3339
- * @param {number[]} trend
- */
-function fill(row, member, observedAt, trend) {
+/** @param {HTMLElement} row @param {Member} member @param {Scene} scene */
+function fill(row, member, { members, status, at }) {
   const { peer, own } = member;
   const latency = peer.latency ?? {};
-  const { level, word } = own ? ownHealth(member) : health(peer);
+  const now = at === null;
+  const { level, word } = own || !now ? plainHealth(member) : health(peer);
   const parts = fieldsOf(row);
   row.dataset.health = level;
+  row.dataset.leads = String(member.leads);
   parts.health.dataset.level = level;
   write(parts["health-word"], word);
   write(parts.state, text(member.state));
-  parts.state.classList.toggle("leads-tag", member.leads);
   parts.state.classList.toggle("tag", member.leads);
   write(parts.voter, member.voter ? "voter" : "learner");
-  write(parts.address, own ? "this node" : text(peer.address));
-  write(parts.lag, member.lag === null ? "–" : member.lag === 0 ? "0" : `−${integer(member.lag)}`);
-  const since = contactSeconds(latency, observedAt);
-  write(parts.contact, own ? "–" : since === null ? "never" : age(since));
+  write(parts.own, own ? "this node" : "");
+  write(parts.lag, lagText(member.lag));
+  write(parts["lag-time"], lagTime(member.lag));
+  const late = isLate(member.lag);
+  parts.lag.classList.toggle("late", late);
+  parts["lag-time"].classList.toggle("late", late);
+  const since = contactSeconds(latency, status.observed_at);
+  const silent = now && !own && !member.answers && since !== null;
+  timed(parts.since, silent ? `since ${timeOfEvent(latency.last_contact_unix * 1000)}` : "", silent ? latency.last_contact_unix * 1000 : null);
+  write(parts.contact, own || !now ? "–" : since === null ? "never" : age(since));
   const old = own || since === null || since > STALE_SECONDS || !member.answers;
-  for (const part of ["contact", "avg", "p99"]) parts[part].classList.toggle("quiet", old);
-  const measured = latency.sample_count !== 0; // without samples the numbers are 0, which would look fast
+  for (const part of ["contact", "avg"]) parts[part].classList.toggle("quiet", old);
+  const measured = now && latency.sample_count > 0; // without samples the numbers are 0, which would look fast
   write(parts.avg, milliseconds(measured ? latency.avg_latency_ms : undefined));
-  write(parts.p99, milliseconds(measured ? latency.p99_latency_ms : undefined));
-  write(parts.trend, own ? "" : trendText(trend));
-  draw(row.getElementsByClassName("spark")[0], trend);
+  write(parts.p99, measured ? `p99 ${milliseconds(latency.p99_latency_ms)}` : "");
+  const stopped = ifStopped(members, member);
+  parts.stopped.dataset.level = stopped.level;
+  parts.stopped.title = stopped.long;
+  write(parts.stopped, stopped.short);
   write(parts.etcd, etcdText(peer));
   write(parts.alarms, (peer.alarms ?? []).join(", "));
 }
 
-/** @param {Member} member @returns {{level: string, word: string}} */
-function ownHealth({ answers, state }) {
-  return answers ? { level: "ok", word: "Healthy" } : { level: "bad", word: state };
+/** Of this node, and of what is past. @param {Member} member @returns {{level: string, word: string}} */
+function plainHealth({ own, answers, state }) {
+  if (answers) return { level: "ok", word: "Healthy" };
+  return { level: "bad", word: own ? state : "Unreachable" };
+}
+
+/** @param {Lag | null} lag */
+function lagText(lag) {
+  return lag === null ? "–" : lag.entries === 0 ? "0" : `−${integer(lag.entries)}`;
+}
+
+/** @param {Lag | null} lag */
+function lagTime(lag) {
+  if (lag === null || lag.entries === 0) return "";
+  return lag.ms < 1000 ? "just now" : lasting(lag.ms);
 }
 
 /** Seconds between the last answer and the observation, by the daemon's clock; null: none yet. @param {any} latency @param {string} observedAt */
@@ -79,7 +96,7 @@ function etcdText({ version, db_size_bytes: size, db_quota_bytes: quota }) {
 }
 
 /** @param {Member} member */
-function makeMember({ id, name, peer }) {
+function makeMember({ id, name, own, peer }) {
   const field = (/** @type {string} */ key, /** @type {string} */ kind = "") =>
     make("span", { "data-field": key, class: kind });
   return make(
@@ -89,8 +106,9 @@ function makeMember({ id, name, peer }) {
       "th",
       { scope: "row" },
       make("span", { class: "name" }, foreign(name)),
+      field("own", "quiet small"),
       ...(name === id ? [] : [copying(id, "id")]),
-      make("bdi", { class: "under", "data-field": "address" }),
+      ...(own || !peer.address ? [] : [copying(peer.address, "address")]),
       field("etcd", "under"),
       make("span", { "data-field": "alarms", class: "under alarm" }),
     ),
@@ -100,11 +118,11 @@ function makeMember({ id, name, peer }) {
       { "data-field": "health", class: "health" },
       make("span", { class: "mark", "aria-hidden": "true" }),
       field("health-word"),
+      field("since", "under plain"),
     ),
-    make("td", { class: "number" }, field("lag")),
-    make("td", { class: "number" }, field("contact")),
-    make("td", { class: "number wide", "data-field": "avg" }),
-    make("td", { class: "number wide", "data-field": "p99" }),
-    make("td", { class: "wide" }, spark(), field("trend", "under plain")),
+    make("td", { class: "number" }, field("lag"), field("lag-time", "under plain")),
+    make("td", { class: "number wide" }, field("contact")),
+    make("td", { class: "number wide" }, field("avg"), field("p99", "under plain")),
+    make("td", { "data-field": "stopped", class: "stopped" }),
   );
 }

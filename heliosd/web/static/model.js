@@ -1,5 +1,9 @@
 /** What the page knows of the cluster, from the messages it has heard. Touches neither page nor network. */
 
+import { CommitTimes } from "./lag.js";
+import { spansOf } from "./reigns.js";
+import { Series, seriesOf } from "./series.js";
+
 /** @typedef {import("./feed.js").Message} Message */
 /**
  * @typedef {object} Metric
@@ -9,6 +13,8 @@
  * @property {number} [value]
  * @property {number} [count]
  * @property {number} [sum]
+ * @property {number[]} [buckets]
+ * @property {number[]} [bucket_counts]
  * @property {string} [created_at]
  */
 /**
@@ -21,57 +27,59 @@
  * @property {boolean} [provisional] not in the cluster's log yet
  */
 
-export const EVENTS_KEPT = 200;
-/** Apart from the others, so that they never bury an election. */
-export const METRIC_EVENTS_KEPT = 50;
-const CHANGES_KEPT = 2000;
-const SAMPLES_KEPT = 60;
+/** Of each, so that metrics never bury an election. */
+export const [EVENTS_KEPT, METRIC_EVENTS_KEPT] = [2000, 50];
+const CHANGES_KEPT = 4000;
+export const LATENCY_MS = 15 * 60_000;
+const [VALUES_MS, VALUES_APART_MS, LATENCY_APART_MS] = [60_000, 1000, 2000];
 
 const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
-
-/** The last values of something, oldest first. */
-class Trace {
-  /** @type {number[]} */
-  values = [];
-
-  /** @param {unknown} value */
-  add(value) {
-    if (typeof value !== "number" || !Number.isFinite(value)) return;
-    this.values.push(value);
-    if (this.values.length > SAMPLES_KEPT) this.values.shift();
-  }
-}
-
-/**
- * The trace under a name, made if missing.
- *
- * @param {Map<string, Trace>} traces
- * @param {string} name
- */
-function trace(traces, name) {
-  let found = traces.get(name);
-  if (!found) traces.set(name, (found = new Trace()));
-  return found;
-}
+const CHANGE_TYPES = new Set(["state_change", "peer_change"]);
 
 export class Model {
   /** The data of the last status or status_update; null before the first. @type {any} */
   status = null;
   /** @type {Map<string, Metric>} */
   metrics = new Map();
-  /** Newest first. @type {Entry[]} */
+  /** Those that this page heard, newest first. @type {Entry[]} */
   events = [];
-  /** State changes, oldest first; more of them than in `events`. @type {Message[]} */
+  /** Those of before, newest first; without a hole to the ones it heard. @type {Entry[]} */
+  earlier = [];
+  /** State and peer changes, oldest first. @type {Message[]} */
   changes = [];
-  /** Average latencies by peer id. @type {Map<string, Trace>} */
+  /** Grows with `changes`. */
+  version = 0;
+  /** By peer id, over 15 minutes; a break in the connection is a hole in them. @type {Map<string, Series>} */
   latencies = new Map();
-  /** Values by metric name. @type {Map<string, Trace>} */
+  /** The data of the last `latency`. @type {any} */
+  latency = null;
+  /** Over a minute, by metric name. @type {Map<string, Series>} */
   values = new Map();
+  commits = new CommitTimes();
   /** The seq of the newest event that is known of; null before any. @type {number | null} */
   seq = null;
-  /** Which numbering that seq belongs to. */
-  #epoch = "";
+  /** The oldest event that can be had, by the last welcome. */
+  oldestSeq = 1;
+  /** Which numbering these seqs belong to. */
+  epoch = "";
   #lastId = 0;
+  /** @type {{version: number, spans: import("./reigns.js").Span[]}} */
+  #spans = { version: -1, spans: [] };
+
+  /** Who led when, oldest first. */
+  get spans() {
+    if (this.#spans.version !== this.version) {
+      const states = this.changes.filter(({ type }) => type === "state_change");
+      this.#spans = { version: this.version, spans: spansOf(states) };
+    }
+    return this.#spans.spans;
+  }
+
+  /** The oldest event that is listed, or would be the next one. */
+  get oldestListed() {
+    const oldest = this.earlier.at(-1)?.seq ?? this.events.findLast(({ seq }) => seq !== undefined)?.seq;
+    return oldest ?? (this.seq ?? 0) + 1;
+  }
 
   /**
    * Where to go on, as the query of the next connection.
@@ -79,7 +87,7 @@ export class Model {
    * @returns {Record<string, string>}
    */
   get cursor() {
-    return this.seq === null ? { after: "now" } : { epoch: this.#epoch, after: String(this.seq) };
+    return this.seq === null ? { after: "now" } : { epoch: this.epoch, after: String(this.seq) };
   }
 
   /** @param {Message} message */
@@ -93,13 +101,16 @@ export class Model {
     } else if (message.type === "status") {
       this.#expect(data.as_of_seq, 0, message.timestamp);
       this.metrics = new Map();
-      this.#mergeMetrics(data.custom_metrics ?? {});
+      this.#mergeMetrics(data.custom_metrics ?? {}, message.timestamp);
       for (const name of this.values.keys()) if (!this.metrics.has(name)) this.values.delete(name);
       this.#standing(data);
+      this.#checkLeader(data);
+    } else if (message.type === "latency") {
+      this.latency = data;
     } else if (message.type === "status_update") {
       this.#standing(data);
     } else if (message.type === "custom_metrics") {
-      this.#mergeMetrics(data);
+      this.#mergeMetrics(data, message.timestamp);
       // The values among these messages carry no seq; a registration or a deletion does.
       if (message.seq !== undefined) this.#event(message);
     } else if (EVENT_TYPES.has(message.type)) {
@@ -108,39 +119,63 @@ export class Model {
   }
 
   /**
-   * Events of before this page listened, below those that it heard.
+   * Events of before those that are listed.
    *
-   * @param {Message[]} earlier in their order
+   * @param {Message[]} found in their order, without a hole to the listed ones
    */
-  recall(earlier) {
-    const oldest = Math.min(...this.events.map(({ seq }) => seq ?? Infinity), (this.seq ?? 0) + 1);
-    const before = earlier.filter(({ seq }) => seq !== undefined && seq < oldest);
-    this.changes = [...before.filter(({ type }) => type === "state_change"), ...this.changes].slice(-CHANGES_KEPT);
-    let room = EVENTS_KEPT - this.events.filter(({ type }) => type !== "custom_metrics").length;
-    for (const { type, timestamp, seq = 0, data } of before.toReversed()) {
-      if (room-- <= 0) return;
-      this.events.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, data });
-    }
+  recall(found) {
+    const oldest = this.oldestListed;
+    const before = found.filter(({ seq }) => seq !== undefined && seq < oldest);
+    for (const { type, timestamp, seq = 0, data } of before.toReversed())
+      this.earlier.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, data });
+    this.rememberBefore(before.filter(({ type }) => CHANGE_TYPES.has(type)));
+  }
+
+  /** Changes of before those that are known. @param {Message[]} found in their order */
+  rememberBefore(found) {
+    this.changes = [...found, ...this.changes].slice(-CHANGES_KEPT);
+    this.version += 1;
+  }
+
+  /** Times in which nobody saw who led, put between the changes. @param {Message[]} found in their order */
+  rememberUnseen(found) {
+    const at = (/** @type {Message} */ message) => Date.parse(message.timestamp ?? "");
+    this.changes = [...this.changes, ...found].sort((one, other) => at(one) - at(other)).slice(-CHANGES_KEPT);
+    this.version += 1;
   }
 
   /** @param {any} data */
   #standing(data) {
     this.status = data;
+    const at = Date.parse(data.observed_at);
+    this.commits.add(at, data.commit_index);
     const peers = data.peer_details ?? [];
-    for (const peer of peers) trace(this.latencies, peer.id).add(peer.latency?.avg_latency_ms);
+    for (const { id, latency = {} } of peers) {
+      const fresh = latency.sample_count > 0 && latency.reachable;
+      if (!fresh) continue; // an old value must not look like a new one
+      seriesOf(this.latencies, id, () => new Series(LATENCY_MS, LATENCY_APART_MS)).add(at, latency.avg_latency_ms);
+    }
     const present = new Set(peers.map((/** @type {any} */ peer) => peer.id));
     for (const id of this.latencies.keys()) if (!present.has(id)) this.latencies.delete(id);
   }
 
-  /** @param {Record<string, Metric | null>} changed */
-  #mergeMetrics(changed) {
+  /** After a gap the leader may be another one, without an event that was heard. @param {any} status */
+  #checkLeader({ leader, term, observed_at: timestamp }) {
+    const last = this.changes.findLast(({ type }) => type === "state_change");
+    if (!last || last.data.leader === leader) return;
+    this.#change({ type: "state_change", timestamp, data: { leader, term, cause: "unknown" } });
+  }
+
+  /** @param {Record<string, Metric | null>} changed @param {string} [timestamp] */
+  #mergeMetrics(changed, timestamp) {
+    const at = Date.parse(timestamp ?? "");
     for (const [name, metric] of Object.entries(changed)) {
       if (metric === null) {
         this.metrics.delete(name);
         this.values.delete(name);
       } else if (typeof metric === "object") {
         this.metrics.set(name, metric);
-        trace(this.values, name).add(metric.value);
+        seriesOf(this.values, name, () => new Series(VALUES_MS, VALUES_APART_MS)).add(at, metric.value);
       }
     }
   }
@@ -149,9 +184,14 @@ export class Model {
   #event(message) {
     this.#expect(message.seq, 1, message.timestamp);
     this.#list(message.type, message.timestamp, message.data, message.seq, message.provisional);
-    if (message.type !== "state_change" || message.provisional) return;
+    if (CHANGE_TYPES.has(message.type) && !message.provisional) this.#change(message);
+  }
+
+  /** @param {Message} message */
+  #change(message) {
     this.changes.push(message);
     if (this.changes.length > CHANGES_KEPT) this.changes.shift();
+    this.version += 1;
   }
 
   /**
@@ -161,12 +201,13 @@ export class Model {
    * @param {any} data of the welcome
    * @param {string} [timestamp]
    */
-  #begin({ epoch, seq, recovered }, timestamp) {
-    if (!recovered && (epoch !== this.#epoch || seq < (this.seq ?? 0))) {
+  #begin({ epoch, seq, oldest_seq: oldest, recovered }, timestamp) {
+    this.oldestSeq = oldest;
+    if (!recovered && (epoch !== this.epoch || seq < (this.seq ?? 0))) {
       this.#list("note", timestamp, "The daemon began a new order of events: some may be missing here.");
       this.seq = seq;
     }
-    this.#epoch = epoch;
+    this.epoch = epoch;
     this.seq ??= seq;
   }
 
@@ -204,9 +245,11 @@ export class Model {
    */
   #list(type, timestamp, data, seq, provisional) {
     this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data, provisional });
-    const metric = (/** @type {Entry} */ entry) => entry.type === "custom_metrics";
-    const like = this.events.filter((entry) => metric(entry) === (type === "custom_metrics"));
-    const last = like.length > (type === "custom_metrics" ? METRIC_EVENTS_KEPT : EVENTS_KEPT) ? like.at(-1) : null;
-    if (last) this.events.splice(this.events.indexOf(last), 1);
+    const metric = type === "custom_metrics";
+    const like = this.events.filter((entry) => (entry.type === "custom_metrics") === metric);
+    const last = like.length > (metric ? METRIC_EVENTS_KEPT : EVENTS_KEPT) ? like.at(-1) : null;
+    if (!last) return;
+    this.events.splice(this.events.indexOf(last), 1);
+    if (!metric) this.earlier = []; // there would be a hole before them
   }
 }

@@ -9,6 +9,7 @@
  * @property {number | null} to null: it lasts
  * @property {string} cause why the reign ended, or why there was no leader
  * @property {number} term
+ * @property {boolean} unseen whether the daemon did not run, so that nobody knows who led
  */
 /**
  * @typedef {object} Line one line of the event list
@@ -18,6 +19,7 @@
  * @property {boolean} open whether that time lasts
  * @property {string} was name of the leader that was lost; "" where not known
  */
+/** @typedef {{ms: number, times: number, known: boolean, since: number}} Absence without a leader: how long, how often; whether all of the period is known, and from when on */
 
 /** When a state change was seen, in Unix milliseconds. @param {{timestamp?: string, data?: any}} change */
 export function seenAt({ timestamp, data }) {
@@ -29,17 +31,57 @@ export function spansOf(changes) {
   /** @type {Span[]} */
   const spans = [];
   for (const change of changes) {
-    const { leader, leader_name: name, cause, term } = change.data;
+    const { leader, leader_name: name, cause, term, unseen = false } = change.data;
     const last = spans.at(-1);
-    if (last && last.leader === leader) continue;
-    const from = seenAt(change);
+    if (last && last.leader === leader && last.unseen === unseen) continue;
+    const from = Math.max(seenAt(change), last?.from ?? 0);
     if (last) {
-      last.to = Math.max(last.from, from);
-      if (last.leader) last.cause = cause ?? "unknown";
+      last.to = from;
+      if (last.leader && !unseen) last.cause = cause ?? "unknown";
     }
-    spans.push({ leader, name: name || leader, from, to: null, cause: leader ? "" : (cause ?? "unknown"), term });
+    spans.push({ leader, name: name || leader, from, to: null, cause: leader || unseen ? "" : (cause ?? "unknown"), term, unseen });
   }
   return spans;
+}
+
+/**
+ * The last leader that was lost, or without one the last that handed over.
+ *
+ * @param {Span[]} spans
+ * @returns {{before: Span, gapMs: number, planned: number} | null} `planned`: how many handed over since then
+ */
+export function lastFall(spans) {
+  const ended = spans.filter((span) => span.leader && span.to !== null);
+  const before = ended.findLast(({ cause }) => cause !== "transfer") ?? ended.at(-1);
+  if (!before) return null;
+  const next = spans[spans.indexOf(before) + 1];
+  const gapMs = next && !next.leader && !next.unseen ? (next.to ?? Date.now()) - next.from : 0;
+  return { before, gapMs, planned: ended.length - 1 - ended.indexOf(before) };
+}
+
+/** The time without a leader within a period. @param {Span[]} spans @param {number} from @param {number} to @returns {Absence} */
+export function withoutLeader(spans, from, to) {
+  let [ms, times] = [0, 0];
+  let since = spans.length ? Math.max(from, spans[0].from) : Infinity;
+  for (const span of spans) {
+    const [begin, end] = [Math.max(span.from, from), Math.min(span.to ?? to, to)];
+    if (end < begin || (span.to !== null && span.to < from) || span.from > to) continue;
+    if (span.unseen) since = Math.max(since, end);
+    if (span.leader || span.unseen) continue;
+    ms += end - begin;
+    times += 1;
+  }
+  return { ms, times, known: since <= from, since };
+}
+
+/** The night that is or was the last one: from 22:00 to 06:00, at most until now. @param {number} now @returns {[number, number]} */
+export function lastNight(now) {
+  const end = new Date(now);
+  end.setHours(6, 0, 0, 0);
+  const begin = new Date(end);
+  begin.setDate(begin.getDate() - 1);
+  begin.setHours(22, 0, 0, 0);
+  return [begin.getTime(), Math.min(now, end.getTime())];
 }
 
 /**

@@ -5,7 +5,6 @@
  */
 
 const ANSWER_SECONDS = 10;
-const [EARLIER_PAGES, PAGE_EVENTS] = [20, 1000];
 
 /** The daemon answered with a refusal; `message` is fit to be shown. */
 export class Refused extends Error {
@@ -205,34 +204,6 @@ export class Session {
     url.protocol = location.protocol === "https:" ? "wss:" : "ws:";
     url.search = String(new URLSearchParams({ ticket: String(ticket), ...cursor }));
     return url;
-  }
-
-  /**
-   * State and peer changes and snapshots of before, among the last 20,000 events.
-   *
-   * @param {string} epoch
-   * @param {number} seq of the newest event
-   * @param {number} oldestSeq of the oldest one that is kept
-   * @returns {Promise<any[]>} in their order; what could be had
-   */
-  async eventsBefore(epoch, seq, oldestSeq) {
-    const types = "state_changes,peer_changes,snapshot";
-    const found = [];
-    let after = Math.max(oldestSeq - 1, seq - EARLIER_PAGES * PAGE_EVENTS, 0);
-    for (let page = 0; page < EARLIER_PAGES; page++) {
-      const query = new URLSearchParams({ epoch, after: String(after), types, limit: String(PAGE_EVENTS) });
-      try {
-        const answer = await ask(`api/cluster/history?${query}`, { headers: this.#headers() });
-        if (!answer.ok) return found;
-        const { events, more } = await answer.json();
-        found.push(...events);
-        if (!more || events.length === 0) return found;
-        after = events.at(-1).seq;
-      } catch {
-        return found;
-      }
-    }
-    return found;
   }
 
   /** Ask the daemon what this session may do. Nothing is known where it does not answer. */

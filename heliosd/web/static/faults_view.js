@@ -1,0 +1,39 @@
+/** Shows which faults a simulated cluster has, and heals them. */
+
+import { byId, write } from "./dom.js";
+
+/** @typedef {import("./session.js").Session} Session */
+
+const PATH = "api/cluster/simulation";
+let asking = false;
+
+/** Ask again, where there is a simulated cluster. @param {Session} session @param {any} status */
+export async function learnFaults(session, status) {
+  if (asking || !status || status.node !== undefined || !session.permissions.some((name) => name === "cluster:read" || name === "admin:*")) return;
+  asking = true;
+  const faults = await session.request("GET", PATH).catch(() => null);
+  asking = false;
+  if (faults) show(faults);
+}
+
+/** @param {any} faults */
+function show({ partitions, crashed, paused = [], loss, latency_ms: delay, disk_latency_ms: disk = {}, clock_rate: rate = {}, clock_offset_ms: leap = {} }) {
+  const named = (/** @type {string} */ word, /** @type {string[]} */ ids) => (ids.length ? [`${word} ${ids.join(", ")}`] : []);
+  const says = [
+    ...named("crashed:", crashed),
+    ...named("paused:", paused),
+    ...(partitions.length ? [`parted: ${partitions.map((/** @type {string[]} */ group) => group.join(", ")).join(" | ")}`] : []),
+    ...(loss ? [`${+(loss * 100).toFixed(1)} % of messages lost`] : []),
+    ...(delay > 10 ? [`${delay} ms delay`] : []),
+    ...named("slow disk:", Object.keys(disk)),
+    ...named("wrong clock:", [...new Set([...Object.keys(rate), ...Object.keys(leap)])]),
+  ];
+  byId("faults").hidden = says.length === 0;
+  write(byId("faults-text"), `Simulated faults: ${says.join("; ")}.`);
+}
+
+/** Nothing of an earlier session is left. */
+export function forgetFaults() {
+  byId("faults").hidden = true;
+  write(byId("faults-text"), "");
+}

@@ -1,0 +1,138 @@
+/** Draws what is asked first at night: who leads since when, why the last leader fell, the quorum, and the time without a leader. */
+
+import { pastCauseText } from "./causes.js";
+import { clusterHealth } from "./cluster_health.js";
+import { byId, clip, foreign, make, rows, timed, write } from "./dom.js";
+import { age, integer, lasting, text, timeOfDay, timeOfEvent } from "./format.js";
+import { oneMoreLoss } from "./members.js";
+import { lastFall, lastNight, withoutLeader } from "./reigns.js";
+
+/** @typedef {import("./model.js").Model} Model */
+/** @typedef {import("./scene.js").Scene} Scene */
+/** @typedef {import("./reigns.js").Span} Span */
+
+const DAY_MS = 86_400_000;
+
+/** Draw everything, also when nothing is known (any more). @param {Model} model @param {Scene} scene */
+export function showHeadline(model, scene) {
+  const now = Date.now();
+  showLeader(scene, now);
+  showHealth(scene);
+  showFall(model.spans, scene.at);
+  showAbsence(model.spans, now);
+  showFacts(scene);
+  showWarnings(model.status?.warnings ?? []);
+}
+
+/** @param {Scene} scene @param {number} now */
+function showLeader({ status, leader, since, at, known }, now) {
+  const box = byId("leader");
+  box.dataset.leader = clip(leader?.id ?? "");
+  const name = !status ? "–" : (leader?.name ?? (known ? "none" : "not known"));
+  if (box.textContent !== clip(name)) box.replaceChildren(foreign(clip(name)));
+  const verb = leader ? "leads" : "no leader";
+  const length = since === null ? "" : `${verb} for ${lasting((at ?? now) - since)}, since ${timeOfEvent(since)}`;
+  const detail = !status ? "" : length || (leader ? "since before what is kept" : "");
+  timed(byId("leader-detail"), detail, since);
+}
+
+/** @param {Scene} scene */
+function showHealth(scene) {
+  const { level, word, detail } = clusterHealth(scene);
+  byId("cluster-health").dataset.level = level;
+  write(byId("cluster-health-word"), word);
+  write(byId("cluster-health-detail"), detail);
+  byId("cluster-health-detail").hidden = !detail;
+  const loss = oneMoreLoss(scene.members);
+  write(byId("one-more-loss"), loss);
+  byId("one-more-loss").hidden = !loss;
+}
+
+/** @param {Span[]} spans @param {number | null} at */
+function showFall(spans, at) {
+  const known = at === null ? spans : spans.filter(({ from }) => from <= at);
+  const fall = lastFall(known);
+  const name = fall ? fall.before.name : "–";
+  if (byId("fall").textContent !== clip(name)) byId("fall").replaceChildren(foreign(clip(name)));
+  if (!fall) return write(byId("fall-detail"), spans.length ? `no other leader since ${timeOfEvent(spans[0].from)}` : "");
+  const { before, gapMs, planned } = fall;
+  const handedOver = before.cause === "transfer";
+  const why = pastCauseText(before.cause) || (before.cause ? "cause not known" : "the daemon was stopped");
+  const gap = gapMs && !handedOver ? `; ${lasting(gapMs)} without a leader` : "";
+  const since = planned ? `. Since then ${planned === 1 ? "one planned change" : `${planned} planned changes`}` : "";
+  const what = handedOver ? "handed over, planned" : `fell: ${why}`;
+  timed(byId("fall-detail"), `${timeOfEvent(before.to ?? 0)} ${what}${gap}${since}.`, before.to);
+}
+
+/** @param {Span[]} spans @param {number} now */
+function showAbsence(spans, now) {
+  const [begin, end] = lastNight(now);
+  const night = withoutLeader(spans, begin, end);
+  const [day, week] = [DAY_MS, 7 * DAY_MS].map((length) => withoutLeader(spans, now - length, now));
+  const kept = night.since < end;
+  const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
+  const since = day.known ? "" : ` since ${timeOfEvent(day.since).slice(0, -3)}`;
+  write(byId("absence"), spans.length ? `${lengthOf(kept ? night : day)} ${kept ? "last night" : "today"}` : "–");
+  const first = kept ? `${hours}${night.known ? "" : ` from ${timeOfEvent(night.since).slice(0, -3)} on`}` : "Last night is not kept";
+  const detail = `${first}. 24 h${since}: ${lengthOf(day)}. 7 d: ${lengthOf(week)}.`;
+  write(byId("absence-detail"), spans.length ? detail : "");
+}
+
+/** @param {import("./reigns.js").Absence} absence */
+function lengthOf({ ms, times }) {
+  return times === 0 ? "none" : times === 1 ? lasting(ms) : `${lasting(ms)} (${times}×)`;
+}
+
+/** @param {Scene} scene */
+function showFacts({ status: heard, at, term }) {
+  const status = at === null ? (heard ?? {}) : { term };
+  field("term", integer(at === null ? status.term : (term ?? undefined)));
+  field("commit_index", integer(status.commit_index));
+  field("last_applied", integer(status.last_applied) + behind(status.last_applied, status.commit_index));
+  field("snapshot_last", status.snapshot_last === 0 ? "none" : integer(status.snapshot_last));
+  field("uptime", text(status.uptime));
+  field("clients", integer(status.clients));
+  field("observed_by", text(heard?.observed_by));
+  byId("observed-role").textContent = heard ? ` (${roleOf(heard)})` : "";
+  const observed = byId("headline").querySelector('[data-field="observed_at"]');
+  if (observed) timed(/** @type {HTMLElement} */ (observed), timeOfDay(heard?.observed_at), heard?.observed_at);
+  byId("stale").hidden = !heard?.stale;
+}
+
+/** @param {any} status */
+function roleOf({ state }) {
+  return String(state).toLowerCase();
+}
+
+/** What an operator should know or change. @param {string[]} warnings */
+function showWarnings(warnings) {
+  byId("warnings").hidden = warnings.length === 0;
+  rows(
+    byId("warnings"),
+    [...new Set(warnings)].map((warning) => [warning, warning]),
+    () => make("li"),
+    (row, warning) => {
+      if (row.textContent !== clip(warning)) row.replaceChildren(foreign(clip(warning)));
+    },
+  );
+}
+
+/** How old what is shown is, where it is not live. @param {any} status @param {boolean} live */
+export function showLastKnown(status, live) {
+  const tag = byId("last-known");
+  tag.hidden = live || !status;
+  if (tag.hidden) return;
+  const seconds = (Date.now() - Date.parse(status.observed_at)) / 1000;
+  write(tag, `Last known, ${timeOfEvent(status.observed_at)} (${age(Math.max(0, seconds))})`);
+}
+
+/** @param {string} name @param {string} value */
+function field(name, value) {
+  const element = byId("headline").querySelector(`[data-field="${name}"]`);
+  if (element) write(element, value);
+}
+
+/** How far one index lies behind another, or "". @param {unknown} index @param {unknown} goal */
+function behind(index, goal) {
+  return typeof index === "number" && typeof goal === "number" && index < goal ? ` (−${integer(goal - index)})` : "";
+}

@@ -1,0 +1,112 @@
+/** Draws the latencies between members: a matrix of now, and lines over the last 15 minutes. */
+
+import { colourOf } from "./colours.js";
+import { byId, drawing, foreign, make, write } from "./dom.js";
+import { integer, milliseconds, timeOfDay } from "./format.js";
+import { LATENCY_MS } from "./model.js";
+import { trendText } from "./series.js";
+
+/** @typedef {import("./model.js").Model} Model */
+/** @typedef {import("./scene.js").Scene} Scene */
+/** @typedef {import("./series.js").Series} Series */
+
+const [HEIGHT, LEFT, BOTTOM, TOP] = [150, 44, 20, 8];
+/** Samples further apart than this are not joined by a line. */
+const HOLE_MS = 20_000;
+const KINDS = [["append_entries", "Append"], ["request_vote", "Vote"], ["install_snapshot", "Snapshot"], ["probe", "Probe"]];
+let drawn = "";
+
+/** @param {Model} model @param {Scene} scene */
+export function showLatency({ latency, latencies, status }, { members }) {
+  const panel = byId("latency-panel");
+  const peers = members.filter(({ own }) => !own);
+  panel.hidden = !latency || peers.length === 0;
+  if (panel.hidden) return;
+  const now = Date.parse(status.observed_at);
+  const series = peers.map(({ id, name }) => ({ id, name, line: latencies.get(id) }));
+  const width = Math.max(280, (byId("latency-lines").parentElement?.clientWidth ?? 0) - 28);
+  const key = JSON.stringify([width, now, latency.aggregated, peers.map(({ id, name, answers }) => [id, name, answers, latency.peers[id]?.last_contact_unix])]);
+  if (key === drawn) return;
+  drawn = key;
+  write(byId("latency-from"), `from ${status.node?.name ?? status.observed_by}, milliseconds`);
+  drawMatrix(peers, latency.peers);
+  drawLines(series, now, width);
+  write(byId("latency-trend"), series.map(({ name, line }) => `${name} ${trendText(recent(line, now)) || "not known yet"}`).join(", "));
+}
+
+/** The values of a line that still goes on. @param {Series | undefined} line @param {number} now */
+function recent(line, now) {
+  return line && now - (line.times.at(-1) ?? 0) < HOLE_MS ? line.values : [];
+}
+
+/** @param {import("./members.js").Member[]} peers @param {Record<string, any>} measured */
+function drawMatrix(peers, measured) {
+  const used = KINDS.filter(([kind]) => peers.some(({ id }) => measured[id]?.[kind]?.count > 0));
+  const head = ["Member", ...used.map(([, word]) => word), "p50", "p99", "Errors"];
+  const largest = Math.max(...peers.map(({ id }) => measured[id]?.aggregated?.p99_value_ms ?? 0), 0.001);
+  const headRow = make("tr", {}, ...head.map((word, at) => make("th", at ? { scope: "col", class: "number" } : { scope: "col" }, word)));
+  byId("latency").querySelector("thead")?.replaceChildren(headRow);
+  const body = peers.map(({ id, name, answers }) => {
+    const of = measured[id] ?? {};
+    const cell = (/** @type {any} */ stats, /** @type {string} */ value) => {
+      const known = answers && stats?.count > 0;
+      const share = known ? Math.min(4, Math.ceil((stats[value] / largest) * 4)) : 0;
+      return make("td", { class: "number heat", "data-heat": String(share) }, milliseconds(known ? stats[value] : undefined));
+    };
+    return make(
+      "tr",
+      { "data-to": id },
+      make("th", { scope: "row", class: colourOf(id) }, make("span", { class: "swatch", "aria-hidden": "true" }), foreign(name)),
+      ...used.map(([kind]) => cell(of[kind], "avg_value_ms")),
+      cell(of.aggregated, "p50_value_ms"),
+      cell(of.aggregated, "p99_value_ms"),
+      make("td", { class: "number" }, integer(of.aggregated?.error_count)),
+    );
+  });
+  byId("latency").querySelector("tbody")?.replaceChildren(...body);
+}
+
+/** @param {{id: string, name: string, line: Series | undefined}[]} series @param {number} now @param {number} width */
+function drawLines(series, now, width) {
+  const svg = byId("latency-lines");
+  const top = scaleOf(Math.max(0, ...series.flatMap(({ line }) => line?.values ?? [])));
+  const x = (/** @type {number} */ at) => LEFT + ((at - (now - LATENCY_MS)) / LATENCY_MS) * (width - LEFT - 8);
+  const y = (/** @type {number} */ value) => TOP + (1 - value / top) * (HEIGHT - TOP - BOTTOM);
+  const grid = [0, 0.5, 1].flatMap((share) => {
+    const line = drawing("line", { x1: String(LEFT), x2: String(width - 8), y1: y(top * share).toFixed(1), y2: y(top * share).toFixed(1), class: "grid" });
+    return [line, textAt(LEFT - 6, y(top * share) + 4, milliseconds(top * share), "end")];
+  });
+  const times = [15, 10, 5, 0].map((minutes) => {
+    const at = now - minutes * 60_000;
+    const anchor = minutes === 0 ? "end" : minutes === 15 ? "start" : "middle";
+    return textAt(x(at), HEIGHT - 5, minutes === 0 ? "now" : timeOfDay(at).slice(0, 5), anchor);
+  });
+  svg.setAttribute("viewBox", `0 0 ${width} ${HEIGHT}`);
+  svg.setAttribute("height", String(HEIGHT));
+  const lines = series.map(({ id, line }) => drawing("path", { class: `line ${colourOf(id)}`, d: line ? pathOf(line, x, y, now) : "" }));
+  svg.replaceChildren(...grid, ...times, ...lines);
+}
+
+/** The next round number above. @param {number} highest */
+function scaleOf(highest) {
+  const power = 10 ** Math.floor(Math.log10(Math.max(highest, 0.1)));
+  return [1, 2, 5, 10].map((step) => step * power).find((step) => step >= highest) ?? power;
+}
+
+/** @param {Series} line @param {(at: number) => number} x @param {(value: number) => number} y @param {number} now */
+function pathOf({ times, values }, x, y, now) {
+  let path = "";
+  for (let at = 0; at < times.length; at++) {
+    if (times[at] < now - LATENCY_MS) continue;
+    const joined = path && times[at] - times[at - 1] < HOLE_MS;
+    path += `${joined ? "L" : "M"}${x(times[at]).toFixed(1)} ${y(values[at]).toFixed(1)}`;
+  }
+  return path;
+}
+
+/** @param {number} x @param {number} y @param {string} value @param {string} anchor */
+function textAt(x, y, value, anchor) {
+  const element = drawing("text", { x: x.toFixed(1), y: y.toFixed(1), "text-anchor": anchor });
+  element.textContent = value;
+  return element;
+}

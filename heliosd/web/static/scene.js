@@ -1,0 +1,46 @@
+/** What is shown of the cluster: as it is now, or as it was at a moment that has passed. */
+
+import { membersOf } from "./members.js";
+import { membersAt, spanAt } from "./past.js";
+import { seenAt } from "./reigns.js";
+
+/** @typedef {import("./members.js").Member} Member */
+/**
+ * @typedef {object} Scene
+ * @property {number | null} at the moment that has passed, in Unix milliseconds; null: now
+ * @property {any} status null where nothing was heard yet
+ * @property {Member[]} members
+ * @property {Member | null} leader
+ * @property {number | null} since when it leads, or when nobody does; null: not known
+ * @property {number | null} term
+ * @property {boolean} known whether it is known who led
+ */
+
+/** @param {import("./model.js").Model} model @param {number | null} at @returns {Scene} */
+export function sceneOf(model, at) {
+  const { status, commits, spans } = model;
+  const present = membersOf(status, commits);
+  if (at === null || !status) {
+    const last = spans.at(-1);
+    const leader = present.find(({ leads }) => leads) ?? unlisted(status);
+    const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : provisional(model);
+    return { at: null, status, members: present, leader, since, term: status?.term ?? null, known: true };
+  }
+  const span = spanAt(spans, at);
+  const members = membersAt(present, model.changes, span, at);
+  const leader = members.find(({ leads }) => leads) ?? unlisted(span);
+  return { at, status, members, leader, since: span?.from ?? null, term: span?.term ?? null, known: span !== null };
+}
+
+/** A leader that is no member any more. @param {any} known @returns {Member | null} */
+function unlisted(known) {
+  if (!known?.leader) return null;
+  const name = known.name || known.leader;
+  return { id: known.leader, name, own: false, state: "Leader", voter: true, answers: true, leads: true, peer: {}, lag: null };
+}
+
+/** When the newest change was seen that is not in the log yet. @param {import("./model.js").Model} model */
+function provisional({ events, status }) {
+  const change = events.find(({ type, provisional: early }) => type === "state_change" && early);
+  return change && change.data.leader === (status?.leader ?? "") ? seenAt(change) : null;
+}
