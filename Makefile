@@ -193,9 +193,10 @@ prove-raft: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/rules/raft/test_raft_safety.py tests/rules/raft/test_raft_mutants.py \
 	    tests/tasks/test_members_that_return.py
 
-# The test data of etcd-io/raft against the model (docs/raft.md). It comes with the peer's Go module; without Go it is skipped.
+# The test data of etcd-io/raft against the model, and 1,000 random schedules on both (docs/raft.md; FIRST_SEED=… SEEDS=…). The peer is
+# a Go module; without Go it is skipped.
 prove-raft-peer: $(VENV)/.for-test
-	$(PYTEST) -rs -m slow tests/rules/raft/test_peer_data.py
+	$(PYTEST) -rs -s -m slow tests/rules/raft/test_peer_data.py tests/rules/raft/test_peer_differential.py
 
 # Members that go and come back while the daemon is killed with -9, 100 times (10 minutes; KILLS=…). Many seeds of the same in one
 # process, with other faults too: make prove-raft.
