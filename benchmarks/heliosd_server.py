@@ -30,6 +30,8 @@ class Heliosd:
     checkout: Path = ROOT
     python: str = sys.executable
     """The interpreter in whose environment the checkout's heliosd is installed."""
+    fanout: str = ""
+    """`websocket.fanout`; "": the default."""
     speaks_tls: bool = True
 
     def missing(self) -> str:
@@ -75,6 +77,7 @@ class Heliosd:
             latency_interval = 3600
             uptime_interval = 3600
             max_clients = {task.clients + 100}
+            {f'fanout = "{self.fanout}"' if self.fanout else ""}
             [[auth.users]]
             name = "viewer"
             password_hash = {json.dumps(password_hash)}

@@ -125,6 +125,8 @@ class PythonHub:
 
 SERVERS: tuple[Server, ...] = (
     Heliosd(),
+    Heliosd("heliosd-write", fanout="write"),
+    Heliosd("heliosd-uring", fanout="uring"),
     CLoop(),
     PythonHub("picows"),
     PythonHub("websockets"),

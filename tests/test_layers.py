@@ -29,6 +29,7 @@ ROOMS = [
     "config",
     "auth",
     "websocket",
+    "uring",
     "protocol.views",
     "protocol",
     "client",
@@ -73,7 +74,10 @@ LAYERS = [
     (3, "alerts.delivery"),
     (2, "hub.* alerts.*"),
     # 3: edges.
-    (3, "web.* websocket.* store.* client.* atomic_file daemon.systemd daemon.log* daemon.referenced_files"),
+    (
+        3,
+        "web.* websocket.* uring.* store.* client.* atomic_file daemon.systemd daemon.log* daemon.referenced_files",
+    ),
     (1, "cluster.etcd.client.requests cluster.etcd.client.responses cluster.etcd.client.wire_types"),
     (1, "cluster.etcd.client.errors cluster.etcd.client.endpoints cluster.etcd.client.identity"),
     (3, "cluster.etcd.client.* cluster.etcd.backend cluster.etcd.watcher cluster.etcd.poller"),

@@ -80,6 +80,19 @@ def whole(low: int, high: int) -> Callable[[object], int]:
     return read
 
 
+def whole_or_auto(low: int, high: int) -> Callable[[object], int | None]:
+    """A reader of integers from `low` to `high`; None for "auto"."""
+
+    def read(value: object) -> int | None:
+        if value == "auto":
+            return None
+        if isinstance(value, str):
+            raise InvalidValue(f'must be "auto" or a whole number from {low} to {high}')
+        return whole(low, high)(value)
+
+    return read
+
+
 def flag(value: object) -> bool:
     if not isinstance(value, bool):
         raise InvalidValue(f"must be true or false, not {_kind(value)}")

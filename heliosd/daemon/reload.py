@@ -31,6 +31,8 @@ NEEDS_RESTART = (
     "server.tls_cert",
     "server.tls_key",
     "websocket.broadcast_buffer",
+    "websocket.fanout",
+    "websocket.fanout_threads",
     "history",
     "cluster",
 )

@@ -74,6 +74,7 @@ from heliosd.websocket.readiness import Readiness
 from . import logs, loop_lag
 from .backends import backend_of, numbering_of
 from .certificate import ServerCertificate
+from .fanout_engine import fanout_engine
 from .reload import reload
 from .systemd import Notifier, watchdog_interval
 from .ticker import tick_all
@@ -116,7 +117,7 @@ class Daemon:
         listeners = [
             trio.SocketListener(trio.socket.from_stdlib_socket(socket)) for socket in self.sockets
         ] or await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
-        with trio.CancelScope() as root_scope:
+        with trio.CancelScope() as root_scope, fanout_engine(config.websocket) as engine:
             async with _background() as background:
                 background.start_soon(self._handle_signals, stop, root_scope, notifier)
                 await background.start(self.store.run)
@@ -129,6 +130,7 @@ class Daemon:
                     log=numbering.log,
                     access=self.access,
                     status_messages=StatusMessages(backend, connections.count, _now),
+                    engine=engine,
                 )
                 inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
                 await background.start(numbering.run, backend, inbox.clone())

@@ -35,6 +35,9 @@ class RecipientList(Protocol):
     def sent_to(self, client: HubClient) -> int:
         """How many messages the client was sent as one of them."""
 
+    def in_flight(self, client: HubClient) -> bool:
+        """Whether another thread may be writing to the client's socket right now."""
+
 
 @dataclass(slots=True, eq=False)
 class PacedValue:
@@ -53,7 +56,7 @@ class HubClient:
     """A connected client. All methods are synchronous, so each is one step for every other task.
 
     1. `behind` is true from the moment something has to wait until a write pump has emptied the queue. While it is
-       true only the pump writes, so two frames never mix.
+       true only the pump writes, and while the client is `in_flight` only the fan-out, so two frames never mix.
     2. The rest of a frame that is half written goes first, then what `SendQueue` gives.
     3. After each call the hub asks what is left to do: `wants_pump`, `gone`, `is_dropping`, `take_lost`.
 
@@ -157,6 +160,11 @@ class HubClient:
     def ready(self) -> bool:
         """A frame may be written to its socket right away."""
         return not (self.behind or self.held or self.is_dropping) and self.close_reason is None
+
+    @property
+    def in_flight(self) -> bool:
+        """Another thread may be writing to its socket: what comes waits until it is `landed`."""
+        return self.recipients is not None and self.recipients.in_flight(self)
 
     @property
     def is_dropping(self) -> bool:

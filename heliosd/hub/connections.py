@@ -107,7 +107,7 @@ class Connections:
 
     def settle(self, client: HubClient) -> None:
         """See to what a write left to do."""
-        if client.wants_pump:
+        if client.wants_pump and not client.in_flight:
             client.wants_pump = False
             if client.waker is not None:
                 client.waker()

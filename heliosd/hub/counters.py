@@ -43,5 +43,9 @@ class HubCounters:
     """Events that clients did not get, by reason: `slow`, `write_timeout`, `epoch_changed`, `closed`."""
     broadcast: Histogram = field(default_factory=lambda: Histogram(BROADCAST_BUCKETS))
     """Seconds from the start of a fan-out until the last client had the message written or queued."""
+    fanout_engine: str = "write"
+    """What writes to clients, as `websocket.fanout` names it."""
+    fanout_threads: int = 0
+    """How many threads do it beside the loop's own."""
     loop_lag: Histogram = field(default_factory=lambda: Histogram(LAG_BUCKETS))
     """Seconds that a task which could run waits for its turn."""

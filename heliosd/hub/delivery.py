@@ -34,7 +34,7 @@ def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | Un
     if message.kind is Kind.SNAPSHOT:
         _forget_held_values(client)
     held = client.held and message.kind is not Kind.CONTROL
-    if not (client.behind or held or client.is_dropping or client.waker is not None):
+    if not (client.behind or held or client.is_dropping or client.waker is not None or client.in_flight):
         client.count_sent(1)
         _write(client, client.frame_of(message))
         return
@@ -102,13 +102,23 @@ def flush(client: HubClient) -> None:
     """Whatever waits may go, unless a pump sees to it already: the first of it at once, the rest by a pump."""
     if client.behind or client.close_reason is not None or not client.has_more():
         return
-    if client.waker is not None:
+    if client.waker is not None or client.in_flight:
         client.fall_behind()
     elif _write(client, client.take_joined()):
         if client.has_more():
             client.fall_behind()
         else:
             client.catch_up()
+
+
+def landed(client: HubClient) -> None:
+    """No other thread writes to its socket any more: what came meanwhile may go, behind the rest of the flight."""
+    if client.transport.pending:
+        client.fall_behind()
+    elif client.wants_pump and not client.unsent and client.close_reason is None:
+        client.behind = client.wants_pump = False
+        flush(client)
+    client.reconsider()
 
 
 def _forget_held_values(client: HubClient) -> None:
@@ -135,8 +145,9 @@ def end(client: HubClient, close_reason: CloseReason, *, send_waiting: bool) -> 
         client.queue.clear()
     client.held = False
     client.is_ending(close_reason)
-    if client.behind:
+    if client.behind or client.in_flight:
         client.send_queue.put_final(OutgoingMessage.of_frame("close frame", frame))
+        client.fall_behind()
     elif _write(client, frame):
         client.linger()
 

@@ -17,7 +17,9 @@ from heliosd.protocol.events import MetricValuesChanged, StateComplete, StatusCh
 from heliosd.protocol.message import OutgoingMessage, defined_metrics
 
 from .connections import Connections
+from .direct_writes import DirectWrites
 from .event_log import EventLog
+from .fanout import FanoutEngine
 from .inbox import EventsLost, HubItem, NewEpoch, Tick, next_batch, until
 from .publisher import Publisher
 from .sessions import ClientSessions
@@ -30,11 +32,19 @@ class Hub:
     """Sends all clients of one daemon what happens."""
 
     def __init__(
-        self, *, connections: Connections, log: EventLog, access: Access, status_messages: StatusMessages
+        self,
+        *,
+        connections: Connections,
+        log: EventLog,
+        access: Access,
+        status_messages: StatusMessages,
+        engine: FanoutEngine | None = None,
     ) -> None:
+        """Without an engine it writes by `DirectWrites`."""
         self.connections = connections
         self.log = log
-        self.publisher = Publisher(connections, log, status_messages)
+        self.engine: FanoutEngine = DirectWrites() if engine is None else engine
+        self.publisher = Publisher(connections, log, status_messages, self.engine)
         self.token_expiry = TokenExpiry(access, connections)
         self.sessions = ClientSessions(connections, log, self.publisher, status_messages, self.token_expiry)
         connections.settings.on_change(lambda: self.token_expiry.recheck(connections.all()))

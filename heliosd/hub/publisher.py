@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -24,6 +24,7 @@ from . import delivery, fanout
 from .client import HubClient
 from .connections import Connections
 from .event_log import EventLog
+from .fanout import FanoutEngine
 from .recipient_groups import RecipientGroups
 from .send_queue import DroppedEvents
 from .status_messages import StatusMessages
@@ -34,16 +35,24 @@ from .value_throttle import ValueThrottle
 class Publisher:
     """Gives messages, in their order, to every client that wants them."""
 
-    def __init__(self, connections: Connections, log: EventLog, status_messages: StatusMessages) -> None:
+    def __init__(
+        self,
+        connections: Connections,
+        log: EventLog,
+        status_messages: StatusMessages,
+        engine: FanoutEngine,
+    ) -> None:
         self.groups = RecipientGroups()
         self.throttle = ValueThrottle()
         self._connections = connections
         self._log = log
         self._status_messages = status_messages
+        self._engine = engine
         self._publishing = False
         self._full: dict[str, HubClient] = {}
         self._at_boundary: list[Callable[[], None]] = []
         connections.on_full = self._queue_full
+        self._note_engine()
 
     @property
     def publishing(self) -> bool:
@@ -68,18 +77,20 @@ class Publisher:
             self._publishing = True
             for subscription, mine, recipients in self.groups.split(group):
                 if subscription.min_intervals:
-                    unfinished = self._deliver_paced(list(recipients), mine, started)
+                    await self._deliver_paced(list(recipients), mine, started, time_slice)
                 else:
                     self._connections.count_messages(mine, len(recipients))
                     frames = b"".join([m.deflated if recipients.deflating else m.frame for m in mine])
-                    unfinished = fanout.broadcast(recipients, mine, frames)
-                for clients in unfinished:
-                    for client in clients:
-                        self._connections.settle(client)
-                    if time_slice.over:
-                        await time_slice.pause()
+                    settle = self._connections.settle
+                    await fanout.broadcast(self._engine, recipients, mine, frames, settle, time_slice)
             self._connections.counters.broadcast.observe(trio.current_time() - started)
+            self._note_engine()
             await self._reach_boundary(time_slice)
+
+    def _note_engine(self) -> None:
+        """An engine that fails is replaced by another one."""
+        counters = self._connections.counters
+        counters.fanout_engine, counters.fanout_threads = self._engine.name, self._engine.threads
 
     async def _reach_boundary(self, time_slice: TimeSlice) -> None:
         """Do what was left for it. Until all is done nothing else is: the order of a client's commands is kept."""
@@ -96,9 +107,13 @@ class Publisher:
                         await time_slice.pause()
         self._publishing = False
 
-    def _deliver_paced(
-        self, receivers: Sequence[HubClient], mine: Sequence[OutgoingMessage], now: float
-    ) -> Iterable[list[HubClient]]:
+    async def _deliver_paced(
+        self,
+        receivers: Sequence[HubClient],
+        mine: Sequence[OutgoingMessage],
+        now: float,
+        time_slice: TimeSlice,
+    ) -> None:
         """To clients that want some values no more often than now and then, each message by itself."""
         for client in receivers:
             for message in mine:
@@ -106,7 +121,9 @@ class Publisher:
                     self.throttle.discard_stale(client, message)
                     self._connections.count_messages([message])
                     delivery.deliver(client, message)
-            yield [client]
+            self._connections.settle(client)
+            if time_slice.over:
+                await time_slice.pause()
 
     async def release_values(self) -> None:
         """Send the values that were held for a `min_interval` and may go now."""

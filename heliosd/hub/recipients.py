@@ -4,6 +4,9 @@ The ready ones (nothing waits for them, and the hub may write to their sockets b
 lists, clients and descriptors, so that the fast path in `fanout.py` runs over plain numbers. A descriptor is in the
 list exactly as long as its client is ready: before a client's socket is closed `is_ending` or `leave` is called,
 which takes it out in the same step. So no descriptor there can have become another client's.
+
+While other threads write to the clients of some places (`flights.py`), these are in flight: they keep their places
+unless they leave, and whatever comes for them waits until the flight has landed.
 """
 
 from __future__ import annotations
@@ -21,11 +24,13 @@ class Recipients:
 
     __slots__ = (
         "_holes",
+        "_in_flight",
         "_late",
         "_not_ready",
         "_places",
         "_sending",
         "_sent",
+        "_touched",
         "clients",
         "deflating",
         "encrypted",
@@ -53,6 +58,10 @@ class Recipients:
         self.served = 0
         """How many places the present broadcast has been through."""
         self._late: list[HubClient] = []
+        self._in_flight = range(0)
+        """Places."""
+        self._touched: list[HubClient] = []
+        """Clients in flight about which something has changed."""
 
     def __len__(self) -> int:
         return len(self.clients) - self._holes + len(self._not_ready)
@@ -78,8 +87,15 @@ class Recipients:
         self._not_ready.pop(client.id, None)
         client.recipients = None
 
+    def in_flight(self, client: HubClient) -> bool:
+        """Whether another thread may be writing to its socket right now."""
+        return client.place in self._in_flight
+
     def reconsider(self, client: HubClient) -> None:
         """Put a client where it belongs, after something about it has changed."""
+        if client.place in self._in_flight:
+            self._touched.append(client)
+            return
         ready = client.ready and client.transport.direct
         if ready and client.place == NOT_READY:
             del self._not_ready[client.id]
@@ -121,6 +137,18 @@ class Recipients:
         self._sending = 0
         late, self._late = self._late, []
         return [client for client in late if client.recipients is self]
+
+    def take_off(self, start: int, stop: int) -> None:
+        """From now until `land` the clients in these places are in flight: they count as served."""
+        self.served = stop
+        self._in_flight = range(start, stop)
+
+    def land(self) -> list[HubClient]:
+        """Nothing is in flight any more. Returns those that something has come for, or changed for, meanwhile; the
+        caller has them reconsidered."""
+        self._in_flight = range(0)
+        touched, self._touched = self._touched, []
+        return [client for client in touched if client.recipients is self]
 
     def _awaits(self, client: HubClient) -> bool:
         """It is among the receivers of the present broadcast, and has not been served yet."""

@@ -39,6 +39,13 @@ class Transport(Protocol):
     def keep(self, rest: bytes | memoryview) -> None:
         """The end of what `encrypt` gave: it is `pending` now."""
 
+    def begin_flight(self) -> None:
+        """Another thread writes what `encrypt` gave: until `end_flight` nothing else is written to the socket, not
+        even what TLS has to say by itself. Called where `encrypted` is True."""
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        """It has written all but `rest`, which is `pending` now."""
+
     def write_now(self, data: bytes | memoryview) -> int:
         """Gives `data` to the socket without waiting. Returns how many bytes were taken, 0 to `len(data)`;
         the rest is the caller's to offer again. TLS takes all or nothing: 0 while `pending` bytes do not fit.

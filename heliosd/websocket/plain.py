@@ -14,6 +14,8 @@ from contextlib import suppress
 
 import trio
 
+from .descriptors import DESCRIPTORS
+
 NOTSENT_LOWAT_BYTES = 128 * 1024
 PIECE_BYTES = 64 * 1024
 _LINGER_ZERO = struct.pack("ii", 1, 0)
@@ -28,11 +30,11 @@ def prepare(socket: stdlib.socket | trio.socket.SocketType) -> None:
 
 
 def close(socket: stdlib.socket) -> None:
-    """Closes a socket. Tasks that wait on it get `trio.ClosedResourceError`."""
+    """Closes a socket: at once for us, for the kernel when no write to it is in flight (`descriptors.py`). Tasks
+    that wait on it get `trio.ClosedResourceError`."""
     if socket.fileno() >= 0:
         trio.lowlevel.notify_closing(socket)
-        with suppress(OSError):  # a network error does not matter any more
-            socket.close()
+        DESCRIPTORS.close(socket.detach())
 
 
 def abort_socket(socket: stdlib.socket) -> None:
@@ -135,6 +137,12 @@ class PlainStream(trio.abc.HalfCloseableStream):
         return data
 
     def keep(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("nothing is encrypted here")
+
+    def begin_flight(self) -> None:
+        raise AssertionError("nothing is encrypted here")
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
         raise AssertionError("nothing is encrypted here")
 
     def write_now(self, data: bytes | memoryview) -> int:

@@ -39,7 +39,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
     """The server's side of a TLS connection, with the methods and the rules of `PlainStream`. Call `do_handshake`
     first. An end without `close_notify` reads as an end: HTTP and WebSocket carry their own lengths."""
 
-    __slots__ = ("_ended", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
+    __slots__ = ("_ended", "_in_flight", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
 
     direct = encrypted = True
 
@@ -51,6 +51,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._unsent = b""
         self._sending = False
         self._ended = False
+        self._in_flight = False
 
     async def do_handshake(self) -> None:
         """Raises `trio.BrokenResourceError` when it fails or the peer left."""
@@ -166,6 +167,13 @@ class TLSStream(trio.abc.HalfCloseableStream):
     def keep(self, rest: bytes | memoryview) -> None:
         self._unsent = bytes(rest)
 
+    def begin_flight(self) -> None:
+        self._in_flight = True
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        self._in_flight = False
+        self._unsent = bytes(rest)
+
     def write_now(self, data: bytes | memoryview) -> int:
         if not self._flush():
             return 0
@@ -191,6 +199,8 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     def _flush(self) -> bool:
         """Gives the socket what ciphertext it takes now; True when none is left. Raises OSError."""
+        if self._in_flight:
+            return False
         while True:
             if not self._unsent:
                 if not self._outgoing.pending:

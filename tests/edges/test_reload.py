@@ -67,6 +67,8 @@ LATER: dict[str, Any] = {
     "server.trusted_proxies": ["10.0.0.0/8"],
     "server.tls_cert": "cert.pem",
     "server.tls_key": "key.pem",
+    "websocket.fanout": "uring",
+    "websocket.fanout_threads": 2,
     "websocket.broadcast_buffer": 7,
     "history.max_events": 7,
     "history.max_age": 7.0,

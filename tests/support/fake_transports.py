@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import struct
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import trio
 
 from heliosd.hub.client import HubClient
+from heliosd.hub.fanout import GONE
 
 FOREVER = 10**9
 
@@ -18,6 +21,8 @@ class Descriptors:
 
     def __init__(self) -> None:
         self._sockets: dict[int, FakeSocket] = {}
+        self.flying: set[int] = set()
+        self._closing: list[int] = []
 
     def open(self, socket: FakeSocket) -> int:
         """The lowest free number, as the kernel gives it."""
@@ -26,12 +31,53 @@ class Descriptors:
         return number
 
     def close(self, number: int) -> None:
-        del self._sockets[number]
+        """At once, or when what is in flight has landed; as `websocket.descriptors`."""
+        if number in self.flying:
+            self._closing.append(number)
+        else:
+            del self._sockets[number]
+
+    @contextmanager
+    def in_flight(self, numbers: Iterable[int]) -> Iterator[None]:
+        """Another thread may write to these."""
+        self.flying = set(numbers)
+        yield
+        self.flying = set()
+        while self._closing:
+            self.close(self._closing.pop())
 
     def write(self, number: int, data: bytes) -> int:
         if number not in self._sockets:
             raise OSError("no such descriptor")
         return self._sockets[number].write_direct(data)
+
+
+class FakeSender:
+    """In place of `uring.sender.UringSender`: one socket a checkpoint, so that anything may happen in between."""
+
+    capacity = 3
+    threads = 1
+    usable = True
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        self._descriptors = descriptors
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        each = [payloads] * len(fds) if isinstance(payloads, bytes) else payloads
+        short = []
+        with self._descriptors.in_flight(fds), trio.CancelScope(shield=True):
+            for place, (fd, payload) in enumerate(zip(fds, each, strict=True)):
+                await trio.lowlevel.checkpoint()
+                try:
+                    taken = self._descriptors.write(fd, payload)
+                except BlockingIOError:
+                    taken = 0
+                except OSError:
+                    taken = GONE
+                if taken != len(payload):
+                    short.append((place, taken))
+            await trio.lowlevel.checkpoint()
+        return short
 
 
 class FakeSocket:
@@ -50,6 +96,7 @@ class FakeSocket:
         self.close_code: int | None = None
         self._wire = bytearray()
         self._kept = b""
+        self._in_flight = False
         self._descriptors = descriptors
         self._number = descriptors.open(self)
         self._writable = trio.Event()
@@ -70,6 +117,16 @@ class FakeSocket:
     def keep(self, rest: bytes | memoryview) -> None:
         self._kept = bytes(rest) + self._kept
 
+    def begin_flight(self) -> None:
+        assert self.encrypted
+        assert not self._in_flight
+        self._in_flight = True
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        assert self._in_flight
+        self._in_flight = False
+        self._kept = bytes(rest) + self._kept
+
     def write_direct(self, data: bytes) -> int:
         if self.broken:
             raise BrokenPipeError
@@ -78,6 +135,8 @@ class FakeSocket:
         return self._take(data)
 
     def write_now(self, data: bytes | memoryview) -> int:
+        assert not self._in_flight
+        assert self._number not in self._descriptors.flying, "two frames could mix"
         if self.broken:
             raise BrokenPipeError
         if not self.encrypted:
@@ -160,6 +219,12 @@ class FakeStream:
         return data
 
     def keep(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("only over TLS")
+
+    def begin_flight(self) -> None:
+        raise AssertionError("only over TLS")
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
         raise AssertionError("only over TLS")
 
     def write_now(self, data: bytes | memoryview) -> int:

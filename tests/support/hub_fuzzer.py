@@ -26,10 +26,12 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
-from heliosd.hub import delivery, fanout, time_slice
+from heliosd.hub import delivery, direct_writes, flights, time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
+from heliosd.hub.direct_writes import DirectWrites
+from heliosd.hub.flights import Flights
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import EventsLost, HubItem, NewEpoch, Tick
 from heliosd.hub.local_numbering import LocalNumbering
@@ -49,7 +51,7 @@ from heliosd.protocol.subscription import Subscription
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import LoggedEvent, Saved
 
-from .fake_transports import FOREVER, Descriptors, FakeSocket, FakeStream
+from .fake_transports import FOREVER, Descriptors, FakeSender, FakeSocket, FakeStream
 from .hub_harness import Disk, FixedStatus, Reader, now
 from .order_model import ClientModel, Filter, Question, Violation
 from .server_record import Event, Server
@@ -103,6 +105,8 @@ class Plan:
     alike: bool
     """All clients are WebSockets with the same subscription: one broadcast writes to all of them."""
     actions: tuple[Action, ...]
+    flights: bool = False
+    """Another thread writes, as it were."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -113,7 +117,8 @@ def plan_of(seed: int) -> Plan:
         Action(name, rng.randrange(100), rng.randrange(10**6), rng.choice((0, 1, 2, 5, 20, -1)))
         for name in names
     ]
-    return Plan(rng.random() < 0.4, rng.random() < 0.1, rng.random() < 0.3, (*joins, *actions))
+    kinds = rng.random() < 0.4, rng.random() < 0.1, rng.random() < 0.3
+    return Plan(*kinds, (*joins, *actions), flights=rng.random() < 0.5)
 
 
 def filter_of(wanted: Mapping[str, Any]) -> Filter:
@@ -229,6 +234,7 @@ class World:
             log=self.numbering.log,
             access=self.access,
             status_messages=self.status,
+            engine=Flights(FakeSender(descriptors)) if plan.flights else DirectWrites(),
         )
         self.followers: list[Follower] = []
         self.everyone: list[Follower] = []
@@ -560,8 +566,9 @@ async def world(plan: Plan) -> AsyncIterator[World]:
     descriptors = Descriptors()
     with (
         patch.object(time_slice, "TURN_SECONDS", 0.0),
-        patch.object(fanout, "CHUNK", 1),
-        patch.object(fanout, "os", descriptors),
+        patch.object(direct_writes, "CHUNK", 1),
+        patch.object(direct_writes, "os", descriptors),
+        patch.object(flights, "CHUNK", 1),
     ):
         async with trio.open_nursery() as nursery:
             made = World(plan, nursery, descriptors)

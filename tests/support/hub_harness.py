@@ -79,6 +79,12 @@ class Socket:
     def keep(self, rest: bytes | memoryview) -> None:
         raise AssertionError("only over TLS")
 
+    def begin_flight(self) -> None:
+        raise AssertionError("only over TLS")
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("only over TLS")
+
     def write_now(self, data: bytes | memoryview) -> int:
         if self.broken or self.aborted:
             raise BrokenPipeError

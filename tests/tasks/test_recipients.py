@@ -1,8 +1,8 @@
 """Whatever clients do during a broadcast, each that stays gets it exactly once.
 
-Between any two chunks of a broadcast clients leave (and others get their descriptors), fall behind, catch up, are
-held and released, get a message of their own, and come. The sockets are real, plain or with TLS; only what the
-fast path writes is looked at on its way.
+Between any two chunks of a broadcast, or while their sockets are written to in a flight, clients leave (and others
+get their descriptors), fall behind, catch up, are held and released, get a message of their own, and come. The
+sockets are real, plain or with TLS; only what the fast path writes is looked at on its way.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import socket as stdlib
 import ssl
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from itertools import count
@@ -21,12 +21,17 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.hub import delivery, fanout
+from heliosd.hub import delivery, direct_writes, fanout, flights
 from heliosd.hub.client import NOT_READY, HubClient
+from heliosd.hub.direct_writes import DirectWrites
+from heliosd.hub.fanout import GONE
+from heliosd.hub.flights import Flights
 from heliosd.hub.recipients import NOBODY, Recipients
+from heliosd.hub.time_slice import TimeSlice
 from heliosd.protocol.close_codes import DISCONNECTED, CloseReason
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import NOTHING
+from heliosd.websocket.descriptors import DESCRIPTORS
 from heliosd.websocket.plain import PlainStream
 from heliosd.websocket.tls import ClientStream, TLSStream
 from tests.support.front_server import tls_contexts
@@ -89,11 +94,67 @@ class Peer:
         self._far.close()
 
 
+class Pauses(TimeSlice):
+    """A time slice that is over whenever it is asked, and in whose pauses something happens."""
+
+    def __init__(self, world: World, between: list[list[Act]]) -> None:
+        super().__init__()
+        self._world = world
+        self._todo: Iterator[list[Act]] = iter(between)
+
+    @property
+    def over(self) -> bool:
+        return True
+
+    async def pause(self) -> None:
+        self._world.check()
+        for act in next(self._todo, []):
+            await self._world.do(act)
+            self._world.check()
+
+
+class SteppedSender:
+    """In place of `uring.sender.UringSender`: writes to one socket at a time, and something happens in between."""
+
+    threads = 1
+    usable = True
+
+    def __init__(self, world: World, capacity: int) -> None:
+        self.capacity = capacity
+        self._world = world
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        each = [payloads] * len(fds) if isinstance(payloads, bytes) else payloads
+        short = []
+        with DESCRIPTORS.in_flight(fds):
+            for place, (fd, payload) in enumerate(zip(fds, each, strict=True)):
+                await self._world.pauses.pause()
+                try:
+                    taken = self._world.write(fd, payload)
+                except BlockingIOError:
+                    taken = 0
+                except OSError:
+                    taken = GONE
+                if taken != len(payload):
+                    short.append((place, taken))
+            await self._world.pauses.pause()
+        return short
+
+
 class World:
     """Recipients, every client that ever was one, and the hub's part."""
 
-    def __init__(self, recipients: Recipients, secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None) -> None:
+    def __init__(
+        self,
+        recipients: Recipients,
+        secrets: tuple[ssl.SSLContext, ssl.SSLContext] | None,
+        capacity: int | None,
+    ) -> None:
+        """With `capacity` clients are written to in flights of so many."""
         self.recipients = recipients
+        self.flying = capacity is not None
+        self.engine = DirectWrites() if capacity is None else Flights(SteppedSender(self, capacity))
+        self.pauses = Pauses(self, [])
         self.here: list[Peer] = []
         self.gone: list[Peer] = []
         self._secrets = secrets
@@ -104,9 +165,10 @@ class World:
     def write(self, fd: int, data: bytes) -> int:
         """In place of `os.write` in the fast path."""
         if fd != NOBODY:
-            (owner,) = [peer.client for peer in self.here if peer.client.transport.fileno() == fd]
-            assert owner.ready, "it is behind, held, or being sent away"
             assert self._unwritten is not None
+            if not self.flying:
+                (owner,) = [peer.client for peer in self.here if peer.client.transport.fileno() == fd]
+                assert owner.ready, "it is behind, held, or being sent away"
             assert fd in self._unwritten, "written to twice, or not among the receivers"
             self._unwritten.remove(fd)
         return os.write(fd, data)
@@ -119,9 +181,12 @@ class World:
         if instead_of is not None:
             number = instead_of.client.transport.fileno()
             self.leave(instead_of)
-            os.dup2(near.fileno(), number)
-            near.close()
-            near = stdlib.socket(fileno=number)
+            if free(number):
+                os.dup2(near.fileno(), number)
+                near.close()
+                near = stdlib.socket(fileno=number)
+            else:
+                assert self.flying
         for socket in (near, far):
             socket.setblocking(False)
             socket.setsockopt(stdlib.SOL_SOCKET, stdlib.SO_SNDBUF, BUFFER_BYTES)
@@ -167,7 +232,7 @@ class World:
     def catch_up(self, peer: Peer) -> None:
         """What its write pump does, with a peer that reads."""
         client = peer.client
-        if not client.behind:
+        if not client.behind or client.in_flight:
             peer.read()
             return
         try:
@@ -199,7 +264,7 @@ class World:
         for client in unfinished:
             assert not client.is_dropping
             assert client.behind or not client.wants_pump
-            client.wants_pump = False
+            client.wants_pump = client.wants_pump and client.in_flight
             if client.gone:
                 vanished = [peer for peer in self.here if peer.client is client and peer.vanished]
                 assert client.close_reason is not None or vanished
@@ -213,13 +278,10 @@ class World:
                 peer.due += [message.payload for message in messages]
         self._unwritten = {peer.client.transport.fileno() for peer in self.here if peer.client.ready}
         frames = b"".join(message.frame for message in messages)
-        todo = iter(between)
-        for unfinished in fanout.broadcast(self.recipients, messages, frames):
-            self.settle(unfinished)
-            self.check()
-            for act in next(todo, []):
-                await self.do(act)
-                self.check()
+        self.pauses = Pauses(self, between)
+        await fanout.broadcast(
+            self.engine, self.recipients, messages, frames, lambda client: self.settle([client]), self.pauses
+        )
         self._unwritten = None
         self.check()
 
@@ -247,10 +309,10 @@ class World:
         for place, (client, fd) in enumerate(zip(recipients.clients, recipients.fds, strict=True)):
             assert (client is None) == (fd == NOBODY)
             if client is not None:
-                assert client.ready
+                assert client.ready or client.in_flight
                 assert (client.place, client.transport.fileno()) == (place, fd)
         for peer in self.here:
-            assert (peer.client.place == NOT_READY) is not peer.client.ready
+            assert peer.client.in_flight or (peer.client.place == NOT_READY) is not peer.client.ready
         for peer in self.gone:
             assert peer.client not in recipients.clients
 
@@ -315,13 +377,24 @@ async def shaken_hands(
     return theirs
 
 
+def free(number: int) -> bool:
+    """Whether a descriptor may be another socket's."""
+    try:
+        os.fstat(number)
+    except OSError:
+        return True
+    return False
+
+
 @asynccontextmanager
-async def world(*, over_tls: bool, chunk: int) -> AsyncIterator[World]:
-    made = World(Recipients(encrypted=over_tls), tls_contexts() if over_tls else None)
+async def world(*, over_tls: bool, flying: bool, chunk: int) -> AsyncIterator[World]:
+    recipients = Recipients(encrypted=over_tls)
+    made = World(recipients, tls_contexts() if over_tls else None, chunk if flying else None)
     with (
         trio.fail_after(LIMIT_SECONDS),
-        patch.object(fanout, "CHUNK", chunk),
-        patch.object(fanout, "os", made),
+        patch.object(direct_writes, "CHUNK", chunk),
+        patch.object(direct_writes, "os", made),
+        patch.object(flights, "CHUNK", 1),
     ):
         try:
             yield made
@@ -338,9 +411,9 @@ ROUND = st.tuples(
 
 
 async def live_through(
-    over_tls: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+    over_tls: bool, flying: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
 ) -> None:
-    async with world(over_tls=over_tls, chunk=chunk) as one:
+    async with world(over_tls=over_tls, flying=flying, chunk=chunk) as one:
         for _ in range(clients):
             await one.come()
         for sizes, between in rounds:
@@ -348,24 +421,26 @@ async def live_through(
         one.check_at_the_end()
 
 
-@given(st.integers(1, 4), st.integers(0, 8), st.lists(ROUND, min_size=1, max_size=5))
+@given(st.booleans(), st.integers(1, 4), st.integers(0, 8), st.lists(ROUND, min_size=1, max_size=5))
 def test_a_client_that_stays_gets_every_message_once_and_in_order_and_no_other_gets_any(
-    chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+    flying: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
 ) -> None:
-    trio.run(live_through, False, chunk, clients, rounds)
+    trio.run(live_through, False, flying, chunk, clients, rounds)
 
 
 @settings(max_examples=60)
-@given(st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
+@given(st.booleans(), st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
 def test_the_same_holds_over_tls(
-    chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
+    flying: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
 ) -> None:
-    trio.run(live_through, True, chunk, clients, rounds)
+    trio.run(live_through, True, flying, chunk, clients, rounds)
 
 
 # -- the cases that the property is made of, one by one --------------------------------------------------------
 
-BOTH = pytest.mark.parametrize("over_tls", [False, True])
+
+WAYS = [(over_tls, flying) for over_tls in (False, True) for flying in (False, True)]
+BOTH = pytest.mark.parametrize(("over_tls", "flying"), WAYS)
 
 
 async def with_three(one: World, between: list[list[Act]]) -> None:
@@ -377,8 +452,9 @@ async def with_three(one: World, between: list[list[Act]]) -> None:
 @BOTH
 async def test_a_client_on_the_descriptor_of_one_that_left_does_not_get_what_was_for_the_other(
     over_tls: bool,
+    flying: bool,
 ) -> None:
-    async with world(over_tls=over_tls, chunk=1) as one:
+    async with world(over_tls=over_tls, flying=flying, chunk=1) as one:
         await with_three(one, [[("replace", 1)]])
         one.check_at_the_end()
         (left,) = one.gone
@@ -389,9 +465,9 @@ async def test_a_client_on_the_descriptor_of_one_that_left_does_not_get_what_was
 @BOTH
 @pytest.mark.parametrize("then", ["catch up", "send a little"])
 async def test_a_client_that_stops_being_ready_before_its_turn_is_served_at_the_end(
-    over_tls: bool, then: str
+    over_tls: bool, flying: bool, then: str
 ) -> None:
-    async with world(over_tls=over_tls, chunk=1) as one:
+    async with world(over_tls=over_tls, flying=flying, chunk=1) as one:
         await with_three(one, [[("send much", 2)], [(then, 2)]])
         one.check_at_the_end()
         assert one.here[2].heard(one.here[2].due) == one.here[0].due
@@ -399,8 +475,10 @@ async def test_a_client_that_stops_being_ready_before_its_turn_is_served_at_the_
 
 
 @BOTH
-async def test_a_client_that_is_behind_costs_no_write_until_it_has_caught_up(over_tls: bool) -> None:
-    async with world(over_tls=over_tls, chunk=2) as one:
+async def test_a_client_that_is_behind_costs_no_write_until_it_has_caught_up(
+    over_tls: bool, flying: bool
+) -> None:
+    async with world(over_tls=over_tls, flying=flying, chunk=2) as one:
         for _ in range(4):
             await one.come()
         for _ in range(30):
@@ -414,8 +492,8 @@ async def test_a_client_that_is_behind_costs_no_write_until_it_has_caught_up(ove
 
 
 @BOTH
-async def test_a_held_client_is_served_once_it_has_been_released(over_tls: bool) -> None:
-    async with world(over_tls=over_tls, chunk=1) as one:
+async def test_a_held_client_is_served_once_it_has_been_released(over_tls: bool, flying: bool) -> None:
+    async with world(over_tls=over_tls, flying=flying, chunk=1) as one:
         await with_three(one, [[("hold", 2)]])
         one.here[2].read()
         assert one.here[2].got == []
@@ -424,8 +502,8 @@ async def test_a_held_client_is_served_once_it_has_been_released(over_tls: bool)
 
 
 @BOTH
-async def test_a_peer_that_has_vanished_does_not_harm_the_others(over_tls: bool) -> None:
-    async with world(over_tls=over_tls, chunk=8) as one:
+async def test_a_peer_that_has_vanished_does_not_harm_the_others(over_tls: bool, flying: bool) -> None:
+    async with world(over_tls=over_tls, flying=flying, chunk=8) as one:
         for _ in range(5):
             await one.come()
         for number in (1, 2):
@@ -436,8 +514,9 @@ async def test_a_peer_that_has_vanished_does_not_harm_the_others(over_tls: bool)
         assert [peer.got for peer in one.here] == [peer.due for peer in one.here]
 
 
-async def test_recipients_may_all_leave_during_a_broadcast() -> None:
-    async with world(over_tls=False, chunk=1) as one:
+@pytest.mark.parametrize("flying", [False, True])
+async def test_recipients_may_all_leave_during_a_broadcast(flying: bool) -> None:
+    async with world(over_tls=False, flying=flying, chunk=1) as one:
         await with_three(one, [[("leave", 0), ("leave", 0), ("leave", 0)]])
         assert not len(one.recipients)
         await one.broadcast([one.message(Kind.EVENT, 20)], [])
@@ -447,9 +526,10 @@ async def test_recipients_may_all_leave_during_a_broadcast() -> None:
         assert one.here[0].client.sent == 1
 
 
-async def test_ciphertext_that_is_pending_goes_before_the_next_message() -> None:
+@pytest.mark.parametrize("flying", [False, True])
+async def test_ciphertext_that_is_pending_goes_before_the_next_message(flying: bool) -> None:
     """TLS has messages of its own, such as the answer to a key update, which a full socket may not take."""
-    async with world(over_tls=True, chunk=8) as one:
+    async with world(over_tls=True, flying=flying, chunk=8) as one:
         await one.come()
         (peer,) = one.here
         own = one.message(Kind.CONTROL, 20)

@@ -266,6 +266,13 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         broadcast,
         lag,
         gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
+        labelled_gauges(
+            "heliosd_fanout_engine",
+            "1 for what writes to clients.",
+            "engine",
+            {name: int(counters.fanout_engine == name) for name in ("write", "uring")},
+        ),
+        gauge("heliosd_fanout_threads", "Threads beside the event loop's.", counters.fanout_threads),
     ]
 
 

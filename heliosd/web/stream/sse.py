@@ -158,6 +158,12 @@ class SseTransport:
     def keep(self, rest: bytes | memoryview) -> None:
         pass
 
+    def begin_flight(self) -> None:
+        raise AssertionError("nothing is encrypted here")
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        raise AssertionError("nothing is encrypted here")
+
     def write_now(self, data: bytes | memoryview) -> int:
         self.wake()
         return len(data)

@@ -1,0 +1,161 @@
+"""The engine that lets other threads write, so that the loop serves everyone else meanwhile.
+
+1. A flight is a run of places whose sockets other threads write to. From `take_off` to `land` the clients in it are
+   in flight: nobody else writes to them, what comes for them waits in their queues, and their descriptors are not
+   closed (the sender sees to that).
+2. A client may leave during a flight. What its socket took does not matter then.
+3. A flight that has begun is finished, whatever is cancelled: it waits for no socket.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import trio
+
+from . import delivery
+from .client import HubClient
+from .direct_writes import DirectWrites
+from .fanout import CHUNK, GONE, FanoutEngine, Settle, keep_rest
+from .recipients import Recipients
+from .time_slice import TimeSlice
+
+WORTH_A_FLIGHT = 100
+"""To hand fewer clients over to another thread costs as much as to write to them."""
+
+
+class Sender(Protocol):
+    """Writes to many sockets from other threads."""
+
+    @property
+    def capacity(self) -> int:
+        """How many sockets one call is for."""
+
+    @property
+    def threads(self) -> int: ...
+
+    @property
+    def usable(self) -> bool:
+        """False: it cannot send any more."""
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        """Offer each of these sockets the bytes, or each its own. Returns those that did not take all: place among
+        `fds`, and the bytes taken or GONE. None of `fds` is closed before it returns, and cancellation does not end
+        it."""
+
+
+class Flights:
+    """Implements `FanoutEngine`. Once the sender has failed, all are written to directly."""
+
+    def __init__(self, sender: Sender, *, least: int = 1) -> None:
+        """Groups of fewer than `least` clients are written to directly."""
+        self._sender = sender
+        self._least = least
+        self._direct: FanoutEngine = DirectWrites()
+
+    @property
+    def name(self) -> str:
+        return "uring" if self._sender.usable else self._direct.name
+
+    @property
+    def threads(self) -> int:
+        return self._sender.threads if self._sender.usable else 0
+
+    async def write(
+        self, recipients: Recipients, places: int, frames: bytes, settle: Settle, time_slice: TimeSlice
+    ) -> None:
+        if places < self._least or not self._sender.usable:
+            await self._direct.write(recipients, places, frames, settle, time_slice)
+            return
+        for start in range(0, places, self._sender.capacity):
+            flight = _Flight(
+                recipients, start, min(start + self._sender.capacity, places), settle, time_slice
+            )
+            await (flight.fly_encrypted if recipients.encrypted else flight.fly)(self._sender, frames)
+
+
+class _Flight:
+    """One run of places, and what is done with its clients."""
+
+    def __init__(
+        self, recipients: Recipients, start: int, stop: int, settle: Settle, time_slice: TimeSlice
+    ) -> None:
+        self._recipients = recipients
+        self._start, self._stop = start, stop
+        self._settle = settle
+        self._time_slice = time_slice
+
+    async def fly(self, sender: Sender, frames: bytes) -> None:
+        """Let all of them be sent the same bytes."""
+        short, touched = await self._send(sender, frames)
+        for index, taken in short:
+            client = self._recipients.clients[self._start + index]
+            if client is not None:
+                keep_rest(client, frames, taken)
+                self._settle(client)
+        self._settle_touched(touched)
+
+    async def fly_encrypted(self, sender: Sender, frames: bytes) -> None:
+        """The same over TLS, where each is sent other bytes."""
+        with trio.CancelScope(shield=True):  # what has been encrypted must be sent; see 3.
+            clients, ciphertexts = await self._encrypt(frames)
+            short, touched = await self._send(sender, ciphertexts)
+        taken = dict(short)
+        for index, client in enumerate(clients):
+            if client is not None:
+                self._end_flight(client, ciphertexts[index], taken.get(index, len(ciphertexts[index])))
+        self._settle_touched(touched)
+
+    async def _send(
+        self, sender: Sender, payloads: bytes | Sequence[bytes]
+    ) -> tuple[list[tuple[int, int]], list[HubClient]]:
+        """What did not take all, and the clients for which something has come meanwhile."""
+        self._recipients.take_off(self._start, self._stop)
+        try:
+            # Those that have left since are NOBODY here.
+            short = await sender.send(self._recipients.fds[self._start : self._stop], payloads)
+        finally:
+            touched = self._recipients.land()
+        return short, touched
+
+    async def _encrypt(self, frames: bytes) -> tuple[list[HubClient | None], list[bytes]]:
+        """Who is to be sent something, and what: b"" where there is nobody any more."""
+        self._recipients.take_off(self._start, self._stop)
+        clients: list[HubClient | None] = []
+        ciphertexts: list[bytes] = []
+        for start in range(self._start, self._stop, CHUNK):
+            for client in self._recipients.clients[start : min(start + CHUNK, self._stop)]:
+                ciphertext = b"" if client is None else _encrypted(client, frames)
+                clients.append(client if ciphertext else None)
+                ciphertexts.append(ciphertext)
+                if client is not None and client.gone:
+                    self._settle(client)
+            if self._time_slice.over:
+                await self._time_slice.pause()
+        return clients, ciphertexts
+
+    def _end_flight(self, client: HubClient, ciphertext: bytes, taken: int) -> None:
+        client.transport.end_flight(b"" if taken == GONE else memoryview(ciphertext)[taken:])
+        if client.recipients is not self._recipients:
+            return
+        client.gone = client.gone or taken == GONE
+        if client.transport.pending:
+            client.fall_behind()
+        self._settle(client)
+
+    def _settle_touched(self, touched: Sequence[HubClient]) -> None:
+        for client in touched:
+            delivery.landed(client)
+            self._settle(client)
+
+
+def _encrypted(client: HubClient, frames: bytes) -> bytes:
+    """b"" if its connection is over."""
+    try:
+        ciphertext = client.transport.encrypt(frames)
+    except OSError:
+        client.gone = True
+        return b""
+    client.transport.begin_flight()
+    return ciphertext

@@ -1,0 +1,180 @@
+"""Sends to many sockets from other threads, a ring each, while Trio's thread does something else."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import queue
+import signal
+import socket as stdlib
+import sys
+import threading
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from itertools import accumulate, pairwise
+
+import structlog
+import trio
+
+from heliosd.websocket.descriptors import DESCRIPTORS
+
+from .ring import GONE, Ring, Short
+
+ENTRIES = 512
+"""Sockets that one system call sends to: between two a thread needs the GIL."""
+ENTRIES_ON_ONE_CPU = 128
+"""Where the threads share a CPU with the event loop, which gets no turn while a call runs: half a millisecond."""
+FLIGHT = 1024
+"""Sockets that a thread is given at once. Handing them over costs as much as some ten of them."""
+SWITCH_SECONDS = 0.0005
+"""How long Trio's thread keeps the GIL while a worker wants it (Python's default is 5 ms): between two system calls
+a worker needs it for some 20 µs."""
+
+log = structlog.get_logger("heliosd")
+
+
+class UringUnavailable(Exception):
+    """This kernel, or what confines this process, does not let io_uring be used. The text says why."""
+
+
+@dataclass(slots=True)
+class _Job:
+    """What one thread is to send: to all the same bytes, or to each its own."""
+
+    fds: Sequence[int]
+    payloads: bytes | Sequence[bytes]
+    first: int
+    """The place of its first socket among those of the flight."""
+    short: list[Short] = field(default_factory=list)
+
+
+class UringSender:
+    """Implements `hub.flights.Sender`. Made by `open_sender`."""
+
+    def __init__(self, workers: Sequence[_Worker], landed: int) -> None:
+        self._workers = workers
+        self._landed = landed
+        self.capacity = FLIGHT * len(workers)
+
+    @property
+    def usable(self) -> bool:
+        """False: the kernel has refused entries, and nothing should be sent by it any more."""
+        return not any(worker.ring.broken for worker in self._workers)
+
+    @property
+    def threads(self) -> int:
+        return len(self._workers)
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[Short]:
+        """Offer each of these sockets the bytes, or each its own. Returns those that did not take all: place among
+        `fds`, and the bytes taken or GONE.
+
+        None of them is closed before it returns. One call at a time. Cancellation does not end it: it waits for no
+        socket, so that it takes as long as the kernel needs to copy the bytes.
+        """
+        share = -(-len(fds) // len(self._workers))
+        jobs = []
+        with DESCRIPTORS.in_flight(fds):
+            for worker, first in zip(self._workers, range(0, len(fds), share), strict=False):
+                part = payloads if isinstance(payloads, bytes) else payloads[first : first + share]
+                jobs.append(_Job(fds[first : first + share], part, first))
+                worker.jobs.put(jobs[-1])
+            landed = 0
+            with trio.CancelScope(shield=True):
+                while landed < len(jobs):
+                    await trio.lowlevel.wait_readable(self._landed)
+                    landed += os.eventfd_read(self._landed)
+        if not self.usable:
+            reason = next(worker.ring.broken for worker in self._workers if worker.ring.broken)
+            log.error("io_uring takes nothing any more; fan-out goes on by os.write", reason=reason)
+        return [one for job in jobs for one in job.short]
+
+
+class _Worker(threading.Thread):
+    """A thread with a ring of its own."""
+
+    def __init__(self, ring: Ring, landed: Callable[[], None]) -> None:
+        super().__init__(name="heliosd-fanout", daemon=True)
+        self.ring = ring
+        self.jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
+        self._landed = landed
+
+    def run(self) -> None:
+        # Signals are for Trio's thread, and a system call here must not be cut short by one.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        while (job := self.jobs.get()) is not None:
+            try:
+                job.short = [(job.first + place, taken) for place, taken in _send(self.ring, job)]
+            except BaseException as bug:
+                self.ring.broken = repr(bug)
+                # What the sockets have taken is not known, so that nothing may follow it.
+                job.short = [(job.first + place, GONE) for place in range(len(job.fds))]
+                raise
+            finally:
+                self._landed()
+
+
+def _send(ring: Ring, job: _Job) -> list[Short]:
+    if isinstance(job.payloads, bytes):
+        count = len(job.fds)
+        address = _address(job.payloads)
+        return ring.send(job.fds, array("Q", [address]) * count, array("I", [len(job.payloads)]) * count)
+    joined = b"".join(job.payloads)
+    ends = [0, *accumulate(map(len, job.payloads))]
+    address = _address(joined)
+    addresses = array("Q", [address + start for start in ends[:-1]])
+    return ring.send(job.fds, addresses, array("I", [stop - start for start, stop in pairwise(ends)]))
+
+
+def _address(data: bytes) -> int:
+    """Where the bytes are. They stay there as long as the object lives: CPython moves none."""
+    return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
+
+
+@contextmanager
+def open_sender(threads: int) -> Iterator[UringSender]:
+    """A sender with so many threads, which end with the block. Raises `UringUnavailable`."""
+    with ExitStack() as stack:
+        entries = ENTRIES if len(os.sched_getaffinity(0)) > 1 else ENTRIES_ON_ONE_CPU
+        rings = [ring_that_works(entries) for _ in range(threads)]
+        for ring in rings:
+            stack.callback(ring.close)
+        landed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        stack.callback(os.close, landed)
+        stack.callback(sys.setswitchinterval, sys.getswitchinterval())
+        sys.setswitchinterval(SWITCH_SECONDS)
+        workers = [_Worker(ring, lambda: os.eventfd_write(landed, 1)) for ring in rings]
+        for worker in workers:
+            worker.start()
+            stack.callback(worker.join)
+            stack.callback(worker.jobs.put, None)
+        yield UringSender(workers, landed)
+
+
+def ring_that_works(entries: int) -> Ring:
+    """A ring that has been seen to send. Raises `UringUnavailable`."""
+    try:
+        ring = Ring(entries)
+    except (OSError, ValueError) as error:
+        raise UringUnavailable(f"io_uring_setup: {error}") from error
+    try:
+        _try(ring)
+    except BaseException:
+        ring.close()
+        raise
+    return ring
+
+
+def _try(ring: Ring) -> None:
+    near, far = stdlib.socketpair()
+    with near, far:
+        near.setblocking(False)
+        try:
+            if not ring.supports_send():
+                raise UringUnavailable("this kernel's io_uring cannot send")
+        except OSError as error:
+            raise UringUnavailable(f"io_uring_register: {error}") from error
+        if ring.send([near.fileno()], array("Q", [_address(b"?")]), array("I", [1])) or far.recv(2) != b"?":
+            raise UringUnavailable(f"io_uring_enter: {ring.broken or 'a byte was not sent'}")
