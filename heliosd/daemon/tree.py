@@ -51,6 +51,7 @@ from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import HubItem, Tick, until
 from heliosd.hub.local_numbering import LocalNumbering
+from heliosd.hub.silence import SilenceWatch
 from heliosd.hub.status_messages import StatusMessages
 from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.store.changes import Saved, TokenRevoked
@@ -137,7 +138,7 @@ class Daemon:
                 await background.start(backend.run)
                 await background.start(hub.run, outbox)
                 background.start_soon(connections.ping_all)
-                background.start_soon(connections.end_silent)
+                background.start_soon(SilenceWatch(connections).run)
                 background.start_soon(logs.sum_up_regularly)
                 background.start_soon(loop_lag.watch, connections.counters.loop_lag)
                 if self.certificate is not None:

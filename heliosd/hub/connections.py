@@ -13,7 +13,7 @@ from msgspec import UNSET, UnsetType
 
 from heliosd.clock import Instant
 from heliosd.config.model import Settings
-from heliosd.protocol.close_codes import DISCONNECTED, REVOKED, SILENT, TOO_SLOW, CloseReason
+from heliosd.protocol.close_codes import DISCONNECTED, REVOKED, TOO_SLOW, CloseReason
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.server_messages import ClientId
 from heliosd.websocket.frames import ping_frame, pong_frame
@@ -29,6 +29,7 @@ PING_SLOTS = 64
 """Clients are pinged in so many groups over a ping interval, never all in one tick."""
 
 LOST = CloseReason(1006, "connection lost")
+_PING = OutgoingMessage.of_frame("ping frame", ping_frame())
 
 
 class Connections:
@@ -50,8 +51,6 @@ class Connections:
         self._empty = trio.Event()
         self._empty.set()
         self._joined = trio.Event()
-        self._timeout_changed = trio.Event()
-        settings.on_change(self._look_for_silence)
 
     def __contains__(self, client: HubClient) -> bool:
         return client.id in self._clients
@@ -90,6 +89,11 @@ class Connections:
     def pong(self, client: HubClient, payload: bytes) -> None:
         """Answer a protocol ping. Of several that wait only the newest is answered (RFC 6455 section 5.5.3)."""
         delivery.deliver(client, OutgoingMessage.of_frame("pong frame", pong_frame(payload)))
+        self.settle(client)
+
+    def ping(self, client: HubClient) -> None:
+        """Send a protocol ping (RFC 6455 section 5.5.2)."""
+        delivery.deliver(client, _PING)
         self.settle(client)
 
     def end(self, client: HubClient, close_reason: CloseReason, *, send_waiting: bool = False) -> None:
@@ -133,7 +137,6 @@ class Connections:
 
     async def ping_all(self) -> None:
         """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
-        message = OutgoingMessage.of_frame("ping frame", ping_frame())
         slot = 0
         due = trio.current_time()
         while True:
@@ -147,27 +150,9 @@ class Connections:
             time_slice = TimeSlice()
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
                 if client.stream_kind == "websocket":
-                    delivery.deliver(client, message)
-                    self.settle(client)
+                    self.ping(client)
                 if time_slice.over:
                     await time_slice.pause()
-
-    def _look_for_silence(self) -> None:
-        self._timeout_changed.set()
-
-    async def end_silent(self) -> None:
-        """Close every WebSocket from which nothing has come for `read_timeout`. Runs until cancelled."""
-        while True:
-            timeout, now = self.settings.current.websocket.read_timeout, trio.current_time()
-            due = now + timeout
-            for client in [c for c in self._clients.values() if c.stream_kind == "websocket"]:
-                if client.heard + timeout > now:
-                    due = min(due, client.heard + timeout)
-                elif client.close_reason is None:
-                    self.end(client, SILENT)
-            with trio.move_on_at(due):
-                await self._timeout_changed.wait()
-            self._timeout_changed = trio.Event()
 
     def end_all(self, close_reason: CloseReason) -> None:
         """Close every connection, each behind what waits for it, and also those that are about to join."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket as stdlib
 import ssl
 import time
@@ -134,6 +136,19 @@ def test_a_client_that_answers_pings_within_a_message_stays_and_may_end_it(serve
         client.answer_pings(1.5 * READ_TIMEOUT)
         client.send(masked(CONTINUATION, b'"ping"}'))
         client.wait_for_message("pong")
+        client.leave()
+
+
+def test_a_client_stays_when_the_daemon_itself_was_stopped_for_longer_than_read_timeout(
+    served: Served,
+) -> None:
+    with served.one_client() as client:
+        os.kill(served.daemon.pid, signal.SIGSTOP)
+        try:
+            time.sleep(1.5 * READ_TIMEOUT)  # the time is the fault
+        finally:
+            os.kill(served.daemon.pid, signal.SIGCONT)
+        client.answer_pings(READ_TIMEOUT)
         client.leave()
 
 
