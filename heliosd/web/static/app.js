@@ -23,13 +23,15 @@ import { bindTimeline, showReigns } from "./reigns_view.js";
 import { sceneOf } from "./scene.js";
 import { Refused, Session, Unreachable } from "./session.js";
 
-const DRAW_MILLISECONDS = 100;
+/** A single message is drawn at once for the eye; in a stream of them each drawing takes in more. */
+const [DRAW_MILLISECONDS, STREAM_MILLISECONDS] = [60, 250];
 /** After these a simulated cluster may have other faults. */
 const NEWS = new Set(["status", "state_change", "peer_change"]);
 
 const session = new Session();
 let model = new Model();
 let drawing = false;
+let drawnAt = -Infinity;
 
 const feed = new Feed(
   session,
@@ -61,7 +63,7 @@ async function recall({ epoch, seq, oldest_seq: oldest }) {
   const known = Date.parse(model.changes.find(({ type }) => type === "state_change")?.timestamp ?? "") || Infinity;
   model.rememberBefore(record.changes.filter(({ timestamp = "" }) => Date.parse(timestamp) < known));
   model.rememberUnseen(record.unseen);
-  setTimeout(followHash, 2 * DRAW_MILLISECONDS); // the panels have their size then
+  setTimeout(followHash, 2 * STREAM_MILLISECONDS); // the panels have their size then
   drawSoon();
 }
 
@@ -75,10 +77,15 @@ async function recallMore(asked) {
 function drawSoon() {
   if (drawing) return;
   drawing = true;
-  setTimeout(() => {
-    drawing = false;
-    draw();
-  }, DRAW_MILLISECONDS);
+  const streams = performance.now() - drawnAt < 2 * STREAM_MILLISECONDS;
+  setTimeout(
+    () => {
+      drawing = false;
+      drawnAt = performance.now();
+      draw();
+    },
+    streams ? STREAM_MILLISECONDS : DRAW_MILLISECONDS,
+  );
 }
 
 function draw() {

@@ -146,3 +146,20 @@ export function draw(svg, values) {
       : values.map((value, at) => `${x(at).toFixed(1)},${y(value).toFixed(1)}`).join(" ");
   svg.firstElementChild?.setAttribute("points", points);
 }
+
+/** @type {WeakMap<Element, number>} */
+const widths = new WeakMap();
+const watcher = new ResizeObserver((entries) => {
+  for (const { target, contentRect } of entries) widths.set(target, contentRect.width);
+});
+
+/** The inner width of an element's parent, as of the last layout: asking for the present one would force a layout. @param {Element} element */
+export function roomOf(element) {
+  const parent = element.parentElement ?? element;
+  const known = widths.get(parent);
+  if (known === undefined) {
+    watcher.observe(parent);
+    widths.set(parent, parent.clientWidth);
+  }
+  return widths.get(parent) || parent.clientWidth;
+}

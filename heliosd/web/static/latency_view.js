@@ -1,7 +1,7 @@
 /** Draws the latencies between members: a matrix of now, and lines over the last 15 minutes. */
 
 import { colourOf } from "./colours.js";
-import { byId, drawing, foreign, make, write } from "./dom.js";
+import { byId, drawing, foreign, make, roomOf, write } from "./dom.js";
 import { integer, milliseconds, timeOfDay } from "./format.js";
 import { LATENCY_MS } from "./model.js";
 import { trendText } from "./series.js";
@@ -24,7 +24,7 @@ export function showLatency({ latency, latencies, status }, { members }) {
   if (panel.hidden) return;
   const now = Date.parse(status.observed_at);
   const series = peers.map(({ id, name }) => ({ id, name, line: latencies.get(id) }));
-  const width = Math.max(280, (byId("latency-lines").parentElement?.clientWidth ?? 0) - 28);
+  const width = Math.max(280, roomOf(byId("latency-lines")) - 28);
   const key = JSON.stringify([width, now, latency.aggregated, peers.map(({ id, name, answers }) => [id, name, answers, latency.peers[id]?.last_contact_unix])]);
   if (key === drawn) return;
   drawn = key;

@@ -1,6 +1,6 @@
 /** Draws the cluster as a picture: its members, who leads, what lags, and who does not answer since when. */
 
-import { byId, clip, drawing } from "./dom.js";
+import { byId, clip, drawing, roomOf } from "./dom.js";
 import { integer, lasting, milliseconds, timeOfEvent } from "./format.js";
 import { isLate } from "./lag.js";
 import { places } from "./outline.js";
@@ -22,7 +22,7 @@ export let nodes = [];
 export function showPicture(scene) {
   const svg = byId("picture");
   const { members, at } = scene;
-  const width = Math.max(280, svg.parentElement?.clientWidth ?? 0);
+  const width = Math.max(280, roomOf(svg));
   const height = members.length > MANY ? TALL : HEIGHT;
   const where = places(members.length, { left: BESIDE, right: width - BESIDE, top: ABOVE, bottom: height - BELOW });
   nodes = members.map((member, number) => ({ member, at: where[number], ...standing(member, at) }));
