@@ -34,16 +34,19 @@ ATTACKS: tuple[Attack, ...] = (
     rights.tickets,
     rights.origins,
     rights.routes,
+    floods.logins,
     requests.framing,
+    requests.addresses,
     requests.bodies,
     requests.queries,
     requests.names,
     requests.races,
     floods.frames,
     floods.messages,
+    floods.subscriptions,
+    floods.refusals,
     floods.readers,
     floods.held,
-    floods.logins,
 )
 MIB = 2**20
 MOST_BYTES, MOST_LOGIN_SECONDS = 64 * MIB, 2.0
@@ -145,6 +148,9 @@ def main() -> int:
     parser.add_argument("url")
     parser.add_argument("--user", default="admin")
     parser.add_argument("--pid", type=int)
+    parser.add_argument(
+        "--other-users", default="", help="users with the same password and fewer rights, with commas"
+    )
     parser.add_argument("--log", type=Path, help="the daemon's log, to be searched for secrets")
     parser.add_argument("--signing-key", type=Path, help="the daemon's key, to sign forged tokens rightly")
     parser.add_argument("--healthz-ms", type=float, default=50.0, help="for /healthz (p95); 50")
@@ -152,6 +158,7 @@ def main() -> int:
     options = parser.parse_args()
     url = urlsplit(options.url)
     target = Target(url.hostname or "", url.port or 80, options.user, os.environ["HELIOSD_PASSWORD"])
+    target.other_users = tuple(filter(None, options.other_users.split(",")))
     pid = options.pid or _pid_listening_on(target.port)
     target.token = trio.run(target.new_token)
     if options.signing_key is not None:

@@ -10,7 +10,9 @@ import trio
 
 from tests.support.wire import BINARY, CONTINUATION, PING, PONG, TEXT, masked
 
-from .target import Answer, Target
+from .requests import METRICS
+from .rights import UPGRADE
+from .target import Answer, SocketClient, Target
 
 LIMIT = 65_536
 
@@ -79,29 +81,74 @@ async def frames(target: Target) -> None:
 async def messages(target: Target) -> None:
     """One-byte frames, pings and one-byte writes at line rate, from clients of which some do not read."""
 
+    async def read(client: SocketClient, wire: bytes) -> None:
+        code = await client.close_code()
+        if wire in too_many and code != 4429:
+            target.fault(f"a flood of {wire[:2]!r}: closed with {code}, not 4429")
+
     async def pour(wire: bytes, reads: bool) -> None:
         with trio.move_on_after(5):
             buffer = None if reads else 4096
             async with target.client(receive_buffer=buffer) as client, trio.open_nursery() as nursery:
                 if reads:
-                    nursery.start_soon(client.close_code)
+                    nursery.start_soon(read, client, wire)
                 for _ in range(200):
                     await client.send(wire)
                     await trio.sleep(0.01)  # the rate of the flood: 100 batches a second
                 nursery.cancel_scope.cancel()
 
+    too_many = (masked(TEXT, b"x") * 200, masked(PING, b"x") * 200)
     async with trio.open_nursery() as nursery:
-        for wire in (masked(TEXT, b"x") * 200, masked(PING, b"x") * 200, masked(PONG, b"") * 200, b"\x89"):
+        for wire in (*too_many, masked(PONG, b"") * 200, b"\x89"):
             for reads in (True, False):
                 nursery.start_soon(pour, wire, reads)
 
 
+async def subscriptions(target: Target) -> None:
+    """Four clients that renew 64 of the dearest globs every 0.1 s, while there are metrics to match."""
+    glob = "*a" * 8
+    names = json.dumps([f"{glob}{number}" for number in range(64)])
+    subscribe = f'{{"type":"subscribe","data":{{"custom_metrics":{{"names":{names}}}}}}}'
+    for number in range(20):
+        body = json.dumps({"name": f"{'a' * 100}_{number}", "type": "gauge"}).encode()
+        await target.ask("POST", METRICS, body)
+
+    async def renew() -> None:
+        async with target.client() as client, trio.open_nursery() as nursery:
+            nursery.start_soon(client.close_code)
+            for _ in range(50):
+                await client.send(masked(TEXT, subscribe.encode()))
+                await trio.sleep(0.1)  # the rate of the attack
+            nursery.cancel_scope.cancel()
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(4):
+            nursery.start_soon(renew)
+    for number in range(20):
+        body = json.dumps({"name": f"{'a' * 100}_{number}"}).encode()
+        await target.ask("DELETE", METRICS, body)
+
+
+async def refusals(target: Target) -> None:
+    """1,500 upgrades and requests that are refused, 300 a second."""
+
+    async def ask(number: int) -> None:
+        path, headers = (("/ws/cluster", UPGRADE), ("/api/cluster/events", {}))[number % 2]
+        target.expect("without a token", await target.ask("GET", path, headers=headers, token=None), {401})
+
+    async with trio.open_nursery() as nursery:
+        for number in range(1500):
+            nursery.start_soon(ask, number)
+            await trio.sleep(1 / 300)  # the rate of the attack
+
+
 async def readers(target: Target) -> None:
-    """40 clients that never read, WebSockets and event streams, asking for more and more."""
+    """A status as large as it may be: 16 WebSockets that never read ask for it again and again, and 4 event
+    streams do not read it either. A client that reads is served. (Each holds at most 1 MiB.)"""
 
     async def never_read(number: int) -> None:
         with trio.move_on_after(6):
-            if number % 2:
+            if number % 5 == 0:
                 async with target.connected(receive_buffer=4096) as stream:
                     head = f"GET /api/cluster/events HTTP/1.1\r\nHost: {target.address}\r\n"
                     await stream.send_all(f"{head}Authorization: Bearer {target.token}\r\n\r\n".encode())
@@ -111,16 +158,23 @@ async def readers(target: Target) -> None:
                     await client.send(masked(TEXT, b'{"type":"status"}'))
                     await trio.sleep(0.06)  # below the rate that is refused, so that each one is answered
 
-    large = {"type": "gauge", "help": "y" * 4000}
-    for number in range(100):
-        body = json.dumps({"name": f"attack_large_{number}", **large}).encode()
-        await target.ask("POST", "/api/cluster/custom-metrics", body)
+    made: list[str] = []
+    while len(made) < 400:
+        name = f"attack_large_{len(made)}"
+        large = json.dumps({"name": name, "type": "gauge", "help": "y" * 4000}).encode()
+        if (await target.ask("POST", METRICS, large)).status == 507:  # beyond websocket.max_status_bytes
+            break
+        made.append(name)
     async with trio.open_nursery() as nursery:
-        for number in range(40):
+        for number in range(20):
             nursery.start_soon(never_read, number)
-    for number in range(100):
-        body = json.dumps({"name": f"attack_large_{number}"}).encode()
-        await target.ask("DELETE", "/api/cluster/custom-metrics", body)
+        for _ in range(5):
+            async with target.client() as client:
+                await client.send(masked(TEXT, b'{"type":"status"}'))
+                if (answer := await client.answer_to('{"type":"ping"}')).get("type") != "pong":
+                    target.fault(f"a client that reads a large status got {answer}, not its pong")
+    for name in made:
+        await target.ask("DELETE", METRICS, json.dumps({"name": name}).encode())
 
 
 async def held(target: Target) -> None:
@@ -156,12 +210,12 @@ async def held(target: Target) -> None:
 
 
 async def logins(target: Target) -> None:
-    """200 wrong logins a second from 200 addresses, for 5 s; then 30 right ones at once."""
+    """200 wrong logins a second from 800 addresses, for 5 s; then 30 right ones at once."""
     came: list[Answer] = []
 
     async def guess(number: int) -> None:
         answer = await target.log_in(
-            "guess", name=f"user-{number % 50}", source=f"127.0.1.{1 + number % 200}"
+            "guess", name=f"user-{number % 50}", source=f"127.1.{number % 4}.{1 + number % 200}"
         )
         came.append(answer)
         target.expect("a guess", answer, {401, 429, 503})

@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from heliosd.web.rest.route_table import ROUTES
 from tests.support.hostile_bodies import NO_OBJECTS
+from tests.support.wire import upgrade
 
 from .target import Answer, Target
 
@@ -102,6 +103,25 @@ async def framing(target: Target) -> None:
             target.fault(f"{path}: a file of the machine")
 
 
+async def addresses(target: Target) -> None:
+    """Forged forwarding headers: the address that counts and is shown stays the connection's."""
+    source = "127.0.5.1"
+    for forged in (
+        {"X-Forwarded-For": "203.0.113.9"},
+        {"Forwarded": "for=203.0.113.9;proto=https;host=evil"},
+        {"X-Real-IP": "203.0.113.9", "X-Forwarded-Host": "evil", "X-Forwarded-Proto": "https"},
+    ):
+        async with target.connected(source) as stream:
+            lines = "".join(f"{name}: {value}\r\n" for name, value in forged.items())
+            head = upgrade(target.address, target.token).replace(b"\r\n\r\n", f"\r\n{lines}\r\n".encode())
+            await stream.send_all(head)
+            await stream.receive_some()
+            clients = (await target.ask("GET", "/api/cluster/clients")).json()["clients"]
+            shown = {client["address"].partition(":")[0] for client in clients}
+            if source not in shown or "203.0.113.9" in shown:
+                target.fault(f"{forged}: the clients' addresses are {shown}")
+
+
 async def bodies(target: Target) -> None:
     """JSON that is none, or means two things, to every route that reads a body."""
     odd = [*NO_OBJECTS, *(f'{{"somewhere":{number}}}'.encode() for number in ("NaN", "1e999", "9" * 4000))]
@@ -119,6 +139,9 @@ async def bodies(target: Target) -> None:
             token = None if route.paths[0].endswith("/login") else ""
             answer = await target.ask(route.method, route.paths[0], body, token=token)
             target.expect(f"{route.method} {route.paths[0]} {body[:40]!r}", answer, {400, 413})
+    for kind in ("text/plain", "application/xml", "application/x-www-form-urlencoded", "image/png"):
+        odd_type = await target.ask("POST", METRICS, b'{"name":"a"}', {"Content-Type": kind})
+        target.expect(f"JSON as {kind}", odd_type, {400, 415})
     target.expect("2 MiB", await target.ask("POST", METRICS, b" " * 2_000_000), {413})
     large = json.dumps({"username": "admin", "password": "x" * 1_000_000}).encode()
     target.expect("a password of 1 MB", await target.ask("POST", "/api/auth/login", large, token=None), {413})

@@ -45,13 +45,13 @@ async def tokens(target: Target) -> None:
     ]
     forged += [target.token + odd for odd in ("=", "==", ".", ".AA", "A")]
     forged += [f"{head}.{body}.", f"{head}.{body}", f"{head}..{signature}", "a.b.c", "...", "x" * 7000]
-    keys = [b"", b"\0" * 32, b"secret", b"-----BEGIN PUBLIC KEY-----"]
+    keys = [b"", b"\0" * 32, b"secret", *_PUBLIC_KEYS]
     if target.signing_key is not None:
         keys.append(target.signing_key)
         forged += [_signed(_HEADER, _with(claims, *odd), target.signing_key) for odd in _CLAIMS]
         forged += [_signed(_HEADER, text[:-1] + odd, target.signing_key) for odd in _ENDINGS]
         forged += [_signed(_HEADER, odd, target.signing_key) for odd in ("[]", "1", "{", "[" * 4000)]
-    forged += [_signed(_HEADER, text, key) for key in keys[:4]]
+    forged += [_signed(_HEADER, text, key) for key in keys if key != target.signing_key]
     for key in keys:
         forged += [_signed(json.dumps({"alg": "HS256"} | odd), text, key) for odd in _HEADERS]
         forged += [_signed('{"alg":"HS512"}', text, key, "sha512")]
@@ -67,6 +67,12 @@ def _with(claims: dict[str, Any], name: str, value: object) -> str:
 
 _HEADER = '{"alg":"HS256","typ":"JWT"}'
 _ALGORITHMS = ("none", "None", "NONE", "nOnE", "", "HS512", "RS256", "ES256", "EdDSA", "hs256")
+_PUBLIC_KEYS = (
+    b"-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n",
+    b"\x30\x2a\x30\x05\x06\x03\x2b\x65\x70\x03\x21\x00" + bytes(32),
+    b'{"kty":"OKP","crv":"Ed25519","x":"AAAA"}',
+)
+"""As secrets, in PEM, DER and JWK."""
 _HEADERS: tuple[dict[str, object], ...] = (
     {"crit": ["exp"], "exp": 1},
     {"b64": False, "crit": ["b64"]},
@@ -75,6 +81,11 @@ _HEADERS: tuple[dict[str, object], ...] = (
     {"jwk": {"kty": "oct", "k": ""}},
     {"x5c": ["MII"]},
     {"typ": "JWE"},
+    {"kid": "../../../dev/null"},
+    {"kid": "' OR 1=1 --"},
+    {"kid": 0},
+    {"kid": ["a"]},
+    {"kid": "x" * 3000},
 )
 _CLAIMS: tuple[tuple[str, object], ...] = (
     *((name, None) for name in ("iss", "sub", "iat", "exp", "jti")),
@@ -149,7 +160,15 @@ async def origins(target: Target) -> None:
 
 
 async def routes(target: Target) -> None:
-    """Every route without a token, with a wrong one, and by every wrong method."""
+    """Every route without a token, with a wrong one, for users without the right, and by every wrong method."""
+    for name in target.other_users:
+        users_own = await target.new_token(name=name)
+        rights = set((await target.ask("GET", ME, token=users_own)).json()["permissions"])
+        for route in ROUTES:
+            if route.permission is not None and route.permission not in rights:
+                for path in route.paths:
+                    what = f"{route.method} {path} for {name}"
+                    target.expect(what, await target.ask(route.method, path, token=users_own), {403})
     for route in ROUTES:
         for path in route.paths:
             asked = path.replace("{name}", "x")

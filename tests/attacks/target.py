@@ -51,6 +51,8 @@ class Target:
     signing_key: bytes | None = field(default=None, repr=False)
     """Where it is known, forged tokens are signed rightly."""
     token: str = field(default="", repr=False)
+    other_users: tuple[str, ...] = ()
+    """With the same password, and with other rights."""
     secrets: set[bytes] = field(default_factory=set, repr=False)
     statuses: Counter[int] = field(default_factory=Counter)
     closes: Counter[int | None] = field(default_factory=Counter)
@@ -153,9 +155,9 @@ class Target:
         finally:
             self.secrets = secrets
 
-    async def new_token(self, source: str = "") -> str:
+    async def new_token(self, source: str = "", name: str = "") -> str:
         """As a client logs in that obeys Retry-After."""
-        while (answer := await self.log_in(source=source)).status == 503:  # noqa: ASYNC110, as it is asked to
+        while (answer := await self.log_in(name=name, source=source)).status == 503:  # noqa: ASYNC110, as it is asked to
             await trio.sleep(answer.retry_after or 1.0)
         return str(answer.json()["token"])
 

@@ -1,15 +1,19 @@
 """SIGTERM, SIGHUP and a second signal, from the outside.
 
-The short form runs in `make test`, the long one in `make prove-stop`.
+The short form runs in `make test`, the long one in `make prove-stop`: 1,000 clients, STOPS times (20).
 """
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import socket as stdlib
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +23,9 @@ from websockets.sync.client import ClientConnection
 
 from tests.support.daemon_process import Daemon, messages_until_closed, receive, running, wait_until
 from tests.support.deadlines import SECONDS, at_most
+from tests.support.event_load import METRICS, EventLoad
+from tests.support.raw_client import RawClient, closing
+from tests.support.wire import CLOSE, TEXT, masked
 
 
 def open_many(daemon: Daemon, count: int, until_closed: ExitStack) -> list[ClientConnection]:
@@ -103,10 +110,86 @@ def test_on_sigterm_each_healthy_client_gets_its_queue_and_1001_and_the_exit_cod
     stop_once(tmp_path, clients=20, mute=2, grace=8.0)
 
 
+@dataclass
+class Heard:
+    """What a healthy client got."""
+
+    last: bool = False
+    """The event of the last write before the signal."""
+    code: int | None = None
+    closed_at: float = inf
+
+
+class Listeners:
+    """Clients that read all that comes, in one thread, and answer the close."""
+
+    def __init__(self, clients: list[RawClient]) -> None:
+        self.heard = {client: Heard() for client in clients}
+        self._thread = threading.Thread(target=self._read, args=(clients,))
+        self._thread.start()
+
+    def _read(self, clients: list[RawClient]) -> None:
+        poll, open_ones = select.poll(), {client.socket.fileno(): client for client in clients}
+        for descriptor in open_ones:
+            poll.register(descriptor, select.POLLIN)
+        while open_ones:
+            for descriptor, _ in poll.poll():
+                if not self._read_one(open_ones[descriptor]):
+                    poll.unregister(descriptor)
+                    open_ones.pop(descriptor).socket.close()
+
+    def _read_one(self, client: RawClient) -> bool:
+        data = client.socket.recv(262_144)
+        heard = self.heard[client]
+        for frame in client.frames.feed(data):
+            if frame.opcode == CLOSE:
+                heard.code, heard.closed_at = frame.close_code, time.monotonic()
+                client.send(masked(CLOSE, frame.payload))
+                return False
+            heard.last = heard.last or (frame.opcode == TEXT and b'"last":{' in frame.payload[:200])
+        return bool(data)
+
+    def wait(self) -> list[Heard]:
+        self._thread.join(2 * SECONDS)
+        return list(self.heard.values())
+
+
+def fall_behind(daemon: Daemon, http: httpx.Client, mute: int) -> None:
+    """Until all that never read are behind: without that there would be nothing to wait for."""
+    load = EventLoad(daemon.address, daemon.token(), 0.0)
+    for number in range(200):
+        large = {"name": f"filler_{number}", "type": "gauge", "help": "x" * 4000}
+        assert load.ask("POST", METRICS, large) == 201
+        if number % 10 == 9 and sum(client["queue"] > 0 for client in connected(http)) >= mute:
+            return
+    raise AssertionError("the clients that never read did not fall behind")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("attempt", range(20))
-def test_on_sigterm_with_200_clients_of_which_20_never_read(tmp_path: Path, attempt: int) -> None:
-    stop_once(tmp_path, clients=200, mute=20, grace=5.0)
+@pytest.mark.parametrize("attempt", range(int(os.environ.get("STOPS", "20"))))
+def test_on_sigterm_with_1000_clients_of_which_100_never_read(tmp_path: Path, attempt: int) -> None:
+    clients, mute, grace = 1000, 100, 5.0
+    server = f"shutdown_grace = {grace}"
+    with running(tmp_path, server=server) as daemon, closing([]) as opened:
+        token = daemon.token()
+        for number in range(clients):
+            opened.append(RawClient(daemon, token, receive_buffer=4096 if number < mute else None))
+            opened[-1].wait_upgraded()
+        listeners = Listeners(opened[mute:])
+        with daemon.client() as http:
+            wait_until(lambda: len(connected(http)) == clients)
+            fall_behind(daemon, http, mute)
+            assert http.post(METRICS, json={"name": "last", "type": "gauge"}).status_code == 201
+        began = time.monotonic()
+        assert daemon.stop() == 0
+        ended = time.monotonic() - began
+        heard = listeners.wait()
+        slowest = max(each.closed_at for each in heard) - began
+        print(f"stop {attempt + 1}: 1001 after {slowest:.2f} s at most, ended after {ended:.2f} s")
+        assert [each for each in heard if not each.last or each.code != 1001] == []
+        assert slowest < at_most(2)
+        assert ended < at_most(grace + 1)
+        assert [line for line in daemon.lines if line.get("level") == "error"] == []
 
 
 def test_with_no_client_the_daemon_stops_at_once(tmp_path: Path) -> None:
