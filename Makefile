@@ -19,7 +19,7 @@ PROVE := \
     prove-stop prove-kills prove-disk prove-backup prove-deb prove-idle prove-benchmark \
     prove-front prove-conformance prove-attacks prove-proxies \
     prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
-    prove-terminal prove-dashboard prove-may-stop \
+    prove-terminal prove-docs prove-newcomer prove-dashboard prove-may-stop \
     prove-raft prove-raft-peer prove-members prove-faults \
     prove-etcd prove-etcd-causes prove-etcd-acts prove-etcd-versions
 
@@ -133,7 +133,8 @@ prove-proxies: $(VENV)/.for-test
 prove-clients: $(VENV)/.for-test
 	@scripts/debian-packages libanyevent-websocket-client-perl libmojolicious-perl ruby ruby-faye-websocket libssl-dev
 	scripts/client-libraries
-	$(PYTEST) -s -m slow tests/process/test_client_libraries.py
+	$(PYTEST) -s -p no:xdist -m slow tests/process/test_client_libraries.py tests/process/test_examples.py \
+	    tests/process/test_resuming_clients.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test
@@ -174,6 +175,17 @@ prove-prometheus: $(VENV)/.for-test
 prove-terminal: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -p no:xdist -m slow tests/process/test_terminal.py
+
+# The quick start and the tutorial, block by block as they are pasted, and every command and link of the documents.
+prove-docs: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) -p no:xdist -m "slow or not slow" -k "not newcomer" tests/process/test_pasted_documents.py \
+	    tests/process/test_commands.py tests/rules/test_documents.py
+
+# The same and the installation, as a newcomer in a fresh Debian 12 (takes root; NEWCOMER_RELEASE=trixie: Debian 13).
+prove-newcomer: $(VENV)/.for-test
+	@scripts/debian-packages debootstrap chromium
+	$(PYTEST) -s -p no:xdist -m slow -k newcomer tests/process/test_pasted_documents.py
 
 # All of the dashboard in a real browser, with what make test leaves out: accessibility by axe, names that are markup, the past,
 # and on an idle machine 200 events a second (LOAD_SECONDS=1800 watches its memory for half an hour).

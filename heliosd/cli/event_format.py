@@ -8,7 +8,7 @@ from typing import Any
 
 from heliosd.client.resume import HOLE, Gap, Message
 
-from .event_text import event_lines, metric_values
+from .event_text import event_lines, metric_values, name_in_status
 from .output import printable
 from .report import BAD, FAINT, PLAIN, STRONG
 
@@ -97,13 +97,14 @@ class EventFormatter:
         changed = shown != self._shown
         self._shown = shown
         if always or (changed and not known):
-            name = data.get("leader_name") or data["leader"]
+            name = name_in_status(data, data["leader"])
             leader = f"{name} leads" if name else "no leader is known"
             health = data["cluster_health"]
             peers = f"{health['healthy_peers']} of {health['total_peers']} peers healthy"
             stale = ", and this may be out of date" if data["stale"] else ""
+            node = name_in_status(data, data["node_id"])
             yield (
-                f"{data['node_id']} is {data['state']} in term {data['term']}, {leader}, {peers}{stale}",
+                f"{node} is {data['state']} in term {data['term']}, {leader}, {peers}{stale}",
                 STRONG if data["leader"] else BAD,
             )
 

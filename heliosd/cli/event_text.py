@@ -45,6 +45,13 @@ def _described(name: str, data: Any) -> Iterator[tuple[str, str]]:
             yield name, PLAIN
 
 
+def name_in_status(status: Mapping[str, Any], member: str) -> str:
+    """The name of a member in a `status` message, by its id; the id where it has none."""
+    node = status.get("node", {})
+    names = {peer["id"]: peer.get("name") for peer in (*status.get("peer_details", ()), node) if "id" in peer}
+    return str(names.get(member) or member)
+
+
 def _named(data: Mapping[str, Any]) -> str:
     who = data.get("peer_name") or data["peer_id"]
     return f"{who} at {data['peer_address']}" if data.get("peer_address") else str(who)

@@ -11,6 +11,7 @@ from heliosd.client.client import Connected, Disconnected, Item
 from heliosd.client.resume import Message
 
 from .event_format import EventFormatter
+from .event_text import name_in_status
 from .members_view import Cluster, MemberRow, clock_at, members_of
 from .output import printable
 from .report import BAD, FAINT, GOOD, STRONG, Table, box
@@ -81,7 +82,7 @@ class LiveView:
         cluster = Cluster(
             members=members[:most],
             leader=self._status["leader"],
-            leader_name=_leader_name(self._status),
+            leader_name=name_in_status(self._status, self._status["leader"]),
             term=self._status["term"],
             observed_by=self._status["observed_by"],
             observed_at=self._status["observed_at"],
@@ -97,7 +98,7 @@ class LiveView:
         status = self._status
         if status is None:
             return ""
-        name, health = _leader_name(status), status["cluster_health"]
+        name, health = name_in_status(status, status["leader"]), status["cluster_health"]
         known = "" if self._lost_at is None else "last known: "
         leads = f"{name} leads" if name else "NO LEADER"
         stale = "; may be out of date" if status["stale"] else ""
@@ -130,16 +131,14 @@ class LiveView:
 
 def members_of_status(status: Mapping[str, Any]) -> tuple[MemberRow, ...]:
     """The members of a `status` message, which does not say this node's address."""
-    node = {"id": status["node_id"], "name": status["observed_by"], "state": status["state"]}
+    node = {
+        "id": status["node_id"],
+        "name": name_in_status(status, status["node_id"]),
+        "state": status["state"],
+    }
     peers = status["peer_details"]
     states = {peer["id"]: peer["state"] for peer in peers if "state" in peer}
     return members_of(node, status["leader"], status["commit_index"], peers, states, "")
-
-
-def _leader_name(status: Mapping[str, Any]) -> str:
-    leader = status["leader"]
-    named = {peer["id"]: peer.get("name") for peer in status["peer_details"]}
-    return str(status.get("leader_name") or named.get(leader) or leader)
 
 
 def _rfc3339(at: float) -> str:

@@ -5,7 +5,6 @@ of the dashboard: docs/images/watch.svg and docs/images/dashboard.png.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -20,6 +19,7 @@ from playwright.sync_api import expect
 
 from tests.support.browser_page import Tab, browser_running
 from tests.support.daemon_process import wait_until
+from tests.support.pasted import copy_of_the_repository
 from tests.support.ports import free_port
 from tests.support.terminals import Terminal, terminal
 
@@ -146,10 +146,7 @@ def photograph(url: str, password: str, path: Path) -> None:
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="hp-") as place:
-        folder = Path(place) / "heliosd"
-        unwanted = shutil.ignore_patterns(".venv", ".git", ".run", "build", "dist", ".*_cache", ".hypothesis")
-        shutil.copytree(ROOT, folder, ignore=unwanted)
-        (folder / ".venv").symlink_to(ROOT / ".venv")
+        folder = copy_of_the_repository(Path(place) / "heliosd")
         with started(folder) as url:
             heliosd = folder / ".run/heliosd"
             for name, kind, value in METRICS:

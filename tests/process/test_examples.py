@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from tests.support.browser_page import Tab, browser_running
 from tests.support.certificates import self_signed
 from tests.support.daemon_process import PASSWORD, Daemon, lacking, running, wait_until
 from tests.support.deadlines import SECONDS, at_most
-from tests.support.node_packages import provide_ws
+from tests.support.node_packages import copy_of_javascript
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 VENV_BIN = Path(sys.executable).parent
@@ -43,8 +44,8 @@ class QuietFiles(http.server.SimpleHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def page_server() -> Iterator[str]:
-    """The origin that examples/browser is served from."""
-    files = partial(QuietFiles, directory=str(EXAMPLES / "browser"))
+    """The origin that the pages in examples/ are served from."""
+    files = partial(QuietFiles, directory=str(EXAMPLES))
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), files) as server:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
@@ -232,14 +233,7 @@ def test_the_go_client(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> N
 
 @pytest.fixture
 def javascript(tmp_path: Path) -> Path:
-    """A copy of examples/javascript with the package that a Node older than 22 needs."""
-    copy = tmp_path / "javascript"
-    shutil.copytree(EXAMPLES / "javascript", copy, ignore=shutil.ignore_patterns("node_modules"))
-    asked = ["node", "--print", "typeof WebSocket"]
-    if subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() == "function":
-        return copy
-    provide_ws(copy)
-    return copy
+    return copy_of_javascript(tmp_path / "javascript")
 
 
 @pytest.mark.needs("node")
@@ -254,7 +248,7 @@ def test_the_javascript_client(daemon: Daemon, admin: httpx.Client, javascript: 
 def test_the_page_for_browsers(daemon: Daemon, admin: httpx.Client, page_server: str) -> None:
     with browser_running() as browser:
         tab = Tab(browser)
-        tab.page.goto(f"{page_server}/")
+        tab.page.goto(f"{page_server}/browser/")
         tab.page.fill("input[name=url]", daemon.url)
         tab.page.fill("input[name=username]", "admin")
         tab.page.fill("input[name=password]", PASSWORD)
@@ -267,4 +261,70 @@ def test_the_page_for_browsers(daemon: Daemon, admin: httpx.Client, page_server:
         write(admin, "PUT", METRICS, {"name": "for_browsers", "value": 41.5})
         expect(tab.page.locator("#events li").first).to_contain_text("41.5")
         assert tab.complaints_but("404") == []  # the browser asks the page's server for an icon
+        tab.page.close()
+
+
+def connect_page(tab: Tab, page: str, daemon: Daemon) -> None:
+    tab.page.goto(page)
+    tab.page.fill("input[name=url]", daemon.url)
+    tab.page.fill("input[name=username]", "admin")
+    tab.page.fill("input[name=password]", PASSWORD)
+    tab.page.click("button")
+    expect(tab.page.locator("#connection")).to_have_text("connected")
+    expect(tab.page.locator("#status")).to_contain_text("term")
+
+
+def resumes(tab: Tab, admin: httpx.Client, name: str) -> None:
+    """What happens while the page is without a network reaches it afterwards, once."""
+    add_peer(admin, f"{name}_before")
+    expect(tab.page.locator("#events li").filter(has_text=f"{name}_before").first).to_be_visible()
+    (client,) = client_ids(admin)
+    tab.page.context.set_offline(True)
+    assert admin.delete("/api/cluster/clients", params={"id": client}).is_success
+    add_peer(admin, f"{name}_away")
+    tab.page.context.set_offline(False)
+    shown = tab.page.locator("#events li").filter(has_text=f'"peer_id":"{name}_away"')
+    expect(shown).to_have_count(1)
+
+
+@pytest.mark.needs("chromium")
+def test_the_page_with_server_sent_events_resumes(
+    daemon: Daemon, admin: httpx.Client, page_server: str
+) -> None:
+    with browser_running() as browser:
+        tab = Tab(browser)
+        connect_page(tab, f"{page_server}/eventsource/", daemon)
+        resumes(tab, admin, "for_streams")
+        tab.page.close()
+
+
+@pytest.mark.slow
+def test_the_programs_in_the_page_about_the_client_library_run(
+    daemon: Daemon, admin: httpx.Client, tmp_path: Path
+) -> None:
+    page = (EXAMPLES.parent / "docs" / "client.md").read_text()
+    following, requests = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    for name, text in (("following.py", following), ("requests.py", requests)):
+        filled_in = text.replace("http://127.0.0.1:8080", daemon.url).replace("…", PASSWORD)
+        (tmp_path / name).write_text(filled_in)
+    with watching(daemon, sys.executable, "-u", tmp_path / "following.py") as watcher:
+        watcher.wait("leader: node-")
+        add_peer(admin, "for_the_page")
+        watcher.wait("for_the_page added")
+    done = subprocess.run(
+        [sys.executable, tmp_path / "requests.py"], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("node-")
+
+
+@pytest.mark.slow
+@pytest.mark.needs("chromium", "npm")
+def test_the_react_hook_resumes(daemon: Daemon, admin: httpx.Client, page_server: str) -> None:
+    folder = EXAMPLES / "react"
+    for command in (["npm", "install", "--no-audit", "--no-fund", "--no-save"], ["npm", "run", "build"]):
+        subprocess.run(command, cwd=folder, check=True, capture_output=True, timeout=BUILD_SECONDS)
+    with browser_running() as browser:
+        tab = Tab(browser)
+        connect_page(tab, f"{page_server}/react/", daemon)
+        resumes(tab, admin, "for_react")
         tab.page.close()

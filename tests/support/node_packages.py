@@ -13,6 +13,15 @@ DEBIAN_WS = Path("/usr/share/nodejs/ws")
 INSTALL_SECONDS = 120.0
 
 
+def copy_of_javascript(folder: Path) -> Path:
+    """A copy of examples/javascript as `folder`, with the package that a Node older than 22 needs."""
+    shutil.copytree(EXAMPLE, folder, ignore=shutil.ignore_patterns("node_modules"))
+    asked = ["node", "--print", "typeof WebSocket"]
+    if subprocess.run(asked, capture_output=True, text=True, check=True).stdout.strip() != "function":
+        provide_ws(folder)
+    return folder
+
+
 def provide_ws(folder: Path) -> None:
     """Let Node find the package ws from `folder`: Debian's, else npm's. Skips the test where there is neither."""
     if DEBIAN_WS.is_dir():
