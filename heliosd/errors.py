@@ -17,6 +17,7 @@ HeliosError
 │   ├── AccessRefused    its credentials or its permission to watch were refused
 │   └── NotUnderstood    one side sent what the other does not understand
 ├── NotDelivered         an alert's receiver did not take it
+├── KeysNotFetched       an outside issuer did not answer with its keys
 └── RequestRefused       a request to the cluster was refused
     ├── Invalid          400: the request itself is wrong
     ├── NotFound         404
@@ -93,6 +94,10 @@ def store_error(message: str, cause: OSError) -> StoreError:
 
 class NotDelivered(HeliosError):
     """An alert's receiver did not take it, or nobody knows whether it did; the text says why."""
+
+
+class KeysNotFetched(HeliosError):
+    """The outside issuer's keys could not be fetched now; the text says why."""
 
 
 class AuthError(HeliosError):

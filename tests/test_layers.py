@@ -58,7 +58,7 @@ LAYERS = [
         2,
         "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation",
     ),
-    (2, "daemon.ticker daemon.loop_lag cluster.metric_expiry"),
+    (2, "on_demand daemon.ticker daemon.loop_lag cluster.metric_expiry"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
     (1, "__init__ *.__init__ errors clock histogram backoff config.* protocol.* raft.* store.changes"),
     (
@@ -71,7 +71,7 @@ LAYERS = [
         "web.http.websocket_upgrade web.stream.query",
     ),
     (1, "alerts.book alerts.conditions alerts.counters"),
-    (3, "alerts.delivery"),
+    (3, "alerts.delivery alerts.webhook"),
     (2, "hub.* alerts.*"),
     # 3: edges.
     (

@@ -6,17 +6,16 @@ import hashlib
 import hmac
 import os
 import signal
-import ssl
 import subprocess
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from functools import cache
 from pathlib import Path
 
-import httpx
 import trio
 
 from heliosd.config.model import AlertConfig
 from heliosd.errors import NotDelivered
+from heliosd.on_demand import OnDemand
 
 WEBHOOK_SECONDS = 10.0
 COMMAND_SECONDS = 30.0
@@ -53,7 +52,7 @@ class AlertSender:
         except trio.TooSlowError:
             reason = f"no answer in {seconds:g} s" if alert.url else f"ran for {seconds:g} s"
             raise NotDelivered(reason) from None
-        except (OSError, httpx.HTTPError, httpx.InvalidURL) as error:
+        except OSError as error:
             raise NotDelivered(str(error) or type(error).__name__) from error
 
     async def _run(self, alert: AlertConfig, body: bytes) -> None:
@@ -84,19 +83,22 @@ class AlertSender:
             raise NotDelivered(f"ended with {returncode}")
 
 
+def _load() -> Callable[[str, bytes, Mapping[str, str]], Awaitable[None]]:
+    from .webhook import post  # noqa: PLC0415
+
+    return post
+
+
+_webhook = OnDemand(_load)
+
+
 async def _post(alert: AlertConfig, body: bytes) -> None:
     headers = {"Content-Type": "application/json", "User-Agent": "heliosd", "Accept-Encoding": "identity"}
     if alert.secret_file is not None:
         # Read each time, so that a new secret needs no reload.
         headers[SIGNATURE] = signature(await _secret(alert.secret_file), body)
-    verify = _certificates() if alert.url.lower().startswith("https:") else False
-    # No proxy and no other setting from the environment; no redirects, which is httpx's default.
-    async with (
-        httpx.AsyncClient(verify=verify, trust_env=False, timeout=None) as client,  # noqa: S113
-        client.stream("POST", alert.url, content=body, headers=headers) as answer,
-    ):
-        if not answer.is_success:
-            raise NotDelivered(f"answered with status {answer.status_code}")
+    post = await _webhook.get()
+    await post(alert.url, body, headers)
 
 
 async def _secret(file: Path) -> bytes:
@@ -119,9 +121,3 @@ def _kill_group(process: trio.Process) -> None:
     # It may have ended just now; or it took another user's rights (sudo), and can only be waited for.
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """The system's trusted certificates, read once: that takes some 20 ms."""
-    return ssl.create_default_context()

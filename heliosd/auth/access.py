@@ -18,9 +18,9 @@ from heliosd.config.model import Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 from heliosd.store.changes import TokenRevoked
 
-from . import external_issuer, passwords, tokens
-from .external_issuer import IssuerKeys
+from . import passwords, tokens
 from .identity import Identity, Issued, TokenOrigin
+from .issuer_keys import IssuerKeys
 from .signing_keys import KeyRing
 from .token_cache import TokenCache
 from .tokens import Claims
@@ -208,9 +208,8 @@ class Access:
         if not self.is_outside(token):
             return tokens.verify(token, self.keys, issuer=auth.issuer, now=now, audience=auth.audience)
         known = self.outside_keys if self.outside_keys.url == auth.jwks_url else IssuerKeys()
-        return external_issuer.verify(
+        return known.verify(
             token,
-            known,
             issuer=auth.jwks_issuer,
             now=now,
             audience=auth.audience,

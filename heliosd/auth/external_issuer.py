@@ -14,79 +14,63 @@ import jwt
 from jwt import PyJWK
 
 from . import tokens
+from .issuer_keys import ALGORITHM_OF, MAX_KID, IssuerKeys, kid_of
 from .tokens import Claims
 
 MIN_RSA_BYTES = 256
 """RFC 7518 section 3.3: 2048 bits."""
 MAX_KEYS = 100
 
-_ALGORITHM_OF = {("RSA", None): "RS256", ("EC", "P-256"): "ES256", ("OKP", "Ed25519"): "EdDSA"}
-_MAX_KID = 256
 _TYPES = frozenset({"JWT", "AT+JWT", "APPLICATION/AT+JWT"})
 """RFC 9068 section 2.1 gives access tokens a type of their own."""
-_JWS = jwt.PyJWS(algorithms=sorted(_ALGORITHM_OF.values()))
+_JWS = jwt.PyJWS(algorithms=sorted(ALGORITHM_OF.values()))
 
 
 @dataclass(frozen=True, slots=True)
-class IssuerKeys:
-    """The keys that were found under `url`, by `kid`."""
+class FetchedKeys(IssuerKeys):
+    """Keys that were found under `url`, by `kid`."""
 
-    url: str = ""
     by_kid: Mapping[str, PyJWK] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def of(cls, url: str, keys: Iterable[PyJWK]) -> IssuerKeys:
+    def of(cls, url: str, keys: Iterable[PyJWK]) -> FetchedKeys:
         """Those of `keys` that may sign tokens. Of two with the same `kid` the first counts."""
         found: dict[str, PyJWK] = {}
         for key in keys:
             kid = key.key_id
-            if isinstance(kid, str) and 0 < len(kid) <= _MAX_KID and len(found) < MAX_KEYS and _usable(key):
+            if isinstance(kid, str) and 0 < len(kid) <= MAX_KID and len(found) < MAX_KEYS and _usable(key):
                 found.setdefault(kid, key)
         return cls(url, found)
 
-
-def kid_of(token: str) -> str:
-    """The `kid` that a token names, not verified; "" if there is none or the token cannot hold anyway."""
-    header = tokens.read_header(token)
-    kid = header.get("kid")
-    sound = isinstance(kid, str) and len(kid) <= _MAX_KID and header["alg"] in _ALGORITHM_OF.values()
-    return str(kid) if sound else ""
-
-
-def verify(
-    token: str, keys: IssuerKeys, *, issuer: str, now: float, audience: str, roles_claim: str
-) -> Claims:
-    """The claims of `token`, if one of `keys` signed it and it holds at `now`. Raises as `tokens.verify` does.
-
-    `iss`, `sub` and `exp` are required, `aud` may be a list that has `audience` in it. A token without `jti` gets a
-    digest in its place, so that it can be revoked.
-    """
-    header = tokens.read_header(token)
-    key = keys.by_kid.get(kid_of(token))
-    if (
-        key is None
-        or header["alg"] != key.algorithm_name
-        or str(header.get("typ", "JWT")).upper() not in _TYPES
-    ):
-        tokens.refuse()
-    try:
-        opened = _JWS.decode_complete(token, key, algorithms=[key.algorithm_name])
-        body = tokens.strict_json(opened["payload"])
-    except (jwt.PyJWTError, ValueError, RecursionError):
-        tokens.refuse()
-    claims = Claims(
-        subject=tokens.name(body.get("sub")),
-        jti=tokens.name(body.get("jti", _digest(token))),
-        issued_at=tokens.time(body.get("iat", 0)),
-        expires_at=tokens.time(body.get("exp")),
-        key=str(key.key_id),
-        roles=_roles(_claim(body, roles_claim)),
-    )
-    audiences = body.get("aud")
-    if audience and isinstance(audiences, list) and audience in audiences:  # RFC 7519 section 4.1.3
-        body = {**body, "aud": audience}
-    tokens.check_holds(body, claims, issuer=issuer, audience=audience, now=now)
-    return claims
+    def verify(self, token: str, *, issuer: str, now: float, audience: str, roles_claim: str) -> Claims:
+        """As the base class. `iss`, `sub` and `exp` are required, `aud` may be a list that has `audience` in it. A
+        token without `jti` gets a digest in its place, so that it can be revoked."""
+        header = tokens.read_header(token)
+        key = self.by_kid.get(kid_of(token))
+        if (
+            key is None
+            or header["alg"] != key.algorithm_name
+            or str(header.get("typ", "JWT")).upper() not in _TYPES
+        ):
+            tokens.refuse()
+        try:
+            opened = _JWS.decode_complete(token, key, algorithms=[key.algorithm_name])
+            body = tokens.strict_json(opened["payload"])
+        except (jwt.PyJWTError, ValueError, RecursionError):
+            tokens.refuse()
+        claims = Claims(
+            subject=tokens.name(body.get("sub")),
+            jti=tokens.name(body.get("jti", _digest(token))),
+            issued_at=tokens.time(body.get("iat", 0)),
+            expires_at=tokens.time(body.get("exp")),
+            key=str(key.key_id),
+            roles=_roles(_claim(body, roles_claim)),
+        )
+        audiences = body.get("aud")
+        if audience and isinstance(audiences, list) and audience in audiences:  # RFC 7519 section 4.1.3
+            body = {**body, "aud": audience}
+        tokens.check_holds(body, claims, issuer=issuer, audience=audience, now=now)
+        return claims
 
 
 def _digest(token: str) -> str:
@@ -116,7 +100,7 @@ def _usable(key: PyJWK) -> bool:
         # Built from the key itself, not from what the issuer says about it.
         form = key.Algorithm.to_jwk(key.key, as_dict=True)
         kind: tuple[str, str | None] = (form["kty"], form.get("crv"))
-        sound = _ALGORITHM_OF.get(kind) == key.algorithm_name and "d" not in form
+        sound = ALGORITHM_OF.get(kind) == key.algorithm_name and "d" not in form
         return sound and (kind[0] != "RSA" or len(jwt.utils.base64url_decode(form["n"])) >= MIN_RSA_BYTES)
     except (jwt.PyJWTError, TypeError, ValueError, KeyError):
         return False

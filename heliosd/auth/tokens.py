@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NoReturn
 
-import jwt
-
 from heliosd.errors import Unauthenticated
 
+from . import base64url
 from .signing_keys import ALGORITHM, KeyRing
 
 MAX_TOKEN_BYTES = 8192
@@ -106,12 +105,19 @@ def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str 
     raises `Expired`, which has its `jti`.
     """
     header = read_header(token)
-    if header["alg"] != ALGORITHM or str(header.get("typ", "JWT")).upper() != "JWT":
+    if (
+        header["alg"] != ALGORITHM
+        or str(header.get("typ", "JWT")).upper() != "JWT"
+        or not isinstance(header.get("kid", ""), str)
+    ):
+        refuse()
+    signed, _, signature = token.rpartition(".")
+    key = keys.signer_of(signed, signature)
+    if key is None:
         refuse()
     try:
-        payload, key = keys.opened(token)
-        body = strict_json(payload)
-    except (jwt.PyJWTError, ValueError, RecursionError):
+        body = strict_json(base64url.decode(signed.partition(".")[2]))
+    except (ValueError, RecursionError):
         refuse()
     password = body.get("pwd", "")
     claims = Claims(
@@ -145,7 +151,7 @@ def read_header(token: str) -> Mapping[str, Any]:
 def _header(text: str) -> Mapping[str, Any]:
     # The tokens of one issuer all begin with the same header.
     try:
-        return strict_json(jwt.utils.base64url_decode(text))
+        return strict_json(base64url.decode(text))
     except (ValueError, RecursionError):
         refuse()
 
@@ -155,7 +161,7 @@ def claimed_issuer(token: str) -> str:
     if len(token) > MAX_TOKEN_BYTES or not _FORM.fullmatch(token):
         return ""
     try:
-        issuer = strict_json(jwt.utils.base64url_decode(token.split(".")[1])).get("iss")
+        issuer = strict_json(base64url.decode(token.split(".")[1])).get("iss")
     except (ValueError, RecursionError):
         return ""
     return issuer if isinstance(issuer, str) else ""

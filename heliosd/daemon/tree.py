@@ -63,7 +63,7 @@ from heliosd.web.http import front
 from heliosd.web.http.asgi import Deadlines, serve_request
 from heliosd.web.http.listeners import open_listeners
 from heliosd.web.jwks import ExternalIssuer
-from heliosd.web.rest.app import create_app
+from heliosd.web.rest.late_app import late_app
 from heliosd.web.rest.pipeline import Pipeline
 from heliosd.web.rest.quick_reads import QuickReads
 from heliosd.web.rest.services import Services
@@ -229,7 +229,7 @@ class Daemon:
             now=_now,
         )
         pipeline, deadlines = Pipeline(services), Deadlines()
-        app = partial(serve_request, create_app(pipeline), deadlines)
+        app = partial(serve_request, late_app(pipeline), deadlines)
         certificate = self.certificate
         async with trio.open_nursery() as server:
             await server.start(

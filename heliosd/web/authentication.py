@@ -8,8 +8,8 @@ from types import MappingProxyType
 from typing import NamedTuple
 
 from heliosd.auth.access import Access
-from heliosd.auth.external_issuer import kid_of
 from heliosd.auth.identity import Identity
+from heliosd.auth.issuer_keys import kid_of
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.errors import Forbidden, Invalid, Unauthenticated

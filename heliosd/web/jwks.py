@@ -6,20 +6,17 @@ at most one fetch in `MIN_INTERVAL_SECONDS`, however many they are. Tokens are n
 
 from __future__ import annotations
 
-import json
 import math
-import ssl
-from functools import cache
+from collections.abc import Awaitable, Callable
 
-import httpx
 import structlog
 import trio
-from jwt import PyJWKSet, PyJWTError
 
 from heliosd.auth.access import Access
-from heliosd.auth.external_issuer import MAX_KEYS, IssuerKeys
+from heliosd.auth.issuer_keys import IssuerKeys
 from heliosd.config.model import Settings
-from heliosd.errors import IssuerUnreachable
+from heliosd.errors import IssuerUnreachable, KeysNotFetched
+from heliosd.on_demand import OnDemand
 
 FETCH_SECONDS = 5.0
 MIN_INTERVAL_SECONDS = 10.0
@@ -28,11 +25,19 @@ FRESH_SECONDS = 300.0
 """Keys older than this are fetched anew when the next token comes, so that a withdrawn key stops counting."""
 KEPT_SECONDS = 86_400.0
 """While the issuer cannot be reached, its keys count for so long."""
-MAX_ANSWER_BYTES = 256 * 1024
 MAX_WAITING = 100
 """Requests that wait for one fetch; further ones are refused at once."""
 
 log = structlog.get_logger(__name__)
+
+
+def _load() -> Callable[[str], Awaitable[IssuerKeys]]:
+    from .jwks_request import fetch_keys  # noqa: PLC0415
+
+    return fetch_keys
+
+
+_fetch_keys = OnDemand(_load)
 
 
 class ExternalIssuer:
@@ -96,55 +101,18 @@ class ExternalIssuer:
 
     async def _fetch(self, url: str) -> None:
         reason = ""
+        fetch_keys = await _fetch_keys.get()
         try:
             with trio.fail_after(FETCH_SECONDS):
                 self._access.outside_keys = await fetch_keys(url)
             self._fetched_at = trio.current_time()
         except trio.TooSlowError:
             reason = f"no answer in {FETCH_SECONDS:g} s"
-        except (OSError, httpx.HTTPError, httpx.InvalidURL, PyJWTError, ValueError, RecursionError) as error:
-            reason = str(error) or type(error).__name__
+        except KeysNotFetched as error:
+            reason = str(error)
         self._failed = bool(reason)
         self._next_fetch = trio.current_time() + MIN_INTERVAL_SECONDS
         if reason:
             log.warning("the outside issuer's keys could not be fetched", url=url, reason=reason)
         else:
             log.info("fetched the outside issuer's keys", url=url, keys=len(self._access.outside_keys.by_kid))
-
-
-async def fetch_keys(url: str) -> IssuerKeys:
-    """The signing keys that are published at `url`, from at most 256 KiB. Sets no deadline of its own.
-
-    Raises OSError, httpx.HTTPError, httpx.InvalidURL, jwt.PyJWTError, ValueError or RecursionError.
-    """
-    verify = _certificates() if url.lower().startswith("https:") else False
-    # No proxy and no other setting from the environment; no redirects, which is httpx's default.
-    async with httpx.AsyncClient(verify=verify, trust_env=False, timeout=None) as client:  # noqa: S113
-        # Uncompressed: a small compressed answer may grow without a bound.
-        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "heliosd"}
-        async with client.stream("GET", url, headers=headers) as answer:
-            if answer.status_code != 200:
-                raise ValueError(f"answered with status {answer.status_code}")
-            content = b""
-            with trio.CancelScope() as rest:
-                async for piece in answer.aiter_raw():
-                    content += piece
-                    if len(content) > MAX_ANSWER_BYTES:
-                        # Not `break`: httpx would leave its inner generators to the garbage collector.
-                        rest.cancel()
-    if len(content) > MAX_ANSWER_BYTES:
-        raise ValueError(f"the answer is longer than {MAX_ANSWER_BYTES} bytes")
-    document = json.loads(content)
-    if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
-        raise ValueError("the answer is not a JSON object with a list of keys")  # noqa: TRY004
-    found = PyJWKSet(document["keys"][:MAX_KEYS])  # 256 KiB of keys would take 50 ms
-    keys = [key for key in found if key.public_key_use in {"sig", None} and key.key_id]
-    if not keys:
-        raise ValueError("the answer has no key that signs")
-    return IssuerKeys.of(url, keys)
-
-
-@cache
-def _certificates() -> ssl.SSLContext:
-    """The system's trusted certificates, read once: that takes some 20 ms."""
-    return ssl.create_default_context()

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 import structlog
 import trio
 from msgspec import UNSET, Struct, UnsetType
-from werkzeug.exceptions import HTTPException, MethodNotAllowed
 
 from heliosd.errors import (
     Conflict,
@@ -58,6 +57,13 @@ class BodyTooLarge(HeliosError):
     def __init__(self, max_bytes: int) -> None:
         size = f"{max_bytes >> 20} MiB" if max_bytes >= 1 << 20 else f"{max_bytes >> 10} KiB"
         super().__init__(f"The body is larger than {size}")
+
+
+class BodyLate(HeliosError):
+    """A body that did not come in time (HTTP 408)."""
+
+    def __init__(self) -> None:
+        super().__init__("The body did not come in time")
 
 
 class TryLater(HeliosError):
@@ -124,6 +130,8 @@ def problem_for(error: Exception, where: str) -> Problem:
             return _refused(error)
         case Unauthenticated():
             return Problem(401, ProblemBody(str(error)), {"WWW-Authenticate": "Bearer"})
+        case BodyLate():
+            return Problem(408, ProblemBody(str(error)))
         case BodyTooLarge():
             return Problem(413, ProblemBody(str(error)))
         case Forbidden() | ForeignOrigin() | ForgedWrite():
@@ -137,8 +145,6 @@ def problem_for(error: Exception, where: str) -> Problem:
             return Problem(507, ProblemBody("The change could not be stored"))
         case trio.TooSlowError():
             return _refused(OutcomeUnknown())
-        case HTTPException():
-            return _of_framework(error)
         case _:
             request_id = structlog.contextvars.get_contextvars().get("request_id") or secrets.token_hex(8)
             log.error("request failed", route=where, request_id=request_id, exc_info=error)
@@ -149,19 +155,3 @@ def _refused(error: RequestRefused) -> Problem:
     status = next((status for kind, status in _REFUSALS.items() if isinstance(error, kind)), 400)
     headers = {"Retry-After": str(LEADER_RETRY_SECONDS)} if isinstance(error, NoLeader) else {}
     return Problem(status, ProblemBody(error.message, UNSET if error.field is None else error.field), headers)
-
-
-_FRAMEWORK_TEXTS = {
-    404: "Not found",
-    405: "Method not allowed",
-    408: "The body did not come in time",
-    413: "The body is larger than 1 MiB",
-}
-
-
-def _of_framework(error: HTTPException) -> Problem:
-    status = error.code or 500
-    headers: dict[str, str] = {}
-    if isinstance(error, MethodNotAllowed):
-        headers["Allow"] = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
-    return Problem(status, ProblemBody(_FRAMEWORK_TEXTS.get(status, error.name)), headers)

@@ -12,8 +12,9 @@ from jwt import PyJWK
 
 from heliosd.auth import tokens
 from heliosd.auth.access import Access
-from heliosd.auth.external_issuer import IssuerKeys
+from heliosd.auth.external_issuer import FetchedKeys
 from heliosd.auth.identity import Identity, TokenOrigin
+from heliosd.auth.issuer_keys import IssuerKeys
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.token_cache import KEPT, TokenCache
@@ -298,7 +299,7 @@ URL = "http://127.0.0.1:1/keys"
 @pytest.fixture
 def open_house(house: House) -> House:
     house.reload(EVA, ADAM, jwks_url=URL, jwks_issuer=ISSUER)
-    house.access.outside_keys = IssuerKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    house.access.outside_keys = FetchedKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
     return house
 
 
@@ -421,7 +422,7 @@ def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> No
 
 def test_keys_that_the_outside_issuer_takes_away_stop_counting_for_known_tokens(house: House) -> None:
     house.reload(EVA, jwks_url=URL, jwks_issuer=ISSUER)
-    house.access.outside_keys = IssuerKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
+    house.access.outside_keys = FetchedKeys.of(URL, [PyJWK(jwk(key("EdDSA"), "k"))])
     token = signed(key("EdDSA"), "k", alg="EdDSA")
     house.access.identify(token, NOW)
     house.access.identify(token, NOW + 1)

@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.auth import external_issuer, tokens
-from heliosd.auth.external_issuer import IssuerKeys, kid_of
+from heliosd.auth.external_issuer import FetchedKeys
+from heliosd.auth.issuer_keys import IssuerKeys, kid_of
 from heliosd.auth.tokens import Claims
 from heliosd.errors import Unauthenticated
 from tests.support.issuer_tokens import CLAIMS, ISSUER, NOW, b64, document, jwk, key, signed
@@ -26,14 +27,14 @@ KINDS = ["RS256", "ES256", "EdDSA"]
 def known(*published: dict[str, Any]) -> IssuerKeys:
     """The keys as they are read from the issuer's document."""
     read = jwt.PyJWKSet.from_json(document(*published).decode()).keys
-    return IssuerKeys.of("http://127.0.0.1:1/keys", read)
+    return FetchedKeys.of("http://127.0.0.1:1/keys", read)
 
 
 KEYS = known(*(jwk(key(kind), kind) for kind in KINDS))
 
 
 def verify(token: str, keys: IssuerKeys = KEYS, *, now: float = NOW, audience: str = "") -> Claims:
-    return external_issuer.verify(token, keys, issuer=ISSUER, now=now, audience=audience, roles_claim="roles")
+    return keys.verify(token, issuer=ISSUER, now=now, audience=audience, roles_claim="roles")
 
 
 def assert_refused(token: str, keys: IssuerKeys = KEYS, *, now: float = NOW, audience: str = "") -> None:
@@ -240,7 +241,7 @@ def test_odd_roles_give_none(roles: object) -> None:
 
 def test_the_claim_of_roles_may_have_another_name() -> None:
     token = good(groups=["admin", "admin", "x"])
-    found = external_issuer.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim="groups")
+    found = KEYS.verify(token, issuer=ISSUER, now=NOW, audience="", roles_claim="groups")
     assert found.roles == ("admin", "x")
 
 
@@ -261,7 +262,7 @@ def test_the_claim_of_roles_may_be_nested(
     path: str, claims: dict[str, object], roles: tuple[str, ...]
 ) -> None:
     token = good(**{"roles": None, **claims})
-    found = external_issuer.verify(token, KEYS, issuer=ISSUER, now=NOW, audience="", roles_claim=path)
+    found = KEYS.verify(token, issuer=ISSUER, now=NOW, audience="", roles_claim=path)
     assert found.roles == roles
 
 

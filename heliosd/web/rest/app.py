@@ -12,12 +12,13 @@ from typing import Any
 from quart import Request, Response, request
 from quart_trio import QuartTrio
 from quart_trio.wrappers import TrioResponse
-from werkzeug.exceptions import MethodNotAllowed
+from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.exceptions import NotFound as NoSuchPath
 from werkzeug.routing import MapAdapter, Rule
 
 from heliosd.errors import NotFound
 from heliosd.web.http.listeners import Address
+from heliosd.web.problems import ProblemBody
 
 from .asked import Asked
 from .body_reader import BodyReader
@@ -131,6 +132,8 @@ class _Binding:
 
     async def failed(self, error: Exception) -> Response:
         request.routing_exception = None  # whose traceback refers to the request again
+        if isinstance(error, HTTPException):
+            return _response(_refused(error))
         rule = request.url_rule
         where = f"{request.method} {rule.rule}" if rule is not None else "no route"
         return _response(self._pipeline.failed(error, where))
@@ -140,6 +143,23 @@ class _Binding:
             response.headers.setdefault(name, value)
         response.headers.update(self._pipeline.cors_headers(self._asked(request).joined("Origin")))
         return response
+
+
+_TEXTS = {
+    404: "Not found",
+    405: "Method not allowed",
+    408: "The body did not come in time",
+    413: "The body is larger than 1 MiB",
+}
+
+
+def _refused(error: HTTPException) -> Answer:
+    """What the framework itself refuses."""
+    status = error.code or 500
+    headers: dict[str, str] = {}
+    if isinstance(error, MethodNotAllowed):
+        headers["Allow"] = ", ".join(sorted({*(error.valid_methods or ()), "OPTIONS"}))
+    return Answer(status=status, body=ProblemBody(_TEXTS.get(status, error.name)), headers=headers)
 
 
 def _response(answer: Answer) -> Response:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import trio
 from quart import Request
-from werkzeug.exceptions import RequestTimeout
 
-from heliosd.web.problems import BodyTooLarge, TryLater
+from heliosd.web.problems import BodyLate, BodyTooLarge, TryLater
 
 BODY_SECONDS = 30
 SHARED_BYTES = 16 * 1024 * 1024
@@ -19,7 +18,7 @@ class BodyReader:
 
     async def read(self, request: Request, max_bytes: int) -> bytes:
         """The whole body. Raises `BodyTooLarge` (413), at once if Content-Length says so, `TryLater` (503) if all
-        bodies together are too much, and `RequestTimeout` (408)."""
+        bodies together are too much, and `BodyLate` (408)."""
         if (request.content_length or 0) > max_bytes:
             raise BodyTooLarge(max_bytes)
         body = bytearray()
@@ -35,5 +34,5 @@ class BodyReader:
         finally:
             self._held -= len(body)
         if deadline.cancelled_caught:
-            raise RequestTimeout
+            raise BodyLate
         return bytes(body)

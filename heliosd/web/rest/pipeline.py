@@ -10,7 +10,6 @@ import re
 import secrets
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import partial
 from types import MappingProxyType
 
 import structlog
@@ -22,13 +21,11 @@ from heliosd.web.problems import ForeignOrigin, problem_for
 
 from .asked import Asked
 from .audit import Act
-from .description.asyncapi import asyncapi
 from .description.documents import Documents
-from .description.openapi import openapi
+from .description.makers import MAKERS
 from .password_check import PasswordCheck
 from .request_data import check_body_form, query_pairs, read_body, read_query
 from .route import Answer, Call, Nothing, Route
-from .route_table import ROUTES
 from .services import Services
 from .static_files import load_pages
 from .write_keys import HEADER, AnsweredWrites, read_key
@@ -59,7 +56,7 @@ class Pipeline:
         self._services = services
         self._password_check = PasswordCheck(services.access, services.settings)
         self._pages = load_pages()
-        self._documents = Documents({"openapi": partial(openapi, ROUTES), "asyncapi": asyncapi})
+        self._documents = Documents(MAKERS)
         self._origins = OriginCheck(services.settings)
         self._costly = trio.Lock()
         self._answered = AnsweredWrites(services.stored, services.save)

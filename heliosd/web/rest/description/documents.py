@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
-import trio
 
+from heliosd.on_demand import OnDemand
 from heliosd.web.rest.static_files import StaticFile
 
 
@@ -15,17 +16,13 @@ class Documents:
     """Named JSON documents. Making one takes some 0.1 s, so it is done in a thread, once."""
 
     def __init__(self, makers: Mapping[str, Callable[[], Mapping[str, Any]]]) -> None:
-        self._makers = makers
-        self._made: dict[str, StaticFile] = {}
-        self._making = trio.Lock()
+        self._made = {name: OnDemand(partial(_file, make)) for name, make in makers.items()}
 
     async def get(self, name: str) -> StaticFile:
         """The document; there must be one of this name."""
-        async with self._making:
-            if name not in self._made:
-                self._made[name] = await trio.to_thread.run_sync(self._make, name)
-        return self._made[name]
+        return await self._made[name].get()
 
-    def _make(self, name: str) -> StaticFile:
-        content = msgspec.json.format(msgspec.json.encode(self._makers[name]()), indent=1)
-        return StaticFile.of(content + b"\n", "application/json")
+
+def _file(make: Callable[[], Mapping[str, Any]]) -> StaticFile:
+    content = msgspec.json.format(msgspec.json.encode(make()), indent=1)
+    return StaticFile.of(content + b"\n", "application/json")

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import trio
+from collections.abc import Callable
+
 from msgspec import UNSET, Struct, UnsetType
 
+from heliosd.clock import Instant
 from heliosd.config.model import Config
 from heliosd.errors import NotFound
+from heliosd.on_demand import OnDemand
 from heliosd.web.problems import LEADER_RETRY_SECONDS
-from heliosd.web.rest import openmetrics, prometheus
-from heliosd.web.rest.openmetrics import Format, wanted_format
 from heliosd.web.rest.route import Answer, Call, Nothing
+from heliosd.web.rest.services import Services
 from heliosd.web.rest.static_files import API_DOCS, INDEX, StaticFile, content_security_policy, etag_matches
 
 
@@ -53,22 +55,17 @@ def metrics_need_token(config: Config) -> bool:
 async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
     if not call.services.settings.current.metrics.enabled:
         raise NotFound("Not found")
-    roster = call.services.roster
-    form = wanted_format(call.accept)
-    text = prometheus.render(
-        backend=call.services.backend,
-        hub_counters=roster.counters,
-        ws_clients=roster.count("websocket"),
-        sse_clients=roster.count("sse"),
-        queue_depth=roster.queue_depth(),
-        alerts=call.services.alert_counters,
-        events_stored=call.services.events.trouble is None,
-        tasks=trio.lowlevel.current_statistics().tasks_living,
-        now=call.now,
-        form=form,
-    )
-    content_type = openmetrics.CONTENT_TYPE if form is Format.OPENMETRICS else prometheus.CONTENT_TYPE
-    return Answer(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
+    scrape = await _scrape.get()
+    return scrape(call.services, call.now, call.accept)
+
+
+def _load() -> Callable[[Services, Instant, str], Answer]:
+    from heliosd.web.rest.scrape import scrape  # noqa: PLC0415
+
+    return scrape
+
+
+_scrape = OnDemand(_load)
 
 
 async def show_dashboard(call: Call[Nothing, Nothing]) -> Answer:
