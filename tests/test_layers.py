@@ -288,3 +288,12 @@ def test_the_modules_of_a_backend_are_imported_only_when_it_is_chosen() -> None:
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     ).stdout.split()
     assert not {"heliosd.cluster.etcd.backend", "heliosd.cluster.simulated.backend"} & set(loaded)
+
+
+def test_with_etcd_nothing_is_imported_that_only_some_requests_need() -> None:
+    code = "import heliosd.daemon.main, heliosd.cluster.etcd.backend, sys; print(*sys.modules)"
+    loaded = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    late = {"quart", "werkzeug", "jwt", "cryptography", "prometheus_client"}
+    assert not late & set(loaded)

@@ -9,14 +9,20 @@ import json
 import os
 import resource
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.support.daemon_process import lacking, running, write_config
+from tests.support.daemon_process import Daemon, lacking, running, write_config
 
+ON_DEMAND = {"quart", "quart_trio", "werkzeug", "jinja2", "hypercorn"}
+ON_DEMAND |= {"jwt", "cryptography", "httpx", "prometheus_client"}
+ON_DEMAND |= {"heliosd.cluster.etcd.backend", "heliosd.web.rest.description.openapi"}
+"""What an idle daemon on the simulated backend has not imported."""
 SOURCE = Path(__file__).parents[2] / "benchmarks" / "load.c"
 IDLE_CPU_SHARE = 0.05
 """Of one core, the simulated cluster's own life included."""
@@ -122,6 +128,36 @@ def test_a_daemon_without_clients_costs_next_to_nothing(tmp_path: Path) -> None:
     print(f"{share:.2%} of a core, {per_second:.1f} wakings a second")
     assert per_second <= MAX_WAKINGS
     assert share <= QUIET_CPU_SHARE
+
+
+def test_an_idle_daemon_has_imported_nothing_that_only_some_requests_need(tmp_path: Path) -> None:
+    with running(tmp_path, env={"PYTHONPROFILEIMPORTTIME": "1"}) as daemon:
+        token = cli_token(tmp_path, daemon)
+        with httpx.Client(base_url=daemon.url, headers={"Authorization": f"Bearer {token}"}) as client:
+            assert client.get("/readyz").status_code == 200
+            assert client.get("/api/cluster/status").status_code == 200
+            assert not ON_DEMAND & imported(daemon)
+            assert client.get("/metrics").status_code == 200
+            assert client.post("/api/cluster/latency/reset").status_code == 200
+            assert ON_DEMAND & imported(daemon) >= {"prometheus_client", "quart_trio"}
+
+
+def imported(daemon: Daemon) -> set[str]:
+    """The modules that the daemon has imported so far, by what Python writes of each."""
+    lines = [line for line in daemon.raw if line.startswith("import time:")]
+    assert lines
+    return {line.rpartition("|")[2].strip() for line in lines}
+
+
+def cli_token(folder: Path, daemon: Daemon) -> str:
+    """A token that no login had to make."""
+    return subprocess.run(
+        [sys.executable, "-m", "heliosd", "token", "--config", str(daemon.config), "--user", "admin"],
+        env={**os.environ, "STATE_DIRECTORY": str(folder / "state")},
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.strip()
 
 
 def summary(report: dict[str, Any]) -> str:

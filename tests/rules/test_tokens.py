@@ -260,6 +260,64 @@ def test_any_claim_is_taken_or_refused_and_nothing_else_rises(value: object) -> 
         assert claims.expires_at > NOW
 
 
+HEADERS = st.fixed_dictionaries(
+    {"alg": st.sampled_from(["HS256", "HS512", "none"])},
+    optional={"typ": st.sampled_from(["JWT", "jwt"]), "kid": st.text(max_size=3) | st.integers(0, 9)},
+)
+
+
+@st.composite
+def nearly_tokens(draw: st.DrawFn) -> str:
+    """A token with good claims that PyJWT made, or somebody else; as it is, or with a few characters changed."""
+    header = draw(HEADERS)
+    secret = draw(st.sampled_from([SECRET, bytes(range(1, 33))]))
+    if header["alg"] == "HS256" and isinstance(header.get("kid", ""), str) and draw(st.booleans()):
+        text = jwt.encode(CLAIMS, secret, algorithm="HS256", headers=header)
+    else:
+        text = forged(json.dumps(CLAIMS), json.dumps(header), secret)
+    for _ in range(draw(st.integers(0, 2))):
+        at, cut = draw(st.integers(0, len(text))), draw(st.integers(0, 1))
+        text = text[:at] + draw(st.sampled_from(["", "A", "B", "-", "_", "=", "."])) + text[at + cut :]
+    return text
+
+
+@given(nearly_tokens())
+def test_of_tokens_with_good_claims_those_hold_that_pyjwt_verifies(text: str) -> None:
+    # It trims "=", and takes any `typ`: the first is no base64url of RFC 7515, and the second is judged here.
+    try:
+        read = jwt.decode(
+            text, SECRET, algorithms=["HS256"], options={"verify_exp": False, "verify_iat": False}
+        )
+    except jwt.PyJWTError:
+        assert_refused(text)
+        return
+    if "=" in text:
+        assert_refused(text)
+    else:
+        assert verify(text).subject == read["sub"]
+
+
+TEXTS = st.text("ABCDEFXYZabcdefxyz0123456789+/=-_", min_size=32, max_size=80).map(str.encode)
+
+
+BEGINNINGS = st.sampled_from([b"ssh-rsa", b"ssh-ed25519", b"ecdsa-sha2-nistp256", b"MII", b"0Y0"])
+
+
+@given(TEXTS | st.builds(bytes.__add__, BEGINNINGS, TEXTS))
+def test_a_secret_of_letters_and_digits_is_refused_where_pyjwt_refuses_it(secret: bytes) -> None:
+    try:
+        jwt.algorithms.HMACAlgorithm(hashlib.sha256).prepare_key(secret)
+        refused = len(set(secret)) == 1
+    except jwt.InvalidKeyError:
+        refused = True
+    try:
+        SigningKey(secret)
+    except KeyUnusable:
+        assert refused
+    else:
+        assert not refused
+
+
 @pytest.mark.parametrize("secret", [b"", b"x", b"correct horse battery staple", bytes(31), bytes(64)])
 def test_a_weak_key_is_refused(secret: bytes) -> None:
     with pytest.raises(KeyUnusable, match="signing key"):
