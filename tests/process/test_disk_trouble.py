@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 import signal
 import sys
@@ -156,13 +157,19 @@ def test_a_disk_that_fills_up_meanwhile_refuses_writes_until_it_has_room_also_wh
     with on(disk, config, ready=True) as daemon, daemon.client() as client:
         client.post("/api/cluster/metrics", json={"name": "jobs", "type": "gauge"}).raise_for_status()
         disk.fill()
-        # What the log has room for yet is taken.
-        wait_until(
-            lambda: (
-                client.put("/api/cluster/metrics", json={"name": "jobs", "value": 1}).status_code
-                in {503, 507}
+        # What the write-ahead log has room for yet is taken. These writes make the database larger: a checkpoint
+        # between two that do not would give the log its room back, again and again.
+        names = itertools.cycle(["filling", "up"])
+
+        def refused() -> bool:
+            name = next(names)
+            made = client.post(
+                "/api/cluster/metrics", json={"name": name, "type": "gauge", "help": "x" * 4000}
             )
-        )
+            client.delete("/api/cluster/metrics", params={"name": name})
+            return made.status_code in {503, 507}
+
+        wait_until(refused)
         wait_refused(daemon, "")
         disk.free()
         daemon.wait_ready()
