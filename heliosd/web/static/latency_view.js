@@ -22,7 +22,7 @@ export function showLatency({ latency, latencies, status }, { members }) {
   const peers = members.filter(({ own }) => !own);
   panel.hidden = !latency || peers.length === 0;
   if (panel.hidden) return;
-  const now = Date.parse(status.observed_at);
+  const now = Date.parse(status.observed_at) || Date.now();
   const series = peers.map(({ id, name }) => ({ id, name, line: latencies.get(id) }));
   const width = Math.max(280, roomOf(byId("latency-lines")) - 28);
   const key = JSON.stringify([width, now, latency.aggregated, peers.map(({ id, name, answers }) => [id, name, answers, latency.peers[id]?.last_contact_unix])]);

@@ -58,11 +58,11 @@ function pointOf(svg, { clientX, clientY }) {
   return { x: ((clientX - box.left) * width) / box.width, y: ((clientY - box.top) * height) / box.height };
 }
 
-/** Null where the line is too short or leaves all members on one side. @param {Point} from @param {Point} to @returns {[string[], string[]] | null} */
+/** The first member's side first; null where the line is too short or leaves all members on one side. @param {Point} from @param {Point} to @returns {[string[], string[]] | null} */
 function groupsOf(from, to) {
   if (Math.hypot(to.x - from.x, to.y - from.y) < SHORTEST) return null;
   const sides = leftOf(nodes.map(({ at }) => at), from, to);
   const ids = (/** @type {boolean} */ side) => nodes.filter((_, at) => sides[at] === side).map(({ member }) => member.id);
-  const [left, right] = [ids(true), ids(false)];
-  return left.length && right.length ? [left, right] : null;
+  const [own, other] = [ids(sides[0]), ids(!sides[0])];
+  return other.length ? [own, other] : null;
 }

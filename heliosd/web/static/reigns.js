@@ -21,9 +21,9 @@
  */
 /** @typedef {{ms: number, times: number, known: boolean, since: number}} Absence without a leader: how long, how often; whether all of the period is known, and from when on */
 
-/** When a state change was seen, in Unix milliseconds. @param {{timestamp?: string, data?: any}} change */
+/** When a change was seen, in Unix milliseconds; NaN where it does not say. @param {{timestamp?: string, data?: any}} change */
 export function seenAt({ timestamp, data }) {
-  return Date.parse(data?.observed_at ?? timestamp ?? "");
+  return Date.parse(data?.observed_at) || Date.parse(timestamp ?? "");
 }
 
 /** @param {{timestamp?: string, data?: any}[]} changes state changes, oldest first @returns {Span[]} oldest first */
@@ -33,8 +33,8 @@ export function spansOf(changes) {
   for (const change of changes) {
     const { leader, leader_name: name, cause, term, unseen = false } = change.data;
     const last = spans.at(-1);
-    if (last && last.leader === leader && last.unseen === unseen) continue;
     const from = Math.max(seenAt(change), last?.from ?? 0);
+    if (Number.isNaN(from) || (last && last.leader === leader && last.unseen === unseen)) continue;
     if (last) {
       last.to = from;
       if (last.leader && !unseen) last.cause = cause ?? "unknown";

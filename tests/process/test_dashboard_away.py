@@ -1,0 +1,137 @@
+"""The dashboard without its daemon, its notifications, permits and clients, in a real browser."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, expect
+
+from tests.support.browser_page import Tab, browser_running, log_in
+from tests.support.daemon_process import Daemon, running, wait_until
+
+pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
+
+SIMULATION = "/api/cluster/simulation"
+PERMITS = "/api/cluster/permits"
+
+RECORD_NOTIFICATIONS = """
+window.notified = [];
+window.Notification = class { constructor(title, { body }) { window.notified.push(title); } };
+window.Notification.permission = "default";
+window.Notification.requestPermission = async () => (window.Notification.permission = "granted");
+"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with browser_running() as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("away")) as started:
+        yield started
+
+
+@pytest.fixture(scope="module")
+def http(daemon: Daemon) -> Iterator[httpx.Client]:
+    with daemon.client() as client:
+        yield client
+
+
+def opened(browser: Browser, daemon: Daemon, script: str = "") -> Tab:
+    tab = Tab(browser)
+    tab.page.add_init_script(script or "0")
+    log_in(tab, daemon)
+    expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+    expect(tab.page.locator("#acts-panel")).to_be_visible()
+    return tab
+
+
+def test_cut_off_it_shows_the_last_known_greyed_with_the_reason_and_a_countdown(
+    browser: Browser, tmp_path: Path
+) -> None:
+    with running(tmp_path) as daemon:
+        tab = opened(browser, daemon)
+        expect(tab.page.locator("#last-known")).to_be_hidden()
+        assert daemon.stop() == 0
+        expect(tab.page.locator("#last-known")).to_have_text(
+            re.compile(r"^Last known, \d\d:\d\d:\d\d \(.+\)$")
+        )
+        expect(tab.page.locator("#connection-reason")).to_contain_text("Below is how things stood")
+        expect(tab.page.locator("#heard")).to_have_text(re.compile(r"^in \d+ s$"))
+        expect(tab.page.locator("#headline")).to_have_css("filter", "grayscale(1)")
+        expect(tab.page.locator("#leader")).to_have_text(re.compile("node-[123]"))
+        tab.page.close()
+
+
+def test_a_permit_to_stop_a_member_is_asked_for_refused_and_given_back(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    tab = opened(browser, daemon)
+    report = tab.page.locator("#act-report")
+    tab.page.click('[data-act="may-stop"]')
+    tab.page.select_option("#act-field-member", "node-3")
+    tab.page.click("#act-confirm")
+    expect(report).to_have_text(
+        re.compile(r"^May a member stop\?: Permit granted, node-3 may be stopped until [\d: \w]+\.$")
+    )
+    assert http.get(PERMITS).json()["permits"][0]["member"] == "node-3"
+    tab.page.click('[data-act="may-stop"]')
+    tab.page.select_option("#act-field-member", "node-2")
+    tab.page.click("#act-confirm")
+    expect(tab.page.locator("#act-error")).to_contain_text("admin has the permit to stop node-3")
+    tab.page.click("#act-cancel")
+    tab.page.click('[data-act="end-permit"]')
+    tab.page.click("#act-confirm")
+    expect(report).to_have_text("Give a permit back: Permit ended.")
+    assert http.get(PERMITS).json()["permits"] == []
+    tab.page.click('[data-act="end-permit"]')
+    expect(tab.page.locator("#act-error")).to_have_text("There is no permit to choose.")
+    expect(tab.page.locator("#act-confirm")).to_be_disabled()
+    tab.page.close()
+    assert tab.complaints_but("409") == []
+
+
+def test_clients_are_seen_and_cut(browser: Browser, daemon: Daemon) -> None:
+    tab, other = opened(browser, daemon), Tab(browser)
+    log_in(other, daemon, user="viewer")
+    expect(other.page.locator("#connection")).to_have_attribute("data-state", "live")
+    tab.page.locator("#clients-list summary").click()
+    row = tab.page.locator("#clients tbody tr").filter(has_text="viewer")
+    expect(row).to_have_count(1)
+    row.get_by_role("button").click()
+    expect(tab.page.locator("#act-says")).to_contain_text("viewer, 127.0.0.1:")
+    tab.page.click("#act-confirm")
+    expect(tab.page.locator("#act-report")).to_have_text(
+        "Disconnect a client: Client disconnected successfully."
+    )
+    expect(other.page.locator("#connection")).to_have_attribute("data-state", "disconnected")
+    expect(row).to_have_count(0)
+    other.page.close()
+    tab.page.close()
+    assert tab.complaints == []
+
+
+def test_a_person_who_allows_it_is_notified_of_a_lost_leader(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    tab = opened(browser, daemon, RECORD_NOTIFICATIONS)
+    tab.page.click("#notify")
+    expect(tab.page.locator("#notify")).to_have_attribute("aria-pressed", "true")
+    leader = http.get("/api/cluster/status").json()["leader"]["id"]
+    others = [f"node-{n}" for n in (1, 2, 3) if f"node-{n}" != leader]
+    assert http.put(SIMULATION, json={"crashed": others}).status_code == 200
+    expect(tab.page.locator("#leader")).to_have_text("none")
+    wait_until(lambda: "No leader" in tab.page.evaluate("window.notified"))
+    assert http.put(SIMULATION, json={"crashed": []}).status_code == 200
+    wait_until(lambda: tab.page.evaluate("window.notified").pop().endswith(" leads"))
+    tab.page.click("#notify")
+    expect(tab.page.locator("#notify")).to_have_attribute("aria-pressed", "false")
+    tab.page.close()
+    assert tab.complaints == []
