@@ -22,6 +22,17 @@ def contact_due(node: NodeState) -> int | None:
     return None if contact == NEVER else contact + node.timing.election
 
 
+def earlier_contact_due(node: NodeState, due: int) -> int:
+    """The earlier one of `due` and `contact_due`, which never goes back while the membership stays: most often the
+    last one that was computed is late enough."""
+    members, known = node.last_contact_due
+    if members is not node.log.members or known < due:
+        found = contact_due(node)
+        known = NEVER if found is None else found
+        node.last_contact_due = node.log.members, known
+    return min(due, known)
+
+
 def request_read(node: NodeState, now: int, serial: int) -> None:
     """Note the commit index, and have a majority confirm that no other member leads since (thesis 6.4).
 

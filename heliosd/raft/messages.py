@@ -14,7 +14,7 @@ import msgspec
 EntryKind = Literal["command", "membership", "noop"]
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One entry of the replicated log. `index` counts from 1. Raft itself reads `data` of `membership` entries
     only."""
 
@@ -24,7 +24,7 @@ class Entry(msgspec.Struct, frozen=True):
     data: bytes = b""
 
 
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot(msgspec.Struct, frozen=True, gc=False):
     """The state machine and the membership as of `index`; index 0 is the empty start of every log."""
 
     index: int = 0
@@ -36,7 +36,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     """Members without a vote (thesis 4.2.1): id -> address."""
 
 
-class PreVote(msgspec.Struct, frozen=True):
+class PreVote(msgspec.Struct, frozen=True, gc=False):
     """Asks whether the receiver would vote for the sender in `term`; the receiver changes nothing (thesis 9.6)."""
 
     term: int
@@ -47,14 +47,14 @@ class PreVote(msgspec.Struct, frozen=True):
     """The sender's tick, in every request. The answer repeats it, so the sender knows how old it is."""
 
 
-class PreVoteAnswer(msgspec.Struct, frozen=True):
+class PreVoteAnswer(msgspec.Struct, frozen=True, gc=False):
     term: int
     """If granted the requested term, else the receiver's own."""
     granted: bool
     sent: int
 
 
-class RequestVote(msgspec.Struct, frozen=True):
+class RequestVote(msgspec.Struct, frozen=True, gc=False):
     term: int
     last_index: int
     last_term: int
@@ -63,13 +63,13 @@ class RequestVote(msgspec.Struct, frozen=True):
     sent: int
 
 
-class VoteAnswer(msgspec.Struct, frozen=True):
+class VoteAnswer(msgspec.Struct, frozen=True, gc=False):
     term: int
     granted: bool
     sent: int
 
 
-class AppendEntries(msgspec.Struct, frozen=True):
+class AppendEntries(msgspec.Struct, frozen=True, gc=False):
     """From the leader of `term`, the envelope's sender. Without entries it is a heartbeat."""
 
     term: int
@@ -80,7 +80,7 @@ class AppendEntries(msgspec.Struct, frozen=True):
     sent: int
 
 
-class AppendAnswer(msgspec.Struct, frozen=True):
+class AppendAnswer(msgspec.Struct, frozen=True, gc=False):
     """`accepted`: the sender's durable log equals the leader's up to `match_index`.
 
     Otherwise the entry at `prev_index` did not match. The log has `conflict_term` there, starting at
@@ -97,7 +97,7 @@ class AppendAnswer(msgspec.Struct, frozen=True):
     sent: int
 
 
-class InstallSnapshot(msgspec.Struct, frozen=True):
+class InstallSnapshot(msgspec.Struct, frozen=True, gc=False):
     """Figure 13: a chunk of a snapshot. Without `offset` and `done` it is the whole one."""
 
     term: int
@@ -110,7 +110,7 @@ class InstallSnapshot(msgspec.Struct, frozen=True):
     """It is the last chunk."""
 
 
-class InstallAnswer(msgspec.Struct, frozen=True):
+class InstallAnswer(msgspec.Struct, frozen=True, gc=False):
     """The sender's durable log equals the leader's up to `match_index`; 0: the snapshot is not complete yet."""
 
     term: int
@@ -120,19 +120,19 @@ class InstallAnswer(msgspec.Struct, frozen=True):
     """How many bytes of an incomplete snapshot the sender has: the next chunk begins there."""
 
 
-class TimeoutNow(msgspec.Struct, frozen=True):
+class TimeoutNow(msgspec.Struct, frozen=True, gc=False):
     """The leader hands over: the receiver is to campaign at once (thesis 3.10)."""
 
     term: int
 
 
-class Probe(msgspec.Struct, frozen=True):
+class Probe(msgspec.Struct, frozen=True, gc=False):
     """Measures the latency between two members; no part of Raft."""
 
     sent: int
 
 
-class ProbeAnswer(msgspec.Struct, frozen=True):
+class ProbeAnswer(msgspec.Struct, frozen=True, gc=False):
     sent: int
 
 
@@ -150,7 +150,7 @@ Message = (
 """What `RaftNode.step` takes. Probes are answered outside of it."""
 
 
-class Envelope(msgspec.Struct, frozen=True):
+class Envelope(msgspec.Struct, frozen=True, gc=False):
     """A message with its sender and its recipient."""
 
     sender: str

@@ -193,8 +193,7 @@ class RaftNode:
         due = node.heartbeat_due
         if node.transfer_target:
             due = min(due, node.transfer_due)
-        contact_due = contact.contact_due(node)
-        return due if contact_due is None else min(due, contact_due)
+        return contact.earlier_contact_due(node, due)
 
     @property
     def id(self) -> str:

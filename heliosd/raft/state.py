@@ -14,7 +14,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from .log import RaftLog
+from .log import Members, RaftLog
 from .messages import Entry, Envelope, Message, Snapshot
 from .progress import Progress
 from .snapshot_chunks import CHUNK_BYTES, IncomingSnapshot
@@ -46,28 +46,28 @@ class SoftState(NamedTuple):
     leader: str
 
 
-class Write(msgspec.Struct, frozen=True):
+class Write(msgspec.Struct, frozen=True, gc=False):
     """Changes to make durable, in order. `RaftNode.persisted(number)`: this write and all before are durable."""
 
     number: int
     changes: tuple[RaftChange, ...]
 
 
-class ConfirmedRead(msgspec.Struct, frozen=True):
+class ConfirmedRead(msgspec.Struct, frozen=True, gc=False):
     """The read that was requested under `serial` sees all that was committed before it, once `index` is applied."""
 
     serial: int
     index: int
 
 
-class HeldBack(msgspec.Struct, frozen=True):
+class HeldBack(msgspec.Struct, frozen=True, gc=False):
     """A message that must not leave before the write `after`, and all writes before it, are durable."""
 
     after: int
     envelope: Envelope
 
 
-class Ready(msgspec.Struct, frozen=True, kw_only=True):
+class Ready(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What the caller has to do after a step."""
 
     sends: tuple[Envelope, ...] = ()
@@ -134,6 +134,8 @@ class NodeState:
         self.reads: deque[tuple[int, ConfirmedRead]] = deque()
         """As leader: reads by the tick of the request, until a majority confirms them."""
         self.confirmed_reads: list[ConfirmedRead] = []
+        self.last_contact_due: tuple[Members | None, int] = (None, 0)
+        """As leader: a membership, and a tick before which it need not step down."""
 
         self._sends: list[Envelope] = []
         self._answers: list[Envelope] = []
@@ -166,8 +168,10 @@ class NodeState:
 
         After a restart the commit index is only the snapshot's, so the membership there says nothing.
         """
+        if self.id in self.log.membership:
+            return True
         uncommitted = self.log.membership_index > self.commit
-        return self.is_voter or (uncommitted and self.id in self.log.previous_members.voters)
+        return uncommitted and self.id in self.log.previous_members.voters
 
     @property
     def all_durable(self) -> bool:
@@ -197,6 +201,7 @@ class NodeState:
         self.prevoting = False
         self.granted.clear()
         self.progress.clear()
+        self.last_contact_due = None, 0
         self.transfer_target = ""
         self.reads.clear()
         if was_leader:
@@ -304,9 +309,9 @@ class NodeState:
             committed = self.log.slice(self._handed_out + 1, self.commit)
             self._handed_out = self.commit
         installed, self._installed = self._installed, None
-        changed = None
-        if (soft_state := self.soft_state) != self._reported:
-            self._reported = changed = soft_state
+        changed, (role, term, leader) = None, self._reported
+        if self.role != role or self.term != term or self.leader != leader:
+            self._reported = changed = self.soft_state
         reads = tuple(self.confirmed_reads)
         self.confirmed_reads.clear()
         if not (sends or write or held_back or committed or installed or changed or reads):

@@ -232,14 +232,14 @@ class Run:
     def _next(self, tick: int) -> bool:
         """Process the next event or write that is due by `tick`; False: there was none, and it is `tick` now."""
         batch_due = self._batch_due if self._batch is not None else NEVER
-        if self.cluster.run_event(min(tick, batch_due)):
+        if self.cluster.run_event(tick if tick < batch_due else batch_due):
             self.done += 1
             self._observe()
         elif batch_due <= tick:
-            self.cluster.run_until(batch_due)
+            self.cluster.wait_until(batch_due)
             self._land()
         else:
-            self.cluster.run_until(tick)
+            self.cluster.wait_until(tick)
             self._observe()
             return False
         self._take()
@@ -275,8 +275,7 @@ class Run:
                 self._disks.setdefault(change.member, Disk(MemberState())).write(change)
 
     def _observe(self) -> None:
-        observations = self.cluster.take_observations()
-        if observations:
+        if observations := self.cluster.take_observations():
             self.checker.observe(observations)
             if self.plan.eager_reads and len(self._leaders()) > 1:
                 self._read()

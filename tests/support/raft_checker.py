@@ -291,15 +291,16 @@ class Checker:
     def _sends(self, member: SimulatedMember, seen: _Seen, envelope: Envelope) -> None:
         message: Any = envelope.message
         raft, disk = member.raft, member.disk
-        if isinstance(message, AppendAnswer | InstallAnswer):
+        kind = type(message)
+        if kind is AppendAnswer or kind is InstallAnswer:
             match = message.match_index
             if match > disk.snapshot_index and message.term == raft.term:
                 term = raft.log.term(match) if match >= raft.log.snapshot.index else None
                 if disk.last_index < match or (term is not None and not disk.holds(match, term)):
                     self._fail(PERSIST_FIRST, raft.id, message, f"the disk ends at {disk.last_index}")
-        elif isinstance(message, RequestVote):
+        elif kind is RequestVote:
             self._voted(member, message.term, raft.id)
-        elif isinstance(message, VoteAnswer) and message.granted:
+        elif kind is VoteAnswer and message.granted:
             self._voted(member, message.term, envelope.recipient)
 
     def _voted(self, member: SimulatedMember, term: int, candidate: str) -> None:
@@ -343,7 +344,7 @@ class Checker:
             self._elected(raft, term)
             seen.heard, seen.voters = {}, {}
             seen.quorum_until = now + self._election
-        else:
+        elif last != seen.last or log.last_term != seen.last_term:
             kept = seen.last <= log.snapshot.index or (
                 last >= seen.last and log.term(seen.last) == seen.last_term
             )

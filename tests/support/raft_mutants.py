@@ -399,8 +399,8 @@ MUTANTS = (
         (
             (
                 "state",
-                "        return self.is_voter or (uncommitted",
-                "        return self.id in self.log.members.all or (uncommitted",
+                "        if self.id in self.log.membership:\n            return True\n",
+                "        if self.id in self.log.members.all:\n            return True\n",
             ),
         ),
         seed=2,
@@ -447,8 +447,8 @@ MUTANTS = (
         (
             (
                 "state",
-                "return self.is_voter or (uncommitted and self.id in self.log.previous_members.voters)",
-                "return self.is_voter",
+                "return uncommitted and self.id in self.log.previous_members.voters",
+                "return False",
             ),
         ),
         seed=121,

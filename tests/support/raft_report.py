@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
-from .raft_chaos import Run, plan_of
+from .raft_chaos import Plan, Run, plan_of
 from .raft_checker import Broken
 
 LAST = 50
@@ -66,11 +66,20 @@ def failure_of(
     plan = plan_of(seed)
     places = range(len(plan.schedule)) if kept is None else sorted(kept)
     plan = replace(plan, schedule=tuple(plan.schedule[place] for place in places))
+    try:
+        Run(plan, events, without).run()
+    except Exception:  # a planted fault may raise anything
+        return _recorded(plan, tuple(places), events, without)
+    return None
+
+
+def _recorded(plan: Plan, places: tuple[int, ...], events: int, without: Collection[str]) -> Failure:
+    """The failure of a run, which is run once more and written down."""
     last: deque[str] = deque(maxlen=LAST)
     run = Run(plan, events, without, last)
     try:
         run.run()
-    except Exception as error:  # a planted fault may raise anything
+    except Exception as error:
         invariant = error.invariant if isinstance(error, Broken) else type(error).__name__
         witness = error.witness if isinstance(error, Broken) else str(error)
         done = [
@@ -78,11 +87,11 @@ def failure_of(
             for at, action in plan.schedule
             if at <= run.cluster.now
         ]
-        ran = tuple(places)[: len(done)]
+        ran = places[: len(done)]
         return Failure(
-            seed, events, ran, invariant, witness, run.trace, tuple(done), tuple(last), run.table()
+            plan.seed, events, ran, invariant, witness, run.trace, tuple(done), tuple(last), run.table()
         )
-    return None
+    raise AssertionError(f"seed {plan.seed} fails in one run and not in the next")
 
 
 def shrunk(failure: Failure) -> Failure:

@@ -69,24 +69,25 @@ class SimulatedCluster:
 
     def next_due(self) -> int:
         """The tick of the next event, or at which a slow disk takes a write; `NEVER` if there is none."""
-        return min(self._next_event()[0], self._writes.next_ready())
-
-    def _next_event(self) -> tuple[int, SimulatedMember | None]:
-        """When the next event is due, and whose timer it is; None: a message. In one tick timers come first."""
-        due, first = self._member_set.next_timer()
-        arrival = self.net.next_due()
-        return (arrival, None) if arrival is not None and arrival < due else (due, first)
+        return min(self._member_set.next_timer()[0], self.net.next_due(), self._writes.next_ready())
 
     def run_until(self, tick: int) -> None:
         """Process all events that are due by `tick`, each at its own time."""
         while self.run_event(tick):
             ...
+        self.wait_until(tick)
+
+    def wait_until(self, tick: int) -> None:
+        """Let time pass; no event is due by `tick`."""
         self.now = max(self.now, tick)
         self._observations += self._calls.expired(self.members[self.root].time(self.now))
 
     def run_event(self, latest: int) -> bool:
-        """Process the next event, if one is due by `latest`. Returns whether there was one."""
-        due, first = self._next_event()
+        """Process the next event, if one is due by `latest`. In one tick timers come first."""
+        due, first = self._member_set.next_timer()
+        arrival = self.net.next_due()
+        if arrival < due:
+            due, first = arrival, None
         if due > latest:
             return False
         self.now = max(self.now, due)
@@ -103,8 +104,7 @@ class SimulatedCluster:
         return taken
 
     def _deliver(self) -> None:
-        packet = self.net.pop()
-        if packet is None:
+        if (packet := self.net.pop()) is None:
             return
         _, _, sender, recipient, content = packet
         member = self.members.get(recipient)
@@ -292,9 +292,8 @@ class SimulatedCluster:
 
     def _answer(self, member: SimulatedMember, sender: str, proposal: ForwardedProposal) -> None:
         result, ready = member.answer(self.now, sender, proposal)
-        self.net.send(
-            self.now, member.raft.id, sender, ProposalReply(proposal.serial, result)
-        )  # before its entries
+        reply = ProposalReply(proposal.serial, result)
+        self.net.send(self.now, member.raft.id, sender, reply)  # before its entries
         self._handle(member, ready)
 
     # Faults

@@ -63,7 +63,7 @@ class MemberSet:
         """When the next timer fires, and whose it is; `NEVER` if no member runs."""
         due, first = NEVER, None
         for member in self.members.values():
-            if member.due < due and member.running:
+            if member.due < due and member.alive and not member.paused:
                 due, first = member.due, member
         return due, first
 

@@ -6,8 +6,11 @@ from collections.abc import Collection, Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 from heapq import heapify, heappop, heappush
+from math import log
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
+
+from heliosd.raft.state import NEVER
 
 Content = TypeVar("Content")
 MAX_HELD = 10_000
@@ -45,6 +48,7 @@ class SimulatedNetwork(Generic[Content]):
     def __init__(self, conditions: NetworkConditions, rng: Random) -> None:
         self.conditions = conditions
         self._rng = rng
+        self._random = rng.random
         self._heap: list[Packet[Content]] = []
         self._last_due: dict[tuple[str, str], int] = {}
         self._group: dict[str, int] = {}
@@ -63,16 +67,16 @@ class SimulatedNetwork(Generic[Content]):
             self._put(now, sender, recipient, content)
 
     def _put(self, now: int, sender: str, recipient: str, content: Content) -> None:
-        due = now + round(self.conditions.latency * (0.5 + self._rng.expovariate(2.0)))
+        due = now + round(self.conditions.latency * (0.5 - log(1.0 - self._random()) / 2.0))
         if self.conditions.ordered:
             due = max(due, self._last_due.get((sender, recipient), 0))
             self._last_due[sender, recipient] = due
         heappush(self._heap, Packet(due, self.sent, sender, recipient, content))
         self.sent += 1
 
-    def next_due(self) -> int | None:
-        """The tick at which the next message arrives; None without one."""
-        return self._heap[0].due if self._heap else None
+    def next_due(self) -> int:
+        """The tick at which the next message arrives; `NEVER` without one."""
+        return self._heap[0].due if self._heap else NEVER
 
     def pop(self) -> Packet[Content] | None:
         """Take the next message; None if a partition or a blocked link dropped it, or if its recipient is held."""

@@ -99,6 +99,8 @@ class PendingWrites:
         """The next batch, which is in flight from now on; None if nothing is to be written now."""
         if self.in_flight:
             raise RuntimeError("the last batch is neither written nor refused")
+        if not (self._pending or self._lasting or self._slow):
+            return None
         self.delayed = {name for name, writes in self._slow.items() if writes[0][0] <= now}
         for member in self.delayed:
             writes = self._slow[member]

@@ -14,7 +14,7 @@ from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.simulation.network import NetworkConditions, SimulatedNetwork
 from heliosd.raft.simulation.write_batch import MemberWrite, gather
-from heliosd.raft.state import Write
+from heliosd.raft.state import NEVER, Write
 from heliosd.raft.storage import HardState, LogSuffix, MemberState, SnapshotSaved
 
 SIXES = st.integers(0, 6)
@@ -106,7 +106,7 @@ def test_compacting_keeps_what_comes_after() -> None:
 def drain(net: SimulatedNetwork[int]) -> list[tuple[int, int]]:
     """(due, content) in the order of arrival."""
     arrived = []
-    while (due := net.next_due()) is not None:
+    while (due := net.next_due()) != NEVER:
         packet = net.pop()
         if packet is not None:
             arrived.append((due, packet.content))
