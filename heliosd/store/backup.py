@@ -20,10 +20,11 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import BinaryIO
 
 import msgspec
 
@@ -32,7 +33,7 @@ from heliosd.errors import StoreDamaged, StoreError, store_error
 
 from .changes import TokenRevoked
 from .epoch_file import EpochFile
-from .integrity import LOCK, UNFINISHED_RESTORE, read_checked, sqlite_error, take_lock
+from .integrity import LOCK, UNFINISHED_RESTORE, check, read_checked, sqlite_error, take_lock
 from .tables import MIGRATIONS, apply, migrate
 
 DATABASE = "heliosd.db"
@@ -43,6 +44,8 @@ REPLACED = ".before-restore"
 ATTEMPTS = 50
 RETRY_SECONDS = 0.05
 WAL_HEADER_BYTES = 32
+MAX_SMALL_BYTES = 1024 * 1024
+"""Of a file in a backup that is not the database."""
 
 
 class BackupManifest(msgspec.Struct, frozen=True):
@@ -59,8 +62,8 @@ class BackupManifest(msgspec.Struct, frozen=True):
 def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupManifest:
     """Write a backup of `data_dir` to the file `target` (0600), with those of its files `also` that are there.
 
-    A heliosd may run there. `target` has the whole backup or is as it was before. Raises `StoreError`, and
-    `StoreDamaged` if the database is damaged.
+    A heliosd may run there. A part of the database is in memory at a time. `target` has the whole backup or is as
+    it was before. Raises `StoreError`, and `StoreDamaged` if the database is damaged.
     """
     if not (data_dir / DATABASE).exists():
         raise StoreError(f"there is nothing to back up: {data_dir / DATABASE} does not exist")
@@ -69,18 +72,13 @@ def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupMan
             copy, draft = Path(scratch) / DATABASE, Path(scratch) / "backup.tar"
             _copy_checked(data_dir / DATABASE, copy)
             manifest = BackupManifest(FORMAT, __version__, _merge_log(copy), datetime.now(UTC))
-            with (
-                os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file,
-                tarfile.open(fileobj=file, mode="w") as archive,
-            ):
-                _add(archive, MANIFEST, msgspec.json.encode(manifest))
-                _add(archive, DATABASE, copy.read_bytes())
+            with _synced(draft) as file, tarfile.open(fileobj=file, mode="w") as archive:
+                text = msgspec.json.encode(manifest)
+                _add(archive, MANIFEST, len(text), io.BytesIO(text))
+                _add_file(archive, copy)
                 for name in also:
                     with suppress(FileNotFoundError):
-                        _add(archive, name, (data_dir / name).read_bytes())
-                archive.close()
-                file.flush()
-                os.fsync(file.fileno())
+                        _add_file(archive, data_dir / name)
             atomic_file.move(draft, target)
     except OSError as error:
         raise store_error(f"cannot back up {data_dir} to {target}", error) from error
@@ -101,7 +99,7 @@ def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest
         with tempfile.TemporaryDirectory(prefix=".restore.", dir=data_dir) as scratch:
             manifest, files = _unpack(source, Path(scratch))
             draft = Path(scratch) / DATABASE
-            read_checked(draft)
+            check(draft)
             replaced = data_dir / f"{DATABASE}{REPLACED}"
             if (data_dir / UNFINISHED_RESTORE).exists() and replaced.exists():
                 _set_aside(data_dir)
@@ -152,7 +150,7 @@ def _copy_checked(database: Path, copy: Path) -> None:
         unchanged = _last_write(database, wal) == written
         if unchanged or (log and _log_header(wal) == log):
             try:
-                read_checked(copy)
+                check(copy)
             except StoreDamaged as error:  # or a transaction was rolled back, and another written over it
                 if unchanged:
                     raise StoreDamaged(f"{database} cannot be backed up: {error}") from error
@@ -192,30 +190,50 @@ def _merge_log(database: Path) -> int:
     return int(layout)
 
 
-def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+@contextmanager
+def _synced(path: Path) -> Iterator[BinaryIO]:
+    """A new file (0600) to write to; it is on disk when the block has ended."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        yield file
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _add_file(archive: tarfile.TarFile, path: Path) -> None:
+    with path.open("rb") as file:
+        _add(archive, path.name, path.stat().st_size, file)
+
+
+def _add(archive: tarfile.TarFile, name: str, size: int, content: BinaryIO) -> None:
     member = tarfile.TarInfo(name)
-    member.size, member.mode, member.mtime = len(content), 0o600, int(time.time())
-    archive.addfile(member, io.BytesIO(content))
+    member.size, member.mode, member.mtime = size, 0o600, int(time.time())
+    archive.addfile(member, content)
 
 
 def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]:
-    """Write the database to `into`; the manifest and all files. Raises `StoreDamaged` if `source` is no backup."""
+    """Write the database to `into`; the manifest and the other files. Raises `StoreDamaged` if `source` is no
+    backup."""
+    files: dict[str, bytes] = {}
     try:
         with tarfile.open(source) as archive:
-            files = {
-                member.name: file.read()
-                for member in archive
-                if member.isfile() and (file := archive.extractfile(member)) is not None
-            }
+            for member in archive:
+                content = archive.extractfile(member) if member.isfile() else None
+                if content is None:
+                    continue
+                if member.name == DATABASE:
+                    with _synced(into / DATABASE) as database:
+                        shutil.copyfileobj(content, database)
+                else:
+                    files[member.name] = content.read(MAX_SMALL_BYTES)
         manifest = msgspec.json.decode(files[MANIFEST], type=BackupManifest)
-        database = files.pop(DATABASE)
     except OSError as error:
         raise store_error(f"cannot read the backup {source}", error) from error
     except (tarfile.TarError, EOFError, KeyError, msgspec.MsgspecError) as error:
         raise StoreDamaged(f"{source} is no whole backup of heliosd: {error}") from error
+    if not (into / DATABASE).exists():
+        raise StoreDamaged(f"{source} is no whole backup of heliosd: {DATABASE} is not in it")
     if manifest.format > FORMAT or manifest.layout > len(MIGRATIONS):
         raise StoreDamaged(f"{source} was made by a newer heliosd ({manifest.heliosd}). Nothing was changed")
-    atomic_file.write(into / DATABASE, database)
     return manifest, files
 
 

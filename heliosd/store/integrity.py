@@ -9,12 +9,15 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
 
 from heliosd import atomic_file
 from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, store_error
 
+from . import tables
 from .changes import Saved
 from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
 from .wal_check import lost_commits
@@ -24,6 +27,7 @@ LOCK = "heliosd.lock"
 HEADER_BYTES = 100
 UNFINISHED_RESTORE = "restore.unfinished"
 """This file is in the data directory while `backup.restore` replaces the database."""
+Read = TypeVar("Read")
 _NOT_DAMAGE = ("SQLITE_CANTOPEN", "SQLITE_PERM", "SQLITE_IOERR", "SQLITE_NOMEM", "SQLITE_FULL")
 _DISK_TROUBLE = ("SQLITE_FULL", "SQLITE_IOERR", "SQLITE_READONLY")
 
@@ -134,6 +138,15 @@ def read_checked(path: Path) -> Saved:
 
     Raises `StoreDamaged`, also for one of a newer version, `StoreFull`, `StoreError` and OSError.
     """
+    return _checked(path, read)
+
+
+def check(path: Path) -> None:
+    """Raises what `read_checked` raises, and holds one row at a time."""
+    _checked(path, tables.check)
+
+
+def _checked(path: Path, read_all: Callable[[sqlite3.Connection], Read]) -> Read:
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if not header:
@@ -152,7 +165,7 @@ def read_checked(path: Path) -> Saved:
         )
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            return _read_checked(path, database)
+            return _read_checked(path, database, read_all)
         finally:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -161,7 +174,9 @@ def read_checked(path: Path) -> Saved:
         raise _damaged(path, str(error)) from error
 
 
-def _read_checked(path: Path, database: sqlite3.Connection) -> Saved:
+def _read_checked(
+    path: Path, database: sqlite3.Connection, read_all: Callable[[sqlite3.Connection], Read]
+) -> Read:
     (application_id,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
     if application_id != APPLICATION_ID or version < 1:
@@ -177,7 +192,7 @@ def _read_checked(path: Path, database: sqlite3.Connection) -> Saved:
     if schema(database) != expected_schema(version):
         raise _damaged(path, "its tables are not those of heliosd")
     try:
-        return read(database)
+        return read_all(database)
     except StoreDamaged as error:
         raise _damaged(path, str(error)) from error
 

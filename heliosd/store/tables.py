@@ -7,6 +7,7 @@ finds broken pages but not a flipped bit in a value.
 from __future__ import annotations
 
 import sqlite3
+from collections import deque
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any, assert_never
@@ -141,7 +142,6 @@ def apply(database: sqlite3.Connection, change: Change) -> None:
 def read(database: sqlite3.Connection) -> Saved:
     """Everything that is stored, also in an older layout. Raises `StoreDamaged`, naming the row, for a wrong CRC or
     a hole in a log."""
-    (version,) = database.execute("PRAGMA user_version").fetchone()
     members: dict[str, MemberState] = {}
     hard = {name: (term, vote) for name, term, vote in _rows(database, "member", "name")}
     snapshots = {
@@ -149,30 +149,50 @@ def read(database: sqlite3.Connection) -> Saved:
         for name, index, term, membership, data in _rows(database, "snapshot", "member")
     }
     logs: dict[str, list[Entry]] = {}
-    for name, index, term, kind, data in _rows(database, "log", "member, idx"):
+    for name, index, term, kind, data in _log_rows(database):
         logs.setdefault(name, []).append(Entry(index, term, kind, data))
     for name in sorted(hard.keys() | snapshots.keys() | logs.keys()):
         term, vote = hard.get(name, (0, ""))
         snapshot, log = snapshots.get(name, Snapshot()), tuple(logs.get(name, ()))
-        for index, entry in enumerate(log, snapshot.index + 1):
-            if entry.index != index:
-                raise StoreDamaged(f"entry {index} of {name}'s log is missing")
         members[name] = MemberState(term=term, vote=vote, snapshot=snapshot, log=log)
     records: dict[str, list[bytes]] = {}
     for kind, _, body in _rows(database, "record", "kind, key"):
         records.setdefault(kind, []).append(body)
-    rows = _rows(database, "event", "seq") if version >= EVENTS_SINCE else ()
-    events = tuple(LoggedEvent(*fields) for fields in rows)
-    for earlier, later in pairwise(events):
-        if later.seq != earlier.seq + 1:
-            raise StoreDamaged(f"event {earlier.seq + 1} is missing")
     return Saved(
-        events=events,
+        events=tuple(LoggedEvent(*fields) for fields in _event_rows(database)),
         members=members,
         records={kind: tuple(bodies) for kind, bodies in records.items()},
         values=dict(_rows(database, "value", "name")),
         revoked=dict(_rows(database, "revoked", "jti")),
     )
+
+
+def check(database: sqlite3.Connection) -> None:
+    """Raises what `read` raises, and holds one row at a time."""
+    for table in ("member", "snapshot", "record", "value", "revoked"):
+        deque(_rows(database, table, "1"), maxlen=0)
+    deque(_log_rows(database), maxlen=0)
+    deque(_event_rows(database), maxlen=0)
+
+
+def _log_rows(database: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    due = {name: index + 1 for name, index in database.execute("SELECT member, idx FROM snapshot")}
+    for row in _rows(database, "log", "member, idx"):
+        name, index = row[:2]
+        if index != due.get(name, 1):
+            raise StoreDamaged(f"entry {due.get(name, 1)} of {name}'s log is missing")
+        due[name] = index + 1
+        yield row
+
+
+def _event_rows(database: sqlite3.Connection) -> Iterator[tuple[Any, ...]]:
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    due = None
+    for row in _rows(database, "event", "seq") if version >= EVENTS_SINCE else ():
+        if due not in {None, row[0]}:
+            raise StoreDamaged(f"event {due} is missing")
+        due = row[0] + 1
+        yield row
 
 
 Field = str | int | float | bytes

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import tracemalloc
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
@@ -109,6 +110,19 @@ def test_a_backup_is_readable_by_its_owner_alone_and_leaves_nothing_else(tmp_pat
     assert {path.name for path in data_dir.iterdir()} == before
     with tarfile.open(tmp_path / "backup.tar") as archive:
         assert archive.getnames() == ["backup.json", "heliosd.db", "jwt_secret"]
+
+
+def test_a_backup_holds_a_part_of_the_database_in_memory_at_a_time(tmp_path: Path) -> None:
+    values = [ValueSet(f"value {number}", bytes(1_000_000)) for number in range(30)]
+    data_dir = store_with(tmp_path / "data", values)
+    tracemalloc.start()
+    try:
+        write_backup(data_dir, tmp_path / "backup", ())
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert (tmp_path / "backup").stat().st_size > 30_000_000
+    assert most < 10_000_000
 
 
 def test_a_backup_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> None:
