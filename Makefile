@@ -18,7 +18,7 @@ PROVE := \
     prove-rules prove-times prove-hub \
     prove-stop prove-kills prove-disk prove-backup prove-deb prove-idle prove-benchmark \
     prove-front prove-conformance prove-attacks prove-proxies \
-    prove-clients prove-delivery prove-slow prove-connections prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
+    prove-clients prove-delivery prove-slow prove-connections prove-fanout prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
     prove-terminal prove-docs prove-newcomer prove-dashboard prove-may-stop \
     prove-raft prove-raft-peer prove-members prove-faults \
     prove-etcd prove-etcd-causes prove-etcd-acts prove-etcd-versions
@@ -144,10 +144,18 @@ prove-delivery: $(VENV)/.for-test
 prove-slow: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/edges/test_slow_consumer.py tests/tasks/test_full_queue.py
 
-# 1,000 clients of which 50 never read, floods, bombs, silence, no descriptors, mixed frames (5 minutes).
+# 1,000 clients of which 50 never read, floods, bombs, silence, no descriptors (5 minutes).
 prove-connections: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_never_reading.py tests/process/test_bad_clients.py \
-	    tests/process/test_half_open.py tests/edges/test_interleaving.py
+	    tests/process/test_half_open.py
+
+# Fan-out by io_uring: clients that come, go and stall during flights, 50 times; frames that could mix, 50 times with each
+# engine; then the long forms about deliveries, back-pressure and the stop with a daemon that writes by io_uring (40 minutes).
+prove-fanout: $(VENV)/.for-test
+	$(PYTEST) -p no:xdist -m slow tests/edges/test_uring.py tests/edges/test_interleaving.py
+	STOPS=50 HELIOSD_TEST_FANOUT=uring $(PYTEST) -s -p no:xdist -m slow -k "not ten_million and not p99" tests/process/test_delivery.py \
+	    tests/edges/test_slow_consumer.py tests/process/test_never_reading.py tests/process/test_stop.py \
+	    tests/process/test_kill.py tests/process/test_mass_reconnect.py
 
 # 5,000 clients lose their connections together and resume together.
 prove-reconnect: $(VENV)/.for-test

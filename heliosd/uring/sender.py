@@ -119,16 +119,16 @@ class _Worker(threading.Thread):
 def _send(ring: Ring, job: _Job) -> list[Short]:
     if isinstance(job.payloads, bytes):
         count = len(job.fds)
-        address = _address(job.payloads)
+        address = address_of(job.payloads)
         return ring.send(job.fds, array("Q", [address]) * count, array("I", [len(job.payloads)]) * count)
     joined = b"".join(job.payloads)
     ends = [0, *accumulate(map(len, job.payloads))]
-    address = _address(joined)
+    address = address_of(joined)
     addresses = array("Q", [address + start for start in ends[:-1]])
     return ring.send(job.fds, addresses, array("I", [stop - start for start, stop in pairwise(ends)]))
 
 
-def _address(data: bytes) -> int:
+def address_of(data: bytes) -> int:
     """Where the bytes are. They stay there as long as the object lives: CPython moves none."""
     return ctypes.cast(ctypes.c_char_p(data), ctypes.c_void_p).value or 0
 
@@ -176,5 +176,5 @@ def _try(ring: Ring) -> None:
                 raise UringUnavailable("this kernel's io_uring cannot send")
         except OSError as error:
             raise UringUnavailable(f"io_uring_register: {error}") from error
-        if ring.send([near.fileno()], array("Q", [_address(b"?")]), array("I", [1])) or far.recv(2) != b"?":
+        if ring.send([near.fileno()], array("Q", [address_of(b"?")]), array("I", [1])) or far.recv(2) != b"?":
             raise UringUnavailable(f"io_uring_enter: {ring.broken or 'a byte was not sent'}")

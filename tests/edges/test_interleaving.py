@@ -25,6 +25,7 @@ from wsproto.extensions import Extension, PerMessageDeflate
 from heliosd.hub.client import HubClient
 from heliosd.web.http import listeners
 from tests.support.certificates import self_signed
+from tests.support.engines import on_both_engines
 from tests.support.sequence_rules import Follower, Ledger
 from tests.support.whole_daemon import RunningDaemon, limit_receive_buffer, whole_daemon
 
@@ -183,28 +184,34 @@ async def fuzz(
         assert client.follower.seen.deliveries > 0
 
 
+@on_both_engines
 @pytest.mark.parametrize("over_tls", [False, True])
 async def test_no_two_frames_ever_mix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_tls: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, over_tls: bool, fanout: str
 ) -> None:
     rests = make_writes_partial(monkeypatch)
     certificate = self_signed(tmp_path) if over_tls else None
     tls = ssl.create_default_context(cafile=str(certificate[0])) if certificate is not None else None
     with trio.fail_after(60):
-        async with whole_daemon(tmp_path, monkeypatch, certificate=certificate, **MIX) as house:
-            await fuzz(house, seed=over_tls, clients=4, seconds=1.5, tls=tls)
+        async with whole_daemon(
+            tmp_path, monkeypatch, certificate=certificate, fanout=fanout, **MIX
+        ) as house:
+            await fuzz(house, seed=over_tls, clients=4, seconds=1.0, tls=tls)
     assert rests, "every frame was written in one piece: nothing was tried"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(20))
-async def test_in_20_long_runs_no_two_frames_mix(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int
+@on_both_engines
+@pytest.mark.parametrize("seed", range(50))
+async def test_in_50_long_runs_no_two_frames_mix(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seed: int, fanout: str
 ) -> None:
     rests = make_writes_partial(monkeypatch)
     certificate = self_signed(tmp_path) if seed % 2 else None
     tls = ssl.create_default_context(cafile=str(certificate[0])) if certificate is not None else None
     with trio.fail_after(120):
-        async with whole_daemon(tmp_path, monkeypatch, certificate=certificate, **MIX) as house:
-            await fuzz(house, seed=seed, clients=8, seconds=5.0, tls=tls)
+        async with whole_daemon(
+            tmp_path, monkeypatch, certificate=certificate, fanout=fanout, **MIX
+        ) as house:
+            await fuzz(house, seed=seed, clients=8, seconds=3.0, tls=tls)
     assert rests

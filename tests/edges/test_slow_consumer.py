@@ -16,6 +16,7 @@ import httpx
 import pytest
 import trio
 
+from tests.support.engines import on_both_engines
 from tests.support.sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
 from tests.support.whole_daemon import Raw, RunningDaemon, whole_daemon
 
@@ -89,8 +90,9 @@ async def stop_reading(house: RunningDaemon, slow: Follower) -> Raw:
     return raw
 
 
+@on_both_engines
 async def test_a_client_that_stops_reading_gets_gaps_that_name_what_it_missed_then_status_then_live_events(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fanout: str
 ) -> None:
     """The rules of `Follower` check the order: a status behind each gap, and no number without a word.
 
@@ -99,7 +101,7 @@ async def test_a_client_that_stops_reading_gets_gaps_that_name_what_it_missed_th
     """
     with trio.fail_after(120):
         async with (
-            whole_daemon(tmp_path, monkeypatch, write_timeout=60.0) as house,
+            whole_daemon(tmp_path, monkeypatch, write_timeout=60.0, fanout=fanout) as house,
             trio.open_nursery() as nursery,
         ):
             ledger = Ledger()

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import cycle
 from math import inf
 from pathlib import Path
 
@@ -79,8 +80,9 @@ def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int
     rng.shuffle(ends)
     with prepared(folder, Plan(clients=clients, seconds=inf, pause=0.4)) as (running_check, load, listen):
         check = running_check.check
-        for number in ends:
-            with running(folder, listen=listen) as daemon:
+        for number, fanout in zip(ends, cycle(("uring", "write")), strict=False):
+            # A log goes on whatever writes to clients.
+            with running(folder, listen=listen, websocket=f'fanout = "{fanout}"') as daemon:
                 running_check.wait_until_all_hear_more()
                 time.sleep(rng.uniform(0.0, 1.0))
                 end(daemon, number)

@@ -23,6 +23,7 @@ from websockets.sync.client import ClientConnection
 
 from tests.support.daemon_process import Daemon, messages_until_closed, receive, running, wait_until
 from tests.support.deadlines import SECONDS, at_most
+from tests.support.engines import on_both_engines
 from tests.support.event_load import METRICS, EventLoad
 from tests.support.raw_client import RawClient, closing
 from tests.support.wire import CLOSE, TEXT, masked
@@ -63,8 +64,12 @@ def connected(http: httpx.Client) -> list[dict[str, Any]]:
     return list(http.get("/api/cluster/clients").json()["clients"])
 
 
-def stop_once(folder: Path, clients: int, mute: int, grace: float) -> None:
-    with running(folder, server=f"shutdown_grace = {grace}") as daemon, ExitStack() as until_closed:
+def stop_once(folder: Path, clients: int, mute: int, grace: float, fanout: str) -> None:
+    engine = f'fanout = "{fanout}"'
+    with (
+        running(folder, server=f"shutdown_grace = {grace}", websocket=engine) as daemon,
+        ExitStack() as until_closed,
+    ):
         token = daemon.token()
         mutes = [never_reading(daemon, token) for _ in range(mute)]
         healthy = open_many(daemon, clients - mute, until_closed)
@@ -104,10 +109,11 @@ def stop_once(folder: Path, clients: int, mute: int, grace: float) -> None:
         assert [line for line in daemon.lines if line.get("level") == "error"] == []
 
 
+@on_both_engines
 def test_on_sigterm_each_healthy_client_gets_its_queue_and_1001_and_the_exit_code_is_0(
-    tmp_path: Path,
+    tmp_path: Path, fanout: str
 ) -> None:
-    stop_once(tmp_path, clients=20, mute=2, grace=8.0)
+    stop_once(tmp_path, clients=20, mute=2, grace=8.0, fanout=fanout)
 
 
 @dataclass

@@ -28,6 +28,7 @@ from websockets.sync.client import ClientConnection, connect
 from heliosd.auth.passwords import hash_password
 
 from .deadlines import SECONDS
+from .engines import FANOUT
 
 PASSWORD = "correct horse"
 _HASH = hash_password(PASSWORD)
@@ -78,6 +79,8 @@ def write_config(
 ) -> Path:
     """`cluster` is whole sections; the others are lines of the section that they are named for."""
     path = folder / "config.toml"
+    if FANOUT and "fanout = " not in websocket:
+        websocket += f'\nfanout = "{FANOUT}"'
     text = CONFIG.format(
         node=node,
         listen=listen,

@@ -45,6 +45,7 @@ class Mutant:
 
 
 QUEUE, DELIVERY, PUBLISHER = "hub/send_queue.py", "hub/delivery.py", "hub/publisher.py"
+FLIGHTS = "hub/flights.py"
 MUTANTS = (
     Mutant(
         "an event that is dropped is not named",
@@ -120,8 +121,8 @@ MUTANTS = (
     Mutant(
         "an event stream is not woken",
         DELIVERY,
-        "    if client.waker is not None:\n        client.fall_behind()",
-        "    if client.waker is not None:\n        client.behind = True",
+        "    if client.waker is not None or client.in_flight:\n        client.fall_behind()",
+        "    if client.waker is not None or client.in_flight:\n        client.behind = True",
     ),
     Mutant(
         "a status that was asked for is lost",
@@ -143,6 +144,42 @@ MUTANTS = (
         "hub/recipients.py",
         "        self.fds[client.place] = NOBODY\n",
         "",
+    ),
+    Mutant(
+        "a client in flight is written to",
+        DELIVERY,
+        " or client.waker is not None or client.in_flight):",
+        " or client.waker is not None):",
+    ),
+    Mutant(
+        "a close frame goes into a flight",
+        DELIVERY,
+        "    if client.behind or client.in_flight:",
+        "    if client.behind:",
+    ),
+    Mutant(
+        "a write pump starts in a flight",
+        "hub/connections.py",
+        "client.wants_pump and not client.in_flight",
+        "client.wants_pump",
+    ),
+    Mutant(
+        "what came during a flight is left",
+        FLIGHTS,
+        "            delivery.landed(client)",
+        "            pass",
+    ),
+    Mutant(
+        "what a socket did not take in a flight is lost",
+        FLIGHTS,
+        "                keep_rest(client, frames, taken)",
+        "                pass",
+    ),
+    Mutant(
+        "a client that leaves in a flight is counted as not served",
+        "hub/recipients.py",
+        "        self.served = stop\n        self._in_flight",
+        "        self._in_flight",
     ),
     Mutant(
         "what waits is not narrowed by a new subscription",

@@ -29,6 +29,7 @@ from heliosd.daemon import tree
 from heliosd.daemon.main import prepare
 from heliosd.protocol.events import Happened, PeerChanged
 
+from .engines import FANOUT
 from .rest_server import PASSWORD_HASH, LoneBackend
 from .wire import TEXT, Frame, Frames, upgrade
 
@@ -171,7 +172,7 @@ async def whole_daemon(
     config = Config(
         node=NodeConfig(data_dir=folder / "state"),
         server=ServerConfig(listen=(Listen("127.0.0.1", port),), tls_cert=tls_cert, tls_key=tls_key),
-        websocket=WebSocketConfig(**(quiet | websocket)),
+        websocket=WebSocketConfig(**(quiet | ({"fanout": FANOUT} if FANOUT else {}) | websocket)),
         auth=AuthConfig(users=(UserConfig(name="admin", password_hash=PASSWORD_HASH, roles=("admin",)),)),
     )
     prepared = prepare(folder / "config.toml", config)
