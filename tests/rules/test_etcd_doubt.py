@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from heliosd.cluster.etcd.election import LeaderLost
-from heliosd.cluster.etcd.pace import HASTE_LASTS_SECONDS, HASTY_SECONDS
+from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, FAST_POLLS_LAST_SECONDS
 from heliosd.cluster.etcd.view_changes import MemberRestarted
 
 from .test_etcd_view import THREE, A, B, C, Seen, led_by_b
@@ -24,7 +24,7 @@ def pause(seen: Seen, member: str = A) -> float:
 @pytest.mark.parametrize(
     "what", ["a failure", "silence", "its process ended", "a new term", "another opinion", "no leader"]
 )
-def test_members_that_answer_are_polled_in_haste_while_the_leader_is_in_doubt(what: str) -> None:
+def test_members_that_answer_are_polled_fast_while_the_leader_is_in_doubt(what: str) -> None:
     seen = settled()
     assert pause(seen) == 1.0
     match what:
@@ -41,32 +41,32 @@ def test_members_that_answer_are_polled_in_haste_while_the_leader_is_in_doubt(wh
             seen.view.answered(A, seen.status(A, C, 5), 0.002, seen.now)
         case _:
             seen.poll("")
-    assert pause(seen) == HASTY_SECONDS
+    assert pause(seen) == FAST_POLL_SECONDS
 
 
-def test_haste_ends_with_the_next_leader_and_in_any_case() -> None:
+def test_fast_polls_end_with_the_next_leader_and_in_any_case() -> None:
     seen = settled()
     seen.poll("")
     seen.poller(C, 0.75, 6)
     assert pause(seen) == 0.25
     seen.poll("", 6)
-    seen.poller("", HASTE_LASTS_SECONDS + 0.5, 6)
+    seen.poller("", FAST_POLLS_LAST_SECONDS + 0.5, 6)
     assert pause(seen) == 0.25
 
 
-def test_a_member_that_goes_on_alone_with_higher_terms_causes_no_haste() -> None:
+def test_a_member_that_goes_on_alone_with_higher_terms_causes_no_fast_polls() -> None:
     """A follower that is cut off raises its term at each attempt to be elected."""
     seen = settled()
     seen.view.answered(A, seen.status(A, "", 6), 0.002, seen.now)
-    seen.mono += HASTE_LASTS_SECONDS + 1.0
+    seen.mono += FAST_POLLS_LAST_SECONDS + 1.0
     for term in range(7, 20):
         seen.mono += 1.0
         seen.view.answered(A, seen.status(A, "", term), 0.002, seen.now)
-        assert pause(seen) != HASTY_SECONDS
+        assert pause(seen) != FAST_POLL_SECONDS
 
 
 @pytest.mark.parametrize("what", ["late", "its connection was closed"])
-def test_a_leader_in_doubt_that_answers_again_ends_the_haste(what: str) -> None:
+def test_a_leader_in_doubt_that_answers_again_ends_the_fast_polls(what: str) -> None:
     seen = settled()
     if what == "late":
         seen.view.overdue(B, seen.mono - 0.3, seen.now)

@@ -135,6 +135,31 @@ async def test_a_refused_status_is_asked_for_again_after_a_while_and_no_sooner(
     assert member.reader.refusals() == {}
 
 
+async def test_a_header_is_asked_for_only_where_something_was_applied_since_the_last_one() -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    for _ in range(3):
+        assert (await member.reader.read(A)).header.revision == 7
+    assert member.asked.count(RANGE) == 1
+    member.pages[A] = page(applied=13)
+    member.answers[RANGE] = answer(revision="8")
+    assert (await member.reader.read(A)).header.revision == 8
+
+
+async def test_of_several_refused_statuses_one_is_asked_for_again_and_the_others_once_it_is_given(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page(), B: page()})
+    for endpoint in (A, B):
+        await member.reader.read(endpoint)
+    await trio.sleep(AGAIN_SECONDS)
+    for endpoint in (A, B, A, B):
+        await member.reader.read(endpoint)
+    assert member.asked.count(STATUS) == 3
+    await trio.sleep(AGAIN_SECONDS)
+    member.answers[STATUS] = FULL
+    assert [(await member.reader.read(endpoint)).version for endpoint in (A, B)] == ["3.6.16", "3.6.16"]
+
+
 async def test_a_page_that_is_not_etcds_is_no_status() -> None:
     member = Member({STATUS: DENIED, RANGE: answer()}, {A: b"{}"})
     with pytest.raises(EtcdUnavailable):

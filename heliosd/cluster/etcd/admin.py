@@ -132,7 +132,7 @@ class MemberAdmin:
                 raise NoLeader("The leader has just changed") from None
             except EtcdError as error:
                 raise as_request_refused(error) from error
-            self._poller.hurry()
+            self._poller.poll_all_now()
             with trio.move_on_after(SHOWN_SECONDS):
                 while view.leader != wanted.id:  # noqa: ASYNC110 (the view signals nothing)
                     await trio.sleep(LOOK_SECONDS)
@@ -178,7 +178,7 @@ class MemberAdmin:
         """Wait until this node shows the change and the log has it."""
         with trio.move_on_after(SHOWN_SECONDS):
             while not holds():
-                self._poller.hurry()
+                self._poller.poll_all_now()
                 await trio.sleep(LOOK_SECONDS * 5)
             wanted = self._etcd.view.known_members
             await self._watcher.changed(

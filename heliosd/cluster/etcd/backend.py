@@ -264,13 +264,13 @@ class EtcdBackend:
             self._etcd.subscribers.emit(item)
             if isinstance(item, LoggedEvent) and item.type == "state_change":
                 # The node that wrote it may have seen more than this one.
-                self._poller.hurry()
+                self._poller.poll_all_now()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)
         for key in heard.unreadable:
             log.warning("etcd: the value of %s is not in heliosd's format", key.decode(errors="replace"))
         if heard.changed & {"observer", "observers"}:
-            self._presence.hurry()
+            self._presence.act_now()
         if "leaving" in heard.changed:
             urls = self._poller.leave(self._etcd.mirror.leaving)
             if self._watcher.endpoint in map(normal, urls):
@@ -299,6 +299,7 @@ class EtcdBackend:
                     self._watcher.reload()
                 case LeaderElected():
                     self._watcher.leave_if(self._poller.unfit)  # the leader before delivers nothing new
+                    self._watcher.retry_now()
                 case _:
                     pass
             self._log_writer.view_changed(change)

@@ -23,6 +23,8 @@ REMEMBERED_SECONDS = 10.0
 class MemberTrace:
     """Times are monotonic."""
 
+    asked: float | None = None
+    """Since when a request to it is without an answer."""
     ended: float | None = None
     """When its process was last seen to have ended."""
     overdue: float | None = None
@@ -70,8 +72,9 @@ class MemberTraces:
     def forget(self, member: str) -> None:
         self._traces.pop(member, None)
 
-    def skip(self) -> None:
-        """This process did not run for a while: whose answer is due cannot be said."""
+    def skip(self, seconds: float) -> None:
+        """This process did not run for so long: whose answer is due cannot be said."""
         for trace in self._traces.values():
+            trace.asked = None if trace.asked is None else trace.asked + seconds
             trace.overdue = None
             trace.late.clear()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-HASTY_SECONDS = 0.05
+FAST_POLL_SECONDS = 0.05
 """Between two polls of a member that answers, while the leader is in doubt: a new one is sent within 100 ms."""
-HASTE_LASTS_SECONDS = 5.0
+FAST_POLLS_LAST_SECONDS = 5.0
 AFTER_CHANGE_SECONDS = 0.4
-"""Haste goes on for so long after a new leader is known: its members show then why the one before was lost."""
+"""Fast polls go on for so long after a new leader is known: its members show then why the one before was lost."""
 SETTLING_SECONDS = 3.0
 """After a change the members are polled more often for so long."""
 ACCEPTED_SECONDS = 60.0
@@ -15,10 +15,10 @@ SETTLED_FACTOR = 4
 
 
 class Pace:
-    """Three paces: hasty, the configured interval, and four times that once all is settled."""
+    """Three paces: fast, the configured interval, and four times that once all is settled."""
 
     def __init__(self) -> None:
-        self._changed = self._hasty_until = float("-inf")
+        self._changed = self._fast_until = float("-inf")
 
     def changed(self, now: float) -> None:
         """Something is another way than before."""
@@ -26,22 +26,22 @@ class Pace:
 
     def in_doubt(self, now: float) -> None:
         """There may be another leader, or soon be one."""
-        self._hasty_until = max(self._hasty_until, now + HASTE_LASTS_SECONDS)
+        self._fast_until = max(self._fast_until, now + FAST_POLLS_LAST_SECONDS)
         self._changed = now
 
     def decided(self, now: float) -> None:
         """A leader is known for certain."""
-        self._hasty_until = now + AFTER_CHANGE_SECONDS
+        self._fast_until = now + AFTER_CHANGE_SECONDS
         self._changed = now
 
     def skip(self, seconds: float) -> None:
         """This process did not run for so long."""
         self._changed += seconds
-        self._hasty_until += seconds
+        self._fast_until += seconds
 
     def is_quiet(self, now: float) -> bool:
         """Nothing has changed for a while."""
         return now - self._changed >= SETTLING_SECONDS
 
-    def is_hasty(self, now: float) -> bool:
-        return now < self._hasty_until
+    def is_fast(self, now: float) -> bool:
+        return now < self._fast_until

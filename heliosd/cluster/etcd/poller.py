@@ -8,19 +8,19 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from random import uniform
 
 import trio
 
 from heliosd.cluster.etcd.client.endpoints import normal
-from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdError, EtcdForeign, EtcdUnavailable
-from heliosd.cluster.etcd.client.responses import EtcdMember, MemberList
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
+from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
 from .member_lag import MemberLag
-from .member_metrics import Measured, measured
-from .members import completed
+from .member_lists import MemberLists
+from .member_metrics import Measured
+from .metrics_reader import read_metrics
 from .reachability import Reachability
 from .view_changes import ViewChange
 
@@ -28,15 +28,20 @@ log = logging.getLogger(__name__)
 
 SILENT_SECONDS = 0.9
 """A member is silent when it has not answered for so long after its first failed poll."""
+UNFIT_SECONDS = 0.4
+"""A watch leaves a member that has not answered for so long: before the others can have elected another leader."""
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
-LIST_SECONDS = 0.15
+LIST_SECONDS = 0.125
 """Between two lists of members, which also show the leader's term: etcd offers no watch of either."""
-LIST_JITTER_SECONDS = 0.03
-"""So that several heliosd do not ask at once."""
+LIST_REFUSED_SECONDS = 0.15
+"""The same where statuses are refused: each takes more requests then."""
+LIST_SPREAD = 0.05
+"""The share of that by which it varies, so that several heliosd do not ask at the same times for long."""
+LIST_DELAY_SECONDS = 0.03
+"""At most so long after a change a list is asked for: several heliosd may have seen the change."""
 LIST_AGAIN_SECONDS = 0.3
-METRICS_SECONDS = 10.0
 
 
 class Poller:
@@ -63,15 +68,14 @@ class Poller:
         self._failing_since: dict[str, float] = {}
         """URL whose last poll failed -> when it first failed."""
         self._lag = MemberLag()
-        self._list_refused: EtcdDenied | None = None
-        """How the list of members was refused last; None: it was not."""
-        self._hasty = False
+        self._lists = MemberLists(context)
+        self._fast = False
         self._sooner = trio.Event()
         self._list_now = trio.Event()
         self._listing = trio.CancelScope()
         self._reachability = Reachability(context, self._poll_now, self.url_of)
 
-    def hurry(self) -> None:
+    def poll_all_now(self) -> None:
         """Something has happened: poll all members at once."""
         self._due.clear()
         self._sooner.set()
@@ -130,10 +134,11 @@ class Poller:
         if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
             return "it does not answer"
         for member in self._etcd.view.members:
-            deposed = member.id != self._etcd.view.leader != ""
-            if deposed and self._reachability.is_silent(member.id) and self.url_of(member) == url:
+            if self.url_of(member) != url:
+                continue
+            if self._reachability.is_overdue(member.id, UNFIT_SECONDS):
                 return "it does not answer"
-            if self._lag.is_behind(member.id, now) and self.url_of(member) == url:
+            if self._lag.is_behind(member.id, now):
                 return "it is behind the others"
         return ""
 
@@ -148,7 +153,7 @@ class Poller:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._list_members)
-            nursery.start_soon(self._read_metrics)
+            nursery.start_soon(read_metrics, self._etcd, self.url_of, self._read)
             while True:
                 self._sooner = trio.Event()
                 now = self._etcd.now()
@@ -174,7 +179,7 @@ class Poller:
                     await self._sooner.wait()
 
     async def _ask(self, member: EtcdMember) -> None:
-        began = self._etcd.now()
+        began, before = self._etcd.now(), self._etcd.view.last_answer(member.id)
         url = self.url_of(member)
         self._reachability.asked(member.id, began.mono)
         try:
@@ -191,8 +196,10 @@ class Poller:
         self._note_refusals()
         now = self._etcd.now()
         self._lag.measure(self._etcd.view, now.mono)
-        hasty, self._hasty = self._hasty, self._etcd.view.pace.is_hasty(now.mono)
-        if self._hasty and not hasty:
+        fast, self._fast = self._fast, self._etcd.view.pace.is_fast(now.mono)
+        after = self._etcd.view.last_answer(member.id)
+        another = before is not None and after is not None and before.leader != after.leader
+        if another or (self._fast and not fast):
             self._due.clear()  # the others may know more
         self._look()
         self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
@@ -271,6 +278,7 @@ class Poller:
         self._foreign = foreign
 
     async def _list_members(self) -> None:
+        wanted = True
         while True:
             self._list_now = trio.Event()
             try:
@@ -283,16 +291,19 @@ class Poller:
             except EtcdError as error:
                 self._etcd.faults.add("asking the members", error)
             else:
-                if self._list_refused is None:
+                if self._lists.refused is None:
                     self._etcd.faults.clear("asking the members")
                 else:
-                    self._etcd.faults.add("asking the members", self._list_refused)
+                    self._etcd.faults.add("asking the members", self._lists.refused)
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
-            jitter = uniform(0.0, LIST_JITTER_SECONDS)  # noqa: S311
-            with trio.move_on_after(jitter + (LIST_SECONDS if trusted else LIST_AGAIN_SECONDS)) as waited:
+            refusing = bool(self._etcd.client.status_refusals())
+            pause = (LIST_REFUSED_SECONDS if refusing else LIST_SECONDS) if trusted else LIST_AGAIN_SECONDS
+            least = 0.0 if wanted else 1.0 - LIST_SPREAD  # others may have been woken at the same time
+            with trio.move_on_after(pause * uniform(least, 1.0)) as waited:  # noqa: S311
                 await self._list_now.wait()
-            if not waited.cancelled_caught:
-                await trio.sleep(jitter)
+            wanted = not waited.cancelled_caught
+            if wanted:
+                await trio.sleep(uniform(0.0, LIST_DELAY_SECONDS))  # noqa: S311
 
     async def _list(self) -> None:
         lister = self._etcd.view.lister()
@@ -311,21 +322,14 @@ class Poller:
         view, recorded = self._etcd.view, self._etcd.mirror.members.record
         if by:
             self._reachability.asked(by, began)
-        try:
-            answer = await self._etcd.client.member_list(url if by else "")
-            self._list_refused = None
-        except EtcdDenied as denied:
-            self._list_refused = denied
-            urls_by_id = await self._etcd.client.raft_members()
-            known = recorded.members if recorded is not None else ()
-            answer = MemberList(completed(urls_by_id, view.members, known))
+        answer = await self._lists.read(url if by else "")
         if by not in self._asking:
             self._reachability.answered(by)
         listed = answer.members
         before = (view.members, view.members_as_of > 0)
         view.listed(by, listed, began, self._etcd.now())
         if view.term_seen(answer.raft_term, self._etcd.now()):
-            self.hurry()
+            self.poll_all_now()
         urls = [url for member in listed for url in member.client_urls]
         if urls != self._learned:
             self._learned = urls
@@ -334,15 +338,3 @@ class Poller:
             self._sooner.set()
         if recorded is None or recorded.members != view.known_members or view.failures():
             self._view_changed(())
-
-    async def _read_metrics(self) -> None:
-        while True:
-            member = self._etcd.view.own or next(
-                (each for each in self._etcd.view.members if each.id == self._etcd.view.leader), None
-            )
-            url = self.url_of(member) if member is not None else ""
-            if url:
-                # Only shown, and some clusters serve it elsewhere.
-                with suppress(EtcdError):
-                    self._read(measured(await self._etcd.client.metrics_text(url)))
-            await trio.sleep(METRICS_SECONDS if url else 1.0)

@@ -46,7 +46,7 @@ class Presence:
         """When the other heliosd with this `node.id` started, of which the log has a warning."""
         self._sooner = trio.Event()
 
-    def hurry(self) -> None:
+    def act_now(self) -> None:
         """Act at once: there is no observer any more, or this node's own key is gone."""
         self._sooner.set()
 

@@ -4,8 +4,8 @@ Where there is no writable log (no leader, or etcd refuses), changes go to this 
 provisional. Rules:
 
 1. Nothing is published twice: a change is published if it differs from what the clients know.
-2. While a quorum of the members answers, a lost leader is published only after `ELECTION_SECONDS`: a planned
-   transfer and most elections are over sooner, and then the log says both.
+2. While a quorum of the members answers, and the leader before does, a lost leader is published only after
+   `ELECTION_SECONDS`: a planned transfer is over sooner, and then the log says both.
 3. Once the log can be written again, what it says is published. A member is published as
    healthy here only if it was published here as unhealthy, and the log never called it so.
 """
@@ -60,7 +60,8 @@ class Published:
         """The view has lost this leader."""
         self._loss = (leader, term)
         self._lost.set()
-        if not self._etcd.view.quorum_answers(self._etcd.now()):
+        in_doubt = self._etcd.view.traces.of(leader).in_doubt
+        if in_doubt or not self._etcd.view.quorum_answers(self._etcd.now()):
             self._show_loss()
 
     async def run(self) -> None:

@@ -42,8 +42,6 @@ class Reachability:
         self._started: dict[str, float] = {}
         """Member -> start of its process, Unix seconds of its clock."""
         self._probed: set[str] = set()
-        self._asked_at: dict[str, float] = {}
-        """Member that has been asked and has not answered yet -> since when."""
 
     def follows(self, member: str) -> bool:
         return member in self._followed
@@ -61,22 +59,24 @@ class Reachability:
 
     def asked(self, member: str, at: float) -> None:
         """It is being asked something."""
-        self._asked_at.setdefault(member, at)
+        trace = self._etcd.view.traces.of(member)
+        trace.asked = at if trace.asked is None else trace.asked
 
     def answered(self, member: str) -> None:
-        self._asked_at.pop(member, None)
+        self._etcd.view.traces.of(member).asked = None
 
-    def is_overdue(self, member: str) -> bool:
-        """It has not answered for longer than usual; its poll has not failed yet."""
-        asked = self._asked_at.get(member)
-        return asked is not None and self._etcd.now().mono - asked >= OVERDUE_SECONDS
+    def is_overdue(self, member: str, seconds: float = OVERDUE_SECONDS) -> bool:
+        """It has not answered for so long, also if its poll has not failed yet."""
+        now, asked = self._etcd.now().mono, self._etcd.view.traces.of(member).asked
+        return asked is not None and now - asked >= seconds
 
     def examine(self, leader: str, url: str, nursery: trio.Nursery) -> bool:
         """Have the view know that the leader is overdue, and find out what a new connection to it meets. Returns
         whether it was not known to be overdue."""
         trace = self._etcd.view.traces.of(leader)
         news = trace.overdue is None
-        self._etcd.view.overdue(leader, self._asked_at[leader], self._etcd.now())
+        now = self._etcd.now()
+        self._etcd.view.overdue(leader, now.mono if trace.asked is None else trace.asked, now)
         if url and trace.reach is None and leader not in self._probed:
             self._probed.add(leader)
             nursery.start_soon(self._probe, leader, url)

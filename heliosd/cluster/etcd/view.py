@@ -18,7 +18,7 @@ from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, Member
 from .member_health import MemberHealth
 from .member_traces import MemberTraces
 from .members import KnownMember, bearing, known
-from .pace import ACCEPTED_SECONDS, HASTY_SECONDS, SETTLED_FACTOR, Pace
+from .pace import ACCEPTED_SECONDS, FAST_POLL_SECONDS, SETTLED_FACTOR, Pace
 from .view_changes import MemberRestarted, OtherCluster, OwnStateChanged, ViewChange
 
 
@@ -164,7 +164,7 @@ class ClusterView:
             member: tuple((at + seconds, revision) for at, revision in heard)
             for member, heard in self._revisions.items()
         }
-        self.traces.skip()
+        self.traces.skip(seconds)
         self.pace.skip(seconds)
         self._elected += seconds
         self._election.skip(seconds)
@@ -312,8 +312,8 @@ class ClusterView:
     def poll_after(self, poll_interval: float, now: Instant, member: str = "") -> float:
         """Seconds from one poll of this member to the next."""
         answer = self._answers.get(member)
-        if answer is not None and answer.unanswered is None and self.pace.is_hasty(now.mono):
-            return min(HASTY_SECONDS, poll_interval)
+        if answer is not None and answer.unanswered is None and self.pace.is_fast(now.mono):
+            return min(FAST_POLL_SECONDS, poll_interval)
         return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:

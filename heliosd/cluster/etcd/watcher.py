@@ -42,6 +42,7 @@ class Watcher:
         self._scope = trio.CancelScope()
         self._endpoint = ""
         self._news = trio.Event()
+        self._retry = trio.Event()
 
     @property
     def endpoint(self) -> str:
@@ -66,6 +67,12 @@ class Watcher:
         self._stale = True
         self._scope.cancel()
 
+    def retry_now(self) -> None:
+        """There is a leader again: create a watch that could not be created without one, at once."""
+        if not self._endpoint:
+            self._retry.set()
+            self._scope.cancel()
+
     async def reach(self, revision: int) -> None:
         """Return once everything up to `revision`, at which a key under the prefix changed, is applied."""
         await self.changed(lambda: self._etcd.mirror.revision >= revision)
@@ -80,6 +87,7 @@ class Watcher:
         backoff = Backoff(SystemRandom(), first=FIRST_RETRY_SECONDS, longest=LONGEST_RETRY_SECONDS)
         while True:
             began = trio.current_time()
+            self._retry = trio.Event()
             try:
                 with trio.CancelScope() as self._scope:
                     if self._stale:
@@ -96,7 +104,8 @@ class Watcher:
                 backoff.reset()
                 await trio.lowlevel.checkpoint()
             else:
-                await trio.sleep(backoff.seconds())
+                with trio.move_on_after(backoff.seconds()):
+                    await self._retry.wait()
 
     async def _load(self) -> None:
         """Read all pages as of one revision, by a linearizable read: a member that is cut off cannot answer it."""

@@ -37,6 +37,7 @@ from .responses import (
     Lease,
     MemberList,
     MemberStatus,
+    RaftVars,
     RangeResult,
     TxnResult,
     read_lease,
@@ -150,16 +151,8 @@ class EtcdClient:
 
             async def begin(endpoint: str, _: RequestProgress) -> WatchStream:
                 await self._check.verify(endpoint)
-                return await open_stream(
-                    stack,
-                    self._calls,
-                    self._failover.failed,
-                    endpoint,
-                    "/watch",
-                    body,
-                    WatchStream,
-                    NEED_A_LEADER,
-                )
+                ask = (endpoint, "/watch", body, WatchStream, NEED_A_LEADER)
+                return await open_stream(stack, self._calls, self._failover.failed, *ask)
 
             yield await self._failover.first_to_answer(begin, REQUEST_SECONDS)
 
@@ -194,22 +187,23 @@ class EtcdClient:
         """The same, with the term that the answer shows."""
         path = "/cluster/member/list"
         if endpoint:
-            await self._check.identify()
-            await self._check.verify(self._known(endpoint))
-        asked = self._at(endpoint, path, b"{}", read_member_list) if endpoint else None
-        listed = await (asked or self._read(path, b"{}", read_member_list, ()))
+            listed = await self._at(await self._verified(endpoint), path, b"{}", read_member_list)
+        else:
+            listed = await self._read(path, b"{}", read_member_list, ())
         self._statuses.learners = frozenset(each.id for each in listed.members if each.is_learner)
         return listed
+
+    async def raft_vars(self, endpoint: str) -> RaftVars:
+        """What that member shows of its Raft state to anyone."""
+        return await self._statuses.raft(await self._verified(endpoint))
 
     async def raft_members(self) -> dict[str, str]:
         """The members' ids, each with the endpoint that answers for it ("": none), where etcd refuses the list
         (3.4.42, 3.5.28 and 3.6.9 give it to the role root alone). Raises `EtcdNoLeader`."""
-        await self._check.identify()
         verified = []
         for url in self._endpoints.order(trio.current_time()):
             with suppress(EtcdError):
-                await self._check.verify(url)
-                verified.append(url)
+                verified.append(await self._verified(url))
         return await self._statuses.raft_members(verified)
 
     async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> EtcdMember:
@@ -275,15 +269,8 @@ class EtcdClient:
 
             async def begin(_: RequestProgress) -> SnapshotStream:
                 await self._check.verify(known)
-                return await open_stream(
-                    stack,
-                    self._calls,
-                    self._failover.failed,
-                    known,
-                    "/maintenance/snapshot",
-                    b"{}",
-                    SnapshotStream,
-                )
+                ask = (known, "/maintenance/snapshot", b"{}", SnapshotStream)
+                return await open_stream(stack, self._calls, self._failover.failed, *ask)
 
             yield await self._failover.within(known, MEMBER_SECONDS, begin)
 
@@ -292,6 +279,13 @@ class EtcdClient:
         known = self._endpoints.among(endpoint)
         if not known:
             raise EtcdUnavailable(endpoint, "it is neither a configured endpoint nor one that may be learned")
+        return known
+
+    async def _verified(self, endpoint: str) -> str:
+        """The endpoint in its normal form, once it has shown that it belongs to our cluster."""
+        known = self._known(endpoint)
+        await self._check.identify()
+        await self._check.verify(known)
         return known
 
     async def _at_leader(self, leader_endpoint: str, path: str, body: bytes) -> None:

@@ -1,15 +1,18 @@
-"""Requests with short answers, over connections that are kept: HTTP/1.1 by h11 on Trio's streams.
+"""Requests with short answers, over connections that are kept: HTTP/1.1 on Trio's streams.
 
-The polls are most of what an idle heliosd does, and over httpx they cost three times as much. Streams, of which
+The polls are most of what an idle heliosd does, and over httpx they cost three times as much. An answer of the form
+that etcd's have, with a Content-Length, is read here; whatever has another form is read by h11. Streams, of which
 there are few, stay with httpx. Errors are raised as httpx raises them, so that `no_answer` reads both.
 """
 
 from __future__ import annotations
 
+import re
 import select
 import ssl
 from collections.abc import AsyncGenerator, Iterable
 from contextlib import asynccontextmanager
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 import h11
@@ -23,6 +26,17 @@ IDLE_SECONDS = 60.0
 """A connection that was not used for so long is closed."""
 RECEIVE_BYTES = 65536
 
+Fields = tuple[tuple[str, str], ...]
+
+_PLAIN = re.compile(
+    rb"HTTP/1\.1 (?P<status>200|[45]\d\d) [ -~]*\r\n"
+    rb"(?:(?!(?:Content-Length|Transfer-Encoding|Connection):)[A-Za-z-]+: ?[ -~]*\r\n)*"
+    rb"Content-Length: (?P<length>\d{1,9})\r\n"
+    rb"(?:(?!(?:Content-Length|Transfer-Encoding|Connection):)[A-Za-z-]+: ?[ -~]*\r\n)*\r\n",
+    re.IGNORECASE,
+)
+"""The head of an answer that keeps the connection open and whose body has this length. RFC 9112, section 6.3."""
+
 
 class _Connection:
     """One connection to one endpoint. `stream` is `tcp`, or TLS over it."""
@@ -30,7 +44,8 @@ class _Connection:
     def __init__(self, tcp: trio.SocketStream, stream: trio.abc.Stream) -> None:
         self.tcp = tcp
         self.stream = stream
-        self.http = h11.Connection(h11.CLIENT)
+        self.lasts = False
+        """It can be used for another request."""
         self.used_at = trio.current_time()
 
     def usable(self) -> bool:
@@ -90,13 +105,10 @@ class ShortRequests:
             raise httpx.PoolTimeout("no connection was free")
         try:
             connection = self._take(endpoint) or await self._connect(endpoint, progress)
-            whole = False
             try:
-                answer = await _ask(connection, endpoint, target, body, headers, progress, max_bytes)
-                whole = True
-                return answer
+                return await _ask(connection, endpoint, target, body, tuple(headers), progress, max_bytes)
             finally:
-                self._put_back(endpoint, connection, whole=whole)
+                self._put_back(endpoint, connection)
         finally:
             self._limit.release()
 
@@ -113,8 +125,8 @@ class ShortRequests:
         `exchange` does."""
         connection = await self._connect(endpoint, progress)
         try:
-            _, body = await _ask(connection, endpoint, target, None, headers, progress, max_bytes)
-            yield HeldConnection(body, connection.tcp, lasts=connection.http.their_state is h11.DONE)
+            _, body = await _ask(connection, endpoint, target, None, tuple(headers), progress, max_bytes)
+            yield HeldConnection(body, connection.tcp, lasts=connection.lasts)
         finally:
             connection.close()
 
@@ -127,10 +139,8 @@ class ShortRequests:
             connection.close()
         return None
 
-    def _put_back(self, endpoint: str, connection: _Connection, *, whole: bool) -> None:
-        http = connection.http
-        if whole and http.our_state is h11.DONE and http.their_state is h11.DONE:
-            http.start_next_cycle()
+    def _put_back(self, endpoint: str, connection: _Connection) -> None:
+        if connection.lasts:
             connection.used_at = trio.current_time()
             self._kept.setdefault(endpoint, []).append(connection)
         else:
@@ -164,15 +174,15 @@ async def _ask(
     endpoint: str,
     target: str,
     body: bytes | None,
-    headers: Iterable[tuple[str, str]],
+    headers: Fields,
     progress: RequestProgress,
     max_bytes: int,
 ) -> tuple[int, bytes]:
-    parts = urlsplit(endpoint)
-    message = _request(connection.http, parts.path + target, parts.netloc, body, headers)
+    length = None if body is None else len(body)
     progress.sending()
+    connection.lasts = False
     try:
-        await connection.stream.send_all(message)
+        await connection.stream.send_all(_head(endpoint, target, length, headers) + (body or b""))
         return await _answer(connection, max_bytes)
     except trio.BrokenResourceError as broken:
         raise httpx.ReadError(str(broken.__cause__ or broken)) from broken
@@ -180,42 +190,71 @@ async def _ask(
         raise httpx.RemoteProtocolError(str(wrong)) from wrong
 
 
-def _request(
-    http: h11.Connection, target: str, host: str, body: bytes | None, headers: Iterable[tuple[str, str]]
-) -> bytes:
-    """The whole request, for one send."""
-    fields = [("Host", host), *headers]
-    if body is not None:
-        fields.append(("Content-Length", str(len(body))))
-    method = "GET" if body is None else "POST"
-    parts = [http.send(h11.Request(method=method, target=target, headers=fields))]
-    if body:
-        parts.append(http.send(h11.Data(data=body)))
-    parts.append(http.send(h11.EndOfMessage()))
-    return b"".join(part for part in parts if part)
+@lru_cache(maxsize=64)  # the polls ask the same again and again
+def _head(endpoint: str, target: str, length: int | None, headers: Fields) -> bytes:
+    """POST if there is a length of a body, else GET."""
+    parts = urlsplit(endpoint)
+    fields = [("Host", parts.netloc), *headers]
+    if length is not None:
+        fields.append(("Content-Length", str(length)))
+    method = "GET" if length is None else "POST"
+    # h11 refuses what would end a line.
+    request = h11.Request(method=method, target=parts.path + target, headers=fields)
+    return h11.Connection(h11.CLIENT).send(request) or b""
 
 
 async def _answer(connection: _Connection, max_bytes: int) -> tuple[int, bytes]:
     """The next whole answer. Raises `h11.RemoteProtocolError` and `trio.BrokenResourceError`."""
+    received = bytes(await connection.stream.receive_some(RECEIVE_BYTES))
+    if not received:
+        raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
+    plain = _PLAIN.match(received)
+    if plain is None:
+        return await _other_answer(connection, received, max_bytes)
+    end = plain.end() + int(plain["length"])
+    if end - plain.end() > max_bytes:
+        raise _too_long(max_bytes)
+    parts, size = [received[plain.end() :]], len(received)
+    while size < end:
+        data = bytes(await connection.stream.receive_some(RECEIVE_BYTES))
+        if not data:
+            raise httpx.RemoteProtocolError("the connection was closed within an answer")
+        parts.append(data)
+        size += len(data)
+    connection.lasts = size == end
+    return int(plain["status"]), b"".join(parts)[: end - plain.end()]
+
+
+async def _other_answer(connection: _Connection, received: bytes, max_bytes: int) -> tuple[int, bytes]:
+    """One of any other form, of which this much has been received."""
+    http = h11.Connection(h11.CLIENT)
+    http.send(h11.Request(method="GET", target="/", headers=[("Host", "etcd")]))
+    http.send(h11.EndOfMessage())
+    http.receive_data(received)
     status, parts, size = 0, [], 0
     while True:
-        event = connection.http.next_event()
+        event = http.next_event()
         match event:
             case h11.NEED_DATA:
                 data = await connection.stream.receive_some(RECEIVE_BYTES)
                 if not data and not status:
                     raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
-                connection.http.receive_data(bytes(data))
+                http.receive_data(bytes(data))
             case h11.Response():
                 status = event.status_code
             case h11.Data():
                 parts.append(bytes(event.data))
                 size += len(event.data)
                 if size > max_bytes:
-                    raise httpx.DecodingError(f"the answer is longer than {max_bytes} bytes")
+                    raise _too_long(max_bytes)
             case h11.EndOfMessage():
+                connection.lasts = http.their_state is h11.DONE and not http.trailing_data[0]
                 return status, b"".join(parts)
             case h11.ConnectionClosed():
                 raise httpx.RemoteProtocolError("Server disconnected without sending a response.")
             case _:
                 pass  # 1xx
+
+
+def _too_long(max_bytes: int) -> httpx.DecodingError:
+    return httpx.DecodingError(f"the answer is longer than {max_bytes} bytes")

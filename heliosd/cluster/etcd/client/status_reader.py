@@ -27,10 +27,12 @@ from .responses import (
     read_status,
 )
 
-AGAIN_SECONDS = 4.0
-"""A status that was refused is asked for again after so long."""
+AGAIN_SECONDS = 3.0
+"""After so long, one status that was refused is asked for again."""
 
 T = TypeVar("T")
+Position = tuple[int, int]
+"""The term and the index up to which a member has applied the log."""
 
 
 class AskMember(Protocol):
@@ -49,34 +51,37 @@ class StatusReader:
         self._ask = ask
         self._page = page
         self._prefix = prefix
-        self._refused: dict[str, tuple[EtcdRefused, float]] = {}
-        """Endpoint that refuses its status -> how, and since when."""
-        self._headers: dict[str, ResponseHeader] = {}
+        self._refused: dict[str, EtcdRefused] = {}
+        """Endpoint that refuses its status -> how."""
+        self._ask_again = float("-inf")
+        self._headers: dict[str, tuple[ResponseHeader, Position]] = {}
+        """Endpoint -> its last header, and a position from before it."""
         self.learners: frozenset[str] = frozenset()
         """Ids of the learners in the newest list of members: `/debug/vars` shows learners and voters alike."""
 
     async def read(self, endpoint: str) -> MemberStatus:
         """The status of the member at this endpoint. Raises `EtcdUnavailable`, and `EtcdRefused` where the refused
         status cannot be replaced."""
-        refused, at = self._refused.get(endpoint, (None, float("-inf")))
-        if refused is None or trio.current_time() - at >= AGAIN_SECONDS:
+        refused = self._refused.get(endpoint)
+        if refused is None or trio.current_time() >= self._ask_again:
+            self._ask_again = trio.current_time() + AGAIN_SECONDS
             try:
                 status = await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
             except (EtcdDenied, EtcdLoginRefused) as error:
-                refused = error
-                self._refused[endpoint] = error, trio.current_time()
+                refused = self._refused[endpoint] = error
             except EtcdUnavailable:
                 self._refused.pop(endpoint, None)
                 raise
             else:
-                self._refused.pop(endpoint, None)
-                self._headers[endpoint] = status.header
+                if refused is not None:
+                    self._refused.clear()  # the others probably give theirs, too
+                self._headers[endpoint] = status.header, (status.raft_term, status.raft_applied_index)
                 return status
         return await self._without_right(endpoint, refused)
 
     def refusals(self) -> dict[str, EtcdRefused]:
         """The endpoints that refuse their status, each with its refusal."""
-        return {endpoint: refused for endpoint, (refused, _) in self._refused.items()}
+        return dict(self._refused)
 
     async def raft(self, endpoint: str) -> RaftVars:
         """What the member at this endpoint shows of its Raft state to anyone. Raises `EtcdUnavailable`."""
@@ -106,23 +111,26 @@ class StatusReader:
 
     async def _without_right(self, endpoint: str, refused: EtcdRefused) -> MemberStatus:
         raft = await self.raft(endpoint)
-        header = await self._header(endpoint, raft.member_id)
+        header = await self._header(endpoint, raft)
         if header is None:
             raise refused
-        self._headers[endpoint] = header
+        self._headers[endpoint] = header, (raft.term, raft.applied)
         return raft_status(raft, header, is_learner=raft.member_id in self.learners)
 
-    async def _header(self, endpoint: str, member_id: str) -> ResponseHeader | None:
-        """A header of this member: of a read, of a list of members, or the last one that it has sent."""
-        last = self._headers.get(endpoint)
-        known = last if last is not None and last.member_id == member_id else None
+    async def _header(self, endpoint: str, raft: RaftVars) -> ResponseHeader | None:
+        """A header of this member: the last one if it has applied nothing since, else that of a read or of a list
+        of members, or without both the last one nevertheless."""
+        last, position = self._headers.get(endpoint, (None, (0, 0)))
+        known = last if last is not None and last.member_id == raft.member_id else None
+        if known is not None and position == (raft.term, raft.applied):
+            return known
         read = range_body(self._prefix, limit=1, serializable=True)
         for path, body in (("/kv/range", read), ("/cluster/member/list", b"{}")):
             try:
                 header = await self._ask(endpoint, path, body, read_header)
             except EtcdRefused:
                 continue
-            if header.member_id == member_id:
+            if header.member_id == raft.member_id:
                 # A list of members has no revision.
                 revision = header.revision or (known.revision if known is not None else 0)
                 return replace(header, revision=revision)

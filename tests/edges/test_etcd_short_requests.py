@@ -1,0 +1,122 @@
+"""Answers to short requests, in each form of HTTP/1.1, however they are cut into packets."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+
+import httpx
+import pytest
+import trio
+
+from heliosd.cluster.etcd.client.progress import RequestProgress
+from heliosd.cluster.etcd.client.short_requests import ShortRequests
+from tests.support.deadlines import SECONDS
+
+PLAIN = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 5\r\n\r\nhello"
+CHUNKED = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nhel\r\n2\r\nlo\r\n0\r\n\r\n"
+INFORMED = b"HTTP/1.1 103 Early Hints\r\n\r\n" + PLAIN
+CLOSING = PLAIN.replace(b"Content-Type: application/json", b"Connection: close")
+OLD = b"HTTP/1.0 200 OK\r\n\r\nhello"
+
+
+class Server:
+    """Answers each request with the next of these, in its parts; `requests` are those that came."""
+
+    def __init__(self, answers: Sequence[Sequence[bytes]]) -> None:
+        self._answers = list(answers)
+        self.requests: list[bytes] = []
+        self.connections = 0
+        self.ends = False
+        """After one answer."""
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        async for request in stream:
+            self.requests.append(bytes(request))
+            if b"\r\n\r\n" not in request:
+                continue
+            parts = self._answers.pop(0)
+            with suppress(trio.BrokenResourceError):  # a client may leave in the middle
+                for part in parts:
+                    await stream.send_all(part)
+                    await trio.sleep(0.001)
+            if self.ends:
+                return
+
+
+@asynccontextmanager
+async def asking(*answers: Sequence[bytes]) -> AsyncIterator[tuple[Server, ShortRequests, str]]:
+    server, requests = Server(answers), ShortRequests(ssl.create_default_context())
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        try:
+            with trio.fail_after(SECONDS):
+                yield server, requests, f"http://127.0.0.1:{port}"
+        finally:
+            requests.close()
+            nursery.cancel_scope.cancel()
+
+
+async def ask(requests: ShortRequests, url: str, body: bytes | None = b"{}") -> tuple[int, bytes]:
+    return await requests.exchange(url, "/v3/x", body, [("A", "b")], RequestProgress(), 100)
+
+
+@pytest.mark.parametrize("answer", [PLAIN, CHUNKED, INFORMED, CLOSING, OLD])
+async def test_an_answer_is_the_same_in_one_packet_and_in_many(answer: bytes) -> None:
+    cuts = [[answer], *([answer[:at], answer[at:]] for at in range(1, len(answer), 7))]
+    async with asking(*cuts) as (server, requests, url):
+        server.ends = answer in (CLOSING, OLD)
+        for _ in cuts:
+            assert await ask(requests, url) == (200, b"hello")
+        host = url.removeprefix("http://")
+        assert set(server.requests) == {
+            f"POST /v3/x HTTP/1.1\r\nHost: {host}\r\nA: b\r\nContent-Length: 2\r\n\r\n{{}}".encode()
+        }
+        kept = answer not in (CLOSING, OLD)
+        assert server.connections == (1 if kept else len(cuts))
+
+
+async def test_a_get_has_no_body_and_a_refusal_is_an_answer() -> None:
+    refusal = b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 2\r\n\r\n{}"
+    async with asking([refusal]) as (server, requests, url):
+        assert await ask(requests, url, None) == (503, b"{}")
+        host = url.removeprefix("http://")
+        assert server.requests == [f"GET /v3/x HTTP/1.1\r\nHost: {host}\r\nA: b\r\n\r\n".encode()]
+
+
+async def test_a_connection_with_more_than_an_answer_is_not_used_again() -> None:
+    async with asking([PLAIN + b"more"], [CHUNKED + b"more"], [PLAIN]) as (server, requests, url):
+        for _ in range(3):
+            assert await ask(requests, url) == (200, b"hello")
+        assert server.connections == 3
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        PLAIN.replace(b": 5", b": 101"),
+        CHUNKED.replace(b"3\r\nhel", b"65\r\n" + b"h" * 101),
+        PLAIN.replace(b": 5", b": 5\r\nContent-Length: 6"),
+        PLAIN.replace(b": 5", b": -5"),
+        PLAIN.replace(b"200", b"20"),
+        b"SSH-2.0-x\r\n\r\n",
+    ],
+)
+async def test_an_answer_that_is_too_long_or_no_http_is_refused(answer: bytes) -> None:
+    async with asking([answer], [PLAIN]) as (server, requests, url):
+        with pytest.raises((httpx.RemoteProtocolError, httpx.DecodingError)):
+            await ask(requests, url)
+        assert await ask(requests, url) == (200, b"hello")
+        assert server.connections == 2
+
+
+@pytest.mark.parametrize("at", [1, 20, len(PLAIN) - 1])
+async def test_an_answer_that_is_cut_off_is_none(at: int) -> None:
+    async with asking([PLAIN[:at]]) as (server, requests, url):
+        server.ends = True
+        with pytest.raises((httpx.RemoteProtocolError, httpx.ReadError)):
+            await ask(requests, url)
