@@ -27,16 +27,14 @@ import trio
 from wsproto import ConnectionType, WSConnection
 from wsproto.events import Request, TextMessage
 
-from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.hub import fanout
-from heliosd.hub.client import HubClient
 from heliosd.hub.direct_writes import DirectWrites
 from heliosd.hub.recipients import Recipients
 from heliosd.hub.time_slice import TimeSlice
-from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.subscription import Topic
+from heliosd.protocol.message import OutgoingMessage
 from heliosd.websocket.plain import PlainStream
 
+from .clients_in_process import client_on, must_be_done, status_message
 from .heliosd_server import Heliosd
 from .process import ServerFailed, Task
 
@@ -55,7 +53,7 @@ def main() -> int:
         print(failure, file=sys.stderr)
         return 1
     plain, compressed = trio.run(_measure, options.clients, options.broadcasts, payload)
-    example = _message(payload)
+    example = status_message(payload)
     for name, costs, frame in (
         ("plain", plain, example.frame),
         ("compressed", compressed, example.deflated),
@@ -125,11 +123,11 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
             readers.append(reader)
             near = open_sockets.enter_context(listener.accept()[0])
             near.setblocking(False)
-            recipients.add(_client(serial, PlainStream(near)))
+            recipients.add(client_on(serial, PlainStream(near)))
         for number in range(broadcasts):
             for deflate in (False, True) if number % 2 else (True, False):
                 forgetful[::64] = bytes(len(forgetful) // 64)
-                costs[deflate].append(await _broadcast(recipients, _message(payload), deflate=deflate))
+                costs[deflate].append(await _broadcast(recipients, status_message(payload), deflate=deflate))
                 for reader in readers:
                     with suppress(BlockingIOError):
                         while reader.recv(1 << 20):
@@ -141,12 +139,8 @@ async def _measure(count: int, broadcasts: int, payload: bytes) -> tuple[list[fl
 async def _broadcast(recipients: Recipients, message: OutgoingMessage, *, deflate: bool) -> float:
     started = time.process_time_ns()
     frame = message.deflated if deflate else message.frame
-    await fanout.broadcast(DirectWrites(), recipients, [message], frame, _must_be_done, NoPauses())
+    await fanout.broadcast(DirectWrites(), recipients, [message], frame, must_be_done, NoPauses())
     return (time.process_time_ns() - started) / 1000
-
-
-def _must_be_done(client: HubClient) -> None:
-    assert not client.behind
 
 
 class NoPauses(TimeSlice):
@@ -155,31 +149,6 @@ class NoPauses(TimeSlice):
     @property
     def over(self) -> bool:
         return False
-
-
-def _message(payload: bytes) -> OutgoingMessage:
-    return OutgoingMessage("status_update", Kind.VALUE, Topic.STATUS, payload)
-
-
-def _client(serial: int, transport: PlainStream) -> HubClient:
-    identity = Identity(
-        user_id="viewer",
-        roles=(),
-        permissions=frozenset(),
-        jti="",
-        issued_at=0.0,
-        expires_at=0.0,
-        token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
-    )
-    return HubClient(
-        serial=serial,
-        id=str(serial),
-        identity=identity,
-        address="",
-        since=0.0,
-        transport=transport,
-        send_buffer=256,
-    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,9 @@ LABEL_GAP = 16
 
 _COLOURS = {  # on a light page, on a dark one
     "heliosd": ("#0550ae", "#79c0ff"),
+    "heliosd-write": ("#54aeff", "#388bfd"),
     "c": ("#57606a", "#9aa4af"),
+    "c-uring": ("#8c959f", "#6e7681"),
     "picows": ("#116329", "#56d364"),
     "websockets": ("#7d4e00", "#e3b341"),
     "go-prepared": ("#6639ba", "#d2a8ff"),

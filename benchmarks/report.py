@@ -18,7 +18,10 @@ from .targets import Verdict
 DOCS = HERE.parent / "docs"
 NAMES = {
     "heliosd": "heliosd",
+    "heliosd-write": "heliosd, os.write",
+    "heliosd-uring": "heliosd, io_uring",
     "c": "C send() loop",
+    "c-uring": "C, io_uring",
     "go": "Go, WriteJSON",
     "go-prepared": "Go, PreparedMessage",
     "websockets": "websockets",

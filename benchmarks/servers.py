@@ -43,10 +43,13 @@ class Server(Protocol):
 
 
 class CLoop:
-    """The floor: `send()` in a loop, and nothing else."""
+    """The floor: `send()` in a loop, and nothing else; or the same by io_uring."""
 
-    name = "c"
     speaks_tls = False
+
+    def __init__(self, name: str, *how: str) -> None:
+        self.name = name
+        self._how = how
 
     def missing(self) -> str:
         return "" if shutil.which("gcc") else "gcc"
@@ -58,7 +61,12 @@ class CLoop:
         return output(["gcc", "--version"]).splitlines()[0]
 
     def start(self, task: Task) -> Iterator[Running]:
-        command = [str(BUILD / "c_loop"), str(round(task.interval * 1000)), str(task.message_bytes)]
+        command = [
+            str(BUILD / "c_loop"),
+            str(round(task.interval * 1000)),
+            str(task.message_bytes),
+            *self._how,
+        ]
         with launched(command, task) as (pid, address):
             yield Running(self.name, pid, address)
 
@@ -127,7 +135,8 @@ SERVERS: tuple[Server, ...] = (
     Heliosd(),
     Heliosd("heliosd-write", fanout="write"),
     Heliosd("heliosd-uring", fanout="uring"),
-    CLoop(),
+    CLoop("c"),
+    CLoop("c-uring", "uring"),
     PythonHub("picows"),
     PythonHub("websockets"),
     GoHub("go-prepared", "-prepared"),

@@ -58,7 +58,7 @@ class WebSocketConfig:
     messages_per_second: Annotated[float, value.number(0.01, MILLION)] = 20.0
     messages_burst: Annotated[int, value.whole(1, MILLION)] = 40
     slow_consumer: Literal["gap", "disconnect"] = "gap"
-    fanout: Literal["auto", "write", "uring"] = "write"
+    fanout: Literal["auto", "write", "uring"] = "auto"
     fanout_threads: Annotated[int | None, value.whole_or_auto(1, 64)] = None
     """None: one less than there are CPUs, at most 4."""
 

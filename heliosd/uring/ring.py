@@ -121,10 +121,14 @@ class Ring:
         if at_end < count:
             self._patch(0, fds[at_end:], addresses[at_end:], lengths[at_end:])
         submitted = self._submit(count)
-        results, places = self._complete(submitted)
+        completed = self._complete(submitted)
+        results = self._column(_RESULT, completed)
         # No socket takes more than it is given, so the sums are equal only if all of them are.
         if submitted == count and sum(results) == sum(lengths):
+            self._forget(submitted)
             return []
+        places = self._column(_USER_DATA, completed)
+        self._forget(submitted)
         short = [(index, 0) for index in range(submitted, count)]
         for result, place in zip(results, places, strict=True):
             index = (place - first) % self.entries
@@ -163,8 +167,9 @@ class Ring:
         self._tail = tail & _WORD
         self._words[self._sq_tail] = self._tail
 
-    def _complete(self, count: int) -> tuple[list[int], list[int]]:
-        """The results of so many entries, and which entries they were."""
+    def _complete(self, count: int) -> tuple[slice, slice]:
+        """Where the completions of so many entries are, once all are there: up to the queue's end, and from its
+        beginning on."""
         while (missing := count - ((self._words[self._cq_tail] - self._seen) & _WORD)) > 0:
             try:
                 syscalls.enter(self._ring, 0, wait_for=missing)
@@ -172,17 +177,20 @@ class Ring:
                 continue
         first = self._seen % self._cq_entries
         at_end = min(count, self._cq_entries - first)
-        results = self._column(_RESULT, first, at_end) + self._column(_RESULT, 0, count - at_end)
-        places = self._column(_USER_DATA, first, at_end) + self._column(_USER_DATA, 0, count - at_end)
+        return slice(first, first + at_end), slice(0, count - at_end)
+
+    def _column(self, field: int, completed: tuple[slice, slice]) -> list[int]:
+        """One field of these completions."""
+        column: list[int] = []
+        for part in completed:
+            start, stop = part.start * _WORDS_A_COMPLETION + field, part.stop * _WORDS_A_COMPLETION
+            column += self._completions[start:stop:_WORDS_A_COMPLETION].tolist()
+        return column
+
+    def _forget(self, count: int) -> None:
+        """The kernel may use the places of so many completions again."""
         self._seen = (self._seen + count) & _WORD
         self._words[self._cq_head] = self._seen
-        return results, places
-
-    def _column(self, field: int, first: int, count: int) -> list[int]:
-        """One field of some completions."""
-        words = slice(first * _WORDS_A_COMPLETION + field, (first + count) * _WORDS_A_COMPLETION)
-        column: list[int] = self._completions[words.start : words.stop : _WORDS_A_COMPLETION].tolist()
-        return column
 
 
 def _bytes_taken(result: int) -> int:

@@ -117,6 +117,8 @@ def _plain(hint: Any) -> str:
 
 def _range(read: Any, kind: Any) -> str:
     """A reader names its range when it refuses a value far outside."""
+    if type(None) in get_args(kind):
+        return f'`"auto"`, or {_range(read, get_args(kind)[0])}'
     if kind in {int, float}:
         try:
             read(-1e300 if kind is float else -(10**30))
