@@ -2,7 +2,7 @@
 
 Nobody reads meanwhile, as if all clients were on the other side of a network. So the time is that until the last
 one's bytes are on their way to it, and a machine's other CPU is free for a second thread. The ways take turns;
-figures are medians. The lag is that of a task of the same event loop that sleeps for a millisecond, again and again.
+figures are medians. The lag is that of a task of the same event loop that sleeps a millisecond, again and again.
 """
 
 from __future__ import annotations
