@@ -25,6 +25,7 @@ from heliosd.protocol.views.latency import (
 )
 
 from .call_stats import CallRecord, error_rate, stats_of
+from .latency_matrix import LatencyMatrix
 
 RpcKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
 KINDS: tuple[RpcKind, ...] = get_args(RpcKind)
@@ -107,6 +108,8 @@ class LatencyTracker:
         self._peers: dict[str, _Peer] = {}
         self._cached: dict[str, tuple[Stats, float]] = {}
         """Cache of `_summed` until the next call: a status is made more often than peers are called."""
+        self.matrix = LatencyMatrix()
+        """What members measured to each other."""
 
     def add_peer(
         self, peer_id: str, address: str, now: Instant, kind: AddressKind | UnsetType = UNSET
@@ -121,6 +124,7 @@ class LatencyTracker:
     def remove_peer(self, peer_id: str) -> None:
         """Forget this peer and all its measurements; an unknown one is ignored."""
         self._peers.pop(peer_id, None)
+        self.matrix.forget(peer_id)
         self._cached.clear()
 
     def succeeded(self, peer_id: str, kind: RpcKind, seconds: float, now: Instant) -> HealthChanged | None:
@@ -162,12 +166,13 @@ class LatencyTracker:
         peer = self._peers.get(peer_id)
         return None if peer is None else now.mono - peer.heard
 
-    def round_trip(self, peer_id: str, seconds: float | None) -> None:
-        """The mean round trip to the peer that a member itself measured; None: no new one, the last stays valid
-        (etcd measures every 30 s)."""
+    def round_trip(self, member: str, peer_id: str, seconds: float | None, now: Instant) -> None:
+        """The mean round trip to the peer that `member` measured; None: no new one, the last stays valid (etcd
+        measures every 30 s)."""
         peer = self._peers.get(peer_id)
         if peer is not None and seconds is not None:
             peer.round_trip = seconds
+            self.matrix.add(member, peer_id, seconds, now)
 
     def check(self, now: Instant) -> list[HealthChanged]:
         """The peers that have not answered for too long; call it about once a second."""

@@ -131,13 +131,14 @@ def test_no_text_of_any_field_runs_or_becomes_an_element(
     assert tab.page.locator(foreign).count() == 0
     assert tab.page.evaluate("({}).polluted ?? Object.keys(Object.prototype).length") == 0
     assert tab.complaints_but("Failed to load resource") == []
+    tab.page.unroute_all(behavior="wait")
     tab.page.close()
 
 
 def made_up() -> list[dict[str, Any]]:
     """Messages that a quiet cluster does not send."""
     now = "2026-11-28T03:00:00.000000Z"
-    state = {
+    state: dict[str, Any] = {
         "old_state": "",
         "new_state": "",
         "leader": "",
@@ -145,7 +146,7 @@ def made_up() -> list[dict[str, Any]]:
         "leader_name": "",
         "member_name": "",
     }
-    state |= {"cause": "", "evidence": {"x": 1}, "term": 1}
+    state.update(cause="", evidence={"x": 1}, term=1)
     peer = {"event_type": "", "peer_id": "", "peer_address": "", "peer_name": "", "cause": ""}
     snapshot = {
         "type": "",

@@ -194,3 +194,17 @@ def test_statistics_agree_with_the_last_samples_sorted(samples: list[float]) -> 
     assert stats.p99_value_ms <= stats.max_value_ms
     assert stats.min_value_ms <= stats.avg_value_ms <= stats.max_value_ms
     assert stats.last_value_ms == round(samples[-1] * 1000, 3)
+
+
+def test_the_matrix_shows_who_measured_what_to_whom_and_nothing_old_or_of_a_removed_member() -> None:
+    tracker = tracker_of("b", "c")
+    for seconds in (0.001, 0.003):
+        tracker.matrix.add("b", "c", seconds, at(1))
+    tracker.round_trip("a", "b", 0.004, at(50))
+    cell = {"avg_value_ms": 2.0, "last_value_ms": 3.0, "max_value_ms": 3.0, "count": 2, "age_ms": 49_000}
+    shown = msgspec.to_builtins(tracker.matrix.report(at(50)))["members"]
+    assert shown["b"] == {"c": cell}
+    assert shown["a"]["b"]["age_ms"] == 0
+    assert set(tracker.matrix.report(at(62)).members) == {"a"}
+    tracker.remove_peer("b")
+    assert tracker.matrix.report(at(50)).members == {}

@@ -94,6 +94,7 @@ class LoneBackend:
         for serial in (2, 3):
             self._join(Peer(f"node-{serial}", f"127.0.0.1:{6999 + serial}"))
             self.latency.succeeded(f"node-{serial}", "append_entries", 0.002, now())
+            self.latency.matrix.add("node-1", f"node-{serial}", 0.002, now())
 
     def status(self) -> ClusterStatus:
         return ClusterStatus(

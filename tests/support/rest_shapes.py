@@ -178,6 +178,9 @@ BY_PATH: dict[str, Shape] = {
     "/api/cluster/status": STATUS,
     "/api/cluster/peers": PEERS,
     "/api/cluster/latency": LATENCY,
+    "/api/cluster/latency/matrix": {
+        "members": {"*": {"*": keys("last_value_ms avg_value_ms max_value_ms count age_ms")}}
+    },
     "/api/cluster/uptime": UPTIME,
     "/api/cluster/uptime/history": UPTIME_HISTORY,
     "/api/cluster/snapshot": SNAPSHOT,

@@ -321,8 +321,9 @@ class EtcdBackend:
     def _measured(self, measured: Measured) -> None:
         before = {} if self.measured is None else self.measured.round_trips
         self.measured = measured
+        own, now = self._etcd.view.own, self._etcd.now()
         for peer, sums in measured.round_trips.items():
-            self.latency.round_trip(peer, mean_since(before.get(peer), sums))
+            self.latency.round_trip(own.id if own else "", peer, mean_since(before.get(peer), sums), now)
 
     async def _check_watch(self) -> None:
         """Leave a member that is silent or behind; show which rights are missing; read everything again after the

@@ -39,6 +39,7 @@ from heliosd.raft.simulation.observations import (
     Installed,
     MemberStarted,
     Observation,
+    ProbeAnswered,
     RoundTrip,
     SoftStateChanged,
     Unanswered,
@@ -125,6 +126,8 @@ class MemberObserver:
                 self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now), now)
             case Unanswered(peer=peer, kind=kind):
                 self._health(self._latency.failed(peer, kind, now), now)
+            case ProbeAnswered(member=member, peer=peer, ticks=ticks):
+                self._latency.matrix.add(member, peer, ticks / self._ticks_per_second, now)
             case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:
                 with self._with_marker(entry.index):
                     self._entry_applied(observation, now)

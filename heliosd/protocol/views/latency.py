@@ -74,6 +74,23 @@ class LatencyReport(Struct, frozen=True):
     health_summary: HealthSummary
 
 
+class LatencyCell(Struct, frozen=True, kw_only=True):
+    """The round trips that one member measured to another, over at most 100."""
+
+    last_value_ms: float
+    avg_value_ms: float
+    max_value_ms: float
+    count: int
+    age_ms: int
+    """How old the last one is."""
+
+
+class LatencyMatrixReport(Struct, frozen=True):
+    """`GET …/latency/matrix`: who measured, to whom."""
+
+    members: dict[str, dict[str, LatencyCell]]
+
+
 class PeerLatency(Struct, frozen=True, kw_only=True):
     """The `latency` of a peer in `GET …/status`, over all kinds of calls."""
 

@@ -116,8 +116,8 @@ class SimulatedCluster:
         match content:
             case Probe(sent=sent):
                 self.net.send(self.now, recipient, sender, ProbeAnswer(sent))
-            case ProbeAnswer():
-                pass
+            case ProbeAnswer(sent=sent):
+                self._observations.append(observations.ProbeAnswered(recipient, sender, now - sent))
             case ForwardedProposal():
                 self._answer(member, sender, content)
             case ProposalReply(serial=serial, result=result):

@@ -73,6 +73,15 @@ class Unanswered:
 
 
 @dataclass(frozen=True, slots=True)
+class ProbeAnswered:
+    """A probe of any member was answered by `peer` after so many ticks."""
+
+    member: str
+    peer: str
+    ticks: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """The reply to the proposal that a member sent under this serial."""
 
@@ -122,6 +131,7 @@ Observation = (
     | ReadConfirmed
     | RoundTrip
     | Unanswered
+    | ProbeAnswered
     | Answered
     | MemberStarted
     | Unwritten

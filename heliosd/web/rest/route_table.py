@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from heliosd.config.permissions import ADMIN, READ, WATCH, WRITE
 from heliosd.protocol.views.custom_metrics import CustomMetricsReport, MetricView
-from heliosd.protocol.views.latency import LatencyReport, PeerReport
+from heliosd.protocol.views.latency import LatencyMatrixReport, LatencyReport, PeerReport
 from heliosd.protocol.views.simulation import FaultChange, SimulationReport
 from heliosd.protocol.views.snapshots import SnapshotHistory, SnapshotReport
 from heliosd.protocol.views.uptime import UptimeHistory, UptimeReport
@@ -70,6 +70,9 @@ ROUTES: tuple[Route, ...] = (
     Route(paths=_cluster("/latency"), method="GET", view=cluster.show_latency, permission=READ,
           query=cluster.OfPeer, answer=(LatencyReport, PeerReport),
           summary="Latency and health of every peer, or of one"),
+    Route(paths=_cluster("/latency/matrix"), method="GET", view=cluster.show_latency_matrix, permission=READ,
+          answer=LatencyMatrixReport,
+          summary="What the members measured to each other"),
     Route(paths=_cluster("/latency/reset"), method="POST", view=cluster.reset_latency, permission=ADMIN,
           answer=MessageBody,
           keyed="here", summary="Forget all latency samples"),

@@ -41,7 +41,8 @@ const feed = new Feed(
     model.take(message);
     if (message.type === "authenticated") showAccount(session);
     if (message.type === "welcome" && first) recall(message.data);
-    if (message.type === "welcome") session.learnPermissions().then(drawSoon);
+    if (message.type === "welcome") learnMore();
+    if (message.type === "latency") learnMatrix(model);
     if (NEWS.has(message.type)) learnFaults(session, model.status);
     drawSoon();
   },
@@ -50,6 +51,22 @@ const feed = new Feed(
     drawConnection();
   },
 );
+
+/** Ask what no message says. */
+async function learnMore() {
+  await session.learnPermissions();
+  learnFaults(session, model.status);
+  learnMatrix(model);
+  drawSoon();
+}
+
+/** @param {Model} asked */
+async function learnMatrix(asked) {
+  if (document.hidden || !session.may("cluster:read")) return;
+  const { members = {} } = await session.request("GET", "api/cluster/latency/matrix").catch(() => ({}));
+  asked.matrix = members;
+  drawSoon();
+}
 
 /** List what happened before the page was opened. @param {any} welcome */
 async function recall({ epoch, seq, oldest_seq: oldest }) {

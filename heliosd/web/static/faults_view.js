@@ -9,7 +9,7 @@ let asking = false;
 
 /** Ask again, where there is a simulated cluster. @param {Session} session @param {any} status */
 export async function learnFaults(session, status) {
-  if (asking || !status || status.node !== undefined || !session.permissions.some((name) => name === "cluster:read" || name === "admin:*")) return;
+  if (asking || !status || status.node !== undefined || !session.may("cluster:read")) return;
   asking = true;
   const faults = await session.request("GET", PATH).catch(() => null);
   asking = false;

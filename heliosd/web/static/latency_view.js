@@ -3,10 +3,12 @@
 import { colourOf } from "./colours.js";
 import { byId, drawing, foreign, make, roomOf, write } from "./dom.js";
 import { integer, milliseconds, timeOfDay } from "./format.js";
+import { matrixOf } from "./latency_matrix.js";
 import { LATENCY_MS } from "./model.js";
 import { trendText } from "./series.js";
 
 /** @typedef {import("./model.js").Model} Model */
+/** @typedef {import("./members.js").Member} Member */
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {import("./series.js").Series} Series */
 
@@ -17,7 +19,7 @@ const KINDS = [["append_entries", "Append"], ["request_vote", "Vote"], ["install
 let drawn = "";
 
 /** @param {Model} model @param {Scene} scene */
-export function showLatency({ latency, latencies, status }, { members }) {
+export function showLatency({ latency, latencies, matrix, status }, { members }) {
   const panel = byId("latency-panel");
   const peers = members.filter(({ own }) => !own);
   panel.hidden = !latency || peers.length === 0;
@@ -25,11 +27,13 @@ export function showLatency({ latency, latencies, status }, { members }) {
   const now = Date.parse(status.observed_at) || Date.now();
   const series = peers.map(({ id, name }) => ({ id, name, line: latencies.get(id) }));
   const width = Math.max(280, roomOf(byId("latency-lines")) - 28);
-  const key = JSON.stringify([width, now, latency.aggregated, peers.map(({ id, name, answers }) => [id, name, answers, latency.peers[id]?.last_contact_unix])]);
+  const key = JSON.stringify([width, now, latency.aggregated, matrix, peers.map(({ id, name, answers }) => [id, name, answers, latency.peers[id]?.last_contact_unix])]);
   if (key === drawn) return;
   drawn = key;
-  write(byId("latency-from"), `from ${status.node?.name ?? status.observed_by}, milliseconds`);
-  drawMatrix(peers, latency.peers);
+  write(byId("latency-from"), "mean round trip in milliseconds");
+  drawMatrix(members, matrixOf(members, matrix, latency, status));
+  drawCalls(peers, latency.peers);
+  drawLegend(peers);
   drawLines(series, now, width);
   write(byId("latency-trend"), series.map(({ name, line }) => `${name} ${trendText(recent(line, now)) || "not known yet"}`).join(", "));
 }
@@ -39,20 +43,37 @@ function recent(line, now) {
   return line && now - (line.times.at(-1) ?? 0) < HOLE_MS ? line.values : [];
 }
 
-/** @param {import("./members.js").Member[]} peers @param {Record<string, any>} measured */
-function drawMatrix(peers, measured) {
+/** @param {Member[]} members @param {import("./latency_matrix.js").Row[]} rows */
+function drawMatrix(members, rows) {
+  const largest = Math.max(0.001, ...rows.flatMap(({ cells }) => cells.map((value) => value ?? 0)));
+  const head = members.map(({ name }) => make("th", { scope: "col", class: "number" }, foreign(name)));
+  byId("latency").querySelector("thead")?.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "From, to"), ...head));
+  const body = rows.map(({ id, name, cells }) => {
+    const values = cells.map((value, at) => {
+      const own = members[at].id === id;
+      const heat = value === null ? 0 : Math.min(4, Math.ceil((value / largest) * 4));
+      return make("td", { class: "number heat", "data-heat": String(heat) }, own ? "·" : milliseconds(value ?? undefined));
+    });
+    return make("tr", { "data-from": id }, make("th", { scope: "row" }, foreign(name)), ...values);
+  });
+  byId("latency").querySelector("tbody")?.replaceChildren(...body);
+}
+
+/** Which line is whose. @param {Member[]} peers */
+function drawLegend(peers) {
+  byId("latency-legend").replaceChildren(...peers.map(({ id, name }) => make("li", { class: colourOf(id) }, foreign(name))));
+}
+
+/** @param {Member[]} peers @param {Record<string, any>} measured */
+function drawCalls(peers, measured) {
   const used = KINDS.filter(([kind]) => peers.some(({ id }) => measured[id]?.[kind]?.count > 0));
   const head = ["Member", ...used.map(([, word]) => word), "p50", "p99", "Errors"];
-  const largest = Math.max(...peers.map(({ id }) => measured[id]?.aggregated?.p99_value_ms ?? 0), 0.001);
   const headRow = make("tr", {}, ...head.map((word, at) => make("th", at ? { scope: "col", class: "number" } : { scope: "col" }, word)));
-  byId("latency").querySelector("thead")?.replaceChildren(headRow);
+  byId("calls").querySelector("thead")?.replaceChildren(headRow);
   const body = peers.map(({ id, name, answers }) => {
     const of = measured[id] ?? {};
-    const cell = (/** @type {any} */ stats, /** @type {string} */ value) => {
-      const known = answers && stats?.count > 0;
-      const share = known ? Math.min(4, Math.ceil((stats[value] / largest) * 4)) : 0;
-      return make("td", { class: "number heat", "data-heat": String(share) }, milliseconds(known ? stats[value] : undefined));
-    };
+    const cell = (/** @type {any} */ stats, /** @type {string} */ value) =>
+      make("td", { class: "number" }, milliseconds(answers && stats?.count > 0 ? stats[value] : undefined));
     return make(
       "tr",
       { "data-to": id },
@@ -63,7 +84,7 @@ function drawMatrix(peers, measured) {
       make("td", { class: "number" }, integer(of.aggregated?.error_count)),
     );
   });
-  byId("latency").querySelector("tbody")?.replaceChildren(...body);
+  byId("calls").querySelector("tbody")?.replaceChildren(...body);
 }
 
 /** @param {{id: string, name: string, line: Series | undefined}[]} series @param {number} now @param {number} width */

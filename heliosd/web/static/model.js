@@ -55,6 +55,8 @@ export class Model {
   latency = null;
   /** Over a minute, by metric name. @type {Map<string, Series>} */
   values = new Map();
+  /** What members measured to each other. @type {Record<string, Record<string, any>>} */
+  matrix = {};
   commits = new CommitTimes();
   /** The seq of the newest event that is known of; null before any. @type {number | null} */
   seq = null;

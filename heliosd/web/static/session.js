@@ -77,6 +77,11 @@ export class Session {
   /** When the token ends (RFC 3339), "" for nobody. */
   expiresAt = "";
 
+  /** @param {string} permission */
+  may(permission) {
+    return this.permissions.includes(permission) || this.permissions.includes("admin:*");
+  }
+
   get signedIn() {
     return this.#token !== "";
   }

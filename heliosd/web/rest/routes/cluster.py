@@ -127,6 +127,10 @@ async def show_latency(call: Call[OfPeer, Nothing]) -> Answer:
     return Answer(body=latency.peer_report(call.query.peer_id, call.now))
 
 
+async def show_latency_matrix(call: Call[Nothing, Nothing]) -> Answer:
+    return Answer(body=call.services.backend.latency.matrix.report(call.now))
+
+
 async def reset_latency(call: Call[Nothing, Nothing]) -> Answer:
     call.services.backend.latency.reset()
     return Answer(body=MessageBody("Peer latency metrics reset successfully"))
