@@ -27,6 +27,7 @@ from heliosd.web.http.listeners import Address
 from heliosd.web.http.request_body import ChunkedBody
 from heliosd.web.http.request_head import MAX_BODY_BYTES, BadHead, RequestHead
 from heliosd.websocket.tls import ClientStream
+from tests.support.deadlines import SECONDS
 from tests.support.front_server import (
     GET,
     Front,
@@ -39,7 +40,7 @@ from tests.support.front_server import (
     upgrade,
 )
 
-LIMIT_SECONDS = 20
+LIMIT_SECONDS = 2 * SECONDS
 DEFAULT = Deadlines()
 SHORT = Deadlines(piece_seconds=0.3, body_seconds=0.3)
 FOR_EVER_SECONDS = 10_000.0

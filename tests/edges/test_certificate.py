@@ -13,9 +13,10 @@ from trio.testing import MockClock
 
 from heliosd.daemon.certificate import ServerCertificate
 from tests.support.certificates import self_signed
+from tests.support.deadlines import SECONDS
 from tests.support.front_server import open_front
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 2 * SECONDS
 
 
 def serial(cert: Path) -> int:

@@ -14,6 +14,7 @@ from heliosd.cluster.backend import Peer
 from heliosd.cluster.etcd.backend import EtcdBackend
 from heliosd.errors import Conflict
 from tests.support.contract_backends import Subject, etcd_backend, now, patiently, put, register, running
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.simulated_harness import MemoryStore
 
@@ -77,7 +78,7 @@ async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_re
         await first.until(lambda: first.backend.status().observers != ())
         assert warnings() == []
         await stack.enter_async_context(running(another("second"), []))
-        with trio.fail_after(30):
+        with trio.fail_after(SECONDS):
             while not warnings():  # noqa: ASYNC110
                 await trio.sleep(0.1)  # a warning does not signal that it came
         (warning,) = warnings()

@@ -13,10 +13,11 @@ import trio
 from heliosd.web.http.asgi import Deadlines, serve_request
 from heliosd.web.rest.quick_reads import QuickReads
 from heliosd.web.rest.route_table import ROUTES
+from tests.support.deadlines import SECONDS
 from tests.support.front_server import Front, open_front
 from tests.support.rest_server import Rest
 
-LIMIT_SECONDS = 30
+LIMIT_SECONDS = 2 * SECONDS
 DEADLINES = Deadlines()
 READS = sorted(
     {path for route in ROUTES for path in route.paths if route.method == "GET" and "{" not in path}

@@ -16,6 +16,7 @@ from heliosd.errors import Invalid, StoreFull, Unauthenticated
 from heliosd.store.changes import TokenRevoked
 from heliosd.web.rest import password_check
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
+from tests.support.deadlines import SECONDS
 from tests.support.front_server import becomes
 from tests.support.rest_server import PASSWORD, START, Rest, now
 from tests.support.rest_shapes import SESSION, check
@@ -155,7 +156,7 @@ async def test_an_address_without_failures_is_next_while_others_guess(
         await rest.ask("POST", LOGIN, {"username": name, "password": PASSWORD}, user=None, address=address)
         done.append(name)
 
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             for number in range(guesses):  # every address fails once
                 nursery.start_soon(log_in, f"guess-{number}", f"10.0.1.{number}")
@@ -190,7 +191,7 @@ async def test_an_address_that_was_refused_is_before_those_that_come_after_it(
         body = {"username": name, "password": PASSWORD}
         statuses.append((await rest.ask("POST", LOGIN, body, user=None, address=address)).status_code)
 
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             for number in range(HASHES_AT_ONCE + QUEUE_LENGTH):
                 nursery.start_soon(log_in, f"early-{number}", f"10.0.4.{number}")
@@ -223,7 +224,7 @@ async def test_a_login_that_waits_too_long_for_its_turn_is_refused(
         if len(statuses) == 3:
             gate.set()
 
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             for number in range(HASHES_AT_ONCE + 3):
                 nursery.start_soon(log_in, number)
@@ -240,7 +241,7 @@ async def test_a_login_that_is_abandoned_gives_its_place_to_others(
         answer = await rest.ask("POST", LOGIN, GOOD, user=None, address=f"10.0.2.{number}")
         assert answer.status_code == 200
 
-    with trio.fail_after(20):
+    with trio.fail_after(SECONDS):
         async with trio.open_nursery() as nursery:
             for number in range(HASHES_AT_ONCE):
                 nursery.start_soon(log_in, number)

@@ -25,6 +25,7 @@ from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 from heliosd.store.changes import Change, RecordAdded, RecordsCleared, Saved, TokenRevoked, ValueSet
 from heliosd.store.store import GROUP, WAL_BYTES, Store
+from tests.support.deadlines import SECONDS
 
 FAR_FUTURE = 4e9
 
@@ -277,7 +278,7 @@ async def test_a_checkpoint_that_fails_is_logged_once(
             fails = number < 3
             if fails:
                 opened.database.execute("BEGIN IMMEDIATE")  # a checkpoint cannot run inside a transaction
-            with trio.fail_after(10):
+            with trio.fail_after(SECONDS):
                 while sum("wal_checkpoint" in each for each in opened.statements) < number:  # noqa: ASYNC110 (SQLite calls from a thread)
                     await trio.sleep(0.01)
             if fails:

@@ -15,6 +15,7 @@ from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from heliosd.store.changes import Change, ValueSet
 from heliosd.web.rest.route import Answer
 from heliosd.web.rest.write_keys import MAX_KEPT, AnsweredWrites
+from tests.support.deadlines import SECONDS
 from tests.support.rest_server import Rest, simulated_rest
 
 METRICS = "/api/cluster/metrics"
@@ -145,7 +146,7 @@ async def test_writes_repeated_until_they_are_answered_are_done_once_whatever_fa
         nursery.cancel_scope.cancel()
     assert lost
     await cluster.ask_json("PUT", "/api/cluster/simulation", {"partitions": [], "crashed": [], "loss": 0})
-    with trio.fail_after(30):
+    with trio.fail_after(SECONDS):
         while await value(cluster) < 20:  # noqa: ASYNC110 (this node's member may be behind)
             await trio.sleep(0.1)
     assert await value(cluster) == 20
