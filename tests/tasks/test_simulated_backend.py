@@ -57,6 +57,14 @@ async def test_a_leader_is_elected_within_seconds_and_reported_with_its_term(
     assert status.indices.applied_index == status.indices.last_log == 2
 
 
+async def test_at_a_start_nobody_waits_out_an_election_timeout(autojump_clock: MockClock) -> None:
+    store, slow = MemoryStore(), replace(CONFIG, election_timeout=60.0)
+    for _ in range(2):  # the first start, and one with what that has stored
+        async with running(store, slow) as backend:
+            with trio.fail_after(1):
+                await ready(backend)
+
+
 async def test_a_node_alone_leads_itself(autojump_clock: MockClock) -> None:
     async with running(config=ALONE) as backend:
         await ready(backend)

@@ -39,7 +39,7 @@ from heliosd.raft.simulation.proposals import (
 from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.store.changes import Change, DeferredChanges, Save, Saved
 
-from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, load_members, options_of
+from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_timeout, load_members, options_of
 from .faults import FaultInjector
 from .observer import EMITTED_INDEX, MemberObserver
 from .pacing import GRID, Pacing
@@ -251,6 +251,7 @@ class SimulatedBackend:
         while self._first_changes and not stored:
             await trio.sleep(RETRY_INTERVAL)
             stored = await self._store_deferred(self._first_changes)
+        self.cluster.run_until(first_timeout(self.cluster))
         self._pacing.begin(trio.current_time())
         self._alive_at = self._now().mono + ALIVE_INTERVAL
         while True:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from heliosd.config.model import SimulatedConfig
 from heliosd.errors import StoreError
 from heliosd.raft.messages import Snapshot
+from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.member import SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
 from heliosd.raft.state import Timing
@@ -41,6 +42,16 @@ def load_members(
         others = ", ".join(sorted(saved.members))
         raise StoreError(f"the data directory is that of another node ({others}), not of {node}")
     return saved.members, []
+
+
+def first_timeout(cluster: SimulatedCluster) -> int:
+    """The tick at which the first of the members would stand for election.
+
+    At a start of the daemon all members start together, so none of them leads, and nobody waits for a leader: the
+    time until then need not pass for anybody else.
+    """
+    due = [member.raft.deadline for member in cluster.members.values()]
+    return min((tick for tick in due if tick is not None), default=cluster.now)
 
 
 def options_of(config: SimulatedConfig) -> SimulationOptions:
