@@ -188,12 +188,12 @@ prove-terminal: $(VENV)/.for-test
 prove-docs: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -p no:xdist -m "slow or not slow" -k "not newcomer" tests/process/test_pasted_documents.py \
-	    tests/process/test_commands.py tests/rules/test_documents.py
+	    tests/process/test_commands.py tests/rules/test_documents.py tests/rules/test_documented_commands.py
 
 # The same and the installation, as a newcomer in a fresh Debian 12 (takes root; NEWCOMER_RELEASE=trixie: Debian 13).
 prove-newcomer: $(VENV)/.for-test
 	@scripts/debian-packages debootstrap chromium
-	$(PYTEST) -s -p no:xdist -m slow -k newcomer tests/process/test_pasted_documents.py
+	$(PYTEST) -s -p no:xdist -o faulthandler_timeout=0 -m slow -k newcomer tests/process/test_pasted_documents.py
 
 # All of the dashboard in a real browser, with what make test leaves out: accessibility by axe, names that are markup, the past,
 # and on an idle machine 200 events a second (LOAD_SECONDS=1800 watches its memory for half an hour).
@@ -296,7 +296,7 @@ soak: $(VENV)/.for-test
 
 # Public tools read /openapi.json and /asyncapi.json and use them: schemathesis, a parser, two generators of clients.
 test-api: $(VENV)/.for-test build/api/made
-	$(PYTEST) -s -m slow tests/process/test_api_tools.py
+	$(PYTEST) -s -p no:xdist -o faulthandler_timeout=0 -m slow tests/process/test_api_tools.py
 
 build/api/made: scripts/api-tools
 	@scripts/api-tools

@@ -98,13 +98,16 @@ class LiveView:
         status = self._status
         if status is None:
             return ""
-        name, health = name_in_status(status, status["leader"]), status["cluster_health"]
+        name = name_in_status(status, status["leader"])
+        # By the table's words: a peer that is known to be down is not healthy, however few calls to it have failed.
+        peers = [member for member in members_of_status(status) if not member.this_node]
+        healthy = sum(peer.healthy for peer in peers)
         known = "" if self._lost_at is None else "last known: "
         leads = f"{name} leads" if name else "NO LEADER"
         stale = "; may be out of date" if status["stale"] else ""
         clients = "1 client" if status["clients"] == 1 else f"{status['clients']} clients"
         text = (
-            f"{known}{leads}, term {status['term']}{stale}; {health['healthy_peers']} of {health['total_peers']} "
+            f"{known}{leads}, term {status['term']}{stale}; {healthy} of {len(peers)} "
             f"peers healthy; commit {status['commit_index']}; {clients}"
         )
         style = FAINT if known else GOOD if name and not status["stale"] else BAD

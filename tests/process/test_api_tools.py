@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,8 +18,8 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 SUPPORT = ROOT / "tests" / "support"
 TOOLS = ROOT / "build" / "api"
-# Each ends what the others need: the token, or the request itself.
-NOT_ASKED = "logout|/session|/refresh|/events"
+ENDS_ITS_TOKEN = "logout|/session|/refresh|/events"
+"""Asked apart, by a user of their own: each request has a new token, and that of the stream ends after a second."""
 SECONDS = 1200.0
 
 
@@ -41,16 +42,38 @@ def run(*command: object, folder: Path) -> str:
     return done.stdout
 
 
-def test_schemathesis_finds_nothing(daemon: Daemon, tmp_path: Path) -> None:
+def schemathesis(daemon: Daemon, folder: Path, *options: str) -> None:
     run(
         TOOLS / "venv/bin/schemathesis",
         *("--config-file", SUPPORT / "schemathesis.toml"),
-        *("run", f"{daemon.url}/openapi.json", "--exclude-path-regex", NOT_ASKED),
-        *("-H", f"Authorization: Bearer {daemon.token('admin')}", "--max-examples", "30", "--seed", "1"),
-        folder=tmp_path,
+        *("run", f"{daemon.url}/openapi.json", "--seed", "1", *options),
+        folder=folder,
     )
-    with daemon.client() as http:
-        assert http.get("/healthz").status_code == 200
+
+
+def test_schemathesis_finds_nothing(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        bearer = ("-H", f"Authorization: Bearer {daemon.token('admin')}")
+        schemathesis(
+            daemon, tmp_path, "--exclude-path-regex", ENDS_ITS_TOKEN, "--max-examples", "30", *bearer
+        )
+        with daemon.client() as http:
+            assert http.get("/healthz").status_code == 200
+
+
+def test_schemathesis_finds_nothing_where_a_request_ends_its_token_or_the_stream(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with running(tmp_path) as daemon:
+        monkeypatch.setenv("SCHEMATHESIS_HOOKS", str(SUPPORT / "schemathesis_hooks.py"))
+        monkeypatch.setenv("STATE_DIRECTORY", str(tmp_path / "state"))
+        monkeypatch.setenv("HELIOSD_PYTHON", sys.executable)
+        monkeypatch.setenv("HELIOSD_CONFIG", str(daemon.config))
+        monkeypatch.setenv("HELIOSD_URL", daemon.url)
+        monkeypatch.setenv("HELIOSD_PASSWORD", PASSWORD)
+        schemathesis(daemon, tmp_path, "--include-path-regex", ENDS_ITS_TOKEN, "--max-examples", "5")
+        with daemon.client() as http:
+            assert http.get("/healthz").status_code == 200
 
 
 def test_the_parser_of_asyncapi_reads_the_messages(daemon: Daemon) -> None:

@@ -79,10 +79,10 @@ def test_every_table_fits_the_terminal(tmp_path: Path, width: int, height: int) 
         http.post("/api/cluster/peers", json={"id": "p" * 40, "address": "127.0.0.1:7099"})
         http.post("/api/cluster/snapshot")
         env = environment(daemon)
-        for command in ("status", "members", "history", "metrics", "snapshot", "clients"):
+        for command in ("status", "members", "history", "metrics", "snapshot", "snapshot history", "clients"):
             with (
                 daemon.connect(daemon.token()),
-                terminal(tmp_path, width, height, [*HELIOSD, command], env) as shown,
+                terminal(tmp_path, width, height, [*HELIOSD, *command.split()], env) as shown,
             ):
                 lines = shown.wait("ended 0")
                 assert any(line.startswith("|") for line in lines), command

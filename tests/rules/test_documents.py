@@ -146,6 +146,22 @@ def test_every_metric_is_in_the_page_about_operating() -> None:
     assert {name for name in names if f"`{name}`" not in page} == set()
 
 
+def test_every_path_of_the_page_about_migration_is_served_under_both_names_with_that_permission() -> None:
+    section = (
+        (ROOT / "docs" / "migration.md").read_text().partition("## Path by path")[2].partition("\n## ")[0]
+    )
+    rows = re.findall(r"^\| `(\w+) (/[^`]+)`.*? \| `\w+ (/[^`]+)` \| (\S+)", section, re.MULTILINE)
+    assert len(rows) > 20
+    served = {(route.method, path): route for route in ROUTES for path in route.paths}
+    for method, old, new, permission in rows:
+        if new == "/ws/cluster":
+            continue
+        route = served[method, new]
+        assert served[method, old] is route
+        if permission.startswith("`"):
+            assert route.permission == permission.strip("`,"), old
+
+
 def test_the_pages_that_are_made_from_the_types_are_as_they_would_be_made_now() -> None:
     assert outdated() == [], "make documents"
 

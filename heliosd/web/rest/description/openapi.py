@@ -16,6 +16,16 @@ from heliosd.web.rest.write_keys import KEY_PATTERN
 from .schemas import Schemas
 
 JSON = "application/json"
+EVENT_STREAM = "text/event-stream"
+EVENT = {
+    "type": "object",
+    "description": "One event of the stream (https://html.spec.whatwg.org/multipage/server-sent-events.html).",
+    "properties": {
+        "id": {"type": "string", "description": "EPOCH:SEQ, the point up to which everything has been sent."},
+        "data": {"type": "string", "description": "A message as on `/ws/cluster`: see `/asyncapi.json`."},
+    },
+    "required": ["data"],
+}
 _SUMMARIES = {
     "400": "Something in the request is wrong; `field` names it",
     "401": "No token, or one that does not hold",
@@ -179,7 +189,7 @@ def _errors(route: Route) -> set[str]:
 
 def _response(summary: str, kind: Any, schemas: Schemas) -> dict[str, Any]:
     if isinstance(kind, str):
-        shown = "object" if kind == JSON else "string"
-        return {"description": summary, "content": {kind: {"schema": {"type": shown}}}}
+        shown = EVENT if kind == EVENT_STREAM else {"type": "object" if kind == JSON else "string"}
+        return {"description": summary, "content": {kind: {"schema": shown}}}
     schema = {"anyOf": [schemas.of(one) for one in kind]} if isinstance(kind, tuple) else schemas.of(kind)
     return {"description": summary, "content": {JSON: {"schema": schema}}}
