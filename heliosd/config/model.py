@@ -130,6 +130,7 @@ class EtcdConfig:
     client_key: Path | None = None
     username: Annotated[str, value.text] = ""
     password_file: Path | None = None
+    dashboard_url: Annotated[str, value.url_or_nothing] = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

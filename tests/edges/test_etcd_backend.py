@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import msgspec
 import pytest
 import trio
 
@@ -37,7 +38,8 @@ async def pair(cluster: EtcdCluster, tmp_path: Path) -> AsyncIterator[tuple[Subj
             folder = tmp_path / node
             folder.mkdir()
             take = partial(_take, revoked)
-            backend = etcd_backend(cluster, folder, MemoryStore(0.0), take, node)
+            url = f"https://{node}.example" if node == "watcher" else ""
+            backend = etcd_backend(cluster, folder, MemoryStore(0.0), take, node, dashboard_url=url)
             found.append(await stack.enter_async_context(running(backend, revoked)))
         yield found[0], found[1]
 
@@ -54,11 +56,12 @@ async def test_a_heliosd_beside_no_member_is_an_observer_and_all_list_each_other
     assert len(other.backend.status().peers) == 1
     for subject in pair:
 
-        def ids(subject: Subject = subject) -> list[str]:
+        def seen(subject: Subject = subject) -> list[tuple[str, object]]:
             observers = subject.backend.status().observers
-            return [each.id for each in observers] if isinstance(observers, tuple) else []
+            return [(each.id, each.url) for each in observers] if isinstance(observers, tuple) else []
 
-        await subject.until(lambda ids=ids: ids() == ["etcd-1", "watcher"])  # type: ignore[misc]
+        both = [("etcd-1", msgspec.UNSET), ("watcher", "https://watcher.example")]
+        await subject.until(lambda seen=seen, both=both: seen() == both)  # type: ignore[misc]
     assert one.backend.status().leader.is_leader
 
 

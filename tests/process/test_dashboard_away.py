@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from tests.support.browser_page import Tab, browser_running, log_in
 from tests.support.daemon_process import Daemon, running, wait_until
@@ -133,5 +134,38 @@ def test_a_person_who_allows_it_is_notified_of_a_lost_leader(
     wait_until(lambda: tab.page.evaluate("window.notified").pop().endswith(" leads"))
     tab.page.click("#notify")
     expect(tab.page.locator("#notify")).to_have_attribute("aria-pressed", "false")
+    tab.page.close()
+    assert tab.complaints == []
+
+
+def test_the_heliosd_of_an_etcd_cluster_lead_to_one_another(browser: Browser, daemon: Daemon) -> None:
+    tab = Tab(browser)
+
+    def between(socket: WebSocketRoute) -> None:
+        def as_with_etcd(message: str | bytes) -> None:
+            sent = json.loads(message)
+            if sent["type"] in {"status", "status_update"}:
+                sent["data"]["node"] = {"id": "node-1", "state": "Follower", "term": 1}
+            socket.send(json.dumps(sent))
+
+        socket.connect_to_server().on_message(as_with_etcd)
+
+    since = {"version": "1.0.0", "since": "2026-11-28T03:00:00.000000Z"}
+    observers = [
+        {"id": "node-1", "url": daemon.url, **since},
+        {"id": "node-2", "url": f"{daemon.url}/#reigns", **since},
+        {"id": "node-3", **since},
+        {"id": "node-4", "url": "javascript:window.hacked=1", **since},
+    ]
+    tab.page.route("**/api/cluster/status", lambda route: route.fulfill(json={"observers": observers}))
+    tab.page.route_web_socket("**/ws/cluster*", between)
+    log_in(tab, daemon)
+    nodes = tab.page.locator("#nodes")
+    expect(nodes).to_be_visible()
+    expect(nodes.locator("option")).to_have_text(["node-1 (here)", "node-2", "node-3", "node-4"])
+    expect(nodes.locator("option[disabled]")).to_have_text(["node-3", "node-4"])
+    nodes.select_option(label="node-2")
+    tab.page.wait_for_url(f"{daemon.url}/#reigns")
+    tab.page.unroute_all(behavior="wait")
     tab.page.close()
     assert tab.complaints == []

@@ -408,7 +408,7 @@ def test_the_first_reading_tells_all_revoked_tokens(etcd: Etcd) -> None:
 @either_way
 def test_who_is_present_is_known(etcd: Etcd, way: Way) -> None:
     mirror = loaded(etcd)
-    observer = PresentObserver(id="n1", version="1", since="2023-01-01T00:00:00Z")
+    observer = PresentObserver(id="n1", version="1", since="2023-01-01T00:00:00Z", url="https://n1/")
     etcd.put(LAYOUT.present("n1"), msgspec.json.encode(observer))
     etcd.put(LAYOUT.observer, b"n1")
     etcd.put(LAYOUT.learner("c3"), msgspec.json.encode(PendingLearner("c:1")))

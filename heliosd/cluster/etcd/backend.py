@@ -131,7 +131,7 @@ class EtcdBackend:
         )
         self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
-        self._presence = Presence(context, poller.url_of)
+        self._presence = Presence(context, poller.url_of, config.dashboard_url)
         self._revocations = Revocations(context)
         self._write_probe = WriteProbe(context)
         self._admin = MemberAdmin(context, watcher, poller)
@@ -146,7 +146,7 @@ class EtcdBackend:
 
     def status(self) -> ClusterStatus:
         observers = tuple(
-            ObserverView(each.id, each.version, each.since)
+            ObserverView(each.id, each.version, each.since, each.url or msgspec.UNSET)
             for _, each in sorted(self._etcd.mirror.observers.items())
         )
         status = build_status(self._etcd.view, observers, self._etcd.now())

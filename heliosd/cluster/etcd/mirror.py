@@ -32,6 +32,8 @@ class PresentObserver(Struct, frozen=True, kw_only=True):
     version: str
     since: str
     """RFC 3339."""
+    url: str = ""
+    """Of its dashboard; "": not known."""
 
 
 class PendingLearner(Struct, frozen=True):

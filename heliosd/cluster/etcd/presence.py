@@ -33,12 +33,16 @@ CLEANUP_SECONDS = 1.0
 class Presence:
     """Keeps this node's key under `observers/` and, if there is no other observer, the key `observer`."""
 
-    def __init__(self, context: EtcdContext, url_of: Callable[[EtcdMember], str]) -> None:
+    def __init__(
+        self, context: EtcdContext, url_of: Callable[[EtcdMember], str], dashboard_url: str = ""
+    ) -> None:
         """`url_of`: where a member answers; "" if nowhere."""
         self._etcd = context
         self._url_of = url_of
         since = rfc3339(context.now().wall)
-        self._present = PresentObserver(id=context.node_id, version=__version__, since=since)
+        self._present = PresentObserver(
+            id=context.node_id, version=__version__, since=since, url=dashboard_url
+        )
         self._lease = ""
         self._put_at = 0
         """The revision at which this heliosd wrote its key."""

@@ -85,6 +85,8 @@ class ObserverView(Struct, frozen=True):
     version: str
     since: str
     """RFC 3339."""
+    url: str | UnsetType = UNSET
+    """Of its dashboard, where it is configured."""
 
 
 class ClusterStatus(Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ import { showMembers } from "./members_view.js";
 import { bindMetrics, showMetrics } from "./metrics_view.js";
 import { Model } from "./model.js";
 import { choose, moment, whenChosen } from "./moment.js";
+import { bindNodes, learnNodes } from "./nodes_view.js";
 import { bindNotify, forgetLeader, noteLeader } from "./notify.js";
 import { bindPartition } from "./partition.js";
 import { showPicture } from "./picture_view.js";
@@ -25,6 +26,7 @@ import { Refused, Session, Unreachable } from "./session.js";
 
 /** A single message is drawn at once for the eye; in a stream of them each drawing takes in more. */
 const [DRAW_MILLISECONDS, STREAM_MILLISECONDS] = [60, 250];
+const NODES_MILLISECONDS = 30_000;
 /** After these a simulated cluster may have other faults. */
 const NEWS = new Set(["status", "state_change", "peer_change"]);
 
@@ -57,6 +59,7 @@ async function learnMore() {
   await session.learnPermissions();
   learnFaults(session, model.status);
   learnMatrix(model);
+  learnNodes(session, model.status);
   drawSoon();
 }
 
@@ -145,6 +148,7 @@ function leave(reason) {
   choose(null);
   forgetActs();
   forgetFaults();
+  learnNodes(session, null);
   forgetLeader();
   draw();
   showAccount(session);
@@ -189,6 +193,7 @@ bindClients(session, (id, name) => askFor("disconnect", session, { id }, name));
 bindEvents(drawSoon, recallMore);
 bindKeys();
 bindMetrics(drawSoon);
+bindNodes();
 bindNotify();
 bindPartition((groups) => {
   const sides = groups.map((ids) => ids.join(", ")).join(" | ");
@@ -203,6 +208,7 @@ addEventListener("hashchange", () => {
   followHash();
 });
 
+setInterval(() => session.signedIn && !document.hidden && learnNodes(session, model.status), NODES_MILLISECONDS);
 setInterval(() => (session.signedIn && !document.hidden ? draw() : drawConnection()), 1000);
 showAccount(session);
 askLogin("");
