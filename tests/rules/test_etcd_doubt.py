@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from heliosd.cluster.etcd.election import LeaderLost
+from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
+from heliosd.cluster.etcd.member_traces import STARTING_SECONDS
 from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, FAST_POLLS_LAST_SECONDS
 from heliosd.cluster.etcd.view_changes import MemberRestarted
+from heliosd.cluster.latency import HealthChanged
 
-from .test_etcd_view import THREE, A, B, C, Seen, led_by_b
+from .test_etcd_view import THREE, A, B, C, Seen, led_by_b, member
 
 
 def settled() -> Seen:
@@ -75,6 +77,28 @@ def test_a_leader_in_doubt_that_answers_again_ends_the_fast_polls(what: str) -> 
     seen.poll(B)
     seen.poll(B, seconds=0.5)
     assert pause(seen) == 0.25
+
+
+def test_a_leader_that_restarts_and_leads_again_has_stopped_though_it_shows_its_old_term_at_first() -> None:
+    seen = settled()
+    seen.view.process_ended(B, seen.now)
+    seen.view.restarted(B, seen.now)
+    seen.poll(B, 5)
+    assert seen.view.traces.of(B).ended is not None
+    assert any(isinstance(change, LeaderElected) for change in seen.poll(B, 6))
+    assert seen.view.traces.of(B).ended is not None
+    seen.poll(B, 6)
+    assert seen.view.traces.of(B).ended is None, "what ended belongs to the term before"
+
+
+def test_a_new_member_that_does_not_answer_yet_is_not_unhealthy_for_its_first_seconds() -> None:
+    seen = settled()
+    new = member("c0ffee", "etcd-4")
+    seen.listing((*THREE, new))
+    changes = seen.poller(B, 1.5)
+    assert new in seen.view.members
+    assert [each for each in changes if isinstance(each, HealthChanged)] == []
+    assert HealthChanged(new.id, healthy=False) in seen.poller(B, STARTING_SECONDS)
 
 
 def test_a_restart_that_no_poll_has_shown_is_a_turn() -> None:

@@ -6,8 +6,11 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
+
+from heliosd.cluster.etcd.client.responses import EtcdMember
 
 Reach = Literal["refused", "accepted", "silent"]
 """What a TCP connection to its client port met: nobody listens; the kernel took it; no answer, or no way there."""
@@ -17,16 +20,22 @@ LATE_SECONDS = 0.5
 LATEST_SECONDS = 1.1
 """No answer is waited for longer than this, so what took longer was a pause of this process."""
 REMEMBERED_SECONDS = 10.0
+STARTING_SECONDS = 5.0
+"""A new member publishes its URL before it serves; it may take so long until its first answer."""
 
 
 @dataclass(slots=True)
 class MemberTrace:
     """Times are monotonic."""
 
+    starting: float | None = None
+    """When its URL was first listed, for a member that came while this node looked."""
     asked: float | None = None
     """Since when a request to it is without an answer."""
     ended: float | None = None
     """When its process was last seen to have ended."""
+    restarted: bool = False
+    """Its process is another one than when the present leader was elected."""
     overdue: float | None = None
     """Since when a request to it has been without an answer for longer than usual; None: it answers."""
     reach: Reach | None = None
@@ -45,8 +54,8 @@ class MemberTrace:
 
     def answered(self, seconds: float, silent: float, now: float, *, leads: bool) -> None:
         """It answered after `seconds`, and has not answered for `silent` seconds before. `leads`: it still does."""
-        self.overdue = self.reach = None
-        if leads:
+        self.overdue = self.reach = self.starting = None
+        if leads and not self.restarted:
             self.ended = None
         took = max(silent, seconds if seconds <= LATEST_SECONDS else 0.0)
         if took >= LATE_SECONDS:
@@ -72,9 +81,28 @@ class MemberTraces:
     def forget(self, member: str) -> None:
         self._traces.pop(member, None)
 
+    def listed(self, before: Sequence[EtcdMember], members: Sequence[EtcdMember], now: float) -> None:
+        """One list of members is replaced by the next; the first list has no new members."""
+        had = {each.id for each in before if each.client_urls}
+        for member in members:
+            if before and member.client_urls and member.id not in had:
+                self.of(member.id).starting = now
+
+    def is_starting(self, member: str, now: float) -> bool:
+        """It has never answered, and need not have."""
+        since = self.of(member).starting
+        return since is not None and now - since < STARTING_SECONDS
+
+    def elected(self, leader: str) -> None:
+        """It leads from now on."""
+        self.of(leader).late.clear()
+        for trace in self._traces.values():
+            trace.restarted = False
+
     def skip(self, seconds: float) -> None:
         """This process did not run for so long: whose answer is due cannot be said."""
         for trace in self._traces.values():
             trace.asked = None if trace.asked is None else trace.asked + seconds
+            trace.starting = None if trace.starting is None else trace.starting + seconds
             trace.overdue = None
             trace.late.clear()

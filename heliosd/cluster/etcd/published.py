@@ -60,8 +60,10 @@ class Published:
         """The view has lost this leader."""
         self._loss = (leader, term)
         self._lost.set()
-        in_doubt = self._etcd.view.traces.of(leader).in_doubt
-        if in_doubt or not self._etcd.view.quorum_answers(self._etcd.now()):
+        if not self._etcd.view.quorum_answers(self._etcd.now()):
+            self._show_loss()
+            self._show_health_without_leader()
+        elif self._etcd.view.traces.of(leader).in_doubt:
             self._show_loss()
 
     async def run(self) -> None:
@@ -72,6 +74,7 @@ class Published:
             await trio.sleep(ELECTION_SECONDS)
             await self._etcd.subscribers.room()
             self._show_loss()
+            self._show_health_without_leader()
 
     def show_leader(self) -> None:
         """If a leader is known and the clients have none, publish it: only this node had lost it, or the log cannot
@@ -104,6 +107,8 @@ class Published:
         if leader and leader == self._leader and not self._etcd.view.leader:
             self._leader = ""
             self.event(lost_event(leader, term, self._history.observed(leader, term, 0)))
+
+    def _show_health_without_leader(self) -> None:
         if not self._etcd.view.leader:
             self.show_health(log_works=False)
 

@@ -98,7 +98,7 @@ class ClusterView:
         self._revisions[member] = (*latest, (now.mono, status.header.revision))
         before = self._answers.get(member)
         silent = now.mono - before.at if before is not None and before.unanswered is not None else 0.0
-        leads = status.leader == member == self.leader
+        leads = status.leader == member == self.leader and status.raft_term == self.term
         if leads and self.traces.of(member).in_doubt:
             self.pace.decided(now.mono)
         self.traces.of(member).answered(seconds, silent, now.mono, leads=leads)
@@ -127,7 +127,8 @@ class ClusterView:
             self._answers[member] = replace(answer, unanswered=now.mono)
             self._doubt_if_leader(member, now)
         self._reasons[member] = reason
-        self._note(self._health.failed(member, now))
+        if not self.traces.is_starting(member, now.mono):
+            self._note(self._health.failed(member, now))
 
     def overdue(self, member: str, since: float, now: Instant) -> None:
         """It was asked at `since` and should have answered by now."""
@@ -144,7 +145,7 @@ class ClusterView:
     def restarted(self, member: str, now: Instant) -> None:
         """Its process is another one than before. Only a change if it was not seen to be unhealthy meanwhile."""
         trace = self.traces.of(member)
-        trace.ended = trace.ended or now.mono
+        trace.ended, trace.restarted = trace.ended or now.mono, True
         if not trace.was_unhealthy:
             self._changes.append(MemberRestarted(member))
         trace.was_unhealthy = False
@@ -178,7 +179,7 @@ class ClusterView:
             self._elected = now.mono
             if isinstance(change, LeaderElected):
                 self.pace.decided(now.mono)
-                self.traces.of(change.leader).late.clear()
+                self.traces.elected(change.leader)
                 if change.restored:
                     self.members_as_of = 0
             else:
@@ -318,9 +319,10 @@ class ClusterView:
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
         """Replace the members."""
-        before = {each.id for each in self.members}
         if members == self.members:
             return
+        before = {each.id for each in self.members}
+        self.traces.listed(self.members, members, now.mono)
         self.members, self.known_members = members, known(members)
         self.pace.changed(now.mono)
         own = self.own
