@@ -20,7 +20,7 @@ PROVE := \
     prove-front prove-conformance prove-attacks prove-proxies \
     prove-clients prove-delivery prove-slow prove-connections prove-fanout prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
     prove-terminal prove-docs prove-newcomer prove-dashboard prove-may-stop \
-    prove-raft prove-raft-peer prove-members prove-faults \
+    prove-raft prove-raft-seeds prove-raft-mutants prove-raft-members prove-raft-peer prove-members prove-faults \
     prove-etcd prove-etcd-causes prove-etcd-acts prove-etcd-times prove-etcd-versions
 
 .PHONY: run port-is-free break heal test lint format prove $(PROVE) \
@@ -211,11 +211,18 @@ prove-may-stop: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -s -m slow tests/process/test_may_stop.py
 
-# Random faults, and members that are added, removed and killed: 2,000 seeds each (an hour), FIRST_SEED=… and SEEDS=… choose
-# others. Faults planted into the model, each searched for and shrunk (half an hour).
-prove-raft: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/rules/raft/test_raft_safety.py tests/rules/raft/test_raft_mutants.py \
-	    tests/tasks/test_members_that_return.py
+# Random faults (-seeds), and members that are added, removed and killed (-members): 2,000 seeds each, FIRST_SEED=… and SEEDS=… choose
+# others. Faults planted into the model, each searched for and shrunk (-mutants; half an hour). All three take an hour.
+prove-raft: prove-raft-seeds prove-raft-mutants prove-raft-members
+
+prove-raft-seeds: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/rules/raft/test_raft_safety.py
+
+prove-raft-mutants: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/rules/raft/test_raft_mutants.py
+
+prove-raft-members: $(VENV)/.for-test
+	$(PYTEST) -s -m slow tests/tasks/test_members_that_return.py
 
 # The test data of etcd-io/raft against the model, and 1,000 random schedules on both (docs/raft.md; FIRST_SEED=… SEEDS=…). The peer is
 # a Go module; without Go it is skipped.

@@ -98,8 +98,12 @@ class Plan:
     """When the faults end, unless enough events are done before."""
 
 
-def plan_of(seed: int, actions: int = 400) -> Plan:
-    """The plan of a seed: which faults it has, and how often, is drawn too."""
+def plan_of(seed: int, events: int = 1000) -> Plan:
+    """The plan of a seed, for so many events: which faults it has, and how often, is drawn too.
+
+    Up to 1,000 events it has one stretch, longer ones more: at the start of each all is healed, and the faults and
+    their rates are others from then on.
+    """
     rng = Random(seed)
     names = "abcde"[: rng.choice([1, 2, 3, 3, 3, 4, 5, 5])]
     conditions = NetworkConditions(
@@ -118,17 +122,28 @@ def plan_of(seed: int, actions: int = 400) -> Plan:
         chunk_bytes=Random(seed + 2).choice([3, 1000]),
     )
     eager_reads = rng.random() < 0.5
+    schedule = _stretch(rng, eager_reads)
+    disk_ticks = rng.choice([0, 0, 1, 10]) * MS
+    for _ in range(1, events // 500 if events > 1000 else 1):
+        end = schedule[-1][0]
+        schedule += [(end, ("heal",)), (end, ("resume",)), *((end, ("restart", name)) for name in names)]
+        schedule += [(end + at, action) for at, action in _stretch(rng, eager_reads)]
+    return Plan(seed, names, options, disk_ticks, eager_reads, tuple(schedule), schedule[-1][0])
+
+
+def _stretch(rng: Random, eager_reads: bool) -> list[tuple[int, Action]]:
+    """Actions of some kinds, at rates and paces of its own."""
     weights = {kind: weight * rng.choice([0, 1, 1, 3, 10]) for kind, weight in KINDS.items()}
     if eager_reads:  # most often two members lead while leadership is transferred
         weights["transfer"] += 30
     weights["write"] += 1
-    kinds = rng.choices(list(KINDS), list(weights.values()), k=actions)
+    kinds = rng.choices(list(KINDS), list(weights.values()), k=400)
     pause = rng.choice([5, 20, 60]) * MS
     at, schedule = 0, []
     for kind in kinds:
         at += int(rng.expovariate(1.0) * pause)
         schedule.append((at, _action(kind, rng)))
-    return Plan(seed, names, options, rng.choice([0, 0, 1, 10]) * MS, eager_reads, tuple(schedule), at)
+    return schedule
 
 
 def _action(kind: str, rng: Random) -> Action:

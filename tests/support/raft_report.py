@@ -63,7 +63,7 @@ def failure_of(
     seed: int, *, events: int = 1000, kept: Collection[int] | None = None, without: Collection[str] = ()
 ) -> Failure | None:
     """Run a seed; None if nothing is broken. An error of the members' own checks counts as broken, too."""
-    plan = plan_of(seed)
+    plan = plan_of(seed, events)
     places = range(len(plan.schedule)) if kept is None else sorted(kept)
     plan = replace(plan, schedule=tuple(plan.schedule[place] for place in places))
     try:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from heliosd.raft.messages import Entry, Snapshot
 from heliosd.raft.state import ConfirmedRead, SoftState
@@ -13,24 +14,21 @@ from .proposals import ProposalResult
 CallKind = Literal["append_entries", "request_vote", "install_snapshot", "probe"]
 
 
-@dataclass(frozen=True, slots=True)
-class SoftStateChanged:
+class SoftStateChanged(msgspec.Struct, frozen=True):
     """A member's role, term or known leader changed."""
 
     member: str
     state: SoftState
 
 
-@dataclass(frozen=True, slots=True)
-class HandedOver:
+class HandedOver(msgspec.Struct, frozen=True):
     """A leader had another member campaign in its place."""
 
     leader: str
     term: int
 
 
-@dataclass(frozen=True, slots=True)
-class EntryApplied:
+class EntryApplied(msgspec.Struct, frozen=True):
     """A member applied a committed entry. `result`: what its state machine returned; None if it is no command."""
 
     member: str
@@ -38,16 +36,14 @@ class EntryApplied:
     result: object
 
 
-@dataclass(frozen=True, slots=True)
-class ReadConfirmed:
+class ReadConfirmed(msgspec.Struct, frozen=True):
     """A leader knows that a read misses nothing that was committed before it was requested."""
 
     member: str
     read: ConfirmedRead
 
 
-@dataclass(frozen=True, slots=True)
-class Installed:
+class Installed(msgspec.Struct, frozen=True):
     """A member's state machine was replaced by a snapshot from its leader `sender`."""
 
     member: str
@@ -55,8 +51,7 @@ class Installed:
     snapshot: Snapshot
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(msgspec.Struct, frozen=True):
     """A call of the root member was answered after so many ticks."""
 
     peer: str
@@ -64,16 +59,14 @@ class RoundTrip:
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unanswered:
+class Unanswered(msgspec.Struct, frozen=True):
     """A call of the root member was not answered in time."""
 
     peer: str
     kind: CallKind
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeAnswered:
+class ProbeAnswered(msgspec.Struct, frozen=True):
     """A probe of any member was answered by `peer` after so many ticks."""
 
     member: str
@@ -81,8 +74,7 @@ class ProbeAnswered:
     ticks: int
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(msgspec.Struct, frozen=True):
     """The reply to the proposal that a member sent under this serial."""
 
     member: str
@@ -90,16 +82,14 @@ class Answered:
     result: ProposalResult
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStarted:
+class MemberStarted(msgspec.Struct, frozen=True):
     """A member started from its disk, with its state machine as of `applied`."""
 
     member: str
     applied: int
 
 
-@dataclass(frozen=True, slots=True)
-class Unwritten:
+class Unwritten(msgspec.Struct, frozen=True):
     """The disk refused a member's writes, so its entries after `last_index` are gone. `was`: its state before."""
 
     member: str
@@ -109,15 +99,13 @@ class Unwritten:
     """They have waited for its slow disk, so other members may have them already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Crashed:
+class Crashed(msgspec.Struct, frozen=True):
     """A member crashed; what it had not written is lost."""
 
     member: str
 
 
-@dataclass(frozen=True, slots=True)
-class Forgotten:
+class Forgotten(msgspec.Struct, frozen=True):
     """A member that no configuration needs any more was stopped and its disk wiped."""
 
     member: str
