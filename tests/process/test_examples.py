@@ -299,6 +299,17 @@ def test_the_page_with_server_sent_events_resumes(
 
 
 @pytest.mark.slow
+def test_the_program_in_the_readme_runs(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
+    (text,) = re.findall(r"```python\n(.*?)```", (EXAMPLES.parent / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "few.py").write_text(text.replace("localhost:8080", daemon.address))
+    env = {"TOKEN": daemon.token()}
+    with watching(daemon, sys.executable, "-u", tmp_path / "few.py", env=env) as watcher:
+        watcher.wait("status")
+        add_peer(admin, "for_the_readme")
+        watcher.wait("peer_change")
+
+
+@pytest.mark.slow
 def test_the_programs_in_the_page_about_the_client_library_run(
     daemon: Daemon, admin: httpx.Client, tmp_path: Path
 ) -> None:
