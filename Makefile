@@ -188,7 +188,8 @@ prove-terminal: $(VENV)/.for-test
 prove-docs: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) -p no:xdist -m "slow or not slow" -k "not newcomer" tests/process/test_pasted_documents.py \
-	    tests/process/test_commands.py tests/rules/test_documents.py tests/rules/test_documented_commands.py
+	    tests/process/test_documented_requests.py tests/process/test_commands.py tests/rules/test_documents.py \
+	    tests/rules/test_documented_commands.py
 
 # The same and the installation, as a newcomer in a fresh Debian 12 (takes root; NEWCOMER_RELEASE=trixie: Debian 13).
 prove-newcomer: $(VENV)/.for-test
