@@ -108,6 +108,7 @@ def test_the_client_in_node_misses_nothing(tmp_path: Path) -> None:
     hears_everything(["node", str(folder / "resume.mjs")], tmp_path, many=3)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("go")
 def test_the_client_in_go_misses_nothing(tmp_path: Path, go_program: Path) -> None:
     hears_everything([str(go_program)], tmp_path, many=3)
