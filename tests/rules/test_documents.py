@@ -26,7 +26,7 @@ DOCUMENTS = sorted(
 )
 PYTHON_FILES = [
     by_path(path)
-    for room in ("heliosd", "tests", "benchmarks", "examples")
+    for room in ("heliosd", "tests", "benchmarks", "examples", "scripts")
     for path in (ROOT / room).rglob("*.py")
 ]
 SOURCE = "\n".join(
