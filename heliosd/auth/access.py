@@ -10,8 +10,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import sys
 from collections.abc import Iterable
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from heliosd.config import permissions
 from heliosd.config.model import Settings, UserConfig
@@ -22,7 +24,7 @@ from . import passwords, tokens
 from .identity import Identity, Issued, TokenOrigin
 from .issuer_keys import IssuerKeys
 from .signing_keys import KeyRing
-from .token_cache import TokenCache
+from .token_cache import TokenCache, digest_of
 from .tokens import Claims
 
 ALL_TOKENS = ""
@@ -64,10 +66,11 @@ class Access:
     def identify(self, token: str, now: float) -> Identity:
         """Whose `token` is, with the rights of this moment. Raises `Unauthenticated`."""
         against = (self._settings.current.auth, self.keys, self.outside_keys, self.admin)
-        identity = self._verified_tokens.find(token, now, against)
+        digest = digest_of(token)
+        identity = self._verified_tokens.find(digest, now, against)
         if identity is None:
             identity = self._identified(token, now)
-            self._verified_tokens.keep(token, now, identity, against)
+            self._verified_tokens.keep(digest, now, identity, against)
         if self._is_revoked(identity) or identity.jti in self._expired:
             raise Unauthenticated("Invalid token")
         return identity
@@ -247,7 +250,7 @@ class Access:
                 issuer=issuer,
                 audience=self._settings.current.auth.audience,
                 key=claims.key,
-                password=claims.password,
+                password=sys.intern(claims.password),  # the same for all tokens of a user
                 login_at=claims.login_at,
             ),
         )

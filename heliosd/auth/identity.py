@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from msgspec import Struct
 
 from heliosd.config import permissions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TokenOrigin:
+class TokenOrigin(Struct, frozen=True, kw_only=True):
     """What a token was accepted for, to check later whether it still would be."""
 
     issuer: str
@@ -21,8 +22,7 @@ class TokenOrigin:
     """When the user logged in (Unix seconds), in a token of ours."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Identity:
+class Identity(Struct, frozen=True, kw_only=True):
     """A user with the rights that held when this was made, until `expires_at`. Times are Unix seconds."""
 
     user_id: str
@@ -31,7 +31,11 @@ class Identity:
     jti: str
     issued_at: float
     expires_at: float
-    token_origin: TokenOrigin = field(repr=False)
+    token_origin: TokenOrigin
+
+    def __repr__(self) -> str:
+        """Without the marks of the key and the password."""
+        return f"Identity({self.user_id!r}, roles={self.roles!r}, jti={self.jti!r}, expires_at={self.expires_at!r})"
 
     def may(self, permission: str) -> bool:
         """Whether this user has that permission (or `admin:*`)."""

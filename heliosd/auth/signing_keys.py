@@ -20,7 +20,8 @@ MAX_KEYS = 8
 
 _MARKS_KEPT = 256
 _MARK_BYTES = 16
-_HEADER = base64url.encode(b'{"alg":"HS256","typ":"JWT"}')
+OUR_HEADER = base64url.encode(b'{"alg":"HS256","typ":"JWT"}')
+"""What every token of ours begins with."""
 _RANDOM_TEXT = re.compile(rb"(?!ssh-|ecdsa-)[A-Za-z0-9+/=_-]+")
 """Secrets in hexadecimal or base64, as the daemon makes them. No other form of key consists of these alone: PEM and
 JWK have other characters, and DER the tag 0x06."""
@@ -51,7 +52,7 @@ class SigningKey:
 
     def sign(self, payload: bytes) -> str:
         """`payload` as a signed compact token (RFC 7515 section 5.1)."""
-        signed = f"{_HEADER}.{base64url.encode(payload)}"
+        signed = f"{OUR_HEADER}.{base64url.encode(payload)}"
         return f"{signed}.{self._signature(signed)}"
 
     def signed(self, signed: str, signature: str) -> bool:

@@ -20,20 +20,20 @@ class TokenCache:
         self._against: tuple[object, ...] = ()
         self._known: dict[bytes, tuple[float, Identity]] = {}
 
-    def find(self, token: str, now: float, against: tuple[object, ...]) -> Identity | None:
-        """Whose `token` was when it was verified against the very same objects; None: verify it.
+    def find(self, digest: bytes, now: float, against: tuple[object, ...]) -> Identity | None:
+        """Whose the token of this digest was when verified against the very same objects; None: verify it.
 
         None also from its end on, and before the moment it was verified, since a clock may be set back.
         """
-        known = self._known.get(_digest(token)) if _same(against, self._against) else None
+        known = self._known.get(digest) if _same(against, self._against) else None
         return known[1] if known is not None and known[0] <= now < known[1].expires_at else None
 
-    def keep(self, token: str, now: float, identity: Identity, against: tuple[object, ...]) -> None:
-        """Remember that `token` was verified at `now` against these objects, which are immutable."""
+    def keep(self, digest: bytes, now: float, identity: Identity, against: tuple[object, ...]) -> None:
+        """Remember that the token of this digest was verified at `now` against these immutable objects."""
         if not _same(against, self._against):
             self._against = against
             self._known.clear()
-        self._known[_digest(token)] = now, identity
+        self._known[digest] = now, identity
         if len(self._known) > KEPT:
             del self._known[next(iter(self._known))]
 
@@ -42,6 +42,7 @@ def _same(these: tuple[object, ...], those: tuple[object, ...]) -> bool:
     return len(these) == len(those) and all(map(is_, these, those))
 
 
-def _digest(token: str) -> bytes:
+def digest_of(token: str) -> bytes:
+    """What a token is known by here."""
     # Tokens are secrets; their digests are not.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()

@@ -6,19 +6,22 @@ module reads no clock. Tokens of an outside issuer: `external_issuer.py`.
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 import re
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from msgspec import Meta, Struct
 
 from heliosd.errors import Unauthenticated
 
 from . import base64url
-from .signing_keys import ALGORITHM, KeyRing
+from .signing_keys import ALGORITHM, OUR_HEADER, KeyRing, SigningKey
 
 MAX_TOKEN_BYTES = 8192
 MAX_TIME = 253_402_300_799.0
@@ -38,8 +41,7 @@ class Expired(Unauthenticated):
         self.jti = jti
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Claims:
+class Claims(Struct, frozen=True, kw_only=True):
     """The claims of a token whose signature, types and times have been checked."""
 
     subject: str
@@ -54,6 +56,28 @@ class Claims:
     """As an outside issuer claims; those of our own users come from the configuration."""
     login_at: float = 0.0
     """When the user logged in, for our own tokens: refreshing keeps it."""
+
+
+_Name = Annotated[str, Meta(min_length=1, max_length=_MAX_NAME)]
+_Time = Annotated[int, Meta(ge=0, le=int(MAX_TIME))]
+
+
+class _OwnBody(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The payload of a token as `issue` writes it: the fields in this order, each once."""
+
+    iss: str
+    sub: _Name
+    iat: _Time
+    exp: _Time
+    jti: _Name
+    roles: tuple[str, ...]
+    pwd: str
+    auth_time: _Time
+    aud: str = ""
+
+
+_OWN = msgspec.json.Decoder(_OwnBody)
+_WRITE = msgspec.json.Encoder()
 
 
 def issue(
@@ -82,19 +106,18 @@ def issue(
         password=key.mark("password", password_hash),
         login_at=math.floor(now if login_at is None else login_at),
     )
-    body = {
-        "iss": issuer,
-        "sub": subject,
-        "iat": claims.issued_at,
-        "exp": claims.expires_at,
-        "jti": claims.jti,
-        "roles": list(roles),
-        "pwd": claims.password,
-        "auth_time": claims.login_at,
-    }
-    if audience:
-        body["aud"] = audience
-    return key.sign(json.dumps(body, separators=(",", ":")).encode()), claims
+    body = _OwnBody(
+        iss=issuer,
+        sub=subject,
+        iat=int(claims.issued_at),
+        exp=int(claims.expires_at),
+        jti=claims.jti,
+        roles=roles,
+        pwd=claims.password,
+        auth_time=int(claims.login_at),
+        aud=audience,
+    )
+    return key.sign(_WRITE.encode(body)), claims
 
 
 def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str = "") -> Claims:
@@ -104,19 +127,20 @@ def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str 
     it is exactly the configured one (RFC 7519 section 4.1.3). There is no leeway. A sound token that has expired
     raises `Expired`, which has its `jti`.
     """
-    header = read_header(token)
-    if (
-        header["alg"] != ALGORITHM
-        or str(header.get("typ", "JWT")).upper() != "JWT"
-        or not isinstance(header.get("kid", ""), str)
-    ):
-        refuse()
     signed, _, signature = token.rpartition(".")
+    header, _, payload = signed.partition(".")
+    as_issued = header == OUR_HEADER and token.isascii() and len(token) <= MAX_TOKEN_BYTES
+    if not as_issued:
+        _check_header(token)
     key = keys.signer_of(signed, signature)
     if key is None:
         refuse()
+    if as_issued and (own := _own_body(payload)) is not None:
+        # Thousands of these may come in a second. The general way below would find the same.
+        return _own_claims(own, key, issuer=issuer, audience=audience, now=now)
+    _check_header(token)
     try:
-        body = strict_json(base64url.decode(signed.partition(".")[2]))
+        body = strict_json(base64url.decode(payload))
     except (ValueError, RecursionError):
         refuse()
     password = body.get("pwd", "")
@@ -132,6 +156,41 @@ def verify(token: str, keys: KeyRing, *, issuer: str, now: float, audience: str 
     )
     check_holds(body, claims, issuer=issuer, audience=audience, now=now)
     return claims
+
+
+def _check_header(token: str) -> None:
+    header = read_header(token)
+    if (
+        header["alg"] != ALGORITHM
+        or str(header.get("typ", "JWT")).upper() != "JWT"
+        or not isinstance(header.get("kid", ""), str)
+    ):
+        refuse()
+
+
+def _own_body(payload: str) -> _OwnBody | None:
+    """The payload if it is to the letter what `issue` writes of these claims, else None."""
+    try:
+        body = _OWN.decode(base64.urlsafe_b64decode(payload + "=="))
+    except (ValueError, msgspec.MsgspecError, RecursionError):
+        return None
+    return body if base64url.encode(_WRITE.encode(body)) == payload else None
+
+
+def _own_claims(body: _OwnBody, key: SigningKey, *, issuer: str, audience: str, now: float) -> Claims:
+    if body.iss != issuer or body.aud != audience:
+        refuse()
+    if body.exp <= now:
+        raise Expired(body.jti)
+    return Claims(
+        subject=body.sub,
+        jti=body.jti,
+        issued_at=body.iat,
+        expires_at=body.exp,
+        key=key.name,
+        password=body.pwd,
+        login_at=body.auth_time,
+    )
 
 
 def read_header(token: str) -> Mapping[str, Any]:

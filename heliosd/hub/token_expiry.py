@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from math import inf
 
 import trio
+from msgspec.structs import replace
 
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity

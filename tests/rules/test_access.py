@@ -17,7 +17,7 @@ from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.auth.issuer_keys import IssuerKeys
 from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
-from heliosd.auth.token_cache import KEPT, TokenCache
+from heliosd.auth.token_cache import KEPT, TokenCache, digest_of
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 from heliosd.store.changes import TokenRevoked
@@ -444,8 +444,8 @@ def test_only_the_newest_verified_tokens_are_kept() -> None:
         token_origin=token_origin,
     )
     for number in range(KEPT + 1):
-        known.keep(str(number), NOW, eva, against)
-    assert known.find("0", NOW, against) is None
-    assert known.find(str(KEPT), NOW, against) is eva
-    assert known.find(str(KEPT), NOW - 1, against) is None
-    assert known.find(str(KEPT), NOW, (object(),)) is None
+        known.keep(digest_of(str(number)), NOW, eva, against)
+    assert known.find(digest_of("0"), NOW, against) is None
+    assert known.find(digest_of(str(KEPT)), NOW, against) is eva
+    assert known.find(digest_of(str(KEPT)), NOW - 1, against) is None
+    assert known.find(digest_of(str(KEPT)), NOW, (object(),)) is None

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
 from unittest.mock import patch
 
 import trio
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, UnsetType, structs
 from trio.testing import wait_all_tasks_blocked
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
@@ -297,7 +297,7 @@ class House:
         return client, socket
 
     def identity(self, jti: str, expires_at: float = 1e11) -> Identity:
-        return replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
+        return structs.replace(self.access.issue("admin", 0).identity, jti=jti, expires_at=expires_at)
 
     async def publish(self, *items: BackendItem | Tick) -> None:
         for item in items:
