@@ -1,6 +1,7 @@
 """A valid WebSocket upgrade on `/ws/cluster`: the parts of its head that are used further on.
 
-When thousands reconnect, their requests differ in key and target only: the other bytes are parsed once.
+When thousands reconnect, the requests of one program differ in the target and in a few headers only: the other
+bytes are parsed once.
 """
 
 from __future__ import annotations
@@ -21,20 +22,21 @@ from .request_head import (
 _METHOD, _PATH, _VERSION = b"GET ", WEBSOCKET_PATH.encode("ascii"), b" HTTP/1.1"
 _QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
 _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
-_KEY_NAME = b"Sec-WebSocket-Key: "
-_KEY_BYTES = 24
+_OWN = (b"Sec-WebSocket-Key", b"Authorization", b"Cookie", b"Sec-WebSocket-Protocol")
+"""Headers that are each client's own. They may hold a token, and their values are remembered nowhere."""
+_OWN_NAMES = tuple(name.lower() for name in _OWN)
+_BEGINNINGS = tuple(tuple(b"\r\n%b: " % spelled for spelled in (name, name.lower())) for name in _OWN)
+_PRINTABLE = bytes(range(0x20, 0x7F))
 _KNOWN_LIMIT = 64
-_WITHOUT_SECRETS = frozenset(
+_REMEMBERED = frozenset(
     b"host upgrade connection origin user-agent accept accept-encoding accept-language cache-control pragma "
-    b"sec-websocket-version sec-websocket-key sec-websocket-extensions "
-    b"sec-fetch-dest sec-fetch-mode sec-fetch-site".split()
+    b"sec-websocket-version sec-websocket-extensions sec-fetch-dest sec-fetch-mode sec-fetch-site".split()
 )
 """Headers that may be remembered: none of them carries a token."""
 
-known_headers: dict[
-    tuple[bytes, bytes], tuple[str, tuple[str, ...], tuple[str, ...], tuple[str, ...], str, tuple[str, ...]]
-] = {}
-"""Header lines of upgrades, before and after the key, and their `Upgrade` without key and query."""
+known_forms: dict[tuple[bytes, tuple[bool, ...]], tuple[str, tuple[str, ...], str]] = {}
+"""Host, Origin and extensions of upgrades, by their head without the request line and the lines that are each
+client's own, and which of these there are."""
 
 
 class Upgrade(NamedTuple):
@@ -73,7 +75,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
 
 def ordinary_upgrade(data: bytes) -> Upgrade | None:
     """The upgrade that the first bytes of a connection are, exactly and as a whole. None: anything else."""
-    line, _, rest = data.partition(b"\r\n")
+    line, _, _ = data.partition(b"\r\n")
     target = line[len(_METHOD) : -len(_VERSION)]
     path, _, query = target.partition(b"?")
     if (
@@ -83,22 +85,51 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
         or len(data) > MAX_HEAD_BYTES
     ):
         return None
-    before, _, behind = rest.partition(_KEY_NAME)
-    key, after = behind[:_KEY_BYTES], behind[_KEY_BYTES:]
-    known = known_headers.get((before, after))
-    if known is not None and _KEY.fullmatch(key):
-        return Upgrade(key, query.decode("ascii"), *known)
+    rest, own = _without_own(data[len(line) :])
+    form = rest, tuple([value is not None for value in own])
+    known = known_forms.get(form)
+    key, authorization, cookie, protocol = own
+    if known is not None and key is not None and _KEY.fullmatch(key):
+        host, origins, extensions = known
+        return Upgrade(
+            key,
+            query.decode("ascii"),
+            host,
+            origins,
+            () if authorization is None else (authorization.decode("ascii"),),
+            () if protocol is None else _members((protocol.decode("ascii"),)),
+            extensions,
+            () if cookie is None else (cookie.decode("ascii"),),
+        )
     try:
         upgrade = upgrade_of(head := parse(data))
     except BadHead:
         return None
-    # The name that was found starts the line of the key, which ends behind the key.
-    whole_line = before[-2:] in {b"", b"\r\n"} and after[:2] == b"\r\n"
-    if upgrade is not None and whole_line and {name for name, _ in head.headers} <= _WITHOUT_SECRETS:
-        if len(known_headers) >= _KNOWN_LIMIT:
-            del known_headers[next(iter(known_headers))]
-        known_headers[before, after] = upgrade[2:]
+    found = {name for name, value in zip(_OWN_NAMES, own, strict=True) if value is not None}
+    if upgrade is not None and all(
+        name in _REMEMBERED or (name in found and len(values) == 1) for name, values in head.values.items()
+    ):
+        if len(known_forms) >= _KNOWN_LIMIT:
+            del known_forms[next(iter(known_forms))]
+        known_forms[form] = upgrade.host, upgrade.origins, upgrade.extensions
     return upgrade
+
+
+def _without_own(lines: bytes) -> tuple[bytes, list[bytes | None]]:
+    """The lines without the first one of each of `_OWN`, and the values of those; None for one that is not there,
+    or is not in its usual form."""
+    own: list[bytes | None] = [None] * len(_OWN)
+    for number, beginnings in enumerate(_BEGINNINGS):
+        for beginning in beginnings:
+            if beginning in lines:
+                before, _, behind = lines.partition(beginning)
+                value, end, after = behind.partition(b"\r\n")
+                # Behind an empty line it would be no header.
+                is_header = end and before[-2:] != b"\r\n"
+                if is_header and value.strip(b" ") == value != b"" and not value.translate(None, _PRINTABLE):
+                    lines, own[number] = before + end + after, value
+                break
+    return lines, own
 
 
 def _texts(values: tuple[bytes, ...]) -> tuple[str, ...]:
