@@ -111,7 +111,8 @@ def _files(tree: Path, version: str) -> None:
     _install(ROOT / "config.example.toml", doc / "examples/heliosd.toml")
     _install(ROOT / "packaging/debian/copyright", doc / "copyright")
     for page in (ROOT / "docs").iterdir():
-        _install(page, doc / page.name)
+        if page.is_file():  # the pictures are the README's, which is not installed
+            _install(page, doc / page.name)
     _compress((ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), doc / "changelog.gz")
     _compress(ENTRY.format(version=version), doc / "changelog.Debian.gz")
     with tempfile.TemporaryDirectory() as pages:

@@ -26,6 +26,16 @@ TO_A_PAGE_SECONDS = 60.0
 """From `make run` in a clone to a page that is logged in, beyond what pip takes to fetch packages."""
 CLONE = Path("/root/heliosd")
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
+PIP_SETTINGS = (
+    "PIP_INDEX_URL",
+    "PIP_CERT",
+    "PIP_DEFAULT_TIMEOUT",
+    "SSL_CERT_FILE",
+    "https_proxy",
+    "HTTPS_PROXY",
+)
+WITHOUT_A_MANAGER = {"sudo systemctl": "sudo SYSTEMD_OFFLINE=1 systemctl"}
+"""In a chroot systemd does not run, so units are enabled and nothing is started."""
 BEFORE = "git make curl ca-certificates sudo systemd"
 """What a newcomer's Debian has beside its smallest form."""
 
@@ -102,7 +112,7 @@ def newcomer(folder: Path) -> Iterator[tuple[DebianRoot, list[str]]]:
         )
         shutil.copy2(CERTIFICATES, debian.path / CERTIFICATES.relative_to("/"))
         subprocess.run(["git", "clone", "-q", ROOT, debian.path / CLONE.relative_to("/")], check=True)
-        kept = [f"{name}={value}" for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_"))]
+        kept = [f"{name}={os.environ[name]}" for name in PIP_SETTINGS if name in os.environ]
         env = [
             "env",
             "-i",
@@ -140,12 +150,14 @@ def test_a_newcomer_gets_from_a_clone_to_the_end_of_the_tutorial(tmp_path: Path)
 
 
 def test_a_newcomer_installs_the_package(tmp_path: Path) -> None:
-    with newcomer(tmp_path) as (debian, prefix), pasting(CLONE, prefix=prefix) as pasted:
+    swaps = WITHOUT_A_MANAGER
+    with newcomer(tmp_path) as (debian, prefix), pasting(CLONE, prefix=prefix, swaps=swaps) as pasted:
         pasted.paste("install.md", "Debian and Ubuntu")
         assert "heliosd.service" in debian.run("ls", "/etc/systemd/system/multi-user.target.wants")
 
 
 def test_a_newcomer_installs_the_wheel(tmp_path: Path) -> None:
-    with newcomer(tmp_path) as (_, prefix), pasting(CLONE, prefix=prefix) as pasted:
+    swaps = WITHOUT_A_MANAGER
+    with newcomer(tmp_path) as (_, prefix), pasting(CLONE, prefix=prefix, swaps=swaps) as pasted:
         pasted.paste("install.md", "A wheel")
         assert "heliosd 0." in pasted.shell
