@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from random import Random
+from typing import TextIO
 
 from heliosd.raft.membership import ChangeRefused
 from heliosd.raft.messages import Envelope, Snapshot
@@ -31,6 +32,7 @@ from heliosd.raft.state import NEVER, RaftChange, Ready, Timing
 from heliosd.raft.storage import MemberForgotten, MemberState
 
 from .raft_checker import LIVENESS, Checker
+from .raft_trace import TraceWriter
 
 MS = 1000
 ELECTION = 100 * MS
@@ -178,8 +180,11 @@ class Run:
     without: Collection[str] = ()
     last: deque[str] | None = None
     """Takes a line for each event, where a failure is to be reported."""
+    trace_file: TextIO | None = None
+    """Takes the run as a trace (`raft_trace.py`)."""
     checker: Checker = field(init=False)
     cluster: SimulatedCluster = field(init=False)
+    _tracer: TraceWriter | None = None
     trace: int = 0
     """A checksum of all that was observed."""
     done: int = 0
@@ -205,14 +210,24 @@ class Run:
             root="a", states=states, options=self.plan.options, rng=Random(seed), machine=Chain, now=now
         )
         self.checker.attach(self.cluster)
-        if self.last is not None:
+        if self.trace_file is not None:
+            self._tracer = TraceWriter(self.trace_file)
+            for member in self.cluster.members.values():
+                self._tracer.started(member)
+        if self.last is not None or self._tracer is not None:
             self.cluster.inspect = self._record
 
     def _record(self, member: SimulatedMember, ready: Ready, envelope: Envelope | None) -> None:
-        assert self.last is not None
-        raft = member.raft
-        what = f"{envelope.sender}: {envelope.message}" if envelope is not None else "timer, disk or proposal"
-        self.last.append(f"  {self.cluster.now / 1000:.3f} ms {raft.id} {raft.role} {raft.term}: {what}")
+        if self.last is not None:
+            raft = member.raft
+            what = (
+                f"{envelope.sender}: {envelope.message}"
+                if envelope is not None
+                else "timer, disk or proposal"
+            )
+            self.last.append(f"  {self.cluster.now / 1000:.3f} ms {raft.id} {raft.role} {raft.term}: {what}")
+        if self._tracer is not None:
+            self._tracer.step(member, ready, envelope)
         self.checker.step(member, ready, envelope)
 
     def table(self) -> tuple[str, ...]:
@@ -292,6 +307,8 @@ class Run:
     def _observe(self) -> None:
         if observations := self.cluster.take_observations():
             self.checker.observe(observations)
+            if self._tracer is not None:
+                self._tracer.observe(observations, self.cluster.members)
             if self.plan.eager_reads and len(self._leaders()) > 1:
                 self._read()
                 self.checker.observe(self.cluster.take_observations())

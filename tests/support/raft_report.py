@@ -1,8 +1,9 @@
 """Runs a seed of random faults, and reports a failure so that another process replays it.
 
-    python -m tests.support.raft_report SEED [--events N] [--keep 0,3,…] [--mutant NAME]
+    python -m tests.support.raft_report SEED [--events N] [--keep 0,3,…] [--mutant NAME] [--trace FILE]
 
 `--keep`: only these actions of the seed's schedule. `--mutant`: with this fault of `raft_mutants.py` planted.
+`--trace`: the run is also written as events of etcd's TLA+ trace specification, and held against its invariants.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ import sys
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 from .raft_chaos import Plan, Run, plan_of
 from .raft_checker import Broken
+from .raft_trace_checker import TraceChecker
 
 LAST = 50
 TRIES = 400
@@ -63,13 +66,11 @@ def failure_of(
     seed: int, *, events: int = 1000, kept: Collection[int] | None = None, without: Collection[str] = ()
 ) -> Failure | None:
     """Run a seed; None if nothing is broken. An error of the members' own checks counts as broken, too."""
-    plan = plan_of(seed, events)
-    places = range(len(plan.schedule)) if kept is None else sorted(kept)
-    plan = replace(plan, schedule=tuple(plan.schedule[place] for place in places))
+    plan, places = _kept(seed, events, kept)
     try:
         Run(plan, events, without).run()
     except Exception:  # a planted fault may raise anything
-        return _recorded(plan, tuple(places), events, without)
+        return _recorded(plan, places, events, without)
     return None
 
 
@@ -92,6 +93,21 @@ def _recorded(plan: Plan, places: tuple[int, ...], events: int, without: Collect
             plan.seed, events, ran, invariant, witness, run.trace, tuple(done), tuple(last), run.table()
         )
     raise AssertionError(f"seed {plan.seed} fails in one run and not in the next")
+
+
+def traced(seed: int, file: Path, *, events: int, kept: Collection[int] | None = None) -> int:
+    """Write a seed's run as a trace. Returns how many events; raises `TraceBroken`."""
+    with file.open("w") as opened:
+        Run(_kept(seed, events, kept)[0], events, trace_file=opened).run()
+    with file.open() as opened:
+        return TraceChecker().check(opened)
+
+
+def _kept(seed: int, events: int, kept: Collection[int] | None) -> tuple[Plan, tuple[int, ...]]:
+    """The plan of a seed with these of its actions, by their places."""
+    plan = plan_of(seed, events)
+    places = tuple(range(len(plan.schedule)) if kept is None else sorted(kept))
+    return replace(plan, schedule=tuple(plan.schedule[place] for place in places)), places
 
 
 def shrunk(failure: Failure) -> Failure:
@@ -121,10 +137,13 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--events", type=int, default=1000)
     parser.add_argument("--keep")
     parser.add_argument("--mutant", default="")
+    parser.add_argument("--trace", type=Path)
     options = parser.parse_args(arguments)
     kept = None
     if options.keep is not None:
         kept = [int(place) for place in options.keep.split(",")] if options.keep != "none" else []
+    if options.trace is not None:
+        print(f"{traced(options.seed, options.trace, events=options.events, kept=kept)} events traced")
     if options.mutant:
         from .raft_mutants import MUTANTS, planted
 
