@@ -217,13 +217,13 @@ prove-may-stop: $(VENV)/.for-test
 prove-raft: prove-raft-seeds prove-raft-mutants prove-raft-members
 
 prove-raft-seeds: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/rules/raft/test_raft_safety.py
+	$(PYTEST) -s -m slow -o faulthandler_timeout=0 tests/rules/raft/test_raft_safety.py
 
 prove-raft-mutants: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/rules/raft/test_raft_mutants.py
 
 prove-raft-members: $(VENV)/.for-test
-	$(PYTEST) -s -m slow tests/tasks/test_members_that_return.py
+	$(PYTEST) -s -m slow -o faulthandler_timeout=0 tests/tasks/test_members_that_return.py
 
 # The test data of etcd-io/raft against the model, and 1,000 random schedules on both (docs/raft.md; FIRST_SEED=… SEEDS=…). The peer is
 # a Go module; without Go it is skipped.
