@@ -19,6 +19,7 @@
  * @typedef {object} Act
  * @property {string} id
  * @property {string} label
+ * @property {string} [confirm] what the button says that does it; the label where it is left out
  * @property {string} group under which it is offered; "" where something else on the page leads to it
  * @property {string} needs a permission
  * @property {string} says what will happen
@@ -66,6 +67,7 @@ export const ACTS = [
   {
     id: "may-stop",
     label: "May a member stop?",
+    confirm: "Ask for the permit",
     group: "Members",
     needs: "cluster:admin",
     says: "Asks for the permit to stop a member, for a reboot say. You get it if the cluster keeps its quorum without that member and no other permit is out.",
@@ -191,6 +193,7 @@ export const ACTS = [
   {
     id: "faults",
     label: "Faults",
+    confirm: "Apply",
     group: "Simulation",
     needs: "cluster:admin",
     says: "The simulated cluster has these faults until they are changed. Nothing chosen, 0 and 1 ms heal it.",

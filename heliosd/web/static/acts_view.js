@@ -94,7 +94,7 @@ async function ask(act, session, chosen = {}, about = "") {
   const known = { members, loaded };
   write(byId("act-title"), act.label);
   write(byId("act-says"), about ? `${about}. ${act.says}` : act.says);
-  write(byId("act-confirm"), act.label);
+  write(byId("act-confirm"), act.confirm ?? act.label);
   const empty = act.fields.find(({ type, choices }) => type === "select" && choices?.(known).length === 0);
   byId("act-error").hidden = !empty;
   write(byId("act-error"), empty ? `There is no ${empty.label.toLowerCase()} to choose.` : "");

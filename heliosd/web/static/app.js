@@ -109,6 +109,7 @@ function drawSoon() {
 }
 
 function draw() {
+  model.live = feed.state.name === "live";
   const now = sceneOf(model, null);
   const scene = moment() === null ? now : sceneOf(model, moment());
   giveColours(now.members.map(({ id }) => id));

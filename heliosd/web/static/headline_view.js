@@ -15,10 +15,10 @@ const DAY_MS = 86_400_000;
 
 /** Draw everything, also when nothing is known (any more). @param {Model} model @param {Scene} scene */
 export function showHeadline(model, scene) {
-  const now = Date.now();
+  const { now } = scene;
   showLeader(scene, now);
   showHealth(scene);
-  showFall(model.spans, scene.at);
+  showFall(model.spans, scene.at, now);
   showAbsence(model.spans, now);
   showFacts(scene);
   showWarnings(model.status?.warnings ?? []);
@@ -48,10 +48,10 @@ function showHealth(scene) {
   byId("one-more-loss").hidden = !loss;
 }
 
-/** @param {Span[]} spans @param {number | null} at */
-function showFall(spans, at) {
+/** @param {Span[]} spans @param {number | null} at @param {number} now */
+function showFall(spans, at, now) {
   const known = at === null ? spans : spans.filter(({ from }) => from <= at);
-  const fall = lastFall(known);
+  const fall = lastFall(known, now);
   const name = fall ? fall.before.name : "–";
   if (byId("fall").textContent !== clip(name)) byId("fall").replaceChildren(foreign(clip(name)));
   if (!fall) return write(byId("fall-detail"), spans.length ? `no other leader since ${timeOfEvent(spans[0].from)}` : "");
@@ -73,7 +73,7 @@ function showAbsence(spans, now) {
   const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
   const since = day.known ? "" : ` since ${timeOfEvent(day.since).slice(0, -3)}`;
   write(byId("absence"), spans.length ? `${lengthOf(kept ? night : day)} ${kept ? "last night" : "today"}` : "–");
-  const first = kept ? `${hours}${night.known ? "" : ` from ${timeOfEvent(night.since).slice(0, -3)} on`}` : "Last night is not kept";
+  const first = kept ? `${hours}${night.known ? "" : `, known from ${timeOfEvent(night.since).slice(0, -3)} on`}` : "Last night is not kept";
   const detail = `${first}. 24 h${since}: ${lengthOf(day)}. 7 d: ${lengthOf(week)}.`;
   write(byId("absence-detail"), spans.length ? detail : "");
 }

@@ -16,6 +16,8 @@ const [HEIGHT, LEFT, BOTTOM, TOP] = [150, 44, 20, 8];
 /** Samples further apart than this are not joined by a line. */
 const HOLE_MS = 20_000;
 const KINDS = [["append_entries", "Append"], ["request_vote", "Vote"], ["install_snapshot", "Snapshot"], ["probe", "Probe"]];
+/** From so many times the median on, a cell stands out more and more. */
+const HEAT = [1.5, 3, 6, 12];
 let drawn = "";
 
 /** @param {Model} model @param {Scene} scene */
@@ -45,13 +47,14 @@ function recent(line, now) {
 
 /** @param {Member[]} members @param {import("./latency_matrix.js").Row[]} rows */
 function drawMatrix(members, rows) {
-  const largest = Math.max(0.001, ...rows.flatMap(({ cells }) => cells.map((value) => value ?? 0)));
+  const all = rows.flatMap(({ cells }) => cells.filter((value) => value !== null)).sort((one, other) => one - other);
+  const usual = all[Math.floor(all.length / 2)] ?? 1;
   const head = members.map(({ name }) => make("th", { scope: "col", class: "number" }, foreign(name)));
   byId("latency").querySelector("thead")?.replaceChildren(make("tr", {}, make("th", { scope: "col" }, "From, to"), ...head));
   const body = rows.map(({ id, name, cells }) => {
     const values = cells.map((value, at) => {
       const own = members[at].id === id;
-      const heat = value === null ? 0 : Math.min(4, Math.ceil((value / largest) * 4));
+      const heat = HEAT.filter((times) => value !== null && value > usual * times).length;
       return make("td", { class: "number heat", "data-heat": String(heat) }, own ? "·" : milliseconds(value ?? undefined));
     });
     return make("tr", { "data-from": id }, make("th", { scope: "row" }, foreign(name)), ...values);

@@ -33,6 +33,9 @@ const CHANGES_KEPT = 4000;
 export const LATENCY_MS = 15 * 60_000;
 const [VALUES_MS, VALUES_APART_MS, LATENCY_APART_MS] = [60_000, 1000, 2000];
 
+/** Clocks that differ by less are taken for one; a message may have been underway for so long. */
+const SAME_CLOCK_MS = 2000;
+
 const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
 const CHANGE_TYPES = new Set(["state_change", "peer_change"]);
 
@@ -58,6 +61,11 @@ export class Model {
   /** What members measured to each other. @type {Record<string, Record<string, any>>} */
   matrix = {};
   commits = new CommitTimes();
+  /** Whether messages come. */
+  live = false;
+  /** How far the daemon's clock is ahead of this machine's, in milliseconds. */
+  #ahead = 0;
+  #heardAt = 0;
   /** The seq of the newest event that is known of; null before any. @type {number | null} */
   seq = null;
   /** The oldest event that can be had, by the last welcome. */
@@ -67,6 +75,11 @@ export class Model {
   #lastId = 0;
   /** @type {{version: number, spans: import("./reigns.js").Span[]}} */
   #spans = { version: -1, spans: [] };
+
+  /** The time by the daemon's clock, in Unix milliseconds; while no messages come, that of the last one. */
+  get now() {
+    return (this.live || !this.#heardAt ? Date.now() : this.#heardAt) + this.#ahead;
+  }
 
   /** Who led when, oldest first. */
   get spans() {
@@ -95,6 +108,7 @@ export class Model {
   /** @param {Message} message */
   take(message) {
     const data = message.data ?? {};
+    this.#heardAt = Date.now();
     if (message.type === "welcome") {
       this.#begin(data, message.timestamp);
     } else if (message.type === "gap") {
@@ -150,6 +164,8 @@ export class Model {
   #standing(data) {
     this.status = data;
     const at = Date.parse(data.observed_at);
+    const ahead = at - Date.now();
+    this.#ahead = Math.abs(ahead) > SAME_CLOCK_MS ? ahead : 0;
     this.commits.add(at, data.commit_index);
     const peers = data.peer_details ?? [];
     for (const { id, latency = {} } of peers) {

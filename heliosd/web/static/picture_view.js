@@ -10,7 +10,7 @@ import { places } from "./outline.js";
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {{member: Member, at: Point, level: string, says: string}} Node */
 
-const [RADIUS, HEIGHT, TALL, MANY] = [19, 216, 320, 6];
+const [RADIUS, LOWEST, HIGHEST, A_MEMBER] = [19, 216, 480, 36];
 /** Room for circles and the texts under them. */
 const [BESIDE, ABOVE, BELOW] = [90, 34, 64];
 let drawn = "";
@@ -23,7 +23,7 @@ export function showPicture(scene) {
   const svg = byId("picture");
   const { members, at } = scene;
   const width = Math.max(280, roomOf(svg));
-  const height = members.length > MANY ? TALL : HEIGHT;
+  const height = Math.min(HIGHEST, LOWEST + Math.max(0, members.length - 3) * A_MEMBER);
   const where = places(members.length, { left: BESIDE, right: width - BESIDE, top: ABOVE, bottom: height - BELOW });
   nodes = members.map((member, number) => ({ member, at: where[number], ...standing(member, at) }));
   const lines = linesOf(nodes);

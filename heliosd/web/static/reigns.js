@@ -48,14 +48,15 @@ export function spansOf(changes) {
  * The last leader that was lost, or without one the last that handed over.
  *
  * @param {Span[]} spans
+ * @param {number} now
  * @returns {{before: Span, gapMs: number, planned: number} | null} `planned`: how many handed over since then
  */
-export function lastFall(spans) {
+export function lastFall(spans, now) {
   const ended = spans.filter((span) => span.leader && span.to !== null);
   const before = ended.findLast(({ cause }) => cause !== "transfer") ?? ended.at(-1);
   if (!before) return null;
   const next = spans[spans.indexOf(before) + 1];
-  const gapMs = next && !next.leader && !next.unseen ? (next.to ?? Date.now()) - next.from : 0;
+  const gapMs = next && !next.leader && !next.unseen ? (next.to ?? now) - next.from : 0;
   return { before, gapMs, planned: ended.length - 1 - ended.indexOf(before) };
 }
 

@@ -43,7 +43,7 @@ function scrubber() {
 export function showReigns(model) {
   shown = model;
   const all = model.spans;
-  const now = Date.now();
+  const { now } = model;
   const period = Number(/** @type {HTMLSelectElement} */ (byId("reigns-period")).value);
   const begin = period ? now - period * 1000 : (all[0]?.from ?? now);
   const spans = all.filter(({ to }) => (to ?? now) >= begin);

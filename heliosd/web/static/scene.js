@@ -7,6 +7,7 @@ import { seenAt } from "./reigns.js";
 /** @typedef {import("./members.js").Member} Member */
 /**
  * @typedef {object} Scene
+ * @property {number} now in Unix milliseconds
  * @property {number | null} at the moment that has passed, in Unix milliseconds; null: now
  * @property {any} status null where nothing was heard yet
  * @property {Member[]} members
@@ -24,12 +25,12 @@ export function sceneOf(model, at) {
     const last = spans.at(-1);
     const leader = present.find(({ leads }) => leads) ?? unlisted(status);
     const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : provisional(model);
-    return { at: null, status, members: present, leader, since, term: status?.term ?? null, known: true };
+    return { now: model.now, at: null, status, members: present, leader, since, term: status?.term ?? null, known: true };
   }
   const span = spanAt(spans, at);
   const members = membersAt(present, model.changes, span, at);
   const leader = members.find(({ leads }) => leads) ?? unlisted(span);
-  return { at, status, members, leader, since: span?.from ?? null, term: span?.term ?? null, known: span !== null };
+  return { now: model.now, at, status, members, leader, since: span?.from ?? null, term: span?.term ?? null, known: span !== null };
 }
 
 /** A leader that is no member any more. @param {any} known @returns {Member | null} */
