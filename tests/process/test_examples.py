@@ -287,6 +287,7 @@ def resumes(tab: Tab, admin: httpx.Client, name: str) -> None:
     expect(shown).to_have_count(1)
 
 
+@pytest.mark.slow
 @pytest.mark.needs("chromium")
 def test_the_page_with_server_sent_events_resumes(
     daemon: Daemon, admin: httpx.Client, page_server: str
