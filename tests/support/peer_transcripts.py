@@ -92,7 +92,8 @@ class Transcript:
         self.network: list[Envelope] = []
         self.facts = 0
         """Compared so far."""
-        self._prevote = False
+        self._prevote = self._own_ticks = self._leases = self._silent = False
+        self._clocks: dict[str, int] = {}
         self._members = Members({}, {})
         self._known: dict[str, dict[str, object]] = {}
 
@@ -102,6 +103,8 @@ class Transcript:
         if do is None:
             raise NotComparable(f"`{step.command.split()[0]}` has no counterpart")
         do(step)
+        if self._silent or step.argument("log-level"):
+            self._known.clear()  # the peer says nothing of what changes in this step
         self._learn(step)
         if self._quiet:
             self._compare()
@@ -119,11 +122,11 @@ class Transcript:
     # Commands
 
     def _log_level(self, step: Step) -> None:
-        pass
+        self._silent = step.command.split()[1] == "none"
 
     def _add_nodes(self, step: Step) -> None:
-        if step.argument("checkquorum"):
-            raise NotComparable("each member counts its own ticks there; leases here need one time")
+        self._own_ticks = bool(step.argument("checkquorum"))
+        self._leases = bool(step.argument("read-only"))
         if step.argument("async-storage-writes"):
             raise NotComparable("an entry is applied in the step that commits it here")
         self._prevote = bool(step.argument("prevote"))
@@ -137,14 +140,19 @@ class Transcript:
             name = str(len(self.nodes) + 1)
             raft = RaftNode(name, MemberState(snapshot=snapshot), timing=TIMING, rng=Random(1), now=self.now)
             self.nodes[name] = Node(raft)
+            if self._own_ticks:  # a start is no lease there
+                self._clocks[name] = self.now + 10 * TIMING.election
 
     def _campaign(self, step: Step) -> None:
         """The election timeout of this member has passed, and the others hear no leader any more."""
         name = step.command.split()[1]
-        self.now += 10 * TIMING.election
+        if self._own_ticks:
+            self._clocks[name] += 10 * TIMING.election
+        else:
+            self.now += 10 * TIMING.election
         for other, node in self.nodes.items():
-            if other == name or (node.raft.role == "Leader" and not self._prevote):
-                self._took(other, node.raft.tick(self.now))
+            if other == name or (node.raft.role == "Leader" and not (self._prevote or self._own_ticks)):
+                self._took(other, node.raft.tick(self._time(other)))
         if self._prevote:
             return
         node = self.nodes[name]
@@ -153,6 +161,29 @@ class Transcript:
         for envelope in asked:  # the peer runs this file without pre-votes
             answer = PreVoteAnswer(envelope.message.term, True, envelope.message.sent)  # type: ignore[union-attr]
             self._step(Envelope(envelope.recipient, name, answer))
+
+    def _time(self, name: str) -> int:
+        """What this member's clock shows: in a file with CheckQuorum each has its own."""
+        return self._clocks.get(name, self.now)
+
+    def _tick_election(self, step: Step) -> None:
+        """An election timeout passes at this member alone. One that follows does not campaign by that."""
+        name = step.command.split()[1]
+        raft = self.nodes[name].raft
+        for _ in range(10):
+            self._clocks[name] = self._time(name) + TIMING.election // 10
+            if raft.role == "Leader":
+                self._took(name, raft.tick(self._time(name)))
+
+    def _forget_leader(self, step: Step) -> None:
+        """The member may vote for another at once, as if an election timeout had passed. Without CheckQuorum each
+        campaign has that effect here."""
+        name = step.command.split()[1]
+        if name in self._clocks and not self._leases and self.nodes[name].raft.role == "Follower":
+            self._clocks[name] += TIMING.election
+
+    def _set_randomized_election_timeout(self, step: Step) -> None:
+        """Timers fire here where the file says so."""
 
     def _took(self, name: str, ready: Ready) -> None:
         node = self.nodes[name]
@@ -163,7 +194,7 @@ class Transcript:
     def _step(self, envelope: Envelope) -> None:
         node = self.nodes.get(envelope.recipient)
         if node is not None:
-            self._took(envelope.recipient, node.raft.step(self.now, envelope))
+            self._took(envelope.recipient, node.raft.step(self._time(envelope.recipient), envelope))
 
     def _process_ready(self, step: Step) -> None:
         for name in step.command.split()[1:]:
@@ -174,7 +205,7 @@ class Transcript:
         node = self.nodes[name]
         number, node.unwritten = node.unwritten, 0
         if number:
-            self._took(name, node.raft.persisted(self.now, number))
+            self._took(name, node.raft.persisted(self._time(name), number))
         sent, node.outbox = node.outbox, []
         self.network += sent
         return bool(number or sent)
@@ -205,7 +236,7 @@ class Transcript:
     def _propose(self, step: Step) -> None:
         _, name, content = step.command.split(maxsplit=2)
         try:
-            self._took(name, self.nodes[name].raft.propose(self.now, [content.strip('"').encode()]))
+            self._took(name, self.nodes[name].raft.propose(self._time(name), [content.strip('"').encode()]))
         except ChangeRefused as refused:
             raise NotComparable("only a leader takes proposals here") from refused
 
@@ -222,7 +253,7 @@ class Transcript:
         if (voters, learners) == (raft.log.membership, raft.log.members.learners):
             raise NotComparable("a leader promotes a learner by itself here")
         try:
-            self._took(raft.id, raft.propose_membership(self.now, Members(voters, learners)))
+            self._took(raft.id, raft.propose_membership(self._time(raft.id), Members(voters, learners)))
         except ChangeRefused as refused:
             raise NotComparable("no membership change before the term has a commit") from refused
         except ValueError as refused:
@@ -232,19 +263,21 @@ class Transcript:
         """A hint of the peer's transport, which heliosd does without."""
 
     def _tick_heartbeat(self, step: Step) -> None:
-        self.now += TIMING.heartbeat
         name = step.command.split()[1]
-        self._took(name, self.nodes[name].raft.tick(self.now))
+        self.now += TIMING.heartbeat
+        if name in self._clocks:
+            self._clocks[name] += TIMING.heartbeat
+        self._took(name, self.nodes[name].raft.tick(self._time(name)))
 
     def _compact(self, step: Step) -> None:
         """Ours compacts all that is committed."""
         name = step.command.split()[1]
-        _, ready = self.nodes[name].raft.compact(self.now, b"")
+        _, ready = self.nodes[name].raft.compact(self._time(name), b"")
         self._took(name, ready)
 
     def _transfer_leadership(self, step: Step) -> None:
         (origin,), (target,) = step.argument("from"), step.argument("to")
-        self._took(origin, self.nodes[origin].raft.transfer(self.now, target))
+        self._took(origin, self.nodes[origin].raft.transfer(self._time(origin), target))
 
     # Facts
 
@@ -289,7 +322,8 @@ class Transcript:
                 if found := re.match(r" *HardState Term:(\d+)(?: Vote:(\d+))? Commit:(\d+)", line):
                     known.update(term=int(found[1]), vote=found[2] or "", commit=int(found[3]))
                 elif found := re.match(r" *Lead:\d+ State:State(\w+)", line):
-                    known["role"] = found[1]
+                    # A member that asks for pre-votes is a follower here.
+                    known["role"] = found[1].replace("PreCandidate", "Follower")
 
     def _compare(self) -> None:
         for name, known in self._known.items():

@@ -15,15 +15,13 @@ from tests.support.peer_transcripts import Differs, NotComparable, Step, Transcr
 pytestmark = pytest.mark.slow
 
 NO_JOINT = "no joint consensus here"
-OWN_TICKS = "each member counts its own ticks there; leases here need one time"
-FORGET = "`forget-leader` has no counterpart"
 APPLIED = "an entry is applied in the step that commits it here"
 TRANSCRIPTS = {
     "async_storage_writes": (0, APPLIED),
     "async_storage_writes_append_aba_race": (1, APPLIED),
     "campaign": (4, ""),
     "campaign_learner_must_vote": (4, "a leader promotes a learner by itself here"),
-    "checkquorum": (1, OWN_TICKS),
+    "checkquorum": (15, ""),
     "confchange_disable_validation": (4, NO_JOINT),
     "confchange_v1_add_single": (6, ""),
     "confchange_v1_remove_leader": (16, "commit of 1: 4 here, 6 there"),
@@ -34,13 +32,13 @@ TRANSCRIPTS = {
     "confchange_v2_add_single_explicit": (3, NO_JOINT),
     "confchange_v2_replace_leader": (7, NO_JOINT),
     "confchange_v2_replace_leader_stepdown": (7, NO_JOINT),
-    "forget_leader": (5, FORGET),
-    "forget_leader_prevote_checkquorum": (1, OWN_TICKS),
-    "forget_leader_read_only_lease_based": (1, OWN_TICKS),
+    "forget_leader": (17, "raft-state, 1: ('Follower', 1) here, ('Leader', 1) there"),
+    "forget_leader_prevote_checkquorum": (29, ""),
+    "forget_leader_read_only_lease_based": (7, ""),
     "heartbeat_resp_recovers_from_probing": (11, ""),
     "lagging_commit": (17, ""),
     "prevote": (15, "vote of 1:  here, 2 there"),
-    "prevote_checkquorum": (1, OWN_TICKS),
+    "prevote_checkquorum": (18, ""),
     "probe_and_replicate": (74, ""),
     "replicate_pause": (32, ""),
     "single_node": (4, ""),
