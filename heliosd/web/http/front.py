@@ -181,6 +181,11 @@ class _Front:
                     whole = await self._read_head(stream, received, idle, first=number == 1)
                     if whole is None:
                         return False
+                    if number == 1 and not whole[1] and not self.proxies.trusts(peer.host):
+                        ordinary = ordinary_upgrade(whole[0])
+                        if ordinary is not None:
+                            self.connections.start_soon(self.websocket, ordinary, b"", stream, peer)
+                            return True
                     # Who asks again and again sends the same head, which is judged once.
                     if whole[0] != known:
                         head = None
