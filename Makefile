@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # simulated cluster, etcd.
 PROVE := \
     prove-rules prove-times prove-hub \
-    prove-stop prove-kills prove-disk prove-backup prove-deb prove-idle prove-benchmark \
+    prove-stop prove-kills prove-disk prove-certificates prove-backup prove-deb prove-idle prove-benchmark \
     prove-front prove-conformance prove-attacks prove-proxies \
     prove-clients prove-delivery prove-slow prove-connections prove-fanout prove-reconnect prove-rights prove-promises prove-alerts prove-prometheus \
     prove-terminal prove-docs prove-newcomer prove-dashboard prove-may-stop \
@@ -91,6 +91,10 @@ prove-disk: $(VENV)/.for-test
 	@scripts/debian-packages faketime
 	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_disk_trouble.py
 
+# A certificate that is renewed 50 times, and broken 50 times, under 50 handshakes a second (3 minutes).
+prove-certificates: $(VENV)/.for-test
+	$(PYTEST) -s -p no:xdist -m slow tests/process/test_certificate_swaps.py
+
 # 100 backups during writes and kill -9, each restored and started (some 10 minutes). BACKUPS=… takes fewer.
 prove-backup: $(VENV)/.for-test
 	$(PYTEST) -p no:xdist -m slow tests/process/test_backup_restore.py
@@ -129,12 +133,13 @@ prove-proxies: $(VENV)/.for-test
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[proxies]'
 	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_reverse_proxies.py
 
-# Client libraries of seven languages at a started daemon, in fixed versions (the list is in docs/protocol.md).
+# Client libraries of seven languages at a started daemon, in fixed versions (the list is in docs/protocol.md). Then
+# the examples, and Go's own decoder on every documented answer of Helios.
 prove-clients: $(VENV)/.for-test
 	@scripts/debian-packages libanyevent-websocket-client-perl libmojolicious-perl ruby ruby-faye-websocket libssl-dev
 	scripts/client-libraries
 	$(PYTEST) -s -p no:xdist -m slow tests/process/test_client_libraries.py tests/process/test_examples.py \
-	    tests/process/test_resuming_clients.py
+	    tests/process/test_resuming_clients.py tests/process/test_go_types.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test

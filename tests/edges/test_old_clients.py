@@ -12,6 +12,7 @@ from trio.testing import MockClock
 
 from heliosd.protocol.events import PeerChanged, Stamped
 from heliosd.protocol.server_messages import of_event
+from tests.support.old_answers import TYPES
 from tests.support.rest_server import PASSWORD, Rest, simulated_rest
 
 METRICS = "/admin/cluster/metrics"
@@ -144,103 +145,6 @@ def test_a_peer_change_carries_the_names_of_helios_documents_and_of_its_code() -
     data = of_event(event).data
     assert data["event"] == data["event_type"] == "added"
     assert data["address"] == data["peer_address"] == "127.0.0.1:1"
-
-
-# What Helios' documents and structs say of each field: int is Go's int64, which takes no point, float its float64.
-STATS = dict.fromkeys(("count", "error_count"), int) | dict.fromkeys(
-    [f"{name}_value_ms" for name in ("last", "min", "max", "avg", "p50", "p90", "p99")] + ["std_dev_ms"],
-    float,
-)
-PEER = {
-    **dict.fromkeys(("peer_id", "address", "last_contact"), str),
-    **dict.fromkeys(("append_entries", "request_vote", "install_snapshot", "aggregated"), STATS),
-    **dict.fromkeys(("last_contact_unix", "consecutive_errors"), int),
-    **dict.fromkeys(("reachable", "connection_healthy"), bool),
-}
-METRIC = {
-    **dict.fromkeys(("name", "type", "help", "created_at", "updated_at"), str),
-    "value": float,
-    "labels": {},
-}
-PERCENTAGES = dict.fromkeys([f"uptime_percentage_{period}" for period in ("24h", "7d", "all")], float)
-TYPES: dict[str, Any] = {
-    "uptime": {
-        "node_id": str,
-        "current_session": {
-            "start_time": str,
-            "uptime_seconds": int,
-            "uptime_formatted": str,
-            "current_state": str,
-        },
-        "historical": {
-            **dict.fromkeys(("total_sessions", "total_uptime_seconds", "total_downtime_seconds"), int),
-            **dict.fromkeys(("restarts", "crashes", "mtbf_seconds"), int),
-            **PERCENTAGES,
-        },
-        "state_time": {
-            **dict.fromkeys(("leader_seconds", "follower_seconds", "candidate_seconds"), int),
-            "leadership_ratio": float,
-        },
-        "leadership": dict.fromkeys(("elections_participated", "terms_as_leader", "current_term"), int),
-    },
-    "uptime/history": {
-        "recent_events": [{"type": str, "timestamp": str, "state": str, "term": int, "uptime_at_event": int}],
-        "recent_sessions": [
-            {
-                "session_id": str,
-                "duration_seconds": int,
-                "states_visited": [str],
-                "terms_seen": [int],
-                "is_current": bool,
-            }
-        ],
-        **dict.fromkeys(("total_events", "total_sessions"), int),
-    },
-    "latency": {
-        "peers": {"node-2": PEER},
-        "aggregated": STATS,
-        "health_summary": dict.fromkeys(("healthy", "unhealthy", "total"), int),
-    },
-    "latency?peer_id=node-2": PEER,
-    "snapshot": {
-        "has_snapshot": bool,
-        **dict.fromkeys(
-            [f"latest_snapshot_{name}" for name in ("index", "term", "size", "age_ms")]
-            + ["total_snapshots", "total_bytes_written", "avg_snapshot_size", "snapshots_on_disk"],
-            int,
-        ),
-        **dict.fromkeys(("avg_creation_time_ms", "max_creation_time_ms"), float),
-    },
-    "snapshot/history": {
-        "events": [
-            {"type": str, "index": int, "term": int, "size": int, "duration_ms": float, "success": bool}
-        ],
-        "snapshots": [{"id": str, "index": int, "term": int, "size": int, "creation_duration": int}],
-    },
-    "metrics": {
-        **dict.fromkeys([f"{kind}_metrics" for kind in ("total", "counter", "gauge", "histogram")], int),
-        "metrics": {"g": METRIC, "h": {**METRIC, "buckets": [float]}},
-    },
-    "metrics?name=h": {**METRIC, "buckets": [float]},
-    "status": {
-        "node": {"id": str, "state": str, "term": int},
-        "indices": dict.fromkeys(("last_log", "last_log_term", "commit_index", "applied_index"), int),
-        "uptime": str,
-        "uptime_stats": {
-            **dict.fromkeys(
-                ("current_uptime_ms", "total_uptime_ms", "total_sessions", "total_restarts"), int
-            ),
-            **dict.fromkeys(
-                ("total_crashes", "current_uptime_seconds", "mtbf_seconds", "leader_time_seconds"), int
-            ),
-            **dict.fromkeys(("current_uptime_str", "total_uptime_str", "current_uptime_formatted"), str),
-            "leadership_ratio": float,
-            **PERCENTAGES,
-        },
-        "sessions": {"active_count": int},
-    },
-    "peers": {"peers": [{"id": str, "address": str, "state": str}]},
-}
 
 
 def decode(kind: Any, value: Any, where: str) -> None:

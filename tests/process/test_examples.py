@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import http.server
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
@@ -23,16 +20,13 @@ from playwright.sync_api import expect
 from tests.support.browser_page import Tab, browser_running
 from tests.support.certificates import self_signed
 from tests.support.daemon_process import PASSWORD, Daemon, lacking, running, wait_until
-from tests.support.deadlines import SECONDS, at_most
+from tests.support.deadlines import at_most
+from tests.support.example_programs import BUILD_SECONDS, EXAMPLES, VENV_BIN, Watcher, go_client, watching
 from tests.support.node_packages import copy_of_javascript
 
-EXAMPLES = Path(__file__).parents[2] / "examples"
-VENV_BIN = Path(sys.executable).parent
-GOPATH = Path("/usr/share/gocode")
 METRICS = "/api/cluster/custom-metrics"
 PEERS = "/api/cluster/peers"
 QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
-BUILD_SECONDS = 120.0
 AT_ONCE_SECONDS = 1.0
 """Commonly a few milliseconds; a busy machine is no failure."""
 
@@ -65,65 +59,6 @@ def daemon(tmp_path_factory: pytest.TempPathFactory, page_server: str) -> Iterat
 def admin(daemon: Daemon) -> Iterator[httpx.Client]:
     with daemon.client() as client:
         yield client
-
-
-class Watcher:
-    """A running example, and the lines that it has printed, each with the time at which it came."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.lines: list[tuple[float, str]] = []
-        self.thread = threading.Thread(target=self._read)
-        self.thread.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.lines.append((time.monotonic(), line))
-
-    def printed(self, *parts: str) -> float | None:
-        """When a line with all of these came; None if it did not yet."""
-        return next((at for at, line in self.lines if all(part in line for part in parts)), None)
-
-    def wait(self, *parts: str) -> float:
-        try:
-            wait_until(lambda: self.printed(*parts) is not None or self.process.poll() is not None)
-        finally:
-            at = self.printed(*parts)
-            assert at is not None, f"{parts} not in {self.lines[-20:]}, exit code {self.process.poll()}"
-        return at
-
-
-@contextmanager
-def watching(
-    daemon: Daemon, *command: str | Path, cwd: Path | None = None, env: Mapping[str, str] | None = None
-) -> Iterator[Watcher]:
-    """An example as a process; it and what it started are ended with the block."""
-    process = subprocess.Popen(
-        [str(part) for part in command],
-        cwd=cwd,
-        env={
-            **os.environ,
-            "HELIOSD_URL": daemon.url,
-            "HELIOSD_USER": "admin",
-            "HELIOSD_PASSWORD": PASSWORD,
-            "PATH": f"{os.environ['PATH']}:{VENV_BIN}",
-            **(env or {}),
-        },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    watcher = Watcher(process)
-    try:
-        yield watcher
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        process.wait(SECONDS)
-        watcher.thread.join(SECONDS)
-        assert process.stdout is not None
-        process.stdout.close()
 
 
 def write(admin: httpx.Client, method: str, path: str, body: dict[str, object]) -> float:
@@ -217,17 +152,7 @@ def test_the_bash_client_over_tls(tmp_path: Path) -> None:
 
 @pytest.mark.needs("go")
 def test_the_go_client(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
-    if not (GOPATH / "src/github.com/gorilla/websocket").is_dir():
-        lacking("golang-github-gorilla-websocket-dev is not installed (make test installs it where it may)")
-    program = tmp_path / "watch"
-    subprocess.run(
-        ["go", "build", "-o", program, "."],
-        cwd=EXAMPLES / "go",
-        env={**os.environ, "GO111MODULE": "off", "GOPATH": str(GOPATH)},
-        check=True,
-        timeout=BUILD_SECONDS,
-    )
-    with watching(daemon, program) as watcher:
+    with watching(daemon, go_client(tmp_path)) as watcher:
         prove(admin, watcher, "for_go", status="status ", peer='"added"', metric="custom_metrics ")
 
 

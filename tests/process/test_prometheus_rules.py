@@ -17,7 +17,7 @@ import pytest
 
 from tests.support.alert_daemon import commanded, obey
 from tests.support.daemon_process import receive, running, wait_until, write_config
-from tests.support.deadlines import at_most
+from tests.support.deadlines import MEASURES, at_most
 from tests.support.prometheus_server import RULES, Prometheus, prometheus
 
 DASHBOARD = Path(__file__).parents[2] / "examples/grafana/heliosd.json"
@@ -47,6 +47,11 @@ def test_the_rules_are_right_in_promtools_own_tests() -> None:
         assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
 
 
+def unexpected(alerts: set[str]) -> set[str]:
+    """Without the one that is right on a busy machine."""
+    return alerts if MEASURES else alerts - {"HeliosdBusy"}
+
+
 def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
     state = folder / "prometheus"
     state.mkdir()
@@ -55,13 +60,13 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
         obey(daemon, "elect node-2")
         token = daemon.token("viewer")
         with (
-            daemon.connect(token) as client,
+            daemon.connect(token, ping_interval=None) as client,
             prometheus(state, daemon.address, token, seconds=seconds) as server,
         ):
             receive(client, "status")
             wait_until(lambda: server.scrapes() >= 3, 60 + 10 * seconds, 0.25)
             time.sleep(quiet_seconds)  # what is shown is that nothing happens in it
-            assert server.fired(3600 + quiet_seconds) == set()
+            assert unexpected(server.fired(3600 + quiet_seconds)) == set()
             check_dashboard(server)
             obey(daemon, "lose")
             lost = time.monotonic()
@@ -69,8 +74,8 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
             # Up to an interval until the scrape that sees it, one more to the second, and one to its evaluation.
             assert time.monotonic() - lost < at_most(3 * seconds + 1)
             obey(daemon, "elect node-3")
-            wait_until(lambda: server.firing() == set(), 60 + 10 * seconds, 0.25)
-            assert server.fired(60 + 10 * seconds) == {"HeliosdLeaderLost"}
+            wait_until(lambda: unexpected(server.firing()) == set(), 60 + 10 * seconds, 0.25)
+            assert unexpected(server.fired(60 + 10 * seconds)) == {"HeliosdLeaderLost"}
 
 
 def check_dashboard(server: Prometheus) -> None:
@@ -95,7 +100,7 @@ def test_a_simulated_cluster_that_runs_is_quiet(tmp_path: Path) -> None:
         token = daemon.token("viewer")
         with prometheus(state, daemon.address, token, seconds=15) as server:
             time.sleep(int(os.environ.get("QUIET_SECONDS", "3600")))
-            assert server.fired(7200) == set()
+            assert unexpected(server.fired(7200)) == set()
 
 
 def test_the_dashboard_has_what_grafana_needs() -> None:

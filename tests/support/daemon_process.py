@@ -151,14 +151,18 @@ class Daemon:
                 continue
 
     def token(self, user: str = "admin") -> str:
-        answer = httpx.post(
-            f"{self.url}/api/auth/login",
-            json={"username": user, "password": PASSWORD},
-            timeout=SECONDS,
-            verify=False,
-        )
-        assert answer.status_code == 200, answer.text
-        return str(answer.json()["token"])
+        """Of a login, which is repeated while the daemon has no time for it."""
+        answers: list[httpx.Response] = []
+
+        def answered() -> bool:
+            body = {"username": user, "password": PASSWORD}
+            url = f"{self.url}/api/auth/login"
+            answers.append(httpx.post(url, json=body, timeout=SECONDS, verify=False))
+            return answers[-1].status_code not in {503, 504}
+
+        wait_until(answered, pause=0.5)
+        assert answers[-1].status_code == 200, answers[-1].text
+        return str(answers[-1].json()["token"])
 
     def client(self, user: str = "admin") -> httpx.Client:
         return httpx.Client(
