@@ -21,6 +21,8 @@ TOOLS = ROOT / "build" / "api"
 ENDS_ITS_TOKEN = "logout|/session|/refresh|/events"
 """Asked apart, by a user of their own: each request has a new token, and that of the stream ends after a second."""
 SECONDS = 1200.0
+MEMBERS = {"node-1", "node-2", "node-3"}
+"""Whichever of them leads at that moment."""
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +108,8 @@ def test_a_generated_python_client_reads_the_status(daemon: Daemon, tmp_path: Pa
         print(status.leader.id, len(status.peers))
     """
     (tmp_path / "use.py").write_text("\n".join(line.strip() for line in use.splitlines()))
-    assert run(TOOLS / "venv/bin/python", "use.py", folder=tmp_path).split() == ["node-1", "2"]
+    leader, peers = run(TOOLS / "venv/bin/python", "use.py", folder=tmp_path).split()
+    assert (leader in MEMBERS, peers) == (True, "2")
 
 
 def test_a_generated_typescript_client_compiles_and_reads_the_status(daemon: Daemon) -> None:
@@ -119,4 +122,4 @@ def test_a_generated_typescript_client_compiles_and_reads_the_status(daemon: Dae
     strict = ("--strict", "--module", "esnext", "--moduleResolution", "bundler", "--target", "es2022")
     run(tools / "tsc", *strict, "--skipLibCheck", "use.ts", folder=folder)
     read = json.loads(run("node", "use.js", daemon.url, PASSWORD, folder=folder))
-    assert read == {"leader": "node-1", "peers": 2}
+    assert (read["leader"] in MEMBERS, read["peers"]) == (True, 2)
