@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket as stdlib
+import struct
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import structlog
@@ -15,6 +19,10 @@ from heliosd.daemon.fanout_engine import fanout_engine, threads_for
 from heliosd.uring import syscalls
 from heliosd.websocket.descriptors import DESCRIPTORS, Descriptors
 from heliosd.websocket.plain import PlainStream
+from tests.support.deadlines import SECONDS
+from tests.support.unit_rules import seccomp_program
+
+ROOT = Path(__file__).parents[2]
 
 
 async def test_a_socket_in_flight_is_closed_when_the_flight_ends_and_its_number_is_no_others_before() -> None:
@@ -80,3 +88,52 @@ def test_write_asks_for_no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_cpu_is_left_to_the_event_loop_and_at_most_four_are_taken() -> None:
     assert [threads_for(cpus) for cpus in (1, 2, 3, 5, 64)] == [1, 1, 2, 4, 4]
+
+
+UNDER_A_FILTER = """
+import ctypes, sys
+program = bytes.fromhex(sys.argv[1])
+class Program(ctypes.Structure):
+    _fields_ = [("length", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+libc = ctypes.CDLL(None, use_errno=True)
+from heliosd.config.model import WebSocketConfig
+from heliosd.daemon.fanout_engine import fanout_engine
+assert libc.prctl(38, 1, 0, 0, 0) == 0  # PR_SET_NO_NEW_PRIVS
+assert libc.prctl(22, 2, ctypes.byref(Program(len(program) // 8, program))) == 0  # PR_SET_SECCOMP, a filter
+with fanout_engine(WebSocketConfig(fanout="auto")) as engine:
+    print("engine:", engine.name)
+"""
+
+
+def engine_under(program: bytes) -> str:
+    """What a process under this seccomp filter writes by, with what it logs."""
+    done = subprocess.run(
+        [sys.executable, "-c", UNDER_A_FILTER, program.hex()],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    return done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("call", [425, 426, 427], ids=["setup", "enter", "register"])
+def test_a_seccomp_filter_that_refuses_one_of_the_three_calls_is_no_harm(call: int) -> None:
+    load, jump_if_equal, give = 0x20, 0x15, 0x06
+    refused, allowed = 0x00050000 | errno.EPERM, 0x7FFF0000
+    steps = [(load, 0, 0, 0), (jump_if_equal, 0, 1, call), (give, 0, 0, refused), (give, 0, 0, allowed)]
+    said = engine_under(b"".join(struct.pack("<HBBI", *step) for step in steps))
+    assert "engine: write" in said, said
+    assert "Operation not permitted" in said
+
+
+@pytest.mark.needs("systemd-analyze", "gcc")  # gcc: its Debian package brings the numbers of system calls
+def test_the_filter_of_the_unit_allows_io_uring() -> None:
+    unit = (ROOT / "systemd" / "heliosd.service").read_text()
+    lines = [
+        line.removeprefix("SystemCallFilter=")
+        for line in unit.splitlines()
+        if line.startswith("SystemCallFilter=")
+    ]
+    without = engine_under(struct.pack("<HBBI", 0x06, 0, 0, 0x7FFF0000))
+    assert engine_under(seccomp_program(lines)) == without
