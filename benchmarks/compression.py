@@ -90,7 +90,7 @@ def _status_update() -> bytes:
     """One as a daemon sends it."""
     with tempfile.TemporaryDirectory(prefix="heliosd-bench-") as scratch:
         cpu = min(os.sched_getaffinity(0))
-        task = Task(interval=0.1, message_bytes=0, clients=1, cpu=cpu, scratch=Path(scratch))
+        task = Task(interval=0.1, message_bytes=0, clients=1, cpus=str(cpu), scratch=Path(scratch))
         with contextmanager(Heliosd().start)(task) as daemon:
             host, port = daemon.address.rsplit(":", 1)
             with socket.create_connection((host, int(port)), SECONDS) as connection:

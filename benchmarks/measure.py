@@ -109,7 +109,7 @@ class Bench:
                 interval=case.interval,
                 message_bytes=message_bytes,
                 clients=case.clients,
-                cpu=self.server_cpu,
+                cpus=self._cpus(modes),
                 scratch=scratch,
                 beats=beats,
                 certificate=scratch / "certificate.pem" if tls else None,
@@ -143,6 +143,10 @@ class Bench:
                 connected=connected,
                 rss_kib=resident / case.clients / 1024,
             )
+
+    def _cpus(self, modes: frozenset[Mode]) -> str:
+        """One for the server; where its loop's lag is looked at, any, since other threads of it may be writing."""
+        return f"{self.server_cpu},{self.load_cpu}" if Mode.LAG in modes else str(self.server_cpu)
 
     def _windows(
         self, started: Sequence[_Started], modes: frozenset[Mode]

@@ -41,7 +41,7 @@ def whole(servers: Iterable[Server]) -> list[Job]:
     for clients in ALL_CLIENTS:
         jobs += chosen(servers, [clients], both | {Mode.BURSTS} if clients == 1000 else both)
     ours = [server for server in servers if server.name == "heliosd"]
-    jobs += chosen(ours, [MOST_CLIENTS], frozenset({Mode.PACED}))
+    jobs += chosen(ours, [MOST_CLIENTS], frozenset({Mode.PACED, Mode.LAG}))
     jobs += chosen(ours, [5000], frozenset({Mode.ACCEPTS, Mode.LAG}))
     jobs += chosen(ours, [1000], frozenset({Mode.BLOCKED}))
     jobs += chosen(servers, [1000], frozenset({Mode.TLS}))

@@ -38,7 +38,8 @@ class Task:
     interval: float
     message_bytes: int
     clients: int
-    cpu: int
+    cpus: str
+    """Those that the server may use, as `taskset -c` takes them."""
     scratch: Path
     """An empty directory for this start alone."""
     beats: int | None = None
@@ -61,11 +62,11 @@ def compile_c(source: Path, program: Path, *flags: str) -> None:
 
 @contextmanager
 def launched(command: Sequence[str], task: Task, folder: Path = HERE.parent) -> Iterator[tuple[int, str]]:
-    """A process pinned to `task.cpu`, its pid and the address it printed; at the end it gets SIGTERM."""
+    """A process pinned to `task.cpus`, its pid and the address it printed; at the end it gets SIGTERM."""
     log = task.scratch / "stderr"
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            ["taskset", "-c", str(task.cpu), *command],
+            ["taskset", "-c", task.cpus, *command],
             stdout=stderr,
             stderr=stderr,
             cwd=folder,

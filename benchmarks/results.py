@@ -30,7 +30,7 @@ class Mode(StrEnum):
     ACCEPTS = "accepts"
     """They come all at once, each with a token of its own where the server wants one."""
     LAG = "lag"
-    """Lockstep for some seconds, with nothing else on the CPU: how long others wait for heliosd's loop."""
+    """Lockstep for some seconds, not pinned to one CPU: how long others wait for heliosd's loop."""
 
 
 ALONE = frozenset({Mode.BLOCKED, Mode.TLS, Mode.ACCEPTS, Mode.LAG})

@@ -63,7 +63,7 @@ _ALONE = {
     Mode.TLS: ", TLS 1.3",
     Mode.BLOCKED: ", lockstep, then every fifth is not read",
     Mode.ACCEPTS: ", each with a token of its own",
-    Mode.LAG: ", lockstep, nobody else on the CPU",
+    Mode.LAG: ", lockstep, not pinned to one CPU",
 }
 
 
