@@ -109,6 +109,12 @@ def test_a_restart_that_no_poll_has_shown_is_a_turn() -> None:
     seen.poller(B, 1.0, who=(B, C))
     seen.view.restarted(A, seen.now)
     assert MemberRestarted(A) not in seen.poll(B)
+    # An outage that was over before the process ended says nothing of the restart.
+    seen.poller(B, 1.0, who=(B, C))
+    seen.poll(B)
+    seen.view.traces.of(A).connection_ended()
+    seen.view.restarted(A, seen.now)
+    assert MemberRestarted(A) in seen.poll(B)
 
 
 def test_without_a_leader_the_members_that_fail_are_unhealthy_if_another_one_still_lists_them() -> None:

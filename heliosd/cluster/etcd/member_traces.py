@@ -20,8 +20,8 @@ LATE_SECONDS = 0.5
 LATEST_SECONDS = 1.1
 """No answer is waited for longer than this, so what took longer was a pause of this process."""
 REMEMBERED_SECONDS = 10.0
-STARTING_SECONDS = 5.0
-"""A new member publishes its URL before it serves; it may take so long until its first answer."""
+STARTING_SECONDS = 10.0
+"""A new member publishes its URL before it serves, and is busy with the log of the others then."""
 
 
 @dataclass(slots=True)
@@ -40,8 +40,9 @@ class MemberTrace:
     """Since when a request to it has been without an answer for longer than usual; None: it answers."""
     reach: Reach | None = None
     """What the last connection met, since it last answered."""
+    unhealthy: bool = False
     was_unhealthy: bool = False
-    """Since its process was last found to be another one."""
+    """Since its process was last found to have ended, or to be another one."""
     db_quota: int = 0
     """Bytes, from its `/metrics`; 0: not known."""
     late: deque[tuple[float, float]] = field(default_factory=deque)
@@ -52,9 +53,18 @@ class MemberTrace:
         """Whether it lives, and answers in time, has to be shown by its next answer."""
         return self.overdue is not None or self.ended is not None
 
+    def connection_ended(self) -> None:
+        """Its process may have ended: an outage that is over is none of this one."""
+        self.was_unhealthy = self.unhealthy
+
+    def health(self, *, healthy: bool) -> None:
+        """Its health has changed."""
+        self.unhealthy = not healthy
+        self.was_unhealthy |= not healthy
+
     def answered(self, seconds: float, silent: float, now: float, *, leads: bool) -> None:
         """It answered after `seconds`, and has not answered for `silent` seconds before. `leads`: it still does."""
-        self.overdue = self.reach = self.starting = None
+        self.overdue = self.reach = None
         if leads and not self.restarted:
             self.ended = None
         took = max(silent, seconds if seconds <= LATEST_SECONDS else 0.0)
@@ -89,7 +99,7 @@ class MemberTraces:
                 self.of(member.id).starting = now
 
     def is_starting(self, member: str, now: float) -> bool:
-        """It has never answered, and need not have."""
+        """It need not answer each request yet."""
         since = self.of(member).starting
         return since is not None and now - since < STARTING_SECONDS
 

@@ -22,6 +22,7 @@ from .member_lists import MemberLists
 from .member_metrics import Measured
 from .metrics_reader import read_metrics
 from .reachability import Reachability
+from .removed_members import RemovedMembers
 from .view_changes import ViewChange
 
 log = logging.getLogger(__name__)
@@ -69,6 +70,7 @@ class Poller:
         """URL whose last poll failed -> when it first failed."""
         self._lag = MemberLag()
         self._lists = MemberLists(context)
+        self._removed = RemovedMembers(context.client.close)
         self._fast = False
         self._sooner = trio.Event()
         self._list_now = trio.Event()
@@ -119,7 +121,7 @@ class Poller:
         """Let nothing talk to these members, which are about to be removed. Returns their URLs."""
         urls = [url for url, member in self._behind.items() if member in leaving]
         urls += [url for each in self._etcd.view.members if each.id in leaving for url in each.client_urls]
-        self._etcd.client.close(urls)
+        self._removed.leaving(urls)
         self._reachability.leave(set(leaving))
         return urls
 
@@ -136,11 +138,16 @@ class Poller:
         for member in self._etcd.view.members:
             if self.url_of(member) != url:
                 continue
-            if self._reachability.is_overdue(member.id, UNFIT_SECONDS):
+            if self._reachability.is_overdue(member.id, UNFIT_SECONDS) and self._others_answer(member):
                 return "it does not answer"
             if self._lag.is_behind(member.id, now):
                 return "it is behind the others"
         return ""
+
+    def _others_answer(self, member: EtcdMember) -> bool:
+        """Where none does, this node itself may be slow, and another watch would not help."""
+        others = (each.id for each in self._etcd.view.members if each.id != member.id)
+        return any(map(self._reachability.answers, others))
 
     def newest_revision(self) -> int:
         """The highest store revision in the members' last statuses; 0 while no quorum answers."""
@@ -328,6 +335,7 @@ class Poller:
         listed = answer.members
         before = (view.members, view.members_as_of > 0)
         view.listed(by, listed, began, self._etcd.now())
+        self._removed.listed(before[0], view.members, self._etcd.now().mono)
         if view.term_seen(answer.raft_term, self._etcd.now()):
             self.poll_all_now()
         urls = [url for member in listed for url in member.client_urls]

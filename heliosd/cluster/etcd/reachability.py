@@ -88,6 +88,10 @@ class Reachability:
         unanswered = answer is not None and answer.unanswered is not None
         return unanswered or trace.overdue is not None or trace.ended is not None
 
+    def answers(self, member: str) -> bool:
+        """No request to it has been without an answer for longer than usual."""
+        return not self.is_silent(member) and not self.is_overdue(member)
+
     async def _probe(self, member: str, url: str) -> None:
         reach = await _connect(url)
         if isinstance(reach, trio.SocketStream):
@@ -121,6 +125,7 @@ class Reachability:
                 self._compare_start(member, attached.body)
                 if attached.lasts:
                     await attached.closed()
+                    self._etcd.view.traces.of(member).connection_ended()
                     self._ended(member)
         except EtcdError:
             await self._look_why(member, url)

@@ -339,7 +339,7 @@ class ClusterView:
     def _note(self, change: HealthChanged | None) -> None:
         if change is not None:
             self._changes.append(change)
-            self.traces.of(change.peer_id).was_unhealthy |= not change.healthy
+            self.traces.of(change.peer_id).health(healthy=change.healthy)
 
     def _agrees(self, member: str, now: float) -> bool:
         answer = self._answers.get(member)
