@@ -26,7 +26,7 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
-from heliosd.hub import delivery, direct_writes, flights, time_slice
+from heliosd.hub import delivery, direct_writes, fanout, flights, time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -566,6 +566,7 @@ async def world(plan: Plan) -> AsyncIterator[World]:
     descriptors = Descriptors()
     with (
         patch.object(time_slice, "TURN_SECONDS", 0.0),
+        patch.object(fanout, "CHUNK", 1),
         patch.object(direct_writes, "CHUNK", 1),
         patch.object(direct_writes, "os", descriptors),
         patch.object(flights, "CHUNK", 1),

@@ -392,6 +392,7 @@ async def world(
     )
     with (
         trio.fail_after(LIMIT_SECONDS),
+        patch.object(fanout, "CHUNK", chunk),
         patch.object(direct_writes, "CHUNK", chunk),
         patch.object(direct_writes, "os", made),
         patch.object(flights, "CHUNK", 1),
