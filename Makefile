@@ -134,12 +134,13 @@ prove-proxies: $(VENV)/.for-test
 	$(PYTEST) -p no:xdist -m "slow or not slow" tests/process/test_reverse_proxies.py
 
 # Client libraries of seven languages at a started daemon, in fixed versions (the list is in docs/protocol.md). Then
-# the examples, and Go's own decoder on every documented answer of Helios.
+# the examples, Go's own decoder on every documented answer of Helios, and clients that stay for twelve lives of a token.
 prove-clients: $(VENV)/.for-test
 	@scripts/debian-packages libanyevent-websocket-client-perl libmojolicious-perl ruby ruby-faye-websocket libssl-dev
 	scripts/client-libraries
 	$(PYTEST) -s -p no:xdist -m slow tests/process/test_client_libraries.py tests/process/test_examples.py \
-	    tests/process/test_resuming_clients.py tests/process/test_go_types.py
+	    tests/process/test_resuming_clients.py \
+	    tests/process/test_go_types.py tests/process/test_old_pages.py
 
 # 200 cuts, 20 restarts and 20 kills of the daemon, and 1,000 races between replay and live (4 minutes).
 prove-delivery: $(VENV)/.for-test
