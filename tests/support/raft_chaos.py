@@ -19,6 +19,13 @@ from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.disk import Disk
 from heliosd.raft.simulation.member import SimulatedMember, SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
+from heliosd.raft.simulation.observations import (
+    Crashed,
+    Forgotten,
+    MemberStarted,
+    SoftStateChanged,
+    Unwritten,
+)
 from heliosd.raft.simulation.proposals import (
     Accepted,
     AddMember,
@@ -65,6 +72,10 @@ KINDS = {
     "kill": 1,
     "loss": 2,
 }
+
+
+LEADERS_CHANGE = frozenset({SoftStateChanged, Crashed, MemberStarted, Unwritten, Forgotten})
+"""What is reported where other members than before may take themselves for the leader."""
 
 
 class Chain:
@@ -194,6 +205,7 @@ class Run:
     _batch_due: int = 0
     _refusing: bool = False
     _serial: int = 0
+    _many_lead: bool = False
     _placed: Accepted = field(default_factory=lambda: Accepted(0, 0))
 
     def __post_init__(self) -> None:
@@ -309,9 +321,12 @@ class Run:
             self.checker.observe(observations)
             if self._tracer is not None:
                 self._tracer.observe(observations, self.cluster.members)
-            if self.plan.eager_reads and len(self._leaders()) > 1:
-                self._read()
-                self.checker.observe(self.cluster.take_observations())
+            if self.plan.eager_reads:
+                if not LEADERS_CHANGE.isdisjoint(map(type, observations)):
+                    self._many_lead = len(self._leaders()) > 1
+                if self._many_lead:
+                    self._read()
+                    self.checker.observe(self.cluster.take_observations())
             self.trace = zlib.crc32(repr((self.cluster.now, len(observations))).encode(), self.trace)
 
     # Who
