@@ -17,6 +17,7 @@ from typing import Any
 import httpx
 import pytest
 
+from benchmarks.footprint import cpu_seconds, resident_bytes, wakings
 from tests.support.daemon_process import Daemon, lacking, running, write_config
 
 ON_DEMAND = {"quart", "quart_trio", "werkzeug", "jinja2", "hypercorn"}
@@ -30,6 +31,8 @@ QUIET_CPU_SHARE = 0.005
 MAX_WAKINGS = 12
 """A second, of a daemon without clients on three simulated members."""
 QUIET_SECONDS = 4
+MAX_IDLE_BYTES = 42 * 2**20
+"""Resident, of a daemon that nobody has asked for anything."""
 
 
 def stay(folder: Path, *, clients: int, seconds: float, websocket: str = "") -> dict[str, Any]:
@@ -93,22 +96,6 @@ def default_timing(folder: Path) -> Path:
     return config
 
 
-def wakings(pid: int) -> int:
-    """How often any thread of the process has gone to sleep, and so was woken."""
-    statuses = [status.read_text() for status in Path(f"/proc/{pid}/task").glob("*/status")]
-    return sum(
-        int(line.split()[1])
-        for status in statuses
-        for line in status.splitlines()
-        if line.startswith("voluntary_ctxt_switches")
-    )
-
-
-def cpu_seconds(pid: int) -> float:
-    schedstats = Path(f"/proc/{pid}/task").glob("*/schedstat")
-    return sum(int(schedstat.read_text().split()[0]) for schedstat in schedstats) / 1e9
-
-
 def test_a_daemon_without_clients_is_seldom_woken(tmp_path: Path) -> None:
     with running(tmp_path, default_timing(tmp_path)) as daemon:
         time.sleep(2)  # what a start leaves to do
@@ -125,7 +112,9 @@ def test_a_daemon_without_clients_costs_next_to_nothing(tmp_path: Path) -> None:
         time.sleep(60)  # the time that is measured
         share = (cpu_seconds(daemon.pid) - used) / 60
         per_second = (wakings(daemon.pid) - woken) / 60
-    print(f"{share:.2%} of a core, {per_second:.1f} wakings a second")
+        resident = resident_bytes(daemon.pid)
+    print(f"{share:.2%} of a core, {per_second:.1f} wakings a second, {resident / 2**20:.1f} MiB")
+    assert resident <= MAX_IDLE_BYTES
     assert per_second <= MAX_WAKINGS
     assert share <= QUIET_CPU_SHARE
 
