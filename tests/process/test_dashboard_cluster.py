@@ -134,6 +134,7 @@ def test_the_time_line_goes_back_and_the_picture_with_it(
     expect(tab.page.locator('#members tr[data-member="node-3"] [data-field="state"]')).to_have_text("Leader")
     expect(tab.page.locator('#members tr[data-member="node-3"] [data-field="lag"]')).to_have_text("–")
     expect(tab.page.locator("#scrub-text")).to_contain_text("node-3 led")
+    tab.page.wait_for_timeout(1500)  # the address follows when the moment has stood still
     link = tab.page.url
     assert "#at=" in link
     tab.page.click("#past-end")

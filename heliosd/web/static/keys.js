@@ -27,6 +27,8 @@ const KEYS = [
   { key: "n", says: "show the cluster as it is now", run: () => choose(null) },
   { key: "?", says: "show the keys", run: showKeys },
 ];
+/** The address follows the chosen moment when it has stood still for so long. */
+const SETTLED_MS = 300;
 const PANELS = new Set(["members", "reigns", "latency", "events", "metrics"]);
 
 function dialog() {
@@ -65,9 +67,14 @@ export function followHash() {
 
 /** Keep the chosen moment in the address, so that it can be sent to somebody. */
 export function keepMoment() {
+  /** @type {ReturnType<typeof setTimeout> | undefined} */
+  let soon;
   whenChosen(() => {
-    const at = moment();
-    const hash = at === null ? location.pathname + location.search : `#at=${new Date(at).toISOString()}`;
-    if (at !== null || location.hash.startsWith("#at=")) history.replaceState(history.state, "", hash);
+    clearTimeout(soon); // browsers refuse an address that changes with every movement of the hand
+    soon = setTimeout(() => {
+      const at = moment();
+      const hash = at === null ? location.pathname + location.search : `#at=${new Date(at).toISOString()}`;
+      if (at !== null || location.hash.startsWith("#at=")) history.replaceState(history.state, "", hash);
+    }, SETTLED_MS);
   });
 }
