@@ -160,6 +160,8 @@ class QuietTrials:
         spare = self.cluster.spare("etcd-4")
         added = self._add(leader, spare.peer_url, learner=True)
         self.cluster.join(spare)
+        # Between two lists it may be added and promoted: then it is added as a voter.
+        wait_until(lambda: bool(self._logged(0, added)), SECONDS)
         body = {"ID": str(int(added, 16))}
         self._change(leader, "promote", body)
         wait_until(lambda: same(self._logged(0, added), ["added", "renamed", "promoted"]), SECONDS)
