@@ -152,12 +152,6 @@ MUTANTS = (
         " or client.waker is not None):",
     ),
     Mutant(
-        "a close frame goes into a flight",
-        DELIVERY,
-        "    if client.behind or client.in_flight:",
-        "    if client.behind:",
-    ),
-    Mutant(
         "a write pump starts in a flight",
         "hub/connections.py",
         "client.wants_pump and not client.in_flight",

@@ -50,6 +50,7 @@ class Peer:
         """Payloads that were for this client alone."""
         self.got: list[bytes] = []
         self.vanished = False
+        self._ended = False
         self._far = far
         self._tls = tls
         self._bio = bio
@@ -70,7 +71,11 @@ class Peer:
             with suppress(ssl.SSLWantReadError, ssl.SSLZeroReturnError):
                 while piece := self._tls.read(65_536):
                     data += piece
-        self.got += [frame.payload for frame in self._frames.feed(bytes(data)) if frame.opcode != CLOSE]
+        for frame in self._frames.feed(bytes(data)):
+            assert not self._ended, "a frame behind the close frame"
+            self._ended = frame.opcode == CLOSE
+            if not self._ended:
+                self.got.append(frame.payload)
 
     def vanish(self) -> None:
         """Be gone, without a word."""
@@ -242,9 +247,12 @@ class RecipientsWorld:
             client.catch_up()
 
     def hold(self, peer: Peer) -> None:
-        peer.client.hold()
+        if peer.client.close_reason is None:  # of one that is ending the token does not matter any more
+            peer.client.hold()
 
     def release(self, peer: Peer) -> None:
+        if peer.client.close_reason is not None:
+            return
         delivery.release(peer.client)
         self.settle([peer.client])
 
