@@ -23,6 +23,7 @@ _COLOURS = {  # on a light page, on a dark one
     "websockets": ("#7d4e00", "#e3b341"),
     "go-prepared": ("#6639ba", "#d2a8ff"),
     "go": ("#a40e26", "#ff7b72"),
+    "centrifugo": ("#bf3989", "#ff9bce"),
 }
 
 

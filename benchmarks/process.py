@@ -110,10 +110,11 @@ def output(
     text: str | None = None,
     cwd: Path | None = None,
     env: dict[str, str] | None = None,
+    seconds: float = 120.0,
 ) -> str:
     """What a command prints. Raises ServerFailed with what it complained of if it fails."""
     done = subprocess.run(
-        command, input=text, cwd=cwd, env=env, capture_output=True, text=True, timeout=120, check=False
+        command, input=text, cwd=cwd, env=env, capture_output=True, text=True, timeout=seconds, check=False
     )
     if done.returncode != 0:
         raise ServerFailed(f"{command[0]} ended with {done.returncode}: {done.stderr.strip()[-2000:]}")

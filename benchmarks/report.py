@@ -24,6 +24,7 @@ NAMES = {
     "c-uring": "C, io_uring",
     "go": "Go, WriteJSON",
     "go-prepared": "Go, PreparedMessage",
+    "centrifugo": "Centrifugo",
     "websockets": "websockets",
     "picows": "picows",
 }

@@ -15,6 +15,7 @@ from importlib import metadata, util
 from pathlib import Path
 from typing import Protocol
 
+from .centrifugo import Centrifugo
 from .heliosd_server import Heliosd
 from .process import BUILD, HERE, Running, Task, compile_c, launched, output
 
@@ -141,4 +142,5 @@ SERVERS: tuple[Server, ...] = (
     PythonHub("websockets"),
     GoHub("go-prepared", "-prepared"),
     GoHub("go"),
+    Centrifugo(),
 )

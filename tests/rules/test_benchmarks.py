@@ -82,7 +82,7 @@ def test_who_drops_messages_is_named() -> None:
 def test_only_who_speaks_tls_is_measured_over_it() -> None:
     (job,) = plan.chosen(SERVERS, [10], frozenset({Mode.TLS}))
     ours = ["heliosd", "heliosd-write", "heliosd-uring"]
-    assert [case.server for case in job.cases] == [*ours, "go-prepared", "go"]
+    assert [case.server for case in job.cases] == [*ours, "go-prepared", "go", "centrifugo"]
 
 
 def test_modes_that_can_share_their_clients_share_one_start() -> None:
