@@ -21,7 +21,7 @@ log = structlog.get_logger("heliosd")
 @contextmanager
 def fanout_engine(websocket: WebSocketConfig) -> Iterator[FanoutEngine]:
     """The engine, for as long as the block runs. Where io_uring cannot be used it is the one that writes by
-    `os.write`, and the log says why, once. With "auto" small groups of clients are written to directly, too."""
+    `os.write`, and the log says why, once. With "auto" small groups, and those over TLS, are written to directly."""
     if websocket.fanout == "write":
         yield DirectWrites()
         return
@@ -38,7 +38,11 @@ def fanout_engine(websocket: WebSocketConfig) -> Iterator[FanoutEngine]:
             say("fan-out by os.write: io_uring cannot be used", reason=str(unavailable))
             yield DirectWrites()
             return
-        yield Flights(sender, least=WORTH_A_FLIGHT if websocket.fanout == "auto" else 1)
+        if websocket.fanout == "uring":
+            yield Flights(sender)
+        else:
+            # Over TLS encrypting is most of the cost, and stays in the loop: a flight was measured to cost more.
+            yield Flights(sender, least=WORTH_A_FLIGHT, over_tls=False)
 
 
 def threads_for(cpus: int) -> int:

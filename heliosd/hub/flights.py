@@ -48,9 +48,10 @@ class Sender(Protocol):
 class Flights:
     """Implements `FanoutEngine`. Once the sender has failed, all are written to directly."""
 
-    def __init__(self, sender: Sender, *, least: int = 1) -> None:
-        """Groups of fewer than `least` clients are written to directly."""
+    def __init__(self, sender: Sender, *, least: int = 1, over_tls: bool = True) -> None:
+        """Groups of fewer than `least` clients are written to directly, and those over TLS unless `over_tls`."""
         self._sender = sender
+        self._over_tls = over_tls
         self._least = least
         self._direct: FanoutEngine = DirectWrites()
 
@@ -65,7 +66,8 @@ class Flights:
     async def write(
         self, recipients: Recipients, places: int, frames: bytes, settle: Settle, time_slice: TimeSlice
     ) -> None:
-        if places < self._least or not self._sender.usable:
+        tls_apart = recipients.encrypted and not self._over_tls
+        if places < self._least or tls_apart or not self._sender.usable:
             await self._direct.write(recipients, places, frames, settle, time_slice)
             return
         for start in range(0, places, self._sender.capacity):
