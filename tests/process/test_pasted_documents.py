@@ -36,6 +36,8 @@ PIP_SETTINGS = (
 )
 WITHOUT_A_MANAGER = {"systemctl enable --now": "systemctl enable", "sudo systemctl daemon-reload\n": ""}
 """In a chroot systemd does not run: the unit is enabled, and `make prove-deb` starts it."""
+LONGER = {"timeout 5 ": "timeout 20 "}
+"""A busy machine starts programs slowly."""
 BEFORE = "git make curl ca-certificates sudo systemd"
 """What a newcomer's Debian has beside its smallest form."""
 
@@ -94,7 +96,7 @@ def test_the_quick_start_works_as_it_is_pasted(tmp_path: Path) -> None:
 @pytest.mark.needs("etcd", "curl")
 def test_the_tutorial_works_as_it_is_pasted(tmp_path: Path) -> None:
     folder = copy_of_the_repository(tmp_path / "heliosd")
-    swaps = {"sudo apt-get install -y etcd-server curl\n": ""}
+    swaps = {"sudo apt-get install -y etcd-server curl\n": "", **LONGER}
     with pasting(folder, swaps=swaps) as pasted:
         paste_tutorial(pasted)
 
@@ -129,7 +131,7 @@ def test_a_newcomer_gets_from_a_clone_to_the_end_of_the_tutorial(tmp_path: Path)
     with newcomer(tmp_path) as (debian, prefix):
         with pasting(CLONE, prefix=prefix, swaps=swaps) as pasted:
             paste_quick_start(pasted)
-        with pasting(CLONE, prefix=prefix) as pasted:
+        with pasting(CLONE, prefix=prefix, swaps=LONGER) as pasted:
             paste_tutorial(pasted)
         # Once more from a fresh clone, with pip's packages fetched: the time to a page that is logged in.
         again = debian.path / "root/again"
