@@ -76,7 +76,7 @@ class Centrifugo:
 
 def _config(port: int, certificate: Path | None) -> dict[str, object]:
     """No tokens, no history, no pings while others are measured beside it."""
-    tls = {"enabled": True, "cert_pem_file": str(certificate), "key_pem_file": str(certificate)}
+    tls = {"enabled": True, "cert_pem": str(certificate), "key_pem": str(certificate)}
     return {
         "http_server": {"address": "127.0.0.1", "port": port, **({"tls": tls} if certificate else {})},
         "http_api": {"insecure": True},
