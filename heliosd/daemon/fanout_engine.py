@@ -21,7 +21,7 @@ log = structlog.get_logger("heliosd")
 @contextmanager
 def fanout_engine(websocket: WebSocketConfig) -> Iterator[FanoutEngine]:
     """The engine, for as long as the block runs. Where io_uring cannot be used it is the one that writes by
-    `os.write`, and the log says why, once. With "auto" small groups, and those over TLS, are written to directly."""
+    `os.write`, and the log says why, once. With "auto" it writes directly to small groups and over TLS."""
     if websocket.fanout == "write":
         yield DirectWrites()
         return
