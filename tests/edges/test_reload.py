@@ -90,6 +90,7 @@ LATER: dict[str, Any] = {
     "cluster.etcd.client_key": "key.pem",
     "cluster.etcd.username": "heliosd",
     "cluster.etcd.password_file": "password",
+    "cluster.etcd.dashboard_url": "https://node-1.example/",
 }
 """Keys that a restart takes."""
 

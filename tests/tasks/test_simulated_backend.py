@@ -402,6 +402,24 @@ async def test_a_quiet_cluster_wakes_five_times_a_second_and_misses_nothing(
         assert trio.current_time() - started < 0.05, "a request wakes it"
 
 
+@pytest.mark.parametrize("seed", range(4))
+async def test_members_that_come_and_go_in_a_quiet_cluster_depose_nobody(
+    autojump_clock: MockClock, seed: int
+) -> None:
+    config = replace(CONFIG, seed=seed, election_timeout=0.15, heartbeat_interval=0.03)
+    async with running(MemoryStore(seconds=0.0005), config) as backend:
+        await ready(backend)
+        await trio.sleep(1)
+        before = backend.cluster.members["node-1"].raft.term
+        for number in range(20):
+            peer = Peer(f"new-{number}", f"127.0.0.1:{7100 + number}")
+            await backend.add_peer(peer)
+            await trio.sleep(0.3 + 0.01 * number)
+            await backend.remove_peer(peer.id)
+            await trio.sleep(0.01 * number)
+        assert backend.cluster.members["node-1"].raft.term == before
+
+
 @pytest.mark.slow
 async def test_an_hour_of_three_quiet_members_is_simulated_in_seconds(autojump_clock: MockClock) -> None:
     async with running() as backend:

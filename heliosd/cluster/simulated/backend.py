@@ -271,7 +271,7 @@ class SimulatedBackend:
         """Process what is due, write what the members want written, or wait."""
         began = self._now().mono
         self._wake = trio.Event()
-        self.cluster.run_until(self._pacing.tick(trio.current_time()))
+        self._pacing.run(trio.current_time())
         self.simulation.apply_waiting()
         self._requests.submit()
         self._snapshotting.take_due(self._now)

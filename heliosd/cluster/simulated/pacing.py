@@ -18,14 +18,15 @@ QUIET_LATENCY = 20
 
 
 def is_quiet(cluster: SimulatedCluster) -> bool:
-    """Whether nothing can happen by itself but heartbeats, probes and snapshots: there are no faults, and all
-    members follow one leader with equal logs, all committed."""
+    """Whether nothing can happen by itself but heartbeats, probes and snapshots: there are no faults, no learner is
+    to be promoted, and all members follow one leader with equal logs, all committed."""
     net, timing = cluster.net, cluster.options.timing
     root = cluster.members[cluster.root].raft
     if (
         net.disturbed
         or net.conditions.latency * QUIET_LATENCY > timing.election
         or cluster.faults.disk_latency
+        or root.log.members.learners
     ):
         return False
     return bool(root.leader) and all(
@@ -51,6 +52,15 @@ class Pacing:
     def begin(self, now: float) -> None:
         """The cluster goes on from its present tick."""
         self._origin = now - self._cluster.now / TICKS_PER_SECOND
+
+    def run(self, now: float) -> None:
+        """Let the cluster catch up with the clock, but for no more than a heartbeat once there is something to
+        write: answers wait for the disk, and for want of them a leader would step down."""
+        cluster, tick = self._cluster, self.tick(now)
+        while True:
+            cluster.run_until(min(tick, cluster.now + self._heartbeat))
+            if cluster.now >= tick or cluster.writes.any:
+                return
 
     def tick(self, now: float) -> int:
         """The tick to run to. The cluster's time stops while the process is stopped or waits, for the disk or for a

@@ -49,7 +49,7 @@ class SimulatedCluster:
         net_rng = Random(rng.getrandbits(64))  # noqa: S311
         self.net: SimulatedNetwork[Content] = SimulatedNetwork(options.conditions, net_rng)
         self._calls = RpcTimer(options.call_timeout)
-        self._writes = PendingWrites()
+        self.writes = PendingWrites()
         self._sent_before = 0
         self._observations: list[observations.Observation] = []
         self._snapshots_due: dict[str, None] = {}
@@ -69,7 +69,7 @@ class SimulatedCluster:
 
     def next_due(self) -> int:
         """The tick of the next event, or at which a slow disk takes a write; `NEVER` if there is none."""
-        return min(self._member_set.next_timer()[0], self.net.next_due(), self._writes.next_ready())
+        return min(self._member_set.next_timer()[0], self.net.next_due(), self.writes.next_ready())
 
     def run_until(self, tick: int) -> None:
         """Process all events that are due by `tick`, each at its own time."""
@@ -162,7 +162,7 @@ class SimulatedCluster:
                 self._observations.append(observations.SoftStateChanged(name, ready.changed))
             if ready.write is not None:
                 latency = self.faults.disk_latency.get(name, 0)
-                self._writes.add(name, member.incarnation, ready.write, now=self.now, latency=latency)
+                self.writes.add(name, member.incarnation, ready.write, now=self.now, latency=latency)
             if ready.installed is not None:
                 member.machine.restore(ready.installed.data)
                 member.snapshot_due = self.now + self.options.snapshot_interval
@@ -188,17 +188,17 @@ class SimulatedCluster:
 
     def unwritten(self, name: str) -> bool:
         """Whether this member has writes that its slow disk has not taken yet."""
-        return self._writes.waits(name)
+        return self.writes.waits(name)
 
     def take_writes(self) -> WriteBatch | None:
         """What the members want written; None if nothing now. One batch at a time is in flight."""
-        if (batch := self._writes.take(self.now)) is None:
+        if (batch := self.writes.take(self.now)) is None:
             self._sent_before = self.net.sent
         return batch
 
     def written(self, batch: WriteBatch) -> None:
         """The batch is on disk: messages that waited for it are sent now."""
-        self._writes.landed()
+        self.writes.landed()
         self._sent_before = self.net.sent
         self._member_set.store(batch)
         for write in batch.members:
@@ -226,7 +226,7 @@ class SimulatedCluster:
         Messages that they sent since the last batch are taken back, as if they had never been sent. To go on with
         memory that the disk has refused is how databases lose data.
         """
-        self._writes.refused(batch)
+        self.writes.refused(batch)
         back = self.net.take_back({write.member for write in batch.members}, self._sent_before)
         self._sent_before = self.net.sent
         for write in batch.members:
@@ -237,9 +237,9 @@ class SimulatedCluster:
                 self._revive(write.member, keep_machine=True)
                 if paused:
                     self.faults.pause(write.member)
-                sent, last = write.member in self._writes.delayed, member.disk.last_index
+                sent, last = write.member in self.writes.delayed, member.disk.last_index
                 self._observations.append(observations.Unwritten(write.member, was, last, sent=sent))
-        known = self.members.keys() - self._writes.delayed
+        known = self.members.keys() - self.writes.delayed
         for packet in back:
             if isinstance(packet.content, ProposalReply) and packet.sender in known:
                 reply = self.members[packet.sender].after_refusal(packet.content)
@@ -302,14 +302,14 @@ class SimulatedCluster:
         """Stop a member. What it had not written is lost; with `keep_terms` only what follows its last term."""
         member = self.members[name]
         if member.alive:
-            kept = self._writes.up_to_term(name) if keep_terms else ()
+            kept = self.writes.up_to_term(name) if keep_terms else ()
             self._stop(member)
-            self._writes.put_back(kept)
+            self.writes.put_back(kept)
             self._observations.append(observations.Crashed(name))
 
     def restart(self, name: str) -> None:
         """Start a crashed member from its disk. Not while a batch is in flight that may hold its writes."""
-        if self._writes.in_flight:
+        if self.writes.in_flight:
             raise RuntimeError("whether this member's last writes reach its disk is not known yet")
         if not self.members[name].alive:
             self._revive(name, keep_machine=False)
@@ -317,7 +317,7 @@ class SimulatedCluster:
     def _stop(self, member: SimulatedMember) -> None:
         member.alive = member.paused = False
         self.net.discard_held(member.raft.id)
-        self._writes.drop(member.raft.id)
+        self.writes.drop(member.raft.id)
         self._snapshots_due.pop(member.raft.id, None)
         if member.raft.id == self.root:
             self._calls.forget()
@@ -335,7 +335,7 @@ class SimulatedCluster:
         member.membership = log.members
         if member.raft.role == "Leader":
             for name in log.members.all.keys() - log.previous_members.all.keys() - self.members.keys():
-                self._writes.create(self._member_set.create(name, member.raft, self.now))
+                self.writes.create(self._member_set.create(name, member.raft, self.now))
                 self._observations.append(observations.MemberStarted(name, self.members[name].raft.commit))
         self._forget_unneeded()
 
@@ -345,5 +345,5 @@ class SimulatedCluster:
             self.net.forget(name)
             self._calls.forget(name)
             self._snapshots_due.pop(name, None)
-            self._writes.forget(name)
+            self.writes.forget(name)
             self._observations.append(observations.Forgotten(name))

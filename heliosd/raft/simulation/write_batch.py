@@ -66,6 +66,11 @@ class PendingWrites:
         """Whether a write of this member is not in a batch yet."""
         return member in self._slow or any(write[0] == member for write in self._pending)
 
+    @property
+    def any(self) -> bool:
+        """Whether the next batch has something in it already."""
+        return bool(self._pending or self._lasting)
+
     def next_ready(self) -> int:
         """The tick at which a slow disk takes a write; `NEVER` without one."""
         return min((writes[0][0] for writes in self._slow.values()), default=NEVER)
