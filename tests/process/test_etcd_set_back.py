@@ -67,13 +67,17 @@ def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_
             assert (leader, term_now) == elected(other, heard[1])
             assert term_now <= term
             register(daemons[1], "app_new")
-            wait_until(lambda: all("app_new" in it.events()[-1]["data"] for it in (one, other)))
             # One may have been greeted before the other, and was then sent some more.
             first = max(each["seq"] for each in begun) + 1
-            numbers = [
-                [seq for seq in after(listener, begun[0]) if seq >= first] for listener in (one, other)
-            ]
-            assert numbers[0] == numbers[1] == list(range(numbers[0][0], numbers[0][-1] + 1))
+
+            def numbers(listener: Listener) -> list[int]:
+                return [seq for seq in after(listener, begun[0]) if seq >= first]
+
+            for listener in (one, other):
+                wait_until(lambda it=listener: any("app_new" in each["data"] for each in it.events()))  # type: ignore[misc]
+            wait_until(lambda: numbers(one) == numbers(other))
+            found = numbers(one)
+            assert found == list(range(found[0], found[-1] + 1))
         for daemon in daemons:
             assert daemon.stop() == 0
 
