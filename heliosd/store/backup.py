@@ -156,8 +156,7 @@ def _copy_checked(database: Path, copy: Path) -> None:
                     raise StoreDamaged(f"{database} cannot be backed up: {error}") from error
             else:
                 return
-        # The daemon is another process, and nothing reports the end of its transaction.
-        time.sleep(RETRY_SECONDS)
+        time.sleep(RETRY_SECONDS)  # the daemon is another process: nothing reports the end of its transaction
     raise StoreError(f"{database} was written to without a pause; try again")
 
 

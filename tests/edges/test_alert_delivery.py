@@ -179,10 +179,13 @@ async def test_a_command_does_not_hold_up_other_tasks() -> None:
         nonlocal turns
         while True:
             turns += 1
-            await trio.sleep(0.005)
+            await trio.sleep(0.005)  # a turn of the loop that a blocked loop does not take
 
     async with trio.open_nursery() as nursery:
         nursery.start_soon(count_turns)
-        await AlertSender().send(to(command=python("import time; time.sleep(0.2)")), BODY)
+        takes_a_while = python(
+            "import time; time.sleep(0.2)"
+        )  # time for forty turns, of which a few are enough
+        await AlertSender().send(to(command=takes_a_while), BODY)
         nursery.cancel_scope.cancel()
     assert turns > 5, os.getloadavg()

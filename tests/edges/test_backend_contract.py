@@ -195,7 +195,7 @@ async def test_a_metric_that_is_not_renewed_is_gone_with_an_event(subject: Subje
         nursery.start_soon(expire_metrics, subject.backend, now)
         await subject.backend.propose(RegisterMetric(name="app_pushed", type="gauge", ttl=1.0, at=now().wall))
         for _ in range(3):
-            await trio.sleep(0.4)
+            await trio.sleep(0.4)  # renewed within its second, three times: longer than that in all
             await subject.backend.propose(put("app_pushed", 1.0))
         await subject.until(lambda: {"app_pushed": None} in subject.events("custom_metrics"))
         nursery.cancel_scope.cancel()
@@ -337,6 +337,6 @@ async def test_the_permit_of_somebody_who_has_died_ends_by_its_time(subject: Sub
     await permits.grant(subject.own, "ann", 2)
     with trio.fail_after(SECONDS):
         while await permits.current() is not None:  # noqa: ASYNC110 (nothing reports the end)
-            await trio.sleep(0.2)
+            await trio.sleep(0.2)  # a permit ends by its time, here 2 s: nothing to wait on
     again = await permits.grant(subject.own, "bob", 60)
     await permits.end(again.id)

@@ -9,12 +9,12 @@ from math import inf
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.hub.client import HubClient
 from heliosd.hub.value_throttle import ValueThrottle
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import Subscription, Topic
 from tests.support.hub_harness import Socket
+from tests.support.socket_pairs import SOMEBODY
 
 PAUSE = 2.0
 EVERY_TWO_SECONDS = Subscription.parse({"custom_metrics": {"min_interval": PAUSE}})
@@ -36,19 +36,10 @@ def metrics(data: dict[str, object], kind: Kind, seq: int | None = None) -> Outg
 
 def client(name: str) -> HubClient:
     """A client that wants values of custom metrics every `PAUSE` seconds."""
-    identity = Identity(
-        user_id="",
-        roles=(),
-        permissions=frozenset(),
-        jti="",
-        issued_at=0.0,
-        expires_at=0.0,
-        token_origin=TokenOrigin(issuer="", audience="", key="", password=""),
-    )
     return HubClient(
         serial=0,
         id=name,
-        identity=identity,
+        identity=SOMEBODY,
         address="",
         since=0.0,
         transport=Socket(),
