@@ -34,7 +34,7 @@ from heliosd.errors import StoreDamaged, StoreError, store_error
 from .changes import TokenRevoked
 from .epoch_file import EpochFile
 from .integrity import LOCK, UNFINISHED_RESTORE, check, read_checked, sqlite_error, take_lock
-from .tables import MIGRATIONS, apply, migrate
+from .tables import MIGRATIONS, apply, migrate, read_revoked
 
 DATABASE = "heliosd.db"
 MANIFEST = "backup.json"
@@ -239,10 +239,10 @@ def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]
 def _keep_revocations(old: Path, new: Path) -> None:
     """Revoke in `new` what is revoked in `old`, if that can be read."""
     try:
-        revoked = read_checked(old).revoked
+        revoked = read_checked(old, read_revoked)
     except (StoreError, OSError):
         return
-    known = read_checked(new).revoked
+    known = read_checked(new, read_revoked)
     try:
         database = sqlite3.connect(new, isolation_level=None)
         try:

@@ -18,8 +18,7 @@ from heliosd import atomic_file
 from heliosd.errors import StoreBusy, StoreDamaged, StoreError, StoreFull, store_error
 
 from . import tables
-from .changes import Saved
-from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, read, schema
+from .tables import APPLICATION_ID, MIGRATIONS, expected_schema, migrate, schema
 from .wal_check import lost_commits
 
 LOCK = "heliosd.lock"
@@ -89,7 +88,7 @@ def prepare(path: Path) -> None:
         if (unfinished := path.with_name(UNFINISHED_RESTORE)).exists():
             raise StoreDamaged(f"a restore was interrupted ({unfinished}). Run `heliosd restore` again")
         if path.exists():
-            read_checked(path)
+            check(path)
             path.chmod(0o600)
         elif _wal(path).exists():
             raise _damaged(path, f"it is gone, but its log {_wal(path).name} is there")
@@ -133,20 +132,16 @@ def _create(path: Path) -> None:
     atomic_file.move(unfinished, path)
 
 
-def read_checked(path: Path) -> Saved:
-    """All that is stored in a database that no daemon has open. Nothing is changed.
+def check(path: Path) -> None:
+    """Raises what `read_checked` raises. One row is in memory at a time."""
+    read_checked(path, tables.check)
+
+
+def read_checked(path: Path, read: Callable[[sqlite3.Connection], Read]) -> Read:
+    """What `read`, of `tables.py`, finds in a database that no daemon has open. Nothing is changed.
 
     Raises `StoreDamaged`, also for one of a newer version, `StoreFull`, `StoreError` and OSError.
     """
-    return _checked(path, read)
-
-
-def check(path: Path) -> None:
-    """Raises what `read_checked` raises, and holds one row at a time."""
-    _checked(path, tables.check)
-
-
-def _checked(path: Path, read_all: Callable[[sqlite3.Connection], Read]) -> Read:
     with path.open("rb") as file:
         header = file.read(HEADER_BYTES)
     if not header:
@@ -165,7 +160,7 @@ def _checked(path: Path, read_all: Callable[[sqlite3.Connection], Read]) -> Read
         )
         try:
             database.execute("PRAGMA locking_mode = EXCLUSIVE")
-            return _read_checked(path, database, read_all)
+            return _read_checked(path, database, read)
         finally:
             database.close()
     except (sqlite3.Error, UnicodeDecodeError) as error:
@@ -175,7 +170,7 @@ def _checked(path: Path, read_all: Callable[[sqlite3.Connection], Read]) -> Read
 
 
 def _read_checked(
-    path: Path, database: sqlite3.Connection, read_all: Callable[[sqlite3.Connection], Read]
+    path: Path, database: sqlite3.Connection, read: Callable[[sqlite3.Connection], Read]
 ) -> Read:
     (application_id,) = database.execute("PRAGMA application_id").fetchone()
     (version,) = database.execute("PRAGMA user_version").fetchone()
@@ -192,7 +187,7 @@ def _read_checked(
     if schema(database) != expected_schema(version):
         raise _damaged(path, "its tables are not those of heliosd")
     try:
-        return read_all(database)
+        return read(database)
     except StoreDamaged as error:
         raise _damaged(path, str(error)) from error
 

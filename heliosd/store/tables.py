@@ -163,8 +163,13 @@ def read(database: sqlite3.Connection) -> Saved:
         members=members,
         records={kind: tuple(bodies) for kind, bodies in records.items()},
         values=dict(_rows(database, "value", "name")),
-        revoked=dict(_rows(database, "revoked", "jti")),
+        revoked=read_revoked(database),
     )
+
+
+def read_revoked(database: sqlite3.Connection) -> dict[str, float]:
+    """`Saved.revoked` alone. Raises `StoreDamaged`."""
+    return dict(_rows(database, "revoked", "jti"))
 
 
 def check(database: sqlite3.Connection) -> None:

@@ -29,7 +29,7 @@ from heliosd.store.changes import (
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.integrity import read_checked
 from heliosd.store.store import Store
-from heliosd.store.tables import MIGRATIONS, apply, migrate
+from heliosd.store.tables import MIGRATIONS, apply, migrate, read
 from tests.support.small_disk import small_disk
 
 STREAM = """
@@ -222,7 +222,7 @@ def test_a_restore_that_is_run_again_keeps_the_replaced_database_and_its_revocat
     restore(data_dir, tmp_path / "backup.tar", ())
     saved = saved_in(data_dir)
     assert (saved.values, saved.revoked) == ({"a": b"1"}, {"new": 6e9})
-    assert read_checked(data_dir / "heliosd.db.before-restore").values == {"a": b"2"}
+    assert read_checked(data_dir / "heliosd.db.before-restore", read).values == {"a": b"2"}
 
 
 def test_a_database_of_an_older_layout_is_brought_to_the_present_one_with_all_that_is_in_it(

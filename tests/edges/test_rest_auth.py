@@ -14,7 +14,7 @@ from heliosd.auth.tokens import MAX_TIME
 from heliosd.clock import rfc3339
 from heliosd.errors import Invalid, StoreFull, Unauthenticated
 from heliosd.store.changes import TokenRevoked
-from heliosd.web.rest import password_check
+from heliosd.web.rest import password_check, pipeline
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
 from tests.support.deadlines import SECONDS
 from tests.support.front_server import becomes
@@ -229,6 +229,24 @@ async def test_a_login_that_waits_too_long_for_its_turn_is_refused(
             for number in range(HASHES_AT_ONCE + 3):
                 nursery.start_soon(log_in, number)
     assert statuses == [503] * 3 + [200] * HASHES_AT_ONCE
+
+
+async def test_a_login_whose_hash_takes_too_long_is_503_and_the_next_one_needs_none(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(password_check, "QUEUE_SECONDS", 0.1)
+    monkeypatch.setattr(password_check, "HASH_SECONDS", 0.1)
+    monkeypatch.setattr(pipeline, "WRITE_SECONDS", 0.05)  # nothing is written, so its outcome is not unknown
+    gate, check_password = threading.Event(), rest.access.check_password
+    monkeypatch.setattr(
+        rest.access, "check_password", lambda *given: gate.wait(20) and check_password(*given)
+    )
+    with trio.fail_after(SECONDS):
+        answer = await rest.ask("POST", LOGIN, GOOD, user=None)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        gate.set()
+        await becomes(lambda: rest.access.recognizes(GOOD["username"], GOOD["password"]))
+        assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
 
 
 async def test_a_login_that_is_abandoned_gives_its_place_to_others(

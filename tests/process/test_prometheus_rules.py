@@ -69,10 +69,11 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
             assert unexpected(server.fired(3600 + quiet_seconds)) == set()
             check_dashboard(server)
             obey(daemon, "lose")
-            lost = time.monotonic()
             wait_until(lambda: "HeliosdLeaderLost" in server.firing(), 60 + 10 * seconds, 0.1)
-            # Up to an interval until the scrape that sees it, one more to the second, and one to its evaluation.
-            assert time.monotonic() - lost < at_most(3 * seconds + 1)
+            # With a scrape a second a busy Prometheus may be late with an evaluation.
+            scrapes = server.scrapes_before("HeliosdLeaderLost", "raft_cluster_has_leader")
+            print(f"\nleader lost: fired after {scrapes} scrapes that showed it")
+            assert 1 <= scrapes <= (2 if seconds > 1 else at_most(2))
             obey(daemon, "elect node-3")
             wait_until(lambda: unexpected(server.firing()) == set(), 60 + 10 * seconds, 0.25)
             assert unexpected(server.fired(60 + 10 * seconds)) == {"HeliosdLeaderLost"}

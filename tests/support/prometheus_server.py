@@ -55,6 +55,17 @@ class Prometheus:
         found = self.query(f'count_over_time(ALERTS{{alertstate="firing"}}[{seconds}s])')
         return {series["metric"]["alertname"] for series in found}
 
+    def scrapes_before(self, alert: str, false: str) -> int:
+        """How many scrapes had found 0 for the series `false` when the alert fired first; of the last 5 minutes."""
+        fired = min(self._times(f'ALERTS{{alertname="{alert}", alertstate="firing"}}'))
+        return sum(at <= fired for at in self._times(false, "0"))
+
+    def _times(self, series: str, value: str = "1") -> list[float]:
+        """When the series had that value within the last 5 minutes, by the scrape or evaluation."""
+        return [
+            at for found in self.query(f"{series}[5m]") for at, sample in found["values"] if sample == value
+        ]
+
     def scrapes(self) -> int:
         """How often the target was scraped."""
         found = self.query("count_over_time(up[1d])")

@@ -8,6 +8,8 @@
 3. A password that was right since the start needs no hash and does not wait, unless its address is at its limit.
 4. When the queue is full, the address that has most attempts in it, and of equals the last by rule 2, loses its
    newest one (503).
+5. Each attempt is answered within `QUEUE_SECONDS` + `HASH_SECONDS`. A hash that takes longer goes on, and if the
+   password was right, the next attempt needs none.
 """
 
 from __future__ import annotations
@@ -34,6 +36,8 @@ HASHES_AT_ONCE = 2
 QUEUE_LENGTH = 32
 QUEUE_SECONDS = 2.0
 """An attempt that waits longer for its turn is refused (503)."""
+HASH_SECONDS = 2.0
+"""An attempt whose hash is not done so long after its turn may have come is refused (503)."""
 MAX_PLACES = 10_000
 """Addresses whose place is kept."""
 NICENESS = 5
@@ -89,9 +93,12 @@ class PasswordCheck:
                 await attempt.done.wait()
             if self._remove(attempt):
                 raise _too_many()
-            await attempt.done.wait()
+            with trio.move_on_after(HASH_SECONDS):
+                await attempt.done.wait()
         finally:
             self._remove(attempt)
+        if not attempt.done.is_set():
+            raise _too_many()
         if attempt.error is not None:
             raise attempt.error
 

@@ -144,7 +144,7 @@ class Pipeline:
             # Fifty scrapes in one turn of the loop would delay all others by 0.2 s.
             async with self._costly:
                 return await route.view(call)
-        if reads:
+        if reads or not route.writes:
             return await route.view(call)
         with trio.fail_after(WRITE_SECONDS):
             if key is None or route.keyed == "log":

@@ -129,5 +129,7 @@ class Route:
     """Its view takes milliseconds and awaits nothing: one request is answered at a time, and others run between."""
     status: int = 200
     """Of the answer on success."""
+    writes: bool = True
+    """For methods other than GET. Without, the view itself limits its time, and its outcome is never unknown."""
     keyed: Literal["", "log", "here"] = ""
     """What an `Idempotency-Key` does: nothing; the key goes through the cluster's log; this daemon remembers."""

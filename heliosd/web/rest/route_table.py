@@ -33,7 +33,7 @@ _PERMITS = _cluster("/permits")
 
 # fmt: off
 ROUTES: tuple[Route, ...] = (
-    Route(paths=_auth("/login"), method="POST", view=auth.log_in, needs_token=never,
+    Route(paths=_auth("/login"), method="POST", view=auth.log_in, needs_token=never, writes=False,
           body=auth.Credentials, max_body_bytes=4096, answer=auth.SessionBody,
           summary="Log in with a name and a password"),
     Route(paths=_auth("/refresh"), method="POST", view=auth.refresh,

@@ -182,7 +182,7 @@ def _errors(route: Route) -> set[str]:
     if route.query is not Nothing:
         errors |= {"400", "404"}
     if route.method != "GET":
-        errors |= {"400", "403", "413", "415", "503", "504", "507"}
+        errors |= {"400", "403", "413", "415", "503"} | ({"504", "507"} if route.writes else set())
         errors |= {"404", "409"} if route.body is not Nothing else set()
     return errors
 
