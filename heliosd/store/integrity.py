@@ -149,8 +149,8 @@ def read_checked(path: Path, read: Callable[[sqlite3.Connection], Read]) -> Read
     # Bytes 18 and 19 are the file format's write and read version; 2 is the write-ahead log.
     if len(header) < HEADER_BYTES or header[:16] != b"SQLite format 3\0" or header[18:20] != b"\2\2":
         raise _damaged(path, "it is not a database of heliosd")
-    with suppress(FileNotFoundError):
-        if lost_commits(_wal(path).read_bytes()):
+    with suppress(FileNotFoundError), _wal(path).open("rb") as wal:
+        if lost_commits(wal):
             raise _damaged(path, f"its log {_wal(path).name} is damaged in its middle")
     try:
         # With `unix-none` and an exclusive lock SQLite makes no shared-memory file. The directory's lock keeps

@@ -11,6 +11,7 @@ The format is https://sqlite.org/fileformat2.html#the_write_ahead_log.
 from __future__ import annotations
 
 import struct
+from io import BufferedReader
 
 HEADER_BYTES = 32
 FRAME_HEADER_BYTES = 24
@@ -19,26 +20,28 @@ MAGIC = 0x377F0682  # plus 1: the checksums read their words big-endian
 Sum = tuple[int, int]
 
 
-def lost_commits(wal: bytes) -> bool:
-    """True if commits that were once on disk can no longer be read from this log.
+def lost_commits(wal: BufferedReader) -> bool:
+    """True if commits that were once on disk can no longer be read from this log, of which one frame is in memory
+    at a time.
 
     The end of the log cannot be checked: a bad frame with nothing chained behind it looks like a torn write.
     """
-    if len(wal) <= HEADER_BYTES:
+    header = wal.read(HEADER_BYTES)
+    if not wal.peek(1):
         return False  # the header is synced before the first frame: no frame was ever written
-    magic, _, page_bytes, _, salt1, salt2, sum1, sum2 = struct.unpack_from(">8I", wal)
+    magic, _, page_bytes, _, salt1, salt2, sum1, sum2 = struct.unpack(">8I", header)
     order = ">" if magic & 1 else "<"
-    if magic & ~1 != MAGIC or _checksum(wal[:24], (0, 0), order) != (sum1, sum2):
+    if magic & ~1 != MAGIC or _checksum(header[:24], (0, 0), order) != (sum1, sum2):
         return True
     # The sums that the next frame's checksum may start from: the one stored in the frame before and, if that frame
     # is bad, the one of its content, since the flipped bit may be in either.
     seeds = {(sum1, sum2)}
     follows_commit = bad_seen = False
     frame_bytes = FRAME_HEADER_BYTES + page_bytes
-    for start in range(HEADER_BYTES, len(wal) - frame_bytes + 1, frame_bytes):
-        _, commit_pages, frame_salt1, frame_salt2, sum1, sum2 = struct.unpack_from(">6I", wal, start)
-        page = wal[start + FRAME_HEADER_BYTES : start + frame_bytes]
-        sums = {_checksum(page, _checksum(wal[start : start + 8], seed, order), order) for seed in seeds}
+    while len(frame := wal.read(frame_bytes)) == frame_bytes:
+        _, commit_pages, frame_salt1, frame_salt2, sum1, sum2 = struct.unpack_from(">6I", frame)
+        page = frame[FRAME_HEADER_BYTES:]
+        sums = {_checksum(page, _checksum(frame[:8], seed, order), order) for seed in seeds}
         chained = (sum1, sum2) in sums
         if chained and bad_seen and follows_commit:
             return True
