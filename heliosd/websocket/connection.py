@@ -18,6 +18,9 @@ from wsproto.frame_protocol import CloseReason
 from .deflate import MAX_FRAGMENTS, InboundBounds
 
 _GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+_ENDS_ANY_FRAME = b"\xff" * (14 + 125)
+"""The longest header and the longest control frame: behind any bytes it completes what `InboundBounds` refuses, and
+by itself it is no frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ class Inbound:
     and may continue with another client's. Without `binary` a binary message is a violation (1003).
     """
 
-    __slots__ = ("_binary", "_data", "_parts", "_wire", "ended")
+    __slots__ = ("_binary", "_bounds", "_data", "_parts", "_wire", "ended")
 
     def __init__(
         self,
@@ -96,8 +99,10 @@ class Inbound:
         binary: bool = False,
         max_fragments: int = MAX_FRAGMENTS,
     ) -> None:
-        bounds = InboundBounds(max_message_size, deflate_agreed=deflate_agreed, max_fragments=max_fragments)
-        self._wire = Connection(ConnectionType.SERVER, [bounds])
+        self._bounds = InboundBounds(
+            max_message_size, deflate_agreed=deflate_agreed, max_fragments=max_fragments
+        )
+        self._wire = Connection(ConnectionType.SERVER, [self._bounds])
         self._parts: list[str] = []
         self._binary = binary
         self._data: list[bytes] = []
@@ -109,18 +114,21 @@ class Inbound:
         if self.ended:
             return
         self._wire.receive_data(data)
-        events = self._wire.events()
-        for event in events:
+        for event in self._wire.events():
             received = self._received(event)
             if received is None:
                 continue
             self.ended = isinstance(received, CloseReceived | Violation)
-            if self.ended:
-                # wsproto's parser is in a cycle with its own generator until that has ended.
-                deque(events, maxlen=0)
             yield received
             if self.ended:
                 return
+
+    def end(self) -> None:
+        """Discard further bytes. To be called where a connection ends with a parser of its own: wsproto's parser is
+        in a reference cycle with its generator until that has ended, which a fault or a close frame does."""
+        self.ended = self._bounds.refuses_all = True
+        self._wire.receive_data(_ENDS_ANY_FRAME)
+        deque(self._wire.events(), maxlen=0)
 
     def _received(self, event: object) -> Received | None:
         match event:

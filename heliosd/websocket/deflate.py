@@ -83,6 +83,8 @@ class InboundBounds(Extension):
         self._size = 0
         self._fragments = 0
         self._inflater: zlib._Decompress | None = None
+        self.refuses_all = False
+        """Whatever comes next is a fault."""
 
     def enabled(self) -> bool:
         return True
@@ -95,6 +97,8 @@ class InboundBounds(Extension):
     ) -> CloseReason | RsvBits:
         # wsproto parses a header again when its masking key has not arrived yet: nothing may be counted here.
         self._control = opcode.iscontrol()
+        if self.refuses_all:
+            return CloseReason.GOING_AWAY
         if self._control:
             return RsvBits(False, False, False)
         if opcode is not Opcode.CONTINUATION:
@@ -111,6 +115,8 @@ class InboundBounds(Extension):
     def frame_inbound_payload_data(
         self, proto: FrameDecoder | FrameProtocol, data: bytes
     ) -> bytes | CloseReason:
+        if self.refuses_all:
+            return CloseReason.GOING_AWAY
         if self._control:
             return data
         if self._inflater is None:

@@ -14,7 +14,7 @@ from trio.testing import MockClock
 
 from tests.support.rest_server import simulated_rest
 from tests.support.whole_daemon import RunningDaemon, whole_daemon
-from tests.support.wire import CLOSE, masked
+from tests.support.wire import BINARY, CLOSE, PING, TEXT, masked
 
 CLIENTS = 40
 
@@ -46,13 +46,28 @@ def most(left: Counter[str]) -> int:
     return max(left.values(), default=0)
 
 
-async def visit(house: RunningDaemon, closes: bool) -> None:
+GREETING = masked(TEXT, b"0" * 1000)
+LAST_WORDS = {
+    "with a close frame": masked(CLOSE, b"\x03\xe8"),
+    "without one": b"",
+    "inside a header": GREETING[:3],
+    "inside a payload": GREETING[:500],
+    "inside a ping": masked(PING, b"0" * 125)[:100],
+    "between two fragments": bytes([TEXT]) + GREETING[1:],
+    "with a binary message": masked(BINARY, b"0"),
+    "with a reserved opcode": masked(3, b"0"),
+    "with text that is not UTF-8": masked(TEXT, b"\xff"),
+}
+
+
+async def visit(house: RunningDaemon, last_words: bytes) -> None:
     client = await house.connect({})
     assert await client.text() is not None
-    if closes:
-        await client.stream.send_all(masked(CLOSE, b"\x03\xe8"))
-        while not isinstance(await client.text(), int):
-            pass
+    if last_words:
+        await client.stream.send_all(last_words)
+    await client.stream.send_eof()
+    while isinstance(await client.text(), bytes):
+        pass
     await client.stream.aclose()
 
 
@@ -78,16 +93,16 @@ async def request(house: RunningDaemon, line: str, body: str) -> bytes:
     return answer.partition(b"\r\n")[0]
 
 
-@pytest.mark.parametrize("closes", [True, False], ids=["with a close frame", "without one"])
+@pytest.mark.parametrize("last_words", LAST_WORDS.values(), ids=LAST_WORDS)
 async def test_clients_that_come_and_go_leave_no_cycles(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, closes: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, last_words: bytes
 ) -> None:
     with trio.fail_after(60):
         async with whole_daemon(tmp_path, monkeypatch) as house:
-            await visit(house, closes)
+            await visit(house, last_words)
             with without_collector() as left:
                 for _ in range(CLIENTS):
-                    await visit(house, closes)
+                    await visit(house, last_words)
     assert most(left) < CLIENTS / 2, left.most_common(10)
 
 

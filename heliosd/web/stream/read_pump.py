@@ -56,6 +56,8 @@ class ReadPump:
         """Stop reading. To be called before the stream is closed."""
         self._readiness.discard(self._stream.fileno())
         self._client.reader = None
+        if self.inbound is not None:
+            self.inbound.end()
 
     def hang_up(self) -> None:
         """The connection is over: `receive` returns b"" from now on."""
