@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
+from heliosd.cluster.etcd.election import HELD_SECONDS, LeaderElected, LeaderLost
 from heliosd.cluster.etcd.member_traces import STARTING_SECONDS
 from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, FAST_POLLS_LAST_SECONDS
 from heliosd.cluster.etcd.view_changes import MemberRestarted
@@ -91,6 +91,38 @@ def test_a_leader_that_restarts_and_leads_again_has_stopped_though_it_shows_its_
     assert seen.view.traces.of(B).ended is None, "what ended belongs to the term before"
 
 
+def test_a_leader_whose_restart_is_found_only_after_its_election_is_in_doubt_no_longer() -> None:
+    seen = settled()
+    seen.view.process_ended(B, seen.now)
+    seen.poller(B, 1.5, 6)
+    seen.view.restarted(B, seen.now)
+    seen.poll(B, 6)
+    assert not seen.view.traces.of(B).in_doubt
+    assert not seen.view.traces.of(B).is_silent(seen.view.last_answer(B))
+
+
+def test_a_member_that_answers_after_its_restart_is_asked_again() -> None:
+    seen = settled()
+    seen.view.process_ended(A, seen.now)
+    assert seen.view.traces.of(A).is_silent(seen.view.last_answer(A))
+    seen.view.restarted(A, seen.now)
+    seen.poll(B)
+    assert not seen.view.traces.of(A).is_silent(seen.view.last_answer(A))
+
+
+def test_no_doubt_of_a_leader_lasts_while_it_answers_as_leader() -> None:
+    """This process was paused: it sees the election before the end of the connection."""
+    seen = settled()
+    seen.poller(B, 0.5, 6)
+    seen.mono += 0.1
+    seen.view.process_ended(B, seen.now)
+    seen.view.restarted(B, seen.now)
+    seen.poller(B, HELD_SECONDS + 0.5, 6)
+    assert not seen.view.traces.of(B).in_doubt
+    seen.poller(B, 1.0, 6)
+    assert pause(seen) == 0.25
+
+
 def test_a_new_member_that_does_not_answer_yet_is_not_unhealthy_for_its_first_seconds() -> None:
     seen = settled()
     new = member("c0ffee", "etcd-4")
@@ -112,7 +144,7 @@ def test_a_restart_that_no_poll_has_shown_is_a_turn() -> None:
     # An outage that was over before the process ended says nothing of the restart.
     seen.poller(B, 1.0, who=(B, C))
     seen.poll(B)
-    seen.view.traces.of(A).connection_ended()
+    seen.view.traces.of(A).connection_ended(seen.mono)
     seen.view.restarted(A, seen.now)
     assert MemberRestarted(A) in seen.poll(B)
 

@@ -109,9 +109,9 @@ class Listener:
 
 @contextmanager
 def listening(daemon: Daemon, token: str) -> Iterator[Listener]:
-    """A client that has joined."""
+    """A client that has joined, and that does not leave a heliosd which was stopped for a while."""
     listener = Listener()
-    with daemon.connect(token) as socket:
+    with daemon.connect(token, ping_timeout=None) as socket:
         reader = threading.Thread(target=listener.read, args=(socket,))
         reader.start()
         try:

@@ -83,21 +83,21 @@ class QuietTrials:
     def settle(self) -> None:
         """Until all members answer, agree, and every heliosd shows their leader, all healthy and all members."""
         wait_until(lambda: all(self.cluster.status(each) for each in self._places()), SECONDS)
-        place = self.cluster.leader()
-        leader = self._id(place)
+        wait_until(self._whole, SECONDS)
 
-        def shown(daemon: Daemon) -> bool:
+    def _whole(self) -> bool:
+        leader = self._id(self.cluster.leader())  # on a busy machine it may change at any time
+        statuses = []
+        for daemon in self.daemons:
             with daemon.client() as http:
-                status = http.get("/api/cluster/status").json()
-            health = status["cluster_health"]
-            return bool(
-                status["leader"]["id"] == leader
-                and not health["unhealthy_peers"]
-                and health["total_peers"] == len(self.cluster.members)
-                and not status["stale"]
-            )
-
-        wait_until(lambda: all(map(shown, self.daemons)), SECONDS)
+                statuses.append(http.get("/api/cluster/status").json())
+        return all(
+            status["leader"]["id"] == leader
+            and not status["cluster_health"]["unhealthy_peers"]
+            and status["cluster_health"]["total_peers"] == len(self.cluster.members)
+            and not status["stale"]
+            for status in statuses
+        )
 
     # What is done, and which changes of members follow from it: id -> kinds in order.
 

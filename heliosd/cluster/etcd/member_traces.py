@@ -12,6 +12,8 @@ from typing import Literal
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
+from .election import HELD_SECONDS, MemberAnswer
+
 Reach = Literal["refused", "accepted", "silent"]
 """What a TCP connection to its client port met: nobody listens; the kernel took it; no answer, or no way there."""
 
@@ -34,8 +36,10 @@ class MemberTrace:
     """Since when a request to it is without an answer."""
     ended: float | None = None
     """When its process was last seen to have ended."""
-    restarted: bool = False
-    """Its process is another one than when the present leader was elected."""
+    last_ended: float = float("-inf")
+    """The same, also if an answer has disproved it since."""
+    restarted: float | None = None
+    """When its process was found to be another one than when the present leader was elected."""
     overdue: float | None = None
     """Since when a request to it has been without an answer for longer than usual; None: it answers."""
     reach: Reach | None = None
@@ -53,9 +57,30 @@ class MemberTrace:
         """Whether it lives, and answers in time, has to be shown by its next answer."""
         return self.overdue is not None or self.ended is not None
 
-    def connection_ended(self) -> None:
+    def is_silent(self, answer: MemberAnswer | None) -> bool:
+        """Whether it is of no use to ask it now; `answer` is its last one. One that has answered since its process
+        seemed to end lives."""
+        ended = self.ended is not None and (answer is None or answer.at <= self.ended)
+        unanswered = answer is not None and answer.unanswered is not None
+        return ended or unanswered or self.overdue is not None
+
+    def connection_ended(self, now: float) -> None:
         """Its process may have ended: an outage that is over is none of this one."""
-        self.was_unhealthy = self.unhealthy
+        self.was_unhealthy, self.last_ended = self.unhealthy, now
+
+    def process_ended(self, now: float) -> None:
+        """Its process has ended, as it seems."""
+        self.ended = self.last_ended = now
+
+    def another_process(self, now: float, elected: float) -> bool:
+        """Its process is another one than before. Returns whether an outage was seen meanwhile.
+
+        A leader that was `elected` after its process had ended is the process that is there now.
+        """
+        if self.last_ended >= elected:
+            self.ended, self.restarted = self.ended or now, now
+        seen, self.was_unhealthy = self.was_unhealthy, False
+        return seen
 
     def health(self, *, healthy: bool) -> None:
         """Its health has changed."""
@@ -65,8 +90,9 @@ class MemberTrace:
     def answered(self, seconds: float, silent: float, now: float, *, leads: bool) -> None:
         """It answered after `seconds`, and has not answered for `silent` seconds before. `leads`: it still does."""
         self.overdue = self.reach = None
-        if leads and not self.restarted:
-            self.ended = None
+        # Just after its restart it may lead in a term that its status does not show yet.
+        if leads and (self.restarted is None or now - self.restarted >= HELD_SECONDS):
+            self.ended = self.restarted = None
         took = max(silent, seconds if seconds <= LATEST_SECONDS else 0.0)
         if took >= LATE_SECONDS:
             self.late.append((now, took))
@@ -107,12 +133,13 @@ class MemberTraces:
         """It leads from now on."""
         self.of(leader).late.clear()
         for trace in self._traces.values():
-            trace.restarted = False
+            trace.restarted = None
 
     def skip(self, seconds: float) -> None:
         """This process did not run for so long: whose answer is due cannot be said."""
         for trace in self._traces.values():
             trace.asked = None if trace.asked is None else trace.asked + seconds
             trace.starting = None if trace.starting is None else trace.starting + seconds
+            trace.restarted = None if trace.restarted is None else trace.restarted + seconds
             trace.overdue = None
             trace.late.clear()

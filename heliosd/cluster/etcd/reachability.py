@@ -84,9 +84,7 @@ class Reachability:
 
     def is_silent(self, member: str) -> bool:
         """It is of no use to ask it now."""
-        answer, trace = self._etcd.view.last_answer(member), self._etcd.view.traces.of(member)
-        unanswered = answer is not None and answer.unanswered is not None
-        return unanswered or trace.overdue is not None or trace.ended is not None
+        return self._etcd.view.traces.of(member).is_silent(self._etcd.view.last_answer(member))
 
     def answers(self, member: str) -> bool:
         """No request to it has been without an answer for longer than usual."""
@@ -125,7 +123,7 @@ class Reachability:
                 self._compare_start(member, attached.body)
                 if attached.lasts:
                     await attached.closed()
-                    self._etcd.view.traces.of(member).connection_ended()
+                    self._etcd.view.traces.of(member).connection_ended(self._etcd.now().mono)
                     self._ended(member)
         except EtcdError:
             await self._look_why(member, url)

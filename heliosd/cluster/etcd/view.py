@@ -139,16 +139,14 @@ class ClusterView:
 
     def process_ended(self, member: str, now: Instant) -> None:
         """The process of this member has ended."""
-        self.traces.of(member).ended = now.mono
+        self.traces.of(member).process_ended(now.mono)
         self._doubt_if_leader(member, now)
 
     def restarted(self, member: str, now: Instant) -> None:
         """Its process is another one than before. Only a change if it was not seen to be unhealthy meanwhile."""
-        trace = self.traces.of(member)
-        trace.ended, trace.restarted = trace.ended or now.mono, True
-        if not trace.was_unhealthy:
+        elected = self._elected if member == self.leader else float("-inf")
+        if not self.traces.of(member).another_process(now.mono, elected):
             self._changes.append(MemberRestarted(member))
-        trace.was_unhealthy = False
 
     def term_seen(self, term: int, now: Instant) -> bool:
         """An answer of any kind has shown this term; returns whether it is news."""
