@@ -63,7 +63,7 @@ PARTS = (
     ("argon2", "argon2"),
     ("heliosd: daemon", "heliosd.cli.main heliosd.cli.serve heliosd.daemon.main"),
     ("heliosd: simulated cluster", "heliosd.cluster.simulated.backend"),
-    ("httpx; with etcd, alerts, an outside issuer", "httpx"),
+    ("httpx, with alerts or an outside issuer", "httpx"),
     ("heliosd: etcd", "heliosd.cluster.etcd.backend"),
     ("PyJWT and cryptography, with an outside issuer", "heliosd.web.jwks_request"),
     ("prometheus_client, on the first scrape", "heliosd.web.rest.scrape"),

@@ -127,7 +127,7 @@ async def test_a_write_that_was_sent_and_not_answered_is_put_to_nobody_else(
     members = Members(ONE, TWO, silent=(ONE,))
 
     async def send(endpoint: str, progress: RequestProgress) -> str:
-        await progress.trace("http11.send_request_headers.started", {})
+        progress.sending()
         return await members.ask(endpoint, progress)
 
     began = trio.current_time()

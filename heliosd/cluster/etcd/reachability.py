@@ -121,6 +121,7 @@ class Reachability:
         try:
             async with self._etcd.client.attached(url) as attached:
                 self._compare_start(member, attached.body)
+                attached.body = b""  # it is large, and the connection may stay for months
                 if attached.lasts:
                     await attached.closed()
                     self._etcd.view.traces.of(member).connection_ended(self._etcd.now().mono)

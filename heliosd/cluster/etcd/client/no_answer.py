@@ -1,4 +1,4 @@
-"""Why an endpoint of etcd did not answer, in one line, from what httpx raises. Pure."""
+"""Why an endpoint of etcd did not answer, in one line. Pure."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import os
 import socket
 import ssl
 from collections.abc import Iterator
-
-import httpx
 
 from .errors import one_line
 
@@ -19,6 +17,22 @@ MAX_CONNECTIONS = 32
 _HANDSHAKE_ALERTS = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "PROTOCOL_VERSION", "ACCESS_DENIED")
 
 
+class HttpFault(Exception):
+    """There was no whole answer, by a fault of the network or of the other side; the cause may say more."""
+
+
+class ConnectTimeout(HttpFault):
+    """There was no connection in time."""
+
+
+class NoneFree(HttpFault):
+    """No connection was free in time."""
+
+
+class ClosedUnanswered(HttpFault):
+    """The other side closed the connection in place of an answer."""
+
+
 class NoAnswer(Exception):
     """There was no complete answer. `sent`: etcd may have acted on the request."""
 
@@ -28,8 +42,8 @@ class NoAnswer(Exception):
         self.sent = sent
 
 
-def no_answer(error: Exception, endpoint: str, *, sent: bool, greeted: bool, certificate: bool) -> NoAnswer:
-    """httpx's error as a `NoAnswer`. `sent`: the request was sent; `greeted`: a TLS handshake was begun in it;
+def no_answer(error: HttpFault, endpoint: str, *, sent: bool, greeted: bool, certificate: bool) -> NoAnswer:
+    """The fault as a `NoAnswer`. `sent`: the request was sent; `greeted`: a TLS handshake was begun in it;
     `certificate`: a client certificate is configured."""
     causes = list(_causes(error))
     for cause in causes:
@@ -41,9 +55,9 @@ def no_answer(error: Exception, endpoint: str, *, sent: bool, greeted: bool, cer
                 break
             begun = not any(words in reason for words in _HANDSHAKE_ALERTS)
             return NoAnswer(_of_tls(reason or str(cause), certificate), sent=sent and begun)
-    if isinstance(error, httpx.ConnectTimeout):
+    if isinstance(error, ConnectTimeout):
         return NoAnswer(f"no connection within {CONNECT_SECONDS:g} s", sent=False)
-    if isinstance(error, httpx.PoolTimeout):
+    if isinstance(error, NoneFree):
         return NoAnswer(f"all {MAX_CONNECTIONS} connections to etcd are in use", sent=False)
     if greeted and not sent:
         return NoAnswer("it broke off the TLS handshake; is it http?", sent=False)
@@ -52,13 +66,11 @@ def no_answer(error: Exception, endpoint: str, *, sent: bool, greeted: bool, cer
             return NoAnswer(f"its name cannot be resolved: {cause.strerror}", sent=False)
         if isinstance(cause, OSError) and cause.errno is not None:
             return NoAnswer(os.strerror(cause.errno).lower(), sent=sent)
-    if isinstance(error, httpx.RemoteProtocolError) and "without sending a response" in str(error):
+    if isinstance(error, ClosedUnanswered):
         hint = "; is it https?" if endpoint.startswith("http:") else ""
         return NoAnswer(f"it closed the connection without an answer{hint}", sent=sent)
-    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
-        translate = str(error) or "the connection broke"
-        return NoAnswer(translate[:1].lower() + translate[1:], sent=sent)
-    return NoAnswer(f"{type(error).__name__}: {error}", sent=sent)
+    reason = str(error) or "the connection broke"
+    return NoAnswer(reason[:1].lower() + reason[1:], sent=sent)
 
 
 def _of_tls(reason: str, certificate: bool) -> str:

@@ -1,32 +1,25 @@
-"""One HTTP request to one endpoint of etcd, over httpx on Trio: TLS, limits, and why there was no answer."""
+"""One HTTP request to one endpoint of etcd: TLS, limits, and why there was no answer."""
 
 from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-import httpx
-import trio
-
 from heliosd.config.model import EtcdConfig
 
-from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, NoAnswer, no_answer
+from .answers import ArrivingAnswer
+from .no_answer import HttpFault, NoAnswer, no_answer
 from .progress import RequestProgress
 from .short_requests import HeldConnection, ShortRequests
 
-MAX_IDLE_CONNECTIONS = 16
-IDLE_SECONDS = 60.0
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
-CLEANUP_SECONDS = 1.0
-
 FIELDS = {"User-Agent": "heliosd", "Accept-Encoding": "identity"}
-FAULTS = (httpx.HTTPError, httpx.StreamError, httpx.InvalidURL)
-"""Everything that httpx, and `ShortRequests`, raise for faults of the other side or of the network."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,43 +63,24 @@ class GatewayTransport:
         self._files = (config.ca_cert, config.client_cert, config.client_key)
         self._shows_certificate = config.client_cert is not None
         self._loaded: object = None
-        self._context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        self._context.set_alpn_protocols(["http/1.1"])
-        self._short = ShortRequests(self._context)
-        self._client = httpx.AsyncClient(
-            verify=self._context,
-            trust_env=False,
-            follow_redirects=False,
-            headers=FIELDS,
-            timeout=httpx.Timeout(None, connect=CONNECT_SECONDS, pool=CONNECT_SECONDS),
-            limits=httpx.Limits(
-                max_connections=MAX_CONNECTIONS,
-                max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-                keepalive_expiry=IDLE_SECONDS,
-            ),
-        )
+        self._short = ShortRequests(lambda: self._context)
 
     async def __aenter__(self) -> Self:
-        await self._client.__aenter__()
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._short.close()
-        with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-            await self._client.aclose()
 
     async def answer(self, ask: GatewayRequest, progress: RequestProgress) -> tuple[int, bytes]:
         """Status and body. Raises `NoAnswer`. No deadline of its own except for connecting."""
-        if ask.endpoint.startswith("https:"):
-            self._read_certificates()
-        headers = [*FIELDS.items(), *ask.headers, *([("Authorization", ask.token)] if ask.token else [])]
+        headers = self._fields(ask)
         try:
             return await self._short.exchange(
                 ask.endpoint, ask.path, ask.body, headers, progress, MAX_ANSWER_BYTES
             )
-        except FAULTS as error:
+        except HttpFault as error:
             raise self._no_answer(error, ask, progress) from None
 
     @asynccontextmanager
@@ -114,17 +88,14 @@ class GatewayTransport:
         self, ask: GatewayRequest, progress: RequestProgress
     ) -> AsyncGenerator[HeldConnection, None]:
         """The answer to a GET, over a connection of its own; see `HeldConnection`. Raises `NoAnswer`."""
-        if ask.endpoint.startswith("https:"):
-            self._read_certificates()
+        headers = self._fields(ask)
         try:
-            async with self._short.held(
-                ask.endpoint, ask.path, FIELDS.items(), progress, MAX_ANSWER_BYTES
-            ) as held:
+            async with self._short.held(ask.endpoint, ask.path, headers, progress, MAX_ANSWER_BYTES) as held:
                 yield held
-        except FAULTS as error:
+        except HttpFault as error:
             raise self._no_answer(error, ask, progress) from None
 
-    def _no_answer(self, error: Exception, ask: GatewayRequest, progress: RequestProgress) -> NoAnswer:
+    def _no_answer(self, error: HttpFault, ask: GatewayRequest, progress: RequestProgress) -> NoAnswer:
         return no_answer(
             error,
             ask.endpoint,
@@ -133,45 +104,34 @@ class GatewayTransport:
             certificate=self._shows_certificate,
         )
 
-    def reply(
-        self, ask: GatewayRequest, progress: RequestProgress
-    ) -> AbstractAsyncContextManager[GatewayReply]:
-        """The answer as it arrives; leaving the block ends the request. Raises `NoAnswer`."""
-        return self._reply(ask, progress)
-
     @asynccontextmanager
-    async def _reply(
+    async def reply(
         self, ask: GatewayRequest, progress: RequestProgress
     ) -> AsyncGenerator[GatewayReply, None]:
-        if ask.endpoint.startswith("https:"):
-            self._read_certificates()
-        headers = dict(ask.headers) | ({"Authorization": ask.token} if ask.token else {})
-        request = self._client.build_request(
-            "GET" if ask.body is None else "POST",
-            ask.endpoint + ask.path,
-            content=ask.body,
-            headers=headers,
-            extensions={"trace": progress.trace},
-        )
-        request.stream = _Body(ask.body or b"")
+        """The answer as it arrives; leaving the block ends the request. Raises `NoAnswer`."""
+        headers = self._fields(ask)
 
-        def translate(error: Exception) -> NoAnswer:
+        def translate(error: HttpFault) -> NoAnswer:
             return self._no_answer(error, ask, progress)
 
         try:
-            response = await self._client.send(request, stream=True)
-        except FAULTS as error:
+            async with self._short.arriving(ask.endpoint, ask.path, ask.body, headers, progress) as answer:
+                yield GatewayReply(answer.status, _Chunks(answer, translate))
+        except HttpFault as error:
             raise translate(error) from None
-        except trio.Cancelled:
-            progress.abandon()
-            raise
-        chunks = response.aiter_raw()
-        try:
-            yield GatewayReply(response.status_code, _Chunks(chunks, translate))
-        finally:
-            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await _unwind(chunks)
-                await response.aclose()
+
+    def _fields(self, ask: GatewayRequest) -> list[tuple[str, str]]:
+        """The fields of its head. Reads the certificates first where it needs them."""
+        if ask.endpoint.startswith("https:"):
+            self._read_certificates()
+        return [*FIELDS.items(), *ask.headers, *([("Authorization", ask.token)] if ask.token else [])]
+
+    @cached_property
+    def _context(self) -> ssl.SSLContext:
+        """Made with the first https endpoint: most clusters have none."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.set_alpn_protocols(["http/1.1"])
+        return context
 
     def _read_certificates(self) -> None:
         try:
@@ -195,36 +155,11 @@ class GatewayTransport:
             self._context.load_cert_chain(cert, key, password="")
 
 
-class _Body(httpx.AsyncByteStream):
-    """A request's body. httpx's own is an async generator, which a cancelled request leaves to the garbage
-    collector."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def __aiter__(self) -> AsyncIterator[bytes]:
-        return _Once(self._content)
-
-
-class _Once:
-    def __init__(self, content: bytes) -> None:
-        self._parts = [content]
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if not self._parts:
-            raise StopAsyncIteration
-        return self._parts.pop()
-
-
 class _Chunks:
-    """The parts of a body, with httpx's errors raised as `NoAnswer`."""
+    """The parts of a body, with faults raised as `NoAnswer`."""
 
-    def __init__(self, chunks: AsyncIterator[bytes], translate: Callable[[Exception], NoAnswer]) -> None:
-        self._chunks = chunks
+    def __init__(self, answer: ArrivingAnswer, translate: Callable[[HttpFault], NoAnswer]) -> None:
+        self._answer = answer
         self._translate = translate
 
     def __aiter__(self) -> Self:
@@ -232,14 +167,9 @@ class _Chunks:
 
     async def __anext__(self) -> bytes:
         try:
-            return await anext(self._chunks)
-        except FAULTS as error:
+            part = await self._answer.part()
+        except HttpFault as error:
             raise self._translate(error) from None
-
-
-async def _unwind(chunks: AsyncIterator[bytes]) -> None:
-    """End httpx's nested generators from the innermost one, by a cancelled read."""
-    with trio.CancelScope() as over, suppress(*FAULTS):
-        over.cancel()
-        async for _ in chunks:
-            pass
+        if not part:
+            raise StopAsyncIteration
+        return part
