@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
 from heliosd.cluster.etcd.event_log import (
@@ -342,6 +343,18 @@ def test_members_that_come_and_go_are_logged() -> None:
     assert [item.key for item in append.items] == ["member:removed:b2:8", "member:added:c3:8"]
     assert append.members is not None
     assert append.members.record == MembersRecord(members=(ANNA, CARL))
+
+
+def test_a_learner_that_was_promoted_before_it_was_logged_is_added_first() -> None:
+    etcd = Etcd()
+    seen, promoted = born(etcd), structs.replace(CARL, learner=False)
+    for kind in ("added", "promoted"):
+        append = membership_events(members(etcd), (ANNA, BERT, promoted), etcd.revision, {CARL.id})
+        assert append is not None
+        assert peers(append) == [(kind, CARL.id)]
+        write(etcd, draft_of(append, seen))
+        seen = head(etcd)
+    assert membership_events(members(etcd), (ANNA, BERT, promoted), etcd.revision, {CARL.id}) == Append()
 
 
 def test_an_older_list_than_the_logged_one_logs_nothing() -> None:

@@ -86,6 +86,15 @@ def led_by_b(node_id: str = "etcd-1") -> Seen:
     return seen
 
 
+def test_a_list_is_accepted_though_many_answers_came_while_it_was_read() -> None:
+    seen = led_by_b()
+    asked, new = seen.mono, member("c0ffee", "etcd-4")
+    for _ in range(6):
+        seen.poll(B, seconds=0.05)
+    seen.view.listed(B, (*THREE, new), asked, seen.now)
+    assert new in seen.view.members
+
+
 def test_a_leader_is_reported_and_its_loss() -> None:
     seen = Seen()
     assert LeaderElected(B, 5, "") in seen.poll(B)

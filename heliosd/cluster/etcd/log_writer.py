@@ -180,7 +180,8 @@ class LogWriter:
         if append:
             return append
         if view.members_as_of:
-            members = membership_events(mirror.members, view.known_members, view.members_as_of)
+            learners = {each.id for each in view.known_members if view.traces.of(each.id).learner}
+            members = membership_events(mirror.members, view.known_members, view.members_as_of, learners)
             if members is None:
                 self._list_now()
             elif members:

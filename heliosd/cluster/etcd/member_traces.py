@@ -30,6 +30,8 @@ STARTING_SECONDS = 10.0
 class MemberTrace:
     """Times are monotonic."""
 
+    learner: bool = False
+    """A list has shown it as a learner."""
     starting: float | None = None
     """When its URL was first listed, for a member that came while this node looked."""
     asked: float | None = None
@@ -121,6 +123,7 @@ class MemberTraces:
         """One list of members is replaced by the next; the first list has no new members."""
         had = {each.id for each in before if each.client_urls}
         for member in members:
+            self.of(member.id).learner |= member.is_learner
             if before and member.client_urls and member.id not in had:
                 self.of(member.id).starting = now
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 FAST_POLL_SECONDS = 0.05
 """Between two polls of a member that answers, while the leader is in doubt: a new one is sent within 100 ms."""
+REMEMBERED_ANSWERS = 8
+"""Fast polls of more time than a list of members takes on a busy machine."""
 FAST_POLLS_LAST_SECONDS = 5.0
 AFTER_CHANGE_SECONDS = 0.4
 """Fast polls go on for so long after a new leader is known: its members show then why the one before was lost."""

@@ -6,8 +6,10 @@ log's own record, not with the node's memory, so a node that restarts logs nothi
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+
+from msgspec import structs
 
 from heliosd.protocol.events import Cause, Evidence, PeerChanged, StateChanged
 
@@ -47,8 +49,11 @@ def leader_events(head: LogHead, term: int, leader: str, seen: Observed = NOTHIN
     return Append(items=(*lost, LogItem(f"elected:{term}:{leader}:{head.turn}", elected)))
 
 
-def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: int) -> Append | None:
-    """The events after which the log has these members (as `members.known` gives them).
+def membership_events(
+    seen: SeenMembers, actual: Sequence[KnownMember], as_of: int, learners: Collection[str] = ()
+) -> Append | None:
+    """The events after which the log has these members (as `members.known` gives them). One that is new to the log
+    and is among `learners`, the ids of those that were learners, is added as a learner: its promotion comes next.
 
     `as_of` is a revision that the store of the member that was asked had before it was asked for the list. None:
     that is older than the recorded list, so the new list may be older too; ask again. (etcd 3.4 answers a member
@@ -57,6 +62,11 @@ def membership_events(seen: SeenMembers, actual: Sequence[KnownMember], as_of: i
     if as_of < seen.mod_revision:
         return None
     before = seen.record
+    old = set(learners) if before is None else {member.id for member in before.members}
+    actual = [
+        structs.replace(each, learner=True) if each.id in learners and each.id not in old else each
+        for each in actual
+    ]
     ids = {member.id for member in actual}
     after = MembersRecord(
         members=tuple(actual),

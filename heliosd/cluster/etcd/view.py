@@ -18,7 +18,7 @@ from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, Member
 from .member_health import MemberHealth
 from .member_traces import MemberTraces
 from .members import KnownMember, bearing, known
-from .pace import ACCEPTED_SECONDS, FAST_POLL_SECONDS, SETTLED_FACTOR, Pace
+from .pace import ACCEPTED_SECONDS, FAST_POLL_SECONDS, REMEMBERED_ANSWERS, SETTLED_FACTOR, Pace
 from .view_changes import MemberRestarted, OtherCluster, OwnStateChanged, ViewChange
 
 
@@ -44,7 +44,7 @@ class ClusterView:
         self._answers: dict[str, MemberAnswer] = {}
         self._statuses: dict[str, MemberStatus] = {}
         self._revisions: dict[str, tuple[tuple[float, int], ...]] = {}
-        """Time and store revision of each member's last two answers."""
+        """Time and store revision of each member's last answers."""
         self._reasons: dict[str, str] = {}
         self.traces = MemberTraces()
         self.pace = Pace()
@@ -94,7 +94,7 @@ class ClusterView:
         if asked_member not in ("", member):
             self.failed(asked_member, f"another member answers at its address ({member})", now)
         self._statuses[member] = status
-        latest = self._revisions.get(member, ())[-1:]
+        latest = self._revisions.get(member, ())[1 - REMEMBERED_ANSWERS :]
         self._revisions[member] = (*latest, (now.mono, status.header.revision))
         before = self._answers.get(member)
         silent = now.mono - before.at if before is not None and before.unanswered is not None else 0.0
