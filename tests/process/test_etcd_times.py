@@ -33,6 +33,7 @@ from tests.support.spread_cluster import SpreadCluster, cut, heal, network
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 ROUNDS = int(os.environ.get("ETCD_ROUNDS", "50"))
+MAX_IDLE_BYTES = 45 * 2**20
 STATUS, LIST = "/v3/maintenance/status", "/v3/cluster/member/list"
 
 
@@ -170,7 +171,9 @@ def test_an_idle_heliosd_costs_little(tmp_path: Path, auth: EtcdAuth | None) -> 
         took = monotonic() - began
         cpu = (_cpu_seconds(daemon.pid) - used) / took
         rate = (_requests(cluster) - asked) / took
-        print(f"{cpu:.2%} of a core, {rate:.1f} requests/s")
+        resident = daemon.rss_bytes()
+        print(f"{cpu:.2%} of a core, {rate:.1f} requests/s, {resident / 2**20:.1f} MiB")
+        assert resident <= MAX_IDLE_BYTES
         assert cpu <= 0.015
         assert rate <= 12
 
