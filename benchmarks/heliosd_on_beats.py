@@ -5,8 +5,8 @@
 Until the first byte comes through that descriptor, the daemon's own ticker runs. From then on each byte is one
 status tick into the hub's inbox, those that come together in one go.
 
-The loop's lag is sampled: how long a task that is due at some moment waits for its turn. The daemon's own metric has
-the longest wait of every 0.1 s, which is for alerts: its p99 says nothing about a p99 of the waits.
+The loop's lag is sampled: how long a task that is due at some moment waits for its turn. The daemon's own metric
+has the longest wait of every 0.1 s, which is for alerts: its p99 says nothing about a p99 of the waits.
 """
 
 from __future__ import annotations
