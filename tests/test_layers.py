@@ -13,6 +13,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -128,6 +129,7 @@ def imports(source: str, package: tuple[str, ...]) -> set[str]:
     return found
 
 
+@cache
 def imports_of(module: str) -> set[str]:
     path = MODULES[module]
     return imports(path.read_text(), ("heliosd", *path.relative_to(PACKAGE).parts[:-1]))
@@ -195,8 +197,15 @@ def too_long(sources: Mapping[str, str]) -> list[str]:
     return sorted(name for name, source in sources.items() if len(source.splitlines()) > MAX_LINES)
 
 
-SOURCES = {module: path.read_text() for module, path in MODULES.items()}
-ARROWS = {module: modules_imported(module) for module in MODULES}
+# Read by the first test that asks, not by each process that collects the tests.
+@cache
+def sources() -> dict[str, str]:
+    return {module: path.read_text() for module, path in MODULES.items()}
+
+
+@cache
+def arrows() -> dict[str, set[str]]:
+    return {module: modules_imported(module) for module in MODULES}
 
 
 def test_every_module_has_a_layer() -> None:
@@ -214,11 +223,11 @@ def test_no_import_goes_to_a_higher_layer_or_to_a_library_that_is_not_for_its_ow
 
 
 def test_no_import_goes_to_a_higher_room() -> None:
-    assert upward(ARROWS) == []
+    assert upward(arrows()) == []
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:
-    assert circles(ARROWS) == []
+    assert circles(arrows()) == []
 
 
 def test_few_modules_stand_outside_of_a_room() -> None:
@@ -226,11 +235,11 @@ def test_few_modules_stand_outside_of_a_room() -> None:
 
 
 def test_a_class_name_stands_once() -> None:
-    assert class_names_twice(SOURCES.values()) == []
+    assert class_names_twice(sources().values()) == []
 
 
 def test_no_module_is_too_long_to_hold_one_idea() -> None:
-    assert too_long(SOURCES) == []
+    assert too_long(sources()) == []
 
 
 @pytest.mark.parametrize(

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 
-from heliosd.auth.passwords import hash_password
 from heliosd.config.loader import parse
 from heliosd.config.model import Config
 from heliosd.daemon.reload import NEEDS_RESTART, in_force
+from tests.support.passwords import cheap_hash
 
 ROOT = Path(__file__).parents[2]
-HASH = hash_password("correct horse")
+HASH = cheap_hash("correct horse")
 USER = {"name": "admin", "password_hash": HASH, "roles": ["admin"]}
 
 NOW: dict[str, Any] = {

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 import trio
 
+from heliosd.auth.passwords import hash_password
 from tests.attacks.target import Target
-from tests.support.daemon_process import PASSWORD, Daemon, running
+from tests.support.daemon_process import PASSWORD, Daemon, running, write_config
 from tests.support.deadlines import SECONDS
 
 RATE = 200
@@ -23,7 +24,7 @@ HASH_BYTES = 19_456 * 1024
 
 @pytest.fixture
 def daemon(tmp_path: Path) -> Iterator[Daemon]:
-    with running(tmp_path) as started:
+    with running(tmp_path, write_config(tmp_path, password_hash=hash_password(PASSWORD))) as started:
         assert started.token()  # what a login needs is loaded by the first one
         yield started
 

@@ -15,18 +15,18 @@ from heliosd.auth.access import Access
 from heliosd.auth.external_issuer import FetchedKeys
 from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.auth.issuer_keys import IssuerKeys
-from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.token_cache import KEPT, TokenCache, digest_of
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 from heliosd.store.changes import TokenRevoked
 from tests.support.issuer_tokens import ISSUER, jwk, key, signed
+from tests.support.passwords import cheap_hash
 
 NOW = 1_700_000_000.0
-EVA = UserConfig(name="eva", password_hash=hash_password("apple"), roles=("viewer",))
-ADAM = UserConfig(name="adam", password_hash=hash_password("pear"), roles=("admin", "ghost"))
-GENERATED = UserConfig(name="admin", password_hash=hash_password("plum"), roles=("admin",))
+EVA = UserConfig(name="eva", password_hash=cheap_hash("apple"), roles=("viewer",))
+ADAM = UserConfig(name="adam", password_hash=cheap_hash("pear"), roles=("admin", "ghost"))
+GENERATED = UserConfig(name="admin", password_hash=cheap_hash("plum"), roles=("admin",))
 
 
 class House:
@@ -42,8 +42,8 @@ class House:
         self.settings.current = replace(self.settings.current, auth=changed)
 
 
-@pytest.fixture
-def house() -> House:
+@pytest.fixture(name="house")
+def access_of_two_users() -> House:
     return House(EVA, ADAM)
 
 
@@ -210,7 +210,7 @@ def test_a_password_is_recognized_once_it_was_right_and_until_it_is_changed(hous
     assert house.access.recognizes("eva", "apple")
     for name, password in (("eva", "pear"), ("eva", ""), ("adam", "apple"), ("nobody", "apple"), ("", "")):
         assert not house.access.recognizes(name, password)
-    house.reload(replace(EVA, password_hash=hash_password("apple")))
+    house.reload(replace(EVA, password_hash=cheap_hash("apple")))
     assert not house.access.recognizes("eva", "apple")
     house.reload(ADAM)
     assert not house.access.recognizes("eva", "apple")
@@ -241,7 +241,7 @@ def test_an_issued_token_is_not_in_its_repr(house: House) -> None:
 
 def test_a_changed_password_ends_the_tokens_of_its_user_only(house: House) -> None:
     evas, adams = house.access.issue("eva", NOW), house.access.issue("adam", NOW)
-    house.reload(replace(EVA, password_hash=hash_password("apple")), ADAM)  # the same word, hashed anew
+    house.reload(replace(EVA, password_hash=cheap_hash("apple")), ADAM)  # the same word, hashed anew
     for refused in (house.access.identify, house.access.refreshed):
         with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
             refused(evas.token if refused == house.access.identify else evas.identity, NOW)  # type: ignore[arg-type]
@@ -408,7 +408,7 @@ def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> No
     assert refused()
     house.reload(ADAM, audience="")
     assert refused()
-    house.reload(replace(EVA, password_hash=hash_password("cherry")))
+    house.reload(replace(EVA, password_hash=cheap_hash("cherry")))
     assert refused()
     house.reload(replace(EVA, roles=("admin",)))
     assert access.identify(token, NOW + 1).may("cluster:admin")
