@@ -24,7 +24,7 @@ from .log_cap import LogCap
 
 HIDDEN = "[hidden]"
 
-_SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
+SECRETS: tuple[tuple[re.Pattern[str], str], ...] = (
     # A JWT's first part is base64url of `{"`. A part of a token is hidden as well.
     (re.compile(r"eyJ[A-Za-z0-9_-]{8,}(?:\.[A-Za-z0-9_=-]*){0,4}"), HIDDEN),
     (re.compile(r"(?i)\b((?:token|ticket|password|secret)(?:=|%3D))[^\s&;,\"'#)\]}]+"), rf"\1{HIDDEN}"),
@@ -187,7 +187,7 @@ def _cleaned(text: str) -> str:
         lower = text.lower()
         if not any(word in lower for word in _SECRET_WORDS):
             return text
-    for pattern, shown in _SECRETS:
+    for pattern, shown in SECRETS:
         text = pattern.sub(shown, text)
     return text
 

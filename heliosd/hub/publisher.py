@@ -167,7 +167,7 @@ class Publisher:
         self._status_messages.forget_shared()
         for client in self._connections.all():
             replay = Replay(refusal="epoch_changed")
-            welcome = self._status_messages.welcome(client, self._log.history, replay)
+            welcome = self._status_messages.welcome_message(client, self._log.history, replay)
             delivery.drop_stream(client, epoch=True)
             self._connections.count_dropped(client, "epoch_changed")
             delivery.resume_stream(client, self._status_for, welcome=welcome)

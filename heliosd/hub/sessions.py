@@ -76,7 +76,7 @@ class ClientSessions:
         if cursor is not None:
             history.expire(self._connections.now().wall)
             replay = history.since(cursor, client.subscription)
-            first = [self._status_messages.welcome(client, history, replay), *replay.events, *first]
+            first = [self._status_messages.welcome_message(client, history, replay), *replay.events, *first]
         self._connections.count_messages(first)
         delivery.deliver_first(client, first)
         self._connections.settle(client)

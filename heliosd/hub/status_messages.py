@@ -62,7 +62,7 @@ class StatusMessages:
             client_id=client_id,
         )
 
-    def welcome(self, client: HubClient, history: History, replay: Replay) -> OutgoingMessage:
+    def welcome_message(self, client: HubClient, history: History, replay: Replay) -> OutgoingMessage:
         """The first message of a connection that asked to resume, and what all get when the epoch changes."""
         welcome = WelcomeData(
             client_id=client.id,

@@ -243,7 +243,7 @@ def test_a_url_is_read_as_people_write_it() -> None:
 
 
 async def test_it_goes_on_where_the_connection_was_cut() -> None:
-    async def cut(visitor: Visitor) -> None:
+    async def break_off(visitor: Visitor) -> None:
         await visitor.begin(0)
         await visitor.events(1, 3)
         visitor.stream.abort()
@@ -255,7 +255,7 @@ async def test_it_goes_on_where_the_connection_was_cut() -> None:
         await visitor.events(6, 6)
         await stay(visitor)
 
-    async with daemon_of(cut, rest) as daemon, opening(url(daemon), TOKEN) as client:
+    async with daemon_of(break_off, rest) as daemon, opening(url(daemon), TOKEN) as client:
         assert client.cursor is None
         assert await events_of(client, 6) == [1, 2, 3, 4, 5, 6]
         assert client.cursor == Cursor("A", 6)
@@ -305,11 +305,11 @@ async def test_a_gap_of_the_daemon_comes_with_its_own_words() -> None:
 
 
 async def test_a_subscription_is_asked_for_on_every_connection() -> None:
-    async def cut(visitor: Visitor) -> None:
+    async def break_off(visitor: Visitor) -> None:
         await visitor.begin(0)
         await visitor.close(4408)
 
-    async with daemon_of(cut, ten_events) as daemon:
+    async with daemon_of(break_off, ten_events) as daemon:
         async with opening(url(daemon), TOKEN, subscription={"peer_changes": {"peers": ["a*"]}}) as client:
             await events_of(client, 1)
         assert {each.query["filter"] for each in daemon.visitors} == {'{"peer_changes": {"peers": ["a*"]}}'}

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import pytest
 import trio
 
+from heliosd.cluster.etcd.client import calls
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
@@ -22,12 +23,13 @@ from heliosd.cluster.etcd.client.errors import (
     missing_right,
 )
 from heliosd.cluster.etcd.client.requests import put
+from heliosd.cluster.etcd.client.responses import read_token
 from heliosd.cluster.etcd.client.streams import YOUNG_TOKEN_SECONDS
 from heliosd.cluster.etcd.client.transport import GatewayRequest
 from heliosd.config.model import EtcdConfig
 from tests.support.etcd_certificates import EtcdCertificates
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
-from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, url
+from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread, url
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -90,8 +92,15 @@ async def test_a_user_with_the_right_reads_writes_and_watches(
 
 
 async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
-    guarded: EtcdCluster, login: dict[str, Any]
+    guarded: EtcdCluster, login: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    tokens: list[str] = []
+
+    def recorded(content: bytes) -> str:
+        tokens.append(read_token(content))
+        return tokens[-1]
+
+    monkeypatch.setattr(calls, "read_token", recorded)
     async with client_of(guarded, **login) as client:
         version = (await client.txn([], [put(KEY, b"x")])).header.revision
         for call in (
@@ -99,12 +108,12 @@ async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
             lambda: client.txn([], [put(KEY, b"y")]),
             lambda: watched_once(client, version),
         ):
-            token = client._calls._token
+            token = tokens[-1]
             assert token
             await until_ended(guarded, token)
             await call()
-            assert client._calls._token != token
-        await until_ended(guarded, client._calls._token)
+            assert tokens[-1] != token
+        await until_ended(guarded, tokens[-1])
         async with trio.open_nursery() as nursery:
             for _ in range(20):
                 nursery.start_soon(client.range, KEY)
@@ -112,7 +121,7 @@ async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
 
 async def until_ended(cluster: EtcdCluster, token: str) -> None:
     """Each use of a token that still holds makes it last longer, also this question."""
-    while not await aside(ended, cluster, token):  # noqa: ASYNC110 - etcd sends no signal
+    while not await in_thread(ended, cluster, token):  # noqa: ASYNC110 - etcd sends no signal
         await trio.sleep(2.2)
 
 
@@ -186,9 +195,9 @@ async def test_authentication_may_be_turned_on_and_tokens_be_forgotten_later(log
     with EtcdCluster.start(1) as cluster:
         async with client_of(cluster, **login) as client:
             await client.txn([], [put(KEY, b"before")])
-            await aside(cluster.enable_auth, AUTH)
+            await in_thread(cluster.enable_auth, AUTH)
             await client.txn([], [put(KEY, b"after")])
-            await aside(cluster.restart, 0)  # simple tokens do not outlive it
+            await in_thread(cluster.restart, 0)  # simple tokens do not outlive it
             assert (await client.range(KEY)).kvs[0].version == 2
 
 
@@ -203,7 +212,7 @@ def shown(certificates: EtcdCertificates, name: str = "client") -> dict[str, Any
     }
 
 
-async def refusal(cluster: EtcdCluster, **changes: Any) -> str:
+async def reason_refused(cluster: EtcdCluster, **changes: Any) -> str:
     """Why a write cannot be made: never of unknown outcome, and the same each time."""
     async with client_of(cluster, **changes) as client:
         reasons = set()
@@ -234,15 +243,17 @@ async def test_a_certificate_that_does_not_fit_is_named(
     encrypted: EtcdCluster, certificates: EtcdCertificates
 ) -> None:
     ca = {"ca_cert": certificates.ca_cert}
-    assert await refusal(encrypted, **ca) == "it wants a client certificate, and none is configured"
+    assert await reason_refused(encrypted, **ca) == "it wants a client certificate, and none is configured"
     # The words after the colon depend on the Go that etcd was built with.
     for name in ("stranger", "expired"):
-        assert (await refusal(encrypted, **shown(certificates, name))).startswith(
+        assert (await reason_refused(encrypted, **shown(certificates, name))).startswith(
             "it refused our certificate: "
         )
     wrong = shown(certificates) | {"ca_cert": certificates.stranger_ca}
-    assert "its certificate is not trusted: unable to get local issuer" in await refusal(encrypted, **wrong)
-    assert "its certificate is not trusted" in await refusal(
+    assert "its certificate is not trusted: unable to get local issuer" in await reason_refused(
+        encrypted, **wrong
+    )
+    assert "its certificate is not trusted" in await reason_refused(
         encrypted, **shown(certificates) | {"ca_cert": None}
     )
 
@@ -252,11 +263,11 @@ async def test_http_and_https_confused_is_said_so(
 ) -> None:
     plain = (url(encrypted, 0).replace("https", "http"),)
     assert (
-        await refusal(encrypted, endpoints=plain)
+        await reason_refused(encrypted, endpoints=plain)
         == "it closed the connection without an answer; is it https?"
     )
     secure = (url(guarded, 0).replace("http", "https"),)
-    assert await refusal(encrypted, endpoints=secure) == "it broke off the TLS handshake; is it http?"
+    assert await reason_refused(encrypted, endpoints=secure) == "it broke off the TLS handshake; is it http?"
 
 
 async def test_certificates_are_read_anew_when_their_files_change(
@@ -321,8 +332,8 @@ async def test_a_token_that_its_member_forgot_in_a_restart_is_renewed_for_a_watc
         async with client_of(cluster, **login) as client:
             revision = (await client.txn([], [put(KEY, b"x")])).header.revision
             await trio.sleep(YOUNG_TOKEN_SECONDS)
-            await aside(cluster.restart, 0)
-            await aside(cluster.leader)
+            await in_thread(cluster.restart, 0)
+            await in_thread(cluster.leader)
             await watched_once(client, revision)
 
 
@@ -331,8 +342,8 @@ async def test_a_learner_is_promoted_where_authentication_is_on(login: dict[str,
         async with client_of(cluster, **login) as client:
             spare = cluster.spare("etcd-3")
             added = await until_done(lambda: client.member_add([spare.peer_url]))
-            await aside(cluster.join, spare)
-            leader = url(cluster, await aside(cluster.leader))
+            await in_thread(cluster.join, spare)
+            leader = url(cluster, await in_thread(cluster.leader))
             await until_done(lambda: client.member_promote(leader, added.id))
             assert not any(each.is_learner for each in await client.members(leader))
 

@@ -24,7 +24,7 @@ from heliosd.cluster.etcd.client.requests import absent, get, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
 from tests.support.deadlines import at_most
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, keep_from_leading, url
+from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread, keep_from_leading, url
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -117,7 +117,7 @@ async def test_a_killed_member_is_passed_over_at_once_even_by_writes(three: Etcd
         with pytest.raises(EtcdUnavailable) as raised:
             await client.status(url(three, 0))
         assert str(raised.value) == f"{url(three, 0)}: connection refused"
-        await aside(three.restart, 0)
+        await in_thread(three.restart, 0)
         await client.status(url(three, 0))
         while client.endpoints()[0].failures:
             await trio.sleep(0.05)  # an endpoint is forgiven with time, which is what is waited for
@@ -173,7 +173,7 @@ async def test_without_a_quorum_writes_are_refused_in_time_and_old_state_can_be_
         assert (await client.range(KEY, serializable=True)).kvs[0].value == b"0"
         for other in {0, 1, 2} - {place}:
             three.restart(other, wait=False)
-        await aside(three.leader)
+        await in_thread(three.leader)
         result = await client.txn([absent(KEY)], [], [get(KEY)])
         assert [kv.value for kv in result.responses[0]] == [b"0"]
 
@@ -228,10 +228,10 @@ async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdClu
     async with client_of(three) as client:
         added = await when_etcd_is_ready(client, spare.peer_url)
         assert (added.is_learner, added.name, added.peer_urls) == (True, "", (spare.peer_url,))
-        leader = url(three, await aside(three.leader))
+        leader = url(three, await in_thread(three.leader))
         with pytest.raises(EtcdLearnerBehind):
             await client.member_promote(leader, added.id)
-        await aside(three.join, spare)
+        await in_thread(three.join, spare)
         while True:
             try:
                 await client.member_promote(leader, added.id)
@@ -265,7 +265,7 @@ async def test_leadership_moves_by_the_leader_only(three: EtcdCluster) -> None:
         with pytest.raises(EtcdNotLeader):
             await client.move_leader(url(three, (leader + 1) % 3), target)
         await client.move_leader(url(three, leader), target)
-        assert await aside(three.leader) == 0
+        assert await in_thread(three.leader) == 0
         with pytest.raises(EtcdRefused, match="bad leader transferee"):
             await client.move_leader(url(three, 0), "abc")
 

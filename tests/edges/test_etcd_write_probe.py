@@ -13,7 +13,7 @@ from heliosd.cluster.etcd.client.requests import Put, get
 from heliosd.cluster.etcd.keys import KeyLayout
 from heliosd.cluster.etcd.write_probe import rehearsal
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
-from tests.support.etcd_endpoints import END, PREFIX, aside, client_of
+from tests.support.etcd_endpoints import END, PREFIX, client_of, in_thread
 
 pytestmark = pytest.mark.needs("etcd")
 AUTH = EtcdAuth()
@@ -59,7 +59,7 @@ async def test_what_is_rehearsed_is_not_done(
     compares, writes = rehearsal(LAYOUT)
     async with client_of(guarded, **login) as client:
         if begun:
-            await aside(guarded.put, LAYOUT.head.decode(), "{}")
+            await in_thread(guarded.put, LAYOUT.head.decode(), "{}")
         before = await client.range(PREFIX, END)
         result = await client.txn(compares, writes, [get(LAYOUT.head)])
         assert not result.succeeded
@@ -75,13 +75,13 @@ async def test_it_is_refused_without_the_right_to_write_or_to_read(
     try:
         async with client_of(guarded, **login) as client:
             for kind in ("READ", "WRITE"):
-                await aside(guarded.grant, AUTH, kind)
+                await in_thread(guarded.grant, AUTH, kind)
                 with pytest.raises(EtcdDenied):
                     await client.txn(compares, writes)
-                await aside(guarded.grant, AUTH)
+                await in_thread(guarded.grant, AUTH)
                 await client.txn(compares, writes)
-            await aside(guarded.take_away, AUTH)
+            await in_thread(guarded.take_away, AUTH)
             with pytest.raises(EtcdDenied):
                 await client.txn(compares, writes)
     finally:
-        await aside(guarded.grant, AUTH)
+        await in_thread(guarded.grant, AUTH)

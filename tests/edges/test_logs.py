@@ -243,7 +243,7 @@ PIECES = [
 @given(st.lists(st.sampled_from(PIECES), max_size=8).map("".join))
 def test_no_text_with_a_secret_passes_for_one_without(text: str) -> None:
     cleaned = text
-    for pattern, shown in logs._SECRETS:
+    for pattern, shown in logs.SECRETS:
         cleaned = pattern.sub(shown, cleaned)
     assert logs.hide_secrets(None, "", {"event": text}) == {"event": cleaned}
 

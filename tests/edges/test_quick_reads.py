@@ -36,7 +36,7 @@ async def both(rest: Rest) -> AsyncIterator[tuple[Front, Front]]:
         yield first, second
 
 
-def parts(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
+def split_answer(answer: bytes) -> tuple[bytes, dict[bytes, bytes], bytes]:
     head, _, body = answer.partition(b"\r\n\r\n")
     line, *fields = head.split(b"\r\n")
     named = dict(field.split(b": ", 1) for field in fields)
@@ -72,7 +72,9 @@ async def test_each_read_has_the_status_the_headers_and_the_body_that_the_framew
                     request = (
                         f"GET {path}{query} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n{fields}\r\n"
                     )
-                    one, two = [parts(await front.ask(request.encode())) for front in (quick, framework)]
+                    one, two = [
+                        split_answer(await front.ask(request.encode())) for front in (quick, framework)
+                    ]
                     assert one[:2] == two[:2]
                     if one[1][b"content-type"] == b"application/json":
                         assert shape(json.loads(one[2])) == shape(json.loads(two[2]))

@@ -154,7 +154,7 @@ async def churn(uring: sender.UringSender, seconds: float, seed: int, *, over_tl
     acts += ["hold", "release", "release", "vanish"]
     over = trio.Event()
 
-    async def live(one: RecipientsWorld) -> None:
+    async def come_and_go(one: RecipientsWorld) -> None:
         while not over.is_set():
             for _ in range(rng.randrange(4)):
                 if len(one.here) < 12:
@@ -167,7 +167,7 @@ async def churn(uring: sender.UringSender, seconds: float, seed: int, *, over_tl
         for _ in range(12):
             await one.come()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(live, one)
+            nursery.start_soon(come_and_go, one)
             until = trio.current_time() + seconds
             while trio.current_time() < until:
                 await one.broadcast([one.message(Kind.EVENT, rng.choice((20, 700, 3000)))], [])

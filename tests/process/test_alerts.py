@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.support.alert_daemon import Receiver, commanded, obey, receiving
+from tests.support.alert_daemon import Receiver, carry_out, commanded, receiving
 from tests.support.daemon_process import Daemon, wait_until, write_config
 
 HOLD = 0.4
@@ -76,10 +76,10 @@ def lose_and_kill(folder: Path, receiver: Receiver, losses: int, kills: int) -> 
         with commanded(folder, config, leader) as daemon:
             if number == 0:
                 leader = leaders[1]
-                obey(daemon, f"elect {leader}")
+                carry_out(daemon, f"elect {leader}")
             while number < losses:
                 receiver.manner = manners[number // 5 % len(manners)]
-                obey(daemon, "lose")
+                carry_out(daemon, "lose")
                 held = rng.uniform(0, HOLD - 0.1) if number % 2 else rng.uniform(HOLD + 0.05, 2 * HOLD)
                 leader = leaders[number % 2]
                 number += 1
@@ -87,10 +87,10 @@ def lose_and_kill(folder: Path, receiver: Receiver, losses: int, kills: int) -> 
                     time.sleep(rng.uniform(0, held))
                     break
                 time.sleep(held)
-                obey(daemon, f"elect {leader}")
+                carry_out(daemon, f"elect {leader}")
                 time.sleep(rng.uniform(0, 0.2))
             else:
-                obey(daemon, "elect node-1")
+                carry_out(daemon, "elect node-1")
                 receiver.manner = "well"
                 return all_sent(daemon, receiver)
             daemon.process.send_signal(signal.SIGKILL)

@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
@@ -18,10 +17,9 @@ import pytest
 from tests.support.command_line import exit_code_of
 from tests.support.daemon_process import (
     Daemon,
-    closing_connection,
-    receive,
     running,
     wait_until,
+    welcomed,
     write_config,
 )
 from tests.support.deadlines import SECONDS
@@ -65,12 +63,6 @@ def writing(daemon: Daemon, first: int) -> Iterator[Writer]:
     finally:
         stop.set()
         thread.join(SECONDS)
-
-
-def welcomed(daemon: Daemon, token: str, query: str) -> dict[str, Any]:
-    url = f"ws://{daemon.address}/ws/cluster?token={token}&{query}"
-    with closing_connection(url, {}) as socket:
-        return dict(receive(socket, "welcome")["data"])
 
 
 def backup_restore_and_compare(folder: Path, rounds: int, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,12 +17,11 @@ from websockets.exceptions import InvalidStatus
 
 from tests.support.daemon_process import (
     Daemon,
-    closing_connection,
     lacking,
     logging_process,
-    receive,
     running,
     wait_until,
+    welcomed,
     write_config,
 )
 from tests.support.deadlines import SECONDS
@@ -95,12 +94,6 @@ def test_a_stop_while_a_start_waits_for_the_disk_is_clean(tmp_path: Path, disk: 
     with on(disk, write_config(tmp_path)) as daemon:
         assert daemon.stop() == 0
         assert daemon.lines[-1]["event"] == "stopped"
-
-
-def welcomed(daemon: Daemon, token: str, query: str) -> dict[str, Any]:
-    url = f"ws://{daemon.address}/ws/cluster?token={token}&{query}"
-    with closing_connection(url, {}) as socket:
-        return dict(receive(socket, "welcome")["data"])
 
 
 @pytest.mark.parametrize(

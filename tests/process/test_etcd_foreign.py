@@ -21,11 +21,6 @@ def warnings(daemon: Daemon) -> list[str]:
         return list(http.get("/readyz").json().get("warnings", []))
 
 
-def is_ready(daemon: Daemon) -> bool:
-    with daemon.client() as http:
-        return http.get("/readyz").status_code == 200
-
-
 def metrics(daemon: Daemon) -> set[str]:
     with daemon.client() as http:
         return set(http.get(METRICS).json()["metrics"])
@@ -46,10 +41,10 @@ def test_a_removed_member_that_comes_up_as_a_cluster_of_its_own_is_left_out(tmp_
         # The real ones restart: for a moment only the foreign one answers.
         cluster.kill(one)
         cluster.kill(other)
-        wait_until(lambda: not is_ready(daemon), SECONDS)
+        wait_until(lambda: not daemon.is_ready(), SECONDS)
         cluster.restart(one, wait=False)
         cluster.restart(other, wait=False)
-        wait_until(lambda: is_ready(daemon), SECONDS)
+        wait_until(daemon.is_ready, SECONDS)
         assert metrics(daemon) == {"app_ours"}
         assert cluster.count(PREFIX, gone) == 0
         assert cluster.count(PREFIX, one) > 0
@@ -78,12 +73,12 @@ def test_a_foreign_cluster_is_no_refuge_while_our_own_is_silent_and_after_a_rest
             daemon.wait_ready()
             wait_until(lambda: len(warnings(daemon)) == 1, SECONDS)
             ours.stop(0)
-            wait_until(lambda: not is_ready(daemon), SECONDS)
+            wait_until(lambda: not daemon.is_ready(), SECONDS)
             time.sleep(8.0)
             assert foreign.count(PREFIX, 0) == 0
-            assert not is_ready(daemon)
+            assert not daemon.is_ready()
             ours.cont(0)
-            wait_until(lambda: is_ready(daemon), SECONDS)
+            wait_until(daemon.is_ready, SECONDS)
         ours.stop(0)
         with starting(tmp_path / "node", both) as daemon:
             daemon.wait_listening()
@@ -120,4 +115,4 @@ def test_a_cluster_that_replaced_ours_at_every_endpoint_is_taken_on(tmp_path: Pa
             cluster.members[0].name = "etcd-other"
             cluster.token_of_cluster = "another"
             cluster.found_alone(0)
-            wait_until(lambda: metrics(daemon) == set() and is_ready(daemon), SECONDS)
+            wait_until(lambda: metrics(daemon) == set() and daemon.is_ready(), SECONDS)

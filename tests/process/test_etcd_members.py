@@ -22,11 +22,6 @@ def leader_of(daemon: Daemon) -> str:
         return str(http.get("/api/cluster/status").json()["leader"]["id"])
 
 
-def is_ready(daemon: Daemon) -> bool:
-    with daemon.client() as http:
-        return http.get("/readyz").status_code == 200
-
-
 @pytest.mark.parametrize("paused", [False, True])
 def test_a_member_that_starts_long_after_it_was_added_ends_the_time_without_a_leader(
     tmp_path: Path, paused: bool
@@ -45,7 +40,7 @@ def test_a_member_that_starts_long_after_it_was_added_ends_the_time_without_a_le
         cluster.leader()
         if paused:
             os.kill(pid, signal.SIGCONT)
-        wait_until(lambda: leader_of(daemon) != "" and is_ready(daemon), SECONDS)
+        wait_until(lambda: leader_of(daemon) != "" and daemon.is_ready(), SECONDS)
 
 
 def test_a_name_that_two_members_bear_names_neither(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def settle(cluster: EtcdCluster, daemons: list[Daemon]) -> int:
     wait_until(lambda: all(cluster.status(place) for place in range(3)), SECONDS)
     place = cluster.leader()
     for daemon in daemons:
-        wait_until(lambda it=daemon: healthy_leader(it) == member_id(cluster, place), SECONDS)  # type: ignore[misc]
+        wait_until(lambda it=daemon: healthy_leader(it) == cluster.member_id(place), SECONDS)  # type: ignore[misc]
     return place
 
 
@@ -40,12 +40,6 @@ def healthy_leader(daemon: Daemon) -> str:
     with daemon.client() as http:
         status = http.get("/api/cluster/status").json()
     return "" if status["cluster_health"]["unhealthy_peers"] else str(status["leader"]["id"])
-
-
-def member_id(cluster: EtcdCluster, place: int) -> str:
-    status = cluster.status(place)
-    assert status is not None
-    return f"{int(status['header']['member_id']):x}"
 
 
 def healths(listener: Listener, member: str, *, logged: bool = False) -> list[str]:
@@ -70,7 +64,7 @@ def test_all_that_happens_without_a_quorum_is_sent_and_later_logged_with_its_tim
     leader = settle(cluster, daemons)
     with listening(daemons[0], daemons[0].token()) as listener:
         dead = (leader, (leader + 1) % 3) if leader_dies else ((leader + 1) % 3, (leader + 2) % 3)
-        ids = [member_id(cluster, place) for place in dead]
+        ids = [cluster.member_id(place) for place in dead]
         killed_at = time.time()
         for place in dead:
             cluster.kill(place)
@@ -103,8 +97,8 @@ def test_a_member_that_dies_while_etcd_has_no_space_is_reported_at_once(world: W
     with listening(daemons[0], daemons[0].token()) as listener:
         place = leader if leads else (leader + 1) % 3
         other = (place + 1) % 3
-        dead = member_id(cluster, place)
-        alarm = {"memberID": str(int(member_id(cluster, other), 16)), "alarm": "NOSPACE"}
+        dead = cluster.member_id(place)
+        alarm = {"memberID": str(int(cluster.member_id(other), 16)), "alarm": "NOSPACE"}
         cluster.ask(other, "/v3/maintenance/alarm", {"action": "ACTIVATE", **alarm})
         cluster.kill(place)
         wait_until(lambda: healths(listener, dead) == ["unhealthy"], SECONDS)
@@ -126,7 +120,7 @@ def test_a_short_restart_is_logged_both_ways(world: World, leads: bool, away: fl
     leader = settle(cluster, daemons)
     with listening(daemons[0], daemons[0].token()) as listener:
         place = leader if leads else (leader + 1) % 3
-        member = member_id(cluster, place)
+        member = cluster.member_id(place)
         cluster.kill(place)
         time.sleep(away)
         cluster.restart(place, wait=False)
@@ -138,7 +132,7 @@ def test_a_short_restart_is_logged_both_ways(world: World, leads: bool, away: fl
             assert state_changes(listener, logged=True)[0]["cause"] in causes
 
 
-def test_a_member_that_is_told_to_end_ends_soon(world: World) -> None:
+def test_a_member_that_is_asked_to_end_ends_soon(world: World) -> None:
     """heliosd holds an idle connection to each member; none may be of a kind that etcd waits for."""
     cluster, daemons = world
     place = (settle(cluster, daemons) + 1) % 3
@@ -160,7 +154,7 @@ def test_every_term_of_quick_transfers_is_logged_or_said_to_have_passed_unseen(
         listening(daemons[1], daemons[0].token()) as second,
     ):
         before = int((cluster.status(0) or {})["raftTerm"])
-        ids = [str(int(member_id(cluster, place), 16)) for place in range(3)]
+        ids = [str(int(cluster.member_id(place), 16)) for place in range(3)]
         for _ in range(10):
             place = cluster.leader()
             target = {"targetID": ids[(place + 1) % 3]}

@@ -32,13 +32,13 @@ def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_
         EtcdCluster.start(size) as cluster,
         beside(tmp_path, cluster, names=["etcd-1", "watcher"]) as daemons,
     ):
-        register(daemons[0], "app_kept")
+        daemons[0].register_gauge("app_kept")
         copy = cluster.copy_data()
         for daemon in daemons:
             daemon.wait_ready()
         raise_the_term(cluster, daemons)
         for number in range(5):
-            register(daemons[0], f"app_undone_{number}")
+            daemons[0].register_gauge(f"app_undone_{number}")
         before = [history(daemon) for daemon in daemons]
         term = status(daemons[0])["node"]["term"]
         token = daemons[0].token()
@@ -49,7 +49,7 @@ def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_
             for listener in (one, other):
                 wait_until(lambda it=listener: bool(it.of("welcome")), PATIENCE_SECONDS)  # type: ignore[misc]
             for daemon in daemons:
-                wait_until(lambda it=daemon: ready(it), PATIENCE_SECONDS)  # type: ignore[misc]
+                wait_until(lambda it=daemon: it.is_ready(), PATIENCE_SECONDS)  # type: ignore[misc]
             assert status(daemons[0])["node"]["term"] < term
             begun = [listener.of("welcome")[-1][1]["data"] for listener in (one, other)]
             assert begun[0]["epoch"] == begun[1]["epoch"] != before[0]["epoch"]
@@ -66,7 +66,7 @@ def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_
             leader, term_now = elected(one, heard[0]) or ("", 0)
             assert (leader, term_now) == elected(other, heard[1])
             assert term_now <= term
-            register(daemons[1], "app_new")
+            daemons[1].register_gauge("app_new")
             # One may have been greeted before the other, and was then sent some more.
             first = max(each["seq"] for each in begun) + 1
 
@@ -86,22 +86,12 @@ def raise_the_term(cluster: EtcdCluster, daemons: list[Daemon]) -> None:
     for _ in range(3):
         change_the_leader(cluster)
         for daemon in daemons:
-            wait_until(lambda it=daemon: ready(it), PATIENCE_SECONDS)  # type: ignore[misc]
+            wait_until(lambda it=daemon: it.is_ready(), PATIENCE_SECONDS)  # type: ignore[misc]
 
 
 def change_the_leader(cluster: EtcdCluster) -> None:
     cluster.restart(cluster.leader())
     cluster.leader()
-
-
-def register(daemon: Daemon, name: str) -> None:
-    with daemon.client() as http:
-        assert http.post(METRICS, json={"name": name, "type": "gauge"}).status_code == 201
-
-
-def ready(daemon: Daemon) -> bool:
-    with daemon.client() as http:
-        return http.get("/readyz").status_code == 200
 
 
 def status(daemon: Daemon) -> Any:

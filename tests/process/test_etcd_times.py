@@ -50,20 +50,14 @@ def settled(nodes: Nodes, rng: Random) -> Iterator[tuple[list[Listener], int, st
     sleep(rng.uniform(0.5, 5.0))
     with nodes.listeners() as listeners:
         place = nodes.cluster.leader()
-        yield listeners, place, member_id(nodes.cluster, place)
-
-
-def member_id(cluster: EtcdCluster, place: int) -> str:
-    status = cluster.status(place)
-    assert status is not None
-    return f"{int(status['header']['member_id']):x}"
+        yield listeners, place, nodes.cluster.member_id(place)
 
 
 def test_leaders_that_are_killed_and_those_that_hand_over(nodes: Nodes) -> None:
     rng, killed, moved = Random(ROUNDS), [], []
     for number in range(2 * ROUNDS):
         with settled(nodes, rng) as (listeners, place, leader):
-            other = int(member_id(nodes.cluster, (place + rng.choice((1, 2))) % 3), 16)
+            other = int(nodes.cluster.member_id((place + rng.choice((1, 2))) % 3), 16)
             with looking(nodes.cluster, STATUS, leader_shown) as shown:
                 wait_until(lambda it=shown: bool(it.first))  # type: ignore[misc]
                 if number % 2:

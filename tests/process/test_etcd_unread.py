@@ -19,7 +19,7 @@ from heliosd.client.resume import Gap, Message
 from heliosd.protocol.history import Cursor
 from tests.support.daemon_process import PASSWORD, Daemon, wait_until
 from tests.support.etcd_cluster import EtcdCluster
-from tests.support.etcd_nodes import METRICS, etcd_config, listening, starting
+from tests.support.etcd_nodes import etcd_config, listening, starting
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -37,10 +37,10 @@ def test_a_resume_is_refused_until_etcd_has_been_read_and_then_loses_nothing(
     with starting(tmp_path / "node", config) as daemon:
         daemon.wait_listening()
         daemon.wait_ready()
-        register(daemon, "app_one")
+        daemon.register_gauge("app_one")
         history = histories(daemon).json()
         epoch, seq = history["epoch"], history["seq"]
-        register(daemon, "app_two")
+        daemon.register_gauge("app_two")
         assert daemon.stop() == 0
     cluster.kill(0)
     with starting(tmp_path / "node", config) as daemon:
@@ -87,11 +87,6 @@ async def follow(daemon: Daemon, since: Cursor, cluster: EtcdCluster) -> None:
     first = heard[-1]
     assert since.after is not None
     assert (first.seq, list(first.data)) == (since.after + 1, ["app_two"])
-
-
-def register(daemon: Daemon, name: str) -> None:
-    with daemon.client() as http:
-        assert http.post(METRICS, json={"name": name, "type": "gauge"}).status_code == 201
 
 
 def histories(daemon: Daemon) -> httpx.Response:

@@ -19,7 +19,7 @@ from heliosd.cluster.etcd.client.requests import absent, get, put
 from tests.support.daemon_process import Daemon, wait_until
 from tests.support.deadlines import SECONDS, at_most
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
-from tests.support.etcd_endpoints import END, KEY, PREFIX, aside, client_of, url
+from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread, url
 from tests.support.etcd_nodes import METRICS, Listener, beside, listening
 from tests.support.etcd_versions import further_etcds
 
@@ -98,7 +98,7 @@ async def members(client: EtcdClient) -> set[str]:
 
 
 async def test_its_answers_and_errors_are_read(tmp_path: Path, further_etcd: str) -> None:
-    cluster = await aside(EtcdCluster.start, 1)
+    cluster = await in_thread(EtcdCluster.start, 1)
     try:
         async with client_of(cluster, **login(tmp_path)) as client:
             status = await client.status(url(cluster, 0))
@@ -115,10 +115,10 @@ async def test_its_answers_and_errors_are_read(tmp_path: Path, further_etcd: str
                 await client.txn([], [put(KEY, b"2", lease.id)])
             last = (await client.txn([], [put(KEY, b"3")])).header.revision
             compaction = {"revision": str(last), "physical": True}
-            await aside(cluster.ask, 0, "/v3/kv/compaction", compaction)
+            await in_thread(cluster.ask, 0, "/v3/kv/compaction", compaction)
             with pytest.raises(EtcdCompacted):
                 await client.range(KEY, revision=first)
-            await aside(cluster.enable_auth, AUTH)
+            await in_thread(cluster.enable_auth, AUTH)
             assert (await client.range(KEY)).kvs[0].value == b"3"
             with pytest.raises(EtcdDenied, match="needs the role root"):
                 await client.member_add(["http://127.0.0.1:1"])
@@ -129,4 +129,4 @@ async def test_its_answers_and_errors_are_read(tmp_path: Path, further_etcd: str
             assert (await client.status(url(cluster, 0))).leader == status.header.member_id
             assert await members(client) == {status.header.member_id}
     finally:
-        await aside(cluster.close)
+        await in_thread(cluster.close)

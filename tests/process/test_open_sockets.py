@@ -20,12 +20,12 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import ClientConnection
 
-from heliosd.auth.passwords import hash_password
 from tests.support.daemon_process import Daemon, close_code, receive, running, wait_until
 from tests.support.deadlines import SECONDS, at_most
 from tests.support.issuer_tokens import ISSUER, document, jwk, key, signed
+from tests.support.passwords import cheap_hash
 
-OTHER_HASH = hash_password("another word")
+OTHER_HASH = cheap_hash("another word")
 AT_MOST = 1.0
 """Seconds from the reload's signal to the close."""
 
@@ -245,7 +245,7 @@ def issuer(keys: dict[str, str]) -> Iterator[str]:
         thread.join()
 
 
-def outside(seconds: float = 3600, **changes: Any) -> str:
+def issuer_token(seconds: float = 3600, **changes: Any) -> str:
     return signed(key("ES256"), "k1", alg="ES256", exp=time.time() + seconds, **changes)
 
 
@@ -254,20 +254,20 @@ def test_a_token_of_an_outside_issuer_opens_a_socket_and_renews_it(daemon: Daemo
     with issuer({"k1": "ES256"}) as url:
         trusting = whole.replace("[auth]\n", f'[auth]\njwks_url = "{url}"\njwks_issuer = "{ISSUER}"\n')
         assert reload(daemon, trusting) == "configuration reloaded"
-        assert authorized(daemon, outside()) == 200
-        with pytest.raises(InvalidStatus) as refused, daemon.connect(outside(roles=["unheard-of"])):
+        assert authorized(daemon, issuer_token()) == 200
+        with pytest.raises(InvalidStatus) as refused, daemon.connect(issuer_token(roles=["unheard-of"])):
             pass
         assert refused.value.response.status_code == 403
-        with daemon.connect(outside(5, jti="short")) as socket:
+        with daemon.connect(issuer_token(5, jti="short")) as socket:
             receive(socket, "token_expiring")
-            socket.send(json.dumps({"type": "auth", "id": 1, "data": {"token": outside(jti="long")}}))
+            socket.send(json.dumps({"type": "auth", "id": 1, "data": {"token": issuer_token(jti="long")}}))
             assert receive(socket, "authenticated")["id"] == 1
             forged = signed(key("ES256", 1), "k1", alg="ES256", exp=time.time() + 60)
             socket.send(json.dumps({"type": "auth", "id": 2, "data": {"token": forged}}))
             assert receive(socket, "error")["id"] == 2
-            socket.send(json.dumps({"type": "auth", "data": {"token": outside(sub="someone-else")}}))
+            socket.send(json.dumps({"type": "auth", "data": {"token": issuer_token(sub="someone-else")}}))
             assert close_code(socket) == 4403
-        with daemon.connect(outside()) as socket, daemon.connect(daemon.token("viewer")) as own:
+        with daemon.connect(issuer_token()) as socket, daemon.connect(daemon.token("viewer")) as own:
             receive(socket, "status")
             receive(own, "status")
             since = time.monotonic()
@@ -276,7 +276,7 @@ def test_a_token_of_an_outside_issuer_opens_a_socket_and_renews_it(daemon: Daemo
             assert time.monotonic() - since < at_most(AT_MOST)
             own.send('{"type":"ping"}')
             receive(own, "pong")
-    assert authorized(daemon, outside()) == 401
+    assert authorized(daemon, issuer_token()) == 401
 
 
 def test_while_the_issuer_is_down_its_users_get_503_and_ours_notice_nothing(daemon: Daemon) -> None:
@@ -285,8 +285,8 @@ def test_while_the_issuer_is_down_its_users_get_503_and_ours_notice_nothing(daem
         "[auth]\n", f'[auth]\njwks_url = "http://127.0.0.1:1/keys"\njwks_issuer = "{ISSUER}"\n'
     )
     reload(daemon, trusting)
-    assert authorized(daemon, outside()) == 503
-    with pytest.raises(InvalidStatus) as refused, daemon.connect(outside()):
+    assert authorized(daemon, issuer_token()) == 503
+    with pytest.raises(InvalidStatus) as refused, daemon.connect(issuer_token()):
         pass
     assert refused.value.response.status_code == 503
     assert 1 <= int(refused.value.response.headers["Retry-After"]) <= 10

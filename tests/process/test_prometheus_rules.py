@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.alert_daemon import commanded, obey
+from tests.support.alert_daemon import carry_out, commanded
 from tests.support.daemon_process import receive, running, wait_until, write_config
 from tests.support.deadlines import MEASURES, at_most
 from tests.support.prometheus_server import RULES, Prometheus, prometheus
@@ -57,7 +57,7 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
     state.mkdir()
     config = write_config(folder)
     with commanded(folder, config, "node-2") as daemon:
-        obey(daemon, "elect node-2")
+        carry_out(daemon, "elect node-2")
         token = daemon.token("viewer")
         with (
             daemon.connect(token, ping_interval=None) as client,
@@ -68,13 +68,13 @@ def lose_and_heal(folder: Path, *, seconds: int, quiet_seconds: int) -> None:
             time.sleep(quiet_seconds)  # what is shown is that nothing happens in it
             assert unexpected(server.fired(3600 + quiet_seconds)) == set()
             check_dashboard(server)
-            obey(daemon, "lose")
+            carry_out(daemon, "lose")
             wait_until(lambda: "HeliosdLeaderLost" in server.firing(), 60 + 10 * seconds, 0.1)
             # With a scrape a second a busy Prometheus may be late with an evaluation.
             scrapes = server.scrapes_before("HeliosdLeaderLost", "raft_cluster_has_leader")
             print(f"\nleader lost: fired after {scrapes} scrapes that showed it")
             assert 1 <= scrapes <= (2 if seconds > 1 else at_most(2))
-            obey(daemon, "elect node-3")
+            carry_out(daemon, "elect node-3")
             wait_until(lambda: unexpected(server.firing()) == set(), 60 + 10 * seconds, 0.25)
             assert unexpected(server.fired(60 + 10 * seconds)) == {"HeliosdLeaderLost"}
 

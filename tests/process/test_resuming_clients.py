@@ -39,7 +39,7 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @contextmanager
-def following(command: list[str], output: Path, env: Mapping[str, str]) -> Iterator[None]:
+def program_running(command: list[str], output: Path, env: Mapping[str, str]) -> Iterator[None]:
     """The program for as long as the block lasts; what it prints is added to `output`."""
     with output.open("a") as file:
         process = subprocess.Popen(command, env={**os.environ, **env}, stdout=file, stderr=subprocess.STDOUT)
@@ -67,7 +67,7 @@ def hears_everything(command: list[str], folder: Path, many: int) -> None:
     with running(folder, config) as daemon:
         daemon.wait_ready()
         env = environment(daemon, cursor)
-        with following(command, output, env), daemon.client() as http:
+        with program_running(command, output, env), daemon.client() as http:
             wait_until(lambda: heard(" leads") or heard("node_id"))
             register(http, "while_there")
             wait_until(lambda: heard("while_there"))
@@ -82,7 +82,7 @@ def hears_everything(command: list[str], folder: Path, many: int) -> None:
         for number in range(many):
             register(http, f"away_{number}")
             http.delete(METRICS, params={"name": f"away_{number}"})
-        with following(command, output, env):
+        with program_running(command, output, env):
             wait_until(lambda: heard(f"away_{many - 1}"))
             register(http, "at_the_end")
             wait_until(lambda: heard("at_the_end"))

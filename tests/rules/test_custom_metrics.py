@@ -47,7 +47,7 @@ def set_of(*commands: MetricCommand) -> MetricSet:
     return metrics
 
 
-def refusal(metrics: MetricSet, command: MetricCommand) -> RequestRefused:
+def refused(metrics: MetricSet, command: MetricCommand) -> RequestRefused:
     before = metrics.encode()
     with pytest.raises(RequestRefused) as caught:
         carry_out(metrics, command)
@@ -140,8 +140,8 @@ def test_what_cannot_be_applied_names_its_field_and_changes_nothing(
         register("h", "histogram"),
         update("h", value=1.7e308),
     )
-    refused = refusal(metrics, command)
-    assert (type(refused), refused.field) == (error, field)
+    refusal = refused(metrics, command)
+    assert (type(refusal), refusal.field) == (error, field)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +152,8 @@ def test_what_cannot_be_applied_names_its_field_and_changes_nothing(
     ],
 )
 def test_names_outside_the_rule_are_refused(name: str) -> None:
-    refused = refusal(MetricSet(), register(name))
-    assert (type(refused), refused.field) == (Invalid, "name")
+    refusal = refused(MetricSet(), register(name))
+    assert (type(refusal), refusal.field) == (Invalid, "name")
 
 
 @pytest.mark.parametrize("name", ["a", "_a", ":a:b", "A9", "raft", "xraft_y", "a" * 200, "_total", "x_total"])
@@ -163,16 +163,16 @@ def test_names_within_the_rule_are_taken(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["raft", "process", "_"])
 def test_a_histogram_that_would_show_reserved_names_is_refused(name: str) -> None:
-    assert refusal(MetricSet(), register(name, "histogram")).field == "name"
+    assert refused(MetricSet(), register(name, "histogram")).field == "name"
 
 
 @pytest.mark.parametrize("suffix", ["_bucket", "_sum", "_count"])
 @pytest.mark.parametrize("kind", ["counter", "gauge", "histogram"])
 def test_a_name_that_a_histogram_shows_too_is_refused_in_either_order(suffix: str, kind: str) -> None:
-    refused = refusal(set_of(register("h", "histogram")), register("h" + suffix, kind))
-    assert (type(refused), refused.field) == (Invalid, "name")
-    refused = refusal(set_of(register("h" + suffix, kind)), register("h", "histogram"))
-    assert (type(refused), refused.field) == (Invalid, "name")
+    refusal = refused(set_of(register("h", "histogram")), register("h" + suffix, kind))
+    assert (type(refusal), refusal.field) == (Invalid, "name")
+    refusal = refused(set_of(register("h" + suffix, kind)), register("h", "histogram"))
+    assert (type(refusal), refusal.field) == (Invalid, "name")
 
 
 def test_names_that_only_look_alike_stand_beside_each_other() -> None:
@@ -210,19 +210,19 @@ def test_names_that_only_look_alike_stand_beside_each_other() -> None:
     ],
 )
 def test_a_registration_beyond_the_limits_names_its_field(more: dict[str, Any], field: str) -> None:
-    refused = refusal(MetricSet(), register("h", "histogram", **more))
-    assert (type(refused), refused.field) == (Invalid, field)
+    refusal = refused(MetricSet(), register("h", "histogram", **more))
+    assert (type(refusal), refusal.field) == (Invalid, field)
 
 
 def test_only_a_histogram_has_buckets_and_reserves_the_label_le() -> None:
-    assert refusal(MetricSet(), register("g", buckets=(1.0,))).field == "buckets"
+    assert refused(MetricSet(), register("g", buckets=(1.0,))).field == "buckets"
     assert len(set_of(register("g", labels={"le": "1"}))) == 1
 
 
 def test_the_thousand_and_first_metric_is_refused_until_one_is_deleted() -> None:
     metrics = set_of(*(register(f"m{number}") for number in range(1_000)))
-    refused = refusal(metrics, register("one_more"))
-    assert isinstance(refused, Conflict)
+    refusal = refused(metrics, register("one_more"))
+    assert isinstance(refusal, Conflict)
     assert metrics.apply(DeleteMetric(name="m7", at=AT)).defined == {"m7": None}
     metrics.apply(register("one_more"))
     assert len(metrics) == 1_000

@@ -79,11 +79,11 @@ ODD = st.sampled_from(
 FRAMES = st.lists(st.one_of(messages(), messages(), ODD), max_size=5).map(b"".join)
 
 
-def cut(data: bytes, where: int | None) -> bytes:
+def truncated(data: bytes, where: int | None) -> bytes:
     return data if where is None else data[: where % (len(data) + 1)]
 
 
-CUT = st.builds(cut, FRAMES, st.none() | st.integers(0, 200_000))
+CUT = st.builds(truncated, FRAMES, st.none() | st.integers(0, 200_000))
 
 
 def read(inbound: Inbound, data: bytes) -> list[Received]:

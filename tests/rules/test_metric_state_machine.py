@@ -6,7 +6,7 @@ from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, Update
 from heliosd.cluster.simulated.state_machine import MetricStateMachine
 
 
-def machine(*commands: RegisterMetric | DeleteMetric | UpdateMetric) -> MetricStateMachine:
+def with_applied(*commands: RegisterMetric | DeleteMetric | UpdateMetric) -> MetricStateMachine:
     made = MetricStateMachine()
     for command in commands:
         made.apply(encode_command(command))
@@ -18,8 +18,8 @@ def registered(name: str, at: float) -> RegisterMetric:
 
 
 def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() -> None:
-    before = machine(registered("app_a", 1.0), registered("app_b", 1.0), registered("app_c", 1.0))
-    after = machine(
+    before = with_applied(registered("app_a", 1.0), registered("app_b", 1.0), registered("app_c", 1.0))
+    after = with_applied(
         registered("app_a", 1.0),
         registered("app_c", 1.0),
         DeleteMetric(name="app_a", at=2.0),

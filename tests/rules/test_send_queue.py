@@ -126,7 +126,7 @@ def ids(messages: list[OutgoingMessage]) -> list[object]:
     return [json.loads(message.payload)["id"] for message in messages if message.type == "status"]
 
 
-def resume(box: SendQueue) -> DroppedEvents | None:
+def resume_stream(box: SendQueue) -> DroppedEvents | None:
     dropped = box.dropped
     box.resume_stream(status, gap=None if dropped is None else boundary())
     return dropped
@@ -138,7 +138,7 @@ def test_what_is_dropped_is_named_by_its_first_and_last_number_and_answers_stay(
         box.put(message)
     box.drop_stream()
     assert box.lost == 2
-    assert resume(box) == DroppedEvents(from_seq=3, to_seq=5, events=2)
+    assert resume_stream(box) == DroppedEvents(from_seq=3, to_seq=5, events=2)
     assert box.dropped is None
     assert [m.type for m in drained(box)] == ["gap", "status", "pong"]
 
@@ -147,7 +147,7 @@ def test_without_an_event_among_what_is_dropped_only_a_status_takes_its_place() 
     box = SendQueue(8)
     box.put(value("latency", 1))
     box.drop_stream()
-    assert resume(box) is None
+    assert resume_stream(box) is None
     assert box.lost == 0
     assert [m.type for m in drained(box)] == ["status"]
 
@@ -159,7 +159,7 @@ def test_until_the_stream_goes_on_events_are_named_and_only_answers_are_queued()
     for message in (event(2), value("latency", 1), answer(), event(3)):
         assert box.put(message)
     assert len(box) == 1
-    assert resume(box) == DroppedEvents(from_seq=1, to_seq=3, events=3)
+    assert resume_stream(box) == DroppedEvents(from_seq=1, to_seq=3, events=3)
     assert box.lost == 3
     box.put(event(4))
     assert [m.type for m in drained(box)] == ["gap", "status", "pong", "custom_metrics"]
@@ -169,10 +169,10 @@ def test_a_gap_that_still_waits_becomes_part_of_the_next_and_its_events_are_lost
     box = SendQueue(8)
     box.put(event(1))
     box.drop_stream()
-    resume(box)
+    resume_stream(box)
     box.put(event(4))
     box.drop_stream()
-    assert resume(box) == DroppedEvents(from_seq=1, to_seq=4, events=2)
+    assert resume_stream(box) == DroppedEvents(from_seq=1, to_seq=4, events=2)
     assert box.lost == 2
     assert [m.type for m in drained(box)] == ["gap", "status"]
 
@@ -181,11 +181,11 @@ def test_a_gap_that_went_out_is_not_named_again() -> None:
     box = SendQueue(8)
     box.put(event(1))
     box.drop_stream()
-    resume(box)
+    resume_stream(box)
     box.pop()
     box.put(event(4))
     box.drop_stream()
-    assert resume(box) == DroppedEvents(from_seq=4, to_seq=4, events=1)
+    assert resume_stream(box) == DroppedEvents(from_seq=4, to_seq=4, events=1)
 
 
 def test_a_status_that_answers_a_question_is_made_anew_in_its_place() -> None:
@@ -198,7 +198,7 @@ def test_a_status_that_answers_a_question_is_made_anew_in_its_place() -> None:
     assert not box.has()  # nothing overtakes the gap
     assert box.pop() is None
     box.refuse(status("q2"), "q2")
-    resume(box)
+    resume_stream(box)
     rest = drained(box)
     assert [m.type for m in rest] == ["gap", "status", "pong", "status", "error", "status"]
     assert ids(rest) == [None, "q1", "q2"]
@@ -222,7 +222,7 @@ def test_a_welcome_stays_ahead_of_what_is_dropped_after_it_but_not_a_later_epoch
     assert box.lost == 1
     box.put(event(1))
     box.drop_stream()
-    assert resume(box) == DroppedEvents(from_seq=1, to_seq=1, events=1)
+    assert resume_stream(box) == DroppedEvents(from_seq=1, to_seq=1, events=1)
     box.drop_stream(epoch=True)
     box.resume_stream(status, welcome=boundary("welcome"))
     assert [m.type for m in drained(box)] == ["welcome", "status"]
@@ -343,7 +343,7 @@ def test_every_event_comes_out_once_in_order_or_is_named_as_dropped(limit: int, 
         if not box.put(event(seq)):
             box.drop_stream()
             box.refuse(event(seq))
-            dropped = resume(box)
+            dropped = resume_stream(box)
             assert dropped is not None
             lost = [*[n for n in lost if n < dropped.from_seq], *range(dropped.from_seq, dropped.to_seq + 1)]
         if data.draw(st.booleans()):

@@ -42,7 +42,7 @@ def latency(*peers: str) -> OutgoingMessage:
     return OutgoingMessage("latency", Kind.VALUE, Topic.LATENCY, payload)
 
 
-def cut(said: dict[str, Any], message: OutgoingMessage) -> dict[str, Any] | None:
+def filtered(said: dict[str, Any], message: OutgoingMessage) -> dict[str, Any] | None:
     mine = message.filtered_for(Subscription.parse(said))
     if mine is None:
         return None
@@ -89,7 +89,7 @@ def test_the_subscription_in_force_is_shown_as_it_was_sent() -> None:
 
 
 def test_an_empty_object_filters_nothing() -> None:
-    assert cut({"peer_changes": {}}, peer_change("x", "added")) is not None
+    assert filtered({"peer_changes": {}}, peer_change("x", "added")) is not None
 
 
 @pytest.mark.parametrize(
@@ -107,33 +107,33 @@ def test_an_empty_object_filters_nothing() -> None:
 def test_peer_changes_are_filtered_by_globs_and_kinds(
     said: dict[str, Any], message: OutgoingMessage, passes: bool
 ) -> None:
-    assert (cut({"peer_changes": said}, message) is not None) is passes
+    assert (filtered({"peer_changes": said}, message) is not None) is passes
 
 
 def test_state_changes_are_filtered_by_the_new_state() -> None:
-    assert cut({"state_changes": {"states": ["Leader"]}}, state_change("Leader")) is not None
-    assert cut({"state_changes": {"states": ["Leader"]}}, state_change("Follower")) is None
+    assert filtered({"state_changes": {"states": ["Leader"]}}, state_change("Leader")) is not None
+    assert filtered({"state_changes": {"states": ["Leader"]}}, state_change("Follower")) is None
 
 
 def test_custom_metrics_are_cut_to_the_names_and_labels_asked_for() -> None:
     message = metrics(app_a={"env": "prod", "x": "1"}, app_b={"env": "dev"}, other={"env": "prod"})
     said = {"custom_metrics": {"names": ["app_*"], "labels": {"env": "prod"}}}
-    data = cut(said, message)
+    data = filtered(said, message)
     assert data is not None
     assert list(data) == ["app_a"]
-    assert cut(said, metrics(other={"env": "prod"})) is None
+    assert filtered(said, metrics(other={"env": "prod"})) is None
 
 
 def test_a_deletion_passes_if_the_name_matches() -> None:
     said = {"custom_metrics": {"names": ["app_*"], "labels": {"env": "prod"}}}
-    assert cut(said, metrics(app_a=None, other=None)) == {"app_a": None}
+    assert filtered(said, metrics(app_a=None, other=None)) == {"app_a": None}
 
 
 def test_latency_is_cut_to_the_peers_asked_for_and_an_emptied_message_is_not_sent() -> None:
-    data = cut({"latency": {"peers": ["node-2"]}}, latency("node-2", "node-3"))
+    data = filtered({"latency": {"peers": ["node-2"]}}, latency("node-2", "node-3"))
     assert data is not None
     assert (list(data["peers"]), "aggregated" in data) == (["node-2"], True)
-    assert cut({"latency": {"peers": ["node-9"]}}, latency("node-2", "node-3")) is None
+    assert filtered({"latency": {"peers": ["node-9"]}}, latency("node-2", "node-3")) is None
 
 
 def test_a_message_that_need_not_be_cut_is_shared() -> None:

@@ -34,15 +34,15 @@ from .whole_daemon import Source
 class CommandedCluster(ClusterStandIn, Source):
     """A cluster whose leader standard input says."""
 
-    async def obey(self) -> None:
+    async def carry_out(self) -> None:
         async with trio.lowlevel.FdStream(0) as commands:
             rest = b""
             async for data in commands:
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    self._obey(*line.decode().split())
+                    self._carry_out(*line.decode().split())
 
-    def _obey(self, verb: str, name: str = "") -> None:
+    def _carry_out(self, verb: str, name: str = "") -> None:
         event: Event = lost(self.leader) if verb == "lose" else elected(name)
         self.leader = name
         self.put(Happened(event))
@@ -56,7 +56,7 @@ async def main(config_path: Path, leader: str) -> None:
     vars(tree)["backend_of"] = lambda *_: cluster
     prepared = prepare(config_path, config)
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(cluster.obey)
+        nursery.start_soon(cluster.carry_out)
         await prepared.run()
 
 
@@ -71,7 +71,7 @@ def commanded(folder: Path, config: Path, leader: str) -> Iterator[Daemon]:
         yield daemon
 
 
-def obey(daemon: Daemon, line: str) -> None:
+def carry_out(daemon: Daemon, line: str) -> None:
     """Its cluster does what the line says."""
     assert daemon.process.stdin is not None
     daemon.process.stdin.write(f"{line}\n".encode())

@@ -25,13 +25,12 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import ClientConnection, connect
 
-from heliosd.auth.passwords import hash_password
-
 from .deadlines import SECONDS
 from .engines import FANOUT
+from .passwords import cheap_hash
 
 PASSWORD = "correct horse"
-_HASH = hash_password(PASSWORD)
+_HASH = cheap_hash(PASSWORD)
 
 CONFIG = """
 [node]
@@ -76,6 +75,7 @@ def write_config(
     simulated: str = "",
     cluster: str = "",
     auth: str = "",
+    password_hash: str = _HASH,
 ) -> Path:
     """`cluster` is whole sections; the others are lines of the section that they are named for."""
     path = folder / "config.toml"
@@ -89,7 +89,7 @@ def write_config(
         simulated=simulated,
         cluster=cluster,
         auth=auth,
-        hash=_HASH,
+        hash=password_hash,
     )
     path.write_text(text, encoding="utf-8")
     return path
@@ -133,6 +133,15 @@ class Daemon:
                 self.lines.append({"event": text.strip()})
             self._news.put(None)
         self._news.put(None)
+
+    def is_ready(self) -> bool:
+        with self.client() as http:
+            return http.get("/readyz").status_code == 200
+
+    def register_gauge(self, name: str) -> None:
+        with self.client() as http:
+            answer = http.post("/api/cluster/custom-metrics", json={"name": name, "type": "gauge"})
+        assert answer.status_code == 201, answer.text
 
     def wait_logged(self, wanted: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
         """The first log line that fits, waiting for it if need be."""
@@ -241,6 +250,13 @@ def receive(socket: ClientConnection, wanted: str, seconds: float = SECONDS) -> 
         if message["type"] == wanted:
             return dict(message)
         passed_over.append(message["type"])
+
+
+def welcomed(daemon: Daemon, token: str, query: str) -> dict[str, Any]:
+    """The data of the `welcome` that a client with this query is sent."""
+    url = f"ws://{daemon.address}/ws/cluster?token={token}&{query}"
+    with closing_connection(url, {}) as socket:
+        return dict(receive(socket, "welcome")["data"])
 
 
 def messages_until_closed(socket: ClientConnection) -> tuple[list[dict[str, Any]], int | None]:

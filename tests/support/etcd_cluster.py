@@ -323,6 +323,12 @@ class EtcdCluster:
         except OSError:
             return None
 
+    def member_id(self, which: int) -> str:
+        """The id of a member that runs, as etcd's own commands show it."""
+        status = self.status(which)
+        assert status is not None
+        return f"{int(status['header']['member_id']):x}"
+
     def leader(self) -> int:
         """Wait until all members that answer name one leader that is among them; returns its place."""
         found = -1

@@ -35,7 +35,7 @@ async def client_of(cluster: EtcdCluster, **changes: Any) -> AsyncGenerator[Etcd
             yield client
 
 
-async def aside(call: Callable[..., T], *arguments: Any) -> T:
+async def in_thread(call: Callable[..., T], *arguments: Any) -> T:
     """Call what blocks in a thread."""
     return await trio.to_thread.run_sync(call, *arguments)
 

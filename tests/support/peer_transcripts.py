@@ -77,7 +77,7 @@ class NotComparable(Exception):
 
 
 @dataclass
-class Node:
+class TranscriptNode:
     raft: RaftNode
     outbox: list[Envelope] = field(default_factory=list)
     unwritten: int = 0
@@ -87,7 +87,7 @@ class Transcript:
     """A run of one file. The peer's members have no clock: ours advances only where the file says so."""
 
     def __init__(self) -> None:
-        self.nodes: dict[str, Node] = {}
+        self.nodes: dict[str, TranscriptNode] = {}
         self.now = 0
         self.network: list[Envelope] = []
         self.facts = 0
@@ -139,7 +139,7 @@ class Transcript:
         for _ in range(int(step.command.split()[1])):
             name = str(len(self.nodes) + 1)
             raft = RaftNode(name, MemberState(snapshot=snapshot), timing=TIMING, rng=Random(1), now=self.now)
-            self.nodes[name] = Node(raft)
+            self.nodes[name] = TranscriptNode(raft)
             if self._own_ticks:  # a start is no lease there
                 self._clocks[name] = self.now + 10 * TIMING.election
 

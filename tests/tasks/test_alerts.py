@@ -21,8 +21,8 @@ def alert(name: str, when: str, hold: str = "0s") -> str:
     return f'[[alert]]\nname = "{name}"\nwhen = "{when}"\nfor = "{hold}"\n{HOOK}'
 
 
-@pytest.fixture
-async def house(autojump_clock: MockClock) -> AlertHarness:
+@pytest.fixture(name="house")
+async def alert_harness(autojump_clock: MockClock) -> AlertHarness:
     return AlertHarness(alert("no-leader", "leader_lost", "10s"))
 
 

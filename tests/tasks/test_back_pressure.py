@@ -19,8 +19,8 @@ from heliosd.protocol.subscription import Subscription, Topic
 from tests.support.hub_harness import ADDED, House, open_house
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness() -> AsyncIterator[House]:
     async with open_house() as opened:
         change(opened, send_buffer=16)
         yield opened

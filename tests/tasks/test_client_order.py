@@ -18,14 +18,14 @@ from heliosd.protocol.events import Happened, LogReset, MetricsDefined, MetricVa
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import NOTHING, Subscription, Topic
 from tests.support.hub_harness import ADDED, ELECTED, House, Socket, now, open_house
-from tests.tasks.test_cluster_log import logged
+from tests.support.logged_events import logged
 
 ONLY_A = Subscription.parse({"custom_metrics": {"names": ["a*"]}})
 SLOW_VALUES = Subscription.parse({"custom_metrics": {"min_interval": 60}, "peer_changes": True})
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness() -> AsyncIterator[House]:
     async with open_house() as opened:
         change(opened, send_buffer=8)
         yield opened

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -20,20 +19,11 @@ from heliosd.protocol.events import (
 )
 from heliosd.protocol.history import Cursor
 from heliosd.store.changes import LoggedEvent
-from tests.support.hub_harness import House, now, open_house
+from tests.support.hub_harness import House, open_house
+from tests.support.logged_events import logged
 
 LOST = StateChanged(old_state="Leader", new_state="Unknown", term=3, leader="", member="8e9e")
 GONE = PeerChanged(event_type="unhealthy", peer_id="8e9e", peer_address="127.0.0.1:2380")
-
-
-def logged(seq: int, name: str = "peer_change", data: object = None) -> LoggedEvent:
-    message = {
-        "type": name,
-        "timestamp": "2026-11-23T00:00:00.000000Z",
-        "seq": seq,
-        "data": data or {"n": seq},
-    }
-    return LoggedEvent(seq=seq, at=now().wall, type=name, payload=json.dumps(message).encode())
 
 
 def kept(first: int, last: int) -> tuple[LoggedEvent, ...]:

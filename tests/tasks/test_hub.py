@@ -19,8 +19,8 @@ from heliosd.protocol.subscription import NOTHING, Subscription, Topic
 from tests.support.hub_harness import ADDED, ELECTED, House, Reader, Socket, open_house
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness() -> AsyncIterator[House]:
     async with open_house() as opened:
         yield opened
 

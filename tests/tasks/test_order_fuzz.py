@@ -52,7 +52,7 @@ def test_a_broken_rule_is_found_and_shrunk_to_what_it_needs(monkeypatch: pytest.
         check([3])
 
 
-def everything(_kind: str, data: object) -> object:
+def keep_all(_kind: str, data: object) -> object:
     return True if data is None else data
 
 
@@ -74,7 +74,7 @@ WRONG = [
 @pytest.mark.parametrize("messages", WRONG)
 def test_the_model_refuses(messages: tuple[dict[str, object], ...]) -> None:
     events = {seq: Event("peer_change", {"peer_id": name}) for seq, name in ((1, "a"), (2, "b"))}
-    model = ClientModel(Server({"E": events}, {"E": 0}), everything, "E", 0)
+    model = ClientModel(Server({"E": events}, {"E": 0}), keep_all, "E", 0)
     *fine, wrong = messages
     for message in fine:
         model.receive(message)

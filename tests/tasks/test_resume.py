@@ -17,8 +17,8 @@ from heliosd.store.changes import EventsLogged
 from tests.support.hub_harness import ADDED, ELECTED, House, open_house
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness() -> AsyncIterator[House]:
     async with open_house() as opened:
         yield opened
 
@@ -122,11 +122,11 @@ async def test_a_replay_to_a_blocked_socket_arrives_whole_ahead_of_what_came_mea
 
 async def test_an_event_is_on_disk_before_it_is_sent(autojump_clock: MockClock, house: House) -> None:
     _, socket = house.join()
-    told_when_stored: list[int] = []
-    house.disk.on_save = lambda: told_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
+    sent_when_stored: list[int] = []
+    house.disk.on_save = lambda: sent_when_stored.append(len([m for m in socket.messages() if "seq" in m]))
     for _ in range(3):
         await house.publish(ADDED)
-    assert told_when_stored == [0, 1, 2]
+    assert sent_when_stored == [0, 1, 2]
 
 
 async def test_events_that_come_together_share_a_transaction(autojump_clock: MockClock, house: House) -> None:

@@ -15,8 +15,8 @@ from tests.support.hub_harness import House, open_house
 READ_TIMEOUT = 60.0
 
 
-@pytest.fixture
-async def house(mock_clock: MockClock) -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness(mock_clock: MockClock) -> AsyncIterator[House]:
     async with open_house() as opened:
         opened.nursery.start_soon(SilenceWatch(opened.hub.connections).run)
         yield opened

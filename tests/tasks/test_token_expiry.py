@@ -10,7 +10,6 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from heliosd.auth.passwords import hash_password
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.clock import rfc3339
 from heliosd.config.model import UserConfig
@@ -19,12 +18,13 @@ from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import Authenticate
 from heliosd.protocol.close_codes import CloseReason
 from tests.support.hub_harness import ADDED, ELECTED, House, Socket, now, open_house
+from tests.support.passwords import cheap_hash
 
-OTHER = UserConfig(name="other", password_hash=hash_password("pear"), roles=("viewer",))
+OTHER = UserConfig(name="other", password_hash=cheap_hash("pear"), roles=("viewer",))
 
 
-@pytest.fixture
-async def house() -> AsyncIterator[House]:
+@pytest.fixture(name="house")
+async def hub_harness() -> AsyncIterator[House]:
     async with open_house() as house:
         yield house
 
@@ -321,7 +321,7 @@ async def test_a_changed_password_ends_the_connections_of_its_user_at_once(
 ) -> None:
     (admin,) = house.settings.current.auth.users
     _, socket = await come(house, 3600)
-    reload(house, users=(replace(admin, password_hash=hash_password("plum")),))
+    reload(house, users=(replace(admin, password_hash=cheap_hash("plum")),))
     assert socket.close_code() == 4401
 
 
