@@ -193,6 +193,8 @@ def open_http(server: ServerURL, ssl_context: ssl.SSLContext | None) -> httpx.As
 
 def words_of(error: BaseException) -> str:
     """The text of an error, or of its cause if the error has none or an OSError is behind it."""
+    if isinstance(error, httpx.TimeoutException):
+        return f"no answer within {REQUEST_SECONDS:g} s"
     at: BaseException | None = error
     while at is not None and (not str(at) or isinstance(at.__cause__, OSError)):
         at = at.__cause__ or at.__context__

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import httpx
 import pytest
 import trio
 from trio_websocket import WebSocketConnection
@@ -152,6 +153,25 @@ async def test_a_refusal_that_will_not_change_ends_it(status: int, error: type[E
     async with daemon_of((status, "because", {})) as daemon, opening(url(daemon), TOKEN) as client:
         with pytest.raises(error, match="because"):
             await anext(client)
+
+
+async def silence(_: trio.SocketStream) -> None:
+    await trio.sleep_forever()
+
+
+async def test_a_daemon_that_does_not_answer_is_said_not_to_have_answered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_api, "REQUEST_SECONDS", 0.05)
+    async with trio.open_nursery() as nursery:
+        listeners = await nursery.start(partial(trio.serve_tcp, silence, 0, host="127.0.0.1"))
+        port = listeners[0].socket.getsockname()[1]
+        server = http_api.parse_server_url(f"http://127.0.0.1:{port}")
+        async with http_api.open_http(server, None) as http:
+            with pytest.raises(httpx.HTTPError) as caught:
+                await http.get("/")
+        assert http_api.words_of(caught.value) == "no answer within 0.05 s"
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_full_daemon_is_left_alone_as_long_as_it_asks() -> None:
