@@ -101,6 +101,13 @@ def test_a_leader_whose_restart_is_found_only_after_its_election_is_in_doubt_no_
     assert not seen.view.traces.of(B).is_silent(seen.view.last_answer(B))
 
 
+def test_a_poll_that_fails_after_its_member_was_removed_is_no_failure() -> None:
+    seen = settled()
+    seen.listing(THREE[1:])
+    seen.view.failed(C, "refused", seen.now)
+    assert seen.view.failures() == {}
+
+
 def test_a_member_that_answers_after_its_restart_is_asked_again() -> None:
     seen = settled()
     seen.view.process_ended(A, seen.now)

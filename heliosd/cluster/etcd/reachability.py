@@ -101,20 +101,20 @@ class Reachability:
         gone_since = trio.current_time()
         try:
             with scope:
-                while True:
+                while (polled := self._polled(member)) is not None:
                     began = trio.current_time()
-                    if url := self._url(member):
+                    if url := self._url_of(polled):
                         await self._attach(member, url)
                     if trio.current_time() - began >= SHORT_SECONDS:
                         gone_since = trio.current_time()
                     lately = trio.current_time() - gone_since < AGAIN_LASTS_SECONDS
                     await trio.sleep(AGAIN_SECONDS if lately else AGAIN_SECONDS * 10)
+                self._started.pop(member, None)  # it is no member any more
         finally:
             del self._followed[member]
 
-    def _url(self, member: str) -> str:
-        listed = (each for each in self._etcd.view.to_poll() if each.id == member)
-        return next(map(self._url_of, listed), "")
+    def _polled(self, member: str) -> EtcdMember | None:
+        return next((each for each in self._etcd.view.to_poll() if each.id == member), None)
 
     async def _attach(self, member: str, url: str) -> None:
         """Hold one connection until it ends, or find out why there is none."""

@@ -121,7 +121,9 @@ class ClusterView:
         self._changes.append(OtherCluster(cluster_id))
 
     def failed(self, member: str, reason: str, now: Instant) -> None:
-        """A member did not answer with a status."""
+        """A member did not answer with a status. Without effect for one that is none any more."""
+        if all(each.id != member for each in self.to_poll()):
+            return
         answer = self._answers.get(member)
         if answer is not None and answer.unanswered is None:
             self._answers[member] = replace(answer, unanswered=now.mono)
