@@ -78,11 +78,14 @@ def test_a_token_revoked_on_one_node_is_refused_by_all(nodes: Nodes) -> None:
     token = nodes.daemons[0].token("viewer")
     headers = {"Authorization": f"Bearer {token}"}
     with listening(nodes.daemons[2], token) as client:
-        assert all(httpx.get(f"{each.url}/api/auth/me", headers=headers).is_success for each in nodes.daemons)
-        assert httpx.post(f"{nodes.daemons[0].url}/api/auth/logout", headers=headers).is_success
+        assert all(
+            httpx.get(f"{each.url}/api/auth/me", headers=headers, verify=False).is_success
+            for each in nodes.daemons
+        )
+        assert httpx.post(f"{nodes.daemons[0].url}/api/auth/logout", headers=headers, verify=False).is_success
 
         def refused(each: Daemon) -> bool:
-            return httpx.get(f"{each.url}/api/auth/me", headers=headers).status_code == 401
+            return httpx.get(f"{each.url}/api/auth/me", headers=headers, verify=False).status_code == 401
 
         wait_until(lambda: all(map(refused, nodes.daemons)), 2.0)
         wait_until(lambda: client.closed == 4401, 2.0)
@@ -105,7 +108,7 @@ def test_etcd_that_is_not_there_is_no_reason_not_to_start(tmp_path: Path, nodes:
     config = etcd_config(tmp_path / "alone", "etcd-1", nodes.cluster, endpoints=[nothing])
     with starting(tmp_path / "alone", config) as daemon:
         daemon.wait_listening()
-        answer = httpx.get(f"{daemon.url}/readyz", timeout=SECONDS)
+        answer = httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False)
         assert (answer.status_code, answer.json()["ready"]) == (503, False)
         assert answer.json()["reason"]
         with daemon.client() as http:

@@ -58,7 +58,7 @@ password_file = "{secret}"
 
 
 def reason(daemon: Daemon) -> str:
-    answer = httpx.get(f"{daemon.url}/readyz", timeout=SECONDS)
+    answer = httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False)
     assert answer.status_code == 503
     return str(answer.json()["reason"])
 
@@ -143,7 +143,7 @@ def test_a_right_that_is_taken_away_is_reported_and_used_again_once_it_is_given_
 
 def why_not_ready(daemon: Daemon) -> str:
     """ "" if it is."""
-    return str(httpx.get(f"{daemon.url}/readyz", timeout=SECONDS).json().get("reason", ""))
+    return str(httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False).json().get("reason", ""))
 
 
 def test_a_login_that_is_taken_away_is_reported_and_used_again_once_it_is_back(

@@ -46,7 +46,7 @@ def changes(listener: Listener) -> list[str]:
 
 
 def readiness(daemon: Daemon) -> Any:
-    return httpx.get(f"{daemon.url}/readyz", timeout=SECONDS).json()
+    return httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False).json()
 
 
 def test_its_leaders_and_metrics_are_followed_with_the_least_rights_and_a_missing_one_is_named(

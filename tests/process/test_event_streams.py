@@ -44,7 +44,7 @@ class Stream:
 
     def __init__(self, url: str, headers: dict[str, str] | None = None) -> None:
         self.blocks: queue.Queue[dict[str, str] | None] = queue.Queue()
-        self._client = httpx.Client(timeout=SECONDS)
+        self._client = httpx.Client(timeout=SECONDS, verify=False)
         self._opened = self._client.stream("GET", url, headers=headers or {})
         self.answer = self._opened.__enter__()
         self._reader = threading.Thread(target=self._read)
@@ -235,7 +235,7 @@ def test_a_logout_ends_the_stream_that_came_by_a_ticket_of_that_token(
         assert stream.next() == {"": "4401 token revoked"}
         assert stream.next() is None
         stream.close()
-    assert httpx.get(f"{daemon.url}{EVENTS}?ticket={dead}", timeout=SECONDS).status_code == 401
+    assert httpx.get(f"{daemon.url}{EVENTS}?ticket={dead}", timeout=SECONDS, verify=False).status_code == 401
 
 
 def test_a_ticket_opens_one_socket(daemon: Daemon, http: httpx.Client) -> None:
@@ -295,7 +295,9 @@ def test_no_ticket_is_in_the_log(tmp_path: Path) -> None:
         for path in (EVENTS, "/ws/cluster", "/nowhere", "/api/cluster/status"):
             for extra in ("", "&after=wrong"):
                 used.append(ticket(http))
-                with httpx.stream("GET", f"{daemon.url}{path}?ticket={used[-1]}{extra}", timeout=SECONDS):
+                with httpx.stream(
+                    "GET", f"{daemon.url}{path}?ticket={used[-1]}{extra}", timeout=SECONDS, verify=False
+                ):
                     pass
         with closing_connection(f"ws://{daemon.address}/ws/cluster?ticket={ticket(http)}", {}) as socket:
             receive(socket, "status")

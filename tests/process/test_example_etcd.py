@@ -120,9 +120,9 @@ def test_every_heliosd_publishes_a_killed_leader_alike_and_ctrl_c_leaves_nothing
 ) -> None:
     with running_example(tmp_path) as example:
         login = {"username": "admin", "password": example.password}
-        token = httpx.post(f"{example.addresses[0]}/api/auth/login", json=login, timeout=SECONDS).json()[
-            "token"
-        ]
+        token = httpx.post(
+            f"{example.addresses[0]}/api/auth/login", json=login, timeout=SECONDS, verify=False
+        ).json()["token"]
         sockets = [f"ws{each.removeprefix('http')}/ws/cluster?token={token}" for each in example.addresses]
         with (
             closing_connection(sockets[0], {}) as first,

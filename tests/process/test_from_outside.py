@@ -40,7 +40,10 @@ def socket(daemon: Daemon) -> Iterator[ClientConnection]:
 
 def test_login_at_helios_address_gives_a_token_that_opens_the_socket(daemon: Daemon) -> None:
     answer = httpx.post(
-        f"{daemon.url}/api/auth/login", json={"username": "admin", "password": PASSWORD}, timeout=SECONDS
+        f"{daemon.url}/api/auth/login",
+        json={"username": "admin", "password": PASSWORD},
+        timeout=SECONDS,
+        verify=False,
     ).json()
     assert set(answer) == {"token", "user_id", "expires_at", "roles"}
     assert (answer["user_id"], answer["roles"]) == ("admin", ["admin"])
@@ -272,7 +275,10 @@ def test_logout_closes_the_sockets_of_that_token_and_no_others(daemon: Daemon) -
     token = daemon.token()
     with daemon.connect(token) as mine, daemon.connect(daemon.token()) as other:
         answer = httpx.post(
-            f"{daemon.url}/api/auth/logout", headers={"Authorization": f"Bearer {token}"}, timeout=SECONDS
+            f"{daemon.url}/api/auth/logout",
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=SECONDS,
+            verify=False,
         )
         assert (answer.status_code, answer.json()) == (200, {"ok": True})
         assert close_code(mine) == 4401

@@ -59,7 +59,7 @@ def test_it_is_answered_with_4xx_and_the_daemon_goes_on(daemon: Daemon, name: st
     for _ in range(5):
         status = int(answer(daemon, REFUSED[name]).split(b" ", 2)[1])
         assert 400 <= status < 500
-    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200
+    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
 
 
 def test_an_upgrade_behind_another_request_is_not_accepted(daemon: Daemon) -> None:
@@ -68,18 +68,18 @@ def test_an_upgrade_behind_another_request_is_not_accepted(daemon: Daemon) -> No
         assert received.startswith(b"HTTP/1.1 200 ")
         assert received.count(b"HTTP/1.1") == 2
         assert b"HTTP/1.1 4" in received
-    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200
+    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
 
 
 def send_many(daemon: Daemon, count: int) -> None:
-    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200
+    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
     before = daemon.descriptors()
     requests = list(REFUSED.values())
     for number in range(count):
         assert answer(daemon, requests[number % len(requests)])[:10] == b"HTTP/1.1 4"
     wait_until(lambda: daemon.descriptors() <= before)
     os.kill(daemon.pid, 0)
-    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200
+    assert httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
     assert not [line for line in daemon.lines if line.get("level") in {"error", "critical"}]
 
 

@@ -72,7 +72,9 @@ class KilledMembers:
         self, task: Callable[[httpx.Client], object], daemon: Daemon, token: str, ended: threading.Event
     ) -> None:
         headers = {"Authorization": f"Bearer {token}"}
-        with httpx.Client(base_url=daemon.url, headers=headers, timeout=10, trust_env=False) as http:
+        with httpx.Client(
+            base_url=daemon.url, headers=headers, timeout=10, trust_env=False, verify=False
+        ) as http:
             while not ended.is_set():
                 try:
                     task(http)

@@ -144,7 +144,10 @@ def flood(
 def listed(daemon: Daemon, token: str) -> list[object]:
     """The clients that the daemon knows."""
     answer = httpx.get(
-        f"{daemon.url}/api/cluster/clients", headers={"Authorization": f"Bearer {token}"}, timeout=30
+        f"{daemon.url}/api/cluster/clients",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=30,
+        verify=False,
     )
     return list(answer.json()["clients"])
 

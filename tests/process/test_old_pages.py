@@ -74,7 +74,7 @@ class OldPage:
             self.names |= message["data"].keys()
         if message["type"] == "token_expiring" and self.refreshes:
             bearer = {"Authorization": f"Bearer {self.token}"}
-            answer = httpx.post(f"{self.url}/api/auth/refresh", headers=bearer, timeout=SECONDS)
+            answer = httpx.post(f"{self.url}/api/auth/refresh", headers=bearer, timeout=SECONDS, verify=False)
             if answer.is_success:
                 self.token = answer.json()["token"]
                 return False

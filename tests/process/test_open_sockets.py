@@ -67,7 +67,7 @@ def issued(daemon: Daemon, user: str, ttl: str) -> str:
 
 def authorized(daemon: Daemon, token: str) -> int:
     headers = {"Authorization": f"Bearer {token}"}
-    return httpx.get(f"{daemon.url}/api/auth/me", headers=headers, timeout=SECONDS).status_code
+    return httpx.get(f"{daemon.url}/api/auth/me", headers=headers, timeout=SECONDS, verify=False).status_code
 
 
 # -- taken away by a reload ------------------------------------------------------------------------------------
@@ -122,7 +122,7 @@ def test_after_a_changed_password_its_users_tokens_are_dead_and_a_new_login_work
     reload(daemon, viewer(whole, r'password_hash = ".+"', f'password_hash = "{OTHER_HASH}"'))
     assert [authorized(daemon, token) for token in (before, program, admin)] == [401, 401, 200]
     login = {"username": "viewer", "password": "another word"}
-    answer = httpx.post(f"{daemon.url}/api/auth/login", json=login, timeout=SECONDS)
+    answer = httpx.post(f"{daemon.url}/api/auth/login", json=login, timeout=SECONDS, verify=False)
     assert authorized(daemon, answer.json()["token"]) == 200
     assert authorized(daemon, issued(daemon, "viewer", "1h")) == 200
 
@@ -334,6 +334,9 @@ def refused(daemon: Daemon, token: str) -> int:
 
 def httpx_clients(daemon: Daemon, token: str) -> int:
     answer = httpx.get(
-        f"{daemon.url}/api/cluster/clients", headers={"Authorization": f"Bearer {token}"}, timeout=SECONDS
+        f"{daemon.url}/api/cluster/clients",
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=SECONDS,
+        verify=False,
     )
     return len(answer.json()["clients"])

@@ -26,7 +26,10 @@ def reset(monkeypatch: pytest.MonkeyPatch, config: Path, user: str, state: Path)
 
 def login(daemon: Daemon, user: str, password: str) -> int:
     return httpx.post(
-        f"{daemon.url}/api/auth/login", json={"username": user, "password": password}, timeout=SECONDS
+        f"{daemon.url}/api/auth/login",
+        json={"username": user, "password": password},
+        timeout=SECONDS,
+        verify=False,
     ).status_code
 
 

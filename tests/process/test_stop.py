@@ -213,7 +213,9 @@ def test_a_second_signal_stops_at_once(tmp_path: Path) -> None:
             socket.sendall(
                 f"POST /api/auth/login HTTP/1.1\r\nHost: {daemon.address}\r\nContent-Length: 10\r\n\r\n".encode()
             )
-            wait_until(lambda: httpx.get(f"{daemon.url}/healthz", timeout=SECONDS).status_code == 200)
+            wait_until(
+                lambda: httpx.get(f"{daemon.url}/healthz", timeout=SECONDS, verify=False).status_code == 200
+            )
             daemon.process.send_signal(signal.SIGTERM)
             daemon.wait_logged(lambda line: line["event"] == "stopping")
             daemon.process.send_signal(signal.SIGTERM)

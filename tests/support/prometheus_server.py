@@ -36,7 +36,7 @@ class Prometheus:
     url: str
 
     def api(self, path: str, **params: str) -> Any:
-        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=SECONDS).json()
+        answer = httpx.get(f"{self.url}/api/v1/{path}", params=params, timeout=SECONDS, verify=False).json()
         assert answer["status"] == "success", answer
         return answer["data"]
 
@@ -103,6 +103,6 @@ def prometheus(folder: Path, target: str, token: str, *, seconds: int) -> Iterat
 
 def _answers(server: Prometheus) -> bool:
     try:
-        return httpx.get(f"{server.url}/-/ready", timeout=SECONDS).is_success
+        return httpx.get(f"{server.url}/-/ready", timeout=SECONDS, verify=False).is_success
     except httpx.HTTPError:
         return False
