@@ -42,7 +42,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def tab(browser: Browser, daemon: Daemon) -> Iterator[Tab]:
-    opened = Tab(browser, viewport={"width": 1280, "height": 900})
+    opened = Tab(browser, viewport={"width": 1280, "height": 900}, reduced_motion="no-preference")
     elsewhere: list[str] = []
     opened.page.on("request", lambda request: elsewhere.append(request.url))
     log_in(opened, daemon)

@@ -112,7 +112,7 @@ def test_it_stays_fluent_and_small_under_200_events_a_second_and_1000_metrics(tm
         for number in range(METRICS_KEPT):
             body = {"name": f"kept_{number}", "type": "gauge", "labels": {"shard": str(number % 7)}}
             assert client.post(METRICS, json=body).status_code == 201
-        tab = Tab(browser)
+        tab = Tab(browser, reduced_motion="no-preference")
         log_in(tab, daemon)
         expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
         devtools = tab.page.context.new_cdp_session(tab.page)
