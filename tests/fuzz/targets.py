@@ -81,6 +81,8 @@ def frames(data: bytes) -> None:
         came = [received for piece in pieces for received in inbound.receive(piece)]
         # Of two faults in one frame the pieces decide which is seen first.
         outcomes.append(["violation" if isinstance(each, Violation) else each for each in came])
+        inbound.end()
+        assert list(inbound.receive(b"more")) == []
     assert outcomes[0] == outcomes[1], outcomes
 
 
