@@ -24,6 +24,7 @@ PLAIN = [
         b'{"error":"E","message":"etcdserver: revision of auth store is old","code":3}',
         errors.EtcdTokenEnded,
     ),
+    (500, b'{"error":"E","message":"auth: revision in header is old","code":2}', errors.EtcdTokenEnded),
     (400, b'{"error":"E","message":"etcdserver: user name is empty","code":3}', errors.EtcdLoginRefused),
     (
         400,

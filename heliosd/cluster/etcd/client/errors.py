@@ -115,6 +115,7 @@ _KINDS: tuple[tuple[str, type[EtcdRefused]], ...] = (
     ("permission denied", EtcdDenied),
     ("invalid auth token", EtcdTokenEnded),
     ("revision of auth store is old", EtcdTokenEnded),
+    ("auth: revision in header is old", EtcdTokenEnded),  # the same in 3.5.1, with the code `Unknown`
     ("user name is empty", EtcdTokenEnded),
     ("invalid user ID or password", EtcdLoginRefused),
     ("CommonName of client", EtcdLoginRefused),
