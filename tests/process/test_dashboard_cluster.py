@@ -105,7 +105,10 @@ def test_why_the_last_leader_fell_and_how_long_there_was_none(tab: Tab, http: ht
     assert http.put(SIMULATION, json={"crashed": ["node-2"]}).status_code == 200
     expect(tab.page.locator("#fall")).to_have_text("node-2")
     expect(tab.page.locator("#fall-detail")).to_have_text(
-        re.compile(r"^\d\d:\d\d:\d\d fell: it stopped answering; [\d.]+ m?s without a leader\.$")
+        re.compile(
+            r"^\d\d:\d\d:\d\d fell: it stopped answering; "
+            r"[\d.]+ m?s without a leader after [\d.]+ m?s of silence\.$"
+        )
     )
     expect(tab.page.locator("#fall-detail")).to_have_attribute(
         "title", re.compile(r"^\w{3}, \d+ \w{3,4} \d{4}, \d\d:\d\d:\d\d\.\d{3} UTC")
@@ -115,7 +118,26 @@ def test_why_the_last_leader_fell_and_how_long_there_was_none(tab: Tab, http: ht
     lead(http, "node-3" if leads == "node-1" else "node-1")
     expect(tab.page.locator("#fall-detail")).to_contain_text("Since then one planned change.")
     expect(tab.page.locator("#absence")).to_have_text(re.compile(r"^[\d.]+ m?s.* (today|last night)$"))
-    expect(tab.page.locator("#absence-detail")).to_contain_text("7 d: ")
+    expect(tab.page.locator("#absence-detail")).to_contain_text(
+        re.compile(r"Known since .*\d\d:\d\d: [\d.]+ m?s")
+    )
+
+
+def test_while_its_own_member_is_down_nothing_is_claimed_of_the_others(tab: Tab, http: httpx.Client) -> None:
+    lead(http, "node-2")
+    field = tab.page.locator
+    expect(field("#leader")).to_have_text("node-2")
+    before = [field(name).inner_text() for name in ("#fall", "#fall-detail", "#absence")]
+    assert http.put(SIMULATION, json={"crashed": ["node-1"]}).status_code == 200
+    expect(field("#leader")).to_have_text("not known")
+    expect(field("#cluster-health-word")).to_have_text("Not known")
+    expect(field("#one-more-loss")).to_be_hidden()
+    expect(field('#members tr[data-member="node-3"] [data-field="stopped"]')).to_have_text("Not known")
+    expect(field("#events li").first).to_contain_text("Follower → Down, what the others do is not seen")
+    assert http.put(SIMULATION, json={"crashed": []}).status_code == 200
+    expect(field("#leader")).to_have_text("node-2")
+    expect(field("#cluster-health-word")).to_have_text("Healthy")
+    assert [field(name).inner_text() for name in ("#fall", "#fall-detail", "#absence")] == before
 
 
 def test_the_time_line_goes_back_and_the_picture_with_it(

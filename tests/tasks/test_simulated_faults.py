@@ -348,6 +348,21 @@ async def test_a_state_change_has_the_cause_of_the_loss(autojump_clock: MockCloc
     assert all(change.observed_at is not None for change in changes)
 
 
+@pytest.mark.parametrize(("leader", "cause"), [("node-1", "stopped"), ("node-2", "unknown")])
+async def test_a_crash_of_this_node_does_not_say_that_another_leader_has_stopped(
+    autojump_clock: MockClock, leader: str, cause: str
+) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, leader)
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        backend.cluster.crash("node-1")
+        await trio.sleep(5)
+        nursery.cancel_scope.cancel()
+    (change,) = [event for event in seen if isinstance(event, StateChanged)]
+    assert (change.new_state, change.leader, change.cause) == ("Down", "", cause)
+
+
 @pytest.mark.parametrize("fault", ["stopped", "paused", "unreachable"])
 async def test_a_peer_that_does_not_answer_is_reported_with_its_cause(
     autojump_clock: MockClock, fault: str

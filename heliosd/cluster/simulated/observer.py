@@ -153,8 +153,9 @@ class MemberObserver:
             handed_over = self._handed_over == (known, term - 1)
             self._cause = cause_of_loss(self._cluster, self._node, known, handed_over=handed_over)
             self._evidence = self._evidence_of(known, now)
-        if role == "Down":
-            self._cause, self._evidence = "stopped", None
+        if role == "Down" and known:  # a leader elsewhere may well go on: nothing of it is seen from here
+            self._cause = "stopped" if known == self._node else "unknown"
+            self._evidence = None
         self._emit(
             StateChanged(
                 old_state=old,

@@ -196,7 +196,7 @@ export const ACTS = [
     confirm: "Apply",
     group: "Simulation",
     needs: "cluster:admin",
-    says: "The simulated cluster has these faults until they are changed. Nothing chosen, 0 and 1 ms heal it.",
+    says: "The simulated cluster has these faults until they are changed. Nothing chosen, 0 and 1 ms heal it. Slow disks and wrong clocks end by Heal all faults.",
     load: SIMULATION,
     simulated: true,
     fields: [
@@ -208,6 +208,13 @@ export const ACTS = [
         value: ({ loaded }) => loaded.crashed,
       },
       {
+        name: "paused",
+        label: "Paused",
+        type: "checks",
+        choices: ({ members }) => members.map(named),
+        value: ({ loaded }) => loaded.paused,
+      },
+      {
         name: "apart",
         label: "Cut off from the others",
         type: "checks",
@@ -217,10 +224,10 @@ export const ACTS = [
       { name: "loss", label: "Messages lost, in %", type: "number", value: ({ loaded }) => String(loaded.loss * 100) },
       { name: "latency", label: "Delay one way, in ms", type: "number", value: ({ loaded }) => String(loaded.latency_ms) },
     ],
-    request: ({ crashed, apart, loss, latency }) => ({
+    request: ({ crashed, paused, apart, loss, latency }) => ({
       method: "PUT",
       path: SIMULATION,
-      body: { crashed, partitions: apart.length ? [apart] : [], loss: loss / 100, latency_ms: latency },
+      body: { crashed, paused, partitions: apart.length ? [apart] : [], loss: loss / 100, latency_ms: latency },
     }),
   },
   {

@@ -12,6 +12,8 @@ import { isLate } from "./lag.js";
  */
 export function clusterHealth({ status, members, leader, known, at }) {
   if (!status) return { level: "unknown", word: "Unknown", detail: "Nothing has been heard yet." };
+  if (!known && at === null)
+    return { level: "bad", word: "Not known", detail: `${status.observed_by}, which this page asks, is down. What the others do is not seen from it.` };
   if (!known) return { level: "unknown", word: "Not known", detail: "Nobody watched the cluster then." };
   if (!leader) return { level: "bad", word: "No leader", detail: "Nothing can be written until one is elected." };
   if (at === null && status.stale)

@@ -165,11 +165,12 @@ function describeState({ member, old_state, new_state, term, leader, cause }) {
   const who = member ? [name(member), " "] : [];
   const change = old_state === new_state ? `stays ${new_state}` : `${old_state} → ${new_state}`;
   const led = leader && leader === member && new_state === "Leader";
-  const leads = led ? [] : leader ? [", leader ", name(leader)] : [", no leader"];
+  const unknown = new_state === "Down" ? [", what the others do is not seen"] : old_state === "Down" ? [] : [", no leader"];
+  const leads = led ? [] : leader ? [", leader ", name(leader)] : unknown;
   return {
     kind: "state",
-    level: leader ? "ok" : "bad",
-    says: [...who, change, ...leads, ...why(cause), " ", quiet(`term ${integer(term)}`)],
+    level: leader || unknown.length === 0 ? "ok" : "bad",
+    says: [...who, change, ...leads, ...(leader || unknown.length === 0 || new_state === "Down" ? [] : why(cause)), " ", quiet(`term ${integer(term)}`)],
   };
 }
 

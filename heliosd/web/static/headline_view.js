@@ -10,6 +10,7 @@ import { lastFall, lastNight, withoutLeader } from "./reigns.js";
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./scene.js").Scene} Scene */
 /** @typedef {import("./reigns.js").Span} Span */
+/** @typedef {import("./reigns.js").Absence} Absence */
 
 const DAY_MS = 86_400_000;
 
@@ -43,7 +44,7 @@ function showHealth(scene) {
   write(byId("cluster-health-word"), word);
   write(byId("cluster-health-detail"), detail);
   byId("cluster-health-detail").hidden = !detail;
-  const loss = oneMoreLoss(scene.members);
+  const loss = scene.known ? oneMoreLoss(scene.members) : "";
   write(byId("one-more-loss"), loss);
   byId("one-more-loss").hidden = !loss;
 }
@@ -55,12 +56,13 @@ function showFall(spans, at, now) {
   const name = fall ? fall.before.name : "–";
   if (byId("fall").textContent !== clip(name)) byId("fall").replaceChildren(foreign(clip(name)));
   if (!fall) return write(byId("fall-detail"), spans.length ? `no other leader since ${timeOfEvent(spans[0].from)}` : "");
-  const { before, gapMs, planned } = fall;
+  const { before, gapMs, silentMs, planned } = fall;
   const handedOver = before.cause === "transfer";
-  const why = pastCauseText(before.cause) || (before.cause ? "cause not known" : "the daemon was stopped");
-  const gap = gapMs && !handedOver ? `; ${lasting(gapMs)} without a leader` : "";
+  const why = pastCauseText(before.cause) || "cause not known";
+  const silence = silentMs ? ` after ${lasting(silentMs)} of silence` : "";
+  const gap = gapMs && !handedOver ? `; ${lasting(gapMs)} without a leader${silence}` : "";
   const since = planned ? `. Since then ${planned === 1 ? "one planned change" : `${planned} planned changes`}` : "";
-  const what = handedOver ? "handed over, planned" : `fell: ${why}`;
+  const what = handedOver ? "handed over, planned" : before.cause ? `fell: ${why}` : "was last seen leading; its fall was not watched";
   timed(byId("fall-detail"), `${timeOfEvent(before.to ?? 0)} ${what}${gap}${since}.`, before.to);
 }
 
@@ -70,17 +72,31 @@ function showAbsence(spans, now) {
   const night = withoutLeader(spans, begin, end);
   const [day, week] = [DAY_MS, 7 * DAY_MS].map((length) => withoutLeader(spans, now - length, now));
   const kept = night.since < end;
+  const shown = kept ? night : day;
+  const length = shown.times ? lasting(shown.ms) : "none";
+  write(byId("absence"), spans.length ? `${length} ${kept ? "last night" : "today"}` : "–");
   const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
-  const since = day.known ? "" : ` since ${timeOfEvent(day.since).slice(0, -3)}`;
-  write(byId("absence"), spans.length ? `${lengthOf(kept ? night : day)} ${kept ? "last night" : "today"}` : "–");
-  const first = kept ? `${hours}${night.known ? "" : `, known from ${timeOfEvent(night.since).slice(0, -3)} on`}` : "Last night is not kept";
-  const detail = `${first}. 24 h${since}: ${lengthOf(day)}. 7 d: ${lengthOf(week)}.`;
+  const first = kept ? `${hours}${howOften(night)}.` : "Nothing is known of last night.";
+  const all = since(week, now - 7 * DAY_MS);
+  const detail = since(day, now - DAY_MS)
+    ? `${first} ${all}: ${inAll(day)}.`
+    : `${first} 24 h: ${inAll(day)}. ${all || "7 d"}: ${inAll(week)}.`;
   write(byId("absence-detail"), spans.length ? detail : "");
 }
 
-/** @param {import("./reigns.js").Absence} absence */
-function lengthOf({ ms, times }) {
-  return times === 0 ? "none" : times === 1 ? lasting(ms) : `${lasting(ms)} (${times}×)`;
+/** From when on it is known, where that is later than the period begins. @param {Absence} absence @param {number} from */
+function since(absence, from) {
+  return absence.since > from ? `Known since ${timeOfEvent(absence.since).slice(0, -3)}` : "";
+}
+
+/** @param {Absence} absence */
+function inAll(absence) {
+  return `${absence.times ? lasting(absence.ms) : "none"}${howOften(absence)}`;
+}
+
+/** @param {Absence} absence */
+function howOften({ times, unseenMs }) {
+  return `${times > 1 ? `, ${times} times` : ""}${unseenMs >= 1000 ? `, ${lasting(unseenMs)} not watched` : ""}`;
 }
 
 /** @param {Scene} scene */

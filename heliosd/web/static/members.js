@@ -85,7 +85,7 @@ export function oneMoreLoss(members) {
   const count = `${alive} of ${all} ${all === 1 ? "voter" : "voters"} ${alive === 1 ? "answers" : "answer"}`;
   if (spare < 0) return `${count}: no quorum, so no writes are possible.`;
   if (spare === 0) return `${count}: one more loss and no writes are possible.`;
-  return `${count}: ${spare} more ${spare === 1 ? "loss leaves" : "losses leave"} a quorum.`;
+  return `${count}: writes survive ${spare === 1 ? "one more loss" : `${spare} more losses`}.`;
 }
 
 /**
@@ -100,12 +100,16 @@ export function ifStopped(members, member) {
   const name = member.name;
   if (!member.voter)
     return { level: "ok", short: "Writes go on", long: `${name} has no vote: without it writes go on.` };
+  if (members.some(({ own, state }) => own && state === "Down"))
+    return { level: "unknown", short: "Not known", long: "This node is down: what the others do is not seen from here." };
   const left = alive - (member.answers ? 1 : 0);
   const count = `${left} of ${all} voters answer, ${quorum} are needed`;
   if (!member.answers) {
     const now = left >= quorum ? "Writes go on without it" : "Writes stand still without it";
-    return { level: left >= quorum ? "warn" : "bad", short: "Does not answer now", long: `${now}: ${count}.` };
+    return { level: left >= quorum ? "warn" : "bad", short: "Silent already", long: `${now}: ${count}.` };
   }
+  if (alive < quorum)
+    return { level: "bad", short: "Writes stand still", long: `Writes stand still already: ${alive} of ${all} voters answer, ${quorum} are needed.` };
   if (left < quorum)
     return { level: "bad", short: "Writes stop", long: `Without ${name} writes stop until it is back: ${count}.` };
   const spare = left === quorum ? " Another loss meanwhile stops them." : "";

@@ -9,7 +9,8 @@
  * @property {number | null} to null: it lasts
  * @property {string} cause why the reign ended, or why there was no leader
  * @property {number} term
- * @property {boolean} unseen whether the daemon did not run, so that nobody knows who led
+ * @property {number} silentMs of a time without a leader: for how long the lost one had not answered before
+ * @property {boolean} unseen whether the daemon or its own member did not run, so that it is not known who led
  */
 /**
  * @typedef {object} Line one line of the event list
@@ -19,7 +20,7 @@
  * @property {boolean} open whether that time lasts
  * @property {string} was name of the leader that was lost; "" where not known
  */
-/** @typedef {{ms: number, times: number, known: boolean, since: number}} Absence without a leader: how long, how often; whether all of the period is known, and from when on */
+/** @typedef {{ms: number, times: number, since: number, unseenMs: number}} Absence without a leader: how long, how often; from when on that is known, and for how long nobody watched since then */
 
 /** When a change was seen, in Unix milliseconds; NaN where it does not say. @param {{timestamp?: string, data?: any}} change */
 export function seenAt({ timestamp, data }) {
@@ -31,17 +32,24 @@ export function spansOf(changes) {
   /** @type {Span[]} */
   const spans = [];
   for (const change of changes) {
-    const { leader, leader_name: name, cause, term, unseen = false } = change.data;
+    const { leader, leader_name: name, cause, term, member, evidence } = change.data;
+    const unseen = change.data.unseen ?? ownMemberDown(change.data);
     const last = spans.at(-1);
     const from = Math.max(seenAt(change), last?.from ?? 0);
     if (Number.isNaN(from) || (last && last.leader === leader && last.unseen === unseen)) continue;
     if (last) {
       last.to = from;
-      if (last.leader && !unseen) last.cause = cause ?? "unknown";
+      if (last.leader && (!unseen || last.leader === member)) last.cause = cause ?? "unknown";
     }
-    spans.push({ leader, name: name || leader, from, to: null, cause: leader || unseen ? "" : (cause ?? "unknown"), term, unseen });
+    const silent = ["stopped", "unreachable"].includes(cause) && evidence?.last_answer_ms;
+    spans.push({ leader, name: name || leader, from, to: null, cause: leader || unseen ? "" : (cause ?? "unknown"), term, silentMs: silent || 0, unseen });
   }
   return spans;
+}
+
+/** Whether this node's own member has crashed, or has just started and heard of no leader yet: the others may well have one. @param {any} data of a state_change */
+export function ownMemberDown({ leader, old_state: old, new_state: state }) {
+  return state === "Down" || (old === "Down" && !leader);
 }
 
 /**
@@ -49,30 +57,38 @@ export function spansOf(changes) {
  *
  * @param {Span[]} spans
  * @param {number} now
- * @returns {{before: Span, gapMs: number, planned: number} | null} `planned`: how many handed over since then
+ * @returns {{before: Span, gapMs: number, silentMs: number, planned: number} | null} `planned`: how many handed over since then
  */
 export function lastFall(spans, now) {
-  const ended = spans.filter((span) => span.leader && span.to !== null);
+  const ended = spans.filter((span) => span.leader && span.to !== null && (span.cause || !mayHaveGoneOn(spans, span)));
   const before = ended.findLast(({ cause }) => cause !== "transfer") ?? ended.at(-1);
   if (!before) return null;
   const next = spans[spans.indexOf(before) + 1];
-  const gapMs = next && !next.leader && !next.unseen ? (next.to ?? now) - next.from : 0;
-  return { before, gapMs, planned: ended.length - 1 - ended.indexOf(before) };
+  const gap = next && !next.leader && !next.unseen ? next : null;
+  const gapMs = gap ? (gap.to ?? now) - gap.from : 0;
+  return { before, gapMs, silentMs: gap?.silentMs ?? 0, planned: ended.length - 1 - ended.indexOf(before) };
+}
+
+/** Whether the next that is known after a reign is the same leader in the same term, or nothing. @param {Span[]} spans @param {Span} span */
+function mayHaveGoneOn(spans, span) {
+  const next = spans.slice(spans.indexOf(span) + 1).find(({ unseen }) => !unseen);
+  return !next || (next.leader === span.leader && next.term === span.term);
 }
 
 /** The time without a leader within a period. @param {Span[]} spans @param {number} from @param {number} to @returns {Absence} */
 export function withoutLeader(spans, from, to) {
-  let [ms, times] = [0, 0];
-  let since = spans.length ? Math.max(from, spans[0].from) : Infinity;
+  let [ms, times, unseenMs] = [0, 0, 0];
+  const first = spans.find(({ unseen }) => !unseen);
+  const since = first ? Math.max(from, first.from) : Infinity;
   for (const span of spans) {
     const [begin, end] = [Math.max(span.from, from), Math.min(span.to ?? to, to)];
     if (end < begin || (span.to !== null && span.to < from) || span.from > to) continue;
-    if (span.unseen) since = Math.max(since, end);
+    if (span.unseen && span !== spans[0]) unseenMs += end - begin;
     if (span.leader || span.unseen) continue;
     ms += end - begin;
     times += 1;
   }
-  return { ms, times, known: since <= from, since };
+  return { ms, times, since, unseenMs };
 }
 
 /** The night that is or was the last one: from 22:00 to 06:00, at most until now. @param {number} now @returns {[number, number]} */
@@ -105,6 +121,10 @@ export function linesOf(events) {
     }
     if (entry.type !== "state_change" || entry.provisional) {
       lines.add(own);
+    } else if (ownMemberDown(entry.data)) {
+      lines.add(own);
+      open = null;
+      was = "";
     } else if (!entry.data.leader) {
       if (open) continue; // a state within the same time without a leader
       open = { key: `${entry.id}-`, entry, loss: entry, open: true, was };

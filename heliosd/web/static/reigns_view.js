@@ -61,7 +61,7 @@ export function showReigns(model) {
     (row, span) => {
       timed(/** @type {HTMLElement} */ (row.children[2]), span.to === null ? "now" : timeOfEvent(span.to), span.to);
       write(row.children[3], lasting((span.to ?? now) - span.from));
-      write(row.children[4], pastCauseText(span.cause));
+      write(row.children[4], span.leader ? pastCauseText(span.cause) : "");
     },
   );
 }
@@ -82,13 +82,14 @@ function placeScrubber(all, now) {
 
 /** @param {Span[]} spans @param {number} begin @param {number} now */
 function summary(spans, begin, now) {
-  const { ms, times, known, since } = withoutLeader(spans, begin, now);
+  const { ms, times, since, unseenMs } = withoutLeader(spans, begin, now);
   const reigns = spans.filter(({ leader }) => leader).length;
   const last = spans.at(-1);
   const current = last?.leader ? `${last.name} has led for ${lasting(now - last.from)}. ` : "";
   const length = `${reigns} ${reigns === 1 ? "reign" : "reigns"} in ${lasting(now - begin)}`;
   const without = times ? `${lasting(ms)} without a leader` : "never without a leader";
-  return `${current}${length}, ${without}${known ? "" : `, as far as is known: since ${timeOfEvent(since)}`}.`;
+  const unwatched = unseenMs >= 1000 ? `, ${lasting(unseenMs)} not watched` : "";
+  return `${current}${length}, ${without}${unwatched}${since > begin + 1000 ? `, as far as is known: since ${timeOfEvent(since)}` : ""}.`;
 }
 
 /** @param {Span[]} spans @param {number} begin @param {number} now */
@@ -132,7 +133,7 @@ function makeRow({ leader, name, from, term, unseen }) {
     { "data-leader": leader },
     make("th", { scope: "row" }, leader ? foreign(name) : unseen ? "not watched" : "no leader", make("span", { class: "under" }, `term ${term}`)),
     time,
-    make("td"),
+    make("td", { class: "wide" }),
     make("td", { class: "number" }),
     make("td"),
   );

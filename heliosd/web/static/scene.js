@@ -25,7 +25,7 @@ export function sceneOf(model, at) {
     const last = spans.at(-1);
     const leader = present.find(({ leads }) => leads) ?? unlisted(status);
     const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : provisional(model);
-    return { now: model.now, at: null, status, members: present, leader, since, term: status?.term ?? null, known: true };
+    return { now: model.now, at: null, status, members: present, leader, since, term: status?.term ?? null, known: status?.state !== "Down" };
   }
   const span = spanAt(spans, at);
   const members = membersAt(present, model.changes, span, at);
