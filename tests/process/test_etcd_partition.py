@@ -14,7 +14,7 @@ import pytest
 
 from tests.support.daemon_process import Daemon, wait_until
 from tests.support.etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
-from tests.support.spread_cluster import SpreadCluster, cut, heal, network
+from tests.support.spread_cluster import SpreadCluster, disconnect, heal, network
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 # With etcd 3.5's default a member that comes back causes no second election, so they can be counted.
@@ -45,7 +45,7 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
         leader = nodes.cluster.leader()
         away = (leader, (leader + 1) % 3)
         for place in away:
-            cut(place)
+            disconnect(place)
         lost = time.monotonic()
         wait_until(lambda: all(last_leader(each) == "" for each in listeners), 6.0)
         print(f"sent after {time.monotonic() - lost:.1f} s")
@@ -62,7 +62,7 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
 def test_a_leader_that_is_cut_off_is_replaced_and_logged_once(tmp_path: Path) -> None:
     with spread(tmp_path) as nodes, nodes.listeners() as listeners:
         place = nodes.cluster.leader()
-        cut(place)
+        disconnect(place)
         old = nodes.statuses()[0]["leader"]["id"]
         wait_until(lambda: all(last_leader(each) not in {"", old, "(none sent)"} for each in listeners))
         heal(place)
@@ -80,7 +80,7 @@ def test_a_heliosd_goes_on_receiving_when_the_member_it_watches_is_cut_off(tmp_p
         near, far = nodes.daemons[place], nodes.daemons[leader]
         with listening(near, near.token()) as listener, far.client() as http:
             assert http.post(METRICS, json={"name": "app_cut", "type": "counter"}).status_code == 201
-            cut(place)
+            disconnect(place)
             began = time.monotonic()
 
             def heard() -> bool:

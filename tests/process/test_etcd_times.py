@@ -29,7 +29,7 @@ from tests.support.etcd_times import (
     p99,
     report,
 )
-from tests.support.spread_cluster import SpreadCluster, cut, heal, network
+from tests.support.spread_cluster import SpreadCluster, disconnect, heal, network
 
 pytestmark = [pytest.mark.needs("etcd"), pytest.mark.slow]
 ROUNDS = int(os.environ.get("ETCD_ROUNDS", "50"))
@@ -91,7 +91,7 @@ def test_leaders_that_are_cut_off(tmp_path: Path) -> None:
                 looking(cluster, STATUS, leader_shown) as shown,
             ):
                 wait_until(lambda it=shown: bool(it.first))  # type: ignore[misc]
-                cut(place)
+                disconnect(place)
                 late.append(next_leader_late(shown, listeners, leader)[1])
                 heal(place)
     print(report("cut off", late))

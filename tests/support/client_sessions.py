@@ -103,7 +103,9 @@ class Daemon:
     def asked_for(self, path: str) -> list[tuple[str, str, Any]]:
         return [each for each in self.asked if each[0].partition("?")[0] == path]
 
-    async def live(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
+    async def serve_websocket(
+        self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address
+    ) -> None:
         del peer
         visit = self.connection_log[0] if len(self.connection_log) == 1 else self.connection_log.pop(0)
         inbound = Inbound(65536, deflate_agreed=False)
@@ -145,7 +147,7 @@ async def daemon_of(
     daemon.connection_log += connection_log
     with trio.fail_after(SECONDS):
         front: Front
-        async with open_front(rest=daemon.rest, live=daemon.live, tls=tls) as front:
+        async with open_front(rest=daemon.rest, live=daemon.serve_websocket, tls=tls) as front:
             daemon.port = front.port
             yield daemon
 

@@ -12,7 +12,7 @@ from typing import Any
 from .daemon_process import wait_until
 from .etcd_cluster import EtcdCluster
 from .etcd_nodes import Listener
-from .spread_cluster import PEER_CABLE, cut, heal
+from .spread_cluster import PEER_CABLE, disconnect, heal
 
 CAUSES = {
     "kill": "stopped",
@@ -85,15 +85,15 @@ class CauseTrials:
             case "transfer":
                 self._transfer(place)
             case "cut off":
-                cut(place)
+                disconnect(place)
             case "cut off from its peers":
-                cut(place, PEER_CABLE)
+                disconnect(place, PEER_CABLE)
             case "slow":
                 self._slow(place, seen)
             case "remove":
                 self._remove(place)
             case _:
-                cut(place)
+                disconnect(place)
                 time.sleep(1.0 + self.rng.random() * 2.0)
                 return
         wait_until(lambda: bool(self._lost(seen)), 15.0)

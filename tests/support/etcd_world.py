@@ -153,7 +153,7 @@ class Sent:
     """The node no longer waits for the answer, but etcd may still carry it out."""
 
 
-class Node:
+class ModelNode:
     def __init__(self, etcd: Etcd, max_events: int) -> None:
         self.mirror = Mirror(LAYOUT, max_events)
         self.client = Client()
@@ -199,7 +199,7 @@ class World:
             LAYOUT, SeenHead(), cluster_id=CLUSTER, birth="x" * 12, members=self.truth.members
         )
         self._carry_out(Sent(draft))
-        self.nodes = [Node(self.etcd, max_events) for _ in range(nodes)]
+        self.nodes = [ModelNode(self.etcd, max_events) for _ in range(nodes)]
         self.ghosts: list[Sent] = []
         self.log: dict[int, bytes] = {}
         self.counted: Counter[str] = Counter()
@@ -279,7 +279,7 @@ class World:
 
     # What happens
 
-    def turn(self, node: Node) -> None:
+    def turn(self, node: ModelNode) -> None:
         """The cluster changes."""
         del node
         truth = self.truth
@@ -303,7 +303,7 @@ class World:
             case _:
                 pass
 
-    def look(self, node: Node) -> None:
+    def look(self, node: ModelNode) -> None:
         """A node sees the cluster as it is now; it will act on that later."""
         node.sight = Truth(self.truth.term, self.truth.leader, self.truth.members, self.truth.ill)
         if not self.truth.leader:
@@ -314,7 +314,7 @@ class World:
         # Any member may answer, and none is ahead of the cluster.
         node.sight_revision = self.etcd.revision
 
-    def send(self, node: Node) -> None:
+    def send(self, node: ModelNode) -> None:
         """A node sends off what it wants logged, if it is not waiting for an answer."""
         if node.sent is not None:
             return
@@ -333,7 +333,7 @@ class World:
                 node.sent = Sent(draft)
                 return
 
-    def command(self, node: Node) -> None:
+    def command(self, node: ModelNode) -> None:
         """A node is asked for a change of the metrics."""
         if node.sent is not None:
             return
@@ -346,7 +346,7 @@ class World:
         node.sent = Sent(batch, node.waiting[: len(batch.answers)])
         node.waiting = node.waiting[len(batch.answers) :]
 
-    def deliver(self, node: Node, lose: bool = True) -> None:
+    def deliver(self, node: ModelNode, lose: bool = True) -> None:
         """A request is carried out, or its answer comes, or neither for now."""
         if self.ghosts and self.rng.random() < 0.3:
             self._carry_out(self.ghosts.pop(self.rng.randrange(len(self.ghosts))))
@@ -365,7 +365,7 @@ class World:
             node.sent = None
             self._answered(node, sent)
 
-    def listen(self, node: Node, everything: bool = False) -> None:
+    def listen(self, node: ModelNode, everything: bool = False) -> None:
         """The watch delivers some."""
         upto = self.etcd.revision
         start = node.mirror.revision
@@ -373,7 +373,7 @@ class World:
             upto = self.rng.randint(start, upto)
         node.take(self.etcd, upto, repeat=self.rng.choice([0, 0, 1, 3]))
 
-    def trouble(self, node: Node) -> None:
+    def trouble(self, node: ModelNode) -> None:
         match self.rng.randrange(4):
             case 0:
                 self.etcd.compact()
@@ -382,7 +382,7 @@ class World:
             case 2:
                 # A node starts anew; its client comes back to it later.
                 place = self.nodes.index(node)
-                self.nodes[place] = Node(self.etcd, self.max_events)
+                self.nodes[place] = ModelNode(self.etcd, self.max_events)
                 if node.sent is not None and node.sent.result is None:
                     self.ghosts.append(node.sent)
             case _:
@@ -423,7 +423,7 @@ class World:
             if event.kind == "put" and place.part == "dedupe":
                 assert event.kv.version == 1
 
-    def _answered(self, node: Node, sent: Sent) -> None:
+    def _answered(self, node: ModelNode, sent: Sent) -> None:
         assert sent.result is not None
         request = sent.request
         if isinstance(request, MetricTransaction):

@@ -124,7 +124,7 @@ def plan_of(seed: int) -> Plan:
 def filter_of(wanted: Mapping[str, Any]) -> Filter:
     """A subscription in words of the model."""
 
-    def cut(kind: str, data: Any) -> Any:
+    def filtered(kind: str, data: Any) -> Any:
         asked = wanted.get(KEYS.get(kind, kind), False)
         if not asked or data is None:
             return True if asked else None
@@ -134,7 +134,7 @@ def filter_of(wanted: Mapping[str, Any]) -> Filter:
             } or None
         return data
 
-    return cut
+    return filtered
 
 
 class FakeStatus(FixedStatus):

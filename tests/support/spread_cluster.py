@@ -36,7 +36,7 @@ def cable(place: int, kind: str = CLIENT_CABLE) -> str:
     return f"hd{os.getpid()}{kind}{place}"
 
 
-def cut(place: int, *kinds: str) -> None:
+def disconnect(place: int, *kinds: str) -> None:
     """Cut these cables of this member: both, if none is named."""
     for kind in kinds or (CLIENT_CABLE, PEER_CABLE):
         ip("link", "set", cable(place, kind), "down")
