@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +54,22 @@ def opened(browser: Browser, daemon: Daemon, script: str = "") -> Tab:
     expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
     expect(tab.page.locator("#acts-panel")).to_be_visible()
     return tab
+
+
+def test_a_daemon_that_hangs_is_not_shown_as_live(browser: Browser, tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        tab = opened(browser, daemon)
+        os.kill(daemon.pid, signal.SIGSTOP)
+        try:
+            expect(tab.page.locator("#connection")).to_have_attribute("data-state", "late", timeout=30_000)
+            expect(tab.page.locator("#connection-text")).to_have_text("No answer")
+            expect(tab.page.locator("#dashboard")).to_have_attribute("data-fresh", "no")
+            expect(tab.page.locator("#last-known")).to_be_visible()
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(tab.page.locator("#dashboard")).to_have_attribute("data-fresh", "yes")
+        tab.page.close()
 
 
 def test_cut_off_it_shows_the_last_known_greyed_with_the_reason_and_a_countdown(

@@ -109,7 +109,7 @@ function drawSoon() {
 }
 
 function draw() {
-  model.live = feed.state.name === "live";
+  model.live = feed.live;
   const now = sceneOf(model, null);
   const scene = moment() === null ? now : sceneOf(model, moment());
   giveColours(now.members.map(({ id }) => id));
@@ -127,14 +127,14 @@ function draw() {
 
 function drawConnection() {
   showConnection(feed, model.status !== null);
-  showLastKnown(model.status, feed.state.name === "live");
+  showLastKnown(model.status, feed.live);
   document.title = title();
 }
 
 /** What a narrow browser tab shows. */
 function title() {
   if (!session.signedIn) return "heliosd";
-  if (feed.state.name !== "live" || !model.status) return `… ${feed.state.name} · heliosd`;
+  if (!feed.live || !model.status) return `… ${feed.state.name === "live" ? "no answer" : feed.state.name} · heliosd`;
   return `${model.status.leader ? `${model.status.leader} leads` : "NO LEADER"} · heliosd`;
 }
 

@@ -21,13 +21,14 @@ const WORDS = {
  * @param {Feed} feed
  * @param {boolean} known whether there is anything of the cluster to show
  */
-export function showConnection({ state, heardAt }, known) {
+export function showConnection({ state, heardAt, live }, known) {
   const now = performance.now();
   const waiting = state.name === "reconnecting";
   const seconds = Math.max(0, Math.ceil((state.retryAt - now) / 1000));
-  byId("connection").dataset.state = state.name;
+  const late = state.name === "live" && !live;
+  byId("connection").dataset.state = late ? "late" : state.name;
   // Only the word is announced to screen readers; a countdown read aloud each second would be noise.
-  write(byId("connection-text"), WORDS[state.name]);
+  write(byId("connection-text"), late ? "No answer" : WORDS[state.name]);
   const last = heardAt && state.name !== "signed-out" ? age((now - heardAt) / 1000) : "";
   write(byId("heard"), waiting ? `in ${seconds} s` : last);
   byId("reconnect").hidden = !waiting && state.name !== "disconnected";
@@ -38,7 +39,7 @@ export function showConnection({ state, heardAt }, known) {
   write(reason, state.reason + stands);
   write(byId("zone"), zone());
   byId("zone").title = `All times here are in this zone. Now: ${fullTime(Date.now())}`;
-  byId("dashboard").dataset.fresh = state.name === "live" ? "yes" : "no";
+  byId("dashboard").dataset.fresh = live ? "yes" : "no";
 }
 
 /** Put the focus where the reading begins, after a login. */

@@ -20,8 +20,10 @@ import { Refused } from "./session.js";
  */
 
 const SETTLED_SECONDS = 10;
-const QUIET_SECONDS = 20;
+const QUIET_SECONDS = 10;
 const PONG_SECONDS = 15;
+/** An answer that takes longer is missed: what is shown is then no longer taken for live. */
+const LATE_SECONDS = 2;
 const RENEW_SECONDS = 1;
 
 /** @type {Record<number, Goodbye>} */
@@ -78,7 +80,7 @@ export class Feed {
     this.cursor = cursor;
     this.onMessage = onMessage;
     this.onState = onState;
-    setInterval(() => this.#checkPulse(), 5000);
+    setInterval(() => this.#checkPulse(), 2000);
     addEventListener("online", () => this.state.name === "reconnecting" && this.connect());
   }
 
@@ -193,6 +195,12 @@ export class Feed {
     if (!socket) return;
     socket.onopen = socket.onmessage = socket.onclose = null;
     socket.close();
+  }
+
+  /** Whether messages come, and an answer where this page had to ask. */
+  get live() {
+    const missed = this.#pingedAt > this.heardAt && performance.now() - this.#pingedAt > LATE_SECONDS * 1000;
+    return this.state.name === "live" && !missed;
   }
 
   /** A dead link sends no close: after a silence ask, and when no word comes back, give up. */
