@@ -48,7 +48,7 @@ def share_compiling(config: pytest.Config) -> None:
         config.args = files[first:] + files[:first]
 
 
-FOLDERS = ("process", "edges", "tasks", "rules")
+FOLDERS = ("process", "edges", "tasks", "raft", "rules")
 """Of tests/, those with the longest tests first."""
 
 
