@@ -149,8 +149,12 @@ def read(database: sqlite3.Connection) -> Saved:
         for name, index, term, membership, data in _rows(database, "snapshot", "member")
     }
     logs: dict[str, list[Entry]] = {}
+    entries: dict[int, Entry] = {}
     for name, index, term, kind, data in _log_rows(database):
-        logs.setdefault(name, []).append(Entry(index, term, kind, data))
+        entry = Entry(index, term, kind, data)
+        # What one member has, most others have too: one object for all, as before the restart.
+        shared = entries.setdefault(index, entry)
+        logs.setdefault(name, []).append(shared if shared == entry else entry)
     for name in sorted(hard.keys() | snapshots.keys() | logs.keys()):
         term, vote = hard.get(name, (0, ""))
         snapshot, log = snapshots.get(name, Snapshot()), tuple(logs.get(name, ()))

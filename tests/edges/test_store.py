@@ -114,6 +114,14 @@ def test_a_snapshot_from_the_leader_discards_the_whole_log(tmp_path: Path) -> No
     assert saved.members["n1"] == MemberState(snapshot=snapshot, log=entries(6, 6, term=2))
 
 
+def test_members_that_have_the_same_entries_share_them_in_memory(tmp_path: Path) -> None:
+    other = (Entry(3, 2, "noop"),)
+    saved = saved_by(tmp_path, LogSuffix("n1", entries(1, 3)), LogSuffix("n2", entries(1, 2) + other))
+    logs = [saved.members[name].log for name in ("n1", "n2")]
+    assert logs == [entries(1, 3), entries(1, 2) + other]
+    assert all(mine is theirs for mine, theirs in zip(logs[0][:2], logs[1][:2], strict=True))
+
+
 def test_a_forgotten_member_leaves_nothing_and_the_others_alone(tmp_path: Path) -> None:
     kept = LogSuffix("n2", entries(1, 1))
     saved = saved_by(
