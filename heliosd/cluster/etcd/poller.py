@@ -40,7 +40,7 @@ LIST_REFUSED_SECONDS = 0.15
 """The same where statuses are refused: each takes more requests then."""
 LIST_SPREAD = 0.05
 """The share of that by which it varies, so that several heliosd do not ask at the same times for long."""
-LIST_DELAY_SECONDS = 0.03
+LIST_DELAY_SECONDS = 0.01
 """At most so long after a change a list is asked for: several heliosd may have seen the change."""
 LIST_AGAIN_SECONDS = 0.3
 
