@@ -84,6 +84,10 @@ async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, A
                 raise
             if trio.current_time() + ASK_AGAIN_SECONDS > ends:
                 raise CommandFailed(f"not now: {error} (asked {rest.url})", UNHEALTHY) from error
+        except Unreachable:
+            # It may be restarting; a permit whose answer was lost ends at once.
+            if trio.current_time() + ASK_AGAIN_SECONDS > ends:
+                raise
         else:
             permit: dict[str, Any] = answer["permit"]
             return permit

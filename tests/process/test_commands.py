@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -221,6 +223,19 @@ def test_an_error_names_the_user_and_the_url(
     refused = printed(capfd, "status", "--url", dead, code=3)
     assert refused.startswith(f"heliosd: cannot connect to {dead}: ")
     assert refused.endswith("(as admin)\n")
+
+
+def test_a_wait_for_a_permit_outlasts_a_daemon_that_does_not_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as away:
+        url = f"http://127.0.0.1:{away.getsockname()[1]}"
+        command = [sys.executable, "-m", "heliosd", "may-stop", "etcd-1", "--wait", "60", "--url", url]
+        with subprocess.Popen(
+            command, stderr=subprocess.DEVNULL, env=os.environ | {"HELIOSD_TOKEN": "a.b.c"}
+        ) as asking:
+            away.settimeout(SECONDS)
+            for _ in range(2):
+                away.accept()[0].close()
+            asking.kill()
 
 
 def test_credentials_come_from_a_file_that_nobody_else_may_read(
