@@ -76,11 +76,11 @@ function showAbsence(spans, now) {
   const length = shown.times ? lasting(shown.ms) : "none";
   write(byId("absence"), spans.length ? `${length} ${kept ? "last night" : "today"}` : "–");
   const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
-  const first = kept ? `${hours}${howOften(night)}.` : "Nothing is known of last night.";
   const all = since(week, now - 7 * DAY_MS);
-  const detail = since(day, now - DAY_MS)
-    ? `${first} ${all}: ${inAll(day)}.`
-    : `${first} 24 h: ${inAll(day)}. ${all || "7 d"}: ${inAll(week)}.`;
+  const older = since(day, now - DAY_MS) ? "" : ` 24 h: ${inAll(day, night)}.`;
+  const detail = kept
+    ? `${hours}${howOften(night)}.${older} ${all || "7 d"}: ${inAll(week, night)}.`
+    : `${all}${howOften(day)}. Nothing is known of last night.`;
   write(byId("absence-detail"), spans.length ? detail : "");
 }
 
@@ -89,14 +89,19 @@ function since(absence, from) {
   return absence.since > from ? `Known since ${timeOfEvent(absence.since).slice(0, -3)}` : "";
 }
 
-/** @param {Absence} absence */
-function inAll(absence) {
-  return `${absence.times ? lasting(absence.ms) : "none"}${howOften(absence)}`;
+/** How long in all; and what nobody watched, if that is more than in the night. @param {Absence} absence @param {Absence} night */
+function inAll({ ms, times, unseenMs }, night) {
+  return `${times ? lasting(ms) : "none"}${unseenMs > night.unseenMs ? unwatched(unseenMs) : ""}`;
 }
 
 /** @param {Absence} absence */
 function howOften({ times, unseenMs }) {
-  return `${times > 1 ? `, ${times} times` : ""}${unseenMs >= 1000 ? `, ${lasting(unseenMs)} not watched` : ""}`;
+  return `${times > 1 ? `, ${times} times` : ""}${unwatched(unseenMs)}`;
+}
+
+/** @param {number} ms */
+function unwatched(ms) {
+  return ms >= 1000 ? `, ${lasting(ms)} not watched` : "";
 }
 
 /** @param {Scene} scene */
