@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from tests.support.browser_page import Tab, browser_running, log_in
-from tests.support.daemon_process import Daemon, running
+from tests.support.daemon_process import Daemon, running, wait_until
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
@@ -248,6 +248,10 @@ def test_custom_metrics_have_rates_quantiles_labels_a_natural_order_and_more_bey
     expect(tab.page.locator("#metrics-count")).to_have_text("200 of 207")
     tab.page.get_by_role("button", name="Show 7 more of 7").click()
     expect(names).to_have_count(207)
+    # Rows out of view are not laid out, however many change.
+    in_view = "(row) => row.firstElementChild.checkVisibility({ contentVisibilityAuto: true })"
+    names.first.scroll_into_view_if_needed()
+    wait_until(lambda: names.first.evaluate(in_view) and not names.last.evaluate(in_view))
     tab.page.fill("#metrics-filter", "shard=77")
     expect(names).to_have_count(1)
     assert http.post(f"{METRICS}/reset").status_code == 200

@@ -75,16 +75,16 @@ function makeMetric(name, metric) {
   );
   return make(
     "tr",
-    { "data-metric": clip(name) },
+    { role: "row", "data-metric": clip(name) },
     make(
       "th",
-      { scope: "row" },
+      { role: "rowheader", scope: "row" },
       make("span", { class: "name" }, foreign(name)),
       ...labels,
       ...(metric.help ? [make("bdi", { class: "under" }, metric.help)] : []),
     ),
-    make("td", { class: "wide quiet", "data-field": "type" }),
-    make("td", { class: "wide" }, spark(), make("span", { class: "under", "data-field": "trend" })),
-    make("td", { class: "number" }, make("span", { "data-field": "value" }), make("span", { class: "under", "data-field": "extra" })),
+    make("td", { role: "cell", class: "wide quiet", "data-field": "type" }),
+    make("td", { role: "cell", class: "wide" }, spark(), make("span", { class: "under", "data-field": "trend" })),
+    make("td", { role: "cell", class: "number" }, make("span", { "data-field": "value" }), make("span", { class: "under", "data-field": "extra" })),
   );
 }
