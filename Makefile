@@ -40,7 +40,7 @@ PEER ?= node-2
 break:
 	@scripts/break $(PEER)
 
-# In the cluster of make run all members run again.
+# In the cluster of make run all members run again, without any fault.
 heal:
 	@scripts/break
 

@@ -67,7 +67,8 @@ def _state_change(data: Mapping[str, Any]) -> tuple[str, str]:
     unseen = data.get("terms_unseen")
     missing = f"; terms {unseen[0]} to {unseen[1]} were not seen" if unseen else ""
     states = f"{who} stays {new}" if old == new else f"{who}: {old} → {new}"
-    leads = f"{leader} leads" if leader else "no leader"
+    # While its own member is down, a daemon does not see whether the others have a leader.
+    leads = f"{leader} leads" if leader else "no leader is seen" if "Down" in {old, new} else "no leader"
     style = PLAIN if cause == "transfer" else GOOD if leader else BAD
     return f"{leads} in term {term}{why}; {states}{missing}", style
 

@@ -44,6 +44,10 @@ def test_a_line_has_its_time_its_number_and_what_happened() -> None:
     ]
     lost = {**change, "old_state": "Leader", "new_state": "Follower", "leader": ""}
     assert texts(item("state_change", lost, 43))[0].endswith("no leader in term 3; node-1: Leader → Follower")
+    down = {**lost, "old_state": "Follower", "new_state": "Down", "cause": "unknown"}
+    assert texts(item("state_change", down, 44))[0].endswith(
+        "no leader is seen in term 3; node-1: Follower → Down"
+    )
 
 
 def test_values_that_say_nothing_new_are_quiet() -> None:
