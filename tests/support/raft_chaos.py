@@ -411,7 +411,8 @@ class Run:
 
     def _resume(self) -> None:
         for name in sorted(self.cluster.members):
-            self.cluster.faults.resume(name)
+            if name in self.cluster.members:  # one that goes on may commit the removal of another
+                self.cluster.faults.resume(name)
 
     def _clock(self, who: str, rate: str) -> None:
         """A clock that runs too fast or too slow."""
