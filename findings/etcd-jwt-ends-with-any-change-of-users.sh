@@ -28,7 +28,7 @@ ask auth/user/add '{"name":"root","password":"root"}' >/dev/null
 ask auth/role/add '{"name":"root"}' >/dev/null
 ask auth/user/grant '{"user":"root","role":"root"}' >/dev/null
 ask auth/enable '{}' >/dev/null
-token=$(ask auth/authenticate '{"name":"root","password":"root"}' | grep -o '"token":"[^"]*"' | cut -d'"' -f4)
+token=$(ask auth/authenticate '{"name":"root","password":"root"}' | grep -o '"token":"[^"]*"' | cut -d'"' -f4 || true)
 
 read='{"key":"YQ=="}'
 before=$(ask kv/range "$read" "$token")

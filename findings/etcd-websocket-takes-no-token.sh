@@ -22,12 +22,12 @@ peer=http://127.0.0.1:$(free_port)
     >"$folder/log" 2>&1 &
 started+=($!)
 for _ in $(seq 100); do curl -s "$url/health" | grep -q true && break; sleep 0.1; done
-ask() { curl -s --max-time 3 "$url/v3/$1" --data "$2"; }
+ask() { curl -s --max-time 10 "$url/v3/$1" --data "$2"; }
 ask auth/user/add '{"name":"root","password":"root"}' >/dev/null
 ask auth/role/add '{"name":"root"}' >/dev/null
 ask auth/user/grant '{"user":"root","role":"root"}' >/dev/null
 ask auth/enable '{}' >/dev/null
-token=$(ask auth/authenticate '{"name":"root","password":"root"}' | grep -o '"token":"[^"]*"' | cut -d'"' -f4)
+token=$(ask auth/authenticate '{"name":"root","password":"root"}' | grep -o '"token":"[^"]*"' | cut -d'"' -f4 || true)
 
 cat >"$folder/show.py" <<'PYTHON'
 import json
