@@ -143,9 +143,9 @@ def test_a_person_who_allows_it_is_notified_of_a_lost_leader(
     tab = opened(browser, daemon, RECORD_NOTIFICATIONS)
     tab.page.click("#notify")
     expect(tab.page.locator("#notify")).to_have_attribute("aria-pressed", "true")
-    leader = http.get("/api/cluster/status").json()["leader"]["id"]
-    others = [f"node-{n}" for n in (1, 2, 3) if f"node-{n}" != leader]
-    assert http.put(SIMULATION, json={"crashed": others}).status_code == 200
+    assert http.post("/api/cluster/leadership/transfer", json={"target": "node-1"}).status_code == 200
+    expect(tab.page.locator("#leader")).to_have_text("node-1")
+    assert http.put(SIMULATION, json={"crashed": ["node-2", "node-3"]}).status_code == 200
     expect(tab.page.locator("#leader")).to_have_text("none")
     wait_until(lambda: "No leader" in tab.page.evaluate("window.notified"))
     assert http.put(SIMULATION, json={"crashed": []}).status_code == 200

@@ -125,6 +125,8 @@ def test_while_its_own_member_is_down_nothing_is_claimed_of_the_others(tab: Tab,
     lead(http, "node-2")
     field = tab.page.locator
     expect(field("#leader")).to_have_text("node-2")
+    expect(field("#leader-detail")).to_contain_text("leads for")  # the changes so far have been read
+    expect(field("#fall-detail")).not_to_be_empty()
     before = [field(name).inner_text() for name in ("#fall", "#fall-detail", "#absence")]
     assert http.put(SIMULATION, json={"crashed": ["node-1"]}).status_code == 200
     expect(field("#leader")).to_have_text("not known")

@@ -121,7 +121,7 @@ function draw() {
   showReigns(model);
   showLatency(model, now);
   showActs(now, session);
-  noteLeader(model.status?.leader, now.leader?.name ?? "");
+  noteLeader(now.known ? model.status?.leader : null, now.leader?.name ?? "");
   drawConnection();
 }
 
@@ -135,6 +135,7 @@ function drawConnection() {
 function title() {
   if (!session.signedIn) return "heliosd";
   if (!feed.live || !model.status) return `… ${feed.state.name === "live" ? "no answer" : feed.state.name} · heliosd`;
+  if (model.status.state === "Down") return "NOT KNOWN · heliosd";
   return `${model.status.leader ? `${model.status.leader} leads` : "NO LEADER"} · heliosd`;
 }
 

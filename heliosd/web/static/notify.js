@@ -2,7 +2,7 @@
 
 import { byId, write } from "./dom.js";
 
-/** The leader of the last notification; undefined: nothing was heard yet. @type {string | undefined} */
+/** The leader of the last notification; undefined: nothing was heard yet. @type {string | null | undefined} */
 let known;
 
 /** Offer them where the browser has them: it does not on a page without TLS, but for localhost. */
@@ -25,10 +25,10 @@ function show() {
   write(byId("notify"), wanted ? "Notifying" : "Notify");
 }
 
-/** Notify of a leader that was lost or elected. @param {string} leader its id, "" for none @param {string} name */
+/** Notify of a leader that was lost or elected. @param {string | null | undefined} leader its id, "" for none, null where this node cannot see it @param {string} name */
 export function noteLeader(leader, name) {
   if (known !== undefined && known !== leader && wanted) {
-    const title = leader ? `${name} leads` : "No leader";
+    const title = leader ? `${name} leads` : leader === null ? "Who leads is not known" : "No leader";
     new Notification(title, { body: location.host, tag: "heliosd-leader", icon: "static/icon.svg" });
   }
   known = leader;
