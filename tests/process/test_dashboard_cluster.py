@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -306,7 +307,7 @@ def test_what_etcd_says_of_its_members_and_what_is_provisional_are_shown(
     latency = {"reachable": True, "connection_healthy": True, "sample_count": 0, "consecutive_errors": 0}
     etcd = {"version": "3.6.1", "db_size_bytes": 2**20, "db_quota_bytes": 2**22, "alarms": ["NOSPACE"]}
     peer = {"id": "8e9e05c52164694d", "name": "m2", "address": "127.0.0.1:2379", "latency": latency, **etcd}
-    now = "2026-11-28T03:00:00.000000Z"
+    now = datetime.now(UTC).isoformat()
     status: dict[str, Any] = {
         "node_id": "node-1",
         "state": "Observer",
@@ -321,13 +322,35 @@ def test_what_etcd_says_of_its_members_and_what_is_provisional_are_shown(
     }
     sockets[0].send(json.dumps({"type": "status_update", "timestamp": now, "data": status}))
     row = tab.page.locator('#members tr[data-member="8e9e05c52164694d"]')
-    expect(row).to_contain_text("etcd 3.6.1, database 1.0 MiB of 4.0 MiB (25 %)")
+    expect(row).to_contain_text("etcd 3.6.1, database 1.0 MiB of 4.0 MiB (25\u00a0%)")
     expect(row).to_contain_text("NOSPACE")
+    expect(tab.page.locator("#cluster-health-word")).to_have_text("Alarm")
+    expect(tab.page.locator("#cluster-health-detail")).to_contain_text("m2: NOSPACE")
     expect(tab.page.locator("#leader")).to_have_text("m2")
     lost = {"old_state": "Leader", "new_state": "Unknown", "term": 7, "leader": "", "member": peer["id"]}
-    message = {"type": "state_change", "timestamp": now, "provisional": True, "data": lost}
-    sockets[0].send(json.dumps(message))
-    expect(tab.page.locator("#events li").first).to_contain_text("provisional")
+    message = {"type": "state_change", "timestamp": now, "data": lost}
+    gone = {**status, "leader": "", "warnings": ["no writes"]}
+    with daemon.client() as http:
+        seq = http.get("/api/cluster/history", params={"limit": 1}).json()["seq"]
+    won = {**lost, "old_state": "Follower", "new_state": "Leader", "leader": peer["id"]}
+    sockets[0].send(json.dumps({**message, "data": won, "seq": seq + 1}))
+    sockets[0].send(json.dumps({**message, "provisional": True}))
+    sockets[0].send(json.dumps({"type": "status_update", "timestamp": gone["observed_at"], "data": gone}))
+    lines = tab.page.locator('#events li[data-type="state_change"]').filter(
+        has_text="m2 lost; no leader term 7"
+    )
+    expect(lines).to_have_text(re.compile("provisional$"))
+    # The time without a leader counts before the log has its beginning, and once it has it the line stands once.
+    expect(tab.page.locator("#leader-detail")).to_contain_text("no leader for")
+    expect(tab.page.locator("#reigns tbody tr").first).to_contain_text("no leader")
+    expect(tab.page.locator("#fall")).to_have_text("m2")
+    sockets[0].send(json.dumps({**message, "seq": seq + 2}))
+    expect(lines).not_to_contain_text("provisional")
+    expect(lines).to_have_count(1)
+    peer["alarms"] = []
+    well = {**status, "warnings": ["no writes"], "peer_details": [{**peer, "state": "Leader", "voter": True}]}
+    sockets[0].send(json.dumps({"type": "status_update", "timestamp": now, "data": well}))
+    expect(tab.page.locator("#cluster-health-word")).to_have_text("Warning")
     row.locator(".copy").first.click()
     expect(row.locator(".copy").first).to_have_attribute("data-copied", "yes")
     tab.page.close()

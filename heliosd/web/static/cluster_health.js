@@ -19,8 +19,11 @@ export function clusterHealth({ status, members, leader, known, at }) {
   if (at === null && status.stale)
     return { level: "warn", word: "Stale", detail: `${status.observed_by} may be cut off from the leader.` };
   if (members.length && !hasQuorum(members)) return { level: "bad", word: "No quorum", detail: "" };
+  const alarms = members.flatMap(({ name, peer }) => (peer.alarms ?? []).map((/** @type {string} */ alarm) => `${name}: ${alarm}`));
+  if (alarms.length) return { level: "bad", word: "Alarm", detail: `${alarms.join(", ")}. etcd refuses writes until it is disarmed.` };
   if (members.some(({ answers }) => !answers)) return { level: "warn", word: "Degraded", detail: "" };
   const late = members.filter(({ lag }) => isLate(lag)).map(({ name }) => name);
   if (late.length) return { level: "warn", word: "Lagging", detail: `${late.join(", ")} ${late.length === 1 ? "is" : "are"} behind.` };
+  if (at === null && status.warnings?.length) return { level: "warn", word: "Warning", detail: "What does not work is named below." };
   return { level: "ok", word: "Healthy", detail: "" };
 }

@@ -3,7 +3,7 @@
 import { byId, foreign, make, rows, write } from "./dom.js";
 import { causeText } from "./causes.js";
 import { bytes, fullTime, integer, lasting, milliseconds, timeOfEvent } from "./format.js";
-import { linesOf, seenAt } from "./reigns.js";
+import { linesOf, lostLeader, seenAt } from "./reigns.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./model.js").Entry} Entry */
@@ -68,7 +68,7 @@ export function showEvents(model) {
   const heard = paused ? paused.events : model.events;
   const chosen = [...heard, ...model.earlier].filter(({ type }) => !hiddenChips.has(CHIPS.get(type) ?? ""));
   // A few more than are shown, since a loss and its election become one line.
-  const all = linesOf(chosen.slice(0, 2 * atMost));
+  const all = linesOf(chosen.slice(0, 2 * atMost), model.names);
   const shown = all.slice(0, atMost);
   // A line never changes once written, so only the new ones are made.
   rows(
@@ -117,7 +117,7 @@ function makeLine(line) {
  */
 function describeLoss({ entry, open, was }, loss) {
   const { cause } = loss.data;
-  const leader = entry.data.leader_name || entry.data.leader;
+  const leader = entry.data.leader_name || named(entry.data.leader);
   const length = lasting(seenAt(entry) - seenAt(loss));
   const term = [" ", quiet(`term ${integer(entry.data.term)}`)];
   const lost = was ? [name(was), " lost", ...why(cause)] : ["No leader", ...why(cause)];
@@ -137,7 +137,7 @@ function describe({ type, data }) {
       return describeState(data);
     case "peer_change": {
       const level = /** @type {Said["level"]} */ (PEER_LEVELS.get(data.event_type) ?? "unknown");
-      const says = [name(data.peer_name || data.peer_id), ` ${data.event_type}`, ...why(data.cause), " "];
+      const says = [name(data.peer_name || named(data.peer_id)), ` ${data.event_type}`, ...why(data.cause), " "];
       return { kind: "peer", level, says: [...says, quiet(data.peer_address)] };
     }
     case "snapshot": {
@@ -161,12 +161,15 @@ function describe({ type, data }) {
  * @param {any} data
  * @returns {Said}
  */
-function describeState({ member, old_state, new_state, term, leader, cause }) {
-  const who = member ? [name(member), " "] : [];
+function describeState(data) {
+  const { member, old_state, new_state, term, leader, cause } = data;
+  const lost = lostLeader(data, shownModel?.names ?? new Map());
+  if (lost) return { kind: "state", level: "bad", says: [name(lost), " lost", ...why(cause), "; no leader ", quiet(`term ${integer(term)}`)] };
+  const who = member ? [name(named(member)), " "] : [];
   const change = old_state === new_state ? `stays ${new_state}` : `${old_state} → ${new_state}`;
   const led = leader && leader === member && new_state === "Leader";
   const unknown = new_state === "Down" ? [", what the others do is not seen"] : old_state === "Down" ? [] : [", no leader"];
-  const leads = led ? [] : leader ? [", leader ", name(leader)] : unknown;
+  const leads = led ? [] : leader ? [", leader ", name(named(leader))] : unknown;
   return {
     kind: "state",
     level: leader || unknown.length === 0 ? "ok" : "bad",
@@ -183,6 +186,11 @@ function why(cause) {
 /** @param {[string, any]} item */
 function describeMetric([metric, view]) {
   return view === null ? [name(metric), " deleted "] : [name(metric), " registered ", quiet(view.type), " "];
+}
+
+/** A member's name, if it has one. @param {string} id */
+function named(id) {
+  return shownModel?.names.get(id) ?? id;
 }
 
 /** @param {unknown} value */

@@ -75,7 +75,7 @@ export function age(seconds) {
 /** A length of time in its two largest units. @param {number} ms */
 export function lasting(ms) {
   const seconds = Math.max(0, ms) / 1000;
-  if (seconds < 1) return `${Math.round(ms)} ms`;
+  if (seconds < 1) return `${Math.round(1000 * seconds)} ms`;
   if (seconds < 60) return `${seconds.toFixed(1)} s`;
   const [minutes, hours] = [Math.floor(seconds / 60), Math.floor(seconds / 3600)];
   if (minutes < 60) return `${minutes} min ${Math.floor(seconds % 60)} s`;

@@ -91,7 +91,7 @@ function contactSeconds({ last_contact_unix: at }, observedAt) {
 
 /** @param {any} peer with etcd: what its member reports of itself */
 function etcdText({ version, db_size_bytes: size, db_quota_bytes: quota }) {
-  const share = quota ? ` of ${bytes(quota)} (${Math.round((100 * size) / quota)} %)` : "";
+  const share = quota ? ` of ${bytes(quota)} (${Math.round((100 * size) / quota)}\u00a0%)` : "";
   return version ? `etcd ${version}, database ${bytes(size)}${share}` : "";
 }
 

@@ -50,7 +50,11 @@ export class Model {
   earlier = [];
   /** State and peer changes, oldest first. @type {Message[]} */
   changes = [];
-  /** Grows with `changes`. */
+  /** State changes that the cluster's log does not have yet, since the last one that it has. @type {Message[]} */
+  #early = [];
+  /** The last known name of each member, by its id. @type {Map<string, string>} */
+  names = new Map();
+  /** Grows with `changes`, and with what else `spans` are made of. */
   version = 0;
   /** By peer id, over 15 minutes; a break in the connection is a hole in them. @type {Map<string, Series>} */
   latencies = new Map();
@@ -85,7 +89,7 @@ export class Model {
   get spans() {
     if (this.#spans.version !== this.version) {
       const states = this.changes.filter(({ type }) => type === "state_change");
-      this.#spans = { version: this.version, spans: spansOf(states) };
+      this.#spans = { version: this.version, spans: spansOf([...states, ...this.#early], this.names) };
     }
     return this.#spans.spans;
   }
@@ -168,6 +172,7 @@ export class Model {
     this.#ahead = Math.abs(ahead) > SAME_CLOCK_MS ? ahead : 0;
     this.commits.add(at, data.commit_index);
     const peers = data.peer_details ?? [];
+    for (const { id, name } of [...peers, data.node ?? {}]) this.#learnName(id, name);
     for (const { id, latency = {} } of peers) {
       const fresh = latency.sample_count > 0 && latency.reachable;
       if (!fresh) continue; // an old value must not look like a new one
@@ -175,6 +180,13 @@ export class Model {
     }
     const present = new Set(peers.map((/** @type {any} */ peer) => peer.id));
     for (const id of this.latencies.keys()) if (!present.has(id)) this.latencies.delete(id);
+  }
+
+  /** @param {string | undefined} id @param {string | undefined} name */
+  #learnName(id, name) {
+    if (!id || !name || this.names.get(id) === name) return;
+    this.names.set(id, name);
+    this.version += 1;
   }
 
   /** After a gap the leader may be another one, without an event that was heard. @param {any} status */
@@ -201,6 +213,10 @@ export class Model {
   /** @param {Message} message */
   #event(message) {
     this.#expect(message.seq, 1, message.timestamp);
+    const isState = message.type === "state_change";
+    if (isState) this.#early = message.provisional ? [...this.#early, message] : [];
+    if (isState) this.version += 1;
+    if (!message.provisional) this.events = this.events.filter((entry) => !(entry.provisional && isSameChange(entry, message)));
     this.#list(message.type, message.timestamp, message.data, message.seq, message.provisional);
     if (CHANGE_TYPES.has(message.type) && !message.provisional) this.#change(message);
   }
@@ -270,4 +286,10 @@ export class Model {
     this.events.splice(this.events.indexOf(last), 1);
     if (!metric) this.earlier = []; // there would be a hole before them
   }
+}
+
+/** Whether what was heard before the cluster's log had it is the same as this. @param {{type: string, data?: any}} one @param {{type: string, data?: any}} other */
+function isSameChange(one, other) {
+  const keys = ["member", "new_state", "leader", "peer_id", "event_type"];
+  return one.type === other.type && keys.every((key) => one.data?.[key] === other.data?.[key]);
 }

@@ -27,8 +27,8 @@ export function seenAt({ timestamp, data }) {
   return Date.parse(data?.observed_at) || Date.parse(timestamp ?? "");
 }
 
-/** @param {{timestamp?: string, data?: any}[]} changes state changes, oldest first @returns {Span[]} oldest first */
-export function spansOf(changes) {
+/** @param {{timestamp?: string, data?: any}[]} changes state changes, oldest first @param {Map<string, string>} names by id, where a change has none @returns {Span[]} oldest first */
+export function spansOf(changes, names) {
   /** @type {Span[]} */
   const spans = [];
   for (const change of changes) {
@@ -42,7 +42,7 @@ export function spansOf(changes) {
       if (last.leader && (!unseen || last.leader === member)) last.cause = cause ?? "unknown";
     }
     const silent = ["stopped", "unreachable"].includes(cause) && evidence?.last_answer_ms;
-    spans.push({ leader, name: name || leader, from, to: null, cause: leader || unseen ? "" : (cause ?? "unknown"), term, silentMs: silent || 0, unseen });
+    spans.push({ leader, name: name || names.get(leader) || leader, from, to: null, cause: leader || unseen ? "" : (cause ?? "unknown"), term, silentMs: silent || 0, unseen });
   }
   return spans;
 }
@@ -105,9 +105,10 @@ export function lastNight(now) {
  * Lines for the list: a loss and the election after it are one.
  *
  * @param {Entry[]} events newest first
+ * @param {Map<string, string>} names by id, where an event has none
  * @returns {Line[]} newest first
  */
-export function linesOf(events) {
+export function linesOf(events, names) {
   /** @type {Set<Line>} */
   const lines = new Set();
   /** @type {Line | null} */
@@ -127,14 +128,19 @@ export function linesOf(events) {
       was = "";
     } else if (!entry.data.leader) {
       if (open) continue; // a state within the same time without a leader
-      open = { key: `${entry.id}-`, entry, loss: entry, open: true, was };
+      open = { key: `${entry.id}-`, entry, loss: entry, open: true, was: was || lostLeader(entry.data, names) };
       lines.add(open);
     } else {
       if (open) lines.delete(open);
       lines.add(open ? { ...open, key: `${open.key}${entry.id}`, entry, open: false } : own);
       open = null;
-      was = entry.data.leader_name || entry.data.leader;
+      was = entry.data.leader_name || names.get(entry.data.leader) || entry.data.leader;
     }
   }
   return [...lines].reverse();
+}
+
+/** The name of the leader that this change lost; "" where it does not say. @param {any} data of a state_change @param {Map<string, string>} names */
+export function lostLeader({ leader, member, old_state: old, new_state: state }, names) {
+  return !leader && old === "Leader" && state !== "Down" ? names.get(member) || member || "" : "";
 }

@@ -2,7 +2,6 @@
 
 import { membersOf } from "./members.js";
 import { membersAt, spanAt } from "./past.js";
-import { seenAt } from "./reigns.js";
 
 /** @typedef {import("./members.js").Member} Member */
 /**
@@ -24,7 +23,7 @@ export function sceneOf(model, at) {
   if (at === null || !status) {
     const last = spans.at(-1);
     const leader = present.find(({ leads }) => leads) ?? unlisted(status);
-    const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : provisional(model);
+    const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : null;
     return { now: model.now, at: null, status, members: present, leader, since, term: status?.term ?? null, known: status?.state !== "Down" };
   }
   const span = spanAt(spans, at);
@@ -38,10 +37,4 @@ function unlisted(known) {
   if (!known?.leader) return null;
   const name = known.name || known.leader;
   return { id: known.leader, name, own: false, state: "Leader", voter: true, answers: true, leads: true, peer: {}, lag: null };
-}
-
-/** When the newest change was seen that is not in the log yet. @param {import("./model.js").Model} model */
-function provisional({ events, status }) {
-  const change = events.find(({ type, provisional: early }) => type === "state_change" && early);
-  return change && change.data.leader === (status?.leader ?? "") ? seenAt(change) : null;
 }
