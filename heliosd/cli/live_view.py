@@ -90,7 +90,8 @@ class LiveView:
         )
         table = cluster.members_table()
         more = f", {most} of them shown" if len(members) > most else ""
-        titled = Table(table.columns, table.rows, f"{len(members)} members{more}", table.optional)
+        count = "1 member" if len(members) == 1 else f"{len(members)} members{more}"
+        titled = Table(table.columns, table.rows, count, table.optional)
         lines = list(box(titled, width, colour=self._colour and self._lost_at is None))
         return [self._styled(line, FAINT) for line in lines] if self._lost_at is not None else lines
 

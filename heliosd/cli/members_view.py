@@ -65,14 +65,15 @@ class Cluster:
         return majority(self.voters)
 
     def problems(self) -> list[str]:
-        """Why the cluster is not healthy: no leader, quorum lost or at risk, stale. Quorum is at risk when a member
-        is down and the loss of one more would be the loss of the quorum."""
+        """Why the cluster is not healthy: no leader, quorum lost or at risk, an alarm of etcd, stale. Quorum is at
+        risk when a member is down and the loss of one more would be the loss of the quorum."""
         found = [] if self.leader else ["no leader"]
         alive = f"{self.healthy_voters} of {self.voters} voters are healthy, {self.quorum} are needed"
         if self.healthy_voters < self.quorum:
             found.append(f"quorum lost: {alive}")
         elif self.healthy_voters == self.quorum < self.voters:
             found.append(f"quorum at risk: {alive}")
+        found += [f"alarm {alarm} at {each.name}" for each in self.members for alarm in each.alarms or ()]
         if self.stale:
             found.append("stale: this may be out of date")
         return found
@@ -96,7 +97,8 @@ class Cluster:
             columns += ["Version", "DB MB", "Alarms"]
             rows = [row + _etcd_cells(member) for row, member in zip(rows, self.members, strict=True)]
         leader = f"leader {self.leader_name}" if self.leader else "no leader"
-        title = f"Cluster: {len(rows)} members, term {self.term}, {leader}"
+        count = "1 member" if len(rows) == 1 else f"{len(rows)} members"
+        title = f"Cluster: {count}, term {self.term}, {leader}"
         return Table(columns, rows, title, ["DB MB", "Alarms", "Version", "ID"])
 
 

@@ -65,4 +65,4 @@ def _summary(status: dict[str, object], cluster: Cluster) -> list[str]:
             lines = []
     warnings = status.get("warnings")
     lines += [f"Warning: {warning}" for warning in warnings] if isinstance(warnings, list) else []
-    return lines + [problem.capitalize() for problem in cluster.problems()]
+    return lines + [problem[:1].upper() + problem[1:] for problem in cluster.problems()]

@@ -15,9 +15,15 @@ from heliosd.cli.yaml_text import yaml_text
 
 
 def cluster(
-    *, down: int = 0, peers: int = 2, learners: int = 0, leader: str = "a", stale: bool = False
+    *,
+    down: int = 0,
+    peers: int = 2,
+    learners: int = 0,
+    leader: str = "a",
+    stale: bool = False,
+    alarms: tuple[str, ...] = (),
 ) -> Cluster:
-    """This node `a`, peers of which the first `down` are unhealthy, and learners."""
+    """This node `a`, peers of which the first `down` are unhealthy, and learners. `alarms`: of each peer."""
 
     def peer(number: int) -> dict[str, Any]:
         latency = {
@@ -31,6 +37,7 @@ def cluster(
             "address": f"127.0.0.1:{7000 + number}",
             "match_index": 90,
             "latency": latency,
+            "alarms": list(alarms),
         }
 
     status = {
@@ -63,10 +70,11 @@ def cluster(
         (cluster(down=2), "quorum lost: 1 of 3 voters are healthy, 2 are needed"),
         (cluster(peers=1, down=1), "quorum lost: 1 of 2 voters are healthy, 2 are needed"),
         (cluster(leader=""), "no leader"),
+        (cluster(peers=1, alarms=("NOSPACE",)), "alarm NOSPACE at p0"),
         (cluster(stale=True), "stale: this may be out of date"),
     ],
 )
-def test_a_cluster_is_unhealthy_without_a_leader_a_safe_quorum_or_a_fresh_view(
+def test_a_cluster_is_unhealthy_without_a_leader_a_safe_quorum_or_a_fresh_view_and_with_an_alarm(
     given_cluster: Cluster, problem: str
 ) -> None:
     assert given_cluster.problems() == ([problem] if problem else [])

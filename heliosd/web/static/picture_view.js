@@ -96,5 +96,5 @@ function rays(inner, outer, count) {
 /** The picture in words. @param {Scene} scene */
 function described({ members, leader }) {
   const others = nodes.filter(({ member }) => !member.leads).map(({ member, says }) => `${member.name}: ${says}`);
-  return clip(`${leader ? `${leader.name} leads` : "No leader"} of ${members.length} members. ${others.join(". ")}`);
+  return clip(`${leader ? `${leader.name} leads` : "No leader"} of ${members.length} ${members.length === 1 ? "member" : "members"}. ${others.join(". ")}`);
 }
