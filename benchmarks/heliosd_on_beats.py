@@ -5,8 +5,8 @@
 Until the first byte comes through that descriptor, the daemon's own ticker runs. From then on each byte is one
 status tick into the hub's inbox, those that come together in one go.
 
-The loop's lag is sampled: how long a task that is due at some moment waits for its turn. The daemon's own metric
-has the longest wait of every 0.1 s, which is for alerts: its p99 says nothing about a p99 of the waits.
+In a flood of them the loop's lag is sampled: how long a task that is due at some moment waits for its turn. (The
+daemon's own metric has the longest wait of every 0.1 s: its p99 says nothing about a p99 of the waits.)
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ from heliosd.hub.inbox import HubItem, Tick
 MAX_BEATS = 64
 FLOOD_SECONDS = 0.09
 """Between two beats: fewer are a flood."""
-SAMPLE_SECONDS = 0.1
-FLOOD_SAMPLE_SECONDS = 0.005
-"""In a flood: its eight seconds would have eighty samples in them, too few for a p99."""
+SAMPLE_SECONDS = 0.005
 
 
 class Ticks:
     """The ticks from outside, and how soon they follow one another."""
 
     def __init__(self) -> None:
-        self.flood = False
+        self._last = -inf
+        self._flood = trio.Event()
 
     async def tick_all(self, settings: Settings, hub: trio.MemorySendChannel[HubItem]) -> None:
         """In place of `heliosd.daemon.ticker.tick_all`."""
@@ -45,11 +44,11 @@ class Ticks:
             nursery.start_soon(ticker.tick_all, settings, hub)
             await trio.lowlevel.wait_readable(beats)
             nursery.cancel_scope.cancel()
-        last = -inf
         while True:
             await trio.lowlevel.wait_readable(beats)
-            self.flood = trio.current_time() - last < FLOOD_SECONDS
-            last = trio.current_time()
+            before, self._last = self._last, trio.current_time()
+            if self._last - before < FLOOD_SECONDS:
+                self._flood.set()
             due = os.read(beats, MAX_BEATS)
             if not due:
                 return
@@ -63,11 +62,14 @@ class Ticks:
         """In place of `heliosd.daemon.loop_lag.watch`. A sample is the longer of two: how late its timer came, and
         how long one turn of the loop takes from there."""
         while True:
-            due = trio.current_time() + (FLOOD_SAMPLE_SECONDS if self.flood else SAMPLE_SECONDS)
+            await self._flood.wait()
+            due = trio.current_time() + SAMPLE_SECONDS
             await trio.sleep_until(due)
             woken = trio.current_time()
             await trio.lowlevel.checkpoint()
             lag.observe(max(trio.current_time() - woken, woken - due - loop_lag.TIMER_SECONDS))
+            if woken - self._last > FLOOD_SECONDS:
+                self._flood = trio.Event()
 
 
 if __name__ == "__main__":
