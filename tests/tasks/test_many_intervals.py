@@ -6,13 +6,16 @@ Times are CPU seconds of this thread, so that a busy machine does not count.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import gc
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from time import thread_time
 from unittest.mock import patch
 
 import pytest
 import trio
 
+from heliosd.daemon.main import GC_NEW_OBJECTS
 from heliosd.hub import time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import until
@@ -47,6 +50,18 @@ class LongestTurn:
             self.seconds, since = max(self.seconds, now - since), now
 
 
+@contextmanager
+def garbage_collected_as_by_the_daemon() -> Iterator[None]:
+    usual = gc.get_threshold()
+    gc.freeze()
+    gc.set_threshold(GC_NEW_OBJECTS, *usual[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*usual)
+        gc.unfreeze()
+
+
 async def publish(house: House, value: float, done: Callable[[], bool]) -> float:
     """A new value of a metric, until it is `done` with it. Returns the longest turn of the loop meanwhile."""
     turns = LongestTurn()
@@ -70,7 +85,7 @@ async def test_five_thousand_clients_with_an_interval_subscribe_and_leave_quickl
     None
 ):
     async with open_house() as house:
-        with patch.object(time_slice, "TURN_SECONDS", TURN_SECONDS):
+        with garbage_collected_as_by_the_daemon(), patch.object(time_slice, "TURN_SECONDS", TURN_SECONDS):
             joined = [house.join(f"jti {place}", subscription=every(3.0)) for place in range(CLIENTS)]
             clients, sockets = [client for client, _ in joined], [socket for _, socket in joined]
             last, frames = clients[-1], len(sockets[-1].frames)
