@@ -192,7 +192,12 @@ class Daemon:
 
     def wait_ready(self) -> None:
         """Until a leader is known here."""
-        wait_until(self.is_ready)
+        try:
+            wait_until(self.is_ready)
+        except AssertionError as error:
+            with self.client() as http:
+                error.add_note(http.get("/readyz").text)
+            raise
 
     def rss_bytes(self) -> int:
         status = Path(f"/proc/{self.pid}/status").read_text(encoding="ascii")

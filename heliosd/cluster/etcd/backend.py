@@ -165,7 +165,7 @@ class EtcdBackend:
         if self._unread() is None and self._etcd.view.leader:
             denied = (why for concern, why in self.faults.denials().items() if concern not in OPTIONAL)
             unborn = "the cluster's event log has not begun" if self._etcd.mirror.needs_birth else None
-            reasons = (*denied, unborn or why_not_ready(self._etcd.view))
+            reasons = (*denied, unborn or why_not_ready(self._etcd.view), self._records.unsaved)
         else:
             reasons = (*self.faults.refusals().values(), why_not_ready(self._etcd.view), self._unread())
         return "; ".join(dict.fromkeys(reason for reason in reasons if reason)) or None

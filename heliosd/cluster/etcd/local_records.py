@@ -33,8 +33,15 @@ class LocalRecords:
         self._now = now
         self._noted = trio.Event()
         self._refused = False
+        self._remembering = False
         self.closed = False
         """The session has ended: it gets no more changes."""
+
+    @property
+    def unsaved(self) -> str | None:
+        """Why this node should not count as ready yet: killed now, it would not know its own cluster at a start
+        with endpoints of two. None: the id is on disk, or the disk is full."""
+        return "the cluster's id is not on disk yet" if self._remembering else None
 
     def note(self, changes: Sequence[Change]) -> None:
         """Store these soon, in their order."""
@@ -49,6 +56,7 @@ class LocalRecords:
     def remember(self) -> None:
         """Store which cluster this is, and how far it is applied, without waiting for `ALIVE_SECONDS`."""
         self.note(self._known())
+        self._remembering = True
 
     async def run(self) -> None:
         """Until cancelled: store what was noted, and every `ALIVE_SECONDS` that this node runs. What cannot be
@@ -60,9 +68,11 @@ class LocalRecords:
             if self.closed:
                 continue
             alive = [*self._uptime.alive(self._now()), *self._known()] if quiet.cancelled_caught else []
+            remembering = self._remembering
             try:
                 await self.store(alive)
             except StoreFull as full:
+                self._remembering = False
                 if not self._refused:
                     log.error("the store refuses the records of uptime and snapshots: %s", full)
                 self._refused = True
@@ -70,6 +80,8 @@ class LocalRecords:
                 self._noted.set()
             else:
                 self._refused = False
+                if remembering:
+                    self._remembering = False
 
     async def close(self) -> None:
         """End the session."""
