@@ -58,7 +58,7 @@ def test_one_connection_serves_many_requests(daemon: Daemon) -> None:
             answer = http.get(STATUS)
             assert answer.status_code == 200
             assert "connection" not in answer.headers
-        assert daemon.descriptors() == before
+        assert daemon.descriptors() <= before  # one of an earlier test may end meanwhile
 
 
 def test_a_chunked_body_is_taken(daemon: Daemon) -> None:
