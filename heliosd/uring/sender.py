@@ -21,11 +21,11 @@ import trio
 from heliosd.websocket.descriptors import DESCRIPTORS
 
 from .ring import GONE, Ring, Short
+from .scheduling import behind_the_loop, loop_first
 
-ENTRIES = 512
-"""Sockets that one system call sends to: between two a thread needs the GIL."""
-ENTRIES_ON_ONE_CPU = 128
-"""Where the threads share a CPU with the event loop, which gets no turn while a call runs: half a millisecond."""
+ENTRIES = 128
+"""Sockets that one system call sends to: some 0.6 ms, in which nothing else runs on that CPU. With 64 the loop waits
+no less, and a thread needs the GIL twice as often."""
 FLIGHT = 1024
 """Sockets that a thread is given at once. Handing them over costs as much as some ten of them."""
 SWITCH_SECONDS = 0.0005
@@ -102,6 +102,7 @@ class _Worker(threading.Thread):
         self._landed = landed
 
     def run(self) -> None:
+        behind_the_loop()
         # Signals are for Trio's thread, and a system call here must not be cut short by one.
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         while (job := self.jobs.get()) is not None:
@@ -137,14 +138,14 @@ def address_of(data: bytes) -> int:
 def open_sender(threads: int) -> Iterator[UringSender]:
     """A sender with so many threads, which end with the block. Raises `UringUnavailable`."""
     with ExitStack() as stack:
-        entries = ENTRIES if len(os.sched_getaffinity(0)) > 1 else ENTRIES_ON_ONE_CPU
-        rings = [ring_that_works(entries) for _ in range(threads)]
+        rings = [ring_that_works(ENTRIES) for _ in range(threads)]
         for ring in rings:
             stack.callback(ring.close)
         landed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         stack.callback(os.close, landed)
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())
         sys.setswitchinterval(SWITCH_SECONDS)
+        stack.enter_context(loop_first())
         workers = [_Worker(ring, lambda: os.eventfd_write(landed, 1)) for ring in rings]
         for worker in workers:
             worker.start()

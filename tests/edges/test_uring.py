@@ -4,10 +4,15 @@ allow it."""
 from __future__ import annotations
 
 import errno
+import os
+import platform
 import random
+import re
 import socket as stdlib
+import threading
 from array import array
 from contextlib import ExitStack, suppress
+from pathlib import Path
 
 import pytest
 import structlog
@@ -21,19 +26,20 @@ from heliosd.daemon.fanout_engine import fanout_engine
 from heliosd.protocol.message import Kind
 from heliosd.uring import ring, sender, syscalls
 from heliosd.uring.ring import GONE
+from heliosd.uring.scheduling import SENDER_NICENESS, SLICE_SECONDS
 from heliosd.uring.sender import UringUnavailable, open_sender, ring_that_works
-from tests.support.daemon_process import lacking
+from tests.support.daemon_process import lacking, wait_until
 from tests.support.recipients_world import RecipientsWorld, world
 
 ENTRIES = 4
 """Of the rings here: so few that most sends take several turns and begin anywhere in the ring."""
 CHURN_SECONDS = 0.7
+SLICES_CAN_BE_SET = tuple(map(int, platform.release().split(".")[:2])) >= (6, 12)
 
 
 @pytest.fixture(autouse=True)
 def _small_rings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sender, "ENTRIES", ENTRIES)
-    monkeypatch.setattr(sender, "ENTRIES_ON_ONE_CPU", ENTRIES)
     monkeypatch.setattr(sender, "FLIGHT", 2 * ENTRIES)
     try:
         ring_that_works(ENTRIES).close()
@@ -145,6 +151,33 @@ async def test_a_sender_reports_the_places_of_those_that_did_not_take_all(thread
         for place, line in enumerate(lines[3:-1], 3):
             line.read()
             assert line.come == b"x" * 100 + b"%d," % place + b"z" * 100
+
+
+def slice_of(thread: int) -> int:
+    """Nanoseconds of CPU time that the kernel gives this thread at a time; 0 where it does not say."""
+    path = Path(f"/proc/self/task/{thread}/sched")
+    known = re.search(r"^se\.slice +: +(\d+)$", path.read_text() if path.exists() else "", re.MULTILINE)
+    return int(known[1]) if known else 0
+
+
+def niceness_of(thread: int) -> int:
+    return os.getpriority(os.PRIO_PROCESS, thread)
+
+
+def test_the_loop_goes_before_the_threads_that_send_and_all_is_as_before_once_they_have_ended() -> None:
+    loop = threading.get_native_id()
+    usual, niceness = slice_of(loop), niceness_of(loop)
+    with open_sender(2):
+        senders = [each.native_id or 0 for each in threading.enumerate() if each.name == "heliosd-fanout"]
+        assert len(senders) == 2
+        wait_until(
+            lambda: [niceness_of(each) for each in senders] == [min(19, niceness + SENDER_NICENESS)] * 2
+        )
+        assert [slice_of(each) for each in senders] == [usual, usual]
+        wait_until(lambda: [os.sched_getscheduler(each) for each in senders] == [os.SCHED_BATCH] * 2)
+        assert slice_of(loop) == (SLICE_SECONDS * 1e9 if usual and SLICES_CAN_BE_SET else usual)
+        assert niceness_of(loop) == niceness
+    assert (slice_of(loop), niceness_of(loop)) == (usual, niceness)
 
 
 async def churn(uring: sender.UringSender, seconds: float, seed: int, *, over_tls: bool) -> None:
