@@ -38,8 +38,8 @@ def loop_first() -> Iterator[None]:
 
 
 def behind_the_loop() -> None:
-    """The calling thread takes the CPU from no other as it wakes up, and gets less of it than the rest of this process,
-    until it ends."""
+    """The calling thread takes the CPU from no other when it wakes up, and gets less of it than the rest of this
+    process, until it ends."""
     _set_slice(0)  # that of the thread that started it is inherited
     niceness = min(19, os.getpriority(os.PRIO_PROCESS, 0) + SENDER_NICENESS)
     thread = threading.get_native_id()

@@ -24,8 +24,8 @@ from .ring import GONE, Ring, Short
 from .scheduling import behind_the_loop, loop_first
 
 ENTRIES = 128
-"""Sockets that one system call sends to: some 0.6 ms, in which nothing else runs on that CPU. With 64 the loop waits
-no less, and a thread needs the GIL twice as often."""
+"""Sockets that one system call sends to: in some 0.6 ms, in which nothing else runs on that CPU. With 64 the loop
+waits no less, and a thread needs the GIL twice as often."""
 FLIGHT = 1024
 """Sockets that a thread is given at once. Handing them over costs as much as some ten of them."""
 SWITCH_SECONDS = 0.0005
