@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.daemon_process import Daemon, wait_until
+from tests.support.deadlines import at_most
 from tests.support.etcd_nodes import METRICS, Listener, Nodes, etcd_config, listening, starting
 from tests.support.spread_cluster import SpreadCluster, disconnect, heal, network
 
@@ -47,7 +48,7 @@ def test_two_members_that_are_cut_off_and_healed_leave_no_trace_but_what_was_tru
         for place in away:
             disconnect(place)
         lost = time.monotonic()
-        wait_until(lambda: all(last_leader(each) == "" for each in listeners), 6.0)
+        wait_until(lambda: all(last_leader(each) == "" for each in listeners), at_most(6.0))
         print(f"sent after {time.monotonic() - lost:.1f} s")
         while time.monotonic() < lost + 8.0:
             assert http.put(METRICS, json={"name": "app_cut"}).status_code in {503, 504}
@@ -87,5 +88,5 @@ def test_a_heliosd_goes_on_receiving_when_the_member_it_watches_is_cut_off(tmp_p
                 http.put(METRICS, json={"name": "app_cut"})
                 return any(at > began + 0.2 and "seq" not in m for at, m in listener.of("custom_metrics"))
 
-            wait_until(heard, 5.0)
+            wait_until(heard, at_most(5.0))
             heal(place)

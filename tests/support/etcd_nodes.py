@@ -150,7 +150,7 @@ class Nodes:
                 and all(status["cluster_health"]["unhealthy_peers"] == 0 for status in statuses)
             )
 
-        wait_until(whole, 20.0)
+        wait_until(whole)
         for daemon in self.daemons:
             daemon.wait_ready()
 
