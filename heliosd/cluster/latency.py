@@ -144,8 +144,11 @@ class LatencyTracker:
         peer.healthy = True
         return HealthChanged(peer_id, healthy=True)
 
-    def failed(self, peer_id: str, kind: RpcKind, now: Instant) -> HealthChanged | None:
-        """A call was not answered. An unknown peer is ignored."""
+    def failed(
+        self, peer_id: str, kind: RpcKind, now: Instant, *, overtaken: bool = False
+    ) -> HealthChanged | None:
+        """A call was not answered. An unknown peer is ignored. `overtaken`: a call that was made later has been
+        answered, so that this one is an error, but says nothing of the peer's health."""
         peer = self._peers.get(peer_id)
         if peer is None:
             return None
@@ -153,6 +156,8 @@ class LatencyTracker:
         calls = peer.calls[kind]
         calls.errors += 1
         calls.last_error = now.wall
+        if overtaken:
+            return None
         peer.errors_in_row += 1
         return self._health_change(peer_id, peer, now)
 

@@ -45,6 +45,15 @@ def test_an_answer_in_between_restarts_the_count_of_failures() -> None:
         assert tracker.succeeded("b", "probe", 0.001, at(1)) is None
 
 
+def test_a_failed_call_that_was_overtaken_by_an_answer_is_an_error_and_no_sign_of_bad_health() -> None:
+    tracker = tracker_of("b")
+    for _ in range(5):
+        assert tracker.failed("b", "probe", at(1), overtaken=True) is None
+    assert tracker.failed("b", "probe", at(1)) is None
+    shown = tracker.peer_latency("b", at(1))
+    assert (shown.error_count, shown.consecutive_errors, shown.connection_healthy) == (6, 1, True)
+
+
 def test_the_first_answer_makes_a_peer_healthy_again() -> None:
     tracker = tracker_of("b")
     for _ in range(3):

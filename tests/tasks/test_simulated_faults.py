@@ -462,6 +462,25 @@ async def test_every_fault_of_a_peer_is_in_the_stream_with_its_cause(
     assert unhealthy[0].cause == cause
 
 
+async def test_calls_from_before_its_return_do_not_make_a_peer_unhealthy(autojump_clock: MockClock) -> None:
+    """A call times out after a second: the peer is back by then, and has answered later calls. The node that made
+    them leads no more, and has made few since."""
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await led_by(backend, "node-1")
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.simulation.change(FaultChange(crashed=("node-3",)))
+        await trio.sleep(0.6)
+        await backend.simulation.change(FaultChange(crashed=()))
+        await trio.sleep(0.3)
+        assert await backend.transfer_leadership("node-2") == "node-2"
+        await trio.sleep(3)
+        (errors,) = [peer.latency.error_count for peer in backend.status().peers if peer.id == "node-3"]
+        nursery.cancel_scope.cancel()
+    assert errors > 0
+    assert [event for event in seen if isinstance(event, PeerChanged)] == []
+
+
 async def test_this_nodes_own_leadership_has_a_cause_too(autojump_clock: MockClock) -> None:
     seen: list[Event | Value] = []
     async with running() as backend, trio.open_nursery() as nursery:

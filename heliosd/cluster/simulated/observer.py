@@ -124,8 +124,8 @@ class MemberObserver:
                 self._show(self._raft.role, self._raft.term, self._raft.leader, now)
             case RoundTrip(peer=peer, kind=kind, ticks=ticks):
                 self._health(self._latency.succeeded(peer, kind, ticks / self._ticks_per_second, now), now)
-            case Unanswered(peer=peer, kind=kind):
-                self._health(self._latency.failed(peer, kind, now), now)
+            case Unanswered(peer=peer, kind=kind, overtaken=overtaken):
+                self._health(self._latency.failed(peer, kind, now, overtaken=overtaken), now)
             case ProbeAnswered(member=member, peer=peer, ticks=ticks):
                 self._latency.matrix.add(member, peer, ticks / self._ticks_per_second, now)
             case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:

@@ -64,6 +64,8 @@ class Unanswered(msgspec.Struct, frozen=True):
 
     peer: str
     kind: CallKind
+    overtaken: bool = False
+    """Whether the peer has answered a call that was sent later: then it has not failed since."""
 
 
 class ProbeAnswered(msgspec.Struct, frozen=True):

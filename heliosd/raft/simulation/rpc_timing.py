@@ -44,6 +44,8 @@ class RpcTimer:
         self._timeout = timeout
         self._open: set[Call] = set()
         self._in_order: deque[Call] = deque()
+        self._answered: dict[str, int] = {}
+        """For each peer the tick at which the last call that it answered was sent."""
 
     def sent(self, recipient: str, message: object) -> None:
         """Record a message, if it is a request."""
@@ -70,6 +72,7 @@ class RpcTimer:
         if call not in self._open:
             return None
         self._open.remove(call)
+        self._answered[sender] = max(message.sent, self._answered.get(sender, message.sent))
         return RoundTrip(sender, kind, now - message.sent)
 
     def expired(self, now: int) -> list[Unanswered]:
@@ -79,9 +82,11 @@ class RpcTimer:
             call = self._in_order.popleft()
             if call in self._open:
                 self._open.remove(call)
-                late.append(Unanswered(call[0], call[1]))
+                peer, kind, sent = call
+                late.append(Unanswered(peer, kind, overtaken=sent < self._answered.get(peer, sent)))
         return late
 
     def forget(self, peer: str | None = None) -> None:
         """Close the calls to one peer, or all of them."""
         self._open = {call for call in self._open if peer is not None and call[0] != peer}
+        self._answered = {each: sent for each, sent in self._answered.items() if peer not in {None, each}}

@@ -25,6 +25,7 @@
  * @property {string} says what will happen
  * @property {Field[]} fields
  * @property {string} [load] what to GET before the dialog opens
+ * @property {boolean} [heals] it only ends what is wrong, so that Enter confirms it
  * @property {boolean} [simulated] on the simulated backend only
  * @property {(values: Record<string, any>) => {method: string, path: string, body?: any}} request
  */
@@ -242,6 +243,7 @@ export const ACTS = [
   },
   {
     id: "heal",
+    heals: true,
     label: "Heal all faults",
     group: "Simulation",
     needs: "cluster:admin",

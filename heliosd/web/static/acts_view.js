@@ -106,6 +106,7 @@ async function ask(act, session, chosen = {}, about = "") {
     return `${act.label}: ${reportOf(answer)}.`;
   };
   dialog().showModal();
+  if (act.heals) byId("act-confirm").focus();
 }
 
 /** What came of it. @param {any} answer */

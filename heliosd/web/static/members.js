@@ -88,6 +88,11 @@ export function oneMoreLoss(members) {
   return `${count}: writes survive ${spare === 1 ? "one more loss" : `${spare} more losses`}.`;
 }
 
+/** Whether this node's own member is down: then what it said of the others gets old. @param {Member[]} members */
+export function ownIsDown(members) {
+  return members.some(({ own, state }) => own && state === "Down");
+}
+
 /**
  * What happens if this member is stopped now, for a reboot say.
  *
@@ -100,7 +105,7 @@ export function ifStopped(members, member) {
   const name = member.name;
   if (!member.voter)
     return { level: "ok", short: "Writes go on", long: `${name} has no vote: without it writes go on.` };
-  if (members.some(({ own, state }) => own && state === "Down"))
+  if (ownIsDown(members))
     return { level: "unknown", short: "Not known", long: "This node is down: what the others do is not seen from here." };
   const left = alive - (member.answers ? 1 : 0);
   const count = `${left} of ${all} voters answer, ${quorum} are needed`;

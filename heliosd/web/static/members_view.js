@@ -3,14 +3,16 @@
 import { byId, clip, copying, fieldsOf, foreign, make, rows, timed, write } from "./dom.js";
 import { age, bytes, integer, lasting, milliseconds, text, timeOfEvent } from "./format.js";
 import { isLate } from "./lag.js";
-import { ifStopped } from "./members.js";
-import { health } from "./peer_health.js";
+import { ifStopped, ownIsDown } from "./members.js";
+import { health, NOT_KNOWN } from "./peer_health.js";
 
 /** @typedef {import("./members.js").Member} Member */
 /** @typedef {import("./members.js").Lag} Lag */
 /** @typedef {import("./scene.js").Scene} Scene */
 
 const STALE_SECONDS = 30;
+/** A peer that was healthy so long ago is not known to be, while this node's own member does not ask it. */
+const UNASKED_SECONDS = 3;
 
 /** @param {Scene} scene */
 export function showMembers(scene) {
@@ -35,7 +37,9 @@ function fill(row, member, { members, status, at }) {
   const { peer, own } = member;
   const latency = peer.latency ?? {};
   const now = at === null;
-  const { level, word } = own || !now ? plainHealth(member) : health(peer);
+  const since = contactSeconds(latency, status.observed_at);
+  const unasked = now && !own && since !== null && since > UNASKED_SECONDS && ownIsDown(members);
+  const { level, word } = unasked ? NOT_KNOWN : own || !now ? plainHealth(member) : health(peer);
   const parts = fieldsOf(row);
   row.dataset.health = level;
   row.dataset.leads = String(member.leads);
@@ -50,7 +54,6 @@ function fill(row, member, { members, status, at }) {
   const late = isLate(member.lag);
   parts.lag.classList.toggle("late", late);
   parts["lag-time"].classList.toggle("late", late);
-  const since = contactSeconds(latency, status.observed_at);
   const silent = now && !own && !member.answers && since !== null;
   timed(parts.since, silent ? `since ${timeOfEvent(latency.last_contact_unix * 1000)}` : "", silent ? latency.last_contact_unix * 1000 : null);
   write(parts.contact, own || !now ? "–" : since === null ? "never" : age(since));

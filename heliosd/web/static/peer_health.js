@@ -2,6 +2,9 @@
 
 /** @typedef {"ok" | "warn" | "bad" | "unknown"} Level */
 
+/** @type {{level: Level, word: string}} */
+export const NOT_KNOWN = { level: "unknown", word: "Not known" };
+
 /**
  * @param {any} peer an entry of peer_details
  * @returns {{level: Level, word: string}}
