@@ -258,6 +258,7 @@ class Nodes:
                 self.cluster.restart(place, wait=False)
             self.wait_whole()
             assert not any(status["stale"] for status in self.statuses())
+            wait_until(lambda: all(map(self._leader_is_logged, listeners)))
             logged_leaders = [
                 event["data"]["leader"]
                 for event in self.compared(listeners)
@@ -266,10 +267,16 @@ class Nodes:
             assert "" in logged_leaders, "the loss is in the log afterwards"
             assert logged_leaders[-1] == self.statuses()[0]["leader"]["id"]
 
+    def _leader_is_logged(self, listener: Listener) -> bool:
+        """Whether the last change that this client got under a number says who leads now."""
+        changes = [event for event in listener.events() if event["type"] == "state_change"]
+        return bool(changes) and changes[-1]["data"]["leader"] == self.statuses()[0]["leader"]["id"]
+
     def compared(self, listeners: list[Listener]) -> list[dict[str, Any]]:
         """Asserts that all clients got the same events under the same numbers, without a hole; returns them."""
-        newest = max((event["seq"] for each in listeners for event in each.events()), default=0)
-        wait_until(lambda: all(each.events() and each.events()[-1]["seq"] >= newest for each in listeners))
+        wait_until(lambda: all(each.events() for each in listeners))
+        newest = max(event["seq"] for each in listeners for event in each.events())
+        wait_until(lambda: all(each.events()[-1]["seq"] >= newest for each in listeners))
         logs = [[e for e in each.events() if e["seq"] <= newest] for each in listeners]
         assert logs[0] == logs[1] == logs[2]
         assert [e["seq"] for e in logs[0]] == list(range(logs[0][0]["seq"], newest + 1))
