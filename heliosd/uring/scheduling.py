@@ -29,7 +29,8 @@ _ATTRIBUTES = struct.Struct("=IIQiIQQQ")
 
 @contextmanager
 def loop_first() -> Iterator[None]:
-    """The calling thread, which runs the event loop, gets short slices until the block ends."""
+    """The calling thread, which runs the event loop, gets short slices until the block ends. So do threads and
+    programs that it starts meanwhile, but for those that call `behind_the_loop`."""
     _set_slice(SLICE_SECONDS)
     try:
         yield

@@ -82,7 +82,7 @@ def make_app(seen: Seen) -> QuartTrio:
     @app.get("/slow")
     async def slow() -> str:
         seen.started += 1
-        await trio.sleep(0.05)  # a request that takes a while, so that another can come meanwhile
+        await trio.sleep(0.05)  # time to read what follows or the end, which the server reports to nobody
         return "slow"
 
     @app.get("/big")

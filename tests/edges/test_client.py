@@ -677,7 +677,9 @@ async def test_a_reader_that_stumbles_is_a_connection_that_broke(monkeypatch: py
 
     async with daemon_of(pinging, rest) as daemon, opening(url(daemon), TOKEN) as client:
         seen = await events_of(client, 1)
-        await trio.sleep(0.1)  # the consumer is busy when it happens
+        await trio.sleep(
+            0.1
+        )  # the consumer is busy, and nothing reports how far the reader has gone meanwhile
         assert seen + await events_of(client, 20) == list(range(1, 22))
 
 
