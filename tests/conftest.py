@@ -31,9 +31,30 @@ def pytest_configure(config: pytest.Config) -> None:
     # Collecting makes millions of objects that all stay: searching them for garbage took a third of the time.
     gc.disable()
     share_compiling(config)
+    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and config.option.markexpr == "not slow":
+        keep_data_in_memory()
     config.addinivalue_line(
         "markers", "needs(*programs): programs that must be installed; missing ones skip, and in CI fail"
     )
+
+
+MEMORY = Path("/dev/shm")
+ENOUGH_BYTES = 4 << 30
+"""A whole run leaves some 300 MB there until it ends."""
+
+
+def keep_data_in_memory() -> None:
+    """Have `tmp_path` in memory, where there is enough of it.
+
+    A disk that other work keeps busy may take seconds for one fsync. Then a daemon answers 504, as it should, and a
+    test that asks for something else fails. Slow tests use the disk.
+    """
+    if not os.access(MEMORY, os.W_OK):
+        return
+    room = os.statvfs(MEMORY)
+    runs_programs = not room.f_flag & os.ST_NOEXEC
+    if runs_programs and room.f_bavail * room.f_frsize >= ENOUGH_BYTES:
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 
 def share_compiling(config: pytest.Config) -> None:
