@@ -225,12 +225,15 @@ class _SocketStream(trio.abc.Stream):
 
 @contextmanager
 def sole_error() -> Iterator[None]:
-    """Raise an error that is alone in an exception group, as a nursery raises it, without the group."""
+    """Raise an error that is alone in an exception group, as a nursery raises it, without the group.
+
+    Ctrl-C may interrupt any task, and those that wait for it fail then: `KeyboardInterrupt` stands for them all.
+    """
     alone: BaseException | None = None
     try:
         yield
     except BaseExceptionGroup as group:
-        alone = group
+        alone = KeyboardInterrupt() if group.subgroup(KeyboardInterrupt) else group
         while isinstance(alone, BaseExceptionGroup):
             if len(alone.exceptions) != 1:
                 raise

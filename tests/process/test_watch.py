@@ -306,7 +306,7 @@ def test_over_tls(tmp_path: Path) -> None:
     with running(tmp_path, server=f'tls_cert = "{cert}"\ntls_key = "{key}"') as daemon:
         with watching(env=environment(daemon, SSL_CERT_FILE=str(cert))) as watch:
             watch.wait("node-1 is ")
-            assert watch.interrupt() == 130
+            assert watch.interrupt() == 130, watch.complaints
         with watching(env=environment(daemon)) as watch:
             watch.wait("certificate verify failed", "trying again", lines=watch.complaints)
         assert daemon.stop() == 0

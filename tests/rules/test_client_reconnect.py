@@ -11,10 +11,12 @@ from hypothesis import strategies as st
 from heliosd.client.reconnect import (
     LONGEST_RETRY_AFTER,
     LONGEST_SECONDS,
+    ConnectionLost,
     after_close,
     after_refusal,
     reconnect_backoff,
 )
+from heliosd.client.websocket import sole_error
 from heliosd.errors import AccessRefused, NotUnderstood
 
 
@@ -89,3 +91,14 @@ def test_the_wait_is_at_least_what_was_asked_and_never_endless(seed: int, asked:
 
 def test_the_first_wait_is_at_most_half_a_second() -> None:
     assert all(reconnect_backoff(random.Random(seed)).seconds() <= 0.5 for seed in range(50))
+
+
+def test_an_error_that_is_alone_is_raised_without_its_groups() -> None:
+    with pytest.raises(ConnectionLost, match="broke"), sole_error():
+        raise ExceptionGroup("", [ExceptionGroup("", [ConnectionLost("the connection broke")])])
+
+
+def test_ctrl_c_in_one_task_stands_for_the_errors_that_it_causes_in_others() -> None:
+    caused = ExceptionGroup("", [ConnectionLost("the connection broke")])
+    with pytest.raises(KeyboardInterrupt), sole_error():
+        raise BaseExceptionGroup("", [KeyboardInterrupt(), caused])

@@ -329,6 +329,12 @@ class EtcdCluster:
         assert status is not None
         return f"{int(status['header']['member_id']):x}"
 
+    def term(self) -> int:
+        """Of Raft, as the leader shows it."""
+        status = self.status(self.leader())
+        assert status is not None
+        return int(status["raftTerm"])
+
     def leader(self) -> int:
         """Wait until all members that answer name one leader that is among them; returns its place."""
         found = -1
