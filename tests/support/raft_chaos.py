@@ -327,7 +327,7 @@ class Run:
                 if self._many_lead:
                     self._read()
                     self.checker.observe(self.cluster.take_observations())
-            self.trace = zlib.crc32(repr((self.cluster.now, len(observations))).encode(), self.trace)
+            self.trace = hash((self.trace, self.cluster.now, len(observations)))
 
     # Who
 
@@ -480,13 +480,14 @@ class Run:
         if not self._led():
             return False
         leader = self.leader()
-        term = self.cluster.members[leader].raft.term
-        if self._placed.term != term:
+        raft = self.cluster.members[leader].raft
+        if self._placed.term != raft.term:
             result = self.cluster.propose(leader, 0, WriteCommands((b"healed",)))
             assert isinstance(result, Accepted)
             self._placed = result
             self._take()
-        return self._applied(self._placed.index)
+        members, index = self.cluster.members, self._placed.index
+        return all(voter in members and members[voter].raft.commit >= index for voter in raft.log.membership)
 
     def _led(self) -> bool:
         """Whether there is a leader that has committed an entry of its term."""
@@ -496,10 +497,3 @@ class Run:
             return False
         raft = members[leader].raft
         return raft.log.term(raft.commit) == raft.term
-
-    def _applied(self, index: int) -> bool:
-        members = self.cluster.members
-        voters = members[self.leader()].raft.log.membership if self.leader() else {}
-        return bool(voters) and all(
-            voter in members and members[voter].raft.commit >= index for voter in voters
-        )

@@ -52,5 +52,7 @@ class MemberFaults:
 
     def set_clock(self, name: str, *, rate: float, offset: int) -> None:
         """See `MemberClock.set`."""
+        if self._member_set.members[name].clock is None and rate == 1.0 and offset == 0:
+            return  # it was never wrong
         self._member_set.clock(name).set(self._now(), rate=rate, offset=offset)
         self._member_set.members[name].update_due()

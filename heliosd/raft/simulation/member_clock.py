@@ -9,14 +9,15 @@ SLEW = 0.5
 class MemberClock:
     """Shows a member's own ticks for the ticks of the simulation. As long as it is not set, both are the same."""
 
-    __slots__ = ("_at", "_shown", "_slewed_until", "offset", "rate")
+    __slots__ = ("_at", "_shown", "_shown_then", "_slewed_until", "offset", "rate")
 
     def __init__(self) -> None:
         self.rate = 1.0
         self.offset = 0
         self._at = 0
         self._shown = 0
-        self._slewed_until = 0
+        self._slewed_until = self._shown_then = 0
+        """From when on it runs at `rate`, and what it shows then."""
 
     @property
     def set_wrong(self) -> bool:
@@ -27,20 +28,16 @@ class MemberClock:
         """What it shows at `now`, which never goes back between two calls."""
         if now < self._slewed_until:
             return self._shown + int((now - self._at) * self.rate * SLEW)
-        slewed = max(0, self._slewed_until - self._at)
-        return self._shown + int(slewed * self.rate * SLEW) + int((now - self._at - slewed) * self.rate)
+        return self._shown_then + int((now - self._slewed_until) * self.rate)
 
     def when(self, shown: int) -> int:
         """The first tick of the simulation at which it shows `shown` or more."""
-        wanted = shown - self._shown
-        if wanted <= 0:
+        if shown <= self._shown:
             return self._at
-        slewed = max(0, self._slewed_until - self._at)
-        early = int(slewed * self.rate * SLEW)
-        if wanted <= early:
-            due = self._at + int(wanted / (self.rate * SLEW))
+        if shown <= self._shown_then:
+            due = self._at + int((shown - self._shown) / (self.rate * SLEW))
         else:
-            due = self._at + slewed + int((wanted - early) / self.rate)
+            due = self._slewed_until + int((shown - self._shown_then) / self.rate)
         while self.read(due) < shown:  # rounding
             due += 1
         return due
@@ -59,3 +56,4 @@ class MemberClock:
         else:
             left = max(0, self._slewed_until - now) * SLEW
             self._slewed_until = now + int((left + ahead / rate) / SLEW)
+        self._shown_then = self._shown + int((self._slewed_until - now) * rate * SLEW)
