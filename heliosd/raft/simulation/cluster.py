@@ -249,8 +249,6 @@ class SimulatedCluster:
 
     def take_snapshots_due(self) -> list[str]:
         """The members that should be snapshotted now."""
-        if not self._snapshots_due:
-            return []
         due = [name for name in self._snapshots_due if self.members[name].running]
         self._snapshots_due.clear()
         return due
