@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.support.daemon_process import wait_until
+from tests.support.deadlines import MEASURES
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_nodes import Listener, beside, listening
 
@@ -43,7 +44,9 @@ def test_a_lost_leader_comes_with_its_cause_and_the_names_of_its_members(
                 assert http.post("/api/cluster/leadership/transfer").status_code == 200
         wait_until(lambda: len(changes(listener)) == 2, SECONDS)
         lost, elected = changes(listener)
-        assert (lost["cause"], lost["member_name"], lost["leader"]) == (cause, name, "")
+        assert (lost["member_name"], lost["leader"]) == (name, "")
+        # On a busy machine answers are late, and a leader that was too slow steps down.
+        assert lost["cause"] == cause or (lost["cause"] == "stepped_down" and not MEASURES), lost
         assert lost["evidence"]["last_answer_ms"] >= 0
         assert elected["leader_name"] == elected["member_name"] != name
         assert lost["observed_at"] <= elected["observed_at"]
