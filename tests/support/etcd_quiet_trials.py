@@ -175,17 +175,25 @@ class QuietTrials:
         return f"{int(found['member']['ID']):x}"
 
     def _change(self, place: int, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        """etcd refuses changes of members for five seconds after a member has started."""
+        """etcd refuses changes of members for five seconds after a member has started, and on a busy machine another
+        one may lead by then than the one at `place`."""
         found: list[dict[str, Any]] = []
+        refusals: list[str] = []
 
         def accepted() -> bool:
+            at = self.cluster.leader() if refusals else place
             try:
-                found.append(self.cluster.ask(place, f"/v3/cluster/member/{what}", body))
-            except OSError:
+                found.append(self.cluster.ask(at, f"/v3/cluster/member/{what}", body))
+            except OSError as error:
+                refusals.append(str(error))
                 return False
             return True
 
-        wait_until(accepted, SECONDS)
+        try:
+            wait_until(accepted, SECONDS)
+        except AssertionError as error:
+            error.add_note(f"etcd's last refusals: {refusals[-3:]}")
+            raise
         return found[0]
 
     # What was sent.
