@@ -175,8 +175,8 @@ class QuietTrials:
         return f"{int(found['member']['ID']):x}"
 
     def _change(self, place: int, what: str, body: dict[str, Any]) -> dict[str, Any]:
-        """etcd refuses changes of members for five seconds after a member has started, and on a busy machine another
-        one may lead by then than the one at `place`."""
+        """etcd refuses changes of members for five seconds after a member has started, and on a busy machine
+        another one may lead by then than the one at `place`."""
         found: list[dict[str, Any]] = []
         refusals: list[str] = []
 
