@@ -97,7 +97,7 @@ function makeLine(line) {
   const seq =
     entry.seq === undefined
       ? make("span", { class: "seq" })
-      : make("a", { class: "seq", id: `event-${entry.seq}`, href: `#event-${entry.seq}`, title: "Link to this event" }, `#${entry.seq}`);
+      : make("a", { class: "seq", id: `event-${entry.seq}`, href: `#event-${entry.seq}`, title: "Link to this event" }, loss?.seq === undefined || loss.seq === entry.seq ? `#${entry.seq}` : `#${loss.seq}–${entry.seq}`);
   return make(
     "li",
     entry.seq === undefined ? attributes : { ...attributes, "data-seq": String(entry.seq) },
@@ -165,6 +165,8 @@ function describeState(data) {
   const { member, old_state, new_state, term, leader, cause } = data;
   const lost = lostLeader(data, shownModel?.names ?? new Map());
   if (lost) return { kind: "state", level: "bad", says: [name(lost), " lost", ...why(cause), "; no leader ", quiet(`term ${integer(term)}`)] };
+  if (leader && leader !== member && old_state === new_state)
+    return { kind: "state", level: "ok", says: [name(named(leader)), " leads ", quiet(`term ${integer(term)}`)] };
   const who = member ? [name(named(member)), " "] : [];
   const change = old_state === new_state ? `stays ${new_state}` : `${old_state} → ${new_state}`;
   const led = leader && leader === member && new_state === "Leader";

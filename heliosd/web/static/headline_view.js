@@ -5,7 +5,7 @@ import { clusterHealth } from "./cluster_health.js";
 import { byId, clip, foreign, make, rows, timed, write } from "./dom.js";
 import { age, integer, lasting, text, timeOfDay, timeOfEvent } from "./format.js";
 import { oneMoreLoss } from "./members.js";
-import { lastFall, lastNight, withoutLeader } from "./reigns.js";
+import { absent, lastFall, lastNight, unwatched, withoutLeader } from "./reigns.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./scene.js").Scene} Scene */
@@ -26,13 +26,13 @@ export function showHeadline(model, scene) {
 }
 
 /** @param {Scene} scene @param {number} now */
-function showLeader({ status, leader, since, at, known }, now) {
+function showLeader({ status, leader, since, least, at, known }, now) {
   const box = byId("leader");
   box.dataset.leader = clip(leader?.id ?? "");
   const name = !status ? "–" : (leader?.name ?? (known ? "none" : "not known"));
   if (box.textContent !== clip(name)) box.replaceChildren(foreign(clip(name)));
   const verb = leader ? "leads" : "no leader";
-  const length = since === null ? "" : `${verb} for ${lasting((at ?? now) - since)}, since ${timeOfEvent(since)}`;
+  const length = since === null ? "" : `${verb} for ${least ? "at least " : ""}${lasting((at ?? now) - since)}, since ${timeOfEvent(since)}${least ? " or before" : ""}`;
   const detail = !status ? "" : length || (leader ? "since before what is kept" : "");
   timed(byId("leader-detail"), detail, since);
 }
@@ -73,8 +73,9 @@ function showAbsence(spans, now) {
   const [day, week] = [DAY_MS, 7 * DAY_MS].map((length) => withoutLeader(spans, now - length, now));
   const kept = night.since < end;
   const shown = kept ? night : day;
-  const length = shown.times ? lasting(shown.ms) : "none";
-  write(byId("absence"), spans.length ? `${length} ${kept ? "last night" : "today"}` : "–");
+  const late = Number.isFinite(shown.since) && shown.since > (kept ? begin : now - DAY_MS);
+  const when = late ? `since ${timeOfEvent(shown.since).slice(0, -3)}` : kept ? "last night" : "today";
+  write(byId("absence"), spans.length ? `${absent(shown)} ${when}` : "–");
   const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
   const all = since(week, now - 7 * DAY_MS);
   const older = since(day, now - DAY_MS) ? "" : ` 24 h: ${inAll(day, night)}.`;
@@ -90,8 +91,8 @@ function since(absence, from) {
 }
 
 /** How long in all; and what nobody watched, if that is more than in the night. @param {Absence} absence @param {Absence} night */
-function inAll({ ms, times, unseenMs }, night) {
-  return `${times ? lasting(ms) : "none"}${unseenMs > night.unseenMs ? unwatched(unseenMs) : ""}`;
+function inAll(absence, night) {
+  return `${absent(absence)}${absence.unseenMs > night.unseenMs ? unwatched(absence.unseenMs) : ""}`;
 }
 
 /** @param {Absence} absence */
@@ -99,10 +100,6 @@ function howOften({ times, unseenMs }) {
   return `${times > 1 ? `, ${times} times` : ""}${unwatched(unseenMs)}`;
 }
 
-/** @param {number} ms */
-function unwatched(ms) {
-  return ms >= 1000 ? `, ${lasting(ms)} not watched` : "";
-}
 
 /** @param {Scene} scene */
 function showFacts({ status: heard, at, term }) {

@@ -37,7 +37,7 @@ export function showLatency({ latency, latencies, matrix, status }, { members })
   drawCalls(peers, latency.peers);
   drawLegend(peers);
   drawLines(series, now, width);
-  write(byId("latency-trend"), series.map(({ name, line }) => `${name} ${trendText(recent(line, now)) || "not known yet"}`).join(", "));
+  write(byId("latency-trend"), series.flatMap(({ name, line }) => (trendText(recent(line, now)) ? [`${name} ${trendText(recent(line, now))}`] : [])).join(", "));
 }
 
 /** The values of a line that still goes on. @param {Series | undefined} line @param {number} now */

@@ -22,6 +22,7 @@ import { health } from "./peer_health.js";
 export function membersOf(status, commits) {
   if (!status) return [];
   const own = status.node ?? { id: status.node_id };
+  const blind = status.state === "Down"; // what it says of the others is old, or nothing at all
   const details = status.peer_details ?? [];
   const now = Date.parse(status.observed_at);
   const goal = Math.max(status.commit_index ?? 0, ...details.map(appliedBy));
@@ -30,12 +31,12 @@ export function membersOf(status, commits) {
     id: peer.id,
     name: peer.name || peer.id,
     own: false,
-    state: peer.state ?? "Unknown",
+    state: blind ? "Not known" : (peer.state ?? "Unknown"),
     voter: peer.voter ?? peer.state !== "Learner",
     answers: health(peer).level !== "bad" && peer.state !== "Down",
     leads: peer.id === status.leader,
     peer,
-    lag: lagOf(appliedBy(peer)),
+    lag: blind ? null : lagOf(appliedBy(peer)),
   }));
   peers.sort((/** @type {Member} */ one, /** @type {Member} */ other) =>
     one.name.localeCompare(other.name, "en", { numeric: true }),
@@ -110,8 +111,8 @@ export function ifStopped(members, member) {
   const left = alive - (member.answers ? 1 : 0);
   const count = `${left} of ${all} voters answer, ${quorum} are needed`;
   if (!member.answers) {
-    const now = left >= quorum ? "Writes go on without it" : "Writes stand still without it";
-    return { level: left >= quorum ? "warn" : "bad", short: "Silent already", long: `${now}: ${count}.` };
+    const now = left >= quorum ? "Writes go on" : "Writes stand still";
+    return { level: left >= quorum ? "ok" : "bad", short: now, long: `${name} does not answer already. ${now} without it: ${count}.` };
   }
   if (alive < quorum)
     return { level: "bad", short: "Writes stand still", long: `Writes stand still already: ${alive} of ${all} voters answer, ${quorum} are needed.` };

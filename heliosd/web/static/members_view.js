@@ -78,13 +78,12 @@ function plainHealth({ own, answers, state }) {
 
 /** @param {Lag | null} lag */
 function lagText(lag) {
-  return lag === null ? "–" : lag.entries === 0 ? "0" : `−${integer(lag.entries)}`;
+  return lag === null ? "–" : integer(lag.entries);
 }
 
 /** @param {Lag | null} lag */
 function lagTime(lag) {
-  if (lag === null || lag.entries === 0) return "";
-  return lag.ms < 1000 ? "just now" : lasting(lag.ms);
+  return lag === null || lag.ms < 1000 ? "" : lasting(lag.ms);
 }
 
 /** Seconds between the last answer and the observation, by the daemon's clock; null: none yet. @param {any} latency @param {string} observedAt */

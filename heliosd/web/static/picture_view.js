@@ -41,6 +41,7 @@ function standing({ answers, leads, voter, own, state, lag, peer }, at) {
   const contact = at === null && !own ? (peer.latency?.last_contact_unix ?? 0) : 0;
   if (!answers) return { level: "bad", says: own ? state.toLowerCase() : contact ? `silent since ${timeOfEvent(contact * 1000)}` : "does not answer" };
   if (leads) return { level: "ok", says: "leads" };
+  if (state === "Not known") return { level: "unknown", says: "not known" };
   if (isLate(lag)) return { level: "warn", says: `lags ${integer(lag?.entries)}, ${lasting(lag?.ms ?? 0)}` };
   return { level: "ok", says: voter ? state.toLowerCase() : "learner" };
 }

@@ -1,5 +1,7 @@
 /** Who led from when to when, and the event list's lines, out of state changes. Values in, values out. */
 
+import { lasting } from "./format.js";
+
 /** @typedef {import("./model.js").Entry} Entry */
 /**
  * @typedef {object} Span a time under one leader, or under none
@@ -20,7 +22,7 @@
  * @property {boolean} open whether that time lasts
  * @property {string} was name of the leader that was lost; "" where not known
  */
-/** @typedef {{ms: number, times: number, since: number, unseenMs: number}} Absence without a leader: how long, how often; from when on that is known, and for how long nobody watched since then */
+/** @typedef {{ms: number, mostMs: number, times: number, since: number, unseenMs: number}} Absence without a leader: how long as it was seen, and at most, if each lost leader did nothing after its last answer; how often; from when on that is known, and for how long nobody watched since then */
 
 /** When a change was seen, in Unix milliseconds; NaN where it does not say. @param {{timestamp?: string, data?: any}} change */
 export function seenAt({ timestamp, data }) {
@@ -75,9 +77,25 @@ function mayHaveGoneOn(spans, span) {
   return !next || (next.leader === span.leader && next.term === span.term);
 }
 
+/**
+ * Since when it has been as in this span: since before a time that nobody watched, too, if the leader of one term led on
+ * both sides of it (Raft: a term has one leader).
+ *
+ * @param {Span[]} spans
+ * @param {Span} span one of them
+ * @returns {{since: number, least: boolean}} `least`: it may have begun before
+ */
+export function began(spans, span) {
+  const at = spans.indexOf(span);
+  const [watched, between] = [spans[at - 2], spans[at - 1]];
+  if (!between?.unseen) return { since: span.from, least: false };
+  if (watched?.leader === span.leader && watched.term === span.term) return began(spans, watched);
+  return { since: span.from, least: true };
+}
+
 /** The time without a leader within a period. @param {Span[]} spans @param {number} from @param {number} to @returns {Absence} */
 export function withoutLeader(spans, from, to) {
-  let [ms, times, unseenMs] = [0, 0, 0];
+  let [ms, silentMs, times, unseenMs] = [0, 0, 0, 0];
   const first = spans.find(({ unseen }) => !unseen);
   const since = first ? Math.max(from, first.from) : Infinity;
   for (const span of spans) {
@@ -86,9 +104,21 @@ export function withoutLeader(spans, from, to) {
     if (span.unseen && span !== spans[0]) unseenMs += end - begin;
     if (span.leader || span.unseen) continue;
     ms += end - begin;
+    silentMs += span.silentMs;
     times += 1;
   }
-  return { ms, times, since, unseenMs };
+  return { ms, mostMs: ms + silentMs, times, since, unseenMs };
+}
+
+/** How long there was no leader. @param {Absence} absence */
+export function absent({ ms, mostMs, times }) {
+  if (times === 0) return "none";
+  return mostMs - ms < 100 ? lasting(ms) : `up to ${lasting(mostMs)}`;
+}
+
+/** For how long it is not known, since this node was down; "" where that is under a second. @param {number} ms */
+export function unwatched(ms) {
+  return ms >= 1000 ? `, up to ${lasting(ms)} not watched` : "";
 }
 
 /** The night that is or was the last one: from 22:00 to 06:00, at most until now. @param {number} now @returns {[number, number]} */

@@ -5,7 +5,7 @@ import { colourOf } from "./colours.js";
 import { byId, drawing, foreign, make, rows, timed, write } from "./dom.js";
 import { lasting, timeOfEvent } from "./format.js";
 import { choose, moment } from "./moment.js";
-import { seenAt, withoutLeader } from "./reigns.js";
+import { absent, began, seenAt, unwatched, withoutLeader } from "./reigns.js";
 
 /** @typedef {import("./reigns.js").Span} Span */
 /** @typedef {import("./model.js").Model} Model */
@@ -82,14 +82,15 @@ function placeScrubber(all, now) {
 
 /** @param {Span[]} spans @param {number} begin @param {number} now */
 function summary(spans, begin, now) {
-  const { ms, times, since, unseenMs } = withoutLeader(spans, begin, now);
+  const absence = withoutLeader(spans, begin, now);
+  const { times, since } = absence;
   const reigns = spans.filter(({ leader }) => leader).length;
   const last = spans.at(-1);
-  const current = last?.leader ? `${last.name} has led for ${lasting(now - last.from)}. ` : "";
+  const present = last?.leader ? began(spans, last) : null;
+  const current = last && present ? `${last.name} has led for ${present.least ? "at least " : ""}${lasting(now - present.since)}. ` : "";
   const length = `${reigns} ${reigns === 1 ? "reign" : "reigns"} in ${lasting(now - begin)}`;
-  const without = times ? `${lasting(ms)} without a leader` : "never without a leader";
-  const unwatched = unseenMs >= 1000 ? `, ${lasting(unseenMs)} not watched` : "";
-  return `${current}${length}, ${without}${unwatched}${since > begin + 1000 ? `, as far as is known: since ${timeOfEvent(since)}` : ""}.`;
+  const without = times ? `${absent(absence)} without a leader` : "never without a leader";
+  return `${current}${length}, ${without}${unwatched(absence.unseenMs)}${since > begin + 1000 ? `, as far as is known: since ${timeOfEvent(since)}` : ""}.`;
 }
 
 /** @param {Span[]} spans @param {number} begin @param {number} now */

@@ -2,6 +2,7 @@
 
 import { membersOf } from "./members.js";
 import { membersAt, spanAt } from "./past.js";
+import { began } from "./reigns.js";
 
 /** @typedef {import("./members.js").Member} Member */
 /**
@@ -12,6 +13,7 @@ import { membersAt, spanAt } from "./past.js";
  * @property {Member[]} members
  * @property {Member | null} leader
  * @property {number | null} since when it leads, or when nobody does; null: not known
+ * @property {boolean} least whether it may have been so before `since`, when nobody watched
  * @property {number | null} term
  * @property {boolean} known whether it is known who led
  */
@@ -23,13 +25,18 @@ export function sceneOf(model, at) {
   if (at === null || !status) {
     const last = spans.at(-1);
     const leader = present.find(({ leads }) => leads) ?? unlisted(status);
-    const since = last && !last.unseen && last.leader === (status?.leader ?? "") ? last.from : null;
-    return { now: model.now, at: null, status, members: present, leader, since, term: status?.term ?? null, known: status?.state !== "Down" };
+    const fits = last && !last.unseen && last.leader === (status?.leader ?? "");
+    return { now: model.now, at: null, status, members: present, leader, ...beginOf(spans, fits ? last : null), term: status?.term ?? null, known: status?.state !== "Down" };
   }
   const span = spanAt(spans, at);
   const members = membersAt(present, model.changes, span, at);
   const leader = members.find(({ leads }) => leads) ?? unlisted(span);
-  return { now: model.now, at, status, members, leader, since: span?.from ?? null, term: span?.term ?? null, known: span !== null };
+  return { now: model.now, at, status, members, leader, ...beginOf(spans, span), term: span?.term ?? null, known: span !== null };
+}
+
+/** @param {import("./reigns.js").Span[]} spans @param {import("./reigns.js").Span | null} span one of them */
+function beginOf(spans, span) {
+  return span ? began(spans, span) : { since: null, least: false };
 }
 
 /** A leader that is no member any more. @param {any} known @returns {Member | null} */
