@@ -37,7 +37,13 @@ export function showLatency({ latency, latencies, matrix, status }, { members })
   drawCalls(peers, latency.peers);
   drawLegend(peers);
   drawLines(series, now, width);
-  write(byId("latency-trend"), series.flatMap(({ name, line }) => (trendText(recent(line, now)) ? [`${name} ${trendText(recent(line, now))}`] : [])).join(", "));
+  write(byId("latency-trend"), trends(series, now) || "Too few measurements for a trend yet.");
+}
+
+/** Where the lines go, of those of which it can be said. @param {{name: string, line: Series | undefined}[]} series @param {number} now */
+function trends(series, now) {
+  const said = series.map(({ name, line }) => ({ name, trend: trendText(recent(line, now)) })).filter(({ trend }) => trend);
+  return said.map(({ name, trend }) => `${name} ${trend}`).join(", ");
 }
 
 /** The values of a line that still goes on. @param {Series | undefined} line @param {number} now */
