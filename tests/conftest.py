@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from tests.support.memory_folder import memory_folder
+
 # The same examples in every run, so that a run fails only for a change. Their duration depends on the machine.
 settings.register_profile(
     "heliosd", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow]
@@ -31,30 +33,12 @@ def pytest_configure(config: pytest.Config) -> None:
     # Collecting makes millions of objects that all stay: searching them for garbage took a third of the time.
     gc.disable()
     share_compiling(config)
-    if "PYTEST_DEBUG_TEMPROOT" not in os.environ and config.option.markexpr == "not slow":
-        keep_data_in_memory()
+    # Slow tests have their `tmp_path` on the disk.
+    if config.option.markexpr == "not slow" and (memory := memory_folder()):
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory))
     config.addinivalue_line(
         "markers", "needs(*programs): programs that must be installed; missing ones skip, and in CI fail"
     )
-
-
-MEMORY = Path("/dev/shm")
-ENOUGH_BYTES = 4 << 30
-"""A whole run leaves some 300 MB there until it ends."""
-
-
-def keep_data_in_memory() -> None:
-    """Have `tmp_path` in memory, where there is enough of it.
-
-    A disk that other work keeps busy may take seconds for one fsync. Then a daemon answers 504, as it should, and a
-    test that asks for something else fails. Slow tests use the disk.
-    """
-    if not os.access(MEMORY, os.W_OK):
-        return
-    room = os.statvfs(MEMORY)
-    runs_programs = not room.f_flag & os.ST_NOEXEC
-    if runs_programs and room.f_bavail * room.f_frsize >= ENOUGH_BYTES:
-        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(MEMORY)
 
 
 def share_compiling(config: pytest.Config) -> None:

@@ -354,4 +354,4 @@ async def until_done(call: Callable[[], Awaitable[T]]) -> T:
         try:
             return await call()
         except (EtcdUnavailable, EtcdLearnerBehind):
-            await trio.sleep(0.1)
+            await trio.sleep(0.1)  # etcd reports to nobody when it will accept it

@@ -30,6 +30,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from .etcd_certificates import EtcdCertificates
+from .memory_folder import memory_folder
 from .ports import HeldPorts
 
 START_SECONDS = 60.0
@@ -102,11 +103,9 @@ class EtcdCluster:
         options: Sequence[str] = (),
     ) -> EtcdCluster:
         """A cluster that has a leader. `options` are more arguments for each etcd. Fails with etcd's log."""
-        memory = Path("/dev/shm")
-        place = memory if os.access(memory, os.W_OK) else None
         if auth is not None:
             options = [*options, "--bcrypt-cost", "4"]  # a login takes 60 ms of CPU time otherwise
-        cluster = cls(Path(tempfile.mkdtemp(prefix="heliosd-etcd-", dir=place)), tls, options)
+        cluster = cls(Path(tempfile.mkdtemp(prefix="heliosd-etcd-", dir=memory_folder())), tls, options)
         try:
             cluster._start(names or [f"etcd-{number}" for number in range(1, n + 1)])
             if auth is not None:

@@ -86,7 +86,7 @@ class _Seen:
     """A member after its last step."""
 
     __slots__ = (
-        *("applied", "commit", "heard", "incarnation", "last", "last_term", "leader", "lease"),
+        *("applied", "commit", "deadline", "heard", "incarnation", "last", "last_term", "leader", "lease"),
         *("memberships", "quorum_until", "role", "term", "transfer", "vote", "voters"),
     )
 
@@ -111,6 +111,7 @@ class _Seen:
         self.transfer = raft.transfer_target
         self.leader = raft.leader
         self.vote = raft.vote
+        self.deadline = raft.deadline if role != "Leader" else None
 
 
 def _members(snapshot: Snapshot) -> Members:
@@ -320,10 +321,10 @@ class Checker:
             if message.term == raft.term:
                 seen.lease = now + self._election
         elif kind is PreVote:
-            before = seen.term, seen.vote, seen.role, seen.leader, seen.commit, seen.last
-            after = raft.term, raft.vote, raft.role, raft.leader, raft.commit, raft.log.last_index
-            waits = raft.role == "Leader" or raft.deadline == member.deadline
-            if before != after or ready.write is not None or not waits:
+            before = seen.term, seen.vote, seen.role, seen.leader, seen.commit, seen.last, seen.deadline
+            deadline = raft.deadline if raft.role != "Leader" else None
+            after = raft.term, raft.vote, raft.role, raft.leader, raft.commit, raft.log.last_index, deadline
+            if before != after or ready.write is not None:
                 self._fail(PREVOTE, raft.id, before, after)
         elif kind is RequestVote:
             heard = seen.role == "Leader" or now < seen.lease

@@ -75,8 +75,6 @@ class SimulatedMember:
         twice."""
         self.probe_due = 0
         self.snapshot_due = 0
-        self.deadline: int | None = None
-        """Of `raft`, after the last step."""
         self.due = 0
 
     @property
@@ -107,7 +105,7 @@ class SimulatedMember:
         return now if self.clock is None else self.clock.read(now)
 
     def update_due(self) -> None:
-        deadline = self.deadline = self.raft.deadline
+        deadline = self.raft.deadline
         if deadline is not None and self.clock is not None:
             deadline = self.clock.when(deadline)
         self.due = self.probe_due if deadline is None or deadline > self.probe_due else deadline
