@@ -48,7 +48,12 @@ async def test_without_a_cursor_the_history_begins_with_the_oldest(
 
 
 async def test_page_by_page_the_whole_history_is_read(autojump_clock: MockClock, rest: Rest) -> None:
-    for types, expected in (("", range(1, 11)), ("&types=state_changes,status", range(2, 11, 2))):
+    no_peer = "&filter=%7b%22peer_changes%22:%7b%22peers%22:%5b%22nobody%22%5d%7d,%22state_changes%22:true%7d"
+    for types, expected in (
+        ("", range(1, 11)),
+        ("&types=state_changes,status", range(2, 11, 2)),
+        (no_peer, range(2, 11, 2)),
+    ):
         seqs: list[int] = []
         after, more = 0, True
         while more:

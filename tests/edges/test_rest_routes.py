@@ -263,6 +263,8 @@ async def test_every_answer_forbids_sniffing_framing_and_referring(
         ("history?epoch=e1&after=9007199254740992", "after"),
         ("history?epoch=%2f&after=1", "epoch"),
         ("history?types=wars", "types"),
+        ("history?types=status&filter=%7b%7d", "types"),
+        ("history?filter=%7b%22wars%22:true%7d", "filter.wars"),
         ("events?after=1", "epoch"),
         ("events?epoch=e1", "after"),
         ("events?after=now&after=now", "after"),

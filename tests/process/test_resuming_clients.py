@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.support.node_packages import copy_of_javascript
 from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
+PYTHON = [sys.executable, str(EXAMPLES / "python" / "resume.py")]
 GOPATH = Path("/usr/share/gocode")
 METRICS = "/api/cluster/custom-metrics"
 QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
@@ -107,6 +109,25 @@ def environment(daemon: Daemon, cursor: Path) -> dict[str, str]:
 def test_the_client_in_node_misses_nothing(tmp_path: Path) -> None:
     folder = copy_of_javascript(tmp_path / "javascript")
     hears_everything(["node", str(folder / "resume.mjs")], tmp_path, many=3)
+
+
+def test_the_client_in_python_misses_nothing(tmp_path: Path) -> None:
+    hears_everything(PYTHON, tmp_path, many=3)
+
+
+@pytest.mark.slow
+def test_the_client_in_python_pages_through_what_a_replay_does_not_hold(tmp_path: Path) -> None:
+    hears_everything(PYTHON, tmp_path, many=700)
+
+
+@pytest.mark.slow
+def test_the_client_in_python_renews_its_token_on_the_open_connection(tmp_path: Path) -> None:
+    output = tmp_path / "output"
+    with running(tmp_path, write_config(tmp_path, websocket=QUIET, auth="token_ttl = 2.0")) as daemon:
+        daemon.wait_ready()
+        with program_running(PYTHON, output, environment(daemon, tmp_path / "cursor")):
+            wait_until(lambda: output.read_text().count('"authenticated"') == 3)
+    assert output.read_text().count('"welcome"') == 1
 
 
 @pytest.mark.slow

@@ -94,6 +94,13 @@ def test_every_class_and_method_in_the_map_is_there() -> None:
     } == set()
 
 
+def test_the_whole_client_of_the_page_about_the_protocol_is_the_example_that_is_run() -> None:
+    page = (ROOT / "docs" / "protocol.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    example = (ROOT / "examples" / "python" / "resume.py").read_text()
+    assert program == example[example.index("import json") :]
+
+
 def test_every_page_is_in_the_index() -> None:
     index = (ROOT / "docs" / "README.md").read_text()
     pages = {path.name for path in (ROOT / "docs").glob("*.md")} - {"README.md"}

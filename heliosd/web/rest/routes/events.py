@@ -28,6 +28,7 @@ class Span(Struct, frozen=True):
     epoch: str | UnsetType = UNSET
     after: str | UnsetType = UNSET
     types: str | UnsetType = UNSET
+    filter: str | UnsetType = UNSET
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
