@@ -68,31 +68,32 @@ function showFall(spans, at, now) {
 
 /** @param {Span[]} spans @param {number} now */
 function showAbsence(spans, now) {
-  const [begin, end] = lastNight(now);
-  const night = withoutLeader(spans, begin, end);
-  const [day, week] = [DAY_MS, 7 * DAY_MS].map((length) => withoutLeader(spans, now - length, now));
-  const kept = night.since < end;
-  const shown = kept ? night : day;
-  const late = Number.isFinite(shown.since) && shown.since > (kept ? begin : now - DAY_MS);
-  const when = late ? `since ${timeOfEvent(shown.since).slice(0, -3)}` : kept ? "last night" : "today";
-  write(byId("absence"), spans.length ? `${absent(shown)} ${when}` : "–");
-  const hours = `${timeOfDay(begin).slice(0, 5)} to ${timeOfDay(end).slice(0, 5)}`;
-  const all = since(week, now - 7 * DAY_MS);
-  const older = since(day, now - DAY_MS) ? "" : ` 24 h: ${inAll(day, night)}.`;
-  const detail = kept
-    ? `${hours}${howOften(night)}.${older} ${all || "7 d"}: ${inAll(week, night)}.`
-    : `${all}${howOften(day)}. Nothing is known of last night.`;
-  write(byId("absence-detail"), spans.length ? detail : "");
+  const night = lastNight(now);
+  const kept = withoutLeader(spans, ...night).since < night[1];
+  const [begin, end] = kept ? night : [now - DAY_MS, now];
+  const [shown, day, week] = [begin, now - DAY_MS, now - 7 * DAY_MS].map((from, place) =>
+    withoutLeader(spans, from, place === 0 ? end : now),
+  );
+  const late = shown.since > begin;
+  const from = late ? timeOfEvent(shown.since).slice(0, -3) : shortTime(begin);
+  write(byId("absence"), spans.length ? `${absent(shown)} ${late ? `since ${from}` : kept ? "last night" : "today"}` : "–");
+  const detail = [
+    `${from} to ${end < now ? shortTime(end) : "now"}${howOften(shown)}.`,
+    late ? `Nothing is known of ${kept ? "the night before that" : "last night"}.` : "",
+    day.since > now - DAY_MS ? "" : `24 h: ${inAll(day, shown)}.`,
+    week.since > now - 7 * DAY_MS ? (end < now ? `Until now: ${inAll(week, shown)}.` : "") : `7 d: ${inAll(week, shown)}.`,
+  ];
+  write(byId("absence-detail"), spans.length ? detail.filter(Boolean).join(" ") : "");
 }
 
-/** From when on it is known, where that is later than the period begins. @param {Absence} absence @param {number} from */
-function since(absence, from) {
-  return absence.since > from ? `Known since ${timeOfEvent(absence.since).slice(0, -3)}` : "";
+/** @param {number} at */
+function shortTime(at) {
+  return timeOfDay(at).slice(0, 5);
 }
 
-/** How long in all; and what nobody watched, if that is more than in the night. @param {Absence} absence @param {Absence} night */
-function inAll(absence, night) {
-  return `${absent(absence)}${absence.unseenMs > night.unseenMs ? unwatched(absence.unseenMs) : ""}`;
+/** How long in all; and what nobody watched, if that is more than in the time above. @param {Absence} absence @param {Absence} shown */
+function inAll(absence, shown) {
+  return `${absent(absence)}${absence.unseenMs > shown.unseenMs ? unwatched(absence.unseenMs) : ""}`;
 }
 
 /** @param {Absence} absence */
