@@ -106,7 +106,7 @@ def test_after_the_login_the_cluster_is_shown_and_live(
         expect(tab.page.locator("#members tr").filter(has_text="Leader")).to_contain_text(leader)
         expect(tab.page.locator('#members [data-field="voter"]')).to_have_text(["voter"] * 3)
         expect(tab.page.locator("#one-more-loss")).to_have_text(
-            "3 of 3 voters answer: writes survive one more loss."
+            "3 of 3 voters answer: writes survive the loss of one."
         )
         expect(tab.page.locator("#warnings")).to_be_hidden()
         assert tab.page.evaluate(SHOW_WARNINGS) == ["a right is <b>missing</b>", "another"]

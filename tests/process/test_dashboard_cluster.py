@@ -93,6 +93,7 @@ def test_the_picture_shows_who_leads_who_lags_and_who_is_silent_since_when(
     expect(row.locator('[data-field="since"]')).to_have_text(re.compile(r"^since \d\d:\d\d:\d\d$"))
     expect(stopped).to_have_text("Writes stop")
     expect(node("#cluster-health-word")).to_have_text("Degraded")
+    expect(row.locator('[data-field="stopped"]')).to_have_text("Silent already, writes go on")
     expect(node("#faults-text")).to_have_text("Simulated faults: crashed: node-2.")
     assert http.put(SIMULATION, json={"crashed": []}).status_code == 200
     expect(node("#cluster-health-word")).to_have_text("Healthy")

@@ -62,7 +62,7 @@ def test_a_planned_transfer_is_one_quiet_line_and_a_loss_one_with_length_and_cau
     expect(lost).to_have_attribute("data-level", "warn")
     expect(lines.filter(has_text="node-2 unhealthy: it does not answer")).to_have_count(1)
     expect(tab.page.locator("#one-more-loss")).to_have_text(
-        "2 of 3 voters answer: one more loss and no writes are possible."
+        "2 of 3 voters answer, not node-2: one more loss stops writes."
     )
     assert http.put(SIMULATION, json={"crashed": []}).status_code == 200
 

@@ -18,10 +18,11 @@ import pytest
 from tests.support.daemon_process import running, wait_until
 from tests.support.deadlines import SECONDS
 from tests.support.ports import free_port
+from tests.support.private_networks import private_network
 
 READ_TIMEOUT = 3.0
 SLACK_SECONDS = 1.0
-HERE, THERE = "10.211.211.1", "10.211.211.2"
+HERE, THERE = f"{private_network(0)}.1", f"{private_network(0)}.2"
 
 CLIENT = """
 import os, sys

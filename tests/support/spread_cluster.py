@@ -14,8 +14,9 @@ import pytest
 
 from .deadlines import SECONDS
 from .etcd_cluster import EtcdCluster, EtcdMember
+from .private_networks import private_network
 
-CLIENTS, PEERS = "10.211.212", "10.211.213"
+CLIENTS, PEERS = private_network(0), private_network(1)
 MEMBERS = 3
 CLIENT_CABLE, PEER_CABLE = "c", "p"
 

@@ -5,15 +5,21 @@ import { byId, write } from "./dom.js";
 /** @typedef {import("./session.js").Session} Session */
 
 const PATH = "api/cluster/simulation";
+/** So long after an answer that shows faults the next question follows, since no event says that a fault has ended. */
+const AGAIN_MS = 1000;
 let asking = false;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let again;
 
 /** Ask again, where there is a simulated cluster. @param {Session} session @param {any} status */
 export async function learnFaults(session, status) {
   if (asking || !status || status.node !== undefined || !session.may("cluster:read")) return;
   asking = true;
+  clearTimeout(again);
   const faults = await session.request("GET", PATH).catch(() => null);
   asking = false;
   if (faults) show(faults);
+  if (!byId("faults").hidden) again = setTimeout(() => learnFaults(session, status), AGAIN_MS);
 }
 
 /** @param {any} faults */
@@ -34,6 +40,7 @@ function show({ partitions, crashed, paused = [], loss, latency_ms: delay, disk_
 
 /** Nothing of an earlier session is left. */
 export function forgetFaults() {
+  clearTimeout(again);
   byId("faults").hidden = true;
   write(byId("faults-text"), "");
 }

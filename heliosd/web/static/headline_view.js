@@ -5,7 +5,7 @@ import { clusterHealth } from "./cluster_health.js";
 import { byId, clip, foreign, make, rows, timed, write } from "./dom.js";
 import { age, integer, lasting, text, timeOfDay, timeOfEvent } from "./format.js";
 import { oneMoreLoss } from "./members.js";
-import { absent, lastFall, lastNight, unwatched, withoutLeader } from "./reigns.js";
+import { absent, countsSilence, lastFall, lastNight, unwatched, withoutLeader } from "./reigns.js";
 
 /** @typedef {import("./model.js").Model} Model */
 /** @typedef {import("./scene.js").Scene} Scene */
@@ -55,6 +55,7 @@ function showFall(spans, at, now) {
   const fall = lastFall(known, now);
   const name = fall ? fall.before.name : "–";
   if (byId("fall").textContent !== clip(name)) byId("fall").replaceChildren(foreign(clip(name)));
+  write(byId("fall-caption"), fall && fall.before.cause !== "transfer" ? "Last leader lost, and why" : "Leader before");
   if (!fall) return write(byId("fall-detail"), spans.length ? `no other leader since ${timeOfEvent(spans[0].from)}` : "");
   const { before, gapMs, silentMs, planned } = fall;
   const handedOver = before.cause === "transfer";
@@ -78,7 +79,7 @@ function showAbsence(spans, now) {
   const from = late ? timeOfEvent(shown.since).slice(0, -3) : shortTime(begin);
   write(byId("absence"), spans.length ? `${absent(shown)} ${late ? `since ${from}` : kept ? "last night" : "today"}` : "–");
   const detail = [
-    `${from} to ${end < now ? shortTime(end) : "now"}${howOften(shown)}.`,
+    `${from} to ${end < now ? shortTime(end) : "now"}${howOften(shown)}${countsSilence(shown) ? ", counting the silence before a loss" : ""}.`,
     late ? `Nothing is known of ${kept ? "the night before that" : "last night"}.` : "",
     day.since > now - DAY_MS ? "" : `24 h: ${inAll(day, shown)}.`,
     week.since > now - 7 * DAY_MS ? (end < now ? `Until now: ${inAll(week, shown)}.` : "") : `7 d: ${inAll(week, shown)}.`,

@@ -83,10 +83,13 @@ export function oneMoreLoss(members) {
   const { all, alive, quorum } = votes(members);
   if (all === 0) return "";
   const spare = alive - quorum;
-  const count = `${alive} of ${all} ${all === 1 ? "voter" : "voters"} ${alive === 1 ? "answers" : "answer"}`;
+  const silent = members.filter(({ voter, answers }) => voter && !answers).map(({ name }) => name);
+  const more = silent.length ? " more" : "";
+  const not = silent.length > 0 && silent.length <= 3 ? `, not ${silent.join(", ")}` : "";
+  const count = `${alive} of ${all} ${all === 1 ? "voter" : "voters"} ${alive === 1 ? "answers" : "answer"}${not}`;
   if (spare < 0) return `${count}: no quorum, so no writes are possible.`;
-  if (spare === 0) return `${count}: one more loss and no writes are possible.`;
-  return `${count}: writes survive ${spare === 1 ? "one more loss" : `${spare} more losses`}.`;
+  if (spare === 0) return silent.length ? `${count}: one more loss stops writes.` : `${count}: the loss of one stops writes.`;
+  return `${count}: writes survive the loss of ${spare === 1 ? "one" : spare}${more}.`;
 }
 
 /** Whether this node's own member is down: then what it said of the others gets old. @param {Member[]} members */
@@ -111,8 +114,9 @@ export function ifStopped(members, member) {
   const left = alive - (member.answers ? 1 : 0);
   const count = `${left} of ${all} voters answer, ${quorum} are needed`;
   if (!member.answers) {
-    const now = left >= quorum ? "Writes go on" : "Writes stand still";
-    return { level: left >= quorum ? "ok" : "bad", short: now, long: `${name} does not answer already. ${now} without it: ${count}.` };
+    const now = left >= quorum ? "writes go on" : "writes stand still";
+    const level = left >= quorum ? "unknown" : "bad"; // no good news: it is missing
+    return { level, short: `Silent already, ${now}`, long: `${name} does not answer already, and ${now} without it: ${count}.` };
   }
   if (alive < quorum)
     return { level: "bad", short: "Writes stand still", long: `Writes stand still already: ${alive} of ${all} voters answer, ${quorum} are needed.` };

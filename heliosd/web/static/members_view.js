@@ -54,6 +54,7 @@ function fill(row, member, { members, status, at }) {
   const late = isLate(member.lag);
   parts.lag.classList.toggle("late", late);
   parts["lag-time"].classList.toggle("late", late);
+  parts.lag.classList.toggle("quiet", now && !own && !member.answers); // what the leader last knew
   const silent = now && !own && !member.answers && since !== null;
   timed(parts.since, silent ? `since ${timeOfEvent(latency.last_contact_unix * 1000)}` : "", silent ? latency.last_contact_unix * 1000 : null);
   write(parts.contact, own || !now ? "–" : since === null ? "never" : age(since));

@@ -110,10 +110,15 @@ export function withoutLeader(spans, from, to) {
   return { ms, mostMs: ms + silentMs, times, since, unseenMs };
 }
 
+/** Whether the silence of lost leaders is a part of it that can be seen. @param {Absence} absence */
+export function countsSilence({ ms, mostMs }) {
+  return mostMs - ms >= 100;
+}
+
 /** How long there was no leader. @param {Absence} absence */
-export function absent({ ms, mostMs, times }) {
-  if (times === 0) return "none";
-  return mostMs - ms < 100 ? lasting(ms) : `up to ${lasting(mostMs)}`;
+export function absent(absence) {
+  if (absence.times === 0) return "none";
+  return countsSilence(absence) ? `up to ${lasting(absence.mostMs)}` : lasting(absence.ms);
 }
 
 /** For how long it is not known, since this node was down; "" where that is under a second. @param {number} ms */
