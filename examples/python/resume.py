@@ -14,6 +14,7 @@ import os
 import random
 import sys
 import time
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 from urllib.error import HTTPError
@@ -72,7 +73,9 @@ class Client:
                 if lost.new_token and not renewed:
                     renewed = True
                 else:
-                    time.sleep(lost.pause + random.uniform(0.25, 1.0) * min(30.0, 0.5 * 2.0**failures))
+                    time.sleep(
+                        lost.pause + random.uniform(0.25, 1.0) * min(30.0, 0.5 * 2 ** min(failures, 6))
+                    )
                     failures += 1
 
     def connection(self) -> ClientConnection:
@@ -103,10 +106,31 @@ class Client:
         renew_at = float("inf")
         while True:
             try:
-                now = time.monotonic()
+                text = socket.recv(timeout=max(0.0, min(ping_at, renew_at) - time.monotonic()))
+            except TimeoutError:
+                text = None
+            except ConnectionClosed as closed:
+                raise after_close(closed) from None
+            if text is not None:
+                heard = True
+                message = json.loads(text)
+                match message["type"]:
+                    case "welcome" if message["data"]["reason"] == "too_many":
+                        return  # the connection is closed, and nothing more of it is taken
+                    case (
+                        "gap"
+                    ):  # nor here: the cursor is before the gap, and its events come after the next upgrade
+                        raise Lost("the daemon dropped events: this client was too slow")
+                    case "token_expiring":
+                        renew_at = 0.0
+                    case "error" if message.get("id") == "auth":
+                        renew_at = time.monotonic() + 1.0
+                self.take(message)
+            now = time.monotonic()
+            if now >= ping_at and not heard:
+                raise Lost("nothing was heard for 20 s")
+            try:
                 if now >= ping_at:
-                    if not heard:
-                        raise Lost("nothing was heard for 20 s")
                     socket.send('{"type":"ping"}')
                     heard, ping_at = False, now + 20.0
                 if now >= status_at:
@@ -115,22 +139,8 @@ class Client:
                     status_at = now + 600.0
                 if now >= renew_at:
                     renew_at = now + self.renew(socket)
-                message = json.loads(socket.recv(timeout=max(0.0, min(ping_at, renew_at) - now)))
-            except TimeoutError:
-                continue
-            except ConnectionClosed as closed:
-                raise after_close(closed) from None
-            heard = True
-            match message["type"]:
-                case "welcome" if message["data"]["reason"] == "too_many":
-                    return  # and close the connection
-                case "gap":  # its events are not in the cursor, so they come after the next upgrade
-                    raise Lost("the daemon dropped events: this client was too slow")
-                case "token_expiring":
-                    renew_at = 0.0
-                case "error" if message.get("id") == "auth":
-                    renew_at = time.monotonic() + 1.0
-            self.take(message)
+            except ConnectionClosed:  # recv() says why, once all that was sent before is taken
+                ping_at = status_at = renew_at = float("inf")
 
     def take(self, message: Any) -> None:
         """What each message does. Unknown types and keys are ignored."""
@@ -162,6 +172,7 @@ class Client:
         self.store(self.cursor["epoch"], max(self.cursor["seq"], page["seq"]))
 
     def log_in(self) -> None:
+        self.token = ""
         status, answer = self.ask("POST", "/api/auth/login", 401, body=LOGIN)
         if status == 401:
             raise End("wrong name or password")
@@ -188,11 +199,10 @@ class Client:
             with urlopen(Request(URL + path, data, headers, method=method), timeout=10.0) as answer:
                 return answer.status, json.load(answer)
         except HTTPError as error:
-            text = error.read()
             if error.code in expected:
-                return error.code, json.loads(text)
-            raise refused(error.code, text, error.headers.get("Retry-After")) from None
-        except OSError as failure:
+                return error.code, json.load(error)
+            raise refused(error.code, error.read(), error.headers.get("Retry-After")) from None
+        except (OSError, HTTPException, ValueError) as failure:  # none, or one that was cut off
             raise Lost(f"no answer: {failure}") from None
 
     def store(self, epoch: str, seq: int) -> None:
@@ -214,8 +224,8 @@ def refused(status: int, body: bytes, retry_after: str | None) -> Lost:
 
 
 def after_close(closed: ConnectionClosed) -> Lost:
-    """What to do after a close code; 1006 and 1005: there was none."""
-    code = closed.rcvd.code if closed.rcvd else 1006
+    """What to do after a close code of the daemon; 1006: there was none, or this side began to close."""
+    code = closed.rcvd.code if closed.rcvd and closed.rcvd_then_sent else 1006
     if code in {1002, 1003, 1007, 1009, 4403}:
         raise End(f"closed with {closed}")
     return Lost(f"closed with {closed}", pause={4000: 5.0, 4429: 10.0}.get(code, 0.0), new_token=code == 4401)
