@@ -223,7 +223,7 @@ prove-may-stop: $(VENV)/.for-test
 	$(LONG) -s -m slow tests/process/test_may_stop.py
 
 # Random faults (-seeds), and members that are added, removed and killed (-members): 2,000 seeds each, FIRST_SEED=… and SEEDS=… choose
-# others. Faults planted into the model, each searched for and shrunk (-mutants; half an hour). All three take an hour.
+# others, KILLS=… how often a seed of -members kills the daemon. Faults planted into the model, each searched for and shrunk (-mutants; half an hour). All three take an hour.
 prove-raft: prove-raft-seeds prove-raft-mutants prove-raft-members
 
 prove-raft-seeds: $(VENV)/.for-test

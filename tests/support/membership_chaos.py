@@ -21,6 +21,8 @@ from .simulated_harness import CONFIG, MemoryStore, running
 PEERS = ("b", "c", "d", "e")
 METRIC = "app_writes"
 RUN_SECONDS = 10.0
+WATCH_SECONDS = 0.02
+"""Mean time between two looks at what a node says of itself."""
 READY_SECONDS = 60.0
 """In the cluster's time: a majority that has no leader after that never elects one."""
 
@@ -83,9 +85,11 @@ class MembershipChaos:
             assert self.answered <= value <= self.answered + self.unknown
 
     async def _watch(self, backend: SimulatedBackend) -> None:
+        """At random times, and where a write is answered: to look at every moment would take most of the time."""
+        times = Random(self.config.seed)
         while True:
             self._check(backend)
-            await trio.sleep(0.001)
+            await trio.sleep(times.expovariate(1 / WATCH_SECONDS))
 
     async def _write(self, backend: SimulatedBackend) -> None:
         if METRIC not in backend.metrics:
@@ -108,6 +112,7 @@ class MembershipChaos:
         else:
             self.unknown -= 1
             self.answered += 1
+            self._check(backend)
 
     async def _change(self, backend: SimulatedBackend) -> None:
         """Change members, leadership, snapshots and the disk until the kill."""
