@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, Route, WebSocketRoute, expect
 
 from tests.support.browser_page import Tab, browser_running, log_in
 from tests.support.daemon_process import Daemon, running, wait_until
@@ -78,6 +78,26 @@ def test_a_reload_of_the_page_stays_signed_in_until_the_logout(browser: Browser,
         wait_until(lambda: not tab.page.context.cookies())
         tab.page.reload()
         expect(tab.page.locator("#login")).to_be_visible()
+
+
+def test_a_page_of_which_a_part_did_not_come_loads_again_by_itself(browser: Browser, daemon: Daemon) -> None:
+    tab = Tab(browser)
+    failures: list[Route] = []
+
+    def fail_once(route: Route) -> None:
+        if failures:
+            route.continue_()
+        else:
+            failures.append(route)
+            route.abort("internetdisconnected")
+
+    tab.page.route("**/static/series.js", fail_once)
+    tab.page.goto(f"{daemon.url}/")
+    expect(tab.page.locator("#loading")).to_contain_text("A part of this page did not come")
+    expect(tab.page.locator("#login")).to_be_visible()
+    expect(tab.page.locator("#loading")).to_be_hidden()
+    assert len(failures) == 1
+    tab.page.close()
 
 
 SHOW_WARNINGS = """async () => {

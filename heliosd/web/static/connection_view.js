@@ -52,6 +52,7 @@ export function showAccount(session) {
   byId("account").hidden = !session.signedIn;
   byId("dashboard").hidden = !session.signedIn;
   byId("login").hidden = session.signedIn;
+  byId("loading").hidden = true;
   write(byId("user"), session.user);
   byId("user").title = session.signedIn ? `Signed in until ${timeOfEvent(session.expiresAt)}` : "";
 }

@@ -50,17 +50,19 @@ function fill(row, member, { members, status, at }) {
   write(parts.voter, member.voter ? "voter" : "learner");
   write(parts.own, own ? "this node" : "");
   write(parts.lag, lagText(member.lag));
-  write(parts["lag-time"], lagTime(member.lag));
+  const lost = now && !own && !member.answers; // of it only what was so before is known
+  const even = member.lag?.entries === 0;
+  write(parts["lag-time"], lost && even ? "last known" : lagTime(member.lag));
   const late = isLate(member.lag);
   parts.lag.classList.toggle("late", late);
   parts["lag-time"].classList.toggle("late", late);
-  parts.lag.classList.toggle("quiet", now && !own && !member.answers); // what the leader last knew
-  const silent = now && !own && !member.answers && since !== null;
+  parts.lag.classList.toggle("quiet", lost && even);
+  const silent = lost && since !== null;
   timed(parts.since, silent ? `since ${timeOfEvent(latency.last_contact_unix * 1000)}` : "", silent ? latency.last_contact_unix * 1000 : null);
-  write(parts.contact, own || !now ? "–" : since === null ? "never" : age(since));
+  write(parts.contact, own || !now ? "–" : since === null ? "never" : lost && since < 2 ? "just lost" : age(since));
   const old = own || since === null || since > STALE_SECONDS || !member.answers;
   for (const part of ["contact", "avg"]) parts[part].classList.toggle("quiet", old);
-  const measured = now && latency.sample_count > 0; // without samples the numbers are 0, which would look fast
+  const measured = now && !lost && latency.sample_count > 0; // without samples the numbers are 0, which would look fast
   write(parts.avg, milliseconds(measured ? latency.avg_latency_ms : undefined));
   write(parts.p99, measured ? `p99 ${milliseconds(latency.p99_latency_ms)}` : "");
   const stopped = ifStopped(members, member);
