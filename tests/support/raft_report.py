@@ -15,8 +15,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from .raft_chaos import Plan, Run, plan_of
+from .raft_chaos import Run
 from .raft_checker import Broken
+from .raft_plan import Plan, plan_of
 from .raft_trace_checker import TraceChecker
 
 LAST = 50
@@ -107,7 +108,7 @@ def _kept(seed: int, events: int, kept: Collection[int] | None) -> tuple[Plan, t
     """The plan of a seed with these of its actions, by their places."""
     plan = plan_of(seed, events)
     places = tuple(range(len(plan.schedule)) if kept is None else sorted(kept))
-    return replace(plan, schedule=tuple(plan.schedule[place] for place in places)), places
+    return replace(plan, schedule=tuple(plan.schedule[place] for place in places), until=plan.end), places
 
 
 def shrunk(failure: Failure) -> Failure:

@@ -8,7 +8,8 @@ import time
 
 import pytest
 
-from tests.support.raft_chaos import Run, plan_of
+from tests.support.raft_chaos import Run
+from tests.support.raft_plan import plan_of
 from tests.support.raft_report import failure_of, shrunk
 
 MAX_GROWTH_MIB = 50.0

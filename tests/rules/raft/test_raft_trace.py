@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from tests.support import raft_checker
-from tests.support.raft_chaos import Run, plan_of
+from tests.support.raft_chaos import Run
 from tests.support.raft_mutants import MUTANTS, planted
+from tests.support.raft_plan import plan_of
 from tests.support.raft_report import main
 from tests.support.raft_trace_checker import INVARIANTS, TraceBroken, TraceChecker
 
@@ -64,7 +65,7 @@ def test_a_trace_of_a_run_with_a_planted_fault_breaks_an_invariant(
     file = io.StringIO()
     with planted(mutant):
         chaos = importlib.import_module("tests.support.raft_chaos")
-        run = chaos.Run(chaos.plan_of(seed), 800, raft_checker.INVARIANTS, trace_file=file)
+        run = chaos.Run(plan_of(seed), 800, raft_checker.INVARIANTS, trace_file=file)
         try:
             run.run()
         except Exception as error:  # the model finds some faults by itself
