@@ -5,7 +5,8 @@
 //
 // What the flags leave out is taken from HELIOSD_URL, HELIOSD_USER and HELIOSD_PASSWORD; a password in a flag can be
 // read by everybody on the machine. -v prints every message as it came. With -cursor FILE the next run goes on where
-// this one stopped. docs/protocol.md is what this program goes by.
+// this one stopped. docs/protocol.md is what this program goes by,
+// but for the history, which it reads beside the open connection; the page has a simpler way.
 package main
 
 import (

@@ -3,7 +3,8 @@
 //
 //   HELIOSD_URL=http://127.0.0.1:8080 HELIOSD_USER=admin HELIOSD_PASSWORD=… node resume.mjs
 //
-// With HELIOSD_CURSOR=FILE the next run goes on where this one stopped. docs/protocol.md is what this program goes by.
+// With HELIOSD_CURSOR=FILE the next run goes on where this one stopped. docs/protocol.md is what this program goes by,
+// but for the history, which it reads beside the open connection; the page has a simpler way.
 
 import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -101,6 +102,10 @@ async function page(until) {
   for (;;) {
     const query = new URLSearchParams({ epoch: cursor.epoch, after: cursor.seq, limit: 1000 });
     const { status, content } = await ask('GET', `/api/cluster/history?${query}`);
+    if (status === 401) {
+      token = null;
+      throw new Ended('the token is not valid any more');
+    }
     if (status !== 200) return false; // 403: no right to read; 410: not kept any more
     for (const message of content.events) {
       if (message.seq > until) return true;

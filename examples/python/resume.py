@@ -1,6 +1,6 @@
 """Follows the cluster and misses no event: over restarts of the daemon, of the network and of itself.
 
-    pip install websockets
+    pip install "websockets<18"
     HELIOSD_URL=http://127.0.0.1:8080 HELIOSD_USER=admin HELIOSD_PASSWORD=… python resume.py
 
 Where it stopped is kept in the file HELIOSD_CURSOR; the next run goes on from there. docs/protocol.md shows this
@@ -94,7 +94,8 @@ class Client:
             )
         except InvalidStatus as refusal:
             answer = refusal.response
-            raise refused(answer.status_code, bytes(answer.body), answer.headers.get("Retry-After")) from None
+            why = answer.body.decode(errors="replace")
+            raise refused(answer.status_code, why, answer.headers.get("Retry-After")) from None
         except (OSError, WebSocketException) as failure:
             raise Lost(f"no connection: {failure}") from None
 
@@ -117,9 +118,8 @@ class Client:
                 match message["type"]:
                     case "welcome" if message["data"]["reason"] == "too_many":
                         return  # the connection is closed, and nothing more of it is taken
-                    case (
-                        "gap"
-                    ):  # nor here: the cursor is before the gap, and its events come after the next upgrade
+                    case "gap":
+                        # Take nothing more: the cursor is before it, and the next connection brings its events.
                         raise Lost("the daemon dropped events: this client was too slow")
                     case "token_expiring":
                         renew_at = 0.0
@@ -128,7 +128,7 @@ class Client:
                 self.take(message)
             now = time.monotonic()
             if now >= ping_at and not heard:
-                raise Lost("nothing was heard for 20 s")
+                raise Lost("nothing was received for 20 s")
             try:
                 if now >= ping_at:
                     socket.send('{"type":"ping"}')
@@ -138,7 +138,7 @@ class Client:
                     socket.send('{"type":"status"}')
                     status_at = now + 600.0
                 if now >= renew_at:
-                    renew_at = now + self.renew(socket)
+                    renew_at = self.renew(socket) + time.monotonic()
             except ConnectionClosed:  # recv() says why, once all that was sent before is taken
                 ping_at = status_at = renew_at = float("inf")
 
@@ -163,7 +163,7 @@ class Client:
             query = {"epoch": self.cursor["epoch"], "after": self.cursor["seq"], "limit": 1000, **TOPICS}
             status, page = self.ask("GET", "/api/cluster/history?" + urlencode(query), 403, 410)
             if status != 200:  # no right to read it; not kept any more
-                print(f"LOST: what came after {self.cursor}: {page['error']}")
+                print(f"LOST: what came after {self.cursor}: {status}")
                 self.cursor = None
                 return
             for message in page["events"]:
@@ -192,7 +192,7 @@ class Client:
         return float("inf")
 
     def ask(self, method: str, path: str, *expected: int, body: object = None) -> tuple[int, Any]:
-        """Status and decoded body of an answer with 200 or another status that the caller expects."""
+        """200 and the decoded body, or another status that the caller expects."""
         data = None if body is None else json.dumps(body).encode()
         headers = {"Authorization": f"Bearer {self.token}"} if self.token else {}
         try:
@@ -200,27 +200,27 @@ class Client:
                 return answer.status, json.load(answer)
         except HTTPError as error:
             if error.code in expected:
-                return error.code, json.load(error)
-            raise refused(error.code, error.read(), error.headers.get("Retry-After")) from None
+                return error.code, None
+            raise refused(error.code, str(error.reason), error.headers.get("Retry-After")) from None
         except (OSError, HTTPException, ValueError) as failure:  # none, or one that was cut off
             raise Lost(f"no answer: {failure}") from None
 
     def store(self, epoch: str, seq: int) -> None:
-        """Behind the work: whoever is killed in between gets the event again, and never misses it."""
+        """Called once the event was handled: a client that is killed in between gets it again."""
         self.cursor = {"epoch": epoch, "seq": seq}
-        new = CURSOR.with_suffix(".new")
+        new = CURSOR.with_name(CURSOR.name + ".new")
         new.write_text(json.dumps(self.cursor))
         new.replace(CURSOR)
 
 
-def refused(status: int, body: bytes, retry_after: str | None) -> Lost:
+def refused(status: int, why: str, retry_after: str | None) -> Lost:
     """What to do after a status other than 200 and 101."""
-    text = f"{status} {body.decode(errors='replace')}"
     if status == 401:
-        return Lost(text, new_token=True)
+        return Lost(f"{status} {why}", new_token=True)
     if status in {408, 425, 429} or status >= 500:
-        return Lost(text, pause=float(retry_after or 0))
-    raise End(text)
+        seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
+        return Lost(f"{status} {why}", pause=seconds)
+    raise End(f"{status} {why}")
 
 
 def after_close(closed: ConnectionClosed) -> Lost:
@@ -232,7 +232,7 @@ def after_close(closed: ConnectionClosed) -> Lost:
 
 
 def show(message: Any) -> None:
-    """One line for each message; `provisional` events have no number, and may come to nothing."""
+    """One line for each message; `provisional` events have no number, and may never come with one."""
     print(json.dumps(message, separators=(",", ":")), flush=True)
 
 

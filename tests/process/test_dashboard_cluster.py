@@ -123,7 +123,9 @@ def test_why_the_last_leader_fell_and_how_long_there_was_none(tab: Tab, http: ht
         re.compile(r"^(up to )?[\d.]+ m?s.* since .*\d\d:\d\d$")
     )
     expect(tab.page.locator("#absence-detail")).to_have_text(
-        re.compile(r"^\d\d:\d\d to (now|06:00).*\. Nothing is known of (last night|the night before that)\.")
+        re.compile(
+            r"^(\d+ \w+ )?\d\d:\d\d to (now|06:00).*\. Nothing is known of (last night|the time before)\."
+        )
     )
 
 

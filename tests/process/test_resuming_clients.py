@@ -96,6 +96,13 @@ def hears_everything(command: list[str], folder: Path, many: int) -> None:
     assert found == list(range(many))
 
 
+def misses_no_number(output: Path) -> None:
+    """Of a client without a filter that prints each message: a number may stand twice where it was killed."""
+    messages = [json.loads(line) for line in output.read_text().splitlines() if line.startswith("{")]
+    numbers = {message["seq"] for message in messages if "seq" in message}
+    assert numbers == set(range(min(numbers), max(numbers) + 1))
+
+
 def environment(daemon: Daemon, cursor: Path) -> dict[str, str]:
     return {
         "HELIOSD_URL": daemon.url,
@@ -113,11 +120,13 @@ def test_the_client_in_node_misses_nothing(tmp_path: Path) -> None:
 
 def test_the_client_in_python_misses_nothing(tmp_path: Path) -> None:
     hears_everything(PYTHON, tmp_path, many=3)
+    misses_no_number(tmp_path / "output")
 
 
 @pytest.mark.slow
 def test_the_client_in_python_pages_through_what_a_replay_does_not_hold(tmp_path: Path) -> None:
     hears_everything(PYTHON, tmp_path, many=700)
+    misses_no_number(tmp_path / "output")
 
 
 @pytest.mark.slow
@@ -126,7 +135,7 @@ def test_the_client_in_python_renews_its_token_on_the_open_connection(tmp_path: 
     with running(tmp_path, write_config(tmp_path, websocket=QUIET, auth="token_ttl = 2.0")) as daemon:
         daemon.wait_ready()
         with program_running(PYTHON, output, environment(daemon, tmp_path / "cursor")):
-            wait_until(lambda: output.read_text().count('"authenticated"') == 3)
+            wait_until(lambda: output.read_text().count('"authenticated"') >= 3)
     assert output.read_text().count('"welcome"') == 1
 
 

@@ -143,7 +143,8 @@ class Run:
                 break
             getattr(self, f"_{action[0]}")(*action[1:])
             self._observe()
-        self._until(self.plan.end)
+        else:
+            self._until(self.plan.end)
         self._heal_and_progress()
 
     def _until(self, tick: int) -> None:

@@ -5,10 +5,9 @@ So the same seed gives the same run in any process, and a schedule may be shorte
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from random import Random
-from typing import overload
 
 from heliosd.raft.simulation.member import SimulationOptions
 from heliosd.raft.simulation.network import NetworkConditions
@@ -49,17 +48,12 @@ WHO = ("leader", "leader", *"abcde")
 Schedule = list[tuple[int, Action]]
 
 
-class Drawn(Sequence[tuple[int, Action]]):
-    """The actions of a seed, drawn as far as they are read: most runs have their events before the half of them."""
+class DrawnSchedule:
+    """The actions of a seed, drawn as far as they are read: most runs have enough events before half of them is."""
 
     def __init__(self, stretches: Iterator[Schedule]) -> None:
         self._stretches = stretches
         self._drawn: Schedule = []
-
-    def _draw(self) -> bool:
-        stretch = next(self._stretches, [])
-        self._drawn += stretch
-        return bool(stretch)
 
     def __iter__(self) -> Iterator[tuple[int, Action]]:
         place = 0
@@ -67,18 +61,10 @@ class Drawn(Sequence[tuple[int, Action]]):
             yield self._drawn[place]
             place += 1
 
-    def __len__(self) -> int:
-        while self._draw():
-            pass
-        return len(self._drawn)
-
-    @overload
-    def __getitem__(self, place: int) -> tuple[int, Action]: ...
-    @overload
-    def __getitem__(self, place: slice) -> Schedule: ...
-    def __getitem__(self, place: int | slice) -> tuple[int, Action] | Schedule:
-        len(self)
-        return self._drawn[place]
+    def _draw(self) -> bool:
+        stretch = next(self._stretches, [])
+        self._drawn += stretch
+        return bool(stretch)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,13 +78,13 @@ class Plan:
     """Mean time that a write takes."""
     eager_reads: bool
     """Whether two members that both take themselves for the leader are read from after every event."""
-    schedule: Sequence[tuple[int, Action]]
+    schedule: Iterable[tuple[int, Action]]
     until: int | None = None
     """When the faults end, unless enough events are done before; None: with the last action."""
 
     @property
     def end(self) -> int:
-        return self.schedule[-1][0] if self.until is None else self.until
+        return max(at for at, _ in self.schedule) if self.until is None else self.until
 
 
 def plan_of(seed: int, events: int = 1000) -> Plan:
@@ -128,7 +114,7 @@ def plan_of(seed: int, events: int = 1000) -> Plan:
     first = _stretch(rng, eager_reads)
     disk_ticks = rng.choice([0, 0, 1, 10]) * MS
     stretches = _stretches(first, rng, names, eager_reads, events // 500 if events > 1000 else 1)
-    return Plan(seed, names, options, disk_ticks, eager_reads, Drawn(stretches))
+    return Plan(seed, names, options, disk_ticks, eager_reads, DrawnSchedule(stretches))
 
 
 def _stretches(

@@ -107,8 +107,9 @@ def traced(seed: int, file: Path, *, events: int, kept: Collection[int] | None =
 def _kept(seed: int, events: int, kept: Collection[int] | None) -> tuple[Plan, tuple[int, ...]]:
     """The plan of a seed with these of its actions, by their places."""
     plan = plan_of(seed, events)
-    places = tuple(range(len(plan.schedule)) if kept is None else sorted(kept))
-    return replace(plan, schedule=tuple(plan.schedule[place] for place in places), until=plan.end), places
+    schedule = tuple(plan.schedule)
+    places = tuple(range(len(schedule)) if kept is None else sorted(kept))
+    return replace(plan, schedule=tuple(schedule[place] for place in places), until=plan.end), places
 
 
 def shrunk(failure: Failure) -> Failure:

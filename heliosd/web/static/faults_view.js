@@ -10,16 +10,24 @@ const AGAIN_MS = 1000;
 let asking = false;
 /** @type {ReturnType<typeof setTimeout> | undefined} */
 let again;
+let signedIn = 0; // counts the sessions, so that an answer to an earlier one is not shown
 
 /** Ask again, where there is a simulated cluster. @param {Session} session @param {any} status */
 export async function learnFaults(session, status) {
   if (asking || !status || status.node !== undefined || !session.may("cluster:read")) return;
   asking = true;
   clearTimeout(again);
+  const asked = signedIn;
   const faults = await session.request("GET", PATH).catch(() => null);
   asking = false;
-  if (faults) show(faults);
-  if (!byId("faults").hidden) again = setTimeout(() => learnFaults(session, status), AGAIN_MS);
+  if (!faults || asked !== signedIn) return;
+  show(faults);
+  if (!byId("faults").hidden) askLater(session, status);
+}
+
+/** @param {Session} session @param {any} status */
+function askLater(session, status) {
+  again = setTimeout(() => (document.hidden ? askLater : learnFaults)(session, status), AGAIN_MS);
 }
 
 /** @param {any} faults */
@@ -41,6 +49,7 @@ function show({ partitions, crashed, paused = [], loss, latency_ms: delay, disk_
 /** Nothing of an earlier session is left. */
 export function forgetFaults() {
   clearTimeout(again);
+  signedIn += 1;
   byId("faults").hidden = true;
   write(byId("faults-text"), "");
 }

@@ -75,16 +75,19 @@ function showAbsence(spans, now) {
   const [shown, day, week] = [begin, now - DAY_MS, now - 7 * DAY_MS].map((from, place) =>
     withoutLeader(spans, from, place === 0 ? end : now),
   );
+  const known = Number.isFinite(shown.since);
   const late = shown.since > begin;
   const from = late ? timeOfEvent(shown.since).slice(0, -3) : shortTime(begin);
-  write(byId("absence"), spans.length ? `${absent(shown)} ${late ? `since ${from}` : kept ? "last night" : "today"}` : "–");
+  write(byId("absence"), known ? `${absent(shown)} ${late ? `since ${from}` : "last night"}` : "–");
+  const all = week.since <= now - 7 * DAY_MS;
   const detail = [
     `${from} to ${end < now ? shortTime(end) : "now"}${howOften(shown)}${countsSilence(shown) ? ", counting the silence before a loss" : ""}.`,
-    late ? `Nothing is known of ${kept ? "the night before that" : "last night"}.` : "",
+    late ? `Nothing is known of ${kept ? "the time before" : "last night"}.` : "",
     day.since > now - DAY_MS ? "" : `24 h: ${inAll(day, shown)}.`,
-    week.since > now - 7 * DAY_MS ? (end < now ? `Until now: ${inAll(week, shown)}.` : "") : `7 d: ${inAll(week, shown)}.`,
+    all || (late && end === now) ? "" : `Since ${timeOfEvent(week.since).slice(0, -3)}: ${inAll(week, shown)}.`,
+    all ? `7 d: ${inAll(week, shown)}.` : "",
   ];
-  write(byId("absence-detail"), spans.length ? detail.filter(Boolean).join(" ") : "");
+  write(byId("absence-detail"), known ? detail.filter(Boolean).join(" ") : "");
 }
 
 /** @param {number} at */

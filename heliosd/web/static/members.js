@@ -115,7 +115,7 @@ export function ifStopped(members, member) {
   const count = `${left} of ${all} voters answer, ${quorum} are needed`;
   if (!member.answers) {
     const now = left >= quorum ? "writes go on" : "writes stand still";
-    const level = left >= quorum ? "unknown" : "bad"; // no good news: it is missing
+    const level = left >= quorum ? "unknown" : "bad"; // not "ok": this member is missing
     return { level, short: `Silent already, ${now}`, long: `${name} does not answer already, and ${now} without it: ${count}.` };
   }
   if (alive < quorum)

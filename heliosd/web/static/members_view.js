@@ -50,7 +50,7 @@ function fill(row, member, { members, status, at }) {
   write(parts.voter, member.voter ? "voter" : "learner");
   write(parts.own, own ? "this node" : "");
   write(parts.lag, lagText(member.lag));
-  const lost = now && !own && !member.answers; // of it only what was so before is known
+  const lost = now && !own && !member.answers; // only its last known values can be shown
   const even = member.lag?.entries === 0;
   write(parts["lag-time"], lost && even ? "last known" : lagTime(member.lag));
   const late = isLate(member.lag);

@@ -65,7 +65,8 @@ def test_a_trace_of_a_run_with_a_planted_fault_breaks_an_invariant(
     file = io.StringIO()
     with planted(mutant):
         chaos = importlib.import_module("tests.support.raft_chaos")
-        run = chaos.Run(plan_of(seed), 800, raft_checker.INVARIANTS, trace_file=file)
+        plan = importlib.import_module("tests.support.raft_plan").plan_of(seed)
+        run = chaos.Run(plan, 800, raft_checker.INVARIANTS, trace_file=file)
         try:
             run.run()
         except Exception as error:  # the model finds some faults by itself

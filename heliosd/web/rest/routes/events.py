@@ -33,7 +33,7 @@ class Span(Struct, frozen=True):
 
 
 class HistoryPageBody(Struct, frozen=True):
-    """`events` are the bytes that the WebSocket sent. `more`: further ones of these types are kept."""
+    """`events` are the bytes that the WebSocket sent. `more`: further ones that the query lets through are kept."""
 
     epoch: str
     oldest_seq: int
