@@ -12,7 +12,6 @@ from random import uniform
 
 import trio
 
-from heliosd.clock import next_beat
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
@@ -182,9 +181,8 @@ class Poller:
                 due = min(
                     (self._due.get(each.id, now.mono) for each in self._etcd.view.to_poll()), default=0.0
                 )
-                time = trio.current_time()
-                look = next_beat(time, LOOK_SECONDS)
-                with trio.move_on_at(min(look, time + due - now.mono) if due > now.mono else look):
+                pause = min(LOOK_SECONDS, due - now.mono) if due > now.mono else LOOK_SECONDS
+                with trio.move_on_after(pause):
                     await self._sooner.wait()
 
     async def _ask(self, member: EtcdMember) -> None:
