@@ -50,6 +50,8 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     while True:
         await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
         due = expiry.due(backend.metrics, now().mono, writable=backend.not_ready() is None)
+        if not due:
+            continue
         async with trio.open_nursery() as nursery:
             for metric in due:
                 nursery.start_soon(_expire, backend, metric, now().wall)

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from heliosd.clock import Instant
+from heliosd.clock import Instant, next_beat
 from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
@@ -330,7 +330,7 @@ class EtcdBackend:
         cluster was set back."""
         denials = self.faults.denials()
         while True:
-            await trio.sleep(CHECK_SECONDS)
+            await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
             self._watcher.leave_if(self._poller.unfit)
             if self.faults.denials() != denials and self._etcd.subscribers.have_room:
                 denials = self.faults.denials()

@@ -6,10 +6,11 @@ times as much, and httpx takes 5 MiB.
 
 from __future__ import annotations
 
+import os
 import select
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from urllib.parse import urlsplit
 
@@ -85,10 +86,7 @@ class ShortRequests:
         max_bytes: int,
     ) -> tuple[int, bytes]:
         """POST if there is a body, else GET. Returns status and body; one of more than `max_bytes` is a fault."""
-        with trio.move_on_after(CONNECT_SECONDS) as waited:
-            await self._limit.acquire()
-        if waited.cancelled_caught:
-            raise NoneFree("no connection was free")
+        await self._permit()
         try:
             connection = self._take(endpoint) or await self._connect(endpoint, progress)
             try:
@@ -100,6 +98,16 @@ class ShortRequests:
                 self._put_back(endpoint, connection)
         finally:
             self._limit.release()
+
+    async def _permit(self) -> None:
+        # Each wait that ends at once costs a turn of the loop, and an idle daemon asks a dozen times a second.
+        with suppress(trio.WouldBlock):
+            self._limit.acquire_nowait()
+            return
+        with trio.move_on_after(CONNECT_SECONDS) as waited:
+            await self._limit.acquire()
+        if waited.cancelled_caught:
+            raise NoneFree("no connection was free")
 
     @asynccontextmanager
     async def held(
@@ -186,14 +194,30 @@ async def _send(
     progress: RequestProgress,
 ) -> None:
     length = None if body is None else len(body)
+    await trio.lowlevel.checkpoint_if_cancelled()
     progress.sending()
     connection.lasts = False
     try:
-        await connection.stream.send_all(_head(endpoint, target, length, headers) + (body or b""))
+        request = _head(endpoint, target, length, headers) + (body or b"")
+        sent = _written_now(connection, request)
+        if sent < len(request):
+            await connection.stream.send_all(request[sent:])
+    except OSError as failed:
+        raise HttpFault(str(failed)) from failed
     except trio.BrokenResourceError as broken:
         raise HttpFault(str(broken.__cause__ or broken)) from broken
     except h11.LocalProtocolError as wrong:
         raise HttpFault(str(wrong)) from wrong
+
+
+def _written_now(connection: _Connection, request: bytes) -> int:
+    """How many bytes the kernel takes at once: most often all, and then no turn of the loop is needed."""
+    if connection.stream is not connection.tcp:
+        return 0  # TLS
+    try:
+        return os.write(connection.tcp.socket.fileno(), request)
+    except BlockingIOError:
+        return 0
 
 
 @lru_cache(maxsize=64)  # the polls ask the same again and again
