@@ -49,7 +49,8 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     expiry = MetricExpiry()
     while True:
         await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
-        due = expiry.due(backend.metrics, now().mono, writable=backend.not_ready() is None)
+        writable = bool(backend.metrics.with_ttl()) and backend.not_ready() is None
+        due = expiry.due(backend.metrics, now().mono, writable=writable)
         if not due:
             continue
         async with trio.open_nursery() as nursery:

@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import trio
 
-from heliosd.clock import Instant, next_beat
+from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.client import EtcdClient
@@ -68,7 +68,6 @@ from .write_probe import WriteProbe
 
 log = logging.getLogger(__name__)
 
-CHECK_SECONDS = 0.25
 SET_BACK_SECONDS = 2.0
 """If all members show a revision below the one applied here for so long, the cluster was restored from a backup."""
 
@@ -107,6 +106,7 @@ class EtcdBackend:
         self.measured: Measured | None = None
         """The values last read from a member's `/metrics`."""
         self.faults = Faults()
+        self._denials = self.faults.denials()
         layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
         before = known_before(saved)
         identity = ClusterIdentity("" if before is None else before.cluster_id)
@@ -127,7 +127,11 @@ class EtcdBackend:
         self._records = LocalRecords(save, self.uptime, context.mirror, now)
         self._watcher = watcher = Watcher(context, self._heard)
         self._poller = poller = Poller(
-            context, poll_interval=config.poll_interval, view_changed=self._view_changed, read=self._measured
+            context,
+            poll_interval=config.poll_interval,
+            view_changed=self._view_changed,
+            looked=self._check_watch,
+            read=self._measured,
         )
         self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
@@ -244,7 +248,6 @@ class EtcdBackend:
                 self._revocations.run,
                 self._write_probe.run,
                 self._records.run,
-                self._check_watch,
             ):
                 nursery.start_soon(task)
             task_status.started()
@@ -325,25 +328,22 @@ class EtcdBackend:
         for peer, sums in measured.round_trips.items():
             self.latency.round_trip(own.id if own else "", peer, mean_since(before.get(peer), sums), now)
 
-    async def _check_watch(self) -> None:
+    def _check_watch(self) -> None:
         """Leave a member that is silent or behind; show which rights are missing; read everything again after the
         cluster was set back."""
-        denials = self.faults.denials()
-        while True:
-            await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
-            self._watcher.leave_if(self._poller.unfit)
-            if self.faults.denials() != denials and self._etcd.subscribers.have_room:
-                denials = self.faults.denials()
-                self._etcd.subscribers.emit(StatusChanged())
-            now = trio.current_time()
-            newest = self._poller.newest_revision()
-            if not newest or newest >= self._etcd.mirror.revision:
-                self._set_back_since = None
-            elif self._set_back_since is None:
-                self._set_back_since = now
-            elif now - self._set_back_since >= SET_BACK_SECONDS:
-                self._set_back_since = None
-                self._watcher.reload()
+        self._watcher.leave_if(self._poller.unfit)
+        if self.faults.denials() != self._denials and self._etcd.subscribers.have_room:
+            self._denials = self.faults.denials()
+            self._etcd.subscribers.emit(StatusChanged())
+        now = trio.current_time()
+        newest = self._poller.newest_revision()
+        if not newest or newest >= self._etcd.mirror.revision:
+            self._set_back_since = None
+        elif self._set_back_since is None:
+            self._set_back_since = now
+        elif now - self._set_back_since >= SET_BACK_SECONDS:
+            self._set_back_since = None
+            self._watcher.reload()
 
 
 def _lacking(concern: Concern, why: str) -> str:

@@ -1,22 +1,24 @@
 """Polls of the members: each one's status often; the list of members and one member's `/metrics` less often.
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
-`view_changed` gets the changes, and an empty sequence after each list of members.
+`view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after a look,
+every 250 ms at least.
 """
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Collection, Sequence
 from random import uniform
 
 import trio
 
+from heliosd.clock import next_beat
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
+from .foreign_endpoints import ForeignEndpoints
 from .member_lag import MemberLag
 from .member_lists import MemberLists
 from .member_metrics import Measured
@@ -25,8 +27,6 @@ from .reachability import Reachability
 from .removed_members import RemovedMembers
 from .view_changes import ViewChange
 
-log = logging.getLogger(__name__)
-
 SILENT_SECONDS = 0.9
 """A member is silent when it has not answered for so long after its first failed poll."""
 UNFIT_SECONDS = 0.4
@@ -34,6 +34,7 @@ UNFIT_SECONDS = 0.4
 FIND_SECONDS = 1.0
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
+LEAST_PAUSE_SECONDS = 0.001
 LIST_SECONDS = 0.125
 """Between two lists of members, which also show the leader's term: etcd offers no watch of either."""
 LIST_REFUSED_SECONDS = 0.15
@@ -54,16 +55,18 @@ class Poller:
         *,
         poll_interval: float,
         view_changed: Callable[[Sequence[ViewChange]], None],
+        looked: Callable[[], None],
         read: Callable[[Measured], None],
     ) -> None:
         self._etcd = context
         self._poll_interval = poll_interval
         self._view_changed = view_changed
+        self._looked = looked
         self._read = read
         self._behind: dict[str, str] = {}
         """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
         self._learned: list[str] = []
-        self._foreign: dict[str, str] = {}
+        self._foreign = ForeignEndpoints(context)
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._failing_since: dict[str, float] = {}
@@ -112,7 +115,7 @@ class Poller:
     def url_of(self, member: EtcdMember) -> str:
         """Where the member is polled: at its listed client URL or, if that one is silent, at a configured endpoint
         where it has answered. "" if there is neither."""
-        known = {each.url for each in self._etcd.client.endpoints()}
+        known = self._etcd.client.urls()
         listed = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
         return found or listed if listed in self._failing_since else listed or found
@@ -178,12 +181,17 @@ class Poller:
                         self._asking.add(url)
                         nursery.start_soon(self._find, url)
                 self._look()
-                due = min(
-                    (self._due.get(each.id, now.mono) for each in self._etcd.view.to_poll()), default=0.0
-                )
-                pause = min(LOOK_SECONDS, due - now.mono) if due > now.mono else LOOK_SECONDS
-                with trio.move_on_after(pause):
+                self._looked()
+                with trio.move_on_after(self._pause(now.mono)):
                     await self._sooner.wait()
+
+    def _pause(self, now: float) -> float:
+        """Until a member is due, or until the next beat."""
+        began = trio.current_time()
+        pause = next_beat(began, LOOK_SECONDS) - began
+        due = min((self._due.get(each.id, now) for each in self._etcd.view.to_poll()), default=now) - now
+        # A shorter one need not end after it began.
+        return max(min(pause, due) if due > 0 else pause, LEAST_PAUSE_SECONDS)
 
     async def _ask(self, member: EtcdMember) -> None:
         began, before = self._etcd.now(), self._etcd.view.last_answer(member.id)
@@ -263,26 +271,12 @@ class Poller:
     def _look(self) -> None:
         if not self._etcd.subscribers.have_room:
             return  # the members are asked all the same, and what has changed is seen at a later look
-        self._check_identity()
+        self._foreign.look()
         changes = self._etcd.view.look(self._etcd.now())
         if changes:
             self._due.clear()
             self._sooner.set()
             self._view_changed(changes)
-
-    def _check_identity(self) -> None:
-        """Log each foreign endpoint once, and go over to a cluster that has replaced ours at every endpoint."""
-        successor = self._etcd.client.successor()
-        if successor:
-            self._etcd.identity.own = successor
-            self._etcd.view.replaced_by(successor, self._etcd.now())
-        foreign = self._etcd.identity.foreign()
-        for url in foreign.keys() - self._foreign.keys():
-            log.warning(
-                "etcd: %s belongs to another cluster (%s, ours is %s) and is left out",
-                *(url, foreign[url], self._etcd.identity.own),
-            )
-        self._foreign = foreign
 
     async def _list_members(self) -> None:
         wanted = True

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
@@ -104,6 +104,10 @@ class EtcdClient:
         """All known endpoints, the configured ones first."""
         return self._endpoints.health()
 
+    def urls(self) -> Collection[str]:
+        """Of all known endpoints, the configured ones first."""
+        return self._endpoints.urls()
+
     def learn(self, urls: Iterable[str]) -> None:
         """Set the members' client URLs; see `Endpoints.learn` for those that are ignored."""
         self._endpoints.learn(urls)
@@ -169,7 +173,7 @@ class EtcdClient:
     def status_refusals(self) -> tuple[EtcdRefused, ...]:
         """The refusals of statuses, one for each endpoint that refuses its own now."""
         found = self._statuses.refusals()
-        return tuple(found[each.url] for each in self._endpoints.health() if each.url in found)
+        return tuple(found[url] for url in self._endpoints.urls() if url in found) if found else ()
 
     async def identify(self) -> None:
         """Return once it is known which cluster is ours. Raises `EtcdForeign`, or what all endpoints raise."""

@@ -55,7 +55,7 @@ class ClusterCheck:
             refusals = [error for error in failures.values() if isinstance(error, EtcdRefused)]
             if reason and refusals:
                 raise refusals[0]
-            if reason and len(failures) == len(self._endpoints.health()):
+            if reason and len(failures) == len(self._endpoints.urls()):
                 raise none_of(
                     {url: each for url, each in failures.items() if isinstance(each, EtcdUnavailable)}
                 )
@@ -80,5 +80,6 @@ class ClusterCheck:
 
     def successor(self) -> str:
         """The cluster that has taken the place of ours at every endpoint; "" if none has."""
-        urls = [each.url for each in self._endpoints.health()]
-        return self._identity.successor(urls, trio.current_time()) if self._identity is not None else ""
+        if self._identity is None:
+            return ""
+        return self._identity.successor(self._endpoints.urls(), trio.current_time())

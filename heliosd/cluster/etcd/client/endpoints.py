@@ -7,7 +7,7 @@ pauses grow, and are random, so that the daemons of a cluster do not return all 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -106,6 +106,10 @@ class Endpoints:
             self._current = ""
         if known.paused_until <= now:
             known.paused_until = now + known.backoff.seconds()
+
+    def urls(self) -> Collection[str]:
+        """All known endpoints, the configured ones first."""
+        return self._known.keys()
 
     def health(self) -> tuple[EndpointHealth, ...]:
         """The configured endpoints first."""

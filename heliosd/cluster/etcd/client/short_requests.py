@@ -6,7 +6,6 @@ times as much, and httpx takes 5 MiB.
 
 from __future__ import annotations
 
-import os
 import select
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
@@ -20,6 +19,7 @@ import trio
 from .answers import ArrivingAnswer, read_answer
 from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, ConnectTimeout, HttpFault, NoneFree
 from .progress import RequestProgress
+from .tcp_stream import TcpStream
 
 IDLE_SECONDS = 60.0
 """A connection that was not used for so long is closed."""
@@ -29,7 +29,7 @@ Fields = tuple[tuple[str, str], ...]
 class _Connection:
     """One connection to one endpoint. `stream` is `tcp`, or TLS over it."""
 
-    def __init__(self, tcp: trio.SocketStream, stream: trio.abc.Stream) -> None:
+    def __init__(self, tcp: TcpStream, stream: trio.abc.Stream) -> None:
         self.tcp = tcp
         self.stream = stream
         self.lasts = False
@@ -51,7 +51,7 @@ class _Connection:
 class HeldConnection:
     """A connection that has had one answer, `body`. `lasts`: the other side keeps it open for another request."""
 
-    def __init__(self, body: bytes, tcp: trio.SocketStream, *, lasts: bool) -> None:
+    def __init__(self, body: bytes, tcp: TcpStream, *, lasts: bool) -> None:
         self.body = body
         self.lasts = lasts
         self._tcp = tcp
@@ -165,10 +165,11 @@ class ShortRequests:
     async def _connect(self, endpoint: str, progress: RequestProgress) -> _Connection:
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
-        tcp: trio.SocketStream | None = None
+        tcp: TcpStream | None = None
         try:
             with trio.fail_after(CONNECT_SECONDS):
-                tcp = await trio.open_tcp_stream(host or "", port or (443 if scheme == "https" else 80))
+                opened = await trio.open_tcp_stream(host or "", port or (443 if scheme == "https" else 80))
+                tcp = TcpStream(opened.socket)
                 if scheme != "https":
                     return _Connection(tcp, tcp)
                 secure = trio.SSLStream(tcp, self._context(), server_hostname=host, https_compatible=True)
@@ -194,30 +195,15 @@ async def _send(
     progress: RequestProgress,
 ) -> None:
     length = None if body is None else len(body)
-    await trio.lowlevel.checkpoint_if_cancelled()
+    await trio.lowlevel.checkpoint_if_cancelled()  # what was not sent has no unknown outcome
     progress.sending()
     connection.lasts = False
     try:
-        request = _head(endpoint, target, length, headers) + (body or b"")
-        sent = _written_now(connection, request)
-        if sent < len(request):
-            await connection.stream.send_all(request[sent:])
-    except OSError as failed:
-        raise HttpFault(str(failed)) from failed
+        await connection.stream.send_all(_head(endpoint, target, length, headers) + (body or b""))
     except trio.BrokenResourceError as broken:
         raise HttpFault(str(broken.__cause__ or broken)) from broken
     except h11.LocalProtocolError as wrong:
         raise HttpFault(str(wrong)) from wrong
-
-
-def _written_now(connection: _Connection, request: bytes) -> int:
-    """How many bytes the kernel takes at once: most often all, and then no turn of the loop is needed."""
-    if connection.stream is not connection.tcp:
-        return 0  # TLS
-    try:
-        return os.write(connection.tcp.socket.fileno(), request)
-    except BlockingIOError:
-        return 0
 
 
 @lru_cache(maxsize=64)  # the polls ask the same again and again
