@@ -33,15 +33,15 @@ Any other exception that rises is a bug.
 from __future__ import annotations
 
 import errno
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 
 class HeliosError(Exception):
     """The root of all errors that heliosd raises on purpose."""
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigProblem:
+class ConfigProblem(Struct, frozen=True):
     """One mistake in a configuration file: `key` is its path such as `websocket.send_buffer`."""
 
     key: str

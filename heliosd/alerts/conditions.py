@@ -49,16 +49,14 @@ class Occurrence(Struct, frozen=True, kw_only=True):
     """The event as on the WebSocket, or `null`."""
 
 
-@dataclass(frozen=True, slots=True)
-class Closed:
+class Closed(Struct, frozen=True):
     """An occurrence that ended at `at`, in Unix seconds; None: at a time that is not known."""
 
     occurrence: Occurrence
     at: float | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(Struct, frozen=True, kw_only=True):
     """The cluster as this node sees it."""
 
     leader: str = ""

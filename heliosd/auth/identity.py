@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from msgspec import Struct
 
 from heliosd.config import permissions
@@ -46,8 +44,7 @@ class Identity(Struct, frozen=True, kw_only=True):
         return (self.user_id, self.token_origin.issuer) == (other.user_id, other.token_origin.issuer)
 
 
-@dataclass(frozen=True, slots=True)
-class Issued:
+class Issued(Struct, frozen=True):
     """A new token and its owner. The repr leaves the token out."""
 
     token: str

@@ -8,6 +8,8 @@ from collections import Counter
 from dataclasses import dataclass, field
 from hashlib import sha256
 
+from msgspec import Struct
+
 from heliosd.clock import Instant
 
 from .identity import Identity
@@ -25,8 +27,7 @@ class Ticket:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Kept:
+class _Kept(Struct, frozen=True):
     identity: Identity
     until_mono: float
 

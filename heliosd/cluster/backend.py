@@ -6,10 +6,9 @@
 from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
 from typing import Protocol
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.protocol.views.latency import AddressKind
 from heliosd.protocol.views.simulation import FaultChange, SimulationReport
@@ -26,8 +25,7 @@ from .subscribers import ItemQueue
 from .uptime import UptimeTracker
 
 
-@dataclass(frozen=True, slots=True)
-class Peer:
+class Peer(Struct, frozen=True):
     """A member of the cluster: its id and its `HOST:PORT`."""
 
     id: str
@@ -36,8 +34,7 @@ class Peer:
     """With etcd, in answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(Struct, frozen=True):
     """A write's index and term in the replicated log. It is on the disks of a majority and applied on this node."""
 
     index: int

@@ -11,11 +11,10 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator
 from copy import copy
-from dataclasses import dataclass, field
 from itertools import accumulate
 
 import msgspec
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from heliosd.clock import rfc3339
 from heliosd.errors import Conflict, Invalid, NotFound
@@ -42,8 +41,7 @@ from .metric_commands import (
 MAX_METRICS = 1_000
 
 
-@dataclass(frozen=True, slots=True)
-class MetricsApplied:
+class MetricsApplied(Struct, frozen=True):
     """What a command changed. `defined`: new metrics, and None for deleted ones, with the `reason` if no client
     deleted them. `moved`: metrics with a new value."""
 
@@ -52,8 +50,7 @@ class MetricsApplied:
     reason: DeletionReason | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class MetricWithTtl:
+class MetricWithTtl(Struct, frozen=True):
     """A metric that is deleted when nothing is written to it for `ttl` seconds."""
 
     name: str

@@ -7,7 +7,6 @@ beside the store. A snapshot that a newer one removes gives a `deleted` event in
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
 from itertools import islice
 from typing import Literal
 
@@ -28,8 +27,7 @@ DURATION_BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """Seconds; Helios' buckets."""
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotOutcome:
+class SnapshotOutcome(Struct, frozen=True):
     """Result of one operation: the event to emit, the snapshot if there is one, and what to store."""
 
     event: SnapshotEvent

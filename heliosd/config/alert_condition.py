@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 LASTING = ("leader_lost", "peer_unhealthy", "quorum_at_risk")
 """Conditions that last: they end when a leader is elected, when the peer is healthy or no member any more, and when
@@ -16,8 +17,7 @@ added again, and when a snapshot succeeds."""
 _METRIC = re.compile(r"metric:([a-zA-Z_:][a-zA-Z0-9_:]{0,199})\s*>\s*(\S+)")
 
 
-@dataclass(frozen=True, slots=True)
-class AlertCondition:
+class AlertCondition(Struct, frozen=True):
     """One of `LASTING` or `MOMENTS`, or `metric`: the custom metric of this name is above `above`."""
 
     kind: str

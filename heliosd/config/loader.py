@@ -11,8 +11,9 @@ import os
 import stat
 import tomllib
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from pathlib import Path
+
+from msgspec.structs import replace
 
 from heliosd.errors import ConfigError, ConfigProblem, store_error
 

@@ -6,10 +6,12 @@ from TOML; a struct that exists is valid, so nothing after it checks again. Dura
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Literal
+
+from msgspec import Struct, field
 
 from . import values as value
 from .addresses import Listen
@@ -18,15 +20,13 @@ from .alert_condition import AlertCondition
 MILLION = 1_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeConfig:
+class NodeConfig(Struct, frozen=True, kw_only=True):
     id: Annotated[str, value.identifier] = "node-1"
     data_dir: Path | None = None
     """None: $STATE_DIRECTORY, else the user's state directory (see `loader.data_directory`)."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(Struct, frozen=True, kw_only=True):
     listen: Annotated[tuple[Listen, ...], value.listen] = (Listen(),)
     reuse_port: bool = False
     base_path: Annotated[str, value.base_path] = ""
@@ -39,8 +39,7 @@ class ServerConfig:
     shutdown_grace: Annotated[float, value.seconds(low=0)] = 5.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WebSocketConfig:
+class WebSocketConfig(Struct, frozen=True, kw_only=True):
     broadcast_buffer: Annotated[int, value.whole(1, MILLION)] = 256
     send_buffer: Annotated[int, value.whole(1, MILLION)] = 256
     status_interval: Annotated[float, value.seconds()] = 5.0
@@ -63,14 +62,12 @@ class WebSocketConfig:
     """None: one less than there are CPUs, at most 4."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HistoryConfig:
+class HistoryConfig(Struct, frozen=True, kw_only=True):
     max_events: Annotated[int, value.whole(1, 10 * MILLION)] = 10_000
     max_age: Annotated[float, value.seconds()] = 86_400.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UserConfig:
+class UserConfig(Struct, frozen=True, kw_only=True):
     name: str
     password_hash: str
     roles: tuple[str, ...]
@@ -82,8 +79,7 @@ DEFAULT_ROLES: Mapping[str, frozenset[str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AuthConfig:
+class AuthConfig(Struct, frozen=True, kw_only=True):
     token_ttl: Annotated[float, value.seconds(low=1)] = 28_800.0
     session_ttl: Annotated[float, value.seconds(low=1)] = 2_592_000.0
     jwt_secret_file: Path | None = None
@@ -98,14 +94,12 @@ class AuthConfig:
     users: tuple[UserConfig, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class PeerConfig:
+class PeerConfig(Struct, frozen=True):
     id: str
     address: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulatedConfig:
+class SimulatedConfig(Struct, frozen=True, kw_only=True):
     address: str = "127.0.0.1:7000"
     peers: tuple[PeerConfig, ...] = (
         PeerConfig("node-2", "127.0.0.1:7001"),
@@ -120,8 +114,7 @@ class SimulatedConfig:
     seed: Annotated[int, value.whole(0, 2**63 - 1)] = 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdConfig:
+class EtcdConfig(Struct, frozen=True, kw_only=True):
     endpoints: Annotated[tuple[str, ...], value.url] = ("http://127.0.0.1:2379",)
     prefix: Annotated[str, value.some_text] = "/heliosd/"
     poll_interval: Annotated[float, value.seconds()] = 0.25
@@ -133,26 +126,23 @@ class EtcdConfig:
     dashboard_url: Annotated[str, value.url_or_nothing] = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterConfig:
+class ClusterConfig(Struct, frozen=True, kw_only=True):
     backend: Literal["simulated", "etcd"] = "simulated"
     simulated: SimulatedConfig = SimulatedConfig()
     etcd: EtcdConfig = EtcdConfig()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsConfig:
+class MetricsConfig(Struct, frozen=True, kw_only=True):
     enabled: bool = True
     public: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogConfig:
+class LogConfig(Struct, frozen=True, kw_only=True):
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "console", "json"] = "auto"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class AlertConfig:
     """Exactly one of `url` and `command` is given."""
 
@@ -163,12 +153,11 @@ class AlertConfig:
     url: Annotated[str, value.url_or_nothing] = ""
     command: Annotated[tuple[str, ...], value.some_text] = ()
     secret_file: Path | None = None
-    place: int = field(default=0, compare=False)
+    place: int = dataclasses.field(default=0, compare=False)
     """Its number in the file, from 0."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Config:
+class Config(Struct, frozen=True, kw_only=True):
     node: NodeConfig = NodeConfig()
     server: ServerConfig = ServerConfig()
     websocket: WebSocketConfig = WebSocketConfig()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+from msgspec import Struct, field
 
 from heliosd.errors import ConfigProblem
 
@@ -16,8 +17,7 @@ from .values import InvalidValue, text
 Read = Callable[["ConfigReader"], Any]
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigReader:
+class ConfigReader(Struct, frozen=True):
     """One value at its key path. Mistakes at or below it are collected in `problems`."""
 
     key: str

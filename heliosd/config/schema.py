@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+from msgspec.structs import replace
 
 from . import values as value
 from .addresses import Listen
@@ -225,7 +227,7 @@ def _alerts(here: ConfigReader) -> tuple[AlertConfig, ...]:
         return AlertConfig(hold=found.pop("for", 0.0), **found)
 
     alerts = here.items(read_alert)
-    alerts = tuple(alert and replace(alert, place=place) for place, alert in enumerate(alerts))
+    alerts = tuple(alert and dataclasses.replace(alert, place=place) for place, alert in enumerate(alerts))
     if len(alerts) > value.MAX_ALERTS:
         raise value.InvalidValue(f"at most {value.MAX_ALERTS} alerts")
     return tuple(alert for alert in alerts if alert is not None)

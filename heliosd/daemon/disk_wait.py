@@ -14,6 +14,7 @@ from typing import Generic, TypeVar
 
 import structlog
 import trio
+from msgspec import Struct
 
 from heliosd.config.model import Config
 from heliosd.errors import HeliosError, StoreFull
@@ -37,8 +38,7 @@ T = TypeVar("T")
 log = structlog.get_logger("heliosd")
 
 
-@dataclass(frozen=True, slots=True)
-class Opened(Generic[T]):
+class Opened(Struct, Generic[T], frozen=True):
     """What was opened in the end, and what came meanwhile."""
 
     value: T

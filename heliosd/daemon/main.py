@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import gc
 import sys
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from heliosd.auth.access import Access
 from heliosd.auth.first_start import ensure_admin, hand_over, load_signing_keys

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from heliosd.auth.access import Access
 from heliosd.auth.first_start import kept_admin, load_signing_keys

@@ -29,12 +29,12 @@ import socket as stdlib
 import time
 from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
+from msgspec import Struct
 
 from heliosd.alerts.delivery import AlertSender
 from heliosd.alerts.watcher import AlertWatcher
@@ -93,8 +93,7 @@ def _now() -> Instant:
     return Instant(time.time(), trio.current_time())
 
 
-@dataclass(frozen=True, slots=True)
-class Daemon:
+class Daemon(Struct, frozen=True):
     """Everything that was opened before the first task; `run` is the tree."""
 
     config_path: Path

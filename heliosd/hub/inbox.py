@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Protocol, TypeVar
 
 import trio
+from msgspec import Struct
 
 from heliosd.protocol.events import MetricValuesChanged, StateComplete, StatusChanged
 from heliosd.protocol.message import OutgoingMessage
@@ -29,8 +29,7 @@ class Tick(Enum):
     """Nothing is sent: it only makes the loop turn."""
 
 
-@dataclass(frozen=True, slots=True)
-class NewEpoch:
+class NewEpoch(Struct, frozen=True):
     """A new numbering begins: the next event bears `seq + 1`; `kept`, which ends with `seq`, can be replayed."""
 
     epoch: str
@@ -38,8 +37,7 @@ class NewEpoch:
     kept: tuple[OutgoingMessage, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class EventsLost:
+class EventsLost(Struct, frozen=True):
     """The events from one number to another will never be sent. The next event bears `last + 1`."""
 
     first: int

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.protocol.message import Kind, OutgoingMessage, deleted_metrics, merged, without_metrics
 from heliosd.protocol.server_messages import ClientId
@@ -31,8 +31,7 @@ CONFLATED_FRAMES = frozenset({"ping frame", "pong frame"})
 """Protocol frames of which only the newest matters (RFC 6455 section 5.5.3)."""
 
 
-@dataclass(frozen=True, slots=True)
-class DroppedEvents:
+class DroppedEvents(Struct, frozen=True):
     """Events that a client will not get: `events` of them, from one number to another."""
 
     from_seq: int

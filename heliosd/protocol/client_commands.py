@@ -21,20 +21,17 @@ MAX_ID = 2**53 - 1
 """The largest whole number that every JSON reader represents exactly."""
 
 
-@dataclass(frozen=True, slots=True)
-class Ping:
+class Ping(Struct, frozen=True):
     id: ClientId | UnsetType
     data: Raw | UnsetType
     """Any JSON; the pong repeats it byte for byte."""
 
 
-@dataclass(frozen=True, slots=True)
-class AskStatus:
+class AskStatus(Struct, frozen=True):
     id: ClientId | UnsetType
 
 
-@dataclass(frozen=True, slots=True)
-class Subscribe:
+class Subscribe(Struct, frozen=True):
     """Also `unsubscribe`: a subscription to nothing."""
 
     id: ClientId | UnsetType
@@ -149,8 +146,7 @@ def _subscription(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> Sub
         raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=client_id) from wrong
 
 
-@dataclass(frozen=True, slots=True)
-class CommandType:
+class CommandType(Struct, frozen=True):
     """One type of message from a client. `data` is None where it has none."""
 
     data: Any

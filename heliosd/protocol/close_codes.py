@@ -5,8 +5,9 @@ docs/protocol.md shows the same table.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
+
+from msgspec import Struct
 
 
 class Reconnect(Enum):
@@ -19,8 +20,7 @@ class Reconnect(Enum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True)
-class CloseCode:
+class CloseCode(Struct, frozen=True):
     """One row of the table."""
 
     meaning: str
@@ -44,8 +44,7 @@ CLOSE_CODES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class CloseReason:
+class CloseReason(Struct, frozen=True):
     """A close code of the table and the text that is sent with it."""
 
     code: int

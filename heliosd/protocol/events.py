@@ -7,8 +7,9 @@ through one channel, which keeps their order.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from heliosd.protocol.views.custom_metrics import DeletionReason, MetricView
 from heliosd.protocol.views.latency import AddressKind
@@ -27,8 +28,7 @@ Evidence = Mapping[str, float | str]
 """What a `Cause` was concluded from: names with their units, and what was measured or met."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StateChanged:
+class StateChanged(Struct, frozen=True, kw_only=True):
     """A member's Raft state or the known leader changed. `leader` "": none is known."""
 
     old_state: Role
@@ -50,8 +50,7 @@ class StateChanged:
     """With etcd: the names of `leader` and `member`."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PeerChanged:
+class PeerChanged(Struct, frozen=True, kw_only=True):
     """A peer was added or removed, or its health, role or name changed."""
 
     event_type: PeerEvent
@@ -67,15 +66,13 @@ class PeerChanged:
     """What `cause` was concluded from."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SnapshotTaken:
+class SnapshotTaken(Struct, frozen=True, kw_only=True):
     """A snapshot was created, received or restored."""
 
     snapshot: SnapshotEvent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricsDefined:
+class MetricsDefined(Struct, frozen=True, kw_only=True):
     """Metrics were registered or deleted: name -> the new metric, or None for a deleted one."""
 
     metrics: Mapping[str, MetricView | None]
@@ -83,15 +80,13 @@ class MetricsDefined:
     """Why they were deleted, if no client did it."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricValuesChanged:
+class MetricValuesChanged(Struct, frozen=True, kw_only=True):
     """Values of metrics changed. A value, not an event: the hub gathers these for `metrics_interval`."""
 
     metrics: Mapping[str, MetricView]
 
 
-@dataclass(frozen=True, slots=True)
-class Happened:
+class Happened(Struct, frozen=True):
     """An event and the changes to store in one transaction with it: the position in the cluster's log that it
     stands for, so that after a kill no event is published twice and none is left out."""
 
@@ -99,14 +94,12 @@ class Happened:
     applied_marker: tuple[Change, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class StatusChanged:
+class StatusChanged(Struct, frozen=True):
     """The observed status changed apart from any event, so the newest one is to be sent at once. With etcd an event
     may be in the cluster's log before this node has observed the change."""
 
 
-@dataclass(frozen=True, slots=True)
-class StateComplete:
+class StateComplete(Struct, frozen=True):
     """From here on the state has everything that was answered before this start. A status of before may lack
     some."""
 
@@ -115,16 +108,14 @@ Event = StateChanged | PeerChanged | SnapshotTaken | MetricsDefined
 Value = MetricValuesChanged
 
 
-@dataclass(frozen=True, slots=True)
-class Provisional:
+class Provisional(Struct, frozen=True):
     """An event that is published before it is in the cluster's log, since there is no quorum: it has no number yet.
     It follows as a `LoggedEvent` when the log has it."""
 
     event: Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogReset:
+class LogReset(Struct, frozen=True, kw_only=True):
     """The cluster's log is another one than before, or events were removed from it before they were published.
 
     From here on `epoch` and `seq` (the newest number; the next event has `seq + 1`) hold, and `kept` is all that
@@ -138,8 +129,7 @@ class LogReset:
     """If the epoch is the same: the first and last number of the events that are lost."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamped:
+class Stamped(Struct, frozen=True):
     """A numbered event: `seq` counts from 1 without a hole, `at` is Unix seconds."""
 
     seq: int

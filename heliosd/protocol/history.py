@@ -8,8 +8,9 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Literal
+
+from msgspec import Struct
 
 from .message import OutgoingMessage
 from .subscription import Subscription
@@ -26,24 +27,21 @@ MAX_REPLAY_BYTES = 1024 * 1024
 Refusal = Literal["epoch_changed", "too_old", "too_many", "ahead"]
 
 
-@dataclass(frozen=True, slots=True)
-class Cursor:
+class Cursor(Struct, frozen=True):
     """The last number of an epoch that a client has. `after` None: it wants no replay, only the `welcome`."""
 
     epoch: str = ""
     after: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Replay:
+class Replay(Struct, frozen=True):
     """The events that a client missed, filtered for its subscription; or why they cannot be replayed."""
 
     events: tuple[OutgoingMessage, ...] = ()
     refusal: Refusal | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class HistoryPage:
+class HistoryPage(Struct, frozen=True):
     """Some of the kept events, oldest first; `more`: further events of the query are kept."""
 
     events: tuple[OutgoingMessage, ...]

@@ -7,7 +7,6 @@ A field that is left out of a message has no value then; none is ever null unles
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from msgspec import UNSET, Struct, UnsetType
@@ -180,8 +179,7 @@ class ErrorData(Struct, frozen=True):
     """The field that is wrong."""
 
 
-@dataclass(frozen=True, slots=True)
-class MessageType:
+class MessageType(Struct, frozen=True):
     """One type of message from the daemon. `numbered`: it is an event with a `seq`; `answers`: the command types
     whose `id` it repeats."""
 

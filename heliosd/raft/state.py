@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from random import Random
 from typing import Literal, NamedTuple
 
 import msgspec
+from msgspec import Struct
 
 from .log import Members, RaftLog
 from .messages import Entry, Envelope, Message, Snapshot
@@ -30,8 +30,7 @@ class IllegalTransition(Exception):
     """A step that Raft's rules exclude: a bug here, or a member that lost durable state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Timing:
+class Timing(Struct, frozen=True):
     """In ticks. Each election timeout is drawn from 1x to 2x `election`."""
 
     heartbeat: int

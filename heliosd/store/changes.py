@@ -6,15 +6,15 @@ Rules return these changes, `store.py` writes them. All changes of one `save` ar
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from heliosd.errors import StoreFull
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 
 
-@dataclass(frozen=True, slots=True)
-class RecordAdded:
+class RecordAdded(Struct, frozen=True):
     """One row of a bounded history (`uptime_event`, `uptime_session`, `snapshot_event`, `snapshot`).
 
     `key` orders the rows of a `kind`; a row with an existing key replaces it. `body` is JSON. Only the newest
@@ -27,23 +27,20 @@ class RecordAdded:
     keep: int
 
 
-@dataclass(frozen=True, slots=True)
-class RecordsCleared:
+class RecordsCleared(Struct, frozen=True):
     """All rows of one kind are deleted."""
 
     kind: str
 
 
-@dataclass(frozen=True, slots=True)
-class ValueSet:
+class ValueSet(Struct, frozen=True):
     """One named value (totals, the first start's membership, …) as JSON; None removes it."""
 
     name: str
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class TokenRevoked:
+class TokenRevoked(Struct, frozen=True):
     """The token with this `jti`, which ends at `expires_at` (Unix seconds), is revoked.
 
     With the `jti` "" all that end by then are; it takes the place of those that were stored one by one.
@@ -53,8 +50,7 @@ class TokenRevoked:
     expires_at: float
 
 
-@dataclass(frozen=True, slots=True)
-class LoggedEvent:
+class LoggedEvent(Struct, frozen=True):
     """One event of the event log: its number, its time (Unix seconds), its type and its bytes on the wire."""
 
     seq: int
@@ -63,22 +59,19 @@ class LoggedEvent:
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class EventsLogged:
+class EventsLogged(Struct, frozen=True):
     """These events are appended to the event log."""
 
     events: tuple[LoggedEvent, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EventsTrimmed:
+class EventsTrimmed(Struct, frozen=True):
     """Events with numbers below `before_seq` are deleted."""
 
     before_seq: int
 
 
-@dataclass(frozen=True, slots=True)
-class EventsCleared:
+class EventsCleared(Struct, frozen=True):
     """The event log is empty."""
 
 
@@ -97,8 +90,7 @@ Change = (
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Saved:
+class Saved(Struct, frozen=True, kw_only=True):
     """Everything that is stored, as a start reads it."""
 
     members: dict[str, MemberState] = field(default_factory=dict)

@@ -6,11 +6,10 @@ import math
 import random
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
 import structlog
 import trio
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Struct, UnsetType, field
 
 from heliosd.errors import (
     Conflict,
@@ -112,8 +111,7 @@ class ProblemBody(Struct, frozen=True):
     request_id: str | UnsetType = UNSET
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Struct, frozen=True):
     status: int
     body: ProblemBody
     headers: Mapping[str, str] = field(default_factory=dict)

@@ -9,8 +9,8 @@ import base64
 import hashlib
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from msgspec import Struct
 from wsproto.connection import Connection, ConnectionState, ConnectionType
 from wsproto.events import BytesMessage, CloseConnection, Message, Ping, Pong, TextMessage
 from wsproto.frame_protocol import CloseReason
@@ -23,38 +23,32 @@ _ENDS_ANY_FRAME = b"\xff" * (14 + 125)
 by itself it is no frame."""
 
 
-@dataclass(frozen=True, slots=True)
-class TextReceived:
+class TextReceived(Struct, frozen=True):
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class BinaryReceived:
+class BinaryReceived(Struct, frozen=True):
     """Only of an `Inbound` that takes binary messages."""
 
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PingReceived:
+class PingReceived(Struct, frozen=True):
     payload: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class PongReceived:
+class PongReceived(Struct, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class CloseReceived:
+class CloseReceived(Struct, frozen=True):
     """The client sent a close frame. `code` is the one to answer with (RFC 6455 section 5.5.1 echoes it)."""
 
     code: int
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class Violation:
+class Violation(Struct, frozen=True):
     """The client broke the protocol or exceeded a limit: close with `code` and read no further."""
 
     code: int

@@ -11,10 +11,10 @@ from __future__ import annotations
 import socket as stdlib
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import assert_never
 
 import trio
+from msgspec.structs import replace
 
 from heliosd.web.http.early_response import linger, refuse
 from heliosd.web.http.request_head import WEBSOCKET_PATH, BadHead, HeadBuffer, parse

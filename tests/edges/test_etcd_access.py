@@ -5,12 +5,13 @@ from __future__ import annotations
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 import trio
+from msgspec.structs import replace
 
 from heliosd.cluster.etcd.client import calls
 from heliosd.cluster.etcd.client.client import EtcdClient

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
@@ -373,7 +374,7 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
 ) -> None:
     settings = streaming.house.settings
     for limits in ({"max_clients": 2}, {"max_clients_per_user": 2}):
-        websocket = replace(settings.current.websocket, **limits)  # type: ignore[arg-type]
+        websocket = replace(settings.current.websocket, **limits)
         settings.current = replace(settings.current, websocket=websocket)
         client, _ = streaming.house.join()
         reader = await streaming.read()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ast
-import dataclasses
 import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Struct, structs
 
 from heliosd.config.loader import parse
 from heliosd.config.model import Config
@@ -103,11 +103,11 @@ TOGETHER = [
 """Keys that are refused one without the other."""
 
 
-def keys_of(config: object, path: str = "") -> Iterator[str]:
+def keys_of(config: Struct, path: str = "") -> Iterator[str]:
     """Every key of the configuration; a list of tables is one."""
-    for each in dataclasses.fields(config):  # type: ignore[arg-type]
+    for each in structs.fields(config):
         value, key = getattr(config, each.name), f"{path}{each.name}"
-        if dataclasses.is_dataclass(value):
+        if isinstance(value, Struct):
             yield from keys_of(value, f"{key}.")
         else:
             yield key

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import structlog
 import trio
+from msgspec.structs import replace
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 from trio.testing import MockClock

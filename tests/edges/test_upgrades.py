@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.auth.tickets import Tickets

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
-from dataclasses import replace
 from typing import Any
 
 import pytest
 from jwt import PyJWK
+from msgspec.structs import replace
 
 from heliosd.auth import tokens
 from heliosd.auth.access import Access
@@ -38,7 +38,7 @@ class House:
         self.access = Access(self.settings, KeyRing(SigningKey(bytes(range(32)))), self.revoked, admin)
 
     def reload(self, *users: UserConfig, **auth: object) -> None:
-        changed = replace(self.settings.current.auth, users=users, **auth)  # type: ignore[arg-type]
+        changed = replace(self.settings.current.auth, users=users, **auth)
         self.settings.current = replace(self.settings.current, auth=changed)
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 import stat
 import tomllib
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import Struct
+from msgspec.structs import fields
 
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
@@ -32,11 +33,11 @@ def problems(text: str) -> dict[str, str]:
     return {problem.key: problem.message for problem in caught.value.problems}
 
 
-def keys_of(struct: object, prefix: str = "") -> set[str]:
+def keys_of(struct: Struct, prefix: str = "") -> set[str]:
     found: set[str] = set()
-    for field in fields(struct):  # type: ignore[arg-type]
+    for field in fields(struct):
         value = getattr(struct, field.name)
-        if is_dataclass(value) and not isinstance(value, Listen):
+        if isinstance(value, Struct) and not isinstance(value, Listen):
             found |= keys_of(value, f"{prefix}{field.name}.")
         else:
             found.add(f"{prefix}{field.name}")

@@ -4,10 +4,10 @@ the daemon's own path."""
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import replace
 from random import Random
 
 import trio
+from msgspec.structs import replace
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric

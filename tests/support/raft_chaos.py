@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 from random import Random
 from typing import TextIO
 
+from msgspec import structs
+
 from heliosd.raft.membership import ChangeRefused
 from heliosd.raft.messages import Envelope, Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
@@ -319,7 +321,7 @@ class Run:
 
     def _loss(self, share: str) -> None:
         net = self.cluster.net
-        net.conditions = replace(net.conditions, loss=float(share))
+        net.conditions = structs.replace(net.conditions, loss=float(share))
 
     def _kill(self, batch: str) -> None:
         """The process is killed: a batch in flight is on disk as a whole, or not at all."""

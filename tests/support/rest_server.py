@@ -6,10 +6,11 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import trio
+from msgspec.structs import replace
 from quart import Quart, Response
 from quart.routing import QuartRule
 from trio.testing import wait_all_tasks_blocked

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import replace
 
 import trio
+from msgspec.structs import replace
 
 from heliosd.clock import Instant
 from heliosd.cluster.latency import LatencyTracker

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from typing import Any
 
 import pytest
 import trio
 from msgspec import UNSET
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.hub.client import HubClient

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
-from dataclasses import replace
 
 import pytest
 import trio
 from msgspec import UNSET
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.hub.inbox import Tick

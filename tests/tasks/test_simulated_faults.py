@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
-from dataclasses import replace
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.cluster.backend import Committed

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
 
-from msgspec import UNSET, structs
+from msgspec import UNSET, Struct, field, structs
+from msgspec.structs import replace
 
 from heliosd.errors import Invalid
 from heliosd.protocol.views.simulation import FaultChange, SimulatedNode, SimulationReport
@@ -21,8 +21,7 @@ MAX_OFFSET_MS = 24 * 3600 * 1000.0
 CLOCK_RATES = (0.1, 10.0)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FaultSettings:
+class FaultSettings(Struct, frozen=True, kw_only=True):
     """The faults in force; fields as in `SimulationReport`."""
 
     latency_ms: float

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import islice
 
+from msgspec import Struct
+
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused, StoreFull
 from heliosd.raft.membership import Reason
 from heliosd.raft.simulation.cluster import SimulatedCluster
@@ -38,8 +40,7 @@ MAX_COMMANDS = 1024
 """Proposed at once."""
 
 
-@dataclass(frozen=True, slots=True)
-class RequestDone:
+class RequestDone(Struct, frozen=True):
     """It is committed at `index`, of `term`, and applied here; or leadership is `leader`'s."""
 
     index: int

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from msgspec import Struct
+
 from heliosd.clock import Instant
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.errors import NoLeader, StoreFull
@@ -24,8 +26,7 @@ class SnapshotRequest:
     outcome: SnapshotRecord | Exception | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class _Made:
+class _Made(Struct, frozen=True):
     snapshot: Snapshot
     previous_index: int
     began: float

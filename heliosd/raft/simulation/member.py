@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from random import Random
 from typing import Protocol
+
+from msgspec import Struct
 
 from heliosd.raft.messages import Envelope
 from heliosd.raft.node import RaftNode
@@ -32,8 +33,7 @@ Inspect = Callable[["SimulatedMember", Ready, Envelope | None], None]
 """Takes a member, what its step returned, and the message of that step: None for a timer, a write, a proposal."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SimulationOptions:
+class SimulationOptions(Struct, frozen=True, kw_only=True):
     """Settings of all members; times in ticks."""
 
     timing: Timing

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Set
-from dataclasses import dataclass
 from functools import partial
 from heapq import heapify, heappop, heappush
 from math import log
 from random import Random
 from typing import Generic, NamedTuple, TypeVar
+
+from msgspec import Struct
 
 from heliosd.raft.state import NEVER
 
@@ -17,8 +18,7 @@ MAX_HELD = 10_000
 """Messages that wait for one member that takes none, as in the buffers of its sockets."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NetworkConditions:
+class NetworkConditions(Struct, frozen=True, kw_only=True):
     """How the network treats messages that are sent from now on."""
 
     latency: float

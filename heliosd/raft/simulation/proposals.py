@@ -5,36 +5,33 @@ They travel over the same network as Raft's messages, so a member that is cut of
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import assert_never
+
+from msgspec import Struct
 
 from heliosd.raft.membership import ChangeRefused, Reason, with_learner, without_member
 from heliosd.raft.node import RaftNode
 from heliosd.raft.state import NOTHING, Ready
 
 
-@dataclass(frozen=True, slots=True)
-class WriteCommands:
+class WriteCommands(Struct, frozen=True):
     """Append these commands, in this order."""
 
     commands: tuple[bytes, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class AddMember:
+class AddMember(Struct, frozen=True):
     """As a learner, which its leader promotes once it has caught up."""
 
     member: str
     address: str
 
 
-@dataclass(frozen=True, slots=True)
-class RemoveMember:
+class RemoveMember(Struct, frozen=True):
     member: str
 
 
-@dataclass(frozen=True, slots=True)
-class TransferLeadership:
+class TransferLeadership(Struct, frozen=True):
     """`target` "" = the most advanced other member."""
 
     target: str
@@ -43,8 +40,7 @@ class TransferLeadership:
 Proposal = WriteCommands | AddMember | RemoveMember | TransferLeadership
 
 
-@dataclass(frozen=True, slots=True)
-class ForwardedProposal:
+class ForwardedProposal(Struct, frozen=True):
     """To the leader of `term`. It may be sent again under its `serial`; that leader does it once."""
 
     serial: int
@@ -52,8 +48,7 @@ class ForwardedProposal:
     proposal: Proposal
 
 
-@dataclass(frozen=True, slots=True)
-class Accepted:
+class Accepted(Struct, frozen=True):
     """It is in the leader's log from `index` on, in `term`, and may still be truncated.
 
     For a transfer: it has started, to `target`.
@@ -64,8 +59,7 @@ class Accepted:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Declined:
+class Declined(Struct, frozen=True):
     """Nothing was appended."""
 
     reason: Reason
@@ -74,8 +68,7 @@ class Declined:
 ProposalResult = Accepted | Declined
 
 
-@dataclass(frozen=True, slots=True)
-class ProposalReply:
+class ProposalReply(Struct, frozen=True):
     serial: int
     result: ProposalResult
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from heliosd.raft.state import NEVER, RaftChange, Write
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten
@@ -16,8 +17,7 @@ Lasting = MemberForgotten | tuple[RaftChange, ...]
 """A member to be wiped, or the first disk of a new one. A refused one is written later."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberWrite:
+class MemberWrite(Struct, frozen=True):
     """All that one member wants written. `number`: of its last `Write`."""
 
     member: str
@@ -26,8 +26,7 @@ class MemberWrite:
     changes: tuple[RaftChange, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WriteBatch:
+class WriteBatch(Struct, frozen=True):
     """Writes to make durable together, all or none."""
 
     lasting: tuple[Lasting, ...]

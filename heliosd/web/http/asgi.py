@@ -17,7 +17,6 @@ from __future__ import annotations
 import time
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
@@ -26,6 +25,7 @@ from urllib.parse import unquote
 
 import structlog
 import trio
+from msgspec import Struct
 
 from heliosd.websocket.tls import ClientStream
 
@@ -51,8 +51,7 @@ App: TypeAlias = Callable[..., Awaitable[None]]
 log = structlog.get_logger("heliosd.web")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deadlines:
+class Deadlines(Struct, frozen=True, kw_only=True):
     """How long the peer of a request may take, in seconds."""
 
     piece_seconds: float = 10.0

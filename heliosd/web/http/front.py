@@ -9,12 +9,13 @@ from __future__ import annotations
 import socket as stdlib
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from math import inf
 from typing import TypeAlias
 
 import structlog
 import trio
+from msgspec.structs import replace
 
 from heliosd.web.forwarded import TrustedProxies
 from heliosd.websocket.plain import PlainStream

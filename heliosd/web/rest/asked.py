@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import TypeAlias
+
+from msgspec import Struct
 
 from heliosd.web.http.listeners import Address
 from heliosd.web.origin import joined
@@ -17,8 +18,7 @@ async def _no_body(_: int) -> bytes:
     return b""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Asked:
+class Asked(Struct, frozen=True, kw_only=True):
     query_string: bytes
     """Not decoded."""
     scheme: str

@@ -14,6 +14,7 @@ from types import MappingProxyType
 
 import structlog
 import trio
+from msgspec import structs
 
 from heliosd.web.authentication import RequestCredentials, require
 from heliosd.web.origin import OriginCheck
@@ -73,7 +74,7 @@ class Pipeline:
         request_id = given if _PLAIN_ID.fullmatch(given) else secrets.token_hex(8)
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             answer = await self._answer(route, asked, name)
-        return replace(answer, headers={**answer.headers, REQUEST_ID: request_id})
+        return structs.replace(answer, headers={**answer.headers, REQUEST_ID: request_id})
 
     async def _answer(self, route: Route, asked: Asked, name: str) -> Answer:
         where = f"{route.method} {route.paths[0]}"

@@ -5,12 +5,12 @@ Views are plain async functions from a `Call` to an `Answer`; only `app.py` know
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
@@ -35,7 +35,7 @@ class Nothing(Struct, frozen=True, forbid_unknown_fields=True):
     """A query string or a body without fields."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Call(Generic[Q, B]):
     """One request whose token, query string and body have been checked."""
 
@@ -48,9 +48,9 @@ class Call(Generic[Q, B]):
     body: B
     identity: Identity | None
     """None only on a route that needs no token."""
-    credentials: RequestCredentials | None = field(repr=False)
+    credentials: RequestCredentials | None = dataclasses.field(repr=False)
     """What `identity` was authenticated by."""
-    cookies: Sequence[str] = field(repr=False)
+    cookies: Sequence[str] = dataclasses.field(repr=False)
     """The Cookie headers, as sent."""
     base_path: str
     """Below which the browser finds this API."""
@@ -77,8 +77,7 @@ class Call(Generic[Q, B]):
         return self.identity
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(Struct, frozen=True, kw_only=True):
     """`body` is sent as it is if it is bytes, piece by piece if it is a generator, else as JSON."""
 
     body: Struct | Mapping[str, object] | bytes | AsyncGenerator[bytes, None]
@@ -99,8 +98,7 @@ def never(_: Config) -> bool:
     return False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Route:
+class Route(Struct, frozen=True, kw_only=True):
     """`paths[0]` is the one to document, the others are aliases. GET also answers HEAD.
 
     The view's `Call` has `query` and `body` as its parameters.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Protocol
+
+from msgspec import Struct, field
 
 from heliosd.alerts.counters import AlertCounters
 from heliosd.auth.access import Access
@@ -83,8 +84,7 @@ class Streams(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Services:
+class Services(Struct, frozen=True, kw_only=True):
     settings: Settings
     backend: Backend
     access: Access

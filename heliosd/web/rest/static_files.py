@@ -7,9 +7,10 @@ revalidate it (by its ETag), so that no old script runs against an upgraded daem
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
+
+from msgspec import Struct
 
 from heliosd.web.origin import host_is_sound
 
@@ -30,8 +31,7 @@ _MEDIA_TYPES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class StaticFile:
+class StaticFile(Struct, frozen=True):
     content: bytes
     media_type: str
     etag: str
