@@ -6,7 +6,7 @@ Until the first byte comes through that descriptor, the daemon's own ticker runs
 status tick into the hub's inbox, those that come together in one go.
 
 In a flood of them the loop's lag is sampled: how long a task that is due at some moment waits for its turn. (The
-daemon's own metric has the longest wait of every 0.1 s: its p99 says nothing about a p99 of the waits.)
+daemon's own metric looks at ten moments a second: too few for a p99 of some seconds.)
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""The event loop's lag: how long a task that is ready to run waits while another task runs."""
+"""The event loop's lag: how long a task that is ready to run waits while other tasks run."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -12,38 +12,57 @@ from heliosd.histogram import Histogram
 INTERVAL_SECONDS = 0.1
 TIMER_SECONDS = 0.001
 """The kernel rounds timers up to whole milliseconds, so an idle loop is late by up to so much."""
+MAX_MOMENTS = 600
+"""Of a longer stall only the last minute is observed."""
 
 
 class LoopLag(trio.abc.Instrument):
-    """Observes the longest lag of every `INTERVAL_SECONDS`, in seconds.
+    """Observes, every `INTERVAL_SECONDS`, how long a task that is ready to run at that moment waits, in seconds.
 
-    The lag is the longer of two: how long a turn of the loop takes, and how late its timer fired, less
-    `TIMER_SECONDS`. As an instrument it sees every turn and wakes the loop for none: the intervals of a loop that
-    slept are observed when it wakes.
+    Such a task runs in the next turn of the loop, in any place among others: it counts until the end of that turn.
+    Where no other task is ready by then, it would run at once. As an instrument this sees every turn and wakes the
+    loop for none: the moments of a loop that slept are observed when it wakes.
     """
 
     def __init__(self, lag: Histogram, clock: Callable[[], float] = time.monotonic) -> None:
         self._lag = lag
         self._clock = clock
-        self._turn_began = self._due = clock()
-        self._interval_ends = self._turn_began + INTERVAL_SECONDS
-        self._longest = 0.0
+        self._moment = self._due = clock()
+        self._waiting: Sequence[float] = ()
+        """The moments whose tasks run in the present turn."""
 
     def before_io_wait(self, timeout: float) -> None:
         now = self._clock()
-        self._longest = max(self._longest, now - self._turn_began)
-        if now >= self._interval_ends:
-            self._lag.observe(self._longest)
-            self._longest = 0.0
-            slept = int((now - self._interval_ends) / INTERVAL_SECONDS)
-            self._lag.observe(0.0, times=slept)
-            self._interval_ends += (slept + 1) * INTERVAL_SECONDS
+        if self._waiting:
+            self._observe(self._waiting, now)
+            self._waiting = ()
+        if now >= self._moment:
+            passed = self._passed(now)
+            if timeout:
+                self._observe(passed, now)
+            else:
+                self._waiting = passed
         self._due = now + timeout
 
     def after_io_wait(self, timeout: float) -> None:
-        del timeout
-        now = self._turn_began = self._clock()
-        self._longest = max(self._longest, now - self._due - TIMER_SECONDS)
+        now = self._clock()
+        if now < self._moment:
+            return
+        passed = self._passed(now)
+        should_run = self._due + (TIMER_SECONDS if timeout else 0.0)
+        asleep = sum(moment <= should_run for moment in passed)
+        self._lag.observe(0.0, times=asleep)
+        self._waiting = passed[asleep:]
+
+    def _passed(self, now: float) -> list[float]:
+        """The moments up to now, at most `MAX_MOMENTS`."""
+        number = int((now - self._moment) / INTERVAL_SECONDS) + 1
+        first, self._moment = self._moment, self._moment + number * INTERVAL_SECONDS
+        return [first + place * INTERVAL_SECONDS for place in range(max(0, number - MAX_MOMENTS), number)]
+
+    def _observe(self, moments: Sequence[float], until: float) -> None:
+        for moment in moments:
+            self._lag.observe(until - moment)
 
 
 async def watch(lag: Histogram) -> None:
