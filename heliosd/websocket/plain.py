@@ -77,6 +77,10 @@ async def receive(socket: stdlib.socket, max_bytes: int) -> bytes:
             return data
 
 
+CONNECTION_LOST = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+"""What the streams of clients raise once the connection is over, also where this side has closed it meanwhile."""
+
+
 class PlainStream(trio.abc.HalfCloseableStream):
     """A TCP connection as a Trio stream and a `hub.transport.Transport`. It owns the non-blocking socket.
 

@@ -27,6 +27,7 @@ import structlog
 import trio
 from msgspec import Struct
 
+from heliosd.websocket.plain import CONNECTION_LOST
 from heliosd.websocket.tls import ClientStream
 
 from .early_response import linger, refuse
@@ -41,7 +42,6 @@ MAX_AHEAD_BYTES = 64 * 1024
 FIRST_PROBE_SECONDS, PROBE_SECONDS = 0.1, 5.0
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _COMMENT = b":\n\n"
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 _STATUS_LINES = {each.value: f"HTTP/1.1 {each.value} {each.phrase}".encode() for each in HTTPStatus}
 
 Message: TypeAlias = dict[str, Any]
@@ -70,7 +70,7 @@ async def serve_request(
     try:
         exchange.take(received)
         await app(_scope(head, peer), exchange.receive, exchange.send)
-    except* _GONE:
+    except* CONNECTION_LOST:
         exchange.gone = True
     except* BadHead as malformed:
         refusal = _first(malformed)
@@ -206,7 +206,7 @@ class _Exchange:
 
     async def _disconnected(self) -> None:
         """Returns once the connection is broken; reads ahead meanwhile."""
-        with suppress(*_GONE):
+        with suppress(*CONNECTION_LOST):
             while len(self.ahead) < MAX_AHEAD_BYTES and not self._ended:
                 data = await self._stream.receive_some(BODY_PIECE_BYTES)
                 self.ahead += data

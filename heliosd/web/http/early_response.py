@@ -9,11 +9,11 @@ from http import HTTPStatus
 import msgspec
 import trio
 
+from heliosd.websocket.plain import CONNECTION_LOST
 from heliosd.websocket.tls import ClientStream
 
 LINGER_SECONDS = 1.0
 _RECEIVE_BYTES = 64 * 1024
-_GONE = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
 
 
 async def refuse(
@@ -41,7 +41,7 @@ async def refuse(
     lines = [f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"]
     lines += [f"{name}: {value}" for name, value in fields]
     answer = "\r\n".join((*lines, "", "")).encode("latin-1")
-    with trio.move_on_after(LINGER_SECONDS), suppress(*_GONE):
+    with trio.move_on_after(LINGER_SECONDS), suppress(*CONNECTION_LOST):
         await stream.send_all(answer + content if body else answer)
     await linger(stream)
 
@@ -51,7 +51,7 @@ async def linger(stream: ClientStream) -> None:
 
     Closing while input is unread makes the kernel send a reset, which can destroy a response still on its way.
     """
-    with trio.move_on_after(LINGER_SECONDS), suppress(*_GONE):
+    with trio.move_on_after(LINGER_SECONDS), suppress(*CONNECTION_LOST):
         stream.half_close()
         while await stream.receive_some(_RECEIVE_BYTES):
             pass

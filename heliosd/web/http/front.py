@@ -18,7 +18,7 @@ import trio
 from msgspec.structs import replace
 
 from heliosd.web.forwarded import TrustedProxies
-from heliosd.websocket.plain import PlainStream
+from heliosd.websocket.plain import CONNECTION_LOST, PlainStream
 from heliosd.websocket.tls import ClientStream, TLSStream
 
 from .early_response import refuse
@@ -150,7 +150,7 @@ class _Front:
             serving = self.live(upgrade, trailing, stream, peer)
             del upgrade, trailing, peer
             await serving
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* CONNECTION_LOST:
             pass
         except* Exception:
             log.exception("connection failed")
@@ -162,7 +162,7 @@ class _Front:
         handed_on = False
         try:
             handed_on = await self._requests(stream, peer, received)
-        except* (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except* CONNECTION_LOST:
             log.debug("connection lost", peer=str(peer))
         except* Exception:
             log.exception("connection failed", peer=str(peer))

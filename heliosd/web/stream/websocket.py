@@ -53,6 +53,7 @@ from heliosd.websocket.connection import (
 )
 from heliosd.websocket.deflate import agree
 from heliosd.websocket.frames import ends_whole
+from heliosd.websocket.plain import CONNECTION_LOST
 from heliosd.websocket.readiness import Readiness
 from heliosd.websocket.tls import ClientStream
 
@@ -120,7 +121,7 @@ class WebSocketEndpoint:
             del answer, cursor
             left = await self._read(client, pump, trailing)
             await self._await_close(client, pump)
-        except (OSError, trio.BrokenResourceError, trio.ClosedResourceError):
+        except CONNECTION_LOST:
             pass
         except trio.TooSlowError:
             left = "did not take the answer to its upgrade"
