@@ -79,8 +79,10 @@ def main() -> None:
 
         figures = [nanoseconds(define, 200), nanoseconds(make, 100_000), nanoseconds(read, 100_000)]
         row = "".join(f"{figure:10,.0f}" for figure in figures)
-        changing = "frozen" not in define.__name__
-        print(f"{define.__name__:20}{row}{nanoseconds(store, 100_000) if changing else 0:10,.0f}")
+        change = (
+            f"{nanoseconds(store, 100_000):10,.0f}" if define in {struct, slots_dataclass} else f"{'–':>10}"
+        )
+        print(f"{define.__name__:20}{row}{change}")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -17,7 +17,7 @@ from heliosd.clock import Instant, next_beat
 from heliosd.errors import RequestRefused, StoreFull
 
 from .backend import Backend
-from .custom_metrics import MetricSet, MetricWithTtl
+from .custom_metrics import MetricWithTtl
 from .metric_commands import ExpireMetric
 
 CHECK_SECONDS = 0.25
@@ -32,13 +32,14 @@ class MetricExpiry:
         self._left: dict[str, tuple[MetricWithTtl, float]] = {}
         self._checked_at: float | None = None
 
-    def due(self, metrics: MetricSet, now: float, *, writable: bool) -> list[MetricWithTtl]:
-        """The metrics whose time has passed. Call it every `CHECK_SECONDS`; `writable`: writes are possible now."""
+    def due(self, metrics: Sequence[MetricWithTtl], now: float, *, writable: bool) -> list[MetricWithTtl]:
+        """Of these, the metrics whose time has passed. Call it every `CHECK_SECONDS` with all that have a ttl;
+        `writable`: writes are possible now, which matters only if there are any."""
         passed = 0.0 if self._checked_at is None else now - self._checked_at
         self._checked_at = now
         counted = min(passed, MAX_STEP_SECONDS) if writable else 0.0
         before, self._left = self._left, {}
-        for metric in metrics.with_ttl():
+        for metric in metrics:
             known, left = before.get(metric.name, (None, 0.0))
             self._left[metric.name] = (metric, left - counted if known == metric else metric.ttl)
         return [metric for metric, left in self._left.values() if left <= 0 and writable]
@@ -49,8 +50,10 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     expiry = MetricExpiry()
     while True:
         await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
-        writable = bool(backend.metrics.with_ttl()) and backend.not_ready() is None
-        due = expiry.due(backend.metrics, now().mono, writable=writable)
+        with_ttl = backend.metrics.with_ttl()
+        # To find out whether writes are possible costs more than all else here, four times a second.
+        writable = bool(with_ttl) and backend.not_ready() is None
+        due = expiry.due(with_ttl, now().mono, writable=writable)
         if not due:
             continue
         async with trio.open_nursery() as nursery:

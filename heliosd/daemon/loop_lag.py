@@ -12,8 +12,10 @@ from heliosd.histogram import Histogram
 INTERVAL_SECONDS = 0.1
 TIMER_SECONDS = 0.001
 """The kernel rounds timers up to whole milliseconds, so an idle loop is late by up to so much."""
+AT_ONCE_SECONDS = 0.0001
+"""A wait for sockets that was shorter found some of them ready."""
 MAX_MOMENTS = 600
-"""Of a longer stall only the last minute is observed."""
+"""Of a longer stall or sleep only the last minute is observed."""
 
 
 class LoopLag(trio.abc.Instrument):
@@ -27,32 +29,31 @@ class LoopLag(trio.abc.Instrument):
     def __init__(self, lag: Histogram, clock: Callable[[], float] = time.monotonic) -> None:
         self._lag = lag
         self._clock = clock
-        self._moment = self._due = clock()
+        self._moment = self._turn_ended = clock()
         self._waiting: Sequence[float] = ()
-        """The moments whose tasks run in the present turn."""
+        """The moments whose tasks run in the next turn, or in the present one."""
 
     def before_io_wait(self, timeout: float) -> None:
-        now = self._clock()
+        del timeout
+        now = self._turn_ended = self._clock()
         if self._waiting:
             self._observe(self._waiting, now)
             self._waiting = ()
         if now >= self._moment:
-            passed = self._passed(now)
-            if timeout:
-                self._observe(passed, now)
-            else:
-                self._waiting = passed
-        self._due = now + timeout
+            self._waiting = self._passed(now)
 
     def after_io_wait(self, timeout: float) -> None:
         now = self._clock()
-        if now < self._moment:
-            return
-        passed = self._passed(now)
-        should_run = self._due + (TIMER_SECONDS if timeout else 0.0)
-        asleep = sum(moment <= should_run for moment in passed)
-        self._lag.observe(0.0, times=asleep)
-        self._waiting = passed[asleep:]
+        slept = bool(timeout) and now - self._turn_ended > AT_ONCE_SECONDS
+        if slept and self._waiting:
+            self._observe(self._waiting, self._turn_ended)
+            self._waiting = ()
+        if now >= self._moment:
+            passed = self._passed(now)
+            should_run = self._turn_ended + timeout + (TIMER_SECONDS if timeout else 0.0)
+            asleep = sum(moment <= should_run for moment in passed)
+            self._lag.observe(0.0, times=asleep)
+            self._waiting = [*self._waiting, *passed[asleep:]]
 
     def _passed(self, now: float) -> list[float]:
         """The moments up to now, at most `MAX_MOMENTS`."""

@@ -7,6 +7,7 @@ import trio
 import trio.testing
 
 from heliosd.cluster.etcd.client.tcp_stream import TcpStream
+from tests.support.deadlines import SECONDS
 
 LARGE = bytes(range(256)) * 40_000
 
@@ -23,56 +24,60 @@ async def connected() -> tuple[TcpStream, TcpStream]:
 
 
 async def test_more_than_the_kernel_takes_at_once_arrives_whole() -> None:
-    one, other = await connected()
-    received = bytearray()
-    async with one, other, trio.open_nursery() as nursery:
-        nursery.start_soon(one.send_all, LARGE)
-        while len(received) < len(LARGE):
-            received += await other.receive_some()
-    assert received == LARGE
+    with trio.fail_after(SECONDS):
+        one, other = await connected()
+        received = bytearray()
+        async with one, other, trio.open_nursery() as nursery:
+            nursery.start_soon(one.send_all, LARGE)
+            while len(received) < len(LARGE):
+                received += await other.receive_some()
+        assert received == LARGE
 
 
 async def test_a_request_that_was_cancelled_before_it_began_is_not_sent() -> None:
-    one, other = await connected()
-    async with one, other:
-        with trio.CancelScope() as scope:
-            scope.cancel()
-            await one.send_all(b"first")
-        await one.send_all(b"second")
-        assert await other.receive_some() == b"second"
+    with trio.fail_after(SECONDS):
+        one, other = await connected()
+        async with one, other:
+            with trio.CancelScope() as scope:
+                scope.cancel()
+                await one.send_all(b"first")
+            await one.send_all(b"second")
+            assert await other.receive_some() == b"second"
 
 
 async def test_an_end_is_empty_a_reset_is_a_broken_stream_and_a_closed_one_says_so() -> None:
-    one, other = await connected()
-    async with one:
-        await other.aclose()
-        assert await one.receive_some() == b""
-    with pytest.raises(trio.ClosedResourceError):
-        await one.receive_some()
-    with pytest.raises(trio.ClosedResourceError):
-        await one.send_all(b"x")
-    one, other = await connected()
-    async with one:
-        other.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
-        await other.aclose()
-        with pytest.raises(trio.BrokenResourceError) as broken:
+    with trio.fail_after(SECONDS):
+        one, other = await connected()
+        async with one:
+            await other.aclose()
+            assert await one.receive_some() == b""
+        with pytest.raises(trio.ClosedResourceError):
             await one.receive_some()
-        assert isinstance(broken.value.__cause__, ConnectionResetError)
-        with pytest.raises(trio.BrokenResourceError):
+        with pytest.raises(trio.ClosedResourceError):
             await one.send_all(b"x")
+        one, other = await connected()
+        async with one:
+            other.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+            await other.aclose()
+            with pytest.raises(trio.BrokenResourceError) as broken:
+                await one.receive_some()
+            assert isinstance(broken.value.__cause__, ConnectionResetError)
+            with pytest.raises(trio.BrokenResourceError):
+                await one.send_all(b"x")
 
 
 async def test_what_waits_for_an_answer_ends_when_the_connection_is_closed() -> None:
-    one, other = await connected()
-    ended = []
+    with trio.fail_after(SECONDS):
+        one, other = await connected()
+        ended = []
 
-    async def wait() -> None:
-        with pytest.raises(trio.ClosedResourceError):
-            await one.receive_some()
-        ended.append(True)
+        async def wait() -> None:
+            with pytest.raises(trio.ClosedResourceError):
+                await one.receive_some()
+            ended.append(True)
 
-    async with other, trio.open_nursery() as nursery:
-        nursery.start_soon(wait)
-        await trio.testing.wait_all_tasks_blocked()
-        await one.aclose()
-    assert ended
+        async with other, trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await trio.testing.wait_all_tasks_blocked()
+            await one.aclose()
+        assert ended

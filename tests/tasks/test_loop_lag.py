@@ -18,10 +18,11 @@ class Loop:
         self.lag = Histogram(LAG_BUCKETS)
         self._instrument = LoopLag(self.lag, lambda: self.now)
 
-    def turn(self, *, waits: float, works: float, late: float = 0.0) -> None:
-        self._instrument.before_io_wait(waits)
+    def turn(self, *, waits: float, works: float, late: float = 0.0, timeout: float | None = None) -> None:
+        timeout = waits if timeout is None else timeout
+        self._instrument.before_io_wait(timeout)
         self.now += waits + late
-        self._instrument.after_io_wait(waits)
+        self._instrument.after_io_wait(timeout)
         self.now += works
 
     def observed(self) -> float:
@@ -58,6 +59,24 @@ def test_where_nothing_else_is_ready_it_runs_when_the_turn_ends() -> None:
     loop.turn(waits=0.099, works=0.011)
     loop.turn(waits=1.0, works=0.0)
     assert loop.observed() == pytest.approx(0.01)
+
+
+def test_a_loop_whose_sockets_are_always_ready_is_as_late_as_one_whose_tasks_are() -> None:
+    lags = []
+    for waits in (0.00001, 0.0):
+        loop = Loop()
+        for _ in range(5000):
+            loop.turn(waits=waits, works=0.0213, timeout=0.5 if waits else 0.0)
+        lags.append(loop.observed() / loop.lag.count)
+    assert lags == pytest.approx([1.5 * 0.0213] * 2, rel=0.05)
+
+
+def test_no_moment_is_lost_when_the_process_stands_still_while_it_looks_for_sockets() -> None:
+    loop = Loop()
+    loop.turn(waits=0.01, works=0.15)
+    loop.turn(waits=0.0, works=0.0, late=0.3)
+    loop.turn(waits=1.0, works=0.0)
+    assert loop.lag.count == 15
 
 
 def test_a_late_timer_is_lag() -> None:

@@ -31,7 +31,7 @@ def write(name: str = "a") -> UpdateMetric:
 
 
 def due(expiry: MetricExpiry, metrics: MetricSet, now: float, *, writable: bool = True) -> list[str]:
-    return [metric.name for metric in expiry.due(metrics, now, writable=writable)]
+    return [metric.name for metric in expiry.due(metrics.with_ttl(), now, writable=writable)]
 
 
 def test_a_metric_that_was_written_since_is_kept() -> None:

@@ -10,14 +10,14 @@ log = logging.getLogger(__name__)
 
 
 class ForeignEndpoints:
-    """Logs each of them once, and goes over to a cluster that has replaced ours at every endpoint."""
+    """Logs each of them once, and takes a cluster that has replaced ours at every endpoint for ours."""
 
     def __init__(self, context: EtcdContext) -> None:
         self._etcd = context
         self._logged: dict[str, str] = {}
 
     def look(self) -> None:
-        """Do that now."""
+        """Look at them now. A cluster that has replaced ours becomes `identity.own`, and the view begins anew."""
         successor = self._etcd.client.successor()
         if successor:
             self._etcd.identity.own = successor

@@ -2,6 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from heliosd.clock import next_beat
+
+LOOK_SECONDS = 0.25
+"""The view is evaluated so often at least, also when no member answers."""
+LEAST_PAUSE_SECONDS = 0.001
+"""So that time goes on: added to a clock's time, a pause of a rounding error is none."""
 FAST_POLL_SECONDS = 0.05
 """Between two polls of a member that answers, while the leader is in doubt: a new one is sent within 100 ms."""
 REMEMBERED_ANSWERS = 8
@@ -47,3 +55,8 @@ class Pace:
 
     def is_fast(self, now: float) -> bool:
         return now < self._fast_until
+
+
+def pause(began: float, due_in: Iterable[float]) -> float:
+    """Seconds from `began` until the first of these is due, or until the next beat."""
+    return max(min([next_beat(began, LOOK_SECONDS) - began, *due_in]), LEAST_PAUSE_SECONDS)

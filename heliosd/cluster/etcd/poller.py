@@ -1,8 +1,8 @@
 """Polls of the members: each one's status often; the list of members and one member's `/metrics` less often.
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
-`view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after a look,
-every 250 ms at least.
+`view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after them,
+and every 250 ms at least.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from random import uniform
 
 import trio
 
-from heliosd.clock import next_beat
 from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
@@ -23,6 +22,7 @@ from .member_lag import MemberLag
 from .member_lists import MemberLists
 from .member_metrics import Measured
 from .metrics_reader import read_metrics
+from .pace import pause
 from .reachability import Reachability
 from .removed_members import RemovedMembers
 from .view_changes import ViewChange
@@ -32,9 +32,6 @@ SILENT_SECONDS = 0.9
 UNFIT_SECONDS = 0.4
 """A watch leaves a member that has not answered for so long: before the others can have elected another leader."""
 FIND_SECONDS = 1.0
-LOOK_SECONDS = 0.25
-"""The view is evaluated so often at least, also when no member answers."""
-LEAST_PAUSE_SECONDS = 0.001
 LIST_SECONDS = 0.125
 """Between two lists of members, which also show the leader's term: etcd offers no watch of either."""
 LIST_REFUSED_SECONDS = 0.15
@@ -182,16 +179,15 @@ class Poller:
                         nursery.start_soon(self._find, url)
                 self._look()
                 self._looked()
-                with trio.move_on_after(self._pause(now.mono)):
+                with trio.move_on_after(pause(trio.current_time(), self._due_in(now.mono))):
                     await self._sooner.wait()
 
-    def _pause(self, now: float) -> float:
-        """Until a member is due, or until the next beat."""
-        began = trio.current_time()
-        pause = next_beat(began, LOOK_SECONDS) - began
-        due = min((self._due.get(each.id, now) for each in self._etcd.view.to_poll()), default=now) - now
-        # A shorter one need not end after it began.
-        return max(min(pause, due) if due > 0 else pause, LEAST_PAUSE_SECONDS)
+    def _due_in(self, now: float) -> list[float]:
+        """Seconds until each member is due that is to be polled and is not being asked."""
+        busy = self._asking | self._etcd.mirror.leaving
+        return [
+            self._due.get(each.id, now) - now for each in self._etcd.view.to_poll() if each.id not in busy
+        ]
 
     async def _ask(self, member: EtcdMember) -> None:
         began, before = self._etcd.now(), self._etcd.view.last_answer(member.id)

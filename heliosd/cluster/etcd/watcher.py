@@ -50,8 +50,8 @@ class Watcher:
         return self._endpoint
 
     def leave(self, reason: str) -> None:
-        """Go on at another member: the watched one is silent or behind."""
-        if self._endpoint:
+        """Go on at another member: the watched one is silent or behind. Once is enough."""
+        if self._endpoint and not self._scope.cancel_called:
             self._etcd.client.avoid(self._endpoint, reason)
             log.info("etcd: leaving %s: %s", self._endpoint, reason)
             self._scope.cancel()

@@ -1,4 +1,4 @@
-"""Requests to etcd's endpoints: HTTP/1.1 on Trio's streams, written and read by h11.
+"""Requests to etcd's endpoints: HTTP/1.1 over TCP or TLS, written and read by h11.
 
 Short ones go over connections that are kept. They are most of what an idle heliosd does: over httpx they cost three
 times as much, and httpx takes 5 MiB.

@@ -10,10 +10,12 @@ RECEIVE_BYTES = 65536
 
 
 class TcpStream(trio.abc.Stream):
-    """Writes before it waits, and waits before it reads. Raises what `trio.abc.Stream` says.
+    """Writes before it waits, and waits before it reads. For one task at a time.
 
     An answer has never come when it is first waited for, and a short request always fits into the kernel's buffer.
-    `trio.SocketStream` tries to read first, and takes a turn of the loop for each write.
+    `trio.SocketStream` tries to read first, and takes a turn of the loop for each write. Here a write that the
+    kernel takes at once is no checkpoint: who has sent a request waits for its answer next. Raises
+    `trio.BrokenResourceError` and `trio.ClosedResourceError`.
     """
 
     def __init__(self, socket: trio.socket.SocketType) -> None:
@@ -21,10 +23,10 @@ class TcpStream(trio.abc.Stream):
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
-        left, fileno = memoryview(data), self._fileno()
+        left = memoryview(data)
         while left:
             try:
-                left = left[os.write(fileno, left) :]
+                left = left[os.write(self._fileno(), left) :]
             except BlockingIOError:
                 await self.wait_send_all_might_not_block()
             except OSError as error:

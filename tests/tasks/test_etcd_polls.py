@@ -1,0 +1,213 @@
+"""When the members of etcd are polled, what a poll of one does to the others, and when a watch leaves one."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Self, cast
+
+import pytest
+import trio
+from hypothesis import given
+from hypothesis import strategies as st
+from trio.testing import MockClock, wait_all_tasks_blocked
+
+from heliosd.clock import Instant
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdUnavailable
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
+from heliosd.cluster.etcd.client.responses import (
+    EtcdMember,
+    MemberList,
+    MemberStatus,
+    RangeResult,
+    ResponseHeader,
+    WatchBatch,
+)
+from heliosd.cluster.etcd.context import EtcdContext
+from heliosd.cluster.etcd.faults import Faults
+from heliosd.cluster.etcd.keys import KeyLayout
+from heliosd.cluster.etcd.log_lease import LogLease
+from heliosd.cluster.etcd.mirror import Mirror
+from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, LEAST_PAUSE_SECONDS, LOOK_SECONDS, pause
+from heliosd.cluster.etcd.poller import Poller
+from heliosd.cluster.etcd.view import ClusterView
+from heliosd.cluster.etcd.watcher import Watcher
+from heliosd.cluster.latency import LatencyTracker
+from heliosd.cluster.subscribers import Subscribers
+
+URLS = {each: f"http://127.0.0.1:{each}" for each in ("1", "2", "3")}
+MEMBERS = tuple(EtcdMember(each, f"etcd-{each}", (), (url,), is_learner=False) for each, url in URLS.items())
+
+
+class Members:
+    """Three members, of which 1 leads; those in `hanging` answer nothing for a second."""
+
+    def __init__(self) -> None:
+        self.hanging: set[str] = set()
+        self.polls: Counter[str] = Counter()
+
+    def urls(self) -> tuple[str, ...]:
+        return tuple(URLS.values())
+
+    def endpoints(self) -> tuple[Any, ...]:
+        return ()
+
+    def successor(self) -> str:
+        return ""
+
+    def status_refusals(self) -> tuple[Any, ...]:
+        return ()
+
+    async def identify(self) -> None:
+        await trio.lowlevel.checkpoint()
+
+    async def status(self, url: str) -> MemberStatus:
+        self.polls[url] += 1
+        member = await self._answered(url)
+        header = ResponseHeader("c", member, 7, 5)
+        return MemberStatus(header, "3.5.1", 1, "1", 7, 5, 7, is_learner=False, errors=())
+
+    async def member_list(self, url: str = "") -> MemberList:
+        await self._answered(url or URLS["2"])
+        return MemberList(MEMBERS, 5)
+
+    async def metrics_text(self, url: str) -> str:
+        await self._answered(url)
+        return ""
+
+    @asynccontextmanager
+    async def attached(self, url: str) -> AsyncGenerator[None, None]:
+        await trio.sleep_forever()
+        yield
+
+    def avoid(self, url: str, reason: str) -> None: ...
+
+    def close(self, urls: object) -> None: ...
+
+    def learn(self, urls: object) -> None: ...
+
+    async def _answered(self, url: str) -> str:
+        member = url[-1]
+        await trio.sleep(1.0 if member in self.hanging else 0.002)
+        if member in self.hanging:
+            raise EtcdUnavailable(url, "no answer within 1 s")
+        return member
+
+
+class Watched:
+    """A cluster in which nothing ever changes; a member that is avoided is noted."""
+
+    def __init__(self) -> None:
+        self.avoided: list[str] = []
+
+    async def range(self, *_: object, **__: object) -> RangeResult:
+        await trio.lowlevel.checkpoint()
+        return RangeResult(ResponseHeader("c", "1", 7, 5), (), more=False, count=0)
+
+    @asynccontextmanager
+    async def watch(self, *_: object) -> AsyncGenerator[Silent, None]:
+        await trio.lowlevel.checkpoint()
+        yield Silent()
+
+    def avoid(self, url: str, reason: str) -> None:
+        self.avoided.append(f"{url}: {reason}")
+
+
+class Silent:
+    """A watch that shows no change."""
+
+    endpoint = URLS["1"]
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> WatchBatch:
+        await trio.sleep_forever()
+        raise AssertionError
+
+
+@pytest.fixture
+def members() -> Members:
+    return Members()
+
+
+def context_of(client: object) -> EtcdContext:
+    asked, layout = cast(EtcdClient, client), KeyLayout("heliosd/")
+    return EtcdContext(
+        node_id="node-1",
+        max_events=100,
+        now=lambda: Instant(1.8e9 + trio.current_time(), trio.current_time()),
+        client=asked,
+        identity=ClusterIdentity("c"),
+        layout=layout,
+        lease=LogLease(asked, 60.0),
+        mirror=Mirror(layout, 100, None),
+        view=ClusterView("node-1", LatencyTracker()),
+        faults=Faults(),
+        subscribers=Subscribers(100),
+    )
+
+
+def poller_of(members: Members, looks: list[float]) -> Poller:
+    return Poller(
+        context_of(members),
+        poll_interval=0.25,
+        view_changed=lambda _: None,
+        looked=lambda: looks.append(trio.current_time()),
+        read=lambda _: None,
+    )
+
+
+async def test_a_member_that_hangs_does_not_delay_the_polls_of_the_others(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, []).run)
+        await trio.sleep(30)
+        members.hanging.add("1")  # the leader
+        await trio.sleep(1.0)
+        members.polls.clear()
+        await trio.sleep(1.0)
+        assert min(members.polls[URLS[each]] for each in ("2", "3")) >= 0.5 / FAST_POLL_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+async def test_settled_members_are_polled_once_a_second_and_looked_at_four_times(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    looks: list[float] = []
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, looks).run)
+        await trio.sleep(30)
+        members.polls.clear()
+        looks.clear()
+        await trio.sleep(10)
+        assert all(9 <= members.polls[url] <= 11 for url in URLS.values())
+        assert max(later - sooner for sooner, later in itertools.pairwise(looks)) <= LOOK_SECONDS * 1.01
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_watched_member_that_several_find_unfit_is_left_once(autojump_clock: MockClock) -> None:
+    watched = Watched()
+    watcher = Watcher(context_of(watched), lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(watcher.run)
+        await wait_all_tasks_blocked()
+        assert watcher.endpoint == URLS["1"]
+        watcher.leave_if(lambda url: "it does not answer")
+        watcher.leave_if(lambda url: "it does not answer")
+        await trio.lowlevel.checkpoint()
+        assert watched.avoided == [f"{URLS['1']}: it does not answer"]
+        nursery.cancel_scope.cancel()
+
+
+@given(st.floats(0.0, 1e7), st.lists(st.floats(-2.0, 2.0)))
+def test_a_pause_ends_with_the_first_that_is_due_or_at_a_beat_and_never_at_once(
+    began: float, due_in: list[float]
+) -> None:
+    seconds = pause(began, due_in)
+    assert LEAST_PAUSE_SECONDS <= seconds <= LOOK_SECONDS
+    assert seconds <= max(LEAST_PAUSE_SECONDS, min(due_in, default=LOOK_SECONDS))
