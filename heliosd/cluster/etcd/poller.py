@@ -32,7 +32,7 @@ SILENT_SECONDS = 0.9
 UNFIT_SECONDS = 0.4
 """A watch leaves a member that has not answered for so long: before the others can have elected another leader."""
 FIND_SECONDS = 1.0
-LIST_SECONDS = 0.15
+LIST_SECONDS = 0.14
 """Between two lists of members, which also show the leader's term: etcd offers no watch of either. Of several
 heliosd the first that sees a change tells the others."""
 LIST_SPREAD = 0.05
