@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from functools import partial
@@ -68,6 +69,13 @@ async def test_a_heliosd_beside_no_member_is_an_observer_and_all_list_each_other
 async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_restart_is_not(
     cluster: EtcdCluster, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
+    warned = trio.Event()
+
+    class Watch(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "node.id" in record.getMessage():
+                warned.set()
+
     def warnings() -> list[str]:
         return [record.message for record in caplog.records if "node.id" in record.message]
 
@@ -76,14 +84,16 @@ async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_re
         folder.mkdir()
         return etcd_backend(cluster, folder, MemoryStore(0.0), partial(_take, []), "same")
 
+    watch = Watch()
+    logging.getLogger("heliosd").addHandler(watch)
     async with AsyncExitStack() as stack:
+        stack.callback(logging.getLogger("heliosd").removeHandler, watch)
         first = await stack.enter_async_context(running(another("first"), []))
         await first.until(lambda: first.backend.status().observers != ())
         assert warnings() == []
         await stack.enter_async_context(running(another("second"), []))
         with trio.fail_after(SECONDS):
-            while not warnings():  # noqa: ASYNC110
-                await trio.sleep(0.1)  # a warning does not signal that it came
+            await warned.wait()
         (warning,) = warnings()
         assert warning.startswith("etcd: another heliosd has the node.id same as well, since 20")
 

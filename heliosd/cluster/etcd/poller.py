@@ -35,6 +35,8 @@ FIND_SECONDS = 1.0
 LIST_SECONDS = 0.14
 """Between two lists of members, which also show the leader's term: etcd offers no watch of either. Of several
 heliosd the first that sees a change tells the others."""
+LIST_REFUSED_SECONDS = 0.15
+"""The same where statuses are refused: each takes more requests then."""
 LIST_SPREAD = 0.05
 """The share of that by which it varies, so that several heliosd do not ask at the same times for long."""
 LIST_DELAY_SECONDS = 0.01
@@ -292,7 +294,8 @@ class Poller:
                 else:
                     self._etcd.faults.add("asking the members", self._lists.refused)
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
-            pause = LIST_SECONDS if trusted else LIST_AGAIN_SECONDS
+            refusing = bool(self._etcd.client.status_refusals())
+            pause = (LIST_REFUSED_SECONDS if refusing else LIST_SECONDS) if trusted else LIST_AGAIN_SECONDS
             least = 0.0 if wanted else 1.0 - LIST_SPREAD  # others may have been woken at the same time
             with trio.move_on_after(pause * uniform(least, 1.0)) as waited:  # noqa: S311
                 await self._list_now.wait()
