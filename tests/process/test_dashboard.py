@@ -314,7 +314,7 @@ def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tm
             expect(tab.page.locator("#dashboard")).to_have_attribute("data-fresh", "yes")
             assert http.post(METRICS, json={"name": "back", "type": "gauge"}).status_code == 201
             expect(tab.page.locator('#metrics tr[data-metric="back"]')).to_be_visible()
-            # The browser's own remarks. A connection that waits to be accepted is reset when the port closes, and one
+            # The browser's own remarks. A connection that waits to be accepted is reset when the port closes; one
             # that is reset just after it was made is not connected.
             remarks = "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_SOCKET_NOT_CONNECTED"
             assert tab.complaints_but(*remarks) == []
