@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,16 +18,13 @@ from heliosd.errors import ConfigError, ConfigProblem, HeliosError, StoreFull
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
 
-from . import logs
+from . import garbage, logs
 from .certificate import ServerCertificate
 from .disk_wait import open_when_possible
 from .malloc import return_large_blocks
 from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
-GC_NEW_OBJECTS = 100_000
-"""So many new objects that can form cycles start a search of the youngest ones for garbage. Clients that connect
-and leave make none (tests/edges/test_garbage.py), so the search is for cycles that are not foreseen."""
 
 log = structlog.get_logger("heliosd")
 
@@ -45,10 +41,7 @@ def serve(config_path: Path, config: Config) -> int:
     if prepared is None:
         log.info("stopped", exit_code=code)
         return code
-    # The objects made so far stay, and so do the hundred thousand of thousands of clients. Searching them after
-    # every 700 new ones, Python's default, is a tenth of the cost of admitting a client.
-    gc.freeze()
-    gc.set_threshold(GC_NEW_OBJECTS, *gc.get_threshold()[1:])
+    garbage.keep_all_so_far()
     return_large_blocks()
     try:
         trio.run(prepared.run)

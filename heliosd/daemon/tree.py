@@ -10,6 +10,7 @@ background                       cancelled last: its tasks outlive the server
 ├─ certificate    reads it anew when its files change
 ├─ log sums       logs how many repeated lines were left out
 ├─ loop lag       measures how late tasks run
+├─ garbage        looks for cycles of objects, a little at a time
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
@@ -72,7 +73,7 @@ from heliosd.web.stream.sse import EventStreams
 from heliosd.web.stream.websocket import WebSocketEndpoint
 from heliosd.websocket.readiness import Readiness
 
-from . import logs, loop_lag
+from . import garbage, logs, loop_lag
 from .backends import backend_of, numbering_of
 from .certificate import ServerCertificate
 from .fanout_engine import fanout_engine
@@ -140,6 +141,7 @@ class Daemon(Struct, frozen=True):
                 background.start_soon(SilenceWatch(connections).run)
                 background.start_soon(logs.sum_up_regularly)
                 background.start_soon(loop_lag.watch, connections.counters.loop_lag)
+                background.start_soon(garbage.collect_regularly)
                 if self.certificate is not None:
                     background.start_soon(self.certificate.watch)
                 readiness = Readiness()

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import gc
+import socket
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from heliosd.cluster.etcd.client.client import EtcdClient
+from heliosd.cluster.etcd.client.errors import EtcdError
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
+from heliosd.config.model import EtcdConfig
 from tests.support.rest_server import simulated_rest
 from tests.support.whole_daemon import RunningDaemon, whole_daemon
 from tests.support.wire import BINARY, CLOSE, PING, TEXT, masked
@@ -126,3 +131,34 @@ async def test_a_write_that_the_cluster_refuses_leaves_no_cycle(autojump_clock: 
             for _ in range(CLIENTS):
                 assert (await rest.ask_json("DELETE", "/api/cluster/custom-metrics?name=unknown"))[0] == 404
     assert not {name for name in left if name.startswith("heliosd.errors.")}, left.most_common(10)
+
+
+async def test_endpoints_of_etcd_that_nobody_serves_leave_no_more_than_each_attempt_to_connect() -> None:
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        port = nobody.getsockname()[1]
+        url = f"http://127.0.0.1:{port}"
+
+        async def connect() -> None:
+            with suppress(OSError):
+                await trio.open_tcp_stream("127.0.0.1", port)
+
+        async with EtcdClient(EtcdConfig(endpoints=(url,)), identity=ClusterIdentity("c")) as client:
+
+            async def poll() -> None:
+                with suppress(EtcdError):
+                    await client.status(url)
+
+            async def read() -> None:
+                with suppress(EtcdError):
+                    await client.range(b"heliosd/")
+
+            left: dict[str, Counter[str]] = {}
+            for ask in (connect, poll, read):
+                await ask()
+                with without_collector() as left[ask.__name__]:
+                    for _ in range(CLIENTS):
+                        await ask()
+    for what in ("poll", "read"):
+        assert not [name for name in left[what] if name.startswith("heliosd")]
+        assert left[what]["builtins.frame"] <= left["connect"]["builtins.frame"] + CLIENTS / 2

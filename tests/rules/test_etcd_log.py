@@ -453,3 +453,18 @@ def test_a_seed_repeats_everything() -> None:
         world.run(500)
         logs.append(world.log)
     assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize(
+    ("term", "leader", "more"),
+    [(5, "a1", False), (5, "", True), (4, "b1", True), (6, "b1", False), (6, "", False)],
+)
+def test_a_head_knows_more_than_a_node_that_has_not_seen_its_leader(
+    term: int, leader: str, *, more: bool
+) -> None:
+    assert LogHead(birth="x", cluster=CLUSTER, term=5, leader="a1").knows_more(term, leader) is more
+
+
+def test_a_head_whose_leader_is_lost_knows_more_than_a_node_that_still_sees_it() -> None:
+    assert LogHead(birth="x", cluster=CLUSTER, term=5).knows_more(5, "a1")
+    assert not LogHead(birth="x", cluster=CLUSTER, term=5).knows_more(5, "")

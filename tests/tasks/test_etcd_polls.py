@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any, Self, cast
 
 import pytest
@@ -27,6 +28,7 @@ from heliosd.cluster.etcd.client.responses import (
     WatchBatch,
 )
 from heliosd.cluster.etcd.context import EtcdContext
+from heliosd.cluster.etcd.election import LeaderElected
 from heliosd.cluster.etcd.faults import Faults
 from heliosd.cluster.etcd.keys import KeyLayout
 from heliosd.cluster.etcd.log_lease import LogLease
@@ -34,6 +36,7 @@ from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, LEAST_PAUSE_SECONDS, LOOK_SECONDS, pause
 from heliosd.cluster.etcd.poller import Poller
 from heliosd.cluster.etcd.view import ClusterView
+from heliosd.cluster.etcd.view_changes import ViewChange
 from heliosd.cluster.etcd.watcher import Watcher
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.subscribers import Subscribers
@@ -43,11 +46,23 @@ MEMBERS = tuple(EtcdMember(each, f"etcd-{each}", (), (url,), is_learner=False) f
 
 
 class Members:
-    """Three members, of which 1 leads; those in `hanging` answer nothing for a second."""
+    """Three members, of which `leader` leads; those in `hanging` answer nothing for a second, the process of
+    `ended` is away."""
 
     def __init__(self) -> None:
+        self.leader, self.term = "1", 5
         self.hanging: set[str] = set()
+        self.ended = ""
         self.polls: Counter[str] = Counter()
+        self.polled: list[tuple[float, str]] = []
+        self._ended = trio.Event()
+
+    def kill_leader(self) -> None:
+        self.ended, self.leader = self.leader, ""
+        self._ended.set()
+
+    def elect(self, leader: str) -> None:
+        self.leader, self.term = leader, self.term + 1
 
     def urls(self) -> tuple[str, ...]:
         return tuple(URLS.values())
@@ -66,22 +81,27 @@ class Members:
 
     async def status(self, url: str) -> MemberStatus:
         self.polls[url] += 1
+        self.polled.append((trio.current_time(), url[-1]))
         member = await self._answered(url)
-        header = ResponseHeader("c", member, 7, 5)
-        return MemberStatus(header, "3.5.1", 1, "1", 7, 5, 7, is_learner=False, errors=())
+        header = ResponseHeader("c", member, 7, self.term)
+        return MemberStatus(header, "3.5.1", 1, self.leader, 7, self.term, 7, is_learner=False, errors=())
 
     async def member_list(self, url: str = "") -> MemberList:
         await self._answered(url or URLS["2"])
-        return MemberList(MEMBERS, 5)
+        return MemberList(MEMBERS, self.term)
 
     async def metrics_text(self, url: str) -> str:
         await self._answered(url)
         return ""
 
     @asynccontextmanager
-    async def attached(self, url: str) -> AsyncGenerator[None, None]:
-        await trio.sleep_forever()
-        yield
+    async def attached(self, url: str) -> AsyncGenerator[SimpleNamespace, None]:
+        async def closed() -> None:
+            await self._ended.wait()
+            if self.ended != url[-1]:
+                await trio.sleep_forever()
+
+        yield SimpleNamespace(body=b"", lasts=True, closed=closed)
 
     def avoid(self, url: str, reason: str) -> None: ...
 
@@ -92,6 +112,8 @@ class Members:
     async def _answered(self, url: str) -> str:
         member = url[-1]
         await trio.sleep(1.0 if member in self.hanging else 0.002)
+        if member == self.ended:
+            raise EtcdUnavailable(url, "refused")
         if member in self.hanging:
             raise EtcdUnavailable(url, "no answer within 1 s")
         return member
@@ -151,11 +173,13 @@ def context_of(client: object) -> EtcdContext:
     )
 
 
-def poller_of(members: Members, looks: list[float]) -> Poller:
+def poller_of(
+    members: Members, looks: list[float], changed: Callable[[Sequence[ViewChange]], None] = lambda _: None
+) -> Poller:
     return Poller(
         context_of(members),
         poll_interval=0.25,
-        view_changed=lambda _: None,
+        view_changed=changed,
         looked=lambda: looks.append(trio.current_time()),
         read=lambda _: None,
     )
@@ -172,6 +196,31 @@ async def test_a_member_that_hangs_does_not_delay_the_polls_of_the_others(
         members.polls.clear()
         await trio.sleep(1.0)
         assert min(members.polls[URLS[each]] for each in ("2", "3")) >= 0.5 / FAST_POLL_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("killed", [True, False])
+async def test_after_an_election_only_a_leader_before_that_may_say_why_is_asked_at_once(
+    autojump_clock: MockClock, members: Members, *, killed: bool
+) -> None:
+    """What is told of an election waits for nothing that says no more of it."""
+    elected: list[float] = []
+
+    def changed(changes: Sequence[ViewChange]) -> None:
+        elected.extend(trio.current_time() for each in changes if isinstance(each, LeaderElected))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, [], changed).run)
+        await trio.sleep(30)
+        assert len(elected) == 1
+        if killed:
+            members.kill_leader()
+            await trio.sleep(1.5)
+        members.elect("2")
+        await trio.sleep(1.0)
+        assert len(elected) == 2
+        at_once = {each for at, each in members.polled if 0 <= at - elected[-1] < FAST_POLL_SECONDS / 4}
+        assert at_once == (set() if killed else {"1"})
         nursery.cancel_scope.cancel()
 
 

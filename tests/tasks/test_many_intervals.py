@@ -15,7 +15,7 @@ from unittest.mock import patch
 import pytest
 import trio
 
-from heliosd.daemon.main import GC_NEW_OBJECTS
+from heliosd.daemon import garbage
 from heliosd.hub import time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import until
@@ -53,8 +53,7 @@ class LongestTurn:
 @contextmanager
 def garbage_collected_as_by_the_daemon() -> Iterator[None]:
     usual = gc.get_threshold()
-    gc.freeze()
-    gc.set_threshold(GC_NEW_OBJECTS, *usual[1:])
+    garbage.keep_all_so_far()
     try:
         yield
     finally:

@@ -265,9 +265,9 @@ class EtcdBackend:
             if isinstance(item, LoggedEvent | LogReset):
                 self._log_writer.on_logged(item)
             self._etcd.subscribers.emit(item)
-            if isinstance(item, LoggedEvent) and item.type == "state_change":
-                # The node that wrote it may have seen more than this one.
-                self._poller.poll_all_now()
+        head, view = self._etcd.mirror.head.head, self._etcd.view
+        if "head" in heard.changed and head is not None and head.knows_more(view.term, view.leader):
+            self._poller.poll_all_now()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)
         for key in heard.unreadable:

@@ -46,6 +46,10 @@ class LogHead(Struct, frozen=True, kw_only=True):
         """The epoch as clients see it: with a number it names one event for good."""
         return f"{self.cluster}-{self.birth}"
 
+    def knows_more(self, term: int, leader: str) -> bool:
+        """Its writer has seen a loss or an election after that of `leader` in `term`."""
+        return self.term > term or (self.term == term and self.leader != leader)
+
 
 class MembersRecord(Struct, frozen=True, kw_only=True):
     """The members as of the newest logged event about them, by id."""

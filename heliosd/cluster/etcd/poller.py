@@ -12,20 +12,22 @@ from random import uniform
 
 import trio
 
-from heliosd.cluster.etcd.client.endpoints import normal
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
 from heliosd.cluster.etcd.client.responses import EtcdMember
+from heliosd.cluster.latency import HealthChanged
 
 from .context import EtcdContext
+from .election import LeaderElected, LeaderLost
 from .foreign_endpoints import ForeignEndpoints
 from .member_lag import MemberLag
 from .member_lists import MemberLists
 from .member_metrics import Measured
+from .member_urls import MemberUrls
 from .metrics_reader import read_metrics
 from .pace import pause
 from .reachability import Reachability
 from .removed_members import RemovedMembers
-from .view_changes import ViewChange
+from .view_changes import OwnStateChanged, ViewChange
 
 SILENT_SECONDS = 0.9
 """A member is silent when it has not answered for so long after its first failed poll."""
@@ -61,17 +63,16 @@ class Poller:
         self._view_changed = view_changed
         self._looked = looked
         self._read = read
-        self._behind: dict[str, str] = {}
-        """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
+        self._urls = MemberUrls(context)
         self._learned: list[str] = []
         self._foreign = ForeignEndpoints(context)
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
-        self._failing_since: dict[str, float] = {}
-        """URL whose last poll failed -> when it first failed."""
         self._lag = MemberLag()
         self._lists = MemberLists(context)
         self._removed = RemovedMembers(context.client.close)
+        self._last_leader = ""
+        """The one before the present one."""
         self._fast = False
         self._sooner = trio.Event()
         self._list_now = trio.Event()
@@ -111,17 +112,12 @@ class Poller:
         self.list_now()
 
     def url_of(self, member: EtcdMember) -> str:
-        """Where the member is polled: at its listed client URL or, if that one is silent, at a configured endpoint
-        where it has answered. "" if there is neither."""
-        known = self._etcd.client.urls()
-        listed = next((url for url in map(normal, member.client_urls) if url in known), "")
-        found = next((url for url, behind in self._behind.items() if behind == member.id), "")
-        return found or listed if listed in self._failing_since else listed or found
+        """Where this member is polled; "" if nowhere."""
+        return self._urls.of(member)
 
     def leave(self, leaving: Collection[str]) -> list[str]:
         """Let nothing talk to these members, which are about to be removed. Returns their URLs."""
-        urls = [url for url, member in self._behind.items() if member in leaving]
-        urls += [url for each in self._etcd.view.members if each.id in leaving for url in each.client_urls]
+        urls = self._urls.all_of(leaving)
         self._removed.leaving(urls)
         self._reachability.leave(set(leaving))
         return urls
@@ -134,7 +130,7 @@ class Poller:
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may miss changes; "" if it may stay there."""
         now = self._etcd.now().mono
-        if now - self._failing_since.get(url, now) >= SILENT_SECONDS:
+        if self._urls.failing_for(url, now) >= SILENT_SECONDS:
             return "it does not answer"
         for member in self._etcd.view.members:
             if self.url_of(member) != url:
@@ -174,7 +170,7 @@ class Poller:
                     if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
                         self._asking.add(member.id)
                         nursery.start_soon(self._ask, member)
-                for url in self._nameless():
+                for url in self._urls.nameless():
                     if url not in self._asking and now.mono >= self._due.get(url, 0.0):
                         self._asking.add(url)
                         nursery.start_soon(self._find, url)
@@ -196,7 +192,7 @@ class Poller:
         self._reachability.asked(member.id, began.mono)
         try:
             if url:
-                await self._ask_at(url, "" if url in self._behind else member.id)
+                await self._ask_at(url, member.id if self._urls.is_listed(url) else "")
             else:
                 self._etcd.view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
@@ -211,23 +207,12 @@ class Poller:
         fast, self._fast = self._fast, self._etcd.view.pace.is_fast(now.mono)
         after = self._etcd.view.last_answer(member.id)
         another = before is not None and after is not None and before.leader != after.leader
-        if another or (self._fast and not fast):
-            self._due.clear()  # the others may know more
         self._look()
+        unconfirmed = another and after is not None and after.leader != self._etcd.view.leader
+        if unconfirmed or (self._fast and not fast):
+            self._due.clear()  # the others may know more
         self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
         self._sooner.set()
-
-    def _nameless(self) -> list[str]:
-        """Configured endpoints that are in no member's client URLs and whose member is not known yet: the listed
-        URLs may not be usable from here."""
-        listed = {url for member in self._etcd.view.members for url in map(normal, member.client_urls)}
-        for url in self._behind.keys() & listed:
-            del self._behind[url]
-        return [
-            each.url
-            for each in self._etcd.client.endpoints()
-            if each.configured and each.url not in listed and each.url not in self._behind
-        ]
 
     async def _find(self, url: str) -> None:
         """Find out which member answers at a configured endpoint."""
@@ -248,14 +233,14 @@ class Poller:
         try:
             status = await self._etcd.client.status(url)
         except EtcdError:
-            self._failing_since.setdefault(url, self._etcd.now().mono)
+            self._urls.failed(url, self._etcd.now().mono)
             raise
         now = self._etcd.now()
-        self._failing_since.pop(url, None)
+        self._urls.answered(url)
         if status.header.cluster_id != self._etcd.identity.own:
             raise EtcdForeign(url, f"belongs to another cluster ({status.header.cluster_id})")
         if not member_id:
-            self._behind[url] = status.header.member_id
+            self._urls.answered(url, status.header.member_id)
         self._etcd.view.answered(member_id, status, now.mono - began, now)
 
     def _note_refusals(self) -> None:
@@ -271,9 +256,25 @@ class Poller:
         self._foreign.look()
         changes = self._etcd.view.look(self._etcd.now())
         if changes:
-            self._due.clear()
-            self._sooner.set()
+            for change in changes:
+                self._ask_about(change)
             self._view_changed(changes)
+
+    def _ask_about(self, change: ViewChange) -> None:
+        """Poll at once the members that can say more. Each poll delays what is being told on a busy machine."""
+        match change:
+            case OwnStateChanged() | HealthChanged():
+                return
+            case LeaderElected(before=before):
+                self._last_leader = before or self._last_leader
+                if self._etcd.view.traces.of(self._last_leader).ended is None:
+                    self._due.pop(self._last_leader, None)  # it says why it leads no longer
+            case LeaderLost(leader=leader):
+                self._last_leader = leader
+                self._due.clear()
+            case _:
+                self._due.clear()
+        self._sooner.set()
 
     async def _list_members(self) -> None:
         wanted = True

@@ -107,7 +107,10 @@ class EndpointCalls:
                 raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
             error = self._error(endpoint, path, failure, write=write)
             if not (again and isinstance(error, EtcdTokenEnded)):
-                raise error
+                try:
+                    raise error
+                finally:
+                    del error  # it holds this frame
             again, progress.sent = False, False
             await self._renew(endpoint, token)
 

@@ -38,8 +38,21 @@ class Failover:
         write: bool = False,
     ) -> T:
         """Ask one endpoint after another until one answers; a write only while none can have done it."""
-        until = trio.current_time() + seconds
         failures: dict[str, EtcdUnavailable] = {}
+        try:
+            return await self._ask_in_turn(ask, seconds, failures, write=write)
+        finally:
+            failures.clear()  # they hold the frames that hold them
+
+    async def _ask_in_turn(
+        self,
+        ask: Callable[[str, RequestProgress], Awaitable[T]],
+        seconds: float,
+        failures: dict[str, EtcdUnavailable],
+        *,
+        write: bool,
+    ) -> T:
+        until = trio.current_time() + seconds
         while True:
             order = self._endpoints.order(trio.current_time())
             for place, endpoint in enumerate(order):
@@ -95,12 +108,14 @@ class Failover:
                 progress = RequestProgress(sent)
                 return await ask(progress)
         except trio.TooSlowError:
-            unknown = write and progress.sent
-            error: EtcdError = (EtcdOutcomeUnknown if unknown else EtcdUnavailable)(
-                endpoint, f"no answer within {max(seconds, once_sent) if progress.sent else seconds:.2g} s"
-            )
-            self.failed(error)
-            raise error from None
+            kind = EtcdOutcomeUnknown if write and progress.sent else EtcdUnavailable
+            waited = max(seconds, once_sent) if progress.sent else seconds
+            late = kind(endpoint, f"no answer within {waited:.2g} s")
+            self.failed(late)
+            try:
+                raise late from None
+            finally:
+                del late  # it holds this frame
         except trio.Cancelled:
             if trio.current_time() - started >= SLOW_SECONDS:
                 self.failed(EtcdUnavailable(endpoint, "it is slow"))

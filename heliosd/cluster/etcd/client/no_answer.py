@@ -51,7 +51,8 @@ def no_answer(error: HttpFault, endpoint: str, *, sent: bool, greeted: bool, cer
             return NoAnswer(f"its certificate is not trusted: {cause.verify_message}", sent=False)
         if isinstance(cause, ssl.SSLError):
             reason = (cause.reason or "").upper()
-            if "EOF" in reason:
+            # Python 3.11.2 takes an end within the handshake for a proper one, later ones say what it is.
+            if isinstance(cause, ssl.SSLEOFError | ssl.SSLZeroReturnError):
                 break
             begun = not any(words in reason for words in _HANDSHAKE_ALERTS)
             return NoAnswer(_of_tls(reason or str(cause), certificate), sent=sent and begun)

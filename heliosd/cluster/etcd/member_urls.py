@@ -1,0 +1,66 @@
+"""Where each member of etcd is polled: at a client URL that the list of members has or, where that one is silent,
+at a configured endpoint at which the member has answered."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from heliosd.cluster.etcd.client.endpoints import normal
+from heliosd.cluster.etcd.client.responses import EtcdMember
+
+from .context import EtcdContext
+
+
+class MemberUrls:
+    """`answered` and `failed` are called after each poll."""
+
+    def __init__(self, context: EtcdContext) -> None:
+        self._etcd = context
+        self._behind: dict[str, str] = {}
+        """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
+        self._failing_since: dict[str, float] = {}
+        """URL whose last poll failed -> when it first failed."""
+
+    def of(self, member: EtcdMember) -> str:
+        """The URL at which to poll this member; "" if there is none."""
+        known = self._etcd.client.urls()
+        listed = next((url for url in map(normal, member.client_urls) if url in known), "")
+        found = next((url for url, behind in self._behind.items() if behind == member.id), "")
+        return found or listed if listed in self._failing_since else listed or found
+
+    def all_of(self, members: Collection[str]) -> list[str]:
+        """Every URL of the members with these ids."""
+        urls = [url for url, member in self._behind.items() if member in members]
+        return urls + [
+            url for each in self._etcd.view.members if each.id in members for url in each.client_urls
+        ]
+
+    def is_listed(self, url: str) -> bool:
+        """It is not known by an answer alone."""
+        return url not in self._behind
+
+    def nameless(self) -> list[str]:
+        """Configured endpoints that are in no member's client URLs and whose member is not known yet: the listed
+        URLs may not be usable from here."""
+        listed = {url for member in self._etcd.view.members for url in map(normal, member.client_urls)}
+        for url in self._behind.keys() & listed:
+            del self._behind[url]
+        return [
+            each.url
+            for each in self._etcd.client.endpoints()
+            if each.configured and each.url not in listed and each.url not in self._behind
+        ]
+
+    def answered(self, url: str, found: str = "") -> None:
+        """A poll at this URL was answered. `found`: by which member, where that was not known."""
+        self._failing_since.pop(url, None)
+        if found:
+            self._behind[url] = found
+
+    def failed(self, url: str, now: float) -> None:
+        """A poll at this URL failed."""
+        self._failing_since.setdefault(url, now)
+
+    def failing_for(self, url: str, now: float) -> float:
+        """Seconds since the first of its polls failed; 0 if the last one was answered."""
+        return now - self._failing_since.get(url, now)
