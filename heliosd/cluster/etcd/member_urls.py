@@ -18,6 +18,9 @@ class MemberUrls:
         self._etcd = context
         self._behind: dict[str, str] = {}
         """Configured endpoint that is in no member's client URLs -> the member that answered there last."""
+        self._members: tuple[EtcdMember, ...] | None = None
+        self._unlisted: list[str] = []
+        """The configured endpoints that are in no client URL of these members."""
         self._failing_since: dict[str, float] = {}
         """URL whose last poll failed -> when it first failed."""
 
@@ -42,14 +45,15 @@ class MemberUrls:
     def nameless(self) -> list[str]:
         """Configured endpoints that are in no member's client URLs and whose member is not known yet: the listed
         URLs may not be usable from here."""
-        listed = {url for member in self._etcd.view.members for url in map(normal, member.client_urls)}
-        for url in self._behind.keys() & listed:
-            del self._behind[url]
-        return [
-            each.url
-            for each in self._etcd.client.endpoints()
-            if each.configured and each.url not in listed and each.url not in self._behind
-        ]
+        members = self._etcd.view.members
+        if members is not self._members:
+            self._members = members
+            listed = {url for member in members for url in map(normal, member.client_urls)}
+            for url in self._behind.keys() & listed:
+                del self._behind[url]
+            configured = (each.url for each in self._etcd.client.endpoints() if each.configured)
+            self._unlisted = [url for url in configured if url not in listed]
+        return [url for url in self._unlisted if url not in self._behind]
 
     def answered(self, url: str, found: str = "") -> None:
         """A poll at this URL was answered. `found`: by which member, where that was not known."""

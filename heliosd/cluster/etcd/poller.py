@@ -1,4 +1,4 @@
-"""Polls of the members: each one's status often; the list of members and one member's `/metrics` less often.
+"""Polls of the members' statuses; `list_polls.py` asks for the list of members, `metrics_reader.py` for `/metrics`.
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
 `view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after them,
@@ -8,19 +8,18 @@ and every 250 ms at least.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from random import uniform
 
 import trio
 
-from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign, EtcdUnavailable
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdForeign
 from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.cluster.latency import HealthChanged
 
 from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .foreign_endpoints import ForeignEndpoints
+from .list_polls import ListPolls
 from .member_lag import MemberLag
-from .member_lists import MemberLists
 from .member_metrics import Measured
 from .member_urls import MemberUrls
 from .metrics_reader import read_metrics
@@ -34,16 +33,7 @@ SILENT_SECONDS = 0.9
 UNFIT_SECONDS = 0.4
 """A watch leaves a member that has not answered for so long: before the others can have elected another leader."""
 FIND_SECONDS = 1.0
-LIST_SECONDS = 0.14
-"""Between two lists of members, which also show the leader's term: etcd offers no watch of either. Of several
-heliosd the first that sees a change tells the others."""
-LIST_REFUSED_SECONDS = 0.15
-"""The same where statuses are refused: each takes more requests then."""
-LIST_SPREAD = 0.05
-"""The share of that by which it varies, so that several heliosd do not ask at the same times for long."""
-LIST_DELAY_SECONDS = 0.01
-"""At most so long after a change a list is asked for: several heliosd may have seen the change."""
-LIST_AGAIN_SECONDS = 0.3
+BUSY_SECONDS = 0.03
 
 
 class Poller:
@@ -64,20 +54,19 @@ class Poller:
         self._looked = looked
         self._read = read
         self._urls = MemberUrls(context)
-        self._learned: list[str] = []
         self._foreign = ForeignEndpoints(context)
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._lag = MemberLag()
-        self._lists = MemberLists(context)
         self._removed = RemovedMembers(context.client.close)
         self._last_leader = ""
         """The one before the present one."""
         self._fast = False
         self._sooner = trio.Event()
-        self._list_now = trio.Event()
-        self._listing = trio.CancelScope()
+        self._wakes_at = 0.0
+        """When the members are looked at next, if nothing happens sooner."""
         self._reachability = Reachability(context, self._poll_now, self.url_of)
+        self._lists = ListPolls(context, self, self._reachability, self._removed, view_changed)
 
     def poll_all_now(self) -> None:
         """Something has happened: poll all members at once."""
@@ -87,7 +76,15 @@ class Poller:
 
     def list_now(self) -> None:
         """Ask for a newer list of the members."""
-        self._list_now.set()
+        self._lists.ask_now()
+
+    def look_now(self) -> None:
+        """The members are others than before."""
+        self._sooner.set()
+
+    def is_asking(self, member: str) -> bool:
+        """A poll of this member's status is under way."""
+        return member in self._asking
 
     def _poll_now(self, member: str) -> None:
         """Something has happened to this member."""
@@ -108,7 +105,7 @@ class Poller:
     def _look_for_leader(self) -> None:
         """The leader is silent: ask all the others now, and not it for a list."""
         self._due.clear()
-        self._listing.cancel()
+        self._lists.give_up()
         self.list_now()
 
     def url_of(self, member: EtcdMember) -> str:
@@ -125,7 +122,7 @@ class Poller:
     async def silence(self, member_id: str) -> None:
         """Return once no poll of this member is under way."""
         while member_id in self._asking:  # noqa: ASYNC110 (a poll ends within a second)
-            await trio.sleep(LIST_AGAIN_SECONDS / 10)
+            await trio.sleep(BUSY_SECONDS)
 
     def unfit(self, url: str) -> str:
         """Why a watch at this endpoint may miss changes; "" if it may stay there."""
@@ -156,13 +153,13 @@ class Poller:
     async def run(self) -> None:
         """Until cancelled."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._list_members)
+            nursery.start_soon(self._lists.run)
             nursery.start_soon(read_metrics, self._etcd, self.url_of, self._read)
             while True:
                 self._sooner = trio.Event()
-                now = self._etcd.now()
+                now, members = self._etcd.now(), self._etcd.view.to_poll()
                 self._check_silence(nursery)
-                for member in self._etcd.view.to_poll():
+                for member in members:
                     if member.id in self._etcd.mirror.leaving:
                         continue
                     if not self._reachability.follows(member.id) and self.url_of(member):
@@ -176,7 +173,9 @@ class Poller:
                         nursery.start_soon(self._find, url)
                 self._look()
                 self._looked()
-                with trio.move_on_after(pause(trio.current_time(), self._due_in(now.mono))):
+                seconds = pause(now.mono, self._due_in(now.mono))
+                self._wakes_at = now.mono + seconds
+                with trio.move_on_at(self._wakes_at):
                     await self._sooner.wait()
 
     def _due_in(self, now: float) -> list[float]:
@@ -192,7 +191,7 @@ class Poller:
         self._reachability.asked(member.id, began.mono)
         try:
             if url:
-                await self._ask_at(url, member.id if self._urls.is_listed(url) else "")
+                await self.ask_at(url, member.id if self._urls.is_listed(url) else "")
             else:
                 self._etcd.view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
@@ -211,14 +210,17 @@ class Poller:
         unconfirmed = another and after is not None and after.leader != self._etcd.view.leader
         if unconfirmed or (self._fast and not fast):
             self._due.clear()  # the others may know more
-        self._due[member.id] = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
-        self._sooner.set()
+            self._sooner.set()
+        due = began.mono + self._etcd.view.poll_after(self._poll_interval, now, member.id)
+        self._due[member.id] = due
+        if due < self._wakes_at:
+            self._sooner.set()
 
     async def _find(self, url: str) -> None:
         """Find out which member answers at a configured endpoint."""
         began = self._etcd.now()
         try:
-            await self._ask_at(url, "")
+            await self.ask_at(url, "")
         except EtcdError:
             pass  # tried again; other checks report it if no endpoint answers
         finally:
@@ -226,7 +228,7 @@ class Poller:
         self._due[url] = began.mono + FIND_SECONDS
         self._sooner.set()
 
-    async def _ask_at(self, url: str, member_id: str) -> None:
+    async def ask_at(self, url: str, member_id: str) -> None:
         """Poll the status at this URL. `member_id`: the member expected there; "": any."""
         await self._etcd.client.identify()
         began = self._etcd.now().mono
@@ -275,66 +277,3 @@ class Poller:
             case _:
                 self._due.clear()
         self._sooner.set()
-
-    async def _list_members(self) -> None:
-        wanted = True
-        while True:
-            self._list_now = trio.Event()
-            try:
-                with trio.CancelScope() as self._listing:
-                    await self._list()
-            except EtcdUnavailable as error:
-                # A single member that does not answer is reported by its health.
-                if not self._etcd.view.leader:
-                    self._etcd.faults.add("asking the members", error)
-            except EtcdError as error:
-                self._etcd.faults.add("asking the members", error)
-            else:
-                if self._lists.refused is None:
-                    self._etcd.faults.clear("asking the members")
-                else:
-                    self._etcd.faults.add("asking the members", self._lists.refused)
-            trusted = self._etcd.view.leader and self._etcd.view.members_as_of
-            refusing = bool(self._etcd.client.status_refusals())
-            pause = (LIST_REFUSED_SECONDS if refusing else LIST_SECONDS) if trusted else LIST_AGAIN_SECONDS
-            least = 0.0 if wanted else 1.0 - LIST_SPREAD  # others may have been woken at the same time
-            with trio.move_on_after(pause * uniform(least, 1.0)) as waited:  # noqa: S311
-                await self._list_now.wait()
-            wanted = not waited.cancelled_caught
-            if wanted:
-                await trio.sleep(uniform(0.0, LIST_DELAY_SECONDS))  # noqa: S311
-
-    async def _list(self) -> None:
-        lister = self._etcd.view.lister()
-        url = self.url_of(lister) if lister is not None else ""
-        if lister is not None and (
-            lister.id in self._etcd.mirror.leaving or self._reachability.is_silent(lister.id)
-        ):
-            lister = None
-        if lister is not None and url:
-            # A list counts only if its member is known to have applied the list in the log.
-            status = self._etcd.view.last_status(lister.id)
-            if status is not None and status.header.revision < self._etcd.mirror.members.mod_revision:
-                await self._ask_at(url, lister.id)
-        began = self._etcd.now().mono
-        by = lister.id if lister is not None and url else ""
-        view, recorded = self._etcd.view, self._etcd.mirror.members.record
-        if by:
-            self._reachability.asked(by, began)
-        answer = await self._lists.read(url if by else "")
-        if by not in self._asking:
-            self._reachability.answered(by)
-        listed = answer.members
-        before = (view.members, view.members_as_of > 0)
-        view.listed(by, listed, began, self._etcd.now())
-        self._removed.listed(before[0], view.members, self._etcd.now().mono)
-        if view.term_seen(answer.raft_term, self._etcd.now()):
-            self.poll_all_now()
-        urls = [url for member in listed for url in member.client_urls]
-        if urls != self._learned:
-            self._learned = urls
-            self._etcd.client.learn(urls)
-        if before != (view.members, view.members_as_of > 0):
-            self._sooner.set()
-        if recorded is None or recorded.members != view.known_members or view.failures():
-            self._view_changed(())

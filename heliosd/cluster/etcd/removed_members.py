@@ -29,6 +29,8 @@ class RemovedMembers:
 
     def listed(self, before: Sequence[EtcdMember], members: Sequence[EtcdMember], now: float) -> None:
         """One list of members was followed by the next."""
+        if members == before and not self._until:
+            return
         present = {url for each in members for url in map(normal, each.client_urls)}
         was = {url for each in before for url in map(normal, each.client_urls)} if members else set()
         self._until |= dict.fromkeys(was, now + STOPPING_SECONDS)

@@ -36,6 +36,9 @@ class ClusterView:
         """In the order of ids. While `members_as_of` is 0, only the list of members to poll."""
         self.known_members: tuple[KnownMember, ...] = ()
         """The same as they are shown."""
+        self.voters: tuple[str, ...] = ()
+        self.own: EtcdMember | None = None
+        """The member whose id or name is this node's id; None also if several members have that name."""
         self.members_as_of = 0
         """A store revision of the leader from before it listed `members`; 0: no leader has listed them."""
         self.latency = latency
@@ -215,16 +218,6 @@ class ClusterView:
         return self._election.doubted
 
     @property
-    def voters(self) -> tuple[str, ...]:
-        return tuple(each.id for each in self.members if not each.is_learner)
-
-    @property
-    def own(self) -> EtcdMember | None:
-        """The member whose id or name is this node's id; None also if several members have that name."""
-        found = bearing(self.members, self.node_id)
-        return found[0] if len(found) == 1 else None
-
-    @property
     def namesakes(self) -> tuple[str, ...]:
         """Ids of the members that are called as this node, if they are several."""
         found = bearing(self.members, self.node_id)
@@ -324,9 +317,11 @@ class ClusterView:
         before = {each.id for each in self.members}
         self.traces.listed(self.members, members, now.mono)
         self.members, self.known_members = members, known(members)
+        self.voters = tuple(each.id for each in members if not each.is_learner)
+        found = bearing(members, self.node_id)
+        self.own = found[0] if len(found) == 1 else None
         self.pace.changed(now.mono)
-        own = self.own
-        self._health.track(self.known_members, "" if own is None else own.id, now)
+        self._health.track(self.known_members, "" if self.own is None else self.own.id, now)
         for gone in before - {each.id for each in members}:
             self._health.forget(gone)
             self.traces.forget(gone)

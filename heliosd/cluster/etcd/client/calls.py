@@ -114,6 +114,15 @@ class EndpointCalls:
             again, progress.sent = False, False
             await self._renew(endpoint, token)
 
+    async def answers_the_same(self, endpoint: str, path: str, body: bytes, last: bytes) -> bool:
+        """Whether a call that is open to all, and reads, is answered by `last` again. False also if it is not
+        answered, or there is no open connection."""
+        gateway = self._gateways.get(endpoint)
+        if gateway is None:
+            return False
+        ask = GatewayRequest(endpoint, gateway + path, body, self._token)
+        return await self._transport.answers_the_same(ask, last)
+
     @asynccontextmanager
     async def stream(
         self, endpoint: str, path: str, body: bytes, headers: Headers

@@ -197,6 +197,10 @@ class EtcdClient:
         self._statuses.learners = frozenset(each.id for each in listed.members if each.is_learner)
         return listed
 
+    async def lists_the_same(self, endpoint: str, last: MemberList) -> bool:
+        """Whether that member answers byte for byte so again, over an open connection. No deadline of its own."""
+        return await self._calls.answers_the_same(endpoint, "/cluster/member/list", b"{}", last.answer)
+
     async def raft_vars(self, endpoint: str) -> RaftVars:
         """What that member shows of its Raft state to anyone."""
         return await self._statuses.raft(await self._verified(endpoint))
@@ -243,7 +247,7 @@ class EtcdClient:
 
     async def lease_revoke(self, lease: str) -> None:
         """End it and delete its keys. Raises `EtcdLeaseGone`."""
-        await self._write("/lease/revoke", lease_body(lease), _nothing)
+        await self._write("/lease/revoke", lease_body(lease), lambda _: None)
 
     # One given member.
 
@@ -297,7 +301,7 @@ class EtcdClient:
 
         async def ask(progress: RequestProgress) -> None:
             await self._check.verify(endpoint)
-            await self._calls.call(endpoint, path, body, _nothing, progress, write=True)
+            await self._calls.call(endpoint, path, body, lambda _: None, progress, write=True)
 
         await self._failover.within(endpoint, MEMBER_SECONDS, ask, write=True)
 
@@ -342,7 +346,3 @@ class EtcdClient:
 
         await self._check.identify()
         return await self._failover.first_to_answer(ask, seconds, write=True)
-
-
-def _nothing(_content: bytes) -> None:
-    """An answer without content."""

@@ -7,7 +7,8 @@ members become lower-case hexadecimal text without leading zeros, as etcdctl pri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
@@ -142,6 +143,8 @@ class MemberList:
 
     members: tuple[EtcdMember, ...]
     raft_term: int = 0
+    answer: bytes = field(default=b"", compare=False, repr=False)
+    """The body in which it came; empty if it was put together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +219,11 @@ def read_members(content: bytes) -> tuple[EtcdMember, ...]:
     return tuple(_member(each) for each in _decode(content, wire.MembersJson).members)
 
 
+@lru_cache(maxsize=4)  # it is asked for several times a second, and its answer is mostly the same
 def read_member_list(content: bytes) -> MemberList:
     """The answer of /cluster/member/list."""
     found = _decode(content, wire.MembersJson)
-    return MemberList(tuple(map(_member, found.members)), found.header.raft_term)
+    return MemberList(tuple(map(_member, found.members)), found.header.raft_term, content)
 
 
 def read_member_added(content: bytes) -> EtcdMember:

@@ -99,6 +99,25 @@ class ShortRequests:
         finally:
             self._limit.release()
 
+    async def answers_the_same(
+        self, endpoint: str, target: str, body: bytes | None, headers: Iterable[tuple[str, str]], last: bytes
+    ) -> bool:
+        """Whether the answer has status 200 and this body, over a connection that is kept. False also if there is
+        none, and after a fault."""
+        connection = self._take(endpoint)
+        if connection is None:
+            return False
+        try:
+            await _send(connection, endpoint, target, body, tuple(headers), RequestProgress())
+            answer = await read_answer(connection.stream, len(last))
+        except HttpFault:
+            return False
+        else:
+            connection.lasts = answer.lasts
+            return answer.status == 200 and answer.body == last
+        finally:
+            self._put_back(endpoint, connection)
+
     async def _permit(self) -> None:
         # Each wait that ends at once costs a turn of the loop, and an idle daemon asks a dozen times a second.
         with suppress(trio.WouldBlock):

@@ -83,6 +83,11 @@ class GatewayTransport:
         except HttpFault as error:
             raise self._no_answer(error, ask, progress) from None
 
+    async def answers_the_same(self, ask: GatewayRequest, last: bytes) -> bool:
+        """Whether it is answered by this body again, over a connection that is open. False also after a fault."""
+        fields = self._fields(ask)
+        return await self._short.answers_the_same(ask.endpoint, ask.path, ask.body, fields, last)
+
     @asynccontextmanager
     async def held(
         self, ask: GatewayRequest, progress: RequestProgress
