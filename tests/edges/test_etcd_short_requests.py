@@ -32,6 +32,9 @@ class Server:
         self.connections = 0
         self.ends = False
         """After one answer."""
+        self.last_answer = 0
+        """The number of the answer after which it ends; 0: none."""
+        self.answered = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
@@ -44,7 +47,8 @@ class Server:
                 for part in parts:
                     await stream.send_all(part)
                     await trio.sleep(0.001)
-            if self.ends:
+            self.answered += 1
+            if self.ends or self.answered == self.last_answer:
                 return
 
 
@@ -171,3 +175,43 @@ async def test_an_answer_that_is_cut_off_is_none(at: int) -> None:
         server.ends = True
         with pytest.raises(HttpFault):
             await ask(requests, url)
+
+
+async def same(requests: ShortRequests, url: str, last: bytes = b"hello") -> bool:
+    return await requests.answers_the_same(url, "/v3/x", b"{}", [("A", "b")], last)
+
+
+REFUSED = PLAIN.replace(b"200 OK", b"503 No")
+OTHER = PLAIN.replace(b"hello", b"hellO")
+LONGER = PLAIN.replace(b"5\r\n\r\nhello", b"6\r\n\r\nhello!")
+CUT = [PLAIN[:-1], b"HTTP/2 what"]
+
+
+async def test_the_same_answer_is_known_over_the_open_connection_however_it_comes() -> None:
+    async with asking([PLAIN], [PLAIN], [CHUNKED], [PLAIN[:40], PLAIN[40:]]) as (server, requests, url):
+        assert not await same(requests, url)  # no connection is open
+        await ask(requests, url)
+        for _ in range(3):
+            assert await same(requests, url)
+        assert server.connections == 1
+        assert len(set(server.requests)) == 1
+
+
+@pytest.mark.parametrize("other", [REFUSED, OTHER, LONGER, *CUT])
+async def test_another_answer_or_none_is_not_the_same_and_the_next_request_is_answered(other: bytes) -> None:
+    async with asking([PLAIN], [other], [PLAIN]) as (server, requests, url):
+        server.last_answer = 2 if other in CUT else 0
+        await ask(requests, url)
+        assert not await same(requests, url)
+        assert server.connections == 1
+        assert await ask(requests, url) == (200, b"hello")
+
+
+async def test_a_connection_whose_same_answer_is_not_waited_for_is_not_used_again() -> None:
+    async with asking([PLAIN], [PLAIN[:40]], [PLAIN]) as (server, requests, url):
+        await ask(requests, url)
+        with trio.move_on_after(0.05) as waited:
+            await same(requests, url)
+        assert waited.cancelled_caught
+        assert await ask(requests, url) == (200, b"hello")
+        assert server.connections == 2

@@ -48,6 +48,8 @@ class StatusPolls(Protocol):
 
     def look_now(self) -> None: ...
 
+    def look_along(self) -> None: ...
+
 
 class _Evaluated(NamedTuple):
     """A list that has been evaluated, and left nothing to do."""
@@ -110,6 +112,8 @@ class ListPolls:
                     self._etcd.faults.clear("asking the members")
                 else:
                     self._etcd.faults.add("asking the members", self._lists.refused)
+            if self._evaluated is not None:
+                self._statuses.look_along()
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
             refusing = bool(self._etcd.client.status_refusals())
             pause = (LIST_REFUSED_SECONDS if refusing else LIST_SECONDS) if trusted else LIST_AGAIN_SECONDS

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from heliosd.clock import next_beat
-
 LOOK_SECONDS = 0.25
 """The view is evaluated so often at least, also when no member answers."""
 LEAST_PAUSE_SECONDS = 0.001
@@ -57,6 +55,6 @@ class Pace:
         return now < self._fast_until
 
 
-def pause(began: float, due_in: Iterable[float]) -> float:
-    """Seconds from `began` until the first of these is due, or until the next beat."""
-    return max(min([next_beat(began, LOOK_SECONDS) - began, *due_in]), LEAST_PAUSE_SECONDS)
+def pause(due_in: Iterable[float]) -> float:
+    """Seconds until the first of these is due, or until the view is evaluated again."""
+    return max(min([LOOK_SECONDS, *due_in]), LEAST_PAUSE_SECONDS)

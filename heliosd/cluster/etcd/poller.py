@@ -18,7 +18,7 @@ from heliosd.cluster.latency import HealthChanged
 from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .foreign_endpoints import ForeignEndpoints
-from .list_polls import ListPolls
+from .list_polls import LIST_SECONDS, ListPolls
 from .member_lag import MemberLag
 from .member_metrics import Measured
 from .member_urls import MemberUrls
@@ -65,6 +65,8 @@ class Poller:
         self._sooner = trio.Event()
         self._wakes_at = 0.0
         """When the members are looked at next, if nothing happens sooner."""
+        self._waiting = trio.CancelScope()
+        self._nursery: trio.Nursery | None = None
         self._reachability = Reachability(context, self._poll_now, self.url_of)
         self._lists = ListPolls(context, self, self._reachability, self._removed, view_changed)
 
@@ -152,31 +154,42 @@ class Poller:
 
     async def run(self) -> None:
         """Until cancelled."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._lists.run)
-            nursery.start_soon(read_metrics, self._etcd, self.url_of, self._read)
+        async with trio.open_nursery() as self._nursery:
+            self._nursery.start_soon(self._lists.run)
+            self._nursery.start_soon(read_metrics, self._etcd, self.url_of, self._read)
             while True:
                 self._sooner = trio.Event()
-                now, members = self._etcd.now(), self._etcd.view.to_poll()
-                self._check_silence(nursery)
-                for member in members:
-                    if member.id in self._etcd.mirror.leaving:
-                        continue
-                    if not self._reachability.follows(member.id) and self.url_of(member):
-                        self._reachability.follow(member.id, nursery)
-                    if member.id not in self._asking and now.mono >= self._due.get(member.id, 0.0):
-                        self._asking.add(member.id)
-                        nursery.start_soon(self._ask, member)
-                for url in self._urls.nameless():
-                    if url not in self._asking and now.mono >= self._due.get(url, 0.0):
-                        self._asking.add(url)
-                        nursery.start_soon(self._find, url)
-                self._look()
-                self._looked()
-                seconds = pause(now.mono, self._due_in(now.mono))
-                self._wakes_at = now.mono + seconds
-                with trio.move_on_at(self._wakes_at):
+                self._step(self._nursery)
+                with trio.move_on_at(self._wakes_at) as self._waiting:
                     await self._sooner.wait()
+
+    def look_along(self) -> None:
+        """Another task was woken anyway: look at the members in its turn, in place of a waking for that."""
+        if self._nursery is not None and not self._sooner.is_set():
+            self._step(self._nursery)
+            self._waiting.deadline = self._wakes_at
+
+    def _step(self, nursery: trio.Nursery) -> None:
+        """Ask the members that are due, and look at what has changed."""
+        now, members = self._etcd.now(), self._etcd.view.to_poll()
+        # While all is settled, the polls go along with the lists.
+        soon = now.mono + (LIST_SECONDS / 2 if self._etcd.view.settled(now) else 0.0)
+        self._check_silence(nursery)
+        for member in members:
+            if member.id in self._etcd.mirror.leaving:
+                continue
+            if not self._reachability.follows(member.id) and self.url_of(member):
+                self._reachability.follow(member.id, nursery)
+            if member.id not in self._asking and soon >= self._due.get(member.id, 0.0):
+                self._asking.add(member.id)
+                nursery.start_soon(self._ask, member)
+        for url in self._urls.nameless():
+            if url not in self._asking and now.mono >= self._due.get(url, 0.0):
+                self._asking.add(url)
+                nursery.start_soon(self._find, url)
+        self._look()
+        self._looked()
+        self._wakes_at = now.mono + pause(self._due_in(now.mono))
 
     def _due_in(self, now: float) -> list[float]:
         """Seconds until each member is due that is to be polled and is not being asked."""

@@ -14,7 +14,7 @@ import msgspec
 import trio
 
 from heliosd import __version__
-from heliosd.clock import rfc3339
+from heliosd.clock import next_beat, rfc3339
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLearnerBehind, EtcdLeaseGone, EtcdRefused
 from heliosd.cluster.etcd.client.requests import absent, delete, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
@@ -121,7 +121,7 @@ class Presence:
     async def _promote_learners(self) -> None:
         """Promote each learner that heliosd added once it is in sync with the leader."""
         while True:
-            await trio.sleep(PROMOTE_SECONDS)
+            await trio.sleep_until(next_beat(trio.current_time(), PROMOTE_SECONDS))
             failed = False
             for member in (
                 list(self._etcd.mirror.learners) if self._etcd.mirror.observer == self._etcd.node_id else ()
