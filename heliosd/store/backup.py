@@ -171,8 +171,15 @@ def _log_header(wal: Path) -> bytes:
 
 def _last_write(*files: Path) -> list[tuple[int, int, int] | None]:
     """Another value once one of the files was written, made or removed."""
-    found = [file.stat() if file.exists() else None for file in files]
-    return [each and (each.st_ino, each.st_size, each.st_mtime_ns) for each in found]
+    return [_stamp(file) for file in files]
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except FileNotFoundError:  # the log goes when the last one who has the database open closes it
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns
 
 
 def _merge_log(database: Path) -> int:

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import tarfile
+import threading
 import tracemalloc
 from collections.abc import Sequence
 from contextlib import closing
@@ -110,6 +111,28 @@ def test_a_backup_is_readable_by_its_owner_alone_and_leaves_nothing_else(tmp_pat
     assert {path.name for path in data_dir.iterdir()} == before
     with tarfile.open(tmp_path / "backup.tar") as archive:
         assert archive.getnames() == ["backup.json", "heliosd.db", "jwt_secret"]
+
+
+def test_a_backup_beside_a_daemon_that_comes_and_goes_is_whole(tmp_path: Path) -> None:
+    """Its log is made and removed meanwhile."""
+    data_dir, over = store_with(tmp_path / "data", [ValueSet("value", b"1")]), threading.Event()
+
+    def come_and_go() -> None:
+        while not over.wait(0.01):
+            store_with(data_dir, [ValueSet("value", b"1")])
+
+    daemon = threading.Thread(target=come_and_go)
+    daemon.start()
+    try:
+        for _ in range(40):
+            write_backup(data_dir, tmp_path / "backup", ())
+    finally:
+        over.set()
+        daemon.join()
+    restored = tmp_path / "restored"
+    restored.mkdir(mode=0o700)
+    restore(restored, tmp_path / "backup", ())
+    assert saved_in(restored).values == {"value": b"1"}
 
 
 def test_a_backup_holds_a_part_of_the_database_in_memory_at_a_time(tmp_path: Path) -> None:

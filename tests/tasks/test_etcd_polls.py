@@ -36,7 +36,7 @@ from heliosd.cluster.etcd.list_polls import LIST_SECONDS
 from heliosd.cluster.etcd.log_lease import LogLease
 from heliosd.cluster.etcd.members import known
 from heliosd.cluster.etcd.mirror import Mirror
-from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, LEAST_PAUSE_SECONDS, LOOK_SECONDS, pause
+from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, LEAST_PAUSE_SECONDS, LOOK_SECONDS, pause, until_turn
 from heliosd.cluster.etcd.poller import Poller
 from heliosd.cluster.etcd.view import ClusterView
 from heliosd.cluster.etcd.view_changes import ViewChange
@@ -312,3 +312,15 @@ def test_a_pause_ends_with_the_first_that_is_due_or_with_a_look_and_never_at_onc
     seconds = pause(due_in)
     assert LEAST_PAUSE_SECONDS <= seconds <= LOOK_SECONDS
     assert seconds <= max(LEAST_PAUSE_SECONDS, min(due_in, default=LOOK_SECONDS))
+
+
+@given(st.floats(0.0, 4e9), st.floats(0.05, 1.0), st.integers(1, 9), st.data())
+def test_several_that_take_turns_ask_at_even_distances_and_each_once_in_a_period(
+    wall: float, period: float, of: int, data: st.DataObject
+) -> None:
+    place = data.draw(st.integers(0, of - 1))
+    seconds = until_turn(wall, period, place, of)
+    assert period / 4 <= seconds <= period * 5 / 4
+    turn = (wall + seconds) / period - place / of
+    assert abs(turn - round(turn)) < 1e-4 / period
+    assert until_turn(wall + seconds, period, place, of) == pytest.approx(period, abs=1e-4)

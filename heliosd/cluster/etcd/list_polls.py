@@ -16,16 +16,15 @@ from heliosd.cluster.etcd.client.responses import EtcdMember, MemberList
 
 from .context import EtcdContext
 from .member_lists import MemberLists
+from .pace import until_turn
 from .reachability import Reachability
 from .removed_members import RemovedMembers
 from .view_changes import ViewChange
 
 LIST_SECONDS = 0.14
-"""Between two lists. Of several heliosd the first that sees a change tells the others."""
+"""Between two lists. Several heliosd take turns, and the first that sees a change tells the others."""
 LIST_REFUSED_SECONDS = 0.15
 """The same where statuses are refused: each takes more requests then."""
-LIST_SPREAD = 0.05
-"""The share of that by which it varies, so that several heliosd do not ask at the same times for long."""
 LIST_DELAY_SECONDS = 0.01
 """At most so long after a change a list is asked for: several heliosd may have seen the change."""
 LIST_AGAIN_SECONDS = 0.3
@@ -116,13 +115,20 @@ class ListPolls:
                 self._statuses.look_along()
             trusted = self._etcd.view.leader and self._etcd.view.members_as_of
             refusing = bool(self._etcd.client.status_refusals())
-            pause = (LIST_REFUSED_SECONDS if refusing else LIST_SECONDS) if trusted else LIST_AGAIN_SECONDS
-            least = 0.0 if wanted else 1.0 - LIST_SPREAD  # others may have been woken at the same time
-            with trio.move_on_after(pause * uniform(least, 1.0)) as waited:  # noqa: S311
+            pause = LIST_AGAIN_SECONDS
+            if trusted:
+                period = LIST_REFUSED_SECONDS if refusing else LIST_SECONDS
+                pause = until_turn(self._etcd.now().wall, period, *self._place())
+            with trio.move_on_after(pause) as waited:
                 await self._now.wait()
             wanted = not waited.cancelled_caught
             if wanted:
                 await trio.sleep(uniform(0.0, LIST_DELAY_SECONDS))  # noqa: S311
+
+    def _place(self) -> tuple[int, int]:
+        """Which one of all heliosd this is, from 0, and how many they are."""
+        present = sorted(self._etcd.mirror.observers.keys() | {self._etcd.node_id})
+        return present.index(self._etcd.node_id), len(present)
 
     async def _is_the_same(self) -> bool:
         """Whether the leader answers as last time, while all is settled. Without effect if it does not."""

@@ -58,3 +58,14 @@ class Pace:
 def pause(due_in: Iterable[float]) -> float:
     """Seconds until the first of these is due, or until the view is evaluated again."""
     return max(min([LOOK_SECONDS, *due_in]), LEAST_PAUSE_SECONDS)
+
+
+def until_turn(wall: float, period: float, place: int, of: int) -> float:
+    """Seconds until it is the turn of this one (`place`, from 0) of several heliosd that each ask once in a period.
+
+    They take turns by the wall clock (`wall`: Unix seconds), so that as little time as possible passes without a
+    question of any of them. Where their clocks differ, each still asks once in a period. Between a quarter and five
+    quarters of a period: right after a question there is no other one.
+    """
+    seconds = (period * place / of - wall) % period
+    return seconds if seconds >= period / 4 else seconds + period
