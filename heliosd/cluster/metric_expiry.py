@@ -21,8 +21,6 @@ from .custom_metrics import MetricWithTtl
 from .metric_commands import ExpireMetric
 
 CHECK_SECONDS = 0.25
-UNUSED_SECONDS = 1.0
-"""The same while no metric has a ttl: the first one may be deleted so much later."""
 MAX_STEP_SECONDS = 1.0
 """A longer time between two checks is this process's own pause."""
 
@@ -50,10 +48,8 @@ class MetricExpiry:
 async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     """Delete metrics whose time has passed, until cancelled."""
     expiry = MetricExpiry()
-    with_ttl: list[MetricWithTtl] = []
     while True:
-        seconds = CHECK_SECONDS if with_ttl else UNUSED_SECONDS
-        await trio.sleep_until(next_beat(trio.current_time(), seconds))
+        await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
         with_ttl = backend.metrics.with_ttl()
         # To find out whether writes are possible costs more than all else here, four times a second.
         writable = bool(with_ttl) and backend.not_ready() is None
