@@ -15,12 +15,15 @@ import trio
 
 from heliosd.clock import Instant, next_beat
 from heliosd.errors import RequestRefused, StoreFull
+from heliosd.protocol.events import MetricValuesChanged
 
 from .backend import Backend
 from .custom_metrics import MetricWithTtl
 from .metric_commands import ExpireMetric
 
 CHECK_SECONDS = 0.25
+IDLE_SECONDS = 1.0
+"""Between two checks while no metric has a ttl."""
 MAX_STEP_SECONDS = 1.0
 """A longer time between two checks is this process's own pause."""
 
@@ -33,8 +36,8 @@ class MetricExpiry:
         self._checked_at: float | None = None
 
     def due(self, metrics: Sequence[MetricWithTtl], now: float, *, writable: bool) -> list[MetricWithTtl]:
-        """Of these, the metrics whose time has passed. Call it every `CHECK_SECONDS` with all that have a ttl;
-        `writable`: writes are possible now, which matters only if there are any."""
+        """Of these, the metrics whose time has passed. Call it every `CHECK_SECONDS` with all that have a ttl,
+        while there are any; `writable`: writes are possible now."""
         passed = 0.0 if self._checked_at is None else now - self._checked_at
         self._checked_at = now
         counted = min(passed, MAX_STEP_SECONDS) if writable else 0.0
@@ -49,9 +52,9 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
     """Delete metrics whose time has passed, until cancelled."""
     expiry = MetricExpiry()
     while True:
-        await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
+        await _next_check(backend)
         with_ttl = backend.metrics.with_ttl()
-        # To find out whether writes are possible costs more than all else here, four times a second.
+        # To find out whether writes are possible costs more than all else here.
         writable = bool(with_ttl) and backend.not_ready() is None
         due = expiry.due(with_ttl, now().mono, writable=writable)
         if not due:
@@ -59,6 +62,18 @@ async def expire_metrics(backend: Backend, now: Callable[[], Instant]) -> None:
         async with trio.open_nursery() as nursery:
             for metric in due:
                 nursery.start_soon(_expire, backend, metric, now().wall)
+
+
+async def _next_check(backend: Backend) -> None:
+    if backend.metrics.with_ttl():
+        await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
+        return
+    # The time of the first one begins with its event. What was there before this process comes without any.
+    with trio.move_on_at(next_beat(trio.current_time(), IDLE_SECONDS)):
+        async with backend.events() as events:
+            while not backend.metrics.with_ttl():
+                while isinstance(await events.receive(), MetricValuesChanged):
+                    pass
 
 
 async def _expire(backend: Backend, metric: MetricWithTtl, at: float) -> None:

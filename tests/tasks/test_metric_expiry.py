@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from trio.testing import MockClock
 
-from heliosd.clock import Instant
+from heliosd.clock import Instant, next_beat
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.metric_commands import DeleteMetric, ExpireMetric, RegisterMetric, UpdateMetric
-from heliosd.cluster.metric_expiry import MetricExpiry, expire_metrics
+from heliosd.cluster.metric_expiry import CHECK_SECONDS, IDLE_SECONDS, MetricExpiry, expire_metrics
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.errors import Conflict, NotFound
 from heliosd.protocol.events import Event, MetricsDefined, Value
@@ -143,6 +143,19 @@ async def test_what_is_not_renewed_is_gone_and_an_event_says_why(autojump_clock:
         await house.backend.propose(DeleteMetric(name="pushed", at=3.0))
         await trio.sleep(10)
         assert house.deleted[1:] == [(["pushed"], None)]
+
+
+@pytest.mark.parametrize("offset", [0.05, 0.4, 0.95])
+async def test_the_first_one_is_gone_as_soon_as_one_among_others(
+    autojump_clock: MockClock, offset: float
+) -> None:
+    async with expiring() as house:
+        await trio.sleep_until(next_beat(trio.current_time(), IDLE_SECONDS) + offset)
+        await house.backend.propose(registered("first", 2))
+        await trio.sleep(1.9)
+        assert "first" in house.backend.metrics
+        await trio.sleep(0.2 + CHECK_SECONDS)
+        assert "first" not in house.backend.metrics
 
 
 async def test_a_restart_begins_the_time_anew_and_brings_nothing_back(autojump_clock: MockClock) -> None:

@@ -21,14 +21,14 @@ from .reachability import Reachability
 from .removed_members import RemovedMembers
 from .view_changes import ViewChange
 
-LIST_SECONDS = 0.18
-"""Between two lists. Several heliosd take turns, so that three ask every 60 ms together, and the first that sees a
+LIST_SECONDS = 0.2
+"""Between two lists. Several heliosd take turns, so that three ask every 67 ms together, and the first that sees a
 change tells the others."""
 LIST_DELAY_SECONDS = 0.01
 """At most so long after a change a list is asked for: several heliosd may have seen the change."""
 LIST_AGAIN_SECONDS = 0.3
-WHOLE_SECONDS = 1.0
-"""A list is read and evaluated so often at least, also while it stays the same."""
+WHOLE_SECONDS = 0.9
+"""After so long the next list is read and evaluated, also while it stays the same: once a second."""
 SAME_SECONDS = 0.5
 """An answer that does not come in that time is not waited for; a list is asked for then."""
 
