@@ -49,8 +49,11 @@ class MemberUrls:
         if members is not self._members:
             self._members = members
             listed = {url for member in members for url in map(normal, member.client_urls)}
-            for url in self._behind.keys() & listed:
-                del self._behind[url]
+            ids = {member.id for member in members}
+            # Where a member was that is removed, another may come, or another cluster.
+            self._behind = {
+                url: member for url, member in self._behind.items() if member in ids and url not in listed
+            }
             configured = (each.url for each in self._etcd.client.endpoints() if each.configured)
             self._unlisted = [url for url in configured if url not in listed]
         return [url for url in self._unlisted if url not in self._behind]
@@ -58,7 +61,7 @@ class MemberUrls:
     def answered(self, url: str, found: str = "") -> None:
         """A poll at this URL was answered. `found`: by which member, where that was not known."""
         self._failing_since.pop(url, None)
-        if found:
+        if found and url in self._unlisted:  # it may have been listed since the poll was sent
             self._behind[url] = found
 
     def failed(self, url: str, now: float) -> None:
