@@ -5,7 +5,8 @@ PYTHON := $(VENV)/bin/python
 PYTEST := $(VENV)/bin/pytest
 # A long form may take more than the five minutes after which a test of make test shows where it waits.
 LONG := $(PYTEST) -o faulthandler_timeout=0
-ON_ETCD = $(if $(ETCD),PATH="$(CURDIR)/build/etcd/$(ETCD):$$PATH")
+ON_ETCD = $(if $(ETCD),$(if $(wildcard build/etcd/$(ETCD)/etcd),PATH="$(CURDIR)/build/etcd/$(ETCD):$$PATH",$(error \
+    there is no build/etcd/$(ETCD)/etcd: scripts/etcd $(ETCD) makes it)))
 
 # What the tests use beside Python packages: a real browser, a C compiler, Go with gorilla, Node, systemd's checkers.
 TEST_PACKAGES := chromium gcc libc6-dev golang-go golang-github-gorilla-websocket-dev nodejs node-ws curl systemd prometheus \

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
         "markers", "needs(*programs): programs that must be installed; missing ones skip, and in CI fail"
     )
+
+
+def pytest_report_header() -> str:
+    """Which etcd the tests use: the first one in PATH, whatever was meant."""
+    etcd = shutil.which("etcd")
+    if etcd is None:
+        return "etcd: none"
+    said = subprocess.run([etcd, "--version"], capture_output=True, text=True, check=False)
+    return f"{said.stdout.partition(chr(10))[0]}, {etcd}"
 
 
 def share_compiling(config: pytest.Config) -> None:
