@@ -293,6 +293,21 @@ async def test_certificates_are_read_anew_when_their_files_change(
         await client.range(KEY)
 
 
+async def test_a_list_is_not_called_the_same_while_a_certificate_is_being_replaced(
+    encrypted: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
+) -> None:
+    files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
+    for name, file in files.items():
+        file.write_bytes(shown(certificates)[name].read_bytes())
+    async with client_of(encrypted, **files) as client:
+        listed = await client.member_list(url(encrypted, 0))
+        assert await client.lists_the_same(url(encrypted, 0), listed)
+        files["client_key"].write_text("half of a ke")
+        assert not await client.lists_the_same(url(encrypted, 0), listed)
+        files["client_key"].unlink()
+        assert not await client.lists_the_same(url(encrypted, 0), listed)
+
+
 async def test_password_and_certificate_together_but_for_a_common_name(
     certificates: EtcdCertificates, login: dict[str, Any]
 ) -> None:

@@ -14,7 +14,7 @@ import trio
 
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.etcd.backend import EtcdBackend
-from heliosd.errors import Conflict
+from heliosd.errors import Conflict, NotFound
 from tests.support.contract_backends import Subject, etcd_backend, now, patiently, put, register, running
 from tests.support.deadlines import SECONDS
 from tests.support.etcd_cluster import EtcdCluster
@@ -64,6 +64,15 @@ async def test_a_heliosd_beside_no_member_is_an_observer_and_all_list_each_other
         both = [("etcd-1", msgspec.UNSET), ("watcher", "https://watcher.example")]
         await subject.until(lambda seen=seen, both=both: seen() == both)  # type: ignore[misc]
     assert one.backend.status().leader.is_leader
+
+
+async def test_what_is_refused_is_said_so_though_others_write_to_this_etcd(
+    pair: tuple[Subject, Subject], cluster: EtcdCluster
+) -> None:
+    for _ in range(3):
+        await trio.to_thread.run_sync(cluster.put, "elsewhere", "x")
+        with pytest.raises(NotFound):
+            await pair[0].backend.propose(put("app_nowhere", 1.0))
 
 
 async def test_another_heliosd_with_the_same_id_is_warned_of_once_and_the_own_restart_is_not(

@@ -34,6 +34,17 @@ async def test_more_than_the_kernel_takes_at_once_arrives_whole() -> None:
         assert received == LARGE
 
 
+async def test_the_kernel_asks_a_silent_other_side_whether_the_connection_still_exists() -> None:
+    one, other = await connected()
+    async with one, other:
+        assert one.socket.getsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE) == 1
+        names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT")
+        idle, again, times = (
+            one.socket.getsockopt(trio.socket.IPPROTO_TCP, getattr(trio.socket, name)) for name in names
+        )
+        assert idle + again * times <= 15
+
+
 async def test_a_request_that_was_cancelled_before_it_began_is_not_sent() -> None:
     with trio.fail_after(SECONDS):
         one, other = await connected()

@@ -64,3 +64,25 @@ def test_an_answer_that_comes_when_its_url_has_been_listed_does_not_hide_the_url
     cluster.urls.answered(OTHER, "b")  # asked before the list was known
     cluster.members = cluster.members[:1]
     assert cluster.urls.nameless() == [OTHER]
+
+
+def test_a_removed_member_that_answers_once_more_does_not_hide_its_endpoint() -> None:
+    cluster = Cluster((member("a", LISTED),))
+    assert cluster.urls.nameless() == [OTHER]
+    cluster.urls.answered(OTHER, "removed")
+    assert cluster.urls.nameless() == [OTHER]
+
+
+def test_a_member_is_polled_at_its_listed_url_again_when_the_other_place_is_silent_too() -> None:
+    cluster = Cluster((member("a", LISTED),))
+    (a,) = cluster.members
+    cluster.urls.nameless()
+    cluster.urls.answered(OTHER, "a")
+    cluster.urls.failed(LISTED, 1.0)
+    cluster.urls.failed(OTHER, 2.0)
+    assert cluster.urls.of(a) == LISTED
+    cluster.urls.failed(LISTED, 3.0)
+    assert cluster.urls.of(a) == OTHER
+    cluster.urls.failed(OTHER, 4.0)
+    cluster.urls.answered(LISTED)
+    assert cluster.urls.of(a) == LISTED

@@ -417,6 +417,15 @@ def test_of_too_many_keys_the_oldest_are_deleted(etcd: Etcd, monkeypatch: pytest
     assert stored(etcd).view("hits").value == 8
 
 
+def test_a_refusal_does_not_wait_for_a_revision_at_which_only_others_wrote(etcd: Etcd) -> None:
+    on = seen(etcd)
+    etcd.revision += 5
+    refused = draft([HIT], on)
+    settled = settle(LAYOUT, refused, send(etcd, refused))
+    assert isinstance(settled, Settled)
+    assert settled.seen.revision == on.revision
+
+
 def expire(etcd: Etcd) -> ExpireMetric:
     (metric,) = stored(etcd).with_ttl()
     return ExpireMetric(name=metric.name, created_at=metric.created_at, writes=metric.writes, at=9.0)

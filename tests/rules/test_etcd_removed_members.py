@@ -35,6 +35,12 @@ def test_a_removed_member_is_left_alone_until_it_has_ended() -> None:
     assert closed.urls == set()
 
 
+def test_so_is_every_other_url_at_which_it_answered() -> None:
+    closed = Closed()
+    closed.removed.listed(THREE, TWO, 1.0, ["http://proxy:2379/"])
+    assert closed.urls == {URL, "http://proxy:2379"}
+
+
 def test_another_member_at_its_url_is_asked_at_once() -> None:
     closed = Closed()
     closed.removed.listed(THREE, TWO, 1.0)

@@ -48,10 +48,10 @@ class Member:
         self.asked: list[str] = []
         self.reader = StatusReader(self.ask, self.page, b"/heliosd/")
 
-    async def ask(self, _endpoint: str, path: str, _body: bytes, read: Callable[[bytes], T]) -> T:
+    async def ask(self, endpoint: str, path: str, _body: bytes, read: Callable[[bytes], T]) -> T:
         await trio.lowlevel.checkpoint()
         self.asked.append(path)
-        answer = self.answers[path]
+        answer = self.answers.get(endpoint + path, self.answers[path])
         if isinstance(answer, EtcdError):
             raise answer
         return read(answer)
@@ -158,6 +158,20 @@ async def test_of_several_refused_statuses_one_is_asked_for_again_and_the_others
     await trio.sleep(AGAIN_SECONDS)
     member.answers[STATUS] = FULL
     assert [(await member.reader.read(endpoint)).version for endpoint in (A, B)] == ["3.6.16", "3.6.16"]
+
+
+async def test_a_refused_status_is_asked_for_again_though_others_are_given_all_the_time(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    member = Member({STATUS: DENIED, RANGE: answer(), B + STATUS: FULL}, {A: page()})
+    await member.reader.read(A)
+    member.answers[STATUS] = FULL
+    for _ in range(5):
+        await trio.sleep(AGAIN_SECONDS / 4)
+        await member.reader.read(B)
+        last = await member.reader.read(A)
+    assert last.version == "3.6.16"
+    assert member.reader.refusals() == {}
 
 
 async def test_a_page_that_is_not_etcds_is_no_status() -> None:

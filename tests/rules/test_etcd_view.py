@@ -350,6 +350,14 @@ def test_a_member_that_went_is_forgotten() -> None:
     assert seen.view.last_status(C) is None
 
 
+def test_a_removed_member_that_answers_once_more_stays_forgotten() -> None:
+    seen = led_by_b()
+    seen.listing((THREE[1], THREE[2]))
+    seen.view.answered("", seen.status(C, B, 5), 0.002, seen.now)
+    assert seen.view.last_status(C) is None
+    assert seen.view.last_answer(C) is None
+
+
 def test_a_member_that_gets_this_nodes_name_is_no_peer_any_more() -> None:
     seen = led_by_b("node-9")
     assert len(build_status(seen.view, (), seen.now).peers) == 3

@@ -53,7 +53,7 @@ class Members:
     `ended` is away."""
 
     def __init__(self) -> None:
-        self.leader, self.term = "1", 5
+        self.leader, self.term, self.revision = "1", 5, 7
         self.hanging: set[str] = set()
         self.ended = ""
         self.repeats = True
@@ -88,7 +88,7 @@ class Members:
         self.polls[url] += 1
         self.polled.append((trio.current_time(), url[-1]))
         member = await self._answered(url)
-        header = ResponseHeader("c", member, 7, self.term)
+        header = ResponseHeader("c", member, self.revision, self.term)
         return MemberStatus(header, "3.5.1", 1, self.leader, 7, self.term, 7, is_learner=False, errors=())
 
     async def member_list(self, url: str = "") -> MemberList:
@@ -184,13 +184,20 @@ def context_of(client: object) -> EtcdContext:
     )
 
 
-def poller_of(
-    members: Members, looks: list[float], changed: Callable[[Sequence[ViewChange]], None] = lambda _: None
-) -> Poller:
+def settled_on(members: Members) -> EtcdContext:
     context = context_of(members)
     context.mirror.members = SeenMembers(MembersRecord(members=known(MEMBERS)), 7)
+    return context
+
+
+def poller_of(
+    members: Members,
+    looks: list[float],
+    changed: Callable[[Sequence[ViewChange]], None] = lambda _: None,
+    context: EtcdContext | None = None,
+) -> Poller:
     return Poller(
-        context,
+        context or settled_on(members),
         poll_interval=0.25,
         view_changed=changed,
         looked=lambda: looks.append(trio.current_time()),
@@ -288,6 +295,43 @@ async def test_a_leader_that_does_not_repeat_its_list_is_asked_for_a_whole_one(
         members.lists.clear()
         await trio.sleep(10)
         assert members.lists["whole"] >= 10 / LIST_SECONDS * 0.9
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_leader_that_is_about_to_be_removed_is_not_asked_for_the_same_list(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    context = settled_on(members)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, [], context=context).run)
+        await trio.sleep(30)
+        members.lists.clear()
+        with trio.move_on_after(10):
+            while not members.lists["whole"]:  # noqa: ASYNC110 (it is not known when)
+                await trio.sleep(0.01)
+        context.mirror.leaving.add(members.leader)
+        members.lists.clear()
+        await trio.sleep(2.0)
+        assert members.lists["the same"] == 0
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cluster_that_is_written_to_all_the_time_is_not_taken_for_one_that_was_set_back(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    context = settled_on(members)
+    poller = poller_of(members, [], context=context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.run)
+        await trio.sleep(30)
+        for _ in range(100):
+            members.revision += 1
+            context.mirror.revision = members.revision
+            assert not poller.is_set_back()
+            await trio.sleep(0.1)
+        members.revision = 7
+        await trio.sleep(1.5)
+        assert poller.is_set_back()
         nursery.cancel_scope.cancel()
 
 

@@ -336,8 +336,7 @@ class EtcdBackend:
             self._denials = self.faults.denials()
             self._etcd.subscribers.emit(StatusChanged())
         now = trio.current_time()
-        newest = self._poller.newest_revision()
-        if not newest or newest >= self._etcd.mirror.revision:
+        if not self._poller.is_set_back():
             self._set_back_since = None
         elif self._set_back_since is None:
             self._set_back_since = now

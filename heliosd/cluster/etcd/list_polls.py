@@ -5,7 +5,7 @@ While all is quiet, most of them only ask whether the answer is still the same, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from random import uniform
 from typing import NamedTuple, Protocol
 
@@ -37,6 +37,8 @@ class StatusPolls(Protocol):
     """The polls of the members' statuses; `poller.Poller`."""
 
     def url_of(self, member: EtcdMember) -> str: ...
+
+    def urls_of(self, members: Collection[str]) -> list[str]: ...
 
     def is_asking(self, member: str) -> bool: ...
 
@@ -135,6 +137,7 @@ class ListPolls:
             last is None
             or now.mono - last.at >= WHOLE_SECONDS
             or last.by != self._etcd.view.leader
+            or last.by in self._etcd.mirror.leaving
             or not self._etcd.view.settled(now)
         ):
             return False
@@ -171,7 +174,9 @@ class ListPolls:
         now, listed = self._etcd.now(), answer.members
         before = (view.members, view.members_as_of > 0)
         view.listed(by, listed, began, now)
-        self._removed.listed(before[0], view.members, now.mono)
+        gone = {each.id for each in before[0]} - {each.id for each in view.members}
+        others = self._statuses.urls_of(gone) if gone and view.members else ()
+        self._removed.listed(before[0], view.members, now.mono, others)
         if view.term_seen(answer.raft_term, now):
             self._statuses.poll_all_now()
         if listed is not self._learned:

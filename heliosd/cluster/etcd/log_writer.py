@@ -155,6 +155,8 @@ class LogWriter:
         if mirror.needs_birth:
             return await self._begin()
         await self._explain()
+        if mirror.needs_birth:  # all keys may have been deleted meanwhile
+            return None
         append = self._missing()
         if not append:
             self._show()

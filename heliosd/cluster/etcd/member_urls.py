@@ -23,20 +23,22 @@ class MemberUrls:
         """The configured endpoints that are in no client URL of these members."""
         self._failing_since: dict[str, float] = {}
         """URL whose last poll failed -> when it first failed."""
+        self._failed_at: dict[str, float] = {}
+        """The same -> when it last failed."""
 
     def of(self, member: EtcdMember) -> str:
         """The URL at which to poll this member; "" if there is none."""
         known = self._etcd.client.urls()
         listed = next((url for url in map(normal, member.client_urls) if url in known), "")
         found = next((url for url, behind in self._behind.items() if behind == member.id), "")
-        return found or listed if listed in self._failing_since else listed or found
+        # One that does not fail; where both do, by turns.
+        return min(filter(None, (listed, found)), key=lambda url: self._failed_at.get(url, 0.0), default="")
 
     def all_of(self, members: Collection[str]) -> list[str]:
-        """Every URL of the members with these ids."""
+        """Every URL of the members with these ids, in its normal form."""
         urls = [url for url, member in self._behind.items() if member in members]
-        return urls + [
-            url for each in self._etcd.view.members if each.id in members for url in each.client_urls
-        ]
+        listed = (each.client_urls for each in self._etcd.view.members if each.id in members)
+        return urls + [normal(url) for each in listed for url in each]
 
     def is_listed(self, url: str) -> bool:
         """It is not known by an answer alone."""
@@ -61,12 +63,16 @@ class MemberUrls:
     def answered(self, url: str, found: str = "") -> None:
         """A poll at this URL was answered. `found`: by which member, where that was not known."""
         self._failing_since.pop(url, None)
-        if found and url in self._unlisted:  # it may have been listed since the poll was sent
+        self._failed_at.pop(url, None)
+        members = self._etcd.view.members
+        # Since the poll was sent it may have been listed, or the member removed, which answers for a second more.
+        if found and url in self._unlisted and (not members or any(each.id == found for each in members)):
             self._behind[url] = found
 
     def failed(self, url: str, now: float) -> None:
         """A poll at this URL failed."""
         self._failing_since.setdefault(url, now)
+        self._failed_at[url] = now
 
     def failing_for(self, url: str, now: float) -> float:
         """Seconds since the first of its polls failed; 0 if the last one was answered."""

@@ -158,7 +158,9 @@ def settle(layout: KeyLayout, batch: MetricTransaction, result: TxnResult) -> Se
         revisions |= {name: revision for name in batch.written if name in batch.metrics}
         head = batch.seen.head if batch.head is None else SeenHead(batch.head, revision)
         answers = _gained(batch.seen.answers, batch.keyed)
-        return Settled(SeenMetrics(head, batch.metrics, revisions, revision, answers), revision)
+        # The store's revision counts other programs' keys as well: only a change here has one that the watch shows.
+        as_of = revision if batch.then else batch.seen.revision
+        return Settled(SeenMetrics(head, batch.metrics, revisions, as_of, answers), revision)
     responses = result.responses[: len(result.responses) - len(batch.keyed)]
     answers = _gained(batch.seen.answers, _answers(result.responses[len(responses) :]))
     if not batch.compared:

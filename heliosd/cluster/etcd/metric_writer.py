@@ -30,6 +30,8 @@ LEADER_PATIENCE = 1.2
 PATIENCE = 4.5
 """Seconds after which a command is answered in any case."""
 LOOK_SECONDS = 0.05
+SEEN_SECONDS = 0.3
+"""So long a refusal waits until what it rests on is applied here."""
 
 
 @dataclass(slots=True, eq=False)
@@ -86,9 +88,10 @@ class MetricWriter:
 
     def _ready(self) -> bool:
         """Whether a command may be sent. If not, those that have waited too long are refused."""
-        ready = bool(
-            self._etcd.mirror.cluster_id and self._etcd.view.leader and not self._etcd.mirror.needs_birth
-        )
+        mirror = self._etcd.mirror
+        # A transaction may have shown that the log is gone before the watch does.
+        begun = not mirror.needs_birth and self._best_guess().head.head is not None
+        ready = bool(mirror.cluster_id and self._etcd.view.leader and begun)
         if not ready:
             for request in self._queue:
                 if trio.current_time() >= request.deadline:
@@ -162,16 +165,25 @@ class MetricWriter:
                     self._queue.remove(request)
                 place = Committed(revision, result.header.raft_term)
                 answers = [answer if answer is not None else place for answer in batch.answers]
-                # Without an operation all was answered from what was seen, by this node or in etcd.
-                reached = revision if batch.then else batch.seen.revision
-                nursery.start_soon(self._answer, requests, answers, reached)
+                nursery.start_soon(self._answer, requests, answers, batch, revision)
 
     async def _answer(
-        self, requests: list[_PendingWrite], answers: list[Committed | RequestRefused], revision: int
+        self,
+        requests: list[_PendingWrite],
+        answers: list[Committed | RequestRefused],
+        batch: MetricTransaction,
+        revision: int,
     ) -> None:
-        """Answer once `revision` is applied here, so that a read that follows shows it. If that takes too long, the
-        outcome is unknown to the caller."""
-        with trio.move_on_after(PATIENCE):
-            await self._watcher.reach(revision)
+        """Answer once it is applied here, so that a read that follows shows it. If that takes too long, the outcome
+        of a change is unknown to the caller."""
+        if batch.then:
+            with trio.move_on_after(PATIENCE):
+                await self._watcher.reach(revision)
+        else:
+            # Nothing was changed: all was answered from what was seen, by this node or in etcd. That may be of a
+            # revision at which only keys of other programs changed, which the watch does not show.
+            with trio.move_on_after(SEEN_SECONDS):
+                await self._watcher.reach(batch.seen.revision)
+        if not batch.then or self._etcd.mirror.revision >= revision:
             for request, answer in zip(requests, answers, strict=True):
                 request.answer(answer)

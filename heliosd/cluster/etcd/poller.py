@@ -58,6 +58,8 @@ class Poller:
         self._due: dict[str, float] = {}
         self._asking: set[str] = set()
         self._lag = MemberLag()
+        self._has_applied: set[str] = set()
+        """Members whose last status shows all that was applied here when they were asked."""
         self._removed = RemovedMembers(context.client.close)
         self._last_leader = ""
         """The one before the present one."""
@@ -114,6 +116,10 @@ class Poller:
         """Where this member is polled; "" if nowhere."""
         return self._urls.of(member)
 
+    def urls_of(self, members: Collection[str]) -> list[str]:
+        """Every URL at which one of these members answers, listed or not."""
+        return self._urls.all_of(members)
+
     def leave(self, leaving: Collection[str]) -> list[str]:
         """Let nothing talk to these members, which are about to be removed. Returns their URLs."""
         urls = self._urls.all_of(leaving)
@@ -132,7 +138,7 @@ class Poller:
         if self._urls.failing_for(url, now) >= SILENT_SECONDS:
             return "it does not answer"
         for member in self._etcd.view.members:
-            if self.url_of(member) != url:
+            if url not in self._urls.all_of((member.id,)):
                 continue
             if self._reachability.is_overdue(member.id, UNFIT_SECONDS) and self._others_answer(member):
                 return "it does not answer"
@@ -145,12 +151,11 @@ class Poller:
         others = (each.id for each in self._etcd.view.members if each.id != member.id)
         return any(map(self._reachability.answers, others))
 
-    def newest_revision(self) -> int:
-        """The highest store revision in the members' last statuses; 0 while no quorum answers."""
-        if not self._etcd.view.quorum_answers(self._etcd.now()):
-            return 0
-        statuses = (self._etcd.view.last_status(each.id) for each in self._etcd.view.members)
-        return max((status.header.revision for status in statuses if status is not None), default=0)
+    def is_set_back(self) -> bool:
+        """A quorum answers, and no member has a revision that was applied here before the member was asked."""
+        return self._etcd.view.quorum_answers(self._etcd.now()) and not any(
+            each.id in self._has_applied for each in self._etcd.view.members
+        )
 
     async def run(self) -> None:
         """Until cancelled."""
@@ -244,11 +249,12 @@ class Poller:
     async def ask_at(self, url: str, member_id: str) -> None:
         """Poll the status at this URL. `member_id`: the member expected there; "": any."""
         await self._etcd.client.identify()
-        began = self._etcd.now().mono
+        began, applied = self._etcd.now().mono, self._etcd.mirror.revision
         try:
             status = await self._etcd.client.status(url)
         except EtcdError:
             self._urls.failed(url, self._etcd.now().mono)
+            self._has_applied.discard(member_id)
             raise
         now = self._etcd.now()
         self._urls.answered(url)
@@ -256,6 +262,10 @@ class Poller:
             raise EtcdForeign(url, f"belongs to another cluster ({status.header.cluster_id})")
         if not member_id:
             self._urls.answered(url, status.header.member_id)
+        if status.header.revision >= applied:
+            self._has_applied.add(status.header.member_id)
+        else:
+            self._has_applied.discard(status.header.member_id)
         self._etcd.view.answered(member_id, status, now.mono - began, now)
 
     def _note_refusals(self) -> None:

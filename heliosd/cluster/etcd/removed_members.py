@@ -27,12 +27,19 @@ class RemovedMembers:
         self._leaving = frozenset(map(normal, urls))
         self._update()
 
-    def listed(self, before: Sequence[EtcdMember], members: Sequence[EtcdMember], now: float) -> None:
-        """One list of members was followed by the next."""
+    def listed(
+        self,
+        before: Sequence[EtcdMember],
+        members: Sequence[EtcdMember],
+        now: float,
+        others: Iterable[str] = (),
+    ) -> None:
+        """One list of members was followed by the next. `others`: further URLs of those that are gone."""
         if members == before and not self._until:
             return
         present = {url for each in members for url in map(normal, each.client_urls)}
         was = {url for each in before for url in map(normal, each.client_urls)} if members else set()
+        was.update(map(normal, others))
         self._until |= dict.fromkeys(was, now + STOPPING_SECONDS)
         self._until = {url: until for url, until in self._until.items() if url not in present and until > now}
         self._update()

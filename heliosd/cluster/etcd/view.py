@@ -96,6 +96,10 @@ class ClusterView:
             return
         if asked_member not in ("", member):
             self.failed(asked_member, f"another member answers at its address ({member})", now)
+        if self.members_as_of and all(
+            each.id != member for each in (*self.members, *self._contacts.values())
+        ):
+            return  # it was removed, and answers for a second more
         self._statuses[member] = status
         latest = self._revisions.get(member, ())[1 - REMEMBERED_ANSWERS :]
         self._revisions[member] = (*latest, (now.mono, status.header.revision))

@@ -64,10 +64,13 @@ class StatusReader:
         status cannot be replaced."""
         refused = self._refused.get(endpoint)
         if refused is None or trio.current_time() >= self._ask_again:
-            self._ask_again = trio.current_time() + AGAIN_SECONDS
+            if refused is not None:
+                self._ask_again = trio.current_time() + AGAIN_SECONDS
             try:
                 status = await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
             except (EtcdDenied, EtcdLoginRefused) as error:
+                if refused is None:
+                    self._ask_again = trio.current_time() + AGAIN_SECONDS
                 refused = self._refused[endpoint] = error
             except EtcdUnavailable:
                 self._refused.pop(endpoint, None)

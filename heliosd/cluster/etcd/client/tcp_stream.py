@@ -7,6 +7,11 @@ import os
 import trio
 
 RECEIVE_BYTES = 65536
+KEEPALIVE_IDLE_SECONDS = 5
+"""After so long without a byte from the other side, the kernel asks it whether the connection still exists."""
+KEEPALIVE_AGAIN_SECONDS = 2
+KEEPALIVE_TIMES = 3
+"""Without an answer to so many, the connection has ended."""
 
 
 class TcpStream(trio.abc.Stream):
@@ -20,6 +25,12 @@ class TcpStream(trio.abc.Stream):
 
     def __init__(self, socket: trio.socket.SocketType) -> None:
         self.socket = socket
+        # A watch sends nothing. Where the other side has forgotten the connection, as after hours in which this
+        # machine was suspended, only the kernel's question shows it.
+        socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_KEEPALIVE, 1)
+        socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPIDLE, KEEPALIVE_IDLE_SECONDS)
+        socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPINTVL, KEEPALIVE_AGAIN_SECONDS)
+        socket.setsockopt(trio.socket.IPPROTO_TCP, trio.socket.TCP_KEEPCNT, KEEPALIVE_TIMES)
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()

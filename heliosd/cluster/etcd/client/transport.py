@@ -85,7 +85,10 @@ class GatewayTransport:
 
     async def answers_the_same(self, ask: GatewayRequest, last: bytes) -> bool:
         """Whether it is answered by this body again, over a connection that is open. False also after a fault."""
-        fields = self._fields(ask)
+        try:
+            fields = self._fields(ask)
+        except NoAnswer:
+            return False
         return await self._short.answers_the_same(ask.endpoint, ask.path, ask.body, fields, last)
 
     @asynccontextmanager
