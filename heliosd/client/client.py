@@ -33,9 +33,9 @@ from heliosd.protocol.message import EVENT_TOPICS, replayed
 from heliosd.protocol.subscription import KEYS, Subscription
 
 from .http_api import Credentials, ServerURL, TokenManager, open_http, parse_server_url
-from .reconnect import LONGEST_SECONDS, ConnectionLost, reconnect_backoff
+from .reconnect import LONGEST_SECONDS, ConnectionLost, TokenRefused, reconnect_backoff
 from .resume import Gap, Message, OutOfOrder, ResumeState, read
-from .websocket import Socket, TokenRefused, open_socket, sole_error
+from .websocket import Socket, open_socket, sole_error
 
 STEADY_SECONDS = 10.0
 """A connection that lasted so long after its first message resets the backoff."""

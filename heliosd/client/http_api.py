@@ -13,12 +13,14 @@ import msgspec
 from heliosd.config.addresses import split_url
 from heliosd.errors import AccessRefused, NotUnderstood
 
-from .reconnect import ConnectionLost, after_refusal
+from .reconnect import ConnectionLost, TokenRefused, after_refusal
 
 REQUEST_SECONDS = 10.0
 PAGE_EVENTS = 1000
 """Events in one page of the history."""
 
+TEMPORARY = {408, 425, 429}
+"""Statuses below 500 after which another attempt is right."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
@@ -130,7 +132,8 @@ class TokenManager:
         return self._token
 
     async def page(self, epoch: str, after: int, types: str | None) -> EventsPage | None:
-        """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost`."""
+        """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost` and
+        `TokenRefused`."""
         asked = {"epoch": epoch, "after": str(after), "limit": str(PAGE_EVENTS)}
         if types is not None:
             asked["types"] = types
@@ -140,8 +143,10 @@ class TokenManager:
             params=asked,
             headers={"Authorization": f"Bearer {await self.token()}"},
         )
-        if answer.status_code >= 500 or answer.status_code == 429:
+        if answer.status_code >= 500 or answer.status_code in TEMPORARY:
             raise _as_connection_lost(answer)
+        if answer.status_code == 401:  # it has ended while the pages before were taken
+            raise TokenRefused(error_text(answer.content, answer.status_code))
         if not answer.is_success:
             return None
         try:

@@ -18,6 +18,10 @@ _NO_CODE = {1005: "closed by the daemon", 1006: "the connection broke"}
 """The codes that no close frame carries (RFC 6455 section 7.4.1)."""
 
 
+class TokenRefused(Exception):
+    """The daemon answered with 401: go on with another token."""
+
+
 class ConnectionLost(Exception):
     """There is no connection, and another attempt is right, at the earliest after `at_least` seconds."""
 

@@ -24,7 +24,7 @@ from wsproto.utilities import ProtocolError
 from heliosd.errors import NotUnderstood
 
 from .http_api import ServerURL, error_text, words_of
-from .reconnect import ConnectionLost, after_close, after_refusal
+from .reconnect import ConnectionLost, TokenRefused, after_close, after_refusal
 
 CONNECT_SECONDS = 10.0
 PING_SECONDS = 15.0
@@ -39,10 +39,6 @@ daemon's queue a newer value replaces an older one."""
 _RECEIVE_AT_ONCE = 64 * 1024
 
 _GONE = (trio.BrokenResourceError, trio.ClosedResourceError)
-
-
-class TokenRefused(Exception):
-    """The daemon answered the upgrade with 401."""
 
 
 class Socket:

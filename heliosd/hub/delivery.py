@@ -56,7 +56,6 @@ def deliver_all(client: HubClient, messages: Sequence[OutgoingMessage], frames: 
 
 def deliver_first(client: HubClient, messages: Iterable[OutgoingMessage]) -> None:
     """Give a client that has just joined its status, and what it missed. They do not count against the queue."""
-    assert not client.behind
     client.send_queue.put_replay(messages)
     flush(client)
 

@@ -20,7 +20,7 @@ from .connections import Connections
 from .direct_writes import DirectWrites
 from .event_log import EventLog
 from .fanout import FanoutEngine
-from .inbox import EventsLost, HubItem, NewEpoch, Tick, next_batch, until
+from .inbox import EventsLost, HubItem, NewEpoch, Tick, batch_at_hand, next_batch, until
 from .publisher import Publisher
 from .sessions import ClientSessions
 from .status_messages import StatusMessages
@@ -65,14 +65,19 @@ class Hub:
         task_status.started()
         while True:
             batch: list[HubItem] = []
-            with trio.move_on_at(min(self._changed_metrics.due, self.publisher.throttle.due)):
-                try:
-                    batch = await next_batch(inbox)
-                except trio.EndOfChannel:
-                    return
+            try:
+                if self.publisher.publishing:
+                    batch = batch_at_hand(inbox)
+                else:
+                    with trio.move_on_at(min(self._changed_metrics.due, self.publisher.throttle.due)):
+                        batch = await next_batch(inbox)
+            except trio.EndOfChannel:
+                return
             self.turns += 1
             await self._process(batch)
             await self._send_due_values()
+            if self.publisher.publishing:
+                await self.publisher.go_on()
 
     async def caught_up(self) -> None:
         """Return once the loop has sent all that has come."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from enum import Enum, auto
 from typing import Protocol, TypeVar
 
@@ -62,10 +63,22 @@ class Source(Protocol[Item_co]):
 async def next_batch(source: Source[Item_co]) -> list[Item_co]:
     """Wait for an item; return it with those that follow at once, `BATCH` at most. Raises `trio.EndOfChannel`."""
     batch = [await source.receive()]
-    while len(batch) < BATCH:
+    with suppress(trio.EndOfChannel):
+        batch += batch_at_hand(source, BATCH - 1)
+    return batch
+
+
+def batch_at_hand(source: Source[Item_co], at_most: int = BATCH) -> list[Item_co]:
+    """The items that are there now. Raises `trio.EndOfChannel` if there is none and none will come."""
+    batch: list[Item_co] = []
+    while len(batch) < at_most:
         try:
             batch.append(source.receive_nowait())
-        except (trio.WouldBlock, trio.EndOfChannel):
+        except trio.WouldBlock:
+            break
+        except trio.EndOfChannel:
+            if not batch:
+                raise
             break
     return batch
 

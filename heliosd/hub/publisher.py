@@ -9,7 +9,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Sequence
+from time import perf_counter
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -31,6 +33,9 @@ from .status_messages import StatusMessages
 from .time_slice import TimeSlice
 from .value_throttle import ValueThrottle
 
+BOUNDARY_SECONDS = 0.01
+"""So long a message that has come may wait for clients that join or ask."""
+
 
 class Publisher:
     """Gives messages, in their order, to every client that wants them."""
@@ -50,18 +55,18 @@ class Publisher:
         self._engine = engine
         self._publishing = False
         self._full: dict[str, HubClient] = {}
-        self._at_boundary: list[Callable[[], None]] = []
+        self._at_boundary: deque[Callable[[], None]] = deque()
         connections.on_full = self._queue_full
         self._note_engine()
 
     @property
     def publishing(self) -> bool:
-        """Some clients may have a message that others have not."""
-        return self._publishing
+        """Some clients may have a message that others have not, or something waits that comes first."""
+        return self._publishing or bool(self._at_boundary)
 
     def at_boundary(self, action: Callable[[], None]) -> None:
         """Do it now if every client has the same messages, else as soon as they have. In the order of the calls."""
-        if self._publishing:
+        if self.publishing:
             self._at_boundary.append(action)
         else:
             action()
@@ -92,19 +97,27 @@ class Publisher:
         counters = self._connections.counters
         counters.fanout_engine, counters.fanout_threads = self._engine.name, self._engine.threads
 
+    async def go_on(self) -> None:
+        """Do what the last boundary had no time for."""
+        self._publishing = True
+        await self._reach_boundary(TimeSlice())
+
     async def _reach_boundary(self, time_slice: TimeSlice) -> None:
-        """Do what was left for it. Until all is done nothing else is: the order of a client's commands is kept."""
+        """Do what was left for it, as much as there is time for: while thousands of clients join, or ask, there is
+        always more. What is left, and what comes behind it, waits for `go_on` or for the boundary after the next
+        message, in its order."""
+        began = perf_counter()
         while self._full or self._at_boundary:
             while self._full:
                 self._resume(self._full.pop(next(iter(self._full))))
                 if time_slice.over:
                     await time_slice.pause()
             if self._at_boundary:
-                actions, self._at_boundary = self._at_boundary, []
-                for action in actions:
-                    action()
-                    if time_slice.over:
-                        await time_slice.pause()
+                self._at_boundary.popleft()()
+                if time_slice.over:
+                    await time_slice.pause()
+                if perf_counter() - began >= BOUNDARY_SECONDS and not self._full:
+                    break
         self._publishing = False
 
     async def _deliver_paced(
@@ -152,15 +165,20 @@ class Publisher:
         self._connections.count_dropped(client, "slow")
         dropped = client.send_queue.dropped
         gap = None if dropped is None else self._gap(dropped, "slow_consumer")
-        delivery.resume_stream(client, self._status_for, gap=gap)
+        delivery.resume_stream(client, self._answers(), gap=gap)
         self._connections.settle(client)
 
     def _gap(self, dropped: DroppedEvents, reason: GapReason) -> OutgoingMessage:
         at = self._connections.now().wall
         return server_messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, at, reason)
 
-    def _status_for(self, question: ClientId | UnsetType = UNSET) -> OutgoingMessage:
-        return self._status_messages.status(self._log.history, question)
+    def _status(self) -> OutgoingMessage:
+        return self._status_messages.status(self._log.history)
+
+    def _answers(self) -> Callable[[ClientId | UnsetType], OutgoingMessage]:
+        """One status for all the questions of a client."""
+        status = self._status()
+        return lambda question: status if question is UNSET else server_messages.answering(status, question)
 
     def announce_epoch(self) -> None:
         """A new numbering: numbers of two epochs must not meet in one gap, and the status replaces what waits."""
@@ -170,14 +188,14 @@ class Publisher:
             welcome = self._status_messages.welcome_message(client, self._log.history, replay)
             delivery.drop_stream(client, epoch=True)
             self._connections.count_dropped(client, "epoch_changed")
-            delivery.resume_stream(client, self._status_for, welcome=welcome)
+            delivery.resume_stream(client, self._answers(), welcome=welcome)
             self._connections.settle(client)
 
     def announce_state(self) -> None:
         """The statuses so far may have lacked something: send the state as it is now."""
         self._status_messages.forget_shared()
         for client in self._connections.all():
-            self._connections.send(client, self._status_for())
+            self._connections.send(client, self._status())
 
     def announce_lost(self, first: int, last: int) -> None:
         """These events will not come. What they were is not known, so `dropped` says at most how many a client
@@ -187,5 +205,5 @@ class Publisher:
         gap = self._gap(dropped, "too_old")
         for client in self._connections.all():
             if any(client.subscription.wants(topic) for topic in EVENT_TOPICS.values()):
-                delivery.deliver_gap(client, gap, dropped, self._status_for())
+                delivery.deliver_gap(client, gap, dropped, self._status())
                 self._connections.settle(client)

@@ -17,6 +17,8 @@ from .client import NOT_READY, HubClient
 
 NOBODY = -1
 """In place of a descriptor, where a client has left."""
+MAX_HOLES = 64
+"""So many such places there may be between two broadcasts, and as many more as there are clients."""
 
 
 class Recipients:
@@ -118,14 +120,7 @@ class Recipients:
         A client that becomes ready meanwhile has had them; its place is beyond those.
         """
         if self._holes:
-            ready = [
-                (client, fd) for client, fd in zip(self.clients, self.fds, strict=True) if client is not None
-            ]
-            for place, (client, _) in enumerate(ready):
-                client.place = place
-            self.clients = [client for client, _ in ready]
-            self.fds = [fd for _, fd in ready]
-            self._holes = 0
+            self._compact()
         self.served = 0
         self._sending = messages
         self._sent += messages
@@ -154,7 +149,20 @@ class Recipients:
         """It is among the receivers of the present broadcast, and has not been served yet."""
         return self._sending > 0 and self.served <= client.place < self._places
 
+    def _compact(self) -> None:
+        ready = [
+            (client, fd) for client, fd in zip(self.clients, self.fds, strict=True) if client is not None
+        ]
+        for place, (client, _) in enumerate(ready):
+            client.place = place
+        self.clients = [client for client, _ in ready]
+        self.fds = [fd for _, fd in ready]
+        self._holes = 0
+
     def _set_ready(self, client: HubClient) -> None:
+        # Where no broadcast comes, as with a `min_interval`, nothing else removes them.
+        if self._holes > MAX_HOLES + len(self) and not self._sending and not self._in_flight:
+            self._compact()
         client.place = len(self.clients)
         client.count_sent(-self._sent)
         self.clients.append(client)

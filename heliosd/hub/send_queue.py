@@ -178,6 +178,11 @@ class SendQueue:
         if message.kind is Kind.CONTROL:
             self.only_answers = not self.put(message)
         elif question is not UNSET:
+            asked = len(self._questions) + 1
+            too_many = len(self._messages) >= self._limit or asked * len(message.payload) > MAX_QUEUED_BYTES
+            if asked > 1 and too_many:
+                self.only_answers = True
+                return
             key = next(self._serial)
             self._add(key, STATUS_DUE)
             self._questions[key] = question

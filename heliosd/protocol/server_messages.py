@@ -167,6 +167,13 @@ def of_status(
     return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
 
 
+def answering(status: OutgoingMessage, client_id: ClientId) -> OutgoingMessage:
+    """The same status as the answer to the question with this id."""
+    head, data, rest = status.payload.partition(b',"data":')
+    payload = b"".join([head, b',"id":', _encode(client_id), data, rest])
+    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+
+
 def of_pong(at: float, data: object = UNSET, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
     """The answer to `{"type":"ping"}`, with the ping's data."""
     return _control("pong", at, data, client_id)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import ssl
+from contextlib import suppress
 from functools import cache
 
 import httpx
 import trio
-from jwt import PyJWKSet, PyJWTError
+from jwt import PyJWK, PyJWTError
 
 from heliosd.auth.external_issuer import MAX_KEYS, FetchedKeys
 from heliosd.errors import KeysNotFetched
@@ -21,7 +22,7 @@ async def fetch_keys(url: str) -> FetchedKeys:
     of its own."""
     try:
         return await _fetch(url)
-    except (OSError, httpx.HTTPError, httpx.InvalidURL, PyJWTError, ValueError, RecursionError) as error:
+    except (OSError, httpx.HTTPError, httpx.InvalidURL, ValueError, RecursionError) as error:
         raise KeysNotFetched(str(error) or type(error).__name__) from error
 
 
@@ -46,11 +47,24 @@ async def _fetch(url: str) -> FetchedKeys:
     document = json.loads(content)
     if not isinstance(document, dict) or not isinstance(document.get("keys"), list):
         raise ValueError("the answer is not a JSON object with a list of keys")  # noqa: TRY004
-    found = PyJWKSet(document["keys"][:MAX_KEYS])  # 256 KiB of keys would take 50 ms
-    keys = [key for key in found if key.public_key_use in {"sig", None} and key.key_id]
+    described = document["keys"][:MAX_KEYS]  # 256 KiB of keys would take 50 ms
+    keys = [key for each in described if (key := _key(each)) is not None]
     if not keys:
         raise ValueError("the answer has no key that signs")
     return FetchedKeys.of(url, keys)
+
+
+def _key(described: object) -> PyJWK | None:
+    """None: it is no key that signs, or none that can be used; the others hold (RFC 7517 section 5)."""
+    if not isinstance(described, dict) or described.get("use") not in ("sig", None):
+        return None
+    name = described.get("kid")
+    if not name or not isinstance(name, str):
+        return None
+    # What PyJWT raises for a field that is missing or of another type depends on the field.
+    with suppress(PyJWTError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return PyJWK(described)
+    return None
 
 
 @cache

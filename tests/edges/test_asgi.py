@@ -395,6 +395,16 @@ async def test_a_client_that_waits_for_100_continue_gets_it() -> None:
             assert (await read_all(stream)).endswith(b"\r\n\r\nhello")
 
 
+async def test_a_client_that_waits_for_100_continue_gets_it_once_however_long_its_body_is() -> None:
+    with trio.fail_after(LIMIT_SECONDS):
+        async with open_app() as served, await served.front.connect() as stream:
+            lines = b"Expect: 100-continue\r\nConnection: close\r\n\r\n"
+            await stream.send_all((POST % (b"/echo", 100_000))[:-2] + lines)
+            assert await stream.receive_some() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            await stream.send_all(b"x" * 100_000)
+            assert (await read_all(stream)).startswith(b"HTTP/1.1 200 ")
+
+
 async def test_a_response_before_the_end_of_the_body_closes_the_connection() -> None:
     with trio.fail_after(LIMIT_SECONDS):
         async with open_app() as served:

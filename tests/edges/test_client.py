@@ -511,6 +511,21 @@ async def test_a_page_that_cannot_be_had_leaves_a_gap(answer: tuple[int, object]
             assert await events_of(client, 2) == [7, 8]
 
 
+async def test_a_token_that_ends_while_pages_are_read_is_replaced_and_leaves_no_gap() -> None:
+    async with daemon_of(too_many) as daemon:
+        answers = [page(1, 3, more=True), (401, {"error": "expired"}), page(4, 6, more=False)]
+        daemon.answers[HISTORY] = answers
+        tokens = iter(["first", "second"])
+
+        async def source() -> str:
+            await trio.lowlevel.checkpoint()
+            return next(tokens)
+
+        async with opening(url(daemon), source, since=Cursor("A", 0)) as client:
+            assert await events_of(client, 8) == [1, 2, 3, 4, 5, 6, 7, 8]
+        assert daemon.visitors[-1].query["after"] == "3"
+
+
 async def test_a_history_that_fails_for_a_moment_is_asked_again() -> None:
     async with daemon_of(too_many) as daemon:
         daemon.answers[HISTORY] = [page(1, 3, more=True), (503, {"error": "later"}), page(4, 6, more=False)]

@@ -205,6 +205,9 @@ async def test_an_issuer_that_misbehaves_is_503_for_its_own_tokens_only(
         b"\xff\xfe",
         b"[" * 100_000,
         b'{"keys":[{"kty":"oct","k":"AAAA","kid":"k1"}]}',
+        b'{"keys":[{"kty":"oct","kid":"k1"}]}',
+        b'{"keys":[{"kty":"RSA","kid":"k1","alg":["RS256"]}]}',
+        b'{"keys":[{"kty":{},"kid":["k1"],"use":["sig"]}]}',
     ],
 )
 async def test_garbage_is_no_key(

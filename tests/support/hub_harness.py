@@ -10,6 +10,7 @@ from itertools import count
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import trio
 from msgspec import UNSET, UnsetType, structs
 from trio.testing import wait_all_tasks_blocked
@@ -196,7 +197,7 @@ class FixedStatus(StatusMessages):
         data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
         if client_id is not UNSET:
             data["id"] = client_id
-        return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, json.dumps(data).encode())
+        return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, msgspec.json.encode(data))
 
     def status_update(self) -> OutgoingMessage:
         return self._value("status_update", Topic.STATUS)

@@ -83,7 +83,7 @@ MUTANTS = (
     Mutant(
         "a client joins inside of a broadcast",
         PUBLISHER,
-        "        if self._publishing:\n            self._at_boundary",
+        "        if self.publishing:\n            self._at_boundary",
         "        if False:\n            self._at_boundary",
     ),
     Mutant("of a metric the older value is kept", QUEUE, "merged(older, message)", "merged(message, older)"),

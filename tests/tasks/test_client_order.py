@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import AskStatus, Authenticate, Ping, Subscribe
+from heliosd.protocol.close_codes import TOO_SLOW
 from heliosd.protocol.events import Happened, LogReset, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import NOTHING, Subscription, Topic
@@ -237,6 +238,18 @@ async def test_a_status_that_was_asked_for_is_answered_also_by_a_queue_that_over
     await wait_all_tasks_blocked()
     ids = [m["id"] for m in socket.messages() if "id" in m]
     assert ids == [7, 8]
+
+
+async def test_a_client_that_asks_for_statuses_and_does_not_read_is_too_slow_once_they_fill_its_queue(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    socket.room = 0
+    await house.publish(*[ADDED] * 9)
+    for number in range(3 * house.settings.current.websocket.send_buffer):
+        house.hub.sessions.execute(client, AskStatus(number))
+        await trio.sleep(0.1)
+    assert client.close_reason == TOO_SLOW
 
 
 async def test_answers_keep_the_order_of_their_questions_during_a_broadcast(

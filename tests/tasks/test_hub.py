@@ -11,6 +11,7 @@ from msgspec import UNSET
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from heliosd.hub import publisher
 from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import AskStatus, BadCommand, Ping, Subscribe
 from heliosd.protocol.close_codes import GOING_AWAY, SILENT
@@ -81,6 +82,54 @@ async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
     assert first["type"] == "status"
     assert first["data"]["as_of_seq"] == 1
     assert [message["seq"] for message in rest if "seq" in message] == [2]
+
+
+async def test_a_client_that_fills_its_socket_before_it_has_joined_gets_its_status_behind_that(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for _ in range(200):
+        house.join()
+    await house.inbox.send(ELECTED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    client, socket = house.join()
+    socket.room = 0
+    house.hub.connections.pong(client, b"early")
+    await wait_all_tasks_blocked()
+    await house.publish(ADDED)
+    socket.open()
+    await wait_all_tasks_blocked()
+    assert socket.pongs == [b"early"]
+    assert socket.types() == ["status", "peer_change", "status_update"]
+
+
+async def test_an_event_does_not_wait_until_nobody_joins_or_asks_any_more(
+    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(publisher, "BOUNDARY_SECONDS", 0.0)
+    sockets = [house.join()[1] for _ in range(200)]
+    await house.inbox.send(ELECTED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    asked = 0
+
+    def ask() -> None:
+        nonlocal asked
+        asked += 1
+        if asked < 5000:
+            house.hub.publisher.at_boundary(ask)
+
+    house.hub.publisher.at_boundary(ask)
+    await house.inbox.send(ADDED)
+    while "peer_change" not in sockets[-1].types():
+        await trio.lowlevel.checkpoint()
+    assert asked < 5000
+    client, _ = house.join()
+    house.hub.sessions.execute(client, AskStatus(1))
+    await wait_all_tasks_blocked()
+    assert asked == 5000
+    assert not house.hub.publisher.publishing
+    assert client.sent == 2
 
 
 async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registered(

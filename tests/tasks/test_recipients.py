@@ -12,7 +12,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliosd.hub.recipients import Recipients
 from heliosd.protocol.message import Kind
+from tests.support.hub_harness import Socket, open_house
 from tests.support.recipients_world import ACTS, Act, RecipientsWorld, world
 
 SIZES = [20, 20, 1500, 6000]
@@ -154,3 +156,26 @@ async def test_ciphertext_that_is_pending_goes_before_the_next_message(flying: b
         assert not peer.client.transport.pending
         one.check_at_the_end()
         assert peer.got == [own.payload, *peer.due]
+
+
+class Direct(Socket):
+    """A socket that the fast path may write to."""
+
+    direct = True
+
+    def fileno(self) -> int:
+        return 0
+
+
+async def test_places_of_those_that_have_left_are_used_again_though_nothing_is_broadcast() -> None:
+    recipients = Recipients()
+    async with open_house() as house:
+        for _ in range(1000):
+            client, _ = house.join()
+            client.transport = Direct()
+            recipients.add(client)
+            if len(recipients) > 3:
+                recipients.remove(client)
+    assert len(recipients) == 3
+    assert len(recipients.clients) == len(recipients.fds) < 200
+    assert [client.place for client in recipients] == [recipients.clients.index(each) for each in recipients]

@@ -151,6 +151,7 @@ class _Exchange:
         self._body = ChunkedBody() if head.body_bytes is None else SizedBody(head.body_bytes)
         self._content = b""
         """Of the body, for the app."""
+        self._awaits_continue = head.tokens(b"expect") == {b"100-continue"}
         self._body_delivered = self._ended = False
         self._sending = trio.Lock()
         self._response_head = b""
@@ -193,8 +194,9 @@ class _Exchange:
         self.whole = not more and not self._due
 
     async def _body_bytes(self) -> bytes:
-        if self._head.tokens(b"expect") == {b"100-continue"} and not self.started.is_set():
+        if self._awaits_continue and not self.started.is_set():
             self._stream.write_now(_CONTINUE)
+        self._awaits_continue = False
         data = b""
         with trio.move_on_at(self._body_deadline) as limit:
             data = await self._stream.receive_some(BODY_PIECE_BYTES)
