@@ -274,12 +274,15 @@ class _Follower:
 
     async def _renew(self, socket: Socket) -> None:
         """Send a newer token. If there is none, the daemon closes the connection, which is handled as any close."""
-        token = None
-        while token is None:
+        while True:
             try:
+                present = await self.tokens.token()
                 token = await self.tokens.renew()
             except ConnectionLost:
-                await trio.sleep(RENEW_AGAIN_SECONDS)
+                token = present = ""
             except FollowingEnded:
                 return
+            if token != present:  # a file may still hold the present one
+                break
+            await trio.sleep(RENEW_AGAIN_SECONDS)
         await socket.send(msgspec.json.encode({"type": "auth", "data": {"token": token}}).decode())

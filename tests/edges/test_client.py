@@ -422,6 +422,21 @@ async def test_a_token_that_is_about_to_end_is_renewed_on_the_open_connection() 
         assert len(daemon.visitors) == 1
 
 
+async def test_the_present_token_is_not_sent_as_a_newer_one() -> None:
+    heard: list[object] = []
+    tokens = iter([TOKEN, TOKEN, TOKEN, "another"])
+
+    async def source() -> str:
+        await trio.lowlevel.checkpoint()
+        return next(tokens)
+
+    async with daemon_of(partial(expiring, heard=heard)) as daemon:
+        daemon.answers[REFRESH] = [(400, {"error": "not ours"})] * 3
+        async with opening(url(daemon), source) as client:
+            assert await events_of(client, 1) == [1]
+        assert heard == [{"type": "auth", "data": {"token": "another"}}]
+
+
 async def test_a_token_that_cannot_be_renewed_is_replaced_by_a_login() -> None:
     heard: list[object] = []
     async with daemon_of(partial(expiring, heard=heard)) as daemon:
