@@ -420,6 +420,10 @@ class World:
         self.hub.publisher.at_boundary(partial(self._joins, follower, filter_of(wanted), cursor))
         if cursor is not None or client.waker is not None or not self.hub.sessions.join_now(client, b""):
             self.hub.sessions.join(client, cursor)
+        if isinstance(transport, FakeSocket) and rng.random() < 0.3:
+            # Its pings are answered also while it waits for the boundary at which it joins.
+            for _ in range(rng.choice((1, 3))):
+                self.hub.connections.pong(client, b"early")
 
     def _joins(self, follower: Follower, wanted: Filter, cursor: Cursor | None) -> None:
         history = self.hub.log.history

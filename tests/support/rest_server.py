@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -36,7 +36,7 @@ from heliosd.cluster.permits import (
     held,
 )
 from heliosd.cluster.snapshots import SnapshotTracker
-from heliosd.cluster.subscribers import ItemQueue
+from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import DEFAULT_ROLES, AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Conflict, NotFound
@@ -207,9 +207,8 @@ class LoneBackend:
         del jti, expires_at
         await trio.lowlevel.checkpoint()
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[ItemQueue]:
-        yield ItemQueue(1)
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        return Subscribers(1).listener()
 
     def _join(self, peer: Peer) -> None:
         self.peers[peer.id] = peer

@@ -6,7 +6,7 @@ import signal
 import socket as stdlib
 import time
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import trio
 
-from heliosd.cluster.subscribers import ItemQueue
+from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.config.addresses import Listen
 from heliosd.config.model import (
     AuthConfig,
@@ -39,7 +39,7 @@ class Source(LoneBackend):
 
     def __init__(self) -> None:
         super().__init__()
-        self._queue = ItemQueue(256)
+        self._subscribers = Subscribers(256)
         self._serials = count(1)
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
@@ -49,14 +49,12 @@ class Source(LoneBackend):
     async def close(self) -> None:
         await trio.lowlevel.checkpoint()
 
-    @asynccontextmanager
-    async def events(self) -> AsyncIterator[ItemQueue]:
-        async with self._queue:
-            yield self._queue
+    def events(self) -> AbstractAsyncContextManager[ItemQueue]:
+        return self._subscribers.listener()
 
     def put(self, item: Happened) -> None:
         """Publish this event."""
-        self._queue.put(item)
+        self._subscribers.emit(item)
 
     async def publish(self, events: int, fill: str = "") -> None:
         """Publish so many events, each for another peer."""
@@ -66,8 +64,8 @@ class Source(LoneBackend):
                 peer_id=f"node-{next(self._serials)}",
                 peer_address=f"127.0.0.1:7000{fill}",
             )
-            self._queue.put(Happened(peer))
-            await self._queue.room()
+            self._subscribers.emit(Happened(peer))
+            await self._subscribers.room()
 
     async def publish_at(self, rate: float, seconds: float) -> float:
         """Publish events at `rate` a second, evenly; returns the rate reached. A daemon that is slower makes this
