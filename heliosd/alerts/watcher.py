@@ -97,7 +97,8 @@ class AlertWatcher:
                 if alerts != self._configured:
                     await self._configure(alerts, senders)
                 if not alerts:
-                    await self._changed.wait()
+                    if not self._settings.current.alert:  # they may have come meanwhile
+                        await self._changed.wait()
                     continue
                 self._ready = self._ready or self._backend.not_ready() is None
                 await self._look(observe=self._ready or trio.current_time() - started > START_SECONDS)

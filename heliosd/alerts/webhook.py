@@ -23,7 +23,8 @@ async def post(url: str, body: bytes, headers: Mapping[str, str]) -> None:
         ):
             if not answer.is_success:
                 raise NotDelivered(f"answered with status {answer.status_code}")
-    except (httpx.HTTPError, httpx.InvalidURL) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        # ValueError: the name of a host cannot be one, in the URL or in a redirect, which httpx reads all the same.
         raise NotDelivered(str(error) or type(error).__name__) from error
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from itertools import islice
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -180,6 +181,11 @@ class Connections:
 
     def views(self) -> list[ClientView]:
         return [client.view() for client in self._clients.values()]
+
+    def ids(self, stream_kind: StreamKind, at_most: int) -> list[str]:
+        """The ids of those who have been connected longest."""
+        of_kind = (client.id for client in self._clients.values() if client.stream_kind == stream_kind)
+        return list(islice(of_kind, at_most))
 
     def queue_depth(self) -> int:
         """Messages that wait for all clients together."""

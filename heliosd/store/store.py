@@ -135,7 +135,7 @@ class Store:
             await trio.to_thread.run_sync(self._write, group, limiter=self._limiter)
             for request in group:
                 request.done.set()
-            with suppress(FileNotFoundError):
+            with suppress(OSError):  # there is none yet, or the disk fails, which the next transaction says
                 # The first commit after a checkpoint truncates the file to journal_size_limit, so it is larger only
                 # while that much has not been checkpointed.
                 if self._wal.stat().st_size > WAL_BYTES:

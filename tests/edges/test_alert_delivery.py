@@ -13,6 +13,7 @@ import trio
 
 from heliosd.alerts import delivery
 from heliosd.alerts.delivery import AlertSender, signature
+from heliosd.config.addresses import split_url
 from heliosd.config.alert_condition import AlertCondition
 from heliosd.config.model import AlertConfig
 from heliosd.errors import NotDelivered
@@ -59,6 +60,23 @@ def test_the_signature_is_that_of_other_programs() -> None:
 async def test_what_the_receiver_does_not_take_is_not_delivered(manner: str) -> None:
     with receiving(b"") as receiver:
         receiver.manner = manner
+        with pytest.raises(NotDelivered):
+            await AlertSender().send(to(url=receiver.url), BODY)
+
+
+@pytest.mark.parametrize("host", ["hooks..example", "a" * 64 + ".example"])
+async def test_a_host_that_cannot_be_a_name_is_refused_in_the_configuration_and_is_no_bug_elsewhere(
+    host: str,
+) -> None:
+    with pytest.raises(ValueError, match="cannot be a name"):
+        split_url(f"https://{host}/x")
+    with pytest.raises(NotDelivered):
+        await AlertSender().send(to(url=f"http://{host}/x"), BODY)
+
+
+async def test_a_redirect_to_no_name_is_not_delivered() -> None:
+    with receiving(b"") as receiver:
+        receiver.manner = "status 302 to http://xn--/"
         with pytest.raises(NotDelivered):
             await AlertSender().send(to(url=receiver.url), BODY)
 

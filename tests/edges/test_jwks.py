@@ -208,6 +208,9 @@ async def test_an_issuer_that_misbehaves_is_503_for_its_own_tokens_only(
         b'{"keys":[{"kty":"oct","kid":"k1"}]}',
         b'{"keys":[{"kty":"RSA","kid":"k1","alg":["RS256"]}]}',
         b'{"keys":[{"kty":{},"kid":["k1"],"use":["sig"]}]}',
+        b'{"keys":[{"kty":"RSA","kid":"k1","alg":"none"}]}',
+        b'{"keys":[{"kty":"RSA","kid":"k1","n":"AQAB","e":"AQAB","d":"AQAB"}]}',
+        b'{"keys":[{"kty":"RSA","kid":"k1","n":"' + b"AQAB" * 1000 + b'","e":"AQAB"}]}',
     ],
 )
 async def test_garbage_is_no_key(

@@ -14,7 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.errors import Invalid
 from heliosd.web.rest.body_reader import BODY_SECONDS, SHARED_BYTES
-from heliosd.web.rest.request_data import MAX_BODY_BYTES, read_body
+from heliosd.web.rest.request_data import MAX_BODY_BYTES, MAX_VALUES, read_body
 from heliosd.web.rest.route import Route
 from heliosd.web.rest.route_table import ROUTES
 from tests.support.hostile_bodies import NO_OBJECTS
@@ -173,6 +173,14 @@ async def test_a_body_over_one_mebibyte_is_413_and_one_of_that_size_is_read(
     size = "4 KiB" if route.paths[0] == "/api/auth/login" else "1 MiB"
     assert (status, answer) == (413, {"error": f"The body is larger than {size}"})
     await refused(rest, route, b" " * (limit - 1) + b"x")
+
+
+async def test_a_body_of_more_values_than_any_request_has_is_refused_before_it_is_parsed(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
+    body = b'{"name":[' + b"0," * (MAX_VALUES + 1) + b"0]}"
+    status, answer = await rest.ask_json("POST", "/api/cluster/metrics", body)
+    assert (status, answer) == (400, {"error": f"The body has more than {MAX_VALUES} values"})
 
 
 async def test_bodies_that_are_being_received_share_a_limit(autojump_clock: MockClock, rest: Rest) -> None:

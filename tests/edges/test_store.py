@@ -253,6 +253,20 @@ async def test_what_waits_when_the_writer_is_cancelled_is_still_written(store: S
     assert "last words" in store.load().values
 
 
+async def test_a_disk_that_does_not_say_how_long_the_log_is_ends_nothing(
+    store: Store, tmp_path: Path
+) -> None:
+    (tmp_path / "file").touch()
+    store._wal = tmp_path / "file" / "wal"  # asking for it fails, but not for its absence
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.run)
+        await wait_all_tasks_blocked()
+        for _ in range(2):
+            await store.save([ValueSet("name", b"x")])
+            await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_quiet_moment_empties_the_log_into_the_database(store: Store, tmp_path: Path) -> None:
     database = tmp_path / "heliosd.db"
     before = database.stat().st_size

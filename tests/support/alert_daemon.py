@@ -114,7 +114,10 @@ def receiving(secret: bytes) -> Iterator[Receiver]:
             if manner.endswith("hangs up"):
                 self.close_connection = True
                 return
-            self.send_response(int(manner.removeprefix("status ")) if manner.startswith("status") else 204)
+            status, _, location = manner.removeprefix("status ").partition(" to ")
+            self.send_response(int(status) if manner.startswith("status") else 204)
+            if location:
+                self.send_header("Location", location)
             self.send_header("Content-Length", "0")
             self.end_headers()
 

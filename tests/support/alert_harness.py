@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -60,6 +60,8 @@ class AlertHarness:
     events: list[OutgoingMessage] = field(default_factory=list)
     disk: dict[str, bytes] = field(default_factory=dict)
     disk_full: bool = False
+    on_save: Callable[[], None] = lambda: None
+    """Called while something is being stored."""
     down: bool = False
     """The receiver takes nothing. Otherwise it takes what comes, and its answer is lost one time in seven."""
     deaf: set[str] = field(default_factory=set)
@@ -153,6 +155,7 @@ class AlertHarness:
 
     async def _save(self, changes: Sequence[Change]) -> None:
         await trio.sleep(0.001)
+        self.on_save()
         if self.disk_full:
             raise StoreFull("no space left on device")
         for change in changes:

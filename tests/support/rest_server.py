@@ -277,6 +277,9 @@ class FakeRoster:
     def count(self, transport: StreamKind | None = None) -> int:
         return sum(transport in {None, client.transport} for client in self.clients.values())
 
+    def ids(self, stream_kind: StreamKind, at_most: int) -> list[str]:
+        return [client.id for client in self.clients.values() if client.transport == stream_kind][:at_most]
+
     def queue_depth(self) -> int:
         return 0
 

@@ -323,6 +323,24 @@ async def test_alerts_come_and_go_with_the_configuration(
         assert [got["alert"] for got in house.got] == ["no-leader", "at-once"]
 
 
+async def test_alerts_that_are_taken_out_and_put_back_at_once_come_back(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    async with house.running():
+        house.elect()
+        await trio.sleep(5)
+        assert house.settings is not None
+        before = house.settings.current
+        settings = house.settings
+        house.on_save = lambda: settings.replace(before)
+        settings.replace(replace(before, alert=()))
+        await trio.sleep(5)
+        house.on_save = lambda: None
+        house.lose()
+        await trio.sleep(60)
+        assert len(house.got) == 1
+
+
 @pytest.mark.parametrize("leap_seconds", [365 * 86_400.0, -365 * 86_400.0])
 async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_back(
     autojump_clock: MockClock, house: AlertHarness, leap_seconds: float

@@ -36,6 +36,10 @@ class Roster(Protocol):
         """How many are connected, in all or of one kind."""
         ...
 
+    def ids(self, stream_kind: StreamKind, at_most: int) -> list[str]:
+        """The ids of those who have been connected longest."""
+        ...
+
     def queue_depth(self) -> int:
         """Messages that wait for the sockets of all clients together."""
         ...

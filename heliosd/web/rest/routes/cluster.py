@@ -97,7 +97,6 @@ class NewLeader(Struct, frozen=True):
 async def show_status(call: Call[Nothing, Nothing]) -> Answer:
     backend, roster = call.services.backend, call.services.roster
     status = backend.status()
-    sessions = [view.id for view in roster.views() if view.transport == "websocket"]
     return Answer(
         body=StatusReport(
             node=status.node,
@@ -105,7 +104,7 @@ async def show_status(call: Call[Nothing, Nothing]) -> Answer:
             indices=status.indices,
             peers=status.peers,
             cluster_health=status.cluster_health,
-            sessions=Sessions(len(sessions), tuple(sessions[:SESSION_IDS_SHOWN])),
+            sessions=Sessions(roster.count("websocket"), tuple(roster.ids("websocket", SESSION_IDS_SHOWN))),
             tls=TlsView(call.services.settings.current.server.tls_cert is not None),
             uptime=backend.uptime.text(call.now),
             uptime_stats=backend.uptime.stats(call.now),
