@@ -66,6 +66,8 @@ class _SentProposal:
     leader: str
     requests: list[ClientRequest]
     sent_at: int
+    commit: int
+    """This node's commit index at first. The leader of this term has these entries, so it accepts beyond them."""
     times: int = 1
 
 
@@ -84,7 +86,8 @@ class Requests:
     _placed: dict[int, list[ClientRequest]] = field(default_factory=dict)
     _transfers: list[ClientRequest] = field(default_factory=list)
     _recent: dict[int, EntryApplied] = field(default_factory=dict)
-    """What was applied while replies were due: a reply may come later than its entry."""
+    """What was applied while replies were due, and may be what they accept: a reply may come later than its
+    entry."""
     _serial: int = 0
     _resume_at: int = 0
 
@@ -147,7 +150,8 @@ class Requests:
             self._serial += 1
             result = self.cluster.propose(self.node, self._serial, proposal)
             if isinstance(result, ForwardedProposal):
-                self._sent[self._serial] = _SentProposal(result, self._leader, some, now)
+                commit = self.cluster.members[self.node].raft.commit
+                self._sent[self._serial] = _SentProposal(result, self._leader, some, now, commit)
             else:
                 self._judge(some, result)
 
@@ -161,6 +165,7 @@ class Requests:
             del self._sent[serial]
             for request in sent.requests:
                 self._settle(request, OutcomeUnknown())
+        self._forget_applied()
 
     # Outcomes
 
@@ -215,8 +220,15 @@ class Requests:
                     self._settle(request, OutcomeUnknown())
             else:
                 self._judge(sent.requests, result)
-        if not self._sent:
+        self._forget_applied()
+
+    def _forget_applied(self) -> None:
+        """Forget the entries that no reply that is still due can have accepted."""
+        oldest = min((sent.commit for sent in self._sent.values()), default=None)
+        if oldest is None:
             self._recent.clear()
+        else:
+            self._recent = {index: applied for index, applied in self._recent.items() if index > oldest}
 
     def _judge(self, requests: list[ClientRequest], result: ProposalResult) -> None:
         if isinstance(result, Accepted):
