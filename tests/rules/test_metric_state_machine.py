@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric, encode_command
+from heliosd.cluster.simulated.emitted_metrics import difference
 from heliosd.cluster.simulated.state_machine import MetricStateMachine
 
 
@@ -26,11 +27,10 @@ def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() ->
         registered("app_a", 3.0),
         registered("app_d", 3.0),
     )
-    before.restore(after.encode())
-    difference = before.difference()
-    assert {name: view is not None for name, view in difference.defined.items()} == {
+    change = difference(before.metrics.views(), after.metrics.views())
+    assert {name: view is not None for name, view in change.defined.items()} == {
         "app_a": True,
         "app_b": False,
         "app_d": True,
     }
-    assert difference.moved == {}
+    assert change.moved == {}

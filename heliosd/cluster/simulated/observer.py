@@ -46,7 +46,7 @@ from heliosd.raft.simulation.observations import (
 )
 from heliosd.store.changes import Change, ValueSet
 
-from .state_machine import MetricStateMachine
+from .emitted_metrics import EmittedMetrics
 from .status import cause_of_failed_calls, cause_of_loss, evidence_of, role_of
 
 EMITTED_INDEX = "simulated/told"
@@ -96,6 +96,7 @@ class MemberObserver:
         for peer, address in self._members.items():
             if peer != node:
                 latency.add_peer(peer, address, now)
+        self._metrics = EmittedMetrics(log, emitted)
 
     @property
     def membership(self) -> Mapping[str, str]:
@@ -128,15 +129,17 @@ class MemberObserver:
                 self._health(self._latency.failed(peer, kind, now, overtaken=overtaken), now)
             case ProbeAnswered(member=member, peer=peer, ticks=ticks):
                 self._latency.matrix.add(member, peer, ticks / self._ticks_per_second, now)
-            case EntryApplied(member=self._node, entry=entry) if entry.index > self._emitted:
-                with self._with_marker(entry.index):
-                    self._entry_applied(observation, now)
-            case Installed(member=self._node, snapshot=snapshot) if snapshot.index > self._emitted:
-                with self._with_marker(snapshot.index):
-                    self._members_changed({**snapshot.membership, **snapshot.learners}, now)
-                    machine = self._cluster.members[self._node].machine
-                    assert isinstance(machine, MetricStateMachine)
-                    self._metrics_changed(machine.difference())
+            case EntryApplied(member=self._node, entry=entry, result=result):
+                self._metrics.entry_applied(entry, result)
+                if entry.index > self._emitted:
+                    with self._with_marker(entry.index):
+                        self._entry_applied(observation, now)
+            case Installed(member=self._node, snapshot=snapshot):
+                change = self._metrics.installed(snapshot)
+                if snapshot.index > self._emitted:
+                    with self._with_marker(snapshot.index):
+                        self._members_changed({**snapshot.membership, **snapshot.learners}, now)
+                        self._metrics_changed(change)
             case _:
                 pass
 

@@ -10,7 +10,6 @@ from heliosd.cluster.idempotency import AnswerRecord, Answers, answer_of, repeat
 from heliosd.cluster.metric_commands import KeyedCommand, MetricCommand
 from heliosd.cluster.permits import EndPermit, GrantPermit, PermitCommand, PermitState, RenewPermit
 from heliosd.errors import RequestRefused
-from heliosd.protocol.views.custom_metrics import MetricView
 
 _decode = msgspec.json.Decoder(MetricCommand | KeyedCommand | GrantPermit | RenewPermit | EndPermit).decode
 
@@ -29,8 +28,6 @@ class MetricStateMachine:
         self.permits = PermitState()
         self.answers = Answers()
         """To writes with a key."""
-        self.before: dict[str, MetricView] = {}
-        """The metrics before the last `restore`."""
 
     def apply(self, data: bytes) -> MetricsApplied | RequestRefused:
         """What the command changed, or why it was refused. A key that is known changes nothing, and is answered as
@@ -67,24 +64,9 @@ class MetricStateMachine:
 
     def restore(self, data: bytes) -> None:
         """Become what `encode` turned into these bytes; b"" is the empty state."""
-        self.before = self.metrics.views()
         snapshot = (
             msgspec.json.decode(data, type=_Snapshot) if data.startswith(b"{") else _Snapshot(Raw(data))
         )
         self.metrics.restore(bytes(snapshot.metrics))
         self.permits = snapshot.permits
         self.answers = Answers(snapshot.answers)
-
-    def _known(self, name: str, view: MetricView) -> bool:
-        """Whether it is the same metric as before: one that was deleted and registered anew has another time."""
-        before = self.before.get(name)
-        return before is not None and (before.created_at, before.type) == (view.created_at, view.type)
-
-    def difference(self) -> MetricsApplied:
-        """What the last `restore` changed, in terms of commands."""
-        after = self.metrics.views()
-        defined: dict[str, MetricView | None] = {name: None for name in self.before if name not in after}
-        defined |= {name: view for name, view in after.items() if not self._known(name, view)}
-        known = {name: view for name, view in after.items() if name not in defined}
-        moved = {name: view for name, view in known.items() if self.before[name] != view}
-        return MetricsApplied(defined=defined, moved=moved)

@@ -1,0 +1,79 @@
+"""What was emitted is not emitted again when this node's member returns with an older state of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import trio
+from trio.testing import MockClock
+
+from heliosd.cluster.metric_commands import UpdateMetric, encode_command
+from heliosd.cluster.simulated.backend import SimulatedBackend
+from heliosd.protocol.events import Event, MetricsDefined, MetricValuesChanged, SnapshotTaken, Value
+from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.simulation import FaultChange
+from heliosd.raft.simulation.proposals import WriteCommands
+from tests.support.simulated_harness import MemoryStore, count, follow, ready, register, running
+
+
+def defined(seen: list[Event | Value]) -> list[Mapping[str, MetricView | None]]:
+    return [each.metrics for each in seen if isinstance(each, MetricsDefined)]
+
+
+async def others_go_on(backend: SimulatedBackend) -> None:
+    """This node's member crashes. The others elect a leader, count to 2, and keep nothing but their snapshots."""
+    await backend.simulation.change(FaultChange(crashed=("node-1",)))
+    await trio.sleep(3)
+    members = backend.cluster.members
+    leader = next(name for name, member in members.items() if member.alive and member.raft.role == "Leader")
+    backend.cluster.propose(leader, 99, write(count(delta=1.0)))
+    await trio.sleep(1)
+    for name in ("node-2", "node-3"):
+        assert backend.cluster.snapshot(name) is not None
+    await trio.sleep(1)
+
+
+def write(command: UpdateMetric) -> WriteCommands:
+    return WriteCommands((encode_command(command),))
+
+
+async def test_a_metric_is_not_registered_again_when_a_snapshot_follows_a_crash(
+    autojump_clock: MockClock,
+) -> None:
+    seen: list[Event | Value] = []
+    async with running() as backend, trio.open_nursery() as nursery:
+        await ready(backend)
+        assert await backend.transfer_leadership("node-1") == "node-1"
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await backend.propose(register())
+        await backend.propose(count())
+        await others_go_on(backend)
+        await backend.simulation.change(FaultChange(crashed=()))
+        await trio.sleep(3)
+        assert backend.metrics.view("app_requests").value == 2
+        nursery.cancel_scope.cancel()
+    assert [each.snapshot.type for each in seen if isinstance(each, SnapshotTaken)] == [
+        "received",
+        "restored",
+    ]
+    assert [list(each) for each in defined(seen)] == [["app_requests"]]
+    moved = [each.metrics["app_requests"].value for each in seen if isinstance(each, MetricValuesChanged)]
+    assert moved == [1, 2]
+
+
+async def test_nor_when_the_snapshot_comes_after_the_next_start_of_the_daemon(
+    autojump_clock: MockClock,
+) -> None:
+    store, seen = MemoryStore(), list[Event | Value]()
+    async with running(store) as backend:
+        await ready(backend)
+        assert await backend.transfer_leadership("node-1") == "node-1"
+        await backend.propose(register())
+        await others_go_on(backend)
+    async with running(store) as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await trio.sleep(3)
+        assert backend.metrics.view("app_requests").value == 1
+        nursery.cancel_scope.cancel()
+    assert "received" in [each.snapshot.type for each in seen if isinstance(each, SnapshotTaken)]
+    assert defined(seen) == []
