@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import gc
 
+import pytest
 import trio
 from trio.testing import MockClock
 
+from heliosd.cluster.simulated.bootstrap import TICKS_PER_SECOND
+from heliosd.protocol.views.simulation import FaultChange
 from heliosd.raft.simulation.observations import EntryApplied
-from tests.support.simulated_harness import count, ready, register, running
+from tests.support.simulated_harness import MemoryStore, count, ready, register, running
 
 
 async def test_what_was_applied_is_forgotten_while_another_member_leads_and_writes_overlap_for_good(
@@ -29,3 +32,36 @@ async def test_what_was_applied_is_forgotten_while_another_member_leads_and_writ
         ]
         assert backend.metrics.view("app_requests").value > 900
         assert len(kept) < 100
+
+
+EVERYONE = ("node-1", "node-2", "node-3")
+
+
+@pytest.mark.parametrize(
+    "fault", [FaultChange(crashed=EVERYONE), FaultChange(paused=EVERYONE)], ids=["crashed", "paused"]
+)
+async def test_while_no_member_runs_the_daemon_is_still_recorded_as_alive(
+    autojump_clock: MockClock, fault: FaultChange
+) -> None:
+    store = MemoryStore()
+    async with running(store) as backend:
+        await ready(backend)
+        await backend.simulation.change(fault)
+        await trio.sleep(5)
+        saves = len(store.saves)
+        await trio.sleep(100)
+        assert len(store.saves) - saves >= 9
+
+
+async def test_a_cluster_without_running_members_follows_the_clock(autojump_clock: MockClock) -> None:
+    """So a heal has no more than a second to make up for, and all the members start at the present time."""
+    async with running() as backend:
+        await ready(backend)
+        await backend.simulation.change(FaultChange(crashed=EVERYONE))
+        started, at = backend.cluster.now, trio.current_time()
+        await trio.sleep(3600)
+        passed = (backend.cluster.now - started) / TICKS_PER_SECOND
+        assert abs(passed - (trio.current_time() - at)) < 2
+        await backend.simulation.change(FaultChange(crashed=()))
+        await trio.sleep(5)
+        assert backend.not_ready() is None

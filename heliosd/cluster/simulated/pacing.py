@@ -15,6 +15,8 @@ QUIET_SECONDS = 0.25
 """While nothing happens but heartbeats and probes, the cluster is run this often, each time up to the present."""
 QUIET_LATENCY = 20
 """So many times the latency, or more, fits into an election timeout: then no late heartbeat causes an election."""
+LONGEST_WAIT = TICKS_PER_SECOND
+"""Also while no member runs: records are to be stored, and a heal has little time to make up for."""
 
 
 def is_quiet(cluster: SimulatedCluster) -> bool:
@@ -74,8 +76,8 @@ class Pacing:
         return max(reached, cluster.now)
 
     def next_turn(self, now: float, requests_due: int | None, *, busy: bool) -> float:
-        """When the cluster has something to do. `busy`: a client waits for it."""
-        due = self._cluster.next_due()
+        """When the cluster has something to do, a second from now at the latest. `busy`: a client waits for it."""
+        due = min(self._cluster.next_due(), self._tick_of(now) + LONGEST_WAIT)
         if requests_due is not None:
             due = min(due, requests_due)
         if not busy:
