@@ -47,10 +47,10 @@ class Snapshotting:
     def take_due(self, now: Callable[[], Instant]) -> None:
         """Make the snapshots that are due or requested."""
         for name in self.cluster.take_snapshots_due():
-            if name == self.node:
-                self._make(now().mono)
-            else:
+            if name != self.node:
                 self.cluster.snapshot(name)
+            elif self._made is None:  # each is reported, so one is on its way to the disk at a time
+                self._make(now().mono)
         if self.requests and self._made is None and not self._make(now().mono):
             running = self.cluster.members[self.node].running
             self._answer((self.tracker.latest if running else None) or NoLeader())
@@ -77,19 +77,27 @@ class Snapshotting:
                 pass
 
     def written(self, now: Instant) -> None:
-        """The cluster's writes so far are on disk, but for those that a slow disk has not taken yet."""
-        if self.cluster.unwritten(self.node):
-            return
-        if self._made is not None:
-            made, self._made = self._made, None
+        """A batch of the cluster's writes is on disk. A slow disk may have taken only some of this node's."""
+        stored = self.cluster.members[self.node].disk.snapshot_index
+        made = self._made
+        if made is not None and made.snapshot.index <= stored:
+            self._made = None
             self.observer.snapshot_created(
                 made.snapshot, previous_index=made.previous_index, seconds=now.mono - made.began, now=now
             )
             assert self.tracker.latest is not None
             self._answer(self.tracker.latest)
+        elif made is not None and not self.cluster.unwritten(self.node):
+            # A crash lost it, and not what was to be written before it.
+            self._made = None
+            self._answer(NoLeader())
+        waiting = []
         for installed, began in self._installed:
-            self.observer.snapshot_received(installed, seconds=now.mono - began, now=now)
-        self._installed.clear()
+            if installed.snapshot.index <= stored:
+                self.observer.snapshot_received(installed, seconds=now.mono - began, now=now)
+            else:
+                waiting.append((installed, began))
+        self._installed = waiting
 
     def refused(self, failure: StoreFull, now: Instant) -> None:
         """The cluster's last writes are not on disk."""
