@@ -65,3 +65,20 @@ async def test_a_cluster_without_running_members_follows_the_clock(autojump_cloc
         await backend.simulation.change(FaultChange(crashed=()))
         await trio.sleep(5)
         assert backend.not_ready() is None
+
+
+async def test_a_write_that_was_lost_on_its_way_is_not_repeated_once_its_client_has_gone(
+    autojump_clock: MockClock,
+) -> None:
+    async with running() as backend:
+        await ready(backend)
+        assert await backend.transfer_leadership("node-2") == "node-2"
+        await backend.propose(register())
+        backend.cluster.net.blocked = frozenset({("node-1", "node-2")})
+        with trio.move_on_after(0.1):
+            await backend.propose(count())
+        await trio.sleep(2)
+        backend.cluster.net.blocked = frozenset()
+        await trio.sleep(2)
+        assert backend.status().leader.id == "node-2"
+        assert backend.metrics.view("app_requests").value == 0

@@ -157,7 +157,9 @@ class Requests:
 
     def _send_again(self, serial: int, sent: _SentProposal) -> None:
         member = self.cluster.members[self.node]
-        if self._leader == sent.leader and member.raft.term == sent.proposal.term:
+        if all(request.outcome is not None for request in sent.requests):  # the clients have gone
+            del self._sent[serial]
+        elif self._leader == sent.leader and member.raft.term == sent.proposal.term:
             self.cluster.forward(self.node, sent.leader, sent.proposal)
             sent.sent_at = self.cluster.now
             sent.times += 1
