@@ -57,7 +57,8 @@ LAYERS = [
     # 2: what awaits, but does no IO.
     (
         2,
-        "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation",
+        "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation "
+        "cluster.simulated.permits",
     ),
     (2, "on_demand daemon.ticker daemon.loop_lag cluster.metric_expiry"),
     # 1: rules. They decide; time, chance and bytes are handed to them.

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 import msgspec
+import trio
 
 from heliosd.clock import Instant
 from heliosd.cluster.permits import (
@@ -19,10 +21,13 @@ from heliosd.cluster.permits import (
     held,
     taken,
 )
-from heliosd.errors import Conflict, NoLeader, NotFound
+from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused, StoreFull
 from heliosd.raft.simulation.cluster import SimulatedCluster
 
 from .state_machine import MetricStateMachine
+
+CLEANUP_SECONDS = 1.0
+"""For giving back a permit whose asker does not know of it."""
 
 
 class SimulatedPermits:
@@ -53,7 +58,16 @@ class SimulatedPermits:
         permit = Permit(
             id=secrets.token_hex(8), member=member, user=user, granted_at=at, expires_at=at + seconds
         )
-        await self._propose(GrantPermit(permit, state.grants, at))
+        try:
+            await self._propose(GrantPermit(permit, state.grants, at))
+        except (OutcomeUnknown, trio.Cancelled):
+            # If it was given, nobody has it, and until its end nobody else would get one.
+            with (
+                trio.move_on_after(CLEANUP_SECONDS, shield=True),
+                suppress(RequestRefused, StoreFull),
+            ):
+                await self._propose(EndPermit(permit.id, at))
+            raise
         return permit
 
     async def renew(self, permit_id: str, seconds: float) -> Permit:
