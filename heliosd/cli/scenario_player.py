@@ -9,7 +9,7 @@ from typing import Any
 import trio
 
 from heliosd.client.rest_client import RestClient
-from heliosd.errors import ErrorAnswer
+from heliosd.errors import ErrorAnswer, HeliosError
 
 from .exits import CommandFailed, Usage
 from .scenario import HEALED, BadScenario, Planned, Scenario, Step, Storm, faults_now, planned, resolve
@@ -18,8 +18,11 @@ SIMULATION = "/api/cluster/simulation"
 METRICS = "/api/cluster/custom-metrics"
 PAGE = 1000
 CALM_SECONDS = 120.0
-ASK_AGAIN_SECONDS = 0.05
 """How long a healed cluster may take until all its members agree."""
+ASK_AGAIN_SECONDS = 0.05
+HEAL_SECONDS = 5.0
+"""How long the command goes on trying to heal a cluster when the script ends early."""
+HEAL_AGAIN_SECONDS = 0.5
 MAY_FAIL = {404, 409, 503, 504, 507}
 """Statuses that a write may be answered with while faults are in force."""
 
@@ -39,7 +42,8 @@ class ScenarioPlayer:
         self._latency_ms = 0.0
 
     async def play(self) -> dict[str, Any]:
-        """From a cluster without faults to one without faults: what happened in between, and what holds then."""
+        """From a cluster without faults to one without faults: what happened in between, and what holds then. The
+        cluster is also healed, if it answers, when this ends by an error, by Ctrl-C or by a cancellation."""
         try:
             report = await self._rest.get(SIMULATION)
         except ErrorAnswer as error:
@@ -54,16 +58,40 @@ class ScenarioPlayer:
         await self._calm()
         self._this = (await self._rest.get("/api/cluster/status"))["node"]["id"]
         head = await self._rest.get("/api/cluster/history", limit=1)
+        try:
+            await self._steps()
+            self._say("heal")
+            await self._heal()
+        except BaseException:  # Ctrl-C among them
+            await self._heal_early()
+            raise
+        await self._calm()
+        return await self._heard(head["epoch"], head["seq"])
+
+    async def _steps(self) -> None:
         began = trio.current_time()
         async with trio.open_nursery() as nursery:
             for each in planned(self._scenario, self._rng, self._speed):
                 await trio.sleep_until(began + each.at)
                 await self._step(each, nursery)
         await trio.sleep(self._scenario.settle / self._speed)
-        self._say("heal")
-        await self._heal()
-        await self._calm()
-        return await self._heard(head["epoch"], head["seq"])
+
+    async def _heal_early(self) -> None:
+        """Heal a cluster that is left in the middle of the script, and say whether that succeeded. Raises nothing,
+        since the caller has an error of its own to report."""
+        self._say("ended early: heal")
+        why = "no answer"
+        with trio.move_on_after(HEAL_SECONDS, shield=True):
+            while True:
+                try:
+                    await self._heal()
+                except HeliosError as error:
+                    why = str(error)
+                else:
+                    return
+                # What ended the script may be a daemon that is away for a moment.
+                await trio.sleep(HEAL_AGAIN_SECONDS)
+        self._say(f"not healed, faults may still be in force ({why})")
 
     async def _heal(self) -> None:
         await self._rest.put(SIMULATION, {**HEALED, "latency_ms": self._latency_ms})

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,8 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 
 from heliosd.cli.main import main
-from tests.support.daemon_process import PASSWORD, running
+from heliosd.cli.scenario import HEALED
+from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
 from tests.support.deadlines import SECONDS
 
 SCENARIOS = Path(__file__).parents[2] / "examples" / "scenarios"
@@ -65,6 +68,89 @@ def test_what_it_prints_is_what_a_client_was_sent(tmp_path: Path) -> None:
     state = next(event for event in reversed(printed["events"]) if event["type"] == "state_change")
     assert state["data"]["leader"] == printed["final"]["leader"]
     assert sorted(printed["final"]["custom_metrics"]) == ["storm_1", "storm_2"]
+
+
+@pytest.fixture(scope="module")
+def played_on(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
+    with running(tmp_path_factory.mktemp("played_on")) as started:
+        yield started
+
+
+def faults_of(daemon: Daemon) -> dict[str, Any]:
+    with daemon.client() as http:
+        report = http.get("/api/cluster/simulation").json()
+    return {name: report[name] for name in (*HEALED, "latency_ms")}
+
+
+def environment_of(daemon: Daemon) -> dict[str, str]:
+    return {"HELIOSD_URL": daemon.url, "HELIOSD_USER": "admin", "HELIOSD_PASSWORD": PASSWORD}
+
+
+FAULTS = """
+about = "ends early"
+[[steps]]
+at = 0.1
+faults = { crashed = ["node-3"], partitions = [["node-1"], ["node-2"]], loss = 0.1, latency_ms = 7 }
+"""
+
+
+def test_a_script_that_ctrl_c_ends_leaves_no_faults(tmp_path: Path, played_on: Daemon) -> None:
+    script = tmp_path / "long.toml"
+    script.write_text(FAULTS + '[[steps]]\nat = 3600\nsay = "never"\n')
+    before = faults_of(played_on)
+    playing = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "simulate", str(script)],
+        env={**os.environ, **environment_of(played_on)},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        wait_until(lambda: faults_of(played_on)["crashed"] == ["node-3"])
+        playing.send_signal(signal.SIGINT)
+        _, said = playing.communicate(timeout=SECONDS)
+    finally:
+        playing.kill()
+        playing.wait()
+    assert playing.returncode == 130, said
+    assert "ended early: heal" in said
+    assert "not healed" not in said
+    assert faults_of(played_on) == before
+
+
+def test_a_script_that_names_an_unknown_member_later_on_leaves_no_faults(
+    tmp_path: Path, played_on: Daemon
+) -> None:
+    script = tmp_path / "stranger.toml"
+    script.write_text(FAULTS + '[[steps]]\nat = 0.3\nfaults = { paused = ["stranger"] }\n')
+    before = faults_of(played_on)
+    code, out, said = simulate(str(script), **environment_of(played_on))
+    assert (code, out) == (2, "")
+    assert "stranger" in said.splitlines()[-1]
+    assert "ended early: heal" in said
+    assert faults_of(played_on) == before
+
+
+def test_a_script_whose_daemon_goes_away_says_that_faults_may_be_left(tmp_path: Path) -> None:
+    script = tmp_path / "away.toml"
+    script.write_text(FAULTS + "[[steps]]\nat = 2\nheal = true\n")
+    with running(tmp_path) as daemon:
+        playing = subprocess.Popen(
+            [sys.executable, "-m", "heliosd", "simulate", str(script)],
+            env={**os.environ, **environment_of(daemon)},
+            stderr=subprocess.PIPE,
+            stdout=subprocess.DEVNULL,
+            text=True,
+        )
+        try:
+            wait_until(lambda: faults_of(daemon)["crashed"] == ["node-3"])
+            daemon.process.kill()
+            _, said = playing.communicate(timeout=SECONDS)
+        finally:
+            playing.kill()
+            playing.wait()
+    assert playing.returncode == 3, said
+    assert "not healed, faults may still be in force" in said
 
 
 def test_wrong_use_is_said_and_nothing_is_played(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
