@@ -19,7 +19,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "list": ("Show who is connected.", _nothing),
         "disconnect": ("Close a client's connection; it may come again.", _client),
     }
-    add_verbs(parser, verbs, default="list", shared=_shared)
+    add_verbs(parser, verbs, default="list", reads={"list"}, shared=_shared)
 
 
 def _shared(parser: Parser) -> None:

@@ -56,6 +56,8 @@ def _collect(
         if not action.option_strings and action.choices is not None and not verbs_of(parser):
             here |= dict.fromkeys(map(str, action.choices), str(action.help or ""))
     for action in options_of(parser):
+        if action.help == argparse.SUPPRESS:
+            continue
         for option in action.option_strings:
             here[option] = str(action.help or "").replace("%%", "%")
             if action.choices is not None:

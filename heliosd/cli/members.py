@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "add": ("Add a member.", _add_arguments),
         "remove": ("Remove a member.", _remove_arguments),
     }
-    add_verbs(parser, verbs, default="list", shared=_shared)
+    add_verbs(parser, verbs, default="list", reads={"list"}, shared=_shared)
 
 
 def _shared(parser: Parser) -> None:

@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "observe": ("Add an observation to a histogram.", _value),
         "delete": ("Delete a metric.", _name),
     }
-    add_verbs(parser, verbs, default="list", shared=_shared)
+    add_verbs(parser, verbs, default="list", reads={"list"}, shared=_shared)
 
 
 def _shared(parser: Parser) -> None:

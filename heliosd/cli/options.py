@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from .report import FORMATS
 
@@ -39,6 +40,7 @@ def add_output(parser: Parser, *, repeats: bool = False) -> None:
         group.add_argument(
             "-w",
             "--watch",
+            action=_Repeat,
             type=seconds,
             nargs="?",
             const=2.0,
@@ -47,16 +49,28 @@ def add_output(parser: Parser, *, repeats: bool = False) -> None:
         )
 
 
+class _Repeat(argparse.Action):
+    """Stores the seconds, and that the command line says so: what cannot be repeated must refuse that, but passes
+    over a value from the environment, which is not meant for it."""
+
+    def __call__(
+        self, _parser: Parser, namespace: argparse.Namespace, values: Any, _option: str | None = None
+    ) -> None:
+        setattr(namespace, self.dest, values)
+        namespace.watch_given = True
+
+
 def add_verbs(
     parser: Parser,
     verbs: Mapping[str, tuple[str, Callable[[Parser], None]]],
     *,
     default: str,
+    reads: Collection[str],
     shared: Callable[[Parser], None],
 ) -> None:
     """Verbs below a command, as in `heliosd members add`: each with a sentence and a function that adds its
     arguments. `options.verb` is the verb, `default` without one. `shared` adds options that may stand before and
-    after it."""
+    after it. All verbs but `reads` are done once, whatever `-w` says: `requests.run_report` refuses it."""
     shared(parser)
     parser.set_defaults(verb=default)
     below = parser.add_subparsers(metavar="VERB", title="verbs", description=f"default: {default}")
@@ -69,7 +83,9 @@ def add_verbs(
             if action.dest not in own:
                 # What stands before the verb, and the environment, must not be overwritten by this default.
                 action.default = argparse.SUPPRESS
-        verb.set_defaults(verb=name)
+            if isinstance(action, _Repeat) and name not in reads:
+                action.help = argparse.SUPPRESS
+        verb.set_defaults(verb=name, once=name not in reads)
 
 
 def options_of(parser: Parser) -> list[argparse.Action]:

@@ -15,7 +15,7 @@ from heliosd.client.rest_client import RestClient, open_rest
 from heliosd.client.websocket import sole_error
 from heliosd.errors import ErrorAnswer, Unreachable
 
-from .exits import print_error
+from .exits import Usage, print_error
 from .output import StandardOutput, coloured, standard_output
 from .report import Report, rendered
 from .target import Target, target_of
@@ -27,13 +27,23 @@ CLEAR = "\x1b[H\x1b[2J\x1b[3J"
 def run_report(options: argparse.Namespace, ask: Ask) -> int:
     """Ask the daemon that the options of `add_target` name, print the report as those of `add_output` say, and
     return its exit code. Raises `CommandFailed` and `Usage`."""
+    every = _pause(options)
     target = target_of(options)
     with target.naming_errors(), sole_error():
-        return trio.run(_run, target, options, ask)
+        return trio.run(_run, target, options, ask, every)
 
 
-async def _run(target: Target, options: argparse.Namespace, ask: Ask) -> int:
-    every: float | None = getattr(options, "watch", None)
+def _pause(options: argparse.Namespace) -> float | None:
+    """The seconds after which to ask again; None: ask once. What changes the cluster is never asked again."""
+    if not getattr(options, "once", False):
+        pause: float | None = getattr(options, "watch", None)
+        return pause
+    if getattr(options, "watch_given", False):
+        raise Usage(f"-w, --watch: {options.verb} changes something, and is done once")
+    return None
+
+
+async def _run(target: Target, options: argparse.Namespace, ask: Ask, every: float | None) -> int:
     output = standard_output()
     async with open_rest(target.url, target.credentials) as rest:
         if every is None:

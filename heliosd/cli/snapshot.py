@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "take": ("Take a snapshot now.", _nothing),
         "history": ("Show the snapshots so far, the newest first.", _nothing),
     }
-    add_verbs(parser, verbs, default="show", shared=_shared)
+    add_verbs(parser, verbs, default="show", reads={"show", "history"}, shared=_shared)
 
 
 def _shared(parser: Parser) -> None:

@@ -136,26 +136,6 @@ def members_led_by(capfd: CAPTURE, leader: str) -> Any:
     return shown[-1]
 
 
-def test_with_a_pause_it_shows_the_same_again_and_again(capfd: CAPTURE) -> None:
-    repeating = subprocess.Popen(
-        [sys.executable, "-m", "heliosd", "members", "-w", "0.1", "-o", "json"],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        assert repeating.stdout is not None
-        shown = [json.loads(repeating.stdout.readline()) for _ in range(3)]
-        repeating.send_signal(signal.SIGINT)
-        _, said = repeating.communicate(timeout=SECONDS)
-    finally:
-        repeating.kill()
-        repeating.wait()
-    assert (repeating.returncode, said) == (130, "")
-    assert [len(each["members"]) for each in shown] == [3, 3, 3]
-    assert "0.1 to 86400" in printed(capfd, "members", "-w", "0", code=2)
-
-
 def test_history_says_who_led_at_a_time(capfd: CAPTURE) -> None:
     everything = as_json(capfd, "history", "--since", "1970-01-01T00:00Z")
     elected = [
