@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from heliosd.client.rest_client import RestClient
@@ -103,20 +103,23 @@ async def _pages(
 
 
 def moment(text: str, now: datetime, option: str) -> Since:
-    """The time or the event that a text names; a time without a zone is in `now`'s. Raises `Usage`."""
+    """The time or the event that a text names; a time without a zone is in this machine's, with the offset that
+    holds at that time. Raises `Usage`."""
     try:
         at = datetime.strptime(text, "%H:%M:%S" if text.count(":") == 2 else "%H:%M")
     except ValueError:
         pass
     else:
-        today = now.replace(hour=at.hour, minute=at.minute, second=at.second, microsecond=0)
-        return today if today <= now else today - timedelta(days=1)
+        return _last_time(at.time(), now)
     try:
         given = datetime.fromisoformat(text)
     except ValueError:
         pass
     else:
-        return given if given.tzinfo else given.replace(tzinfo=now.tzinfo)
+        try:
+            return given if given.tzinfo else given.astimezone()
+        except (ValueError, OverflowError):  # of the year 1 or 9999: its UTC is out of range
+            raise Usage(f"{option}: too early or too late: {text!r}") from None
     try:
         return now - timedelta(seconds=duration(text))
     except InvalidValue:
@@ -125,6 +128,18 @@ def moment(text: str, now: datetime, option: str) -> Since:
         return parse_cursor(text)
     except ValueError:
         raise Usage(f"{option}: not a time, a duration such as 90m, or EPOCH:SEQ: {text!r}") from None
+
+
+def _last_time(clock_time: time, now: datetime) -> datetime:
+    """When a local clock last showed this time. Its offset is not that of now if the clocks were changed since, and
+    where they are set back it is shown twice in a day."""
+    today = now.astimezone().date()
+    shown = [
+        datetime.combine(day, clock_time.replace(fold=fold)).astimezone()
+        for day in (today, today - timedelta(days=1))
+        for fold in (0, 1)
+    ]
+    return max(at for at in shown if at <= now)
 
 
 def leader_at(events: list[dict[str, Any]], at: datetime) -> dict[str, Any] | None:

@@ -1,0 +1,68 @@
+"""The times that `heliosd history` takes, about the days on which clocks are changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
+
+import pytest
+
+from heliosd.cli.exits import Usage
+from heliosd.cli.history import moment
+
+
+@pytest.fixture(autouse=True)
+def berlin() -> Iterator[None]:
+    """Set ahead on 2026-03-29 at 01:00 UTC, from 02:00 to 03:00; set back on 2026-10-25 at 01:00 UTC, from 03:00 to
+    02:00."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TZ", "Europe/Berlin")
+        time.tzset()
+        yield
+    time.tzset()
+
+
+def utc(text: str) -> datetime:
+    return datetime.fromisoformat(text).replace(tzinfo=UTC)
+
+
+def meant(text: str, now: str) -> datetime:
+    """What a user means who asks at this time, in UTC."""
+    found = moment(text, utc(now).astimezone(), "--since")
+    assert isinstance(found, datetime)
+    return found.astimezone(UTC)
+
+
+def test_a_date_has_the_offset_of_its_own_season() -> None:
+    assert meant("2026-07-01T12:00", "2026-12-01T12:00") == utc("2026-07-01T10:00")
+    assert meant("2026-12-01T12:00", "2027-07-01T12:00") == utc("2026-12-01T11:00")
+    assert meant("2026-03-28", "2026-03-29T12:00") == utc("2026-03-27T23:00")
+    assert meant("2026-07-01T12:00+05:00", "2026-12-01T12:00") == utc("2026-07-01T07:00")
+
+
+def test_a_time_of_day_before_the_clocks_were_changed_has_the_offset_of_then() -> None:
+    # The clocks were set ahead since, this night and the day before.
+    assert meant("01:30", "2026-03-29T10:00") == utc("2026-03-29T00:30")
+    assert meant("23:00", "2026-03-29T10:00") == utc("2026-03-28T22:00")
+    assert meant("03:00", "2026-03-29T10:00") == utc("2026-03-29T01:00")
+    # And back.
+    assert meant("01:30", "2026-10-25T10:00") == utc("2026-10-24T23:30")
+    assert meant("23:00:05", "2026-10-25T10:00") == utc("2026-10-24T21:00:05")
+    assert meant("11:00", "2026-10-25T10:00") == utc("2026-10-25T10:00")
+
+
+def test_a_time_that_was_twice_is_the_last_one() -> None:
+    assert meant("02:30", "2026-10-25T10:00") == utc("2026-10-25T01:30")
+    assert meant("02:30", "2026-10-25T01:10") == utc("2026-10-25T00:30")  # at 02:10 for the second time
+    assert meant("02:30", "2026-10-25T00:10") == utc("2026-10-24T00:30")
+
+
+def test_a_duration_is_not_changed_by_the_clocks() -> None:
+    assert meant("12h", "2026-03-29T10:00") == utc("2026-03-28T22:00")
+
+
+def test_a_date_whose_utc_no_clock_has_is_wrong_usage() -> None:
+    for text in ("0001-01-01", "9999-12-31T23:59"):
+        with pytest.raises(Usage, match=text):
+            meant(text, "2026-03-29T10:00")
