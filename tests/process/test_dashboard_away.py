@@ -14,11 +14,13 @@ import pytest
 from playwright.sync_api import Browser, WebSocketRoute, expect
 
 from tests.support.browser_page import Tab, browser_running, log_in
-from tests.support.daemon_process import Daemon, running, wait_until
+from tests.support.daemon_process import Daemon, running, wait_until, write_config
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.needs("chromium"), pytest.mark.slow]
 
 SIMULATION = "/api/cluster/simulation"
+PEERS = "/api/cluster/peers"
 PERMITS = "/api/cluster/permits"
 
 RECORD_NOTIFICATIONS = """
@@ -87,6 +89,43 @@ def test_cut_off_it_shows_the_last_known_greyed_with_the_reason_and_a_countdown(
         expect(tab.page.locator("#headline")).to_have_css("filter", "grayscale(1)")
         expect(tab.page.locator("#leader")).to_have_text(re.compile("node-[123]"))
         tab.page.close()
+
+
+def test_events_of_a_new_numbering_are_never_listed_before_those_of_the_old_one(
+    browser: Browser, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, listen=f"127.0.0.1:{free_port()}", cluster="[history]\nmax_events = 10")
+    with running(tmp_path, config) as daemon:
+        come_and_go(daemon, "old", 20)
+        tab = opened(browser, daemon)
+        lines = tab.page.locator("#events li")
+        expect(lines.filter(has_text="old-19 removed")).to_have_count(1)
+        old_lines = [line.get_attribute("data-seq") for line in lines.all()]
+        assert daemon.stop() == 0
+    (
+        tmp_path / "state" / "events.epoch"
+    ).unlink()  # as when its disk was full: it cannot go on with that numbering
+    with running(tmp_path, config) as daemon:
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(lines.filter(has_text="The daemon began a new order of events")).to_have_count(1)
+        come_and_go(daemon, "new", 2)
+        expect(lines.filter(has_text="new-1 removed")).to_have_count(1)
+        # There are such with lower numbers than the old ones that are listed, and the page has heard them.
+        expect(tab.page.locator("#events-earlier")).to_be_hidden()
+        tab.page.evaluate("document.getElementById('events-earlier').click()")
+        come_and_go(daemon, "last", 1)
+        expect(lines.filter(has_text="last-0 removed")).to_have_count(1)
+        expect(lines.filter(has_text="new-1 removed")).to_have_count(1)
+        assert [line.get_attribute("data-seq") for line in lines.all()][-len(old_lines) :] == old_lines
+        tab.page.close()
+
+
+def come_and_go(daemon: Daemon, name: str, times: int) -> None:
+    with daemon.client() as http:
+        for number in range(times):
+            body = {"id": f"{name}-{number}", "address": f"127.0.0.1:{7100 + number}"}
+            http.post(PEERS, json=body).raise_for_status()
+            http.delete(PEERS, params={"id": body["id"]}).raise_for_status()
 
 
 def test_a_permit_to_stop_a_member_is_asked_for_refused_and_given_back(

@@ -76,7 +76,7 @@ async function recall({ epoch, seq, oldest_seq: oldest }) {
   const asked = model;
   const found = await eventsUpTo(session, epoch, seq, oldest);
   if (asked !== model) return; // signed out meanwhile
-  model.recall(found);
+  model.recall(found, epoch);
   drawSoon();
   const record = await leadersOnRecord(session);
   if (asked !== model) return;
@@ -89,8 +89,9 @@ async function recall({ epoch, seq, oldest_seq: oldest }) {
 
 /** List a page of events more. @param {Model} asked */
 async function recallMore(asked) {
-  const found = await eventsUpTo(session, asked.epoch, asked.oldestListed - 1, asked.oldestSeq);
-  if (asked === model) model.recall(found);
+  const { epoch, oldestListed, oldestSeq } = asked;
+  const found = await eventsUpTo(session, epoch, oldestListed - 1, oldestSeq);
+  if (asked === model) model.recall(found, epoch);
 }
 
 /** Draw a burst of messages once. A timer, since a hidden tab gets no animation frames but still has a title to keep. */

@@ -23,6 +23,7 @@ import { Series, seriesOf } from "./series.js";
  * @property {string} type the message's type, or "note" for a remark of the page itself
  * @property {string} timestamp RFC 3339
  * @property {number} [seq]
+ * @property {string} [epoch] which numbering the seq belongs to
  * @property {any} data the message's data; of a note, its text
  * @property {boolean} [provisional] not in the cluster's log yet
  */
@@ -94,10 +95,14 @@ export class Model {
     return this.#spans.spans;
   }
 
-  /** The oldest event that is listed, or would be the next one. */
+  /**
+   * The oldest event that is listed, or would be the next one. If that one is of a numbering that has ended, the oldest
+   * that can be had: what came before the listed ones cannot.
+   */
   get oldestListed() {
-    const oldest = this.earlier.at(-1)?.seq ?? this.events.findLast(({ seq }) => seq !== undefined)?.seq;
-    return oldest ?? (this.seq ?? 0) + 1;
+    const oldest = this.earlier.at(-1) ?? this.events.findLast(({ seq }) => seq !== undefined);
+    if (oldest && oldest.epoch !== this.epoch) return this.oldestSeq;
+    return oldest?.seq ?? (this.seq ?? 0) + 1;
   }
 
   /**
@@ -142,12 +147,14 @@ export class Model {
    * Events of before those that are listed.
    *
    * @param {Message[]} found in their order, without a hole to the listed ones
+   * @param {string} epoch that they were asked for
    */
-  recall(found) {
+  recall(found, epoch) {
+    if (epoch !== this.epoch) return; // it ended while they were underway
     const oldest = this.oldestListed;
     const before = found.filter(({ seq }) => seq !== undefined && seq < oldest);
     for (const { type, timestamp, seq = 0, data } of before.toReversed())
-      this.earlier.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, data });
+      this.earlier.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, epoch, data });
     this.rememberBefore(before.filter(({ type }) => CHANGE_TYPES.has(type)));
   }
 
@@ -278,7 +285,7 @@ export class Model {
    * @param {boolean} [provisional]
    */
   #list(type, timestamp, data, seq, provisional) {
-    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, data, provisional });
+    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, epoch: this.epoch, data, provisional });
     const metric = type === "custom_metrics";
     const like = this.events.filter((entry) => (entry.type === "custom_metrics") === metric);
     const last = like.length > (metric ? METRIC_EVENTS_KEPT : EVENTS_KEPT) ? like.at(-1) : null;
