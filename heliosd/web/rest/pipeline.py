@@ -1,7 +1,8 @@
 """The steps between a request and its view, and what stands in every response.
 
 The order of checks is fixed: origin of the page (writes only), token, own page (writes by the session cookie only),
-permission, query string, body. Only then the view runs, a write for at most 4.8 s.
+permission, query string, token and permission once more when the body has come, body. Only then the view runs, a
+write for at most 4.8 s.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ from types import MappingProxyType
 
 import structlog
 import trio
-from msgspec import structs
+from msgspec import Struct, structs
 
+from heliosd.auth.identity import Identity
 from heliosd.web.authentication import RequestCredentials, require
 from heliosd.web.origin import OriginCheck
 from heliosd.web.problems import ForeignOrigin, problem_for
@@ -99,7 +101,6 @@ class Pipeline:
         reads = route.method == "GET"
         if not reads:
             self.check_origin(asked)
-        now = services.now()
         identity = None
         credentials = None
         if route.needs_token(services.settings.current):
@@ -109,11 +110,16 @@ class Pipeline:
                 act.user = identity.user_id
             if credentials.by_cookie and not reads:
                 self._check_own_page(asked)
-            now = services.now()
-            if route.permission is not None:
-                require(identity, route.permission)
+            self._check_right(route, identity)
         query = read_query(asked.query_string, route.query)
-        body = NO_BODY if reads else read_body(await self._body(route, asked), route.body)
+        body: Struct = NO_BODY
+        if not reads:
+            received = await self._body(route, asked)
+            if credentials is not None:
+                # Before its end the token may have been revoked, or the right taken away.
+                identity = await services.authenticator.authenticate(credentials)
+                self._check_right(route, identity)
+            body = read_body(received, route.body)
         if act is not None:
             act.asked(query, body)
         key = None
@@ -125,7 +131,7 @@ class Pipeline:
             password_check=self._password_check,
             pages=self._pages,
             documents=self._documents,
-            now=now,
+            now=services.now(),
             query=query,
             body=body,
             identity=identity,
@@ -200,6 +206,10 @@ class Pipeline:
         return self._services.authenticator.read(
             asked.all("Authorization"), query, cookies=asked.all("Cookie")
         )
+
+    def _check_right(self, route: Route, identity: Identity) -> None:
+        if route.permission is not None:
+            require(identity, route.permission)
 
     async def _body(self, route: Route, asked: Asked) -> bytes:
         check_body_form(asked.joined("Content-Type") or "", asked.joined("Content-Encoding") or "")
