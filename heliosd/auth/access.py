@@ -127,15 +127,22 @@ class Access:
             del self._expired[next(iter(self._expired))]
 
     def issue(
-        self, user_id: str, now: float, ttl: float | None = None, *, login_at: float | None = None
+        self,
+        user_id: str,
+        now: float,
+        ttl: float | None = None,
+        *,
+        login_at: float | None = None,
+        password_hash: str | None = None,
     ) -> Issued:
         """A new token for a configured user who logged in at `login_at` (None: now), for `ttl` seconds (None:
         `auth.token_ttl`).
 
-        Raises `Unauthenticated` if there is no such user (any more).
+        Raises `Unauthenticated` if there is no such user (any more), or if the hash of the user's password is not
+        `password_hash` (None: any), which the login was checked against.
         """
         user = self.user(user_id)
-        if user is None:
+        if user is None or password_hash not in {None, user.password_hash}:
             raise Unauthenticated("Invalid credentials")
         auth = self._settings.current.auth
         token, claims = tokens.issue(
@@ -166,8 +173,9 @@ class Access:
             raise Unauthenticated("The login has ended")
         return self.issue(identity.user_id, now, min(auth.token_ttl, left), login_at=login_at)
 
-    def check_password(self, name: str, password: str) -> bool:
-        """Whether this user has this password. Some 20 ms of CPU: call it in a thread.
+    def check_password(self, name: str, password: str) -> str | None:
+        """The hash of this user's password, if this is it; None if not. Some 20 ms of CPU: call it in a thread. A
+        reload meanwhile may have brought another hash.
 
         An unknown name costs a hash, too, with the parameters of `passwords.hash_password`: a user whose hash has
         others can be recognised by the time.
@@ -175,19 +183,21 @@ class Access:
         user = self.user(name)
         right = passwords.verify(passwords.DECOY if user is None else user.password_hash, password)
         if user is None or not right:
-            return False
+            return None
         self._marks[user.name] = self._mark(user.password_hash, password)
-        return True
+        return user.password_hash
 
-    def recognizes(self, name: str, password: str) -> bool:
-        """Whether `check_password` has found this password right since the start, and it still is. Some 3 µs; True
-        reveals nothing that the login would not. False: ask `check_password`.
+    def recognized(self, name: str, password: str) -> str | None:
+        """What `check_password` would return, if it has found this password right since the start and it still is.
+        Some 3 µs; a hash reveals nothing that the login would not. None: ask `check_password`.
 
         With it a rightful user need not wait behind guesses from other addresses, however many they are.
         """
         user = self.user(name)
         mark = self._mark(passwords.DECOY if user is None else user.password_hash, password)
-        return user is not None and hmac.compare_digest(mark, self._marks.get(user.name, b""))
+        if user is None or not hmac.compare_digest(mark, self._marks.get(user.name, b"")):
+            return None
+        return user.password_hash
 
     def _mark(self, password_hash: str, password: str) -> bytes:
         """Only for this process to make, and of no use without its memory, which holds the signing key as well."""

@@ -8,6 +8,7 @@ import threading
 
 import pytest
 import trio
+from msgspec import structs
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.tokens import MAX_TIME
@@ -18,7 +19,8 @@ from heliosd.web.rest import password_check, pipeline
 from heliosd.web.rest.password_check import HASHES_AT_ONCE, QUEUE_LENGTH
 from tests.support.deadlines import SECONDS
 from tests.support.front_server import becomes
-from tests.support.rest_server import PASSWORD, START, Rest, now
+from tests.support.passwords import cheap_hash
+from tests.support.rest_server import PASSWORD, PASSWORD_HASH, START, Rest, now
 from tests.support.rest_shapes import SESSION, check
 
 GOOD = {"username": "viewer", "password": PASSWORD}
@@ -104,7 +106,9 @@ async def test_an_address_is_the_same_in_both_ways_to_write_it(rest: Rest) -> No
 async def test_ten_times_as_many_failures_of_one_address_are_429_for_every_name(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rest.access, "check_password", lambda name, password: password == PASSWORD)
+    monkeypatch.setattr(
+        rest.access, "check_password", lambda _, password: PASSWORD_HASH if password == PASSWORD else None
+    )
     for number in range(100):
         wrong = {"username": f"guess-{number}", "password": "guess"}
         assert (await rest.ask("POST", LOGIN, wrong, user=None, address="10.1.1.1")).status_code == 401
@@ -143,10 +147,10 @@ async def test_an_address_without_failures_is_next_while_others_guess(
 ) -> None:
     gate, calls = threading.Semaphore(0), []
 
-    def slow(name: str, password: str) -> bool:
+    def slow(name: str, password: str) -> str | None:
         calls.append(name)
         assert gate.acquire(timeout=20)
-        return name == "viewer"
+        return PASSWORD_HASH if name == "viewer" else None
 
     monkeypatch.setattr(rest.access, "check_password", slow)
     guesses = HASHES_AT_ONCE + QUEUE_LENGTH
@@ -180,9 +184,9 @@ async def test_an_address_that_was_refused_is_before_those_that_come_after_it(
 ) -> None:
     gate, calls = threading.Semaphore(0), []
 
-    def slow(name: str, password: str) -> bool:
+    def slow(name: str, password: str) -> str | None:
         calls.append(name)
-        return gate.acquire(timeout=20)
+        return PASSWORD_HASH if gate.acquire(timeout=20) else None
 
     monkeypatch.setattr(rest.access, "check_password", slow)
     statuses: list[int] = []
@@ -215,7 +219,7 @@ async def test_a_login_that_waits_too_long_for_its_turn_is_refused(
 ) -> None:
     monkeypatch.setattr(password_check, "QUEUE_SECONDS", 0.2)
     gate = threading.Event()
-    monkeypatch.setattr(rest.access, "check_password", lambda name, password: gate.wait(20))
+    monkeypatch.setattr(rest.access, "check_password", lambda *_: gate.wait(20) and PASSWORD_HASH)
     statuses: list[int] = []
 
     async def log_in(number: int) -> None:
@@ -245,7 +249,7 @@ async def test_a_login_whose_hash_takes_too_long_is_503_and_the_next_one_needs_n
         answer = await rest.ask("POST", LOGIN, GOOD, user=None)
         assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
         gate.set()
-        await becomes(lambda: rest.access.recognizes(GOOD["username"], GOOD["password"]))
+        await becomes(lambda: rest.access.recognized(GOOD["username"], GOOD["password"]) is not None)
         assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
 
 
@@ -253,7 +257,7 @@ async def test_a_login_that_is_abandoned_gives_its_place_to_others(
     rest: Rest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = threading.Semaphore(0)
-    monkeypatch.setattr(rest.access, "check_password", lambda name, password: gate.acquire(timeout=20))
+    monkeypatch.setattr(rest.access, "check_password", lambda *_: gate.acquire(timeout=20) and PASSWORD_HASH)
 
     async def log_in(number: int) -> None:
         answer = await rest.ask("POST", LOGIN, GOOD, user=None, address=f"10.0.2.{number}")
@@ -281,7 +285,7 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refu
     gate, pair = threading.Event(), threading.Barrier(HASHES_AT_ONCE)
     lock, most, running = threading.Lock(), 0, 0
 
-    def slow(name: str, password: str) -> bool:
+    def slow(name: str, password: str) -> str:
         nonlocal most, running
         with lock:
             running += 1
@@ -290,7 +294,7 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refu
         pair.wait(20)  # returns only if that many run side by side
         with lock:
             running -= 1
-        return True
+        return PASSWORD_HASH
 
     monkeypatch.setattr(rest.access, "check_password", slow)
     statuses: list[int] = []
@@ -310,6 +314,30 @@ async def test_two_passwords_are_hashed_at_once_a_few_wait_and_the_rest_are_refu
     assert statuses.count(503) == LOGINS - HASHES_AT_ONCE - QUEUE_LENGTH
     assert statuses.count(200) == HASHES_AT_ONCE + QUEUE_LENGTH
     assert most == HASHES_AT_ONCE
+
+
+@pytest.mark.parametrize("check", ["check_password", "recognized"])
+async def test_a_login_that_a_reload_of_the_password_overtakes_gets_no_token(
+    rest: Rest, monkeypatch: pytest.MonkeyPatch, check: str
+) -> None:
+    if check == "recognized":
+        assert (await rest.ask("POST", LOGIN, GOOD, user=None)).status_code == 200
+    asked = getattr(rest.access, check)
+
+    def overtaken(name: str, password: str) -> object:
+        outcome = asked(name, password)
+        assert outcome
+        users = rest.settings.current.auth.users
+        changed = cheap_hash("another")
+        rest.configure(auth={"users": tuple(structs.replace(user, password_hash=changed) for user in users)})
+        return outcome
+
+    monkeypatch.setattr(rest.access, check, overtaken)
+    status, body = await rest.ask_json("POST", LOGIN, GOOD, user=None)
+    assert (status, body) == (401, {"error": "Invalid credentials"})
+    monkeypatch.undo()
+    new = {**GOOD, "password": "another"}
+    assert (await rest.ask("POST", LOGIN, new, user=None)).status_code == 200
 
 
 async def test_a_page_of_a_foreign_origin_cannot_log_in(rest: Rest) -> None:

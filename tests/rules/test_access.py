@@ -71,6 +71,14 @@ def test_no_token_is_issued_for_an_unknown_user(house: House) -> None:
         house.access.issue("nobody", NOW)
 
 
+def test_a_token_for_a_checked_password_is_issued_only_while_the_user_still_has_it(house: House) -> None:
+    checked = house.access.check_password("eva", "apple")
+    assert house.access.issue("eva", NOW, password_hash=checked).identity.user_id == "eva"
+    house.reload(replace(EVA, password_hash=cheap_hash("apple")))  # the same word, hashed anew
+    with pytest.raises(Unauthenticated, match="Invalid credentials"):
+        house.access.issue("eva", NOW, password_hash=checked)
+
+
 def test_the_roles_of_the_present_configuration_hold_not_the_tokens(house: House) -> None:
     token = house.access.issue("adam", NOW).token
     house.reload(replace(ADAM, roles=("viewer",)))
@@ -195,7 +203,7 @@ def test_an_open_connection_ends_when_its_user_or_right_is_gone(house: House) ->
 
 
 def test_a_password_is_right_for_its_own_user_only(house: House) -> None:
-    assert house.access.check_password("eva", "apple")
+    assert house.access.check_password("eva", "apple") == EVA.password_hash
     assert not house.access.check_password("eva", "pear")
     assert not house.access.check_password("eva", "")
     # An unknown name is compared with the first user's hash for the time it takes, never for its result.
@@ -204,16 +212,16 @@ def test_a_password_is_right_for_its_own_user_only(house: House) -> None:
 
 
 def test_a_password_is_recognized_once_it_was_right_and_until_it_is_changed(house: House) -> None:
-    assert not house.access.recognizes("eva", "apple")
+    assert not house.access.recognized("eva", "apple")
     assert not house.access.check_password("eva", "pear")
     assert house.access.check_password("eva", "apple")
-    assert house.access.recognizes("eva", "apple")
+    assert house.access.recognized("eva", "apple") == EVA.password_hash
     for name, password in (("eva", "pear"), ("eva", ""), ("adam", "apple"), ("nobody", "apple"), ("", "")):
-        assert not house.access.recognizes(name, password)
+        assert not house.access.recognized(name, password)
     house.reload(replace(EVA, password_hash=cheap_hash("apple")))
-    assert not house.access.recognizes("eva", "apple")
+    assert not house.access.recognized("eva", "apple")
     house.reload(ADAM)
-    assert not house.access.recognizes("eva", "apple")
+    assert not house.access.recognized("eva", "apple")
 
 
 def test_without_any_user_no_password_is_right() -> None:

@@ -50,10 +50,11 @@ class _Attempt:
     name: str
     password: str = field(repr=False)
     done: trio.Event = field(default_factory=trio.Event)
-    error: BaseException | None = None
+    outcome: str | BaseException = field(default="", repr=False)
+    """The hash that the password was right for, or why there is none."""
 
-    def finish(self, error: BaseException | None) -> None:
-        self.error = error
+    def finish(self, outcome: str | BaseException) -> None:
+        self.outcome = outcome
         self.done.set()
 
 
@@ -70,17 +71,18 @@ class PasswordCheck:
         self._hashing: Counter[str] = Counter()
         """Attempts in progress, by address."""
 
-    async def check(self, name: str, password: str, *, address: str) -> None:
-        """Return if the password is right.
+    async def check(self, name: str, password: str, *, address: str) -> str:
+        """The hash that the password was right for. A reload meanwhile may have brought another one.
 
         Raises `Unauthenticated`, the same for a wrong name as for a wrong password, and `TryLater`: 429 after too
         many failures of this address, 503 if more is asked than can be hashed soon.
         """
         attempt = _Attempt(network_of(address), name, password)
         at_limit = self._throttle.retry_after(attempt.network, name, trio.current_time()) > 0
-        if not at_limit and self._access.recognizes(name, password):
+        recognized = None if at_limit else self._access.recognized(name, password)
+        if recognized is not None:
             await trio.lowlevel.checkpoint()
-            return
+            return recognized
         self._note(attempt.network)
         self._waiting.setdefault(attempt.network, deque()).append(attempt)
         if sum(map(len, self._waiting.values())) > QUEUE_LENGTH:
@@ -99,8 +101,9 @@ class PasswordCheck:
             self._remove(attempt)
         if not attempt.done.is_set():
             raise _too_many()
-        if attempt.error is not None:
-            raise attempt.error
+        if isinstance(attempt.outcome, BaseException):
+            raise attempt.outcome
+        return attempt.outcome
 
     def _start(self) -> None:
         """Start as many attempts as may be hashed now."""
@@ -143,19 +146,18 @@ class PasswordCheck:
         if len(self._asked_at) > MAX_PLACES or self._asked_at[oldest] < now - WINDOW_SECONDS:
             del self._asked_at[oldest]
 
-    def _report(self, token: trio.lowlevel.TrioToken, attempt: _Attempt, done: Future[bool]) -> None:
+    def _report(self, token: trio.lowlevel.TrioToken, attempt: _Attempt, done: Future[str | None]) -> None:
         """In a thread that hashes: let the event loop finish `attempt`."""
         with suppress(trio.RunFinishedError):
             token.run_sync_soon(self._finish, attempt, done)
 
-    def _finish(self, attempt: _Attempt, done: Future[bool]) -> None:
+    def _finish(self, attempt: _Attempt, done: Future[str | None]) -> None:
         self._hashing -= Counter([attempt.network])
-        error: BaseException | None = done.exception()
-        if error is None and done.result():
+        error = done.exception()
+        password_hash = done.result() if error is None else None
+        if password_hash is not None:
             self._throttle.succeeded(attempt.network, attempt.name)
-        elif error is None:
-            error = Unauthenticated("Invalid credentials")
-        attempt.finish(error)
+        attempt.finish(password_hash or error or Unauthenticated("Invalid credentials"))
         self._start()
 
     def _remove(self, attempt: _Attempt) -> bool:

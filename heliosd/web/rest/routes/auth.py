@@ -68,8 +68,9 @@ class Me(Struct, frozen=True):
 
 async def log_in(call: Call[Nothing, Credentials]) -> Answer:
     name, password = call.body.username, call.body.password
-    await call.password_check.check(name, password, address=call.address.host)
-    return Answer(body=_session(call.services.access.issue(name, call.now.wall)))
+    checked = await call.password_check.check(name, password, address=call.address.host)
+    # A reload meanwhile may have changed the password: the old one gets no token for the new one.
+    return Answer(body=_session(call.services.access.issue(name, call.now.wall, password_hash=checked)))
 
 
 async def refresh(call: Call[Nothing, Nothing]) -> Answer:
