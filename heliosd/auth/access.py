@@ -87,9 +87,8 @@ class Access:
             self.expire(expired.jti)
             raise
         if self.is_outside(token):
-            return self._identity(
-                claims.subject, claims.roles, claims, self._settings.current.auth.jwks_issuer
-            )
+            auth = self._settings.current.auth
+            return self._identity(claims.subject, claims.roles, claims, auth.jwks_issuer, auth.jwks_url)
         user = self.user(claims.subject)
         key = self.keys.named(claims.key)
         if user is None or key is None or claims.password != key.mark("password", user.password_hash):
@@ -232,14 +231,13 @@ class Access:
     def _present_roles(self, identity: Identity, needed: str) -> tuple[str, ...]:
         """The roles that an accepted identity has by now, if it would still be accepted."""
         auth, token_origin = self._settings.current.auth, identity.token_origin
-        if (
-            auth.jwks_url
-            and token_origin.issuer == auth.jwks_issuer
-            and token_origin.audience == auth.audience
-        ):
-            return identity.roles
-        if token_origin.issuer != auth.issuer or token_origin.audience != auth.audience:
+        issuer = auth.jwks_issuer if token_origin.jwks_url else auth.issuer
+        if token_origin.issuer != issuer or token_origin.audience != auth.audience:
             raise Unauthenticated("Invalid token")
+        if token_origin.jwks_url:
+            if token_origin.jwks_url != auth.jwks_url:
+                raise Unauthenticated("Invalid token")
+            return identity.roles
         user = self.user(identity.user_id)
         if user is None:
             raise Forbidden(needed)
@@ -248,7 +246,9 @@ class Access:
             raise Unauthenticated("Invalid token")
         return user.roles
 
-    def _identity(self, user_id: str, roles: tuple[str, ...], claims: Claims, issuer: str) -> Identity:
+    def _identity(
+        self, user_id: str, roles: tuple[str, ...], claims: Claims, issuer: str, jwks_url: str = ""
+    ) -> Identity:
         return Identity(
             user_id=user_id,
             roles=roles,
@@ -261,6 +261,7 @@ class Access:
                 audience=self._settings.current.auth.audience,
                 key=claims.key,
                 password=sys.intern(claims.password),  # the same for all tokens of a user
+                jwks_url=jwks_url,
                 login_at=claims.login_at,
             ),
         )

@@ -16,6 +16,8 @@ class TokenOrigin(Struct, frozen=True, kw_only=True):
     """The name of our key that signed it, or the outside issuer's `kid`."""
     password: str
     """The mark of the user's password hash; "" for a token of the outside issuer."""
+    jwks_url: str = ""
+    """Where the outside issuer's key was found; "" for a token of ours."""
     login_at: float = 0.0
     """When the user logged in (Unix seconds), in a token of ours."""
 

@@ -67,7 +67,8 @@ class ExternalIssuer:
         """Fetch on demand, until cancelled. A request that ends early does not cancel the fetch it waits for."""
         while True:
             await self._wanted.wait()
-            await self._fetch(self._settings.current.auth.jwks_url)
+            while not await self._fetch():
+                pass
             self._wanted = trio.Event()
             done, self._done = self._done, trio.Event()
             done.set()
@@ -99,20 +100,32 @@ class ExternalIssuer:
     def _is_fresh(self) -> bool:
         return trio.current_time() < self._fetched_at + FRESH_SECONDS
 
-    async def _fetch(self, url: str) -> None:
-        reason = ""
+    async def _fetch(self) -> bool:
+        """Fetch from the configured URL, and record what came of it.
+
+        False: nothing is recorded, since a reload meanwhile configured another URL, which is still to be fetched.
+        """
         fetch_keys = await _fetch_keys.get()
+        self._discard_outdated()
+        url = self._url
+        if not url:
+            return True
+        keys, reason = None, ""
         try:
             with trio.fail_after(FETCH_SECONDS):
-                self._access.outside_keys = await fetch_keys(url)
-            self._fetched_at = trio.current_time()
+                keys = await fetch_keys(url)
         except trio.TooSlowError:
             reason = f"no answer in {FETCH_SECONDS:g} s"
         except KeysNotFetched as error:
             reason = str(error)
-        self._failed = bool(reason)
+        if url != self._settings.current.auth.jwks_url:
+            return False
+        self._failed = keys is None
         self._next_fetch = trio.current_time() + MIN_INTERVAL_SECONDS
-        if reason:
+        if keys is None:
             log.warning("the outside issuer's keys could not be fetched", url=url, reason=reason)
         else:
-            log.info("fetched the outside issuer's keys", url=url, keys=len(self._access.outside_keys.by_kid))
+            self._access.outside_keys = keys
+            self._fetched_at = trio.current_time()
+            log.info("fetched the outside issuer's keys", url=url, keys=len(keys.by_kid))
+        return True

@@ -255,6 +255,47 @@ async def test_an_issuer_whose_port_is_closed_is_503(world: World) -> None:
     assert await world.status(world.token()) == 200
 
 
+@pytest.mark.parametrize("status", ["200 OK", "500 Internal Server Error"])
+async def test_a_fetch_from_a_url_that_a_reload_replaces_counts_for_nothing(
+    world: World, status: str
+) -> None:
+    world.server.manner, world.server.status = "silent", status
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        statuses.append(await world.status(world.token()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await world.server.came.wait()
+        world.server.status = "200 OK"
+        world.rest.configure(auth={"jwks_url": world.server.url + "2"})
+        nursery.start_soon(ask)
+        await wait_all_tasks_blocked(0.01)
+        world.server.release.set()
+    assert statuses == [200, 200]
+    assert world.fetches == 2
+    assert world.server.requests[1].startswith(b"GET /keys?v=12 HTTP/1.1\r\n")
+
+
+async def test_a_reload_that_takes_the_issuer_away_ends_the_wait_for_its_keys(world: World) -> None:
+    world.server.manner = "silent"
+    statuses: list[int] = []
+
+    async def ask() -> None:
+        statuses.append(await world.status(world.token()))
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask)
+        await world.server.came.wait()
+        world.rest.configure(auth={"jwks_url": ""})
+        world.server.release.set()
+    assert statuses == [401]
+    assert world.fetches == 1
+    world.rest.configure(auth={"jwks_url": world.server.url})
+    assert await world.status(world.token()) == 200
+
+
 async def test_a_request_that_is_cancelled_does_not_cancel_the_fetch_that_others_wait_for(
     world: World,
 ) -> None:

@@ -371,6 +371,17 @@ def test_outside_tokens_end_with_their_configuration(open_house: House) -> None:
             access.refreshed(who, NOW)
 
 
+def test_an_open_connection_ends_with_the_url_of_its_outside_issuer(open_house: House) -> None:
+    access = open_house.access
+    outsider, own = access.identify(outside_token(), NOW), access.issue("eva", NOW).identity
+    open_house.reload(EVA, ADAM, jwks_url=URL + "2")
+    with pytest.raises(Unauthenticated, match="Invalid token"):
+        access.refreshed(outsider, NOW)
+    assert access.refreshed(own, NOW) == own
+    open_house.reload(EVA, ADAM, jwks_url=URL)
+    assert access.refreshed(outsider, NOW) == outsider
+
+
 def test_keys_of_another_url_do_not_count(open_house: House) -> None:
     open_house.reload(EVA, ADAM, jwks_url=URL + "2")
     with pytest.raises(Unauthenticated):
