@@ -52,6 +52,8 @@ class Access:
         self.keys = keys
         self.outside_keys = IssuerKeys()
         self.revoked = revoked
+        self._revoked_limit = _REVOKED_KEPT
+        """With so many revocations the next one looks for those of tokens that have ended."""
         self.admin = admin
         self._expired: dict[str, None] = {}
         self._verified_tokens = TokenCache()
@@ -206,14 +208,24 @@ class Access:
     def revoke(self, jti: str, expires_at: float, now: float) -> list[TokenRevoked]:
         """From now on the token with this `jti` does not hold. The caller saves the changes that are returned."""
         changes = [TokenRevoked(jti, expires_at)]
-        ended = [expiry for expiry in self.revoked.values() if expiry <= now]
-        if len(self.revoked) >= _REVOKED_KEPT and ended:
-            # Not forgotten: the wall clock may be wrong now, and they would hold again when it is set right.
-            changes.insert(0, TokenRevoked(ALL_TOKENS, max(ended)))
-            for old in [old for old, expiry in self.revoked.items() if expiry <= max(ended)]:
-                del self.revoked[old]
+        if len(self.revoked) >= self._revoked_limit:
+            changes = self._join_ended(now) + changes
+            # Hundreds of thousands may be of tokens that last: no walk over them all for each one that is added.
+            self._revoked_limit = max(_REVOKED_KEPT, 2 * len(self.revoked))
         self.revoked.update((change.jti, change.expires_at) for change in changes)
         return changes
+
+    def _join_ended(self, now: float) -> list[TokenRevoked]:
+        """Remove the revocations of tokens that have ended by `now`. Returns the one that takes their place, if any
+        have."""
+        ended = [expiry for expiry in self.revoked.values() if expiry <= now]
+        if not ended:
+            return []
+        # Not forgotten: the wall clock may be wrong now, and they would hold again when it is set right.
+        joined = TokenRevoked(ALL_TOKENS, max(ended))
+        for old in [old for old, expiry in self.revoked.items() if expiry <= joined.expires_at]:
+            del self.revoked[old]
+        return [joined]
 
     def _verify(self, token: str, now: float) -> Claims:
         auth = self._settings.current.auth

@@ -141,6 +141,37 @@ def test_many_revocations_of_expired_tokens_become_one_and_none_of_them_holds_ag
     assert house.access.identify(lasting.token, NOW) == lasting.identity
 
 
+class Walked(dict[str, float]):
+    """Counts the entries that are walked over."""
+
+    steps = 0
+
+    def values(self) -> Any:
+        self.steps += len(self)
+        return super().values()
+
+    def items(self) -> Any:
+        self.steps += len(self)
+        return super().items()
+
+
+def test_a_revocation_does_not_walk_over_all_that_are_kept() -> None:
+    few, many = 500, 100_000
+    for kept in (few, many):
+        revoked = Walked({f"old-{number}": NOW + 10_000 for number in range(kept)})
+        access = Access(House(EVA).settings, KeyRing(SigningKey(bytes(range(32)))), revoked)
+        for number in range(few):
+            access.revoke(f"new-{number}", NOW + 10_000, NOW)
+        assert len(revoked) == kept + few
+        assert revoked.steps <= 2 * kept
+        # Once they have ended, they go when there are twice as many.
+        for number in range(2 * kept):
+            access.revoke(f"late-{number}", NOW + 30_000, NOW + 20_000)
+        assert "old-0" not in revoked
+        assert len(revoked) <= 2 * kept + few + 1
+        assert revoked.steps <= 20 * kept
+
+
 def test_refreshing_does_not_prolong_a_login_beyond_the_sessions_length(house: House) -> None:
     house.reload(EVA, session_ttl=100_000.0)
     issued = house.access.issue("eva", NOW)
