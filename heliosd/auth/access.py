@@ -218,7 +218,9 @@ class Access:
     def _join_ended(self, now: float) -> list[TokenRevoked]:
         """Remove the revocations of tokens that have ended by `now`. Returns the one that takes their place, if any
         have."""
-        ended = [expiry for expiry in self.revoked.values() if expiry <= now]
+        # The clock may have been set back since: what was joined then stays so.
+        ended_by = max(now, self.revoked.get(ALL_TOKENS, 0.0))
+        ended = [expiry for expiry in self.revoked.values() if expiry <= ended_by]
         if not ended:
             return []
         # Not forgotten: the wall clock may be wrong now, and they would hold again when it is set right.

@@ -141,6 +141,24 @@ def test_many_revocations_of_expired_tokens_become_one_and_none_of_them_holds_ag
     assert house.access.identify(lasting.token, NOW) == lasting.identity
 
 
+def test_a_revoked_token_does_not_hold_again_when_others_are_revoked_on_a_clock_that_was_set_back(
+    house: House,
+) -> None:
+    access, revoked = house.access, house.access.issue("eva", NOW, 1000)
+    access.revoke(revoked.identity.jti, revoked.identity.expires_at, NOW)
+
+    def revoke_many(kind: str, expires_at: float, now: float) -> None:
+        for number in range(1100):
+            access.revoke(f"{kind}-{number}", expires_at, now)
+
+    revoke_many("late", NOW + 900, NOW + 2000)
+    assert revoked.identity.jti not in house.revoked, "it has become one revocation with the others"
+    revoke_many("early", NOW - 100, NOW)
+    assert len(house.revoked) < 1100
+    with pytest.raises(Unauthenticated):
+        access.identify(revoked.token, NOW)
+
+
 class Walked(dict[str, float]):
     """Counts the entries that are walked over."""
 
