@@ -241,9 +241,11 @@ def issuer(keys: dict[str, str]) -> Iterator[str]:
     with HTTPServer(("127.0.0.1", 0), Answer) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
-        yield f"http://127.0.0.1:{server.server_port}/keys"
-        server.shutdown()
-        thread.join()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/keys"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 def issuer_token(seconds: float = 3600, **changes: Any) -> str:
@@ -278,6 +280,24 @@ def test_a_token_of_an_outside_issuer_opens_a_socket_and_renews_it(daemon: Daemo
             own.send('{"type":"ping"}')
             receive(own, "pong")
     assert authorized(daemon, issuer_token()) == 401
+
+
+def test_another_url_of_an_outside_issuers_keys_ends_its_sockets_and_no_others(daemon: Daemon) -> None:
+    whole = daemon.config.read_text(encoding="utf-8")
+    with issuer({"k1": "ES256"}) as url:
+        trusting = whole.replace("[auth]\n", f'[auth]\njwks_url = "{url}"\njwks_issuer = "{ISSUER}"\n')
+        reload(daemon, trusting)
+        # Its own end, in case nothing else closes the socket.
+        with daemon.connect(issuer_token(30)) as socket, daemon.connect(daemon.token("viewer")) as own:
+            receive(socket, "status")
+            receive(own, "status")
+            since = time.monotonic()
+            assert reload(daemon, trusting.replace(url, f"{url}?v=2")) == "configuration reloaded"
+            assert close_code(socket) == 4401
+            assert time.monotonic() - since < at_most(AT_MOST)
+            own.send('{"type":"ping"}')
+            receive(own, "pong")
+        assert authorized(daemon, issuer_token()) == 200
 
 
 def test_while_the_issuer_is_down_its_users_get_503_and_ours_notice_nothing(daemon: Daemon) -> None:
