@@ -135,7 +135,11 @@ class Daemon:
         self._news.put(None)
 
     def is_ready(self) -> bool:
-        return httpx.get(f"{self.url}/readyz", timeout=SECONDS, verify=False).status_code == 200
+        try:
+            return httpx.get(f"{self.url}/readyz", timeout=SECONDS, verify=False).status_code == 200
+        except httpx.RemoteProtocolError:
+            # A start that waited for its disk closes its connections before the daemon takes over.
+            return False
 
     def register_gauge(self, name: str) -> None:
         with self.client() as http:
