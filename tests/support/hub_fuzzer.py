@@ -17,6 +17,7 @@ from functools import partial
 from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import trio
 from msgspec import UNSET
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -152,7 +153,7 @@ class FakeStatus(FixedStatus):
         message: dict[str, Any] = {"type": "status", "data": {**data, "peers": sorted(server.peers)}}
         if client_id is not UNSET:
             message["id"] = client_id
-        return OutgoingMessage("status", status.kind, status.topic, json.dumps(message).encode())
+        return OutgoingMessage("status", status.kind, status.topic, msgspec.json.encode(message))
 
     def status_update(self) -> OutgoingMessage:
         return self._whole(super().status_update())
