@@ -13,14 +13,12 @@ import msgspec
 from heliosd.config.addresses import split_url
 from heliosd.errors import AccessRefused, NotUnderstood
 
-from .reconnect import ConnectionLost, TokenRefused, after_refusal
+from .reconnect import TEMPORARY, ConnectionLost, TokenRefused, after_refusal
 
 REQUEST_SECONDS = 10.0
 PAGE_EVENTS = 1000
 """Events in one page of the history."""
 
-TEMPORARY = {408, 425, 429}
-"""Statuses below 500 after which another attempt is right."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 

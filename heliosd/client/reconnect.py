@@ -18,6 +18,10 @@ _NO_CODE = {1005: "closed by the daemon", 1006: "the connection broke"}
 """The codes that no close frame carries (RFC 6455 section 7.4.1)."""
 
 
+TEMPORARY = frozenset({408, 425, 429})
+"""Statuses below 500 after which another attempt is right."""
+
+
 class TokenRefused(Exception):
     """The daemon answered with 401: go on with another token."""
 
@@ -76,7 +80,7 @@ def after_refusal(status: int, error: str, retry_after: str | None) -> Connectio
     """What an HTTP status other than success means. Raises as `after_close`."""
     if status in {401, 403}:
         raise AccessRefused(error)
-    if status in {408, 425, 429} or status >= 500:
+    if status in TEMPORARY or status >= 500:
         return ConnectionLost(error, at_least=_seconds(retry_after), status=status)
     raise NotUnderstood(f"{error} (HTTP status {status})")
 

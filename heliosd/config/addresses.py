@@ -113,9 +113,8 @@ def split_url(text: str, schemes: Collection[str] = ("http", "https")) -> SplitR
     if not sound or not text.isprintable() or " " in text:
         raise ValueError("must be a URL such as http://127.0.0.1:2379")
     try:
-        (parts.hostname or "").encode(
-            "idna"
-        )  # as it is looked up: no part is empty or longer than 63 characters
+        # As it is looked up: no part is empty or longer than 63 characters.
+        (parts.hostname or "").encode("idna")
     except UnicodeError:
         raise ValueError("has a host that cannot be a name") from None
     if "@" in parts.netloc:

@@ -28,6 +28,7 @@ from heliosd.cluster.etcd.client.responses import read_token
 from heliosd.cluster.etcd.client.streams import YOUNG_TOKEN_SECONDS
 from heliosd.cluster.etcd.client.transport import GatewayRequest
 from heliosd.config.model import EtcdConfig
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_certificates import EtcdCertificates
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
 from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread, url
@@ -366,8 +367,9 @@ async def test_a_learner_is_promoted_where_authentication_is_on(login: dict[str,
 
 async def until_done(call: Callable[[], Awaitable[T]]) -> T:
     """etcd refuses to add a member until all have been connected for 5 s, and to promote one that is behind."""
-    while True:
-        try:
-            return await call()
-        except (EtcdUnavailable, EtcdLearnerBehind):
-            await trio.sleep(0.1)  # etcd reports to nobody when it will accept it
+    with trio.fail_after(SECONDS):
+        while True:
+            try:
+                return await call()
+            except (EtcdUnavailable, EtcdLearnerBehind):
+                await trio.sleep(0.1)  # etcd reports to nobody when it will accept it

@@ -18,6 +18,7 @@ from heliosd.cluster.etcd.client.errors import (
     EtcdUnavailable,
 )
 from heliosd.cluster.etcd.client.requests import absent, delete, get, mod_is, prefix_end, put, value_is
+from tests.support.deadlines import SECONDS
 from tests.support.etcd_cluster import EtcdCluster
 from tests.support.etcd_endpoints import END, KEY, client_of, url
 
@@ -148,8 +149,9 @@ async def test_a_watch_that_is_left_or_cancelled_closes_its_stream(one: EtcdClus
                 raise ZeroDivisionError
 
         watchers = "etcd_debugging_mvcc_watcher_total "
-        while watchers + "0" not in (await client.metrics_text(url(one, 0))).splitlines():  # noqa: ASYNC110
-            await trio.sleep(0.02)  # etcd shows it nowhere but in its metrics
+        with trio.fail_after(SECONDS):
+            while watchers + "0" not in (await client.metrics_text(url(one, 0))).splitlines():  # noqa: ASYNC110
+                await trio.sleep(0.02)  # etcd shows it nowhere but in its metrics
 
 
 async def test_a_compacted_start_is_reported_with_the_revision_from_which_history_is_kept() -> None:
