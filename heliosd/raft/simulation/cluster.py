@@ -223,10 +223,11 @@ class SimulatedCluster:
     def refused(self, batch: WriteBatch) -> None:
         """The batch is not on disk: its members restart from what is, as after a crash.
 
-        Messages that they sent since the last batch are taken back, as if they had never been sent. To go on with
-        memory that the disk has refused is how databases lose data.
+        Messages that they sent since the last batch are taken back, as if never sent; a paused member or one with a
+        slow disk may have some. To go on with memory that the disk has refused is how databases lose data.
         """
         self.writes.refused(batch)
+        elsewhere = self.net.holds or self.writes.any_slow
         back = self.net.take_back({write.member for write in batch.members}, self._sent_before)
         self._sent_before = self.net.sent
         for write in batch.members:
@@ -237,11 +238,11 @@ class SimulatedCluster:
                 self._revive(write.member, keep_machine=True)
                 if paused:
                     self.faults.pause(write.member)
-                sent, last = write.member in self.writes.delayed, member.disk.last_index
+                sent, last = elsewhere or write.member in self.writes.delayed, member.disk.last_index
                 self._observations.append(observations.Unwritten(write.member, was, last, sent=sent))
-        known = self.members.keys() - self.writes.delayed
         for packet in back:
-            if isinstance(packet.content, ProposalReply) and packet.sender in known:
+            unknown = elsewhere or packet.sender in self.writes.delayed
+            if isinstance(packet.content, ProposalReply) and packet.sender in self.members and not unknown:
                 reply = self.members[packet.sender].after_refusal(packet.content)
                 self.net.send(self.now, packet.sender, packet.recipient, reply)
 

@@ -122,6 +122,11 @@ class SimulatedNetwork(Generic[Content]):
     def connected(self, one: str, other: str) -> bool:
         return self._group.get(one, 0) == self._group.get(other, 0)
 
+    @property
+    def holds(self) -> bool:
+        """Whether any message waits for a held member."""
+        return any(self._held.values())
+
     def discard_held(self, member: str) -> None:
         """What has waited for this member is lost, and nothing waits any more."""
         self._held.pop(member, None)

@@ -98,7 +98,7 @@ class Unwritten(msgspec.Struct, frozen=True):
     was: SoftState
     last_index: int
     sent: bool = False
-    """They have waited for its slow disk, so other members may have them already."""
+    """Other members may have them already: they have waited for its slow disk, or another one is slow or paused."""
 
 
 class Crashed(msgspec.Struct, frozen=True):

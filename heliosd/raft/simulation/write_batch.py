@@ -70,6 +70,11 @@ class PendingWrites:
         """Whether the next batch has something in it already."""
         return bool(self._pending or self._lasting)
 
+    @property
+    def any_slow(self) -> bool:
+        """Whether a write waits for a slow disk."""
+        return bool(self._slow)
+
     def next_ready(self) -> int:
         """The tick at which a slow disk takes a write; `NEVER` without one."""
         return min((writes[0][0] for writes in self._slow.values()), default=NEVER)

@@ -12,7 +12,7 @@ from heliosd.raft.log import encode_membership
 from heliosd.raft.messages import AppendAnswer, AppendEntries, Entry, Snapshot
 from heliosd.raft.simulation.cluster import SimulatedCluster
 from heliosd.raft.simulation.network import NetworkConditions
-from heliosd.raft.simulation.observations import Answered
+from heliosd.raft.simulation.observations import Answered, Unwritten
 from heliosd.raft.simulation.proposals import (
     Accepted,
     AddMember,
@@ -185,6 +185,32 @@ def test_after_a_refused_write_only_a_lost_entry_is_declined(committed_before: b
     results = [each.result for each in checked.history[before:] if isinstance(each, Answered)]
     assert len(results) == 1
     assert (results == [Declined("storage")]) == (not committed_before)
+
+
+@pytest.mark.parametrize("fault", ["paused", "slow", "none"])
+def test_an_entry_that_a_paused_or_slow_member_may_hold_is_not_declined(fault: str) -> None:
+    """The disk refuses the entry of the leader. One that another member holds may still be committed."""
+    checked = CheckedCluster(make_cluster("abc"))
+    cluster = checked.cluster
+    leader = checked.run_until_led()
+    checked.run(ELECTION)
+    asking, holding = (each for each in "abc" if each != leader)
+    if fault == "paused":
+        cluster.faults.pause(holding)
+    elif fault == "slow":
+        cluster.faults.disk_latency[holding] = 10 * ELECTION
+    assert isinstance(cluster.propose(asking, 1, WriteCommands((b"w",))), ForwardedProposal)
+    cluster.run_until(cluster.now + 40 * MS)
+    batch = cluster.take_writes()
+    assert batch is not None
+    checked.check()
+    before = len(checked.history)
+    cluster.refused(batch)
+    checked.check()
+    declined = [
+        each for each in checked.history[before:] if isinstance(each, Unwritten) and each.member == leader
+    ]
+    assert [each.sent for each in declined] == [fault != "none"]
 
 
 @pytest.mark.parametrize("snapshot", [True, False])
