@@ -7,6 +7,8 @@ and what holds at the end; what is being done goes to standard error.
 from __future__ import annotations
 
 import argparse
+import signal
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,12 +73,32 @@ def run(options: argparse.Namespace) -> int:
         scenario = replace(scenario, seed=options.seed)
     if options.own is not None:
         with sole_error():
-            trio.run(_run_own, options, scenario)
+            trio.run(_until_terminated, _run_own, options, scenario)
         return OK
     target = target_of(options)
     with target.naming_errors(), sole_error():
-        trio.run(_run, options, scenario, target)
+        trio.run(_until_terminated, _run, options, scenario, target)
     return OK
+
+
+async def _until_terminated(act: Callable[..., Awaitable[None]], *args: object) -> None:
+    """SIGTERM, and SIGHUP where it is not ignored, end the act as Ctrl-C does: after the cluster is healed and the
+    daemon of `--own` has ended. Raises `KeyboardInterrupt` then."""
+    signals = [
+        each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN
+    ]
+    with trio.open_signal_receiver(*signals) as received:
+        async with trio.open_nursery() as nursery:
+
+            async def end_at_signal() -> None:
+                await anext(received)
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(end_at_signal)
+            await act(*args)
+            nursery.cancel_scope.cancel()
+            return
+    raise KeyboardInterrupt
 
 
 async def _run_own(options: argparse.Namespace, scenario: Scenario) -> None:

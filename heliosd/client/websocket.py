@@ -21,7 +21,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 from wsproto.utilities import ProtocolError
 
-from heliosd.errors import NotUnderstood
+from heliosd.errors import HeliosError, NotUnderstood
 
 from .http_api import ServerURL, error_text, words_of
 from .reconnect import ConnectionLost, TokenRefused, after_close, after_refusal
@@ -221,19 +221,24 @@ class _SocketStream(trio.abc.Stream):
 
 @contextmanager
 def sole_error() -> Iterator[None]:
-    """Raise an error that is alone in an exception group, as a nursery raises it, without the group.
+    """Raise one error in place of the exception group that a nursery raises: the only one, or the first of several
+    that are all `HeliosError`, as when several requests to one daemon fail at once.
 
     Ctrl-C may interrupt any task, and those that wait for it fail then: `KeyboardInterrupt` stands for them all.
     """
-    alone: BaseException | None = None
     try:
         yield
     except BaseExceptionGroup as group:
-        alone = KeyboardInterrupt() if group.subgroup(KeyboardInterrupt) else group
-        while isinstance(alone, BaseExceptionGroup):
-            if len(alone.exceptions) != 1:
-                raise
-            alone = alone.exceptions[0]
+        alone: BaseException = group
+        if group.subgroup(KeyboardInterrupt):
+            alone = KeyboardInterrupt()
+        else:
+            every_is_ours = group.split(HeliosError)[1] is None
+            while isinstance(alone, BaseExceptionGroup):
+                if len(alone.exceptions) != 1 and not every_is_ours:
+                    raise
+                alone = alone.exceptions[0]
+    else:
+        return
     # Out of the handler, so that the group does not become its context.
-    if alone is not None:
-        raise alone
+    raise alone

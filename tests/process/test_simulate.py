@@ -94,7 +94,10 @@ faults = { crashed = ["node-3"], partitions = [["node-1"], ["node-2"]], loss = 0
 """
 
 
-def test_a_script_that_ctrl_c_ends_leaves_no_faults(tmp_path: Path, played_on: Daemon) -> None:
+@pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_a_script_that_a_signal_ends_leaves_no_faults(
+    tmp_path: Path, played_on: Daemon, ending: signal.Signals
+) -> None:
     script = tmp_path / "long.toml"
     script.write_text(FAULTS + '[[steps]]\nat = 3600\nsay = "never"\n')
     before = faults_of(played_on)
@@ -107,7 +110,7 @@ def test_a_script_that_ctrl_c_ends_leaves_no_faults(tmp_path: Path, played_on: D
     )
     try:
         wait_until(lambda: faults_of(played_on)["crashed"] == ["node-3"])
-        playing.send_signal(signal.SIGINT)
+        playing.send_signal(ending)
         _, said = playing.communicate(timeout=SECONDS)
     finally:
         playing.kill()
@@ -116,6 +119,31 @@ def test_a_script_that_ctrl_c_ends_leaves_no_faults(tmp_path: Path, played_on: D
     assert "ended early: heal" in said
     assert "not healed" not in said
     assert faults_of(played_on) == before
+
+
+def test_sigterm_ends_the_daemon_that_was_started_for_the_script(tmp_path: Path) -> None:
+    script = tmp_path / "own.toml"
+    script.write_text('about = "ends early"\n[[steps]]\nat = 3600\nsay = "never"\n')
+    playing = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "simulate", str(script), "--own", "127.0.0.1:0"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert playing.stderr is not None
+        address = playing.stderr.readline().partition("serving at ")[2].partition(",")[0]
+        for line in playing.stderr:
+            if "ends early" in line:
+                break
+        playing.terminate()
+        playing.communicate(timeout=SECONDS)
+    finally:
+        playing.kill()
+        playing.wait()
+    assert playing.returncode == 130
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(f"{address}/healthz", trust_env=False, verify=False)
 
 
 def test_a_script_that_names_an_unknown_member_later_on_leaves_no_faults(

@@ -17,7 +17,7 @@ from heliosd.client.reconnect import (
     reconnect_backoff,
 )
 from heliosd.client.websocket import sole_error
-from heliosd.errors import AccessRefused, NotUnderstood
+from heliosd.errors import AccessRefused, NotUnderstood, Unreachable
 
 
 @pytest.mark.parametrize("code", [1000, 1001, 1005, 1006, 1011, 1012, 4408, 4999])
@@ -96,6 +96,16 @@ def test_the_first_wait_is_at_most_half_a_second() -> None:
 def test_an_error_that_is_alone_is_raised_without_its_groups() -> None:
     with pytest.raises(ConnectionLost, match="broke"), sole_error():
         raise ExceptionGroup("", [ExceptionGroup("", [ConnectionLost("the connection broke")])])
+
+
+def test_of_several_errors_of_the_daemon_the_first_is_raised_and_a_bug_keeps_its_group() -> None:
+    lost = ExceptionGroup(
+        "", [Unreachable("http://a", "first"), ExceptionGroup("", [Unreachable("http://a", "second")])]
+    )
+    with pytest.raises(Unreachable, match="first"), sole_error():
+        raise lost
+    with pytest.raises(ExceptionGroup), sole_error():
+        raise ExceptionGroup("", [lost, ValueError()])
 
 
 def test_ctrl_c_in_one_task_stands_for_the_errors_that_it_causes_in_others() -> None:

@@ -198,7 +198,7 @@ def test_an_entry_that_a_paused_or_slow_member_may_hold_is_not_declined(fault: s
     if fault == "paused":
         cluster.faults.pause(holding)
     elif fault == "slow":
-        cluster.faults.disk_latency[holding] = 10 * ELECTION
+        cluster.faults.disk_latency = {holding: 10 * ELECTION}
     assert isinstance(cluster.propose(asking, 1, WriteCommands((b"w",))), ForwardedProposal)
     cluster.run_until(cluster.now + 40 * MS)
     batch = cluster.take_writes()
