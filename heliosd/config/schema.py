@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from . import values as value
@@ -19,9 +20,6 @@ from .model import (
     ClusterConfig,
     Config,
     EtcdConfig,
-    HistoryConfig,
-    LogConfig,
-    MetricsConfig,
     NodeConfig,
     PeerConfig,
     ServerConfig,
@@ -34,7 +32,8 @@ from .reader import ConfigReader, Read, path, plain
 
 
 def readers(struct: type) -> dict[str, Read]:
-    """The readers of a section's keys: those of the annotations of its struct, else by type."""
+    """The readers of a section's keys: those of the annotations of its struct, else by type. A key whose type is a
+    struct is a section below it."""
     found: dict[str, Read] = {}
     for name, hint in get_type_hints(struct, include_extras=True).items():
         if get_origin(hint) is Annotated:
@@ -46,7 +45,14 @@ def readers(struct: type) -> dict[str, Read]:
             found[name] = plain(value.flag)
         elif hint == Path | None:
             found[name] = path
+        elif isinstance(hint, type) and issubclass(hint, Struct):
+            found[name] = section(hint)
     return found
+
+
+def section(struct: type) -> Read:
+    """A reader of a section of which each key stands for itself."""
+    return lambda here: struct(**here.read_table(readers(struct)))
 
 
 def each(read: Callable[[object], Any]) -> Read:
@@ -66,13 +72,11 @@ def read_config(root: ConfigReader) -> Config:
     # Read even if the file leaves it out: its defaults are compared with this node's id.
     found = replace(root, value={"cluster": {}} | root.given()).read_table(
         {
+            **readers(Config),
             "node": node,
             "server": _server,
             "websocket": _websocket,
-            "history": lambda here: HistoryConfig(**here.read_table(readers(HistoryConfig))),
             "auth": _auth,
-            "metrics": lambda here: MetricsConfig(**here.read_table(readers(MetricsConfig))),
-            "log": lambda here: LogConfig(**here.read_table(readers(LogConfig))),
             "cluster": lambda here: _cluster(here, ids or {NodeConfig().id}),
             "alert": _alerts,
         }
@@ -148,12 +152,12 @@ def _auth(here: ConfigReader) -> AuthConfig:
 
 
 def _cluster(here: ConfigReader, ids: set[str]) -> ClusterConfig:
-    if here.given().get("backend") == "etcd":
+    if here.given().get("backend", ClusterConfig().backend) != "simulated":
         ids = set()  # there are no simulated peers whose id could be this node's
     return ClusterConfig(
         **replace(here, value={"simulated": {}} | here.given()).read_table(
             {
-                "backend": plain(value.one_of("simulated", "etcd")),
+                **readers(ClusterConfig),
                 "simulated": lambda place: _simulated(place, ids),
                 "etcd": _etcd,
             }

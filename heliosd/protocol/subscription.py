@@ -34,7 +34,7 @@ class Topic(IntFlag):
     PEER_CHANGES = 64
 
 
-EVERYTHING = Topic(127)
+EVERYTHING = Topic(sum(Topic))
 NOTHING = Topic(0)
 
 KEYS: dict[str, Topic] = {topic.name.lower(): topic for topic in Topic if topic.name is not None}

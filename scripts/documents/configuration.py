@@ -8,24 +8,24 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
+from msgspec import Struct
+
 from heliosd.config import model
 from heliosd.config.permissions import PERMISSIONS
 from heliosd.config.values import InvalidValue
 from heliosd.daemon.reload import NEEDS_RESTART
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
-SECTIONS: Mapping[str, type] = {
-    "node": model.NodeConfig,
-    "server": model.ServerConfig,
-    "websocket": model.WebSocketConfig,
-    "history": model.HistoryConfig,
-    "auth": model.AuthConfig,
-    "cluster": model.ClusterConfig,
-    "cluster.simulated": model.SimulatedConfig,
-    "cluster.etcd": model.EtcdConfig,
-    "metrics": model.MetricsConfig,
-    "log": model.LogConfig,
-}
+
+
+def _sections(struct: type, prefix: str = "") -> Iterator[tuple[str, type]]:
+    for name, hint in get_type_hints(struct).items():
+        if isinstance(hint, type) and issubclass(hint, Struct):
+            yield f"{prefix}{name}", hint
+            yield from _sections(hint, f"{prefix}{name}.")
+
+
+SECTIONS: Mapping[str, type] = dict(_sections(model.Config))
 TABLES: Mapping[str, tuple[str, type]] = {
     "auth.users": ("[[auth.users]]", model.UserConfig),
     "alert": ("[[alert]]", model.AlertConfig),

@@ -6,6 +6,7 @@ import re
 import stat
 import tomllib
 from pathlib import Path
+from typing import Literal
 
 import pytest
 from hypothesis import given
@@ -15,10 +16,11 @@ from msgspec.structs import fields
 
 from heliosd.auth.passwords import DECOY
 from heliosd.clock import duration_text
+from heliosd.config import schema
 from heliosd.config.addresses import Listen
 from heliosd.config.lines import KeyLines
 from heliosd.config.loader import data_directory, ensure_data_directory, load, parse
-from heliosd.config.model import Config, PeerConfig
+from heliosd.config.model import ClusterConfig, Config, MetricsConfig, PeerConfig
 from heliosd.config.values import InvalidValue, duration
 from heliosd.errors import ConfigError, StoreError
 
@@ -235,6 +237,17 @@ def test_a_peer_cannot_have_this_nodes_id_or_address() -> None:
 
 def test_a_node_on_etcd_may_be_called_as_a_simulated_peer() -> None:
     assert parse('[node]\nid = "node-2"\n[cluster]\nbackend = "etcd"').node.id == "node-2"
+
+
+class OneBackendMore(ClusterConfig, frozen=True, kw_only=True):
+    backend: Literal["simulated", "etcd", "other"] = "simulated"  # type: ignore[assignment]
+    other: MetricsConfig = MetricsConfig()
+
+
+def test_a_backend_that_the_struct_names_is_read_with_its_section(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(schema, "ClusterConfig", OneBackendMore)
+    text = '[node]\nid = "node-2"\n[cluster]\nbackend = "other"\n[cluster.other]\npublic = true'
+    assert parse(text).cluster == OneBackendMore(backend="other", other=MetricsConfig(public=True))
 
 
 def test_peers_may_be_none() -> None:
