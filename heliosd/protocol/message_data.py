@@ -69,8 +69,9 @@ class PeerChangeData(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class SnapshotData(SnapshotEvent, frozen=True, kw_only=True):
-    """A snapshot was created, received, restored or deleted, or that failed."""
+    """A snapshot was created, received or restored, or that failed."""
 
+    type: Literal["created", "received", "restored", "error"]
     size_bytes: int
     """The same as `size`."""
 

@@ -372,7 +372,7 @@ async def test_of_many_protocol_pings_that_wait_only_the_newest_is_answered(
 # -- endings -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_goodbye_follows_the_last_event(autojump_clock: MockClock, house: House) -> None:
+async def test_a_close_frame_follows_the_last_event(autojump_clock: MockClock, house: House) -> None:
     _, ready = house.join()
     _, behind = house.join()
     behind.room = 0

@@ -141,7 +141,7 @@ ROUTES: tuple[Route, ...] = (
           summary="Disconnect a client"),
 
     Route(paths=_cluster("/events"), method="GET", view=events.stream_events, permission=WATCH,
-          token_in_query=True, query=events.Wishes, answer="text/event-stream",
+          token_in_query=True, query=events.StreamQuery, answer="text/event-stream",
           summary="The WebSocket's messages as server-sent events"),
     Route(paths=_cluster("/history"), method="GET", view=events.show_history, permission=READ,
           query=events.Span, answer=events.HistoryPageBody, other_answers={410: events.HistoryGone},

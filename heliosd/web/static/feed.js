@@ -13,7 +13,7 @@ import { Refused } from "./session.js";
  * @property {number} retryAt when the next attempt is due, on the clock of `performance.now()`; 0 for none
  */
 /**
- * @typedef {object} Goodbye what a close code means
+ * @typedef {object} CloseMeaning what a close code means
  * @property {StateName} then
  * @property {string} reason
  * @property {number} [waitSeconds] at least so long before the next attempt
@@ -26,8 +26,8 @@ const PONG_SECONDS = 15;
 const LATE_SECONDS = 2;
 const RENEW_SECONDS = 1;
 
-/** @type {Record<number, Goodbye>} */
-const GOODBYES = {
+/** @type {Record<number, CloseMeaning>} */
+const CLOSE_CODES = {
   1001: { then: "reconnecting", reason: "The daemon is stopping." },
   1011: { then: "reconnecting", reason: "The daemon had an internal error." },
   4000: { then: "disconnected", reason: "An administrator disconnected this page." },
@@ -36,12 +36,12 @@ const GOODBYES = {
   4408: { then: "reconnecting", reason: "This page was too slow to keep up." },
   4429: { then: "reconnecting", reason: "This page sent too many messages.", waitSeconds: 30 },
 };
-/** @type {Goodbye} */
+/** @type {CloseMeaning} */
 const LOST = { then: "reconnecting", reason: "The connection was lost." };
 
-/** @type {Record<"expired" | "forbidden" | "allowed" | "unreachable", Goodbye>} */
+/** @type {Record<"expired" | "forbidden" | "allowed" | "unreachable", CloseMeaning>} */
 const REFUSALS = {
-  expired: GOODBYES[4401],
+  expired: CLOSE_CODES[4401],
   forbidden: {
     then: "not-allowed",
     reason: "This account may not watch the cluster: it lacks cluster:watch.",
@@ -164,24 +164,24 @@ export class Feed {
    * @param {number} code
    */
   async #closed(attempt, opened, code) {
-    const goodbye = opened ? (GOODBYES[code] ?? LOST) : REFUSALS[await this.session.standing()];
-    if (attempt === this.#attempt) this.#lose(goodbye);
+    const meaning = opened ? (CLOSE_CODES[code] ?? LOST) : REFUSALS[await this.session.standing()];
+    if (attempt === this.#attempt) this.#lose(meaning);
   }
 
-  /** @param {Goodbye} goodbye */
-  #lose(goodbye) {
+  /** @param {CloseMeaning} meaning */
+  #lose(meaning) {
     // A connection that broke at once does not prove that the daemon is well again.
     const settled =
       this.state.name === "live" && performance.now() - this.#liveSince > SETTLED_SECONDS * 1000;
     this.#drop();
-    if (goodbye.then === "reconnecting") {
+    if (meaning.then === "reconnecting") {
       this.#failures = settled ? 0 : this.#failures + 1;
-      const wait = 1000 * Math.max(goodbye.waitSeconds ?? 0, delaySeconds(this.#failures, Math.random()));
+      const wait = 1000 * Math.max(meaning.waitSeconds ?? 0, delaySeconds(this.#failures, Math.random()));
       this.#retry = setTimeout(() => this.#open(), wait);
-      this.#enter(goodbye, performance.now() + wait);
+      this.#enter(meaning, performance.now() + wait);
     } else {
       this.#failures = 0;
-      this.#enter(goodbye);
+      this.#enter(meaning);
     }
   }
 
@@ -217,7 +217,7 @@ export class Feed {
   }
 
   /**
-   * @param {Goodbye} goodbye
+   * @param {CloseMeaning} meaning
    * @param {number} retryAt
    */
   #enter({ then, reason }, retryAt = 0) {

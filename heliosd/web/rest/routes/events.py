@@ -13,7 +13,7 @@ from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.stream.query import Query, cursor_of, subscription_of
 
 
-class Wishes(Struct, frozen=True):
+class StreamQuery(Struct, frozen=True):
     """Where to start and what to get, as on the WebSocket's upgrade."""
 
     epoch: str | UnsetType = UNSET
@@ -59,7 +59,7 @@ _REFUSALS: dict[Refusal, str] = {
 }
 
 
-async def stream_events(call: Call[Wishes, Nothing]) -> Answer:
+async def stream_events(call: Call[StreamQuery, Nothing]) -> Answer:
     query = _query(call.query)
     cursor, subscription = cursor_of(query, call.last_event_id), subscription_of(query)
     body = call.services.streams.open(call.who, cursor, subscription, str(call.address))
