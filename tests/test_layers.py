@@ -8,6 +8,7 @@ The four layers say what a module may touch: 1 rules (values in, values out), 2 
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -226,6 +227,17 @@ def test_no_import_goes_to_a_higher_layer_or_to_a_library_that_is_not_for_its_ow
 
 def test_no_import_goes_to_a_higher_room() -> None:
     assert upward(arrows()) == []
+
+
+def test_the_map_has_the_rooms_in_their_order() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text()
+    table = page.partition("## Rooms")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| `([\w/*.]+)` \|", table, re.MULTILINE)
+    assert rows[0] == "heliosd/*.py"
+    described_with_another = {"protocol.views", "cluster.etcd.client", "__main__"}
+    assert ["", *(row.rstrip("/").replace("/", ".") for row in rows[1:])] == [
+        each for each in ROOMS if each not in described_with_another
+    ]
 
 
 def test_no_modules_import_each_other_in_a_circle() -> None:

@@ -94,6 +94,49 @@ def test_every_class_and_method_in_the_map_is_there() -> None:
     } == set()
 
 
+TASKS = {
+    "self._handle_signals": "signals",
+    "self.store.run": "store",
+    "numbering.run": "numbering",
+    "backend.run": "backend",
+    "hub.run": "hub",
+    "connections.ping_all": "pings",
+    "SilenceWatch(connections).run": "pings",
+    "logs.sum_up_regularly": "log sums",
+    "loop_lag.watch": "loop lag",
+    "garbage.collect_regularly": "garbage",
+    "self.certificate.watch": "certificate",
+    "readiness.run": "readiness",
+    "hub.token_expiry.run": "token expiry",
+    "issuer.run": "issuer",
+    "tick_all": "ticker",
+    "_watch": "watchdog",
+    "expire_metrics": "metric expiry",
+    "alerts.run": "alerts",
+    "admission.connection_log.run": "connection log",
+}
+"""What `Daemon.run` starts in `background` -> its name in the pictures of the tree."""
+
+
+def test_the_pictures_of_the_tree_of_tasks_have_the_tasks_that_are_started() -> None:
+    module = ast.parse((ROOT / "heliosd/daemon/tree.py").read_text())
+    started = {
+        ast.unparse(call.args[0])
+        for daemon in module.body
+        if isinstance(daemon, ast.ClassDef) and daemon.name == "Daemon"
+        for run in daemon.body
+        if isinstance(run, ast.AsyncFunctionDef) and run.name == "run"
+        for call in ast.walk(run)
+        if isinstance(call, ast.Call)
+        and ast.unparse(call.func) in {"background.start", "background.start_soon"}
+    }
+    assert started == set(TASKS)
+    named = {*TASKS.values(), "server"}
+    in_the_map = (ROOT / "docs/architecture.md").read_text()
+    for picture, more in ((ast.get_docstring(module) or "", set()), (in_the_map, {"write pumps"})):
+        assert set(re.findall(r"^[├└]─ (\w+(?: \w+)?)", picture, re.MULTILINE)) == named | more
+
+
 def test_the_whole_client_of_the_page_about_the_protocol_is_the_example_that_is_run() -> None:
     page = (ROOT / "docs" / "protocol.md").read_text()
     (program,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -116,6 +159,17 @@ def test_every_route_is_in_the_page_about_rest() -> None:
         path for path in {route.paths[0] for route in ROUTES} if not any(path.endswith(end) for end in shown)
     ]
     assert [path.replace("{name}", "NAME") for path in missing if path != "/static/{name}"] == []
+
+
+def test_the_page_about_rest_names_the_writes_that_take_no_idempotency_key() -> None:
+    page = (ROOT / "docs" / "http.md").read_text()
+    table = page.partition("### Repeating a write")[2].partition("\n## ")[0]
+    (cell,) = re.findall(r"^\| (.*) \| The header is ignored", table, re.MULTILINE)
+    assert set(re.findall(r"`(/[\w-]+)`", cell)) == {
+        f"/{route.paths[0].rpartition('/')[2]}"
+        for route in ROUTES
+        if route.method != "GET" and not route.keyed
+    }
 
 
 def test_every_line_of_the_log_in_the_page_about_troubleshooting_is_one_of_the_daemons() -> None:
