@@ -320,7 +320,7 @@ test-api: $(VENV)/.for-test build/api/made
 build/api/made: scripts/api-tools
 	@scripts/api-tools
 
-# What a delivery costs, beside a C send() loop, two Go hubs, picows and websockets (10 minutes); benchmarks/README.md.
+# What a delivery costs, beside a C send() loop, two Go hubs, picows and websockets (12 minutes); benchmarks/README.md.
 bench: $(VENV)/.for-bench
 	@scripts/debian-packages gcc libc6-dev libssl-dev golang-go golang-github-gorilla-websocket-dev
 	$(PYTHON) -m benchmarks.run $(BENCH_ARGS)

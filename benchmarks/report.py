@@ -59,12 +59,15 @@ def write(
             for verdict in verdicts
         ),
     )
+    command, of_rounds = "make bench", f"medians of {rounds} rounds"
+    if rounds == 1:
+        command, of_rounds = 'make bench BENCH_ARGS="--rounds 1"', "one round"
     services = [
         "# What a delivery costs, measured",
-        "Written by `make bench`; [benchmarks/README.md](../benchmarks/README.md) says what runs and how it is "
+        f"Written by `{command}`; [benchmarks/README.md](../benchmarks/README.md) says what runs and how it is "
         "measured. Absolute\nfigures differ from machine to machine and from day to day: only the ratios of one "
         "run say anything.",
-        f"{datetime.now(UTC):%Y-%m-%d}, {description()}; medians of {rounds} rounds of {TURNS} turns each, "
+        f"{datetime.now(UTC):%Y-%m-%d}, {description()}; {of_rounds} of {TURNS} turns each, "
         f"paced ones of {seconds:g} s, the whole in {minutes:.0f} minutes.",
         "\n".join(f"- {NAMES[server.name]}: {server.version()}" for server in servers),
         "![CPU-µs a delivery against the number of clients](benchmarks.svg)",
