@@ -41,7 +41,7 @@ PYTHON
 output=$("$folder/venv/bin/python" "$folder/show.py")
 
 echo "version: $("$folder/venv/bin/pip" --disable-pip-version-check freeze | grep -iE '^(trio|trio-websocket)==' | tr '\n' ' ')"
-echo "behaviour: when a handler raises, its client receives 1000, normal closure, and not 1011, internal error, so that a client which stays away after 1000 does not come back; the exception then ends the whole server"
+echo "behaviour: when a handler raises, its client receives 1000, normal closure, and not 1011, internal error, so that a client which stays away after 1000 does not come back"
 printf 'output: %s\n' "$output"
 
 if ! [[ $output == "client: 1000 NORMAL_CLOSURE; serve_websocket raised: LookupError('the handler fails')" ]]; then

@@ -72,7 +72,7 @@ def _key(described: object) -> PyJWK | None:
     algorithm = ALGORITHM_OF.get((kind, curve))
     if algorithm is None or described.get("alg", algorithm) != algorithm:
         return None
-    # A private key has no place here, and to complete one, or to take an endless number, takes PyJWT too long.
+    # A private key has no place here. `MAX_MODULUS` is a limit of ours.
     if "d" in described or len(str(modulus)) > MAX_MODULUS:
         return None
     # What PyJWT raises for a field that is missing or of another type depends on the field.

@@ -1,8 +1,8 @@
 """Bounds on what a client sends, compressed or not: an extension on wsproto's public `Extension` class.
 
-wsproto's own PerMessageDeflate inflates without a bound, and wsproto caps neither a message's length nor its
-fragments. This one is always enabled, so that it bounds plain messages too, and allows RSV1 only when
-permessage-deflate was agreed (RFC 7692).
+The limit has to hold while a message is inflated and put together from its fragments, not only when it is whole.
+So this extension takes the place of wsproto's PerMessageDeflate. It is always enabled, so that it bounds plain
+messages too, and allows RSV1 only when permessage-deflate was agreed (RFC 7692).
 """
 
 from __future__ import annotations

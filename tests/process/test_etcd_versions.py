@@ -125,7 +125,7 @@ async def test_its_answers_and_errors_are_read(tmp_path: Path, further_etcd: str
             with pytest.raises(EtcdDenied, match="needs a role with readwrite"):
                 async with client.watch(b"/elsewhere"):
                     pass
-            # Of a version that refuses this it is made of what it shows to anyone.
+            # Of a version that refuses this it is made of a page that it serves to everybody.
             assert (await client.status(url(cluster, 0))).leader == status.header.member_id
             assert await members(client) == {status.header.member_id}
     finally:

@@ -1,4 +1,4 @@
-"""A member's status where etcd refuses it: made of what the member shows to anyone, and believed as any other."""
+"""A member's status where etcd refuses it: made of a page that everybody is served, and believed as any other."""
 
 from __future__ import annotations
 

@@ -115,8 +115,8 @@ class MemberStatus:
 
 @dataclass(frozen=True, slots=True)
 class RaftVars:
-    """One member's Raft state from `/debug/vars`. `leader` is "" if it knows none. Only a leader has `members`: the
-    ids that it replicates to, its own and learners as well."""
+    """One member's Raft state from `/debug/vars`, a page that etcd serves to everybody. `leader` is "" if it knows
+    none. Only a leader has `members`: the ids that it replicates to, its own and learners as well."""
 
     member_id: str
     term: int

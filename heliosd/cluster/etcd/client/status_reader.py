@@ -1,9 +1,9 @@
-"""The status of one member, also where etcd refuses it: then from what the member shows without that right.
+"""The status of one member; where etcd refuses it, what is known from a page that etcd serves to everybody.
 
 With authentication on, etcd 3.4.42-45, 3.5.28-31 and 3.6.0-11 answer `/maintenance/status` only to the role root;
-later ones to every user. `/debug/vars` needs no right in 3.4 to 3.7: its `raft.status` has the member's id, term,
-leader and indices. The cluster's id and the store's revision come from the header of any answer that the user does
-get. Such a status has no version, no size and no errors.
+later ones to every user. `/debug/vars` is a page that etcd 3.4 to 3.7 serves to everybody: its `raft.status` has
+the member's id, term, leader and indices. The cluster's id and the store's revision come from the header of any
+answer that the user does get. Such a status has no version, no size and no errors.
 """
 
 from __future__ import annotations
