@@ -294,18 +294,45 @@ async def test_certificates_are_read_anew_when_their_files_change(
         await client.range(KEY)
 
 
-async def test_a_list_is_not_called_the_same_while_a_certificate_is_being_replaced(
-    encrypted: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
+@pytest.mark.parametrize("step", ["a key of another pair", "half a file", "no file"])
+async def test_while_a_certificate_is_being_replaced_the_former_one_is_used(
+    encrypted: EtcdCluster,
+    certificates: EtcdCertificates,
+    tmp_path: Path,
+    step: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
     for name, file in files.items():
         file.write_bytes(shown(certificates)[name].read_bytes())
     async with client_of(encrypted, **files) as client:
+        await client.range(KEY)
+        if step == "a key of another pair":
+            files["client_cert"].write_bytes(shown(certificates, "stranger")["client_cert"].read_bytes())
+        elif step == "half a file":
+            files["client_key"].write_text("half of a ke")
+        else:
+            files["client_key"].unlink()
+        for _ in range(2):
+            async with client.attached(url(encrypted, 0)) as connection:  # a new one
+                assert b"etcd_server_is_leader" in connection.body
+        assert len(caplog.records) == 1
+        assert "those read before" in caplog.text
+        files["client_cert"].write_bytes(shown(certificates, "stranger")["client_cert"].read_bytes())
+        files["client_key"].write_bytes(shown(certificates, "stranger")["client_key"].read_bytes())
+        with pytest.raises(EtcdUnavailable, match="it refused our certificate"):
+            async with client.attached(url(encrypted, 0)):
+                ...
+
+
+async def test_a_list_is_not_called_the_same_without_certificates(
+    encrypted: EtcdCluster, certificates: EtcdCertificates, tmp_path: Path
+) -> None:
+    async with client_of(encrypted, **shown(certificates)) as client:
         listed = await client.member_list(url(encrypted, 0))
         assert await client.lists_the_same(url(encrypted, 0), listed)
-        files["client_key"].write_text("half of a ke")
-        assert not await client.lists_the_same(url(encrypted, 0), listed)
-        files["client_key"].unlink()
+    missing = shown(certificates) | {"client_key": tmp_path / "none"}
+    async with client_of(encrypted, **missing) as client:
         assert not await client.lists_the_same(url(encrypted, 0), listed)
 
 

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from heliosd.config.model import EtcdConfig
 
 from .answers import ArrivingAnswer
+from .certificates import ClientCertificates
 from .no_answer import HttpFault, NoAnswer, no_answer
 from .progress import RequestProgress
 from .short_requests import HeldConnection, ShortRequests
@@ -54,16 +52,13 @@ class GatewayReply:
 class GatewayTransport:
     """A bounded pool of connections to all endpoints. Open it with `async with`.
 
-    Certificates are read when they are first needed, and again when their files change: connections made from then
-    on use them, and an authority once trusted stays so until a restart. Each request that needs a file that cannot
-    be used raises `NoAnswer`.
+    Certificates are read when they are first needed, and again when their files change, for the connections made
+    from then on. While they could never be used, each request that needs them raises `NoAnswer`.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
-        self._files = (config.ca_cert, config.client_cert, config.client_key)
-        self._shows_certificate = config.client_cert is not None
-        self._loaded: object = None
-        self._short = ShortRequests(lambda: self._context)
+        self._certificates = ClientCertificates(config)
+        self._short = ShortRequests(self._certificates.context)
 
     async def __aenter__(self) -> Self:
         return self
@@ -109,7 +104,7 @@ class GatewayTransport:
             ask.endpoint,
             sent=progress.sent,
             greeted=progress.greeted,
-            certificate=self._shows_certificate,
+            certificate=self._certificates.shown,
         )
 
     @asynccontextmanager
@@ -131,36 +126,8 @@ class GatewayTransport:
     def _fields(self, ask: GatewayRequest) -> list[tuple[str, str]]:
         """The fields of its head. Reads the certificates first where it needs them."""
         if ask.endpoint.startswith("https:"):
-            self._read_certificates()
+            self._certificates.context()
         return [*FIELDS.items(), *ask.headers, *([("Authorization", ask.token)] if ask.token else [])]
-
-    @cached_property
-    def _context(self) -> ssl.SSLContext:
-        """Made with the first https endpoint: most clusters have none."""
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.set_alpn_protocols(["http/1.1"])
-        return context
-
-    def _read_certificates(self) -> None:
-        try:
-            stamp = tuple((path, path.stat().st_mtime_ns) for path in self._files if path is not None)
-            if stamp != self._loaded:
-                self._load(*self._files)
-                self._loaded = stamp
-        except ssl.SSLError as error:
-            raise NoAnswer(
-                f"the certificate files cannot be used: {error.reason or error}", sent=False
-            ) from None
-        except OSError as error:
-            raise NoAnswer(f"cannot read {error.filename}: {error.strerror}", sent=False) from None
-
-    def _load(self, ca: Path | None, cert: Path | None, key: Path | None) -> None:
-        if ca is None:
-            self._context.load_default_certs()
-        else:
-            self._context.load_verify_locations(ca)
-        if cert is not None:
-            self._context.load_cert_chain(cert, key, password="")
 
 
 class _Chunks:
