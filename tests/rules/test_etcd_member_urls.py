@@ -47,6 +47,18 @@ def test_a_member_is_polled_where_it_answered_once_its_listed_url_is_silent() ->
     assert cluster.urls.of(cluster.members[0]) == OTHER
 
 
+def test_a_member_is_polled_at_its_next_url_once_its_first_is_silent() -> None:
+    cluster = Cluster((member("a", LISTED, OTHER),))
+    (first,) = cluster.members
+    assert cluster.urls.of(first) == LISTED
+    cluster.urls.failed(LISTED, 1.0)
+    assert cluster.urls.of(first) == OTHER
+    cluster.urls.failed(OTHER, 2.0)
+    assert cluster.urls.of(first) == LISTED
+    cluster.urls.answered(OTHER)
+    assert cluster.urls.of(first) == OTHER
+
+
 def test_the_endpoint_of_a_removed_member_is_asked_who_answers_there_now() -> None:
     cluster = Cluster((member("a", LISTED), member("b")))
     assert cluster.urls.nameless() == [OTHER]

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import cast
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -18,16 +19,19 @@ from heliosd.cluster.etcd.reachability import Reachability
 
 
 class Connection:
-    """Lasts until the member's process `ends`."""
+    """Lasts until the member's process, or with `by_network` the network, `ends` it."""
 
-    body = b""
+    date = None
     lasts = True
 
-    def __init__(self) -> None:
+    def __init__(self, body: bytes = b"") -> None:
+        self.body = body
         self.ends = trio.Event()
+        self.by_network = False
 
-    async def closed(self) -> None:
+    async def closed(self) -> bool:
         await self.ends.wait()
+        return not self.by_network
 
 
 async def test_a_member_that_comes_back_at_another_url_is_followed_there(autojump_clock: MockClock) -> None:
@@ -60,4 +64,48 @@ async def test_a_member_that_comes_back_at_another_url_is_followed_there(autojum
         await trio.sleep(10)
         assert [url for url, _ in attached] == ["http://127.0.0.1:1", "http://127.0.0.1:2"]
         assert ended == ["1"]
+        reachability.leave({"1"})
+
+
+METRICS = b"process_start_time_seconds 1.7e+09\n"
+
+
+@pytest.mark.parametrize("by_network", [True, False])
+async def test_a_process_that_is_found_again_has_not_ended(
+    autojump_clock: MockClock, by_network: bool
+) -> None:
+    attached: list[Connection] = []
+
+    @asynccontextmanager
+    async def attach(_url: str) -> AsyncGenerator[Connection, None]:
+        attached.append(Connection(METRICS))
+        yield attached[-1]
+
+    ended: list[str] = []
+    member = EtcdMember("1", "etcd-1", (), ("http://127.0.0.1:1",), is_learner=False)
+    view = SimpleNamespace(traces=MemberTraces(), to_poll=lambda: (member,))
+
+    def process_ended(name: str, now: Instant) -> None:
+        ended.append(name)
+        view.traces.of(name).process_ended(now.mono)
+
+    view.process_ended = process_ended
+    context = SimpleNamespace(
+        client=SimpleNamespace(attached=attach),
+        view=view,
+        now=lambda: Instant(1.8e9 + trio.current_time(), trio.current_time()),
+    )
+    reachability = Reachability(
+        cast(EtcdContext, context), lambda _member: None, lambda _member: "http://127.0.0.1:1"
+    )
+    async with trio.open_nursery() as nursery:
+        reachability.follow("1", nursery)
+        await wait_all_tasks_blocked()
+        attached[0].by_network = by_network
+        attached[0].ends.set()
+        await wait_all_tasks_blocked()
+        assert ended == ([] if by_network else ["1"])
+        await trio.sleep(10)
+        assert len(attached) == 2
+        assert view.traces.of("1").ended is None
         reachability.leave({"1"})

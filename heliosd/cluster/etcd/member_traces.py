@@ -84,6 +84,10 @@ class MemberTrace:
         seen, self.was_unhealthy = self.was_unhealthy, False
         return seen
 
+    def same_process(self) -> None:
+        """Its process is the one that was taken for ended: only the connection was."""
+        self.ended, self.last_ended = None, float("-inf")
+
     def health(self, *, healthy: bool) -> None:
         """Its health has changed."""
         self.unhealthy = not healthy

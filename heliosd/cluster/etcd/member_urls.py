@@ -1,5 +1,5 @@
 """Where each member of etcd is polled: at a client URL that the list of members has or, where that one is silent,
-at a configured endpoint at which the member has answered."""
+at another one, or at a configured endpoint at which the member has answered."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ class MemberUrls:
     def of(self, member: EtcdMember) -> str:
         """The URL at which to poll this member; "" if there is none."""
         known = self._etcd.client.urls()
-        listed = next((url for url in map(normal, member.client_urls) if url in known), "")
-        found = next((url for url, behind in self._behind.items() if behind == member.id), "")
-        # One that does not fail; where both do, by turns.
-        return min(filter(None, (listed, found)), key=lambda url: self._failed_at.get(url, 0.0), default="")
+        listed = [url for url in map(normal, member.client_urls) if url in known]
+        found = [url for url, behind in self._behind.items() if behind == member.id]
+        # One that does not fail; where all do, by turns.
+        return min(listed + found, key=lambda url: self._failed_at.get(url, 0.0), default="")
 
     def all_of(self, members: Collection[str]) -> list[str]:
         """Every URL of the members with these ids, in its normal form."""

@@ -1,7 +1,8 @@
 """One idle connection to each member's client port: it ends when the member's process does, long before a poll
 shows that. And what a new connection meets, for a leader that is silent.
 
-Its only request is for `/metrics`: the next connection's start time there shows whether the process is another one.
+Its only request is for `/metrics`: the start time there of the next connection shows whether the process is another
+one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember
 from .context import EtcdContext
 from .member_metrics import measured
 from .member_traces import Reach
+from .process_seen import ProcessSeen
 
 OVERDUE_SECONDS = 0.25
 """A leader that has not answered for so long may be gone."""
@@ -39,8 +41,8 @@ class Reachability:
         self._poll_now = poll_now
         self._url_of = url_of
         self._followed: dict[str, trio.CancelScope] = {}
-        self._started: dict[str, float] = {}
-        """Member -> start of its process, Unix seconds of its clock."""
+        self._processes: dict[str, ProcessSeen] = {}
+        """Member -> its process, as the last connection showed it."""
         self._probed: set[str] = set()
 
     def follows(self, member: str) -> bool:
@@ -109,7 +111,7 @@ class Reachability:
                         gone_since = trio.current_time()
                     lately = trio.current_time() - gone_since < AGAIN_LASTS_SECONDS
                     await trio.sleep(AGAIN_SECONDS if lately else AGAIN_SECONDS * 10)
-                self._started.pop(member, None)  # it is no member any more
+                self._processes.pop(member, None)  # it is no member any more
         finally:
             del self._followed[member]
 
@@ -120,10 +122,9 @@ class Reachability:
         """Hold one connection until it ends, or find out why there is none."""
         try:
             async with self._etcd.client.attached(url) as attached:
-                self._compare_start(member, attached.body)
+                self._compare_process(member, attached.body, attached.date)
                 attached.body = b""  # it is large, and the connection may stay for months
-                if attached.lasts:
-                    await attached.closed()
+                if attached.lasts and await attached.closed():
                     self._etcd.view.traces.of(member).connection_ended(self._etcd.now().mono)
                     self._ended(member)
         except EtcdError:
@@ -144,15 +145,19 @@ class Reachability:
             self._etcd.view.process_ended(member, self._etcd.now())
         self._poll_now(member)
 
-    def _compare_start(self, member: str, metrics: bytes) -> None:
+    def _compare_process(self, member: str, metrics: bytes, date: float | None) -> None:
         """Whether its process is another one than before."""
         found = measured(metrics.decode(errors="replace"))
         if found.started is not None:
-            before = self._started.get(member)
-            self._started[member] = found.started
-            self._etcd.view.traces.of(member).db_quota = found.db_quota or 0
-            if before is not None and before != found.started:
-                self._etcd.view.restarted(member, self._etcd.now())
+            trace, now = self._etcd.view.traces.of(member), self._etcd.now()
+            trace.db_quota = found.db_quota or 0
+            before = self._processes.get(member)
+            process = ProcessSeen(found.started, date, now.mono)
+            self._processes[member] = process
+            if before is not None and process.differs_from(before, trace.last_ended):
+                self._etcd.view.restarted(member, now)
+            elif before is not None:
+                trace.same_process()
         self._poll_now(member)
 
 

@@ -7,7 +7,9 @@ are raised as `HttpFault`.
 from __future__ import annotations
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
 
 import h11
 import trio
@@ -56,6 +58,13 @@ async def read_answer(stream: trio.abc.Stream, max_bytes: int) -> WholeAnswer:
     return WholeAnswer(int(plain["status"]), b"".join(parts)[: end - plain.end()], size == end)
 
 
+async def read_dated_answer(stream: trio.abc.Stream, max_bytes: int) -> tuple[WholeAnswer, float | None]:
+    """The same, and the time of its field `Date` in Unix seconds, which has no fraction; None without one."""
+    answer = ArrivingAnswer(stream)
+    whole = await _other_answer(answer, max_bytes)
+    return whole, answer.date
+
+
 class ArrivingAnswer:
     """An answer of any form of HTTP/1.1, of which `received` has been read already. Call `begin` first."""
 
@@ -67,6 +76,8 @@ class ArrivingAnswer:
         self._http.send(h11.EndOfMessage())
         self._over = False
         self.status = 0
+        self.date: float | None = None
+        """The time of the field `Date` (RFC 9110, section 6.6.1) in Unix seconds."""
         if received:
             self._http.receive_data(received)
 
@@ -76,6 +87,7 @@ class ArrivingAnswer:
             event = await self._event()
             if isinstance(event, h11.Response):
                 self.status = event.status_code
+                self.date = _date(event)
             elif isinstance(event, h11.ConnectionClosed):
                 raise ClosedUnanswered
 
@@ -105,6 +117,14 @@ class ArrivingAnswer:
                 self._http.receive_data(data)
         except h11.RemoteProtocolError as wrong:
             raise HttpFault(str(wrong)) from wrong
+
+
+def _date(response: h11.Response) -> float | None:
+    for name, value in response.headers:
+        if name == b"date":
+            with suppress(ValueError):
+                return parsedate_to_datetime(value.decode("ascii", "replace")).timestamp()
+    return None
 
 
 async def _other_answer(answer: ArrivingAnswer, max_bytes: int) -> WholeAnswer:

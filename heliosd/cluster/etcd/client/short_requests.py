@@ -6,7 +6,9 @@ times as much, and httpx takes 5 MiB.
 
 from __future__ import annotations
 
+import errno
 import select
+import socket
 import ssl
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -16,7 +18,7 @@ from urllib.parse import urlsplit
 import h11
 import trio
 
-from .answers import ArrivingAnswer, read_answer
+from .answers import ArrivingAnswer, read_answer, read_dated_answer
 from .no_answer import CONNECT_SECONDS, MAX_CONNECTIONS, ConnectTimeout, HttpFault, NoneFree
 from .progress import RequestProgress
 from .tcp_stream import TcpStream
@@ -49,16 +51,20 @@ class _Connection:
 
 
 class HeldConnection:
-    """A connection that has had one answer, `body`. `lasts`: the other side keeps it open for another request."""
+    """A connection that has had one answer, `body`, at `date` (Unix seconds of the other side; None: not known).
+    `lasts`: the other side keeps it open for another request."""
 
-    def __init__(self, body: bytes, tcp: TcpStream, *, lasts: bool) -> None:
+    def __init__(self, body: bytes, date: float | None, tcp: TcpStream, *, lasts: bool) -> None:
         self.body = body
+        self.date = date
         self.lasts = lasts
         self._tcp = tcp
 
-    async def closed(self) -> None:
-        """Return once the other side has ended it: its process has ended, or is about to."""
+    async def closed(self) -> bool:
+        """Wait until it has ended. Returns whether the other side has ended it: then its process has ended, or is
+        about to. Otherwise the network has, as the kernel found."""
         await trio.lowlevel.wait_readable(self._tcp.socket)
+        return self._tcp.socket.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) in (0, errno.ECONNRESET)
 
 
 class ShortRequests:
@@ -141,8 +147,8 @@ class ShortRequests:
         connection = await self._connect(endpoint, progress)
         try:
             await _send(connection, endpoint, target, None, tuple(headers), progress)
-            answer = await read_answer(connection.stream, max_bytes)
-            yield HeldConnection(answer.body, connection.tcp, lasts=answer.lasts)
+            answer, date = await read_dated_answer(connection.stream, max_bytes)
+            yield HeldConnection(answer.body, date, connection.tcp, lasts=answer.lasts)
         finally:
             connection.close()
 
