@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import random
 import urllib.error
 import urllib.request
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,6 +25,7 @@ from heliosd.cluster.etcd.client.errors import (
     EtcdUnavailable,
     missing_right,
 )
+from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.etcd.client.requests import put
 from heliosd.cluster.etcd.client.responses import read_token
 from heliosd.cluster.etcd.client.streams import YOUNG_TOKEN_SECONDS
@@ -93,9 +96,8 @@ async def test_a_user_with_the_right_reads_writes_and_watches(
         assert (await client.lease_grant(10)).seconds == 10
 
 
-async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
-    guarded: EtcdCluster, login: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def recorded_tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Each token that a login of the client will return."""
     tokens: list[str] = []
 
     def recorded(content: bytes) -> str:
@@ -103,6 +105,13 @@ async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
         return tokens[-1]
 
     monkeypatch.setattr(calls, "read_token", recorded)
+    return tokens
+
+
+async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
+    guarded: EtcdCluster, login: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = recorded_tokens(monkeypatch)
     async with client_of(guarded, **login) as client:
         version = (await client.txn([], [put(KEY, b"x")])).header.revision
         for call in (
@@ -400,3 +409,26 @@ async def until_done(call: Callable[[], Awaitable[T]]) -> T:
                 return await call()
             except (EtcdUnavailable, EtcdLearnerBehind):
                 await trio.sleep(0.1)  # etcd reports to nobody when it will accept it
+
+
+async def test_an_endpoint_of_another_cluster_with_authentication_does_not_touch_our_login(
+    guarded: EtcdCluster, login: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = recorded_tokens(monkeypatch)
+    other = EtcdAuth(password="not the same")
+    (tmp_path / "other").write_text(other.password)
+    other_login = {"username": other.username, "password_file": tmp_path / "other"}
+    with EtcdCluster.start(1, auth=other) as foreign:
+        async with client_of(guarded, **login) as client:
+            identity = ClusterIdentity((await client.status(url(guarded, 0))).header.cluster_id)
+        async with client_of(foreign, **other_login) as client:
+            for _ in range(20):  # a member compares the index in a token with its own
+                await client.txn([], [put(KEY, b"foreign")])
+        urls = (url(guarded, 0), url(foreign, 0))
+        async with EtcdClient(EtcdConfig(endpoints=urls, **login), random.Random(1), identity) as client:
+            await client.txn([], [put(KEY, b"ours")])
+            await until_ended(guarded, tokens[-1])
+            for _ in range(2):
+                with suppress(EtcdError):
+                    await client.status(urls[1])
+            assert (await client.range(KEY)).kvs[0].value == b"ours"

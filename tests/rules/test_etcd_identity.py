@@ -64,3 +64,19 @@ def test_another_cluster_takes_over_only_when_every_endpoint_has_answered_for_it
 def test_a_cluster_that_is_ours_has_no_successor() -> None:
     assert seen(a=OURS).successor([A], 99.0) == ""
     assert seen("", a=OTHER).successor([A], 99.0) == "", "at a first start it is chosen, not taken over"
+
+
+def test_an_endpoint_of_another_cluster_gets_no_login_and_an_unknown_one_gets_one_of_ours() -> None:
+    identity = seen(OURS, b=OTHER)
+    assert identity.login_at(A) == A, "none of ours has answered yet"
+    assert identity.login_at(B) == ""
+    identity.seen(C, OURS, 0.0)
+    assert identity.login_at(A) == C
+    identity.lost(B)
+    assert identity.login_at(B) == C
+    identity.seen(A, OURS, 1.0)
+    assert identity.login_at(A) == A
+
+
+def test_at_the_first_start_a_login_is_made_where_it_is_needed() -> None:
+    assert ClusterIdentity().login_at(B) == B

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 ROUNDED_SECONDS = 3.0
-"""An uptime is not known better: `process_start_time_seconds` is computed from a time of boot in whole seconds, which
-moves with each correction of the clock, and the field `Date` has whole seconds."""
+"""An uptime is not known better: `process_start_time_seconds` is computed from the time of boot in whole seconds,
+which moves with each correction of the clock, and the field `Date` has whole seconds."""
 
 
 class ProcessSeen(NamedTuple):

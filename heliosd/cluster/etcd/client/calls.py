@@ -50,9 +50,13 @@ class EndpointCalls:
     All raise `EtcdUnavailable` (nothing was done), `EtcdOutcomeUnknown` (only for writes) or `EtcdRefused`.
     """
 
-    def __init__(self, config: EtcdConfig, transport: GatewayTransport) -> None:
+    def __init__(
+        self, config: EtcdConfig, transport: GatewayTransport, login_at: Callable[[str], str]
+    ) -> None:
+        """`login_at`: see `ClusterIdentity`."""
         self._config = config
         self._transport = transport
+        self._login_at = login_at
         self._gateways: dict[str, str] = {}
         self._token = ""
         self._logged_in = not config.username
@@ -94,7 +98,8 @@ class EndpointCalls:
         """
         again = bool(self._config.username)
         while True:
-            token = await self._shown(endpoint, login=not open_to_all)
+            login_at = self._login_at(endpoint)
+            token = await self._shown(login_at, login=not open_to_all)
             ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
             status, content = await self._exchange(ask, progress, write=write)
             try:
@@ -106,13 +111,13 @@ class EndpointCalls:
             except NotEtcd as fault:
                 raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
             error = self._error(endpoint, path, failure, write=write)
-            if not (again and isinstance(error, EtcdTokenEnded)):
+            if not (again and login_at and isinstance(error, EtcdTokenEnded)):
                 try:
                     raise error
                 finally:
                     del error  # it holds this frame
             again, progress.sent = False, False
-            await self._renew(endpoint, token)
+            await self._renew(login_at, token)
 
     async def answers_the_same(self, endpoint: str, path: str, body: bytes, last: bytes) -> bool:
         """Whether a call that is open to all, and reads, is answered by `last` again. False also if it is not
@@ -120,7 +125,8 @@ class EndpointCalls:
         gateway = self._gateways.get(endpoint)
         if gateway is None:
             return False
-        ask = GatewayRequest(endpoint, gateway + path, body, self._token)
+        token = self._token if self._login_at(endpoint) else ""
+        ask = GatewayRequest(endpoint, gateway + path, body, token)
         return await self._transport.answers_the_same(ask, last)
 
     @asynccontextmanager
@@ -128,7 +134,7 @@ class EndpointCalls:
         self, endpoint: str, path: str, body: bytes, headers: Headers
     ) -> AsyncGenerator[GatewayReply, None]:
         """A streaming call with status 200; read it under `translated_errors`."""
-        token = await self._shown(endpoint, login=True)
+        token = await self._shown(self._login_at(endpoint), login=True)
         ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
         with self.translated_errors(endpoint, path):
             async with self._transport.reply(ask, RequestProgress()) as reply:
@@ -151,7 +157,8 @@ class EndpointCalls:
 
     async def renew(self, endpoint: str) -> None:
         """The present token is not accepted: log in again. Raises `EtcdLoginRefused` if that is refused."""
-        await self._renew(endpoint, self._token)
+        if login_at := self._login_at(endpoint):
+            await self._renew(login_at, self._token)
 
     @property
     def token_seconds(self) -> float:
@@ -202,10 +209,11 @@ class EndpointCalls:
                 raise EtcdUnavailable(endpoint, str(error)) from None
         return self._gateways[endpoint] + path
 
-    async def _shown(self, endpoint: str, *, login: bool) -> str:
-        if login and not self._logged_in:
-            await self._renew(endpoint, self._token)
-        return self._token
+    async def _shown(self, login_at: str, *, login: bool) -> str:
+        """The token for a call, after a login there if none was made; "" if there is nowhere to log in."""
+        if login_at and login and not self._logged_in:
+            await self._renew(login_at, self._token)
+        return self._token if login_at else ""
 
     async def _renew(self, endpoint: str, ended: str) -> None:
         async with self._login:
