@@ -59,10 +59,12 @@ class ModelConnection:
     """A connection that the member never closes."""
 
     body = b""
+    date = None
     lasts = True
 
-    async def closed(self) -> None:
+    async def closed(self) -> bool:
         await trio.sleep_forever()
+        return True
 
 
 class ModelClient(EtcdClient):

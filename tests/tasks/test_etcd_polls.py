@@ -107,12 +107,13 @@ class Members:
 
     @asynccontextmanager
     async def attached(self, url: str) -> AsyncGenerator[SimpleNamespace, None]:
-        async def closed() -> None:
+        async def closed() -> bool:
             await self._ended.wait()
             if self.ended != url[-1]:
                 await trio.sleep_forever()
+            return True
 
-        yield SimpleNamespace(body=b"", lasts=True, closed=closed)
+        yield SimpleNamespace(body=b"", date=None, lasts=True, closed=closed)
 
     def avoid(self, url: str, reason: str) -> None: ...
 
