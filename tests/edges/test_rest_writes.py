@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 from trio.testing import MockClock
 
+from heliosd.cluster import custom_metrics
 from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
 from tests.support.rest_server import Rest, simulated_rest
 from tests.support.rest_shapes import SNAPSHOT_RECORD, check
@@ -190,8 +191,12 @@ async def test_metrics_beyond_the_bytes_of_a_status_are_507_and_a_deletion_makes
     assert (await cluster.ask_json("POST", METRICS, body))[0] == 201
 
 
-async def test_the_thousand_and_first_metric_is_409(autojump_clock: MockClock, cluster: Rest) -> None:
-    for number in range(1_000):
+async def test_a_metric_beyond_the_most_is_409(
+    autojump_clock: MockClock, cluster: Rest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert custom_metrics.MAX_METRICS == 1_000
+    monkeypatch.setattr(custom_metrics, "MAX_METRICS", 20)
+    for number in range(20):
         assert (
             await cluster.ask("POST", METRICS, {"name": f"m{number}", "type": "gauge"})
         ).status_code == 201

@@ -149,9 +149,10 @@ def test_a_message_of_exactly_the_limit_is_read(daemon: Daemon, token: str) -> N
 
 
 def bomb(daemon: Daemon, token: str, rounds: int) -> None:
-    frame = masked(TEXT, squeezed(64 * MIB), rsv1=True)
+    small = squeezed(64 * MIB)
+    frame = masked(TEXT, small, rsv1=True)
     assert len(frame) <= LIMIT + 1024
-    pieces = [squeezed(64 * MIB)[at : at + 4000] for at in range(0, 60_000, 4000)]
+    pieces = [small[at : at + 4000] for at in range(0, 60_000, 4000)]
     fragmented = b"".join(
         masked(TEXT if at == 0 else CONTINUATION, piece, fin=False, rsv1=at == 0)
         for at, piece in enumerate(pieces)
