@@ -68,7 +68,7 @@ class Observation(Struct, frozen=True, kw_only=True):
     @classmethod
     def of(cls, status: ClusterStatus) -> Observation:
         """What a status says."""
-        voters = {peer.id for peer in status.peer_states if peer.state != "Learner"}
+        voters = {peer.id for peer in status.peers if peer.voter}
         if status.node.state not in {"Observer", "Unknown", "Learner"}:
             voters.add(status.node.id)
         unhealthy = {peer.id for peer in status.peers if not peer.latency.connection_healthy}

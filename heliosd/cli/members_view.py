@@ -12,7 +12,7 @@ from heliosd.raft.quorum import majority
 from .report import BAD, GOOD, STRONG, Cell, Table
 
 NO_VOTE = {"Learner", "Observer"}
-"""States of members, or of this node, that do not count for the quorum or are not known to."""
+"""Roles that say by themselves that a member, or this node, does not count for the quorum."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,8 @@ class MemberRow:
     address: str
     role: str
     leader: bool
+    voter: bool
+    """Whether it counts for the quorum; its role does not say so while it is down."""
     this_node: bool
     healthy: bool
     lag_entries: int | None
@@ -54,11 +56,11 @@ class Cluster:
 
     @property
     def voters(self) -> int:
-        return sum(member.role not in NO_VOTE or member.leader for member in self.members)
+        return sum(member.voter for member in self.members)
 
     @property
     def healthy_voters(self) -> int:
-        return sum(member.healthy for member in self.members if member.role not in NO_VOTE or member.leader)
+        return sum(member.healthy for member in self.members if member.voter)
 
     @property
     def quorum(self) -> int:
@@ -158,6 +160,8 @@ def members_of(
             address=peer["address"],
             role=states.get(peer["id"], ""),
             leader=peer["id"] == leader,
+            # A daemon of before `voter` says only the role.
+            voter=peer.get("voter", states.get(peer["id"], "") not in NO_VOTE) or peer["id"] == leader,
             this_node=False,
             healthy=peer["latency"]["connection_healthy"] and states.get(peer["id"]) != "Down",
             lag_entries=max(0, last - peer["match_index"]) if "match_index" in peer else None,
@@ -174,6 +178,7 @@ def members_of(
             address=own_address,
             role=node["state"],
             leader=node["id"] == leader,
+            voter=node["state"] not in NO_VOTE or node["id"] == leader,
             this_node=True,
             healthy=node["state"] != "Down",
             lag_entries=0 if node["id"] == leader else None,

@@ -135,6 +135,19 @@ def test_the_figures_are_those_of_the_trackers() -> None:
     assert value(text, "heliosd_ws_dropped_total", reason="slow") == 5
 
 
+def test_a_learner_that_is_down_is_no_voter_and_puts_no_quorum_at_risk() -> None:
+    node = Readings(silent_learners=frozenset({"node-4"}))
+    for peer in ("node-2", "node-3", "node-4"):
+        node.latency.add_peer(peer, "", START)
+        node.latency.succeeded(peer, "probe", 0.002, LATER)
+    for _ in range(3):
+        node.latency.failed("node-4", "probe", LATER)
+    text = node.text()
+    assert value(text, "raft_cluster_unhealthy_peers") == 1
+    assert value(text, "raft_cluster_voters") == 3
+    assert value(text, "raft_cluster_quorum_at_risk") == 0
+
+
 @pytest.mark.parametrize("kind", ["counter", "gauge"])
 @pytest.mark.parametrize(
     "name", ["jobs", "jobs_total", "_total", "a:b", "jobs_created", "jobs_info", "x_bucket"]

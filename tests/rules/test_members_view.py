@@ -23,7 +23,24 @@ def cluster(
     stale: bool = False,
     alarms: tuple[str, ...] = (),
 ) -> Cluster:
-    """This node `a`, peers of which the first `down` are unhealthy, and learners. `alarms`: of each peer."""
+    """As `answers` says."""
+    status, states = answers(
+        down=down, peers=peers, learners=learners, leader=leader, stale=stale, alarms=alarms
+    )
+    return cluster_of(status, states)
+
+
+def answers(
+    *,
+    down: int = 0,
+    peers: int = 2,
+    learners: int = 0,
+    leader: str = "a",
+    stale: bool = False,
+    alarms: tuple[str, ...] = (),
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Status and peers, of a daemon that does not say who votes: this node `a`, peers of which the first `down` are
+    unhealthy, and learners. `alarms`: of each peer."""
 
     def peer(number: int) -> dict[str, Any]:
         latency = {
@@ -53,7 +70,7 @@ def cluster(
         {"id": f"p{number}", "state": "Follower" if number < peers else "Learner"}
         for number in range(peers + learners)
     ]
-    return cluster_of(status, states)
+    return status, states
 
 
 @pytest.mark.parametrize(
@@ -78,6 +95,20 @@ def test_a_cluster_is_unhealthy_without_a_leader_a_safe_quorum_or_a_fresh_view_a
     given_cluster: Cluster, problem: str
 ) -> None:
     assert given_cluster.problems() == ([problem] if problem else [])
+
+
+@pytest.mark.parametrize("silent_state", ["Unknown", "Down"])
+def test_a_learner_that_is_down_puts_no_quorum_at_risk_by_the_word_of_a_daemon_that_says_who_votes(
+    silent_state: str,
+) -> None:
+    def problems(voters: set[str]) -> list[str]:
+        status, states = answers(down=1)
+        status["peers"] = [{**peer, "voter": peer["id"] in voters} for peer in status["peers"]]
+        states = [{**state, "state": silent_state} if state["id"] == "p0" else state for state in states]
+        return cluster_of(status, states).problems()
+
+    assert problems({"p1"}) == []
+    assert problems({"p0", "p1"}) == ["quorum at risk: 2 of 3 voters are healthy, 2 are needed"]
 
 
 def test_the_lag_is_in_entries_and_unknown_where_nobody_says() -> None:

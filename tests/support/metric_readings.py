@@ -33,6 +33,9 @@ def started() -> UptimeTracker:
 class Readings:
     """The part of a backend that /metrics reads."""
 
+    silent_learners: frozenset[str] = frozenset()
+    """Peers without a vote that have not been started."""
+
     metrics: MetricSet = field(default_factory=MetricSet)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
     uptime: UptimeTracker = field(default_factory=started)
@@ -41,9 +44,15 @@ class Readings:
     )
 
     def status(self) -> ClusterStatus:
-        """Of the leader of two members."""
+        """Of the leader node-1."""
         peers = tuple(
-            PeerView(id=peer, address="", latency=self.latency.peer_latency(peer, LATER))
+            PeerView(
+                id=peer,
+                address="",
+                latency=self.latency.peer_latency(peer, LATER),
+                state="Unknown" if peer in self.silent_learners else "Follower",
+                voter=peer not in self.silent_learners,
+            )
             for peer in self.latency.report(LATER).peers
         )
         return ClusterStatus(
@@ -51,7 +60,10 @@ class Readings:
             leader=LeaderView("node-1", "", is_leader=True),
             indices=Indices(1, 5, 1, 1),
             peers=peers,
-            peer_states=tuple(PeerState(peer.id, "", "Follower") for peer in peers),
+            peer_states=tuple(
+                PeerState(peer.id, "", "Unknown" if peer.id in self.silent_learners else "Follower")
+                for peer in peers
+            ),
             cluster_health=self.latency.cluster_health(LATER),
             observed_by="node-1",
             observed_at=LATER.wall,
