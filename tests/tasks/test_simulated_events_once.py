@@ -4,16 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
+from heliosd.clock import Instant
+from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import UpdateMetric, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
-from heliosd.protocol.events import Event, MetricsDefined, MetricValuesChanged, SnapshotTaken, Value
+from heliosd.config.model import PeerConfig
+from heliosd.protocol.events import (
+    Event,
+    MetricsDefined,
+    MetricValuesChanged,
+    PeerChanged,
+    SnapshotTaken,
+    Value,
+)
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.protocol.views.simulation import FaultChange
 from heliosd.raft.simulation.proposals import WriteCommands
-from tests.support.simulated_harness import MemoryStore, count, follow, ready, register, running
+from tests.support.simulated_harness import CONFIG, MemoryStore, count, follow, ready, register, running
 
 
 def defined(seen: list[Event | Value]) -> list[Mapping[str, MetricView | None]]:
@@ -77,3 +89,34 @@ async def test_nor_when_the_snapshot_comes_after_the_next_start_of_the_daemon(
         nursery.cancel_scope.cancel()
     assert "received" in [each.snapshot.type for each in seen if isinstance(each, SnapshotTaken)]
     assert defined(seen) == []
+
+
+@pytest.mark.parametrize("with_snapshot", [False, True])
+async def test_members_changed_before_this_nodes_disk_had_it_are_shown_after_a_start_and_not_told_again(
+    autojump_clock: MockClock, with_snapshot: bool
+) -> None:
+    peers = tuple(PeerConfig(f"node-{serial}", f"127.0.0.1:700{serial}") for serial in range(2, 6))
+    five = replace(CONFIG, peers=peers)
+    store, seen = MemoryStore(), list[Event | Value]()
+    async with running(store, five) as backend:
+        await ready(backend)
+        await backend.propose(register())
+        await backend.simulation.change(FaultChange(disk_latency_ms={"node-1": 60_000.0}))
+        await backend.add_peer(Peer("node-6", "127.0.0.1:7006"))
+        await trio.sleep(1)  # it is a voter then, which is no event
+        await backend.remove_peer("node-5")
+        await trio.sleep(1)
+        if with_snapshot:
+            for name in ("node-2", "node-3", "node-4", "node-6"):
+                assert backend.cluster.snapshot(name) is not None
+            await trio.sleep(1)
+        assert backend.cluster.unwritten("node-1")
+    async with running(store, five) as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await ready(backend)
+        expected = {"node-2", "node-3", "node-4", "node-6"}
+        assert backend.cluster.members["node-1"].raft.log.members.all.keys() == {"node-1", *expected}
+        assert {peer.id for peer in backend.status().peers} == expected
+        assert backend.latency.report(Instant(0.0, trio.current_time())).peers.keys() == expected
+        nursery.cancel_scope.cancel()
+    assert [each for each in seen if isinstance(each, PeerChanged)] == []

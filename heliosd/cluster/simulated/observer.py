@@ -90,9 +90,9 @@ class MemberObserver:
         self._ended = False
         # After a start the commit index is not known yet, but entries that were emitted before are committed.
         log = cluster.members[node].raft.log
-        self._members: Mapping[str, str] = log.members_at(
-            max(log.snapshot.index, min(emitted, log.last_index))
-        ).all
+        self._members_index = max(log.snapshot.index, min(emitted, log.last_index))
+        """`_members` is as of here: before the marker, if this node's disk was behind when it ended."""
+        self._members: Mapping[str, str] = log.members_at(self._members_index).all
         for peer, address in self._members.items():
             if peer != node:
                 latency.add_peer(peer, address, now)
@@ -100,7 +100,8 @@ class MemberObserver:
 
     @property
     def membership(self) -> Mapping[str, str]:
-        """The committed membership, as of the last emitted change."""
+        """The committed membership, as far as it was applied; after a start, as far as it was emitted and is in the
+        log."""
         return self._members
 
     def begin(self, now: Instant) -> None:
@@ -131,15 +132,14 @@ class MemberObserver:
                 self._latency.matrix.add(member, peer, ticks / self._ticks_per_second, now)
             case EntryApplied(member=self._node, entry=entry, result=result):
                 self._metrics.entry_applied(entry, result)
-                if entry.index > self._emitted:
-                    with self._with_marker(entry.index):
-                        self._entry_applied(observation, now)
+                with self._with_marker(entry.index):
+                    self._entry_applied(observation, now)
             case Installed(member=self._node, snapshot=snapshot):
                 change = self._metrics.installed(snapshot)
-                if snapshot.index > self._emitted:
-                    with self._with_marker(snapshot.index):
-                        self._members_changed({**snapshot.membership, **snapshot.learners}, now)
-                        self._metrics_changed(change)
+                with self._with_marker(snapshot.index):
+                    members = {**snapshot.membership, **snapshot.learners}
+                    self._members_changed(members, snapshot.index, now)
+                    self._metrics_changed(change)
             case _:
                 pass
 
@@ -247,14 +247,17 @@ class MemberObserver:
 
     @contextmanager
     def _with_marker(self, index: int) -> Iterator[None]:
-        """Items emitted inside were caused by the log up to `index`; the last event of them carries the marker."""
-        self._emitted = index
+        """Items emitted inside were caused by the log up to `index`. Up to the marker they were emitted before and
+        are dropped; beyond it the last event of them carries the new marker."""
         caused: list[Event | Value] = []
         self._caused = caused
         try:
             yield
         finally:
             self._caused = None
+        if index <= self._emitted:
+            return
+        self._emitted = index
         events = [item for item in caused if not isinstance(item, MetricValuesChanged)]
         for item in caused:
             if isinstance(item, MetricValuesChanged):
@@ -267,7 +270,7 @@ class MemberObserver:
 
     def _entry_applied(self, applied: EntryApplied, now: Instant) -> None:
         if applied.entry.kind == "membership":
-            self._members_changed(decode_membership(applied.entry.data).all, now)
+            self._members_changed(decode_membership(applied.entry.data).all, applied.entry.index, now)
         elif isinstance(applied.result, custom_metrics.MetricsApplied):
             self._metrics_changed(applied.result)
         else:
@@ -279,7 +282,10 @@ class MemberObserver:
         if change.moved:
             self._emit(MetricValuesChanged(metrics=change.moved))
 
-    def _members_changed(self, members: Mapping[str, str], now: Instant) -> None:
+    def _members_changed(self, members: Mapping[str, str], index: int, now: Instant) -> None:
+        if index <= self._members_index:  # applied again
+            return
+        self._members_index = index
         before, self._members = self._members, members
         for peer in before.keys() - members.keys() - {self._node}:
             self._latency.remove_peer(peer)
