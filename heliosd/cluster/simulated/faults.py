@@ -125,14 +125,11 @@ class FaultInjector:
         old = self.settings
         new = self.settings = old.changed(change, self._cluster.members)
         cluster = self._cluster
-        cluster.net.partition(new.partitions)
+        self._hold_by_name()
         latency = new.latency_ms * TICKS_PER_MS
         if (latency, new.loss) != (cluster.net.conditions.latency, cluster.net.conditions.loss):
             conditions = replace(cluster.net.conditions, latency=latency, loss=new.loss)
             cluster.net.change(conditions, cluster.now)
-        cluster.faults.disk_latency = {
-            member: round(ms * TICKS_PER_MS) for member, ms in new.disk_latency_ms.items() if ms
-        }
         for member in cluster.members:
             if _clock(new, member) != _clock(old, member):
                 rate, offset = _clock(new, member)
@@ -153,7 +150,15 @@ class FaultInjector:
     def forget(self, member: str) -> None:
         """A member does not exist any more: nor do its faults."""
         self.settings = self.settings.without(member)
+        self._hold_by_name()
+
+    def _hold_by_name(self) -> None:
+        """Give the cluster what it holds by names of members, whether or not they exist: a later member of the same
+        name would have it too."""
         self._cluster.net.partition(self.settings.partitions)
+        self._cluster.faults.disk_latency = {
+            member: round(ms * TICKS_PER_MS) for member, ms in self.settings.disk_latency_ms.items() if ms
+        }
 
     def report(self) -> SimulationReport:
         """As `GET /api/cluster/simulation` shows it."""
