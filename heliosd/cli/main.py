@@ -11,6 +11,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from heliosd import __version__
 from heliosd.errors import ConfigError, HeliosError
@@ -22,7 +23,27 @@ from .exits import FAILED, INTERRUPTED, WRONG, CommandFailed, Usage, print_error
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code. Raises SystemExit for `--help`, `--version` and wrong usage."""
-    given = list(sys.argv[1:] if argv is None else argv)
+    try:
+        try:
+            return _run(list(sys.argv[1:] if argv is None else argv))
+        finally:
+            # At the exit of the interpreter a failure would be reported by Python, and with a code of its own.
+            if sys.stdout is not None:
+                sys.stdout.flush()
+    except BrokenPipeError:
+        # The reader of our output is gone.
+        _leave_output()
+        return FAILED
+    except OSError as error:
+        _leave_output()
+        print_error(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
+def _run(given: list[str]) -> int:
+    """The command's exit code. Its errors are reported, but not those of the output."""
     if given and given[0].partition("=")[0] == "--config":
         given.insert(0, "serve")
     chosen = parser_for(given).parse_args(_with_cursor(given))
@@ -41,12 +62,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except HeliosError as error:
         print_error(str(error))
         return FAILED
-    except BrokenPipeError:
-        # The reader of our output is gone. Without this Python reports it again when it flushes at the end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
-    except KeyboardInterrupt:
-        return INTERRUPTED
+
+
+def _leave_output() -> None:
+    """What Python still holds of the output goes nowhere: it would be tried again at the exit."""
+    if sys.stdout is not None:
+        with Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
 
 
 def _with_cursor(given: list[str]) -> list[str]:

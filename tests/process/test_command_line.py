@@ -15,6 +15,7 @@ import pytest
 
 from heliosd import __version__
 from heliosd.auth.passwords import DECOY, verify
+from heliosd.cli.command_table import CommandEntry, CommandModule
 from tests.support.command_line import exit_code_of
 from tests.support.deadlines import SECONDS
 
@@ -312,17 +313,50 @@ def test_the_user_of_the_first_start_can_have_a_token(config: Path) -> None:
     assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
 
 
-def test_a_closed_standard_output_causes_no_traceback(config: Path) -> None:
+@pytest.fixture
+def buffered(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a shell: with PYTHONUNBUFFERED a write fails at once, and not only when the output is flushed."""
+    monkeypatch.delenv("PYTHONUNBUFFERED", raising=False)
+
+
+@pytest.mark.usefixtures("buffered")
+@pytest.mark.parametrize(
+    "arguments",
+    [["token", "--config", "heliosd.toml", "--user", "eva"], ["check-config", "absent"], ["--help"]],
+)
+def test_a_closed_standard_output_ends_any_command_quietly(arguments: list[str], config: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     try:
         done = subprocess.run(
-            [*COMMAND, "token", "--config", str(config), "--user", "eva"],
+            [*COMMAND, *arguments],
             stdout=writing,
             stderr=subprocess.PIPE,
             timeout=SECONDS,
             check=False,
+            cwd=config.parent,
         )
     finally:
         os.close(writing)
     assert (done.returncode, done.stderr) == (1, b"")
+
+
+@pytest.mark.usefixtures("buffered")
+@pytest.mark.parametrize("arguments", [["check-config", str(EXAMPLE)], ["completion", "bash"], ["--help"]])
+def test_output_that_a_disk_does_not_take_is_a_failure_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [*COMMAND, *arguments], stdout=full, stderr=subprocess.PIPE, timeout=SECONDS, check=False
+        )
+    assert (done.returncode, done.stderr) == (1, b"heliosd: [Errno 28] No space left on device\n")
+
+
+def test_ctrl_c_while_the_command_is_still_being_loaded_ends_it_quietly(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(entry: CommandEntry) -> CommandModule:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(CommandEntry, "load", interrupted)
+    assert exit_code_of("status") == 130
+    assert capfd.readouterr().err == ""

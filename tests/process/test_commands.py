@@ -215,6 +215,19 @@ def test_an_error_names_the_user_and_the_url(
     assert refused.endswith("(as admin)\n")
 
 
+@pytest.mark.parametrize("arguments", [["status"], ["watch", "--json"]])
+def test_a_full_disk_behind_the_output_is_reported_in_one_line(arguments: list[str]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "heliosd", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (1, b"heliosd: [Errno 28] No space left on device\n")
+
+
 def test_a_wait_for_a_permit_outlasts_a_daemon_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as away:
         url = f"http://127.0.0.1:{away.getsockname()[1]}"
