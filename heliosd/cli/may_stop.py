@@ -12,8 +12,9 @@ from typing import Any
 import trio
 
 from heliosd.client.rest_client import RestClient
-from heliosd.errors import ErrorAnswer, Unreachable
+from heliosd.errors import ErrorAnswer, HeliosError, Unreachable
 
+from .ending_signals import TERMINATED, ended_by_signal
 from .exits import FAILED, UNHEALTHY, CommandFailed, print_error
 from .members_view import clock
 from .options import add_output, add_target
@@ -38,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--hold",
         action="store_true",
-        help="stay, renew the permit, and give it back on Ctrl-C or SIGTERM",
+        help="stay, renew the permit, and give it back on Ctrl-C, SIGTERM or SIGHUP",
     )
     what.add_argument(
         "--done", action="store_true", help="give back the permit to stop MEMBER: it runs again"
@@ -61,24 +62,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    return run_report(options, _done if options.done else _ask)
+    return run_report(options, _done if options.done else _hold if options.hold else _ask)
 
 
 async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
-    permit = await _granted(rest, options)
-    report = Report({"permit": permit}, text=_text(permit))
-    if options.hold:
-        await print_report(standard_output(), report, options.output)
-        await _hold(rest, permit["id"], options.seconds)
-        return Report({"permit": permit}, silent=True)
-    return report
+    return _report(await _granted(rest, options))
 
 
 async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, Any]:
     ends = trio.current_time() + (options.wait or 0.0)
     while True:
         try:
-            answer = await rest.post(PERMITS, {"member": options.member, "seconds": options.seconds})
+            # One that is to be given back must be known: a signal waits for the answer.
+            with trio.CancelScope(shield=options.hold):
+                answer = await rest.post(PERMITS, {"member": options.member, "seconds": options.seconds})
         except ErrorAnswer as error:
             if error.status not in NOT_NOW:
                 raise
@@ -94,26 +91,56 @@ async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, A
         await trio.sleep(ASK_AGAIN_SECONDS)
 
 
-async def _hold(rest: RestClient, permit_id: str, seconds: float) -> None:
-    """Renew it at every third of its time until a signal comes; then give it back. Raises `CommandFailed` once it
-    has ended all the same."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        until = trio.current_time() + seconds
-        while True:
-            with trio.move_on_after(seconds / 3):
-                await anext(signals)
-                break
-            try:
-                await rest.put(PERMITS, {"id": permit_id, "seconds": seconds})
-            except (ErrorAnswer, Unreachable) as error:
-                if trio.current_time() >= until or getattr(error, "status", 0) == 404:
-                    raise CommandFailed(f"the permit has ended: {error}", FAILED) from error
-                print_error(f"the permit was not renewed: {error}")
-            else:
-                until = trio.current_time() + seconds
-        with trio.move_on_after(RELEASE_SECONDS):
+async def _hold(rest: RestClient, options: argparse.Namespace) -> Report:
+    """Print the permit and renew it until a signal comes, or the output fails; then give it back. Raises
+    `CommandFailed` once it has ended all the same."""
+    permits: list[dict[str, Any]] = []
+
+    async def hold() -> None:
+        permit = await _granted(rest, options)
+        permits.append(permit)
+        lost: ErrorAnswer | Unreachable | None = None
+        try:
+            await print_report(standard_output(), _report(permit), options.output)
+            lost = await _renew(rest, permit["id"], options.seconds)
+        finally:
+            if lost is None:
+                await _give_back(rest, permit["id"])
+        raise CommandFailed(f"the permit has ended: {lost}", FAILED) from lost
+
+    await ended_by_signal((signal.SIGINT, *TERMINATED), hold)
+    if not permits:
+        raise KeyboardInterrupt
+    return Report({"permit": permits[0]}, silent=True)
+
+
+async def _renew(rest: RestClient, permit_id: str, seconds: float) -> ErrorAnswer | Unreachable:
+    """Renew it at every third of its time. Returns why, once it has ended all the same."""
+    until = trio.current_time() + seconds
+    while True:
+        await trio.sleep(seconds / 3)
+        try:
+            await rest.put(PERMITS, {"id": permit_id, "seconds": seconds})
+        except (ErrorAnswer, Unreachable) as error:
+            if trio.current_time() >= until or getattr(error, "status", 0) == 404:
+                return error
+            print_error(f"the permit was not renewed: {error}")
+        else:
+            until = trio.current_time() + seconds
+
+
+async def _give_back(rest: RestClient, permit_id: str) -> None:
+    """Raises `CommandFailed` if it may still be out after `RELEASE_SECONDS`."""
+    failed = f"no answer within {RELEASE_SECONDS:g} s"
+    with trio.move_on_after(RELEASE_SECONDS, shield=True):
+        try:
             await rest.delete(PERMITS, id=permit_id)
+        except HeliosError as error:
+            failed = str(error)
+        else:
             print_error("the permit is given back")
+            return
+    raise CommandFailed(f"the permit was not given back, and ends by its time: {failed}")
 
 
 async def _done(rest: RestClient, options: argparse.Namespace) -> Report:
@@ -127,6 +154,7 @@ async def _done(rest: RestClient, options: argparse.Namespace) -> Report:
     return Report({"permit": answer["permit"]}, text=f"The permit to stop {member} is given back")
 
 
-def _text(permit: dict[str, Any]) -> str:
+def _report(permit: dict[str, Any]) -> Report:
     name = permit.get("member_name") or permit["member"]
-    return f"{name} may be stopped until {clock(permit['expires_at'], date=True)} (permit {permit['id']})"
+    until = clock(permit["expires_at"], date=True)
+    return Report({"permit": permit}, text=f"{name} may be stopped until {until} (permit {permit['id']})")

@@ -7,8 +7,6 @@ and what holds at the end; what is being done goes to standard error.
 from __future__ import annotations
 
 import argparse
-import signal
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +17,7 @@ from heliosd.client.http_api import Password
 from heliosd.client.rest_client import open_rest
 from heliosd.client.websocket import sole_error
 
+from .ending_signals import until_terminated
 from .event_text import event_lines
 from .exits import OK, Usage, print_error
 from .members_view import time_cell
@@ -73,32 +72,12 @@ def run(options: argparse.Namespace) -> int:
         scenario = replace(scenario, seed=options.seed)
     if options.own is not None:
         with sole_error():
-            trio.run(_until_terminated, _run_own, options, scenario)
+            trio.run(until_terminated, _run_own, options, scenario)
         return OK
     target = target_of(options)
     with target.naming_errors(), sole_error():
-        trio.run(_until_terminated, _run, options, scenario, target)
+        trio.run(until_terminated, _run, options, scenario, target)
     return OK
-
-
-async def _until_terminated(act: Callable[..., Awaitable[None]], *args: object) -> None:
-    """SIGTERM, and SIGHUP where it is not ignored, end the act as Ctrl-C does: after the cluster is healed and the
-    daemon of `--own` has ended. Raises `KeyboardInterrupt` then."""
-    signals = [
-        each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) is not signal.SIG_IGN
-    ]
-    with trio.open_signal_receiver(*signals) as received:
-        async with trio.open_nursery() as nursery:
-
-            async def end_at_signal() -> None:
-                await anext(received)
-                nursery.cancel_scope.cancel()
-
-            nursery.start_soon(end_at_signal)
-            await act(*args)
-            nursery.cancel_scope.cancel()
-            return
-    raise KeyboardInterrupt
 
 
 async def _run_own(options: argparse.Namespace, scenario: Scenario) -> None:

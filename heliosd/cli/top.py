@@ -12,6 +12,7 @@ from heliosd.client.rest_client import RestClient, open_rest
 from heliosd.client.websocket import sole_error
 from heliosd.errors import ErrorAnswer, Unreachable
 
+from .ending_signals import until_terminated
 from .exits import OK, CommandFailed
 from .metrics import METRICS
 from .options import add_target
@@ -39,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         raise CommandFailed("top needs a terminal; `heliosd members -w` and `heliosd metrics -w` do not")
     target = target_of(options)
     with target.naming_errors(), sole_error():
-        trio.run(_run, target, options.interval)
+        trio.run(until_terminated, _run, target, options.interval)
     return OK
 
 

@@ -28,6 +28,7 @@ from heliosd.protocol.filters import BadSubscription
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import Subscription
 
+from .ending_signals import until_terminated
 from .event_format import EventFormatter
 from .exits import INTERRUPTED, OK, CommandFailed, Usage, print_error
 from .live_view import LiveView
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> int:
     )
     try:
         with target.naming_errors(), sole_error():
-            trio.run(watch.run)
+            trio.run(until_terminated, watch.run)
     except KeyboardInterrupt:
         watch.say_where_it_stopped()
         return INTERRUPTED

@@ -188,6 +188,45 @@ def test_a_permit_that_is_held_is_renewed_and_given_back_at_the_end(capfd: CAPTU
     printed(capfd, "may-stop", "--done", "node-1")
 
 
+def test_a_held_permit_that_may_still_be_out_at_the_end_is_a_failure(capfd: CAPTURE, daemon: Daemon) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "may-stop", "node-2", "--hold"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert holder.stdout is not None
+        assert "may be stopped" in holder.stdout.readline()
+        daemon.process.send_signal(signal.SIGSTOP)
+        holder.send_signal(signal.SIGTERM)
+        _, said = holder.communicate(timeout=SECONDS)
+    finally:
+        daemon.process.send_signal(signal.SIGCONT)
+        holder.kill()
+        holder.wait()
+    lost = "heliosd: the permit was not given back, and ends by its time: no answer within 5 s\n"
+    assert (holder.returncode, said) == (1, lost)
+    printed(capfd, "may-stop", "--done", "node-2")
+
+
+def test_a_permit_to_hold_is_given_back_if_nobody_reads_of_it(capfd: CAPTURE) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-m", "heliosd", "may-stop", "node-2", "--hold"],
+            stdout=writing,
+            stderr=subprocess.PIPE,
+            timeout=SECONDS,
+            check=False,
+        )
+    finally:
+        os.close(writing)
+    assert (done.returncode, done.stderr) == (1, b"heliosd: the permit is given back\n")
+    assert as_json(capfd, "may-stop", "--done", "node-2") == {"permit": None}
+
+
 def test_counters_stand_in_full(capfd: CAPTURE) -> None:
     printed(capfd, "metrics", "register", "bytes_total", "counter")
     printed(capfd, "metrics", "inc", "bytes_total", "123456789012")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from pathlib import Path
 
@@ -68,6 +69,25 @@ def test_watch_and_top_survive_a_restart_and_show_what_was_missed(tmp_path: Path
                 watch.wait("stopped; --since", "ended 130")
                 top.press("C-c")
                 top.wait("ended 130")
+
+
+@pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+def test_watch_and_top_that_a_signal_ends_leave_the_terminal_as_it_was(
+    tmp_path: Path, ending: signal.Signals
+) -> None:
+    with running(tmp_path) as daemon:
+        daemon.wait_ready()
+        env = environment(daemon)
+        with (
+            terminal(tmp_path, *SIZES[0], [*HELIOSD, "watch"], env) as watch,
+            terminal(tmp_path, *SIZES[0], [*HELIOSD, "top"], env) as top,
+        ):
+            for each in (watch, top):
+                each.wait("3 members")
+                assert not each.is_as_before()
+                each.terminate(ending)
+                each.wait("ended 130")
+                assert each.is_as_before()
 
 
 @pytest.mark.slow

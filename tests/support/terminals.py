@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -52,6 +53,19 @@ class Terminal:
     def press(self, key: str) -> None:
         """A key by tmux's name, such as C-c."""
         self.command("send-keys", "-t", self._name, key)
+
+    def terminate(self, number: signal.Signals) -> None:
+        """Send this to the program that runs in it."""
+        shell = int(self.command("display-message", "-p", "-t", self._name, "#{pane_pid}"))
+        (program,) = Path(f"/proc/{shell}/task/{shell}/children").read_text().split()
+        os.kill(int(program), number)
+
+    def is_as_before(self) -> bool:
+        """Whether it shows its normal screen, with the cursor, and wraps lines."""
+        modes = self.command(
+            "display-message", "-p", "-t", self._name, "#{alternate_on}#{cursor_flag}#{wrap_flag}"
+        )
+        return modes == "011\n"
 
 
 @contextmanager
