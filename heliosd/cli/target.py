@@ -115,19 +115,23 @@ def _password(
 
 
 def _client_config(options: argparse.Namespace, environment: Mapping[str, str]) -> ClientConfig:
-    """The client's configuration file; an empty one if the default file is not there."""
+    """The client's configuration file; an empty one if the default file cannot be read."""
     asked = options.client_config or variable(environment, "CLIENT_CONFIG")
     home = environment.get("XDG_CONFIG_HOME") or "~/.config"
-    path = Path(asked or Path(home) / "heliosd" / "client.toml").expanduser()
+    path = Path(asked or Path(home) / "heliosd" / "client.toml")
     try:
+        path = path.expanduser()
         with path.open("rb") as file:
             mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
             read = msgspec.convert(tomllib.load(file), ClientConfig)
-    except FileNotFoundError:
-        if asked:
+    except (OSError, RuntimeError) as error:
+        if not asked:
+            # As another user, HOME may still be a folder of the first, or there is none at all.
+            return ClientConfig()
+        if isinstance(error, FileNotFoundError):
             raise Usage(f"{path} is not there") from None
-        return ClientConfig()
-    except (OSError, ValueError) as error:
+        raise Usage(f"{path}: {error}") from None
+    except ValueError as error:
         raise Usage(f"{path}: {error}") from None
     if mode & 0o077 and (read.password or read.token):
         raise Usage(f"{path} holds a secret and others may read it: chmod 600 {path}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pwd
 import re
 import shlex
 import signal
@@ -13,7 +14,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 
@@ -299,6 +300,24 @@ def test_credentials_come_from_a_file_that_nobody_else_may_read(
     other.chmod(0o600)
     monkeypatch.setenv("HELIOSD_CLIENT_CONFIG", str(other))
     printed(capfd, "members")
+
+
+def test_without_a_home_that_can_be_read_a_command_goes_by_what_it_is_given(
+    capfd: CAPTURE, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def unknown(uid: int) -> NoReturn:
+        raise KeyError(uid)
+
+    no_folder = tmp_path / "file"
+    no_folder.touch()
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(no_folder))
+    printed(capfd, "status")
+    assert "Not a directory" in printed(capfd, "status", "--client-config", f"{no_folder}/x", code=2)
+    for name in ("XDG_CONFIG_HOME", "HOME"):
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    printed(capfd, "status")
+    assert "home directory" in printed(capfd, "status", "--client-config", "~/x", code=2)
 
 
 def test_options_come_from_the_environment_too(capfd: CAPTURE, monkeypatch: pytest.MonkeyPatch) -> None:
