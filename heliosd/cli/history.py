@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
@@ -15,7 +16,7 @@ from heliosd.protocol.subscription import Subscription
 
 from .event_text import event_lines
 from .exits import Usage
-from .members_view import clock, time_cell
+from .members_view import clock
 from .options import add_output, add_target
 from .report import Cell, Report, Table
 from .requests import run_report
@@ -72,8 +73,6 @@ async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
     limit = options.limit or (None if options.since else 100)
     if limit is not None:
         events = events[-limit:]
-    rows = [[event["seq"], time_cell(event["timestamp"]), *_words(event)] for event in events]
-    title = f"Events, times in {now.tzname() or now.strftime('%z')}"
     return Report(
         {
             "epoch": heads["epoch"],
@@ -83,9 +82,34 @@ async def _ask(rest: RestClient, options: argparse.Namespace) -> Report:
             "leader_at_since": before,
             "events": events,
         },
-        [Table(["Seq", "Time", "Event"], rows, title)],
+        [events_table(events, now)],
         _led(since, before) if isinstance(since, datetime) else "",
     )
+
+
+def events_table(events: list[dict[str, Any]], now: datetime) -> Table:
+    """The events as rows. The title names the zone of the times, or if clocks were changed between them, each time
+    its own."""
+    zones = [_zone(event["timestamp"]) for event in events]
+    changed = len(set(zones)) > 1
+    rows = [
+        [event["seq"], _time_cell(event["timestamp"], zone if changed else ""), *_words(event)]
+        for event, zone in zip(events, zones, strict=True)
+    ]
+    title = "Events" if changed else f"Events, times in {zones[0] if zones else now.tzname()}"
+    return Table(["Seq", "Time", "Event"], rows, title)
+
+
+def _zone(timestamp: str) -> str:
+    """The name or the offset of this machine's zone at a time; "" for what is no time."""
+    try:
+        return datetime.fromisoformat(timestamp).astimezone().tzname() or ""
+    except ValueError:
+        return ""
+
+
+def _time_cell(timestamp: str, zone: str) -> Cell:
+    return Cell(timestamp, text=f"{clock(timestamp, date=True)} {zone}".rstrip())
 
 
 async def _pages(
@@ -112,22 +136,24 @@ def moment(text: str, now: datetime, option: str) -> Since:
     else:
         return _last_time(at.time(), now)
     try:
-        given = datetime.fromisoformat(text)
-    except ValueError:
-        pass
-    else:
-        try:
-            return given if given.tzinfo else given.astimezone()
-        except (ValueError, OverflowError):  # of the year 1 or 9999: its UTC is out of range
-            raise Usage(f"{option}: too early or too late: {text!r}") from None
-    try:
-        return now - timedelta(seconds=duration(text))
-    except InvalidValue:
-        pass
+        if (given := _date_or_duration(text, now)) is not None:
+            local = given.astimezone()
+            return given if given.tzinfo else local
+    except (ValueError, OverflowError):  # of the year 1 or 9999, or beyond, where clocks end
+        raise Usage(f"{option}: too early or too late: {text!r}") from None
     try:
         return parse_cursor(text)
     except ValueError:
         raise Usage(f"{option}: not a time, a duration such as 90m, or EPOCH:SEQ: {text!r}") from None
+
+
+def _date_or_duration(text: str, now: datetime) -> datetime | None:
+    """The time that a date names, or that was so long ago; OverflowError if that is before the first year."""
+    with suppress(ValueError):
+        return datetime.fromisoformat(text)
+    with suppress(InvalidValue):
+        return now - timedelta(seconds=duration(text))
+    return None
 
 
 def _last_time(clock_time: time, now: datetime) -> datetime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -9,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from heliosd.cli.exits import Usage
-from heliosd.cli.history import moment
+from heliosd.cli.history import events_table, moment
+from heliosd.cli.report import Cell
 
 
 @pytest.fixture(autouse=True)
@@ -63,6 +65,25 @@ def test_a_duration_is_not_changed_by_the_clocks() -> None:
 
 
 def test_a_date_whose_utc_no_clock_has_is_wrong_usage() -> None:
-    for text in ("0001-01-01", "9999-12-31T23:59"):
-        with pytest.raises(Usage, match=text):
+    for text in ("0001-01-01", "9999-12-31T23:59", "0001-01-01T00:30+05:00", "999999d", "9" * 400 + "d"):
+        with pytest.raises(Usage, match=re.escape(text)):
             meant(text, "2026-03-29T10:00")
+
+
+def shown(*timestamps: str) -> tuple[str, list[str | None]]:
+    """The title of the table of events of these times, and the times in it, in the summer of 2026."""
+    events = [{"seq": 1, "type": "snapshot", "timestamp": each, "data": {}} for each in timestamps]
+    table = events_table(events, utc("2026-07-01T12:00").astimezone())
+    return table.title, [cell.text for _, cell, _ in table.rows if isinstance(cell, Cell)]
+
+
+def test_the_title_names_the_zone_of_the_times_and_not_of_now() -> None:
+    assert shown("2026-01-15T12:00:00Z") == ("Events, times in CET", ["2026-01-15 13:00:00"])
+    assert shown() == ("Events, times in CEST", [])
+
+
+def test_times_on_both_sides_of_a_change_of_the_clocks_name_their_zones_themselves() -> None:
+    assert shown("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z") == (
+        "Events",
+        ["2026-10-25 02:30:00 CEST", "2026-10-25 02:30:00 CET"],
+    )
