@@ -79,9 +79,9 @@ async def open_client(
 
     `subscription` is the data of a `subscribe`, None everything; `since` the cursor of an earlier run, None now.
     `ssl_context` is for https, None the system's certificates. With `notices` the client also yields `Connected`
-    and `Disconnected`. Between attempts to connect it waits at most `longest_wait` seconds, and shortly again
-    after a connection that lasted `steady_seconds`. Raises ValueError for a wrong argument. Iterating raises
-    `FollowingEnded`.
+    and `Disconnected`. Between attempts to connect it waits at most `longest_wait` seconds, on top of what
+    the daemon asks for, and shortly again after a connection that lasted `steady_seconds`. Raises ValueError for a
+    wrong argument. Iterating raises `FollowingEnded`.
 
     For a slow consumer nothing is queued here: the socket is not read, so the daemon drops messages and sends
     `gap`.
