@@ -52,10 +52,14 @@ class _Totals(Struct, kw_only=True):
     last_creation: float = 0.0
     restore_seconds: float = 0.0
     last_restore: float = 0.0
-    latest: SnapshotRecord | None = None
-    """The one on disk; a reset keeps it."""
+    kept: tuple[SnapshotRecord, ...] = ()
+    """Those on disk, the newest last; a reset keeps them."""
     latest_at: float = 0.0
     """Unix seconds."""
+
+    @property
+    def latest(self) -> SnapshotRecord | None:
+        return self.kept[-1] if self.kept else None
 
     @property
     def snapshots(self) -> int:
@@ -93,8 +97,13 @@ class SnapshotTracker:
 
     @property
     def latest(self) -> SnapshotRecord | None:
-        """The newest snapshot, which is the one on disk."""
+        """The newest snapshot; it is on disk."""
         return self._totals.latest
+
+    @property
+    def kept(self) -> tuple[SnapshotRecord, ...]:
+        """The snapshots on disk, the newest last."""
+        return self._totals.kept
 
     def created(
         self,
@@ -167,35 +176,19 @@ class SnapshotTracker:
 
     def _stored(self, event: SnapshotEvent, record: SnapshotRecord, now: Instant) -> SnapshotOutcome:
         totals = self._totals
-        removed = self._removed_by(record)
+        # One with the id of a kept one has taken its place on disk.
+        kept = (*(each for each in totals.kept if each.id != record.id), record)
+        totals.kept = kept[-self._retained :]
+        totals.latest_at = now.wall
         totals.bytes_written += record.size
         totals.largest = max(totals.largest, record.size)
-        totals.latest, totals.latest_at = record, now.wall
         self._latest_mono = now.mono
         self._records.append(record)
         added = RecordAdded(SNAPSHOT_KIND, totals.snapshots, msgspec.json.encode(record), SNAPSHOTS_KEPT)
-        outcome = self._outcome(event, record, added)
-        if removed is None:
-            return outcome
-        deleted = self._outcome(
-            SnapshotEvent(
-                timestamp=rfc3339(now.wall),
-                type="deleted",
-                snapshot_id=removed.id,
-                index=removed.index,
-                term=removed.term,
-                size=removed.size,
-                duration_ms=0.0,
-                success=True,
-            )
-        )
-        return SnapshotOutcome(event, record, [*outcome.changes, *deleted.changes])
-
-    def _removed_by(self, record: SnapshotRecord) -> SnapshotRecord | None:
-        """The snapshot that is no longer kept once `record` is."""
-        kept = list(self._records) or ([self._totals.latest] if self._totals.latest else [])
-        removed = kept[-self._retained] if len(kept) >= self._retained else None
-        return removed if removed is not None and removed.id != record.id else None
+        changes = self._outcome(event, record, added).changes
+        for removed in kept[: -self._retained]:
+            changes += self._outcome(_deleted(removed, now)).changes
+        return SnapshotOutcome(event, record, changes)
 
     def restored(self, *, index: int, term: int, size: int, duration: float, now: Instant) -> SnapshotOutcome:
         """The state machine was set to a snapshot, at a start or after receiving it."""
@@ -278,7 +271,7 @@ class SnapshotTracker:
             retention_count=self._retained,
             time_since_last_snapshot_ms=int(age * 1000),
             time_since_last_snapshot=duration_text(age),
-            snapshots_on_disk=max(1, min(self._retained, len(self._records))) if latest else 0,
+            snapshots_on_disk=len(totals.kept),
         )
 
     def _age(self, now: Instant) -> float:
@@ -299,8 +292,8 @@ class SnapshotTracker:
         )
 
     def reset(self) -> list[Change]:
-        """Forget counters and history. The latest snapshot stays, as it is on disk."""
-        self._totals = _Totals(latest=self._totals.latest, latest_at=self._totals.latest_at)
+        """Forget counters and history. The snapshots on disk stay known."""
+        self._totals = _Totals(kept=self._totals.kept, latest_at=self._totals.latest_at)
         self._events.clear()
         self._records.clear()
         return [RecordsCleared(EVENT_KIND), RecordsCleared(SNAPSHOT_KIND), self._saved_totals()]
@@ -334,4 +327,17 @@ def _succeeded(
         success=True,
         from_peer=from_peer,
         entries_compacted=entries_compacted,
+    )
+
+
+def _deleted(record: SnapshotRecord, now: Instant) -> SnapshotEvent:
+    return SnapshotEvent(
+        timestamp=rfc3339(now.wall),
+        type="deleted",
+        snapshot_id=record.id,
+        index=record.index,
+        term=record.term,
+        size=record.size,
+        duration_ms=0.0,
+        success=True,
     )

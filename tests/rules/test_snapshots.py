@@ -42,8 +42,8 @@ class Disk:
         return Saved(records=rows, values=dict(self.values))
 
 
-def tracker_on(disk: Disk) -> SnapshotTracker:
-    return SnapshotTracker("node-1", disk.saved(), interval=300.0, threshold=10_000)
+def tracker_on(disk: Disk, retained: int = 1) -> SnapshotTracker:
+    return SnapshotTracker("node-1", disk.saved(), interval=300.0, threshold=10_000, retained=retained)
 
 
 def create(tracker: SnapshotTracker, index: int, now: Instant, size: int = 1000) -> SnapshotOutcome:
@@ -161,6 +161,36 @@ def test_a_snapshot_is_deleted_when_a_newer_one_exceeds_the_number_kept() -> Non
         create(tracker, index, at(index))
     deleted = [event for event in tracker.history().events if event.type == "deleted"]
     assert [(event.index, event.success) for event in deleted] == [(2, True), (1, True)]
+
+
+def test_a_snapshot_with_the_id_of_the_last_one_replaces_it_on_disk_and_removes_no_other() -> None:
+    disk = Disk()
+    tracker = tracker_on(disk, retained=3)
+    for number, index in enumerate((1, 2, 3, 3)):
+        disk.save(create(tracker, index, at(number), size=1000 + number).changes)
+    for each in (tracker, tracker_on(disk, retained=3)):
+        assert [(snapshot.index, snapshot.size) for snapshot in each.kept] == [
+            (1, 1000),
+            (2, 1001),
+            (3, 1003),
+        ]
+        assert each.report(at(9)).snapshots_on_disk == 3
+        assert [event.type for event in each.history().events] == ["created"] * 4
+    create(tracker, 4, at(5))
+    assert [event.index for event in tracker.history().events if event.type == "deleted"] == [1]
+
+
+def test_after_a_reset_all_snapshots_on_disk_are_still_known_and_deleted_in_their_order() -> None:
+    disk = Disk()
+    tracker = tracker_on(disk, retained=3)
+    for index in (1, 2, 3):
+        disk.save(create(tracker, index, at(index)).changes)
+    disk.save(tracker.reset())
+    for each in (tracker, tracker_on(disk, retained=3)):
+        assert each.report(at(4)).snapshots_on_disk == 3
+        create(each, 4, at(5))
+        create(each, 5, at(6))
+        assert [event.index for event in each.history().events if event.type == "deleted"] == [2, 1]
 
 
 def test_after_a_reset_the_snapshot_on_disk_is_still_deleted_by_the_next() -> None:
