@@ -142,13 +142,14 @@ class Backend(Protocol):
         ...
 
     async def take_snapshot(self) -> SnapshotRecord:
-        """Snapshot this node now; returns the newest snapshot, also if nothing has changed since."""
+        """Snapshot this node now; returns the newest snapshot, also if nothing has changed since. One that was
+        asked for is taken also if the caller gives up."""
         ...
 
     async def reset_uptime(self) -> None: ...
 
     async def reset_snapshots(self) -> None:
-        """Forget counters and history; the snapshot itself stays."""
+        """Forget counters and history; what is on disk stays."""
         ...
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:

@@ -10,6 +10,7 @@ log_writer     what the view shows and the log does not have yet     -> the log
 metric_writer  commands for custom metrics                           -> transactions
 presence       this node's lease; as observer, promotes learners
 revocations    revoked tokens                                        -> keys under the prefix
+backup         a member's whole database                             -> a file in the data directory
 write_probe    whether etcd would accept a write
 """
 
@@ -36,7 +37,6 @@ from heliosd.cluster.snapshots import SnapshotOutcome, SnapshotTracker
 from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import EtcdConfig, HistoryConfig
-from heliosd.errors import HeliosError
 from heliosd.protocol.events import LogReset, MetricValuesChanged, SnapshotTaken, StatusChanged
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus, ObserverView
@@ -102,7 +102,6 @@ class EtcdBackend:
         self._remembered = ""
         """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
-        self._snapshot_lock = trio.Lock()
         self.measured: Measured | None = None
         """The values last read from a member's `/metrics`."""
         self.faults = Faults()
@@ -140,7 +139,7 @@ class EtcdBackend:
         self._write_probe = WriteProbe(context)
         self._admin = MemberAdmin(context, watcher, poller)
         self.permits = EtcdPermits(context, self._admin, poller)
-        self._backup = Backup(context, poller, self.snapshots, directory)
+        self._backup = Backup(context, poller, self.snapshots, directory, self._emit_snapshot)
 
     # Reading
 
@@ -209,16 +208,7 @@ class EtcdBackend:
         return await self._admin.transfer_leadership(target)
 
     async def take_snapshot(self) -> SnapshotRecord:
-        async with self._snapshot_lock:
-            await self._etcd.subscribers.room()
-            try:
-                outcome = await self._backup.take()
-            except HeliosError as error:
-                self._emit_snapshot(self._backup.failed(error))
-                raise
-            self._emit_snapshot(outcome)
-            assert outcome.record is not None
-            return outcome.record
+        return await self._backup.take()
 
     def _emit_snapshot(self, outcome: SnapshotOutcome) -> None:
         self._records.note(outcome.changes)
@@ -246,6 +236,7 @@ class EtcdBackend:
                 self._metric_writer.run,
                 self._presence.run,
                 self._revocations.run,
+                self._backup.run,
                 self._write_probe.run,
                 self._records.run,
             ):
