@@ -250,3 +250,20 @@ async def test_a_backup_and_its_name_are_on_disk_before_it_is_answered(
         (f"{taken}.part", set()),
         (node.folder.name, {f"{taken}.db"}),
     ]
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["the alarm is known", "etcd only refuses"])
+async def test_a_backup_is_told_at_once_while_etcd_has_no_space_and_again_by_the_log(
+    autojump_clock: MockClock, node: Node, known: bool
+) -> None:
+    node.client.full = True
+    if known:
+        node.client.alarms = ("memberID:1 alarm:NOSPACE ",)
+        await trio.sleep(5)
+    await node.backend.take_snapshot()
+    await node.until(lambda: node.provisional == ["created"])
+    await trio.sleep(30)
+    assert (node.provisional, node.logged) == (["created"], [])
+    node.client.full, node.client.alarms = False, ()
+    await node.until(lambda: node.logged == ["created"])
+    assert node.provisional == ["created"]

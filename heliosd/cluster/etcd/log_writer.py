@@ -58,6 +58,8 @@ class LogWriter:
         self._list_now = list_now
         self._pending: list[LogItem] = []
         """Events that only this node knows and that are not in the log yet."""
+        self._shown: set[str] = set()
+        """The keys of those that were published as provisional."""
         self._outages: set[str] = set()
         """Members that were seen to be unhealthy, or restarted, since the log last said so."""
         self._history = LeaderHistory(context.view, context.now)
@@ -100,8 +102,7 @@ class LogWriter:
     def happened(self, key: str, event: Event) -> None:
         """Log an event of this node under this dedupe key, as soon as the log can be written."""
         self._pending.append(LogItem(key, event))
-        if not self._etcd.view.leader:
-            self._published.event(event)
+        self._show_pending()
         self.look()
 
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
@@ -253,7 +254,18 @@ class LogWriter:
     def _forget(self, keys: Iterable[str]) -> None:
         gone = set(keys)
         self._pending = [item for item in self._pending if item.key not in gone]
+        self._shown -= gone
 
     def _show(self) -> None:
         self._published.show_leader()
         self._published.show_health(log_works=self._log_works)
+        self._show_pending()
+
+    def _show_pending(self) -> None:
+        """Publish this node's own events that the log does not take now."""
+        if self._log_works:
+            return
+        for item in self._pending:
+            if item.key not in self._shown:
+                self._shown.add(item.key)
+                self._published.event(item.event)
