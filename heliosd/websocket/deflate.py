@@ -20,8 +20,13 @@ DEFLATE_LEVEL = 3
 LEAST_WINDOW_BITS = 10
 MIN_COMPRESSED = 512
 """Shorter messages stay plain: deflating them costs more than it saves."""
+FRAMING_BYTES = 1024
+"""What compression may add to a message beside an eighth of its length, the worst that a fixed Huffman code does:
+headers of blocks, and an empty block at the end of each fragment."""
 
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: cut from the end by the sender
+_AFTER_FINAL_BLOCK = b"\x00" + _TAIL
+"""What follows a block marked as the last, at the end of a message (RFC 7692 section 7.2.3.5)."""
 _PARAMETERS = {
     "server_no_context_takeover": re.compile(""),
     "client_no_context_takeover": re.compile(""),
@@ -66,6 +71,7 @@ def deflate(payload: bytes) -> bytes:
 
 class InboundBounds(Extension):
     """Refuses a message that is longer than `max_message_size` bytes (after inflating) or has too many fragments.
+    Before inflating it may be longer by an eighth and `FRAMING_BYTES`.
 
     wsproto reports the refusal as a fault: 1009 for size, 1007 for data that does not inflate, 1002 for RSV1 that
     was not agreed.
@@ -81,6 +87,7 @@ class InboundBounds(Extension):
         self._agreed = deflate_agreed
         self._control = False
         self._size = 0
+        self._compressed = 0
         self._fragments = 0
         self._inflater: zlib._Decompress | None = None
         self.refuses_all = False
@@ -107,8 +114,13 @@ class InboundBounds(Extension):
             return CloseReason.PROTOCOL_ERROR
         if self._fragments >= self._max_fragments:
             return CloseReason.MESSAGE_TOO_BIG
-        # A compressed frame may be a little longer than its content; it is bounded while inflating.
-        if self._inflater is None and self._size + payload_length > self._limit:
+        if self._inflater is None:
+            too_big = self._size + payload_length > self._limit
+        else:
+            # Its content is bounded while inflating, but may be nothing, however much comes.
+            most = self._limit + self._limit // 8 + FRAMING_BYTES
+            too_big = self._compressed + payload_length > most
+        if too_big:
             return CloseReason.MESSAGE_TOO_BIG
         return RsvBits(self._inflater is not None and opcode is not Opcode.CONTINUATION, False, False)
 
@@ -122,6 +134,7 @@ class InboundBounds(Extension):
         if self._inflater is None:
             self._size += len(data)
             return data
+        self._compressed += len(data)
         return self._inflate(data)
 
     def frame_inbound_complete(
@@ -133,7 +146,7 @@ class InboundBounds(Extension):
         if not fin:
             return None
         end = self._inflate(_TAIL) if self._inflater is not None else None
-        self._size = self._fragments = 0
+        self._size = self._compressed = self._fragments = 0
         self._inflater = None
         return end
 
@@ -147,5 +160,8 @@ class InboundBounds(Extension):
             return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         if len(inflated) > room or self._inflater.unconsumed_tail:
             return CloseReason.MESSAGE_TOO_BIG
+        # zlib keeps what follows the last block, and copies all of it whenever more comes.
+        if len(self._inflater.unused_data) > len(_AFTER_FINAL_BLOCK):
+            return CloseReason.INVALID_FRAME_PAYLOAD_DATA
         self._size += len(inflated)
         return inflated

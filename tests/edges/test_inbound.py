@@ -142,9 +142,10 @@ def test_plain_messages_stay_allowed_beside_compressed_ones() -> None:
     ]
 
 
-def test_a_bomb_is_refused_before_it_is_inflated() -> None:
+@pytest.mark.parametrize("size", [1024 * 1024, 64 * 1024 * 1024])
+def test_a_bomb_is_refused_before_it_is_inflated(size: int) -> None:
     squeeze = zlib.compressobj(9, wbits=-15)
-    bomb = squeeze.compress(bytes(64 * 1024 * 1024)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
+    bomb = squeeze.compress(bytes(size)) + squeeze.flush(zlib.Z_SYNC_FLUSH)
     tracemalloc.start()
     (received,) = receive(masked(TEXT, bomb, rsv=0x40), deflate_agreed=True)
     _, peak = tracemalloc.get_traced_memory()
@@ -159,6 +160,25 @@ def test_incompressible_data_of_exactly_the_limit_is_taken() -> None:
     assert receive(masked(TEXT, deflate(text.encode()), rsv=0x40), deflate_agreed=True) == [
         TextReceived(text)
     ]
+
+
+def test_a_compressed_message_is_bounded_also_where_it_inflates_to_nothing() -> None:
+    nothing = b"\x00\x00\x00\xff\xff" * 200  # empty blocks
+    fragments = masked(TEXT, nothing, fin=False, rsv=0x40) + masked(CONTINUATION, nothing, fin=False) * 2
+    for wire in (fragments, masked(TEXT, b"", rsv=0x40, length=2**40)):
+        (received,) = receive(wire, deflate_agreed=True)
+        assert isinstance(received, Violation)
+        assert received.code == 1009
+
+
+def test_a_message_whose_last_block_is_marked_as_the_last_is_taken_and_anything_behind_it_refused() -> None:
+    final = bytes.fromhex("f348cdc9c90700")  # RFC 7692 section 7.2.3.4
+    assert receive(masked(TEXT, final, rsv=0x40) * 2, deflate_agreed=True) == [TextReceived("Hello")] * 2
+    inbound = Inbound(1_000_000, deflate_agreed=True)
+    wire = masked(TEXT, final + bytes(100), rsv=0x40, length=1_000_000)
+    (received,) = inbound.receive(wire)
+    assert isinstance(received, Violation)
+    assert received.code == 1007
 
 
 def test_what_does_not_inflate_is_1007() -> None:
