@@ -70,7 +70,7 @@ LAYERS = [
     ),
     (
         1,
-        "websocket.frames websocket.deflate web.http.request_head web.http.request_body "
+        "websocket.frames websocket.deflate websocket.tls_records web.http.request_head web.http.request_body "
         "web.http.websocket_upgrade web.stream.query",
     ),
     (1, "alerts.book alerts.conditions alerts.counters"),

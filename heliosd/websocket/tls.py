@@ -17,6 +17,12 @@ from typing import TypeAlias
 import trio
 
 from .plain import PIECE_BYTES, PlainStream, abort_socket, close, receive, wait_until_writable
+from .tls_records import MAX_CIPHERTEXT_BYTES, RecordCount
+
+RECEIVE_BYTES = 4096
+"""Given to OpenSSL at once, beside the rest of a record: it goes through all of it without a checkpoint."""
+MAX_WITHOUT_DATA = 32
+"""Records without application data that a peer may send in a row, as many as OpenSSL allows of empty ones."""
 
 
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -39,7 +45,17 @@ class TLSStream(trio.abc.HalfCloseableStream):
     """The server's side of a TLS connection, with the methods and the rules of `PlainStream`. Call `do_handshake`
     first. An end without `close_notify` reads as an end: HTTP and WebSocket carry their own lengths."""
 
-    __slots__ = ("_ended", "_in_flight", "_incoming", "_outgoing", "_sending", "_ssl", "_unsent", "socket")
+    __slots__ = (
+        "_ended",
+        "_in_flight",
+        "_incoming",
+        "_outgoing",
+        "_records",
+        "_sending",
+        "_ssl",
+        "_unsent",
+        "socket",
+    )
 
     direct = encrypted = True
 
@@ -48,6 +64,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._ssl = context.wrap_bio(self._incoming, self._outgoing, server_side=True)
+        self._records = RecordCount()
         self._unsent = b""
         self._sending = False
         self._ended = False
@@ -109,7 +126,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
     async def _receive(self, max_bytes: int) -> bytes:
         while True:
             try:
-                return self._ssl.read(max_bytes)
+                return self._read(max_bytes)
             except ssl.SSLWantReadError:
                 self._flush_quietly()  # an answer of TLS itself, such as a key update's
                 if not await self._feed():
@@ -146,16 +163,16 @@ class TLSStream(trio.abc.HalfCloseableStream):
         """As `PlainStream.read_now`, but fewer bytes than `max_bytes` may not be all: read until None."""
         while True:
             try:
-                return self._ssl.read(max_bytes)
+                return self._read(max_bytes)
             except ssl.SSLWantReadError:
                 self._flush()
                 try:
-                    data = self.socket.recv(PIECE_BYTES)
+                    data = self.socket.recv(self._room())
                 except BlockingIOError:
                     return None
                 if not data:
                     return b""
-                self._incoming.write(data)
+                self._take(data)
             except ssl.SSLZeroReturnError:
                 return b""
 
@@ -229,9 +246,29 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     async def _feed(self) -> bool:
         """False at the end of what the peer sends. OpenSSL is not shown that end: it would refuse to write then."""
-        data = await receive(self.socket, PIECE_BYTES)
-        self._incoming.write(data)
+        try:
+            room = self._room()
+        except OSError as error:
+            raise trio.BrokenResourceError("TLS connection is broken") from error
+        data = await receive(self.socket, room)
+        self._take(data)
         return bool(data)
+
+    def _read(self, max_bytes: int) -> bytes:
+        data = self._ssl.read(max_bytes)
+        self._records.data_read()
+        return data
+
+    def _room(self) -> int:
+        """How much to receive, once OpenSSL has gone through all that came so far. Raises OSError when the peer has
+        sent too much in which there was nothing for us."""
+        if self._records.without_data > MAX_WITHOUT_DATA:
+            raise ssl.SSLError("too many TLS records without data")
+        return RECEIVE_BYTES + min(self._records.lacking, MAX_CIPHERTEXT_BYTES)
+
+    def _take(self, data: bytes) -> None:
+        self._records.add(data)
+        self._incoming.write(data)
 
 
 ClientStream: TypeAlias = PlainStream | TLSStream

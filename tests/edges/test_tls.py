@@ -17,7 +17,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from heliosd.hub.transport import Transport
 from heliosd.websocket.plain import PlainStream, prepare
-from heliosd.websocket.tls import ClientStream, TLSStream, server_context
+from heliosd.websocket.tls import MAX_WITHOUT_DATA, RECEIVE_BYTES, ClientStream, TLSStream, server_context
+from heliosd.websocket.tls_records import MAX_CIPHERTEXT_BYTES
 from tests.support.front_server import read_all, tls_contexts
 
 LIMIT_SECONDS = 60
@@ -239,6 +240,67 @@ async def test_bytes_read_are_not_lost_when_the_reader_is_cancelled() -> None:
             await ours.receive_some(1)
         assert scope.cancelled_caught
         assert await read_exactly(ours, 5) == b"bcdef"
+
+
+class NoDataInIt:
+    """In place of OpenSSL: whatever comes, it goes through all of it and asks for more."""
+
+    def __init__(self, incoming: ssl.MemoryBIO) -> None:
+        self._incoming = incoming
+
+    def read(self, _max_bytes: int) -> bytes:
+        self._incoming.read()
+        raise ssl.SSLWantReadError
+
+    def unwrap(self) -> None:
+        raise ssl.SSLError
+
+
+class WithoutData(ssl.SSLContext):
+    """Of connections on which no record has data for us."""
+
+    def wrap_bio(self, incoming: ssl.MemoryBIO, *_: object, **__: object) -> ssl.SSLObject:
+        return NoDataInIt(incoming)  # type: ignore[return-value]
+
+
+class Endless(stdlib.socket):
+    """A socket in which there is one more record for a long time."""
+
+    given = 0
+
+    def recv(self, bufsize: int, flags: int = 0) -> bytes:
+        self.given += bufsize
+        if self.given > 1_000_000:
+            return b""
+        return (b"\x17\x03\x03\x00\x13" + bytes(19)) * (bufsize // 24)
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+async def test_a_peer_whose_records_have_no_data_is_not_read_from_without_end(at_once: bool) -> None:
+    with Endless() as socket, trio.fail_after(LIMIT_SECONDS):
+        ours = TLSStream(socket, WithoutData(ssl.PROTOCOL_TLS_SERVER))
+        if at_once:
+            with pytest.raises(OSError, match="too many TLS records"):
+                ours.read_now(4096)
+        else:
+            with pytest.raises(trio.BrokenResourceError):
+                await ours.receive_some()
+        assert socket.given <= 24 * MAX_WITHOUT_DATA + RECEIVE_BYTES + MAX_CIPHERTEXT_BYTES
+
+
+async def test_a_peer_may_send_as_many_small_records_as_it_likes() -> None:
+    count = 20 * MAX_WITHOUT_DATA
+    async with connected(True) as (ours, theirs):
+        for _ in range(2):
+            for _ in range(count):
+                await theirs.send_all(b"x")
+            assert await read_exactly(ours, count) == b"x" * count
+            for _ in range(count):
+                await theirs.send_all(b"y")
+            for _ in range(count):
+                while (data := ours.read_now(4096)) is None:
+                    await trio.lowlevel.wait_readable(ours.socket)
+                assert data == b"y"
 
 
 async def test_two_tasks_sending_at_once_is_an_error_of_the_caller() -> None:
