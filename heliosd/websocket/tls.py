@@ -21,6 +21,9 @@ from .tls_records import MAX_CIPHERTEXT_BYTES, RecordCount
 
 RECEIVE_BYTES = 4096
 """Given to OpenSSL at once, beside the rest of a record: it goes through all of it without a checkpoint."""
+RECORD_BYTES = 16 * 1024
+"""Encrypted at once: the longest record. The memory that OpenSSL encrypts into never shrinks while the connection
+lasts."""
 MAX_WITHOUT_DATA = 32
 """Records without application data that a peer may send in a row, as many as OpenSSL allows of empty ones."""
 
@@ -104,7 +107,7 @@ class TLSStream(trio.abc.HalfCloseableStream):
             with memoryview(data) as view:
                 for start in range(0, len(view), PIECE_BYTES):
                     try:
-                        self._ssl.write(view[start : start + PIECE_BYTES])
+                        self._unsent += self._encrypt_by_pieces(view[start : start + PIECE_BYTES])
                     except ssl.SSLError as error:
                         raise trio.BrokenResourceError("TLS connection is over") from error
                     await self._drain()
@@ -177,9 +180,13 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 return b""
 
     def encrypt(self, data: bytes) -> bytes:
-        self._ssl.write(data)
+        if len(data) <= RECORD_BYTES:
+            self._ssl.write(data)
+            ciphertext = self._outgoing.read()
+        else:
+            ciphertext = self._encrypt_by_pieces(data)
         unsent, self._unsent = self._unsent, b""
-        return unsent + self._outgoing.read()
+        return unsent + ciphertext
 
     def keep(self, rest: bytes | memoryview) -> None:
         self._unsent = bytes(rest)
@@ -194,9 +201,9 @@ class TLSStream(trio.abc.HalfCloseableStream):
     def write_now(self, data: bytes | memoryview) -> int:
         if not self._flush():
             return 0
-        taken = self._ssl.write(data)
+        self._unsent = self._encrypt_by_pieces(data)
         self._flush()
-        return taken
+        return len(data)
 
     async def wait_writable(self) -> None:
         await wait_until_writable(self.socket)
@@ -206,6 +213,14 @@ class TLSStream(trio.abc.HalfCloseableStream):
 
     def abort(self) -> None:
         abort_socket(self.socket)
+
+    def _encrypt_by_pieces(self, data: bytes | memoryview) -> bytes:
+        """Whatever the length, OpenSSL holds one record at a time. Raises `ssl.SSLError`."""
+        records: list[bytes] = []
+        for start in range(0, len(data), RECORD_BYTES):
+            self._ssl.write(data[start : start + RECORD_BYTES])
+            records.append(self._outgoing.read())
+        return b"".join(records)
 
     def _send_close_notify(self) -> None:
         if not self._ended:

@@ -275,6 +275,48 @@ class Endless(stdlib.socket):
         return (b"\x17\x03\x03\x00\x13" + bytes(19)) * (bufsize // 24)
 
 
+class NoCipher:
+    """In place of OpenSSL: it keeps what it is given until that is read, and notes how much that was at most."""
+
+    most = 0
+
+    def __init__(self, outgoing: ssl.MemoryBIO) -> None:
+        self._outgoing = outgoing
+
+    def write(self, data: bytes | memoryview) -> int:
+        self._outgoing.write(data)
+        NoCipher.most = max(NoCipher.most, self._outgoing.pending)
+        return len(data)
+
+    def unwrap(self) -> None:
+        raise ssl.SSLError
+
+
+class WithoutCipher(ssl.SSLContext):
+    """Of connections on which nothing is encrypted."""
+
+    def wrap_bio(
+        self, incoming: ssl.MemoryBIO, outgoing: ssl.MemoryBIO, *_: object, **__: object
+    ) -> ssl.SSLObject:
+        return NoCipher(outgoing)  # type: ignore[return-value]
+
+
+async def test_a_large_message_is_encrypted_by_pieces_so_that_a_connection_keeps_no_memory_of_its_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    big = os.urandom(1_000_000)
+    monkeypatch.setattr(NoCipher, "most", 0)
+    near, far = await sockets()
+    with trio.fail_after(LIMIT_SECONDS):
+        async with TLSStream(near, WithoutCipher(ssl.PROTOCOL_TLS_SERVER)) as ours, far:
+            assert ours.encrypt(big) == big
+            assert ours.write_now(big) == len(big)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(ours.send_all, big)
+                assert await read_exactly(far, 2 * len(big)) == big * 2
+    assert 0 < NoCipher.most <= 16 * 1024
+
+
 @pytest.mark.parametrize("at_once", [False, True])
 async def test_a_peer_whose_records_have_no_data_is_not_read_from_without_end(at_once: bool) -> None:
     with Endless() as socket, trio.fail_after(LIMIT_SECONDS):
