@@ -48,6 +48,14 @@ class _Job:
     first: int
     """The place of its first socket among those of the flight."""
     short: list[Short] = field(default_factory=list)
+    failure: BaseException | None = None
+    """Why it is not known what the sockets have taken."""
+
+    def results(self) -> list[Short]:
+        """Those that did not take all. Where it is not known what they took, nothing may follow it."""
+        if self.failure is not None:
+            return [(self.first + place, GONE) for place in range(len(self.fds))]
+        return self.short
 
 
 class UringSender:
@@ -86,10 +94,18 @@ class UringSender:
                 while landed < len(jobs):
                     await trio.lowlevel.wait_readable(self._landed)
                     landed += os.eventfd_read(self._landed)
+        for worker, job in zip(self._workers, jobs, strict=False):
+            if job.failure is not None:
+                worker.ring.broken = repr(job.failure)
         if not self.usable:
             reason = next(worker.ring.broken for worker in self._workers if worker.ring.broken)
-            log.error("io_uring takes nothing any more; fan-out goes on by os.write", reason=reason)
-        return [one for job in jobs for one in job.short]
+            failure = next((job.failure for job in jobs if job.failure is not None), None)
+            log.error(
+                "io_uring takes nothing any more; fan-out goes on by os.write",
+                reason=reason,
+                exc_info=failure,
+            )
+        return [one for job in jobs for one in job.results()]
 
 
 class _Worker(threading.Thread):
@@ -108,11 +124,9 @@ class _Worker(threading.Thread):
         while (job := self.jobs.get()) is not None:
             try:
                 job.short = [(job.first + place, taken) for place, taken in _send(self.ring, job)]
-            except BaseException as bug:
-                self.ring.broken = repr(bug)
-                # What the sockets have taken is not known, so that nothing may follow it.
-                job.short = [(job.first + place, GONE) for place in range(len(job.fds))]
-                raise
+            except BaseException as failure:
+                # Trio's thread logs it. This one goes on whatever happens: else the next job would never land.
+                job.failure = failure
             finally:
                 self._landed()
 
@@ -138,9 +152,10 @@ def address_of(data: bytes) -> int:
 def open_sender(threads: int) -> Iterator[UringSender]:
     """A sender with so many threads, which end with the block. Raises `UringUnavailable`."""
     with ExitStack() as stack:
-        rings = [ring_that_works(ENTRIES) for _ in range(threads)]
-        for ring in rings:
-            stack.callback(ring.close)
+        rings: list[Ring] = []
+        for _ in range(threads):
+            rings.append(ring_that_works(ENTRIES))
+            stack.callback(rings[-1].close)
         landed = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         stack.callback(os.close, landed)
         stack.callback(sys.setswitchinterval, sys.getswitchinterval())

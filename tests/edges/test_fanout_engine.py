@@ -8,6 +8,8 @@ import socket as stdlib
 import struct
 import subprocess
 import sys
+from array import array
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -16,7 +18,9 @@ import trio
 
 from heliosd.config.model import WebSocketConfig
 from heliosd.daemon.fanout_engine import fanout_engine, threads_for
-from heliosd.uring import syscalls
+from heliosd.uring import sender, syscalls
+from heliosd.uring.ring import GONE, Short
+from heliosd.uring.sender import UringUnavailable, open_sender
 from heliosd.websocket.descriptors import DESCRIPTORS, Descriptors
 from heliosd.websocket.plain import PlainStream
 from tests.support.deadlines import SECONDS
@@ -88,6 +92,50 @@ def test_write_asks_for_no_ring(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_one_cpu_is_left_to_the_event_loop_and_at_most_four_are_taken() -> None:
     assert [threads_for(cpus) for cpus in (1, 2, 3, 5, 64)] == [1, 1, 2, 4, 4]
+
+
+class FailingRing:
+    """A ring for which there is no memory left."""
+
+    def __init__(self) -> None:
+        self.broken = ""
+        self.closed = False
+
+    def send(self, fds: Sequence[int], _addresses: array[int], _lengths: array[int]) -> list[Short]:
+        if self.broken:
+            return [(place, 0) for place in range(len(fds))]
+        raise MemoryError("no memory left")
+
+    def close(self) -> None:
+        self.closed = True
+
+
+async def test_a_thread_whose_ring_fails_lands_its_flight_and_those_after_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(sender, "ring_that_works", lambda _entries: FailingRing())
+    with structlog.testing.capture_logs() as lines, trio.fail_after(SECONDS), open_sender(1) as uring:
+        assert await uring.send([100, 101], b"x") == [(0, GONE), (1, GONE)]
+        assert not uring.usable
+        assert isinstance(lines[0]["exc_info"], MemoryError)
+        assert await uring.send([100, 101], b"x") == [(0, 0), (1, 0)]
+
+
+def test_a_ring_that_is_refused_leaves_none_open_of_those_made_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    made: list[FailingRing] = []
+
+    def make(_entries: int) -> FailingRing:
+        if len(made) == 2:
+            raise UringUnavailable("no memory to lock")
+        made.append(FailingRing())
+        return made[-1]
+
+    monkeypatch.setattr(sender, "ring_that_works", make)
+    with pytest.raises(UringUnavailable), open_sender(4):
+        pass
+    assert [ring.closed for ring in made] == [True, True]
 
 
 UNDER_A_FILTER = """
