@@ -20,10 +20,18 @@ class DirectWrites:
     threads: Final = 0
 
     async def write(
-        self, recipients: Recipients, places: int, frames: bytes, settle: Settle, time_slice: TimeSlice
+        self,
+        recipients: Recipients,
+        places: int,
+        frames: bytes,
+        settle: Settle,
+        time_slice: TimeSlice,
+        *,
+        start: int = 0,
     ) -> None:
-        for start in range(0, places, CHUNK):
-            for client in _write(recipients, start, min(start + CHUNK, places), frames):
+        """See `FanoutEngine`. Those before the place `start` have been given them."""
+        for first in range(start, places, CHUNK):
+            for client in _write(recipients, first, min(first + CHUNK, places), frames):
                 settle(client)
             if time_slice.over:
                 await time_slice.pause()

@@ -17,12 +17,15 @@ import trio
 from . import delivery
 from .client import HubClient
 from .direct_writes import DirectWrites
-from .fanout import CHUNK, GONE, FanoutEngine, Settle, keep_rest
+from .fanout import CHUNK, GONE, Settle, keep_rest
 from .recipients import Recipients
 from .time_slice import TimeSlice
 
 WORTH_A_FLIGHT = 100
 """To hand fewer clients over to another thread costs as much as to write to them."""
+FLIGHT_BYTES = 4 * 1024 * 1024
+"""Of ciphertext in one flight, or what a chunk of clients is sent if that is more: over TLS each client's is other
+bytes, which are kept until the flight has landed."""
 
 
 class Sender(Protocol):
@@ -53,7 +56,7 @@ class Flights:
         self._sender = sender
         self._over_tls = over_tls
         self._least = least
-        self._direct: FanoutEngine = DirectWrites()
+        self._direct = DirectWrites()
 
     @property
     def name(self) -> str:
@@ -66,15 +69,18 @@ class Flights:
     async def write(
         self, recipients: Recipients, places: int, frames: bytes, settle: Settle, time_slice: TimeSlice
     ) -> None:
+        start, at_once = 0, self._sender.capacity
+        if recipients.encrypted:
+            at_once = max(CHUNK, min(at_once, FLIGHT_BYTES // len(frames)))
         tls_apart = recipients.encrypted and not self._over_tls
-        if places < self._least or tls_apart or not self._sender.usable:
-            await self._direct.write(recipients, places, frames, settle, time_slice)
-            return
-        for start in range(0, places, self._sender.capacity):
-            flight = _Flight(
-                recipients, start, min(start + self._sender.capacity, places), settle, time_slice
-            )
-            await (flight.fly_encrypted if recipients.encrypted else flight.fly)(self._sender, frames)
+        if places >= self._least and not tls_apart:
+            # Asked before each flight: one of them may be the last that the sender could fly.
+            while start < places and self._sender.usable:
+                stop = min(start + at_once, places)
+                flight = _Flight(recipients, start, stop, settle, time_slice)
+                await (flight.fly_encrypted if recipients.encrypted else flight.fly)(self._sender, frames)
+                start = stop
+        await self._direct.write(recipients, places, frames, settle, time_slice, start=start)
 
 
 class _Flight:
@@ -91,12 +97,13 @@ class _Flight:
     async def fly(self, sender: Sender, frames: bytes) -> None:
         """Let all of them be sent the same bytes."""
         short, touched = await self._send(sender, frames)
+        unfinished: list[HubClient] = []
         for index, taken in short:
             client = self._recipients.clients[self._start + index]
             if client is not None:
                 keep_rest(client, frames, taken)
-                self._settle(client)
-        self._settle_touched(touched)
+                unfinished.append(client)
+        await self._land(unfinished, touched)
 
     async def fly_encrypted(self, sender: Sender, frames: bytes) -> None:
         """The same over TLS, where each is sent other bytes."""
@@ -104,10 +111,13 @@ class _Flight:
             clients, ciphertexts = await self._encrypt(frames)
             short, touched = await self._send(sender, ciphertexts)
         taken = dict(short)
+        unfinished: list[HubClient] = []
         for index, client in enumerate(clients):
             if client is not None:
                 self._end_flight(client, ciphertexts[index], taken.get(index, len(ciphertexts[index])))
-        self._settle_touched(touched)
+                if client.gone or client.wants_pump:
+                    unfinished.append(client)
+        await self._land(unfinished, touched)
 
     async def _send(
         self, sender: Sender, payloads: bytes | Sequence[bytes]
@@ -144,12 +154,19 @@ class _Flight:
         client.gone = client.gone or taken == GONE
         if client.transport.pending:
             client.fall_behind()
-        self._settle(client)
 
-    def _settle_touched(self, touched: Sequence[HubClient]) -> None:
+    async def _land(self, unfinished: Sequence[HubClient], touched: Sequence[HubClient]) -> None:
+        """For each of them all that is kept has its place before the first pause, so that no frames mix. What is
+        left to do takes longest, as it may start a pump."""
         for client in touched:
             delivery.landed(client)
-            self._settle(client)
+        to_settle = [*unfinished, *touched]
+        for start in range(0, len(to_settle), CHUNK):
+            for client in to_settle[start : start + CHUNK]:
+                if client.recipients is not None:  # else it has left in a pause
+                    self._settle(client)
+            if self._time_slice.over:
+                await self._time_slice.pause()
 
 
 def _encrypted(client: HubClient, frames: bytes) -> bytes:

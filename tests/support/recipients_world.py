@@ -233,7 +233,7 @@ class RecipientsWorld:
     def catch_up(self, peer: Peer) -> None:
         """What its write pump does, with a peer that reads."""
         client = peer.client
-        if not client.behind or client.in_flight:
+        if not client.behind or client.in_flight or client.wants_pump:  # it has no pump then, or not yet
             peer.read()
             return
         try:

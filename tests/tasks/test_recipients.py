@@ -7,12 +7,18 @@ sockets are real, plain or with TLS; only what the fast path writes is looked at
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from heliosd.hub.client import HubClient
+from heliosd.hub.fanout import CHUNK
+from heliosd.hub.flights import FLIGHT_BYTES, Flights
 from heliosd.hub.recipients import Recipients
+from heliosd.hub.time_slice import TimeSlice
 from heliosd.protocol.message import Kind
 from tests.support.hub_harness import Socket, open_house
 from tests.support.recipients_world import ACTS, Act, RecipientsWorld, world
@@ -158,6 +164,31 @@ async def test_ciphertext_that_is_pending_goes_before_the_next_message(flying: b
         assert peer.got == [own.payload, *peer.due]
 
 
+class LastFlight:
+    """A sender that fails in its first flight: no socket takes anything."""
+
+    capacity = 2
+    threads = 1
+    usable = True
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        assert self.usable, "it cannot send any more"
+        self.usable = False
+        await trio.lowlevel.checkpoint()
+        return [(place, 0) for place in range(len(fds))]
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_flights_behind_one_in_which_the_sender_failed_are_written_directly(over_tls: bool) -> None:
+    async with world(over_tls=over_tls, flying=True, chunk=2, sender=LastFlight()) as one:
+        for _ in range(6):
+            await one.come()
+        await one.broadcast([one.message(Kind.EVENT, 20)], [])
+        assert [peer.client.behind for peer in one.here] == [True] * 2 + [False] * 4
+        one.check_at_the_end()
+        assert [peer.got for peer in one.here] == [peer.due for peer in one.here]
+
+
 class Direct(Socket):
     """A socket that the fast path may write to."""
 
@@ -165,6 +196,109 @@ class Direct(Socket):
 
     def fileno(self) -> int:
         return 0
+
+
+class Encrypted(Direct):
+    """The same over TLS, without a cipher."""
+
+    encrypted = True
+
+    def encrypt(self, data: bytes) -> bytes:
+        return data + b"!"
+
+    def begin_flight(self) -> None:
+        pass
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        assert not rest
+
+
+class Stuck(Encrypted):
+    """A socket over TLS that takes nothing."""
+
+    pending = False
+
+    def end_flight(self, rest: bytes | memoryview) -> None:
+        self.pending = bool(rest)
+
+
+class CountingSender:
+    """A sender for many, by which all are sent everything."""
+
+    capacity = 4096
+    threads = 1
+    usable = True
+
+    def __init__(self) -> None:
+        self.flights: list[tuple[int, int]] = []
+        """Of each, its clients and its bytes."""
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        await trio.lowlevel.checkpoint()
+        self.flights.append((len(fds), sum(map(len, payloads)) if isinstance(payloads, list) else 0))
+        return []
+
+
+@pytest.mark.parametrize(("size", "flights"), [(700, 1), (64 * 1024, 8), (1024 * 1024, 16)])
+async def test_over_tls_a_flight_is_bounded_in_bytes(size: int, flights: int) -> None:
+    recipients, sender = Recipients(encrypted=True), CountingSender()
+    async with open_house() as house:
+        for _ in range(500):
+            client, _ = house.join()
+            client.transport = Encrypted()
+            recipients.add(client)
+        settle = house.hub.connections.settle
+        await Flights(sender).write(recipients, recipients.begin(1)[0], b"x" * size, settle, TimeSlice())
+    assert len(sender.flights) == flights
+    assert sum(clients for clients, _ in sender.flights) == 500
+    assert max(sent for _, sent in sender.flights) <= max(FLIGHT_BYTES, CHUNK * size) + 500
+
+
+class ShortSlices(TimeSlice):
+    """They are over whenever they are asked."""
+
+    over = True
+    pauses = 0
+
+    async def pause(self) -> None:
+        self.pauses += 1
+        await trio.lowlevel.checkpoint()
+
+
+class FullSockets(CountingSender):
+    """A sender whose sockets take nothing."""
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        await super().send(fds, payloads)
+        return [(place, 0) for place in range(len(fds))]
+
+
+@pytest.mark.parametrize("over_tls", [False, True])
+async def test_between_those_that_a_flight_leaves_behind_others_run(over_tls: bool) -> None:
+    recipients = Recipients(encrypted=over_tls)
+    clients: list[HubClient] = []
+    slices = ShortSlices()
+    at: list[int] = []
+
+    def settle(client: HubClient) -> None:
+        at.append(slices.pauses)
+        assert len(at) > 1 or all(each.behind for each in clients)
+        house.hub.connections.settle(client)
+        if len(at) == 1:
+            recipients.remove(clients[-1])
+
+    async with open_house() as house:
+        for _ in range(20 * CHUNK):
+            client, socket = house.join()
+            socket.room = 0
+            client.transport = Stuck() if over_tls else Direct()
+            recipients.add(client)
+            clients.append(client)
+        places, _ = recipients.begin(1)
+        await Flights(FullSockets()).write(recipients, places, b"x" * 100, settle, slices)
+    assert len(at) == 20 * CHUNK - 1  # not for the one that has left
+    assert len(set(at)) == 20  # so many turns
+    assert not any(client.wants_pump for client in clients[:-1])
 
 
 async def test_places_of_those_that_have_left_are_used_again_though_nothing_is_broadcast() -> None:
