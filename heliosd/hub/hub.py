@@ -101,17 +101,17 @@ class Hub:
                 case StateComplete():
                     await self._publish(outgoing)
                     outgoing = []
-                    self.publisher.announce_state()
+                    await self.publisher.announce_state()
                 case NewEpoch():
                     await self._publish(outgoing)
                     outgoing = []
                     self.log.begin(item.epoch, item.seq, item.kept)
-                    self.publisher.announce_epoch()
+                    await self.publisher.announce_epoch()
                 case EventsLost():
                     await self._publish(outgoing)
                     outgoing = []
                     self.log.skip(item.last)
-                    self.publisher.announce_lost(item.first, item.last)
+                    await self.publisher.announce_lost(item.first, item.last)
                 case Tick.STATUS:
                     outgoing.append(self._status_messages.status_update())
                 case Tick.LATENCY:

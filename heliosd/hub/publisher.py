@@ -180,30 +180,46 @@ class Publisher:
         status = self._status()
         return lambda question: status if question is UNSET else server_messages.answering(status, question)
 
-    def announce_epoch(self) -> None:
+    # -- what every client gets in a form of its own ---------------------------------------------------------------
+
+    async def announce_epoch(self) -> None:
         """A new numbering: numbers of two epochs must not meet in one gap, and the status replaces what waits."""
-        self._status_messages.forget_shared()
-        for client in self._connections.all():
-            replay = Replay(refusal="epoch_changed")
+        replay = Replay(refusal="epoch_changed")
+
+        def announce(client: HubClient) -> None:
             welcome = self._status_messages.welcome_message(client, self._log.history, replay)
             delivery.drop_stream(client, epoch=True)
             self._connections.count_dropped(client, "epoch_changed")
             delivery.resume_stream(client, self._answers(), welcome=welcome)
             self._connections.settle(client)
 
-    def announce_state(self) -> None:
-        """The statuses so far may have lacked something: send the state as it is now."""
-        self._status_messages.forget_shared()
-        for client in self._connections.all():
-            self._connections.send(client, self._status())
+        await self._announce(announce)
 
-    def announce_lost(self, first: int, last: int) -> None:
+    async def announce_state(self) -> None:
+        """The statuses so far may have lacked something: send the state as it is now."""
+        await self._announce(lambda client: self._connections.send(client, self._status()))
+
+    async def announce_lost(self, first: int, last: int) -> None:
         """These events will not come. What they were is not known, so `dropped` says at most how many a client
         would have been sent."""
-        self._status_messages.forget_shared()
         dropped = DroppedEvents(first, last, last - first + 1)
         gap = self._gap(dropped, "too_old")
-        for client in self._connections.all():
+
+        def announce(client: HubClient) -> None:
             if any(client.subscription.wants(topic) for topic in EVENT_TOPICS.values()):
                 delivery.deliver_gap(client, gap, dropped, self._status())
                 self._connections.settle(client)
+
+        await self._announce(announce)
+
+    async def _announce(self, announce: Callable[[HubClient], None]) -> None:
+        """Do this for every client. As with a message, joins and questions wait until all have it."""
+        time_slice = TimeSlice()
+        self._status_messages.forget_shared()
+        self._publishing = True
+        for client in self._connections.all():
+            if client in self._connections:  # else it has left in a pause
+                announce(client)
+            if time_slice.over:
+                await time_slice.pause()
+        await self._reach_boundary(time_slice)

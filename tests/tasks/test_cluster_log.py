@@ -6,15 +6,18 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
+from heliosd.protocol.client_commands import AskStatus
 from heliosd.protocol.events import (
     LogReset,
     MetricValuesChanged,
     PeerChanged,
     Provisional,
     StateChanged,
+    StateComplete,
     StatusChanged,
 )
 from heliosd.protocol.history import Cursor
@@ -132,6 +135,36 @@ async def test_a_hole_in_the_log_is_named_exactly_and_what_comes_after_it_is_sen
         assert gap["data"] == {"from_seq": 5, "to_seq": 6, "dropped": 2, "reason": "too_old"}
         _, other = house.join(cursor=Cursor("E", 4))
         assert other.messages()[0]["data"]["reason"] == "too_old"
+
+
+@pytest.mark.parametrize(
+    ("item", "announced"),
+    [
+        (LogReset(epoch="F", seq=2), ["welcome", "status"]),
+        (LogReset(epoch="E", seq=9, lost=(5, 9)), ["gap", "status"]),
+        (StateComplete(), ["status"]),
+    ],
+)
+async def test_what_is_announced_to_all_is_sent_in_turns_and_joins_and_questions_wait_for_its_end(
+    autojump_clock: MockClock, item: LogReset | StateComplete, announced: list[str]
+) -> None:
+    async with open_shared(LogReset(epoch="E", seq=4)) as house:
+        clients = [house.join() for _ in range(9)]
+        house.inbox.send_nowait(item)
+        while len(clients[0][1].frames) == 1:
+            await trio.lowlevel.checkpoint()
+        assert house.hub.publisher.publishing
+        (last, its), (leaving, left) = clients[-1], clients[-2]
+        assert heard(its.messages()) == ["status"]
+        house.hub.sessions.execute(last, AskStatus(id="?"))
+        house.hub.sessions.leave(leaving)
+        _, joined = house.join()
+        await wait_all_tasks_blocked()
+        assert [heard(socket.messages()) for _, socket in clients[:-2]] == [["status", *announced]] * 7
+        assert heard(its.messages()) == ["status", *announced, "status"]
+        assert its.messages()[-1]["id"] == "?"
+        assert heard(left.messages()) == heard(joined.messages()) == ["status"]
+        assert not house.hub.publisher.publishing
 
 
 async def test_with_everything_lost_the_gap_ends_with_the_newest_number(autojump_clock: MockClock) -> None:
