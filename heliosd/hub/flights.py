@@ -160,11 +160,9 @@ class _Flight:
         left to do takes longest, as it may start a pump."""
         for client in touched:
             delivery.landed(client)
-        to_settle = [*unfinished, *touched]
-        for start in range(0, len(to_settle), CHUNK):
-            for client in to_settle[start : start + CHUNK]:
-                if client.recipients is not None:  # else it has left in a pause
-                    self._settle(client)
+        for client in [*unfinished, *touched]:
+            if client.recipients is not None:  # else it has left in a pause
+                self._settle(client)
             if self._time_slice.over:
                 await self._time_slice.pause()
 
