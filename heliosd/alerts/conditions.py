@@ -203,7 +203,7 @@ class Conditions:
             since = self._disagree[key]
             if now.mono - since.mono < (DISAGREE_SECONDS if holds or not key[1] else FORGET_SECONDS):
                 continue
-            own = f"{self.node}:{round(since.wall * 1000)}"
+            own = self._own_ref(since, key[1])
             if key[0] == "leader_lost" and holds:
                 own = self._loss(own)
                 closed += self._end("leader_elected", since.wall)
@@ -214,7 +214,7 @@ class Conditions:
                 self._begin(*key, own, since.wall, NO_EVENT)
             else:
                 closed += [Closed(each.occurrence, None) for each in self._end(key[0], now.wall, key[1])]
-        return closed + self._judge_quorum(now.wall, f"{self.node}:{round(now.wall * 1000)}", NO_EVENT)
+        return closed + self._judge_quorum(now.wall, self._own_ref(now), NO_EVENT)
 
     def observe_metrics(
         self, wanted: Iterable[AlertCondition], metrics: Mapping[str, MetricView], now: Instant
@@ -253,6 +253,11 @@ class Conditions:
         self.state.losses += 1
         number = "" if self.state.losses == 1 else f".{self.state.losses}"
         return f"{self.state.leader_ref or ref}{number}"
+
+    def _own_ref(self, began: Instant, subject: str = "") -> str:
+        """Names what only this node has seen. What one look finds began at one time: the subject tells it apart."""
+        name = f"{self.node}:{round(began.wall * 1000)}"
+        return f"{name}:{subject}" if subject else name
 
     def _begin(self, kind: str, subject: str, ref: str, at: float, event: Raw) -> None:
         self._open.setdefault(

@@ -36,6 +36,12 @@ class ClusterStandIn(LoneBackend):
         self.leader = "node-1"
         self.silent: set[str] = set()
 
+    def fall_silent(self, peer: str) -> None:
+        """It does not answer any more, until it is not in `silent`."""
+        self.silent.add(peer)
+        for _ in range(3):
+            self.latency.failed(peer, "probe", now())
+
     def status(self) -> ClusterStatus:
         for peer in self.peers.keys() - self.silent:
             self.latency.succeeded(peer, "probe", 0.001, now())
@@ -127,9 +133,7 @@ class AlertHarness:
         if change == "healthy":
             self.cluster.silent.discard(peer)
         if change == "unhealthy":
-            self.cluster.silent.add(peer)
-            for _ in range(3):
-                self.cluster.latency.failed(peer, "probe", now())
+            self.cluster.fall_silent(peer)
         return self.publish(PeerChanged(event_type=change, peer_id=peer, peer_address="127.0.0.1:7001"))
 
     def snapshot(self, *, success: bool) -> str:

@@ -174,6 +174,20 @@ async def test_a_loss_that_cannot_be_logged_is_reported_all_the_same(
         assert house.ids == [got["id"]]
 
 
+async def test_two_peers_that_fall_silent_at_once_without_a_log_are_two_alerts(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("peer", "peer_unhealthy", "1s")
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+        for peer in ("node-2", "node-3"):
+            house.cluster.fall_silent(peer)
+        await trio.sleep(20)
+        assert sorted(got["subject"] for got in house.got) == ["node-2", "node-3"]
+    assert len(house.ids) == 2
+
+
 async def test_a_new_alert_reports_what_holds_and_not_what_happened(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
