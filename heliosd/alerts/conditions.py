@@ -59,6 +59,8 @@ class Closed(Struct, frozen=True):
 class Observation(Struct, frozen=True, kw_only=True):
     """The cluster as this node sees it."""
 
+    complete: bool = False
+    """Whether what it lacks is not there. Until then, after a start, that may only not be known yet."""
     leader: str = ""
     """ "": none is known."""
     voters: frozenset[str] = frozenset()
@@ -66,13 +68,18 @@ class Observation(Struct, frozen=True, kw_only=True):
     """Members that this node has no contact with."""
 
     @classmethod
-    def of(cls, status: ClusterStatus) -> Observation:
-        """What a status says."""
+    def of(cls, status: ClusterStatus, *, complete: bool = True) -> Observation:
+        """What a status says. `complete`: as `Backend.complete` when it was taken."""
         voters = {peer.id for peer in status.peers if peer.voter}
         if status.node.state not in {"Observer", "Unknown", "Learner"}:
             voters.add(status.node.id)
         unhealthy = {peer.id for peer in status.peers if not peer.latency.connection_healthy}
-        return cls(leader=status.leader.id, voters=frozenset(voters), unhealthy=frozenset(unhealthy))
+        return cls(
+            complete=complete and bool(voters),
+            leader=status.leader.id,
+            voters=frozenset(voters),
+            unhealthy=frozenset(unhealthy),
+        )
 
 
 def quorum_at_risk(voters: Collection[str], unhealthy: Collection[str]) -> bool:
@@ -189,7 +196,7 @@ class Conditions:
         return []
 
     def observe(self, observed: Observation, now: Instant) -> list[Closed]:
-        """Take what this node sees; returns what that closes."""
+        """Take what this node sees; returns what that closes: nothing before it is complete."""
         self.observed = observed
         wrong: dict[tuple[str, str], bool] = {}
         if bool(observed.leader) != bool(self.state.leader):
@@ -197,6 +204,8 @@ class Conditions:
         known = {each.subject for each in self.open("peer_unhealthy")}
         for peer in observed.unhealthy ^ known:
             wrong["peer_unhealthy", peer] = peer in observed.unhealthy
+        if not observed.complete:
+            wrong = {key: holds for key, holds in wrong.items() if holds}
         self._disagree = {key: self._disagree.get(key, now) for key in wrong}
         closed: list[Closed] = []
         for key, holds in wrong.items():
@@ -229,7 +238,7 @@ class Conditions:
                     event = {"type": "custom_metrics", "data": {condition.metric: metric}}
                     ref = f"metric:{condition.metric}:{metric.updated_at}"
                     self._begin(kind, "", ref, now.wall, Raw(msgspec.json.encode(event)))
-            else:
+            elif self.observed.complete:
                 closed += self._end(kind, now.wall)
         for kind, subject in list(self._open):
             if kind.startswith("metric:") and kind not in by_kind:
@@ -237,6 +246,8 @@ class Conditions:
         return closed
 
     def _judge_quorum(self, at: float, ref: str, event: Raw) -> list[Closed]:
+        if not self.observed.complete:
+            return []
         unhealthy = {each.subject for each in self.open("peer_unhealthy")}
         if not quorum_at_risk(self.observed.voters, unhealthy):
             return self._end("quorum_at_risk", at)

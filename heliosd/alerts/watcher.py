@@ -116,11 +116,15 @@ class AlertWatcher:
             self._book = AlertBook(self._settings.current.node.id, None)
             await self._deliveries.put([], ValueSet(STATE, None))
             return
+        if not self._ready:
+            with trio.move_on_after(START_SECONDS):
+                await self._log.wait_readable()
+                while not self._observation().complete:  # noqa: ASYNC110 (the backend signals nothing)
+                    await trio.sleep(LOOK_SECONDS)
+        # Who may vote is not in the log, and whether the quorum was at risk depends on it.
+        self._book.conditions.observed = self._observation()
         if self._book.is_new:
             # What holds is known before the first alert is in force.
-            if not self._log.readable and not self._ready:
-                with trio.move_on_after(START_SECONDS):
-                    await self._log.wait_readable()
             await self._read()
             if not self._book.state.epoch:
                 # The log cannot be read yet. What it has from before now happened before.
@@ -134,12 +138,15 @@ class AlertWatcher:
                 self._senders.add(name)
                 senders.start_soon(self._send_all, name)
 
+    def _observation(self) -> Observation:
+        return Observation.of(self._backend.status(), complete=self._backend.complete)
+
     async def _look(self, *, observe: bool) -> None:
         """Take what has happened since the last look, store it, and hand over what is due."""
         now = self._now()
         if observe and now.mono >= self._observe_at:
             self._observe_at = now.mono + OBSERVE_SECONDS
-            self._book.conditions.observed = Observation.of(self._backend.status())
+            self._book.conditions.observed = self._observation()
         await self._read()
         if observe:
             now, conditions = self._now(), self._book.conditions

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ import trio
 from heliosd.alerts.watcher import AlertWatcher
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
+from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.config.loader import parse
 from heliosd.config.model import AlertConfig, Settings
 from heliosd.errors import NotDelivered, StoreFull
@@ -42,7 +43,26 @@ class ClusterStandIn(LoneBackend):
         for _ in range(3):
             self.latency.failed(peer, "probe", now())
 
+    @contextmanager
+    def unread(self) -> Iterator[None]:
+        """Until `read` or the end of the block it knows nothing, as after a start while etcd is away."""
+        self._read = self.peers, self.metrics, self.leader, self.reason
+        self.complete, self.peers, self.metrics = False, {}, MetricSet()
+        self.leader, self.reason = "", "etcd has not been read yet"
+        try:
+            yield
+        finally:
+            self.read()
+
+    def read(self) -> None:
+        self.complete = True
+        self.peers, self.metrics, self.leader, self.reason = self._read
+
     def status(self) -> ClusterStatus:
+        if not self.complete:
+            status = super().status()
+            unknown = msgspec.structs.replace(status.node, state="Unknown")
+            return msgspec.structs.replace(status, node=unknown, leader=LeaderView())
         for peer in self.peers.keys() - self.silent:
             self.latency.succeeded(peer, "probe", 0.001, now())
         return msgspec.structs.replace(super().status(), leader=LeaderView(self.leader))

@@ -137,7 +137,7 @@ class LoneBackend:
             stale=False,
         )
 
-    complete = True
+    complete: bool = True
     simulation = None
 
     def warnings(self) -> list[str]:

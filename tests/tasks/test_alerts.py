@@ -231,6 +231,66 @@ async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
     assert len(house.ids) == 2
 
 
+async def test_what_a_start_does_not_know_yet_is_not_taken_for_ended(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = (
+        alert("peer", "peer_unhealthy") + alert("quorum", "quorum_at_risk") + alert("hot", "metric:jobs > 5")
+    )
+    house.cluster.metrics.apply(RegisterMetric(name="jobs", type="gauge", at=1.0))
+    house.cluster.metrics.apply(UpdateMetric(name="jobs", value=10, at=now().wall))
+    async with house.running():
+        house.elect()
+        unhealthy = house.peer("unhealthy", "node-3")
+        await trio.sleep(10)
+    sent = {f"peer/peer_unhealthy/{unhealthy}", f"quorum/quorum_at_risk/{unhealthy}"}
+    assert len(house.ids) == 3
+    assert sent < set(house.ids)
+    with house.cluster.unread():
+        async with house.running(readable=False):
+            await trio.sleep(20)
+    async with house.running():
+        await trio.sleep(20)
+        assert len(house.ids) == 3
+        house.peer("healthy", "node-3")
+        await trio.sleep(5)
+        again = house.peer("unhealthy", "node-3")
+        await trio.sleep(5)
+    assert set(house.ids[3:]) == {f"peer/peer_unhealthy/{again}", f"quorum/quorum_at_risk/{again}"}
+
+
+async def test_a_quorum_that_was_at_risk_before_the_first_alert_has_the_id_of_its_event(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("quorum", "quorum_at_risk")
+    house.elect()
+    risk = house.peer("unhealthy", "node-3")
+    with house.cluster.unread():
+        async with house.running():
+            await trio.sleep(1)
+            house.cluster.read()
+            await trio.sleep(1)
+    (got,) = house.got
+    assert got["id"] == f"quorum/quorum_at_risk/{risk}"
+    assert got["event"]["data"]["peer_id"] == "node-3"
+
+
+async def test_a_quorum_that_came_at_risk_while_heliosd_was_down_has_the_id_of_its_event(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("quorum", "quorum_at_risk")
+    async with house.running():
+        house.elect()
+        await trio.sleep(5)
+    risk = house.peer("unhealthy", "node-3")
+    with house.cluster.unread():
+        async with house.running():
+            await trio.sleep(1)
+            house.cluster.read()
+            await trio.sleep(5)
+    assert house.ids == [f"quorum/quorum_at_risk/{risk}"]
+
+
 async def test_a_metric_above_its_limit_is_reported_once_each_time(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
