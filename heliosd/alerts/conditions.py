@@ -92,10 +92,15 @@ class ConditionState(Struct, kw_only=True):
     """What of `Conditions` is stored."""
 
     leader: str = ""
+    """As the log says, or as this node sees it where the log is behind."""
+    logged: str = ""
+    """The leader as the log says."""
     leader_ref: str = ""
-    """The event that this leader was elected with."""
+    """The event that the leader of the log was elected with."""
     losses: int = 0
-    """Of that leader, seen so far."""
+    """Since then, those that this node saw before the log told of them."""
+    untold: bool = False
+    """The log may still tell of the loss that was seen last."""
     open: list[Occurrence] = []
 
 
@@ -155,18 +160,12 @@ class Conditions:
         ref = f"{epoch}:{message.seq}"
         closed: list[Closed] = []
 
-        def begin(kind: str, subject: str = "", own: str = "") -> None:
-            self._begin(kind, subject, own or ref, at, Raw(message.payload))
+        def begin(kind: str, subject: str = "") -> None:
+            self._begin(kind, subject, ref, at, Raw(message.payload))
 
         match message.type:
-            case "state_change" if data.leader != self.state.leader:
-                closed += self._end("leader_elected", at)
-                if data.leader:
-                    closed += self._end("leader_lost", at)
-                    self._led_by(data.leader, ref)
-                    begin("leader_elected", data.leader)
-                else:
-                    begin("leader_lost", own=self._loss(ref))
+            case "state_change" if data.leader != self.state.logged:
+                closed += self._led_by(data.leader, ref, at, begin)
             case "peer_change":
                 closed += self._peer_changed(data, at, begin)
                 closed += self._judge_quorum(at, ref, Raw(message.payload))
@@ -175,6 +174,22 @@ class Conditions:
             case "snapshot":
                 closed += self._end("snapshot_failed", at)
                 begin("snapshot_failed")
+        return closed
+
+    def _led_by(self, leader: str, ref: str, at: float, begin: Callable[[str, str], None]) -> list[Closed]:
+        """The log has the loss of its leader, or the election of this one."""
+        state = self.state
+        state.logged = leader
+        closed = self._end("leader_elected", at)
+        if leader:
+            closed += self._end("leader_lost", at)
+            state.leader, state.leader_ref, state.losses, state.untold = leader, ref, 0, False
+            begin("leader_elected", leader)
+        elif state.untold:
+            state.untold = False
+        else:
+            state.leader = ""
+            begin("leader_lost", "")
         return closed
 
     def _peer_changed(self, data: _EventData, at: float, begin: Callable[[str, str], None]) -> list[Closed]:
@@ -219,6 +234,8 @@ class Conditions:
             elif key[0] == "leader_lost":
                 # The one that was lost is back, or the log will not say who was elected.
                 self.state.leader = observed.leader
+                if observed.leader == self.state.logged:
+                    self.state.untold = False
             if holds:
                 self._begin(*key, own, since.wall, NO_EVENT)
             else:
@@ -254,13 +271,10 @@ class Conditions:
         self._begin("quorum_at_risk", "", ref, at, event)
         return []
 
-    def _led_by(self, leader: str, ref: str) -> None:
-        self.state.leader, self.state.leader_ref, self.state.losses = leader, ref, 0
-
     def _loss(self, ref: str) -> str:
-        """The leader is lost. Names the loss by the election of that leader, which every daemon knows, also one
-        that sees the loss before it is in the log."""
-        self.state.leader = ""
+        """This node sees the loss of the leader, and the log says nothing yet. Names the loss by the election of
+        that leader, which every daemon knows."""
+        self.state.leader, self.state.untold = "", True
         self.state.losses += 1
         number = "" if self.state.losses == 1 else f".{self.state.losses}"
         return f"{self.state.leader_ref or ref}{number}"

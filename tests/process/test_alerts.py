@@ -43,20 +43,19 @@ def events(http: httpx.Client) -> tuple[str, list[dict[str, Any]]]:
 
 
 def due_ids(epoch: str, log: list[dict[str, Any]]) -> list[str]:
-    """The ids of the alerts that the log makes due; a loss is named by the election of the leader that was lost."""
-    due, leader, ref, losses, lost_at = [], "", "", 0, None
+    """The ids of the alerts that the log makes due; a loss is named by its event."""
+    due, leader, name, lost_at = [], "", "", None
     for event in log:
         at = datetime.fromisoformat(event["timestamp"])
         now_leads = event["data"]["leader"]
         if now_leads == leader:
             continue
         if not now_leads:
-            losses, lost_at = losses + 1, at
-            name = f"no-leader/leader_lost/{ref}{'' if losses == 1 else f'.{losses}'}"
+            name, lost_at = f"no-leader/leader_lost/{epoch}:{event['seq']}", at
         else:
             if lost_at is not None and (at - lost_at).total_seconds() >= HOLD:
                 due.append(name)
-            ref, losses, lost_at = f"{epoch}:{event['seq']}", 0, None
+            lost_at = None
         leader = now_leads
     assert lost_at is None, "the log ends with a leader"
     return due

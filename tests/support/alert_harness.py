@@ -140,6 +140,12 @@ class AlertHarness:
             self.log.history.keep(message, self.now().wall)
         return f"{self.epoch}:{len(self.events)}"
 
+    def hear(self, other: AlertHarness) -> None:
+        """What is new in the log of the cluster that both watch."""
+        assert self.log is not None
+        for message in other.events[self.log.history.seq :]:
+            self.log.history.keep(message, self.now().wall)
+
     def lose(self) -> str:
         old, self.cluster.leader = self.cluster.leader, ""
         return self.publish(lost(old))

@@ -11,7 +11,7 @@ from trio.testing import MockClock
 
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric
 from heliosd.config.loader import parse
-from tests.support.alert_harness import AlertHarness
+from tests.support.alert_harness import AlertHarness, lost
 from tests.support.rest_server import now
 
 HOOK = 'url = "http://127.0.0.1:9/hook"\n'
@@ -30,9 +30,9 @@ async def test_a_leader_that_is_lost_for_long_is_reported_once(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     async with house.running():
-        elected = house.elect()
+        house.elect()
         await trio.sleep(20)
-        lost = house.lose()
+        loss = house.lose()
         await trio.sleep(9.9)
         assert house.got == []
         await trio.sleep(1)
@@ -42,10 +42,10 @@ async def test_a_leader_that_is_lost_for_long_is_reported_once(
         house.elect("node-3")
         await trio.sleep(60)
         assert house.got == [got]
-    assert got["id"] == f"no-leader/leader_lost/{elected}"
+    assert got["id"] == f"no-leader/leader_lost/{loss}"
     assert (got["alert"], got["when"], got["for_seconds"]) == ("no-leader", "leader_lost", 10.0)
     assert (got["node"], got["repeated"]) == ("node-1", False)
-    assert f"{house.epoch}:{got['event']['seq']}" == lost
+    assert f"{house.epoch}:{got['event']['seq']}" == loss
 
 
 async def test_what_heals_in_time_is_not_reported(autojump_clock: MockClock, house: AlertHarness) -> None:
@@ -68,15 +68,15 @@ async def test_500_losses_with_kills_and_a_receiver_that_is_down_a_third_of_the_
     over = trio.Event()
 
     async def lose_and_elect() -> None:
-        ref = house.elect()
+        house.elect()
         for number in range(500):
             await trio.sleep(rng.uniform(0.1, 0.5))
-            house.lose()
+            ref = house.lose()
             held = rng.uniform(0, 0.95) if number % 2 else rng.uniform(1.05, 2)
             if held >= 1:
                 due.append(f"no-leader/leader_lost/{ref}")
             await trio.sleep(held)
-            ref = house.elect()
+            house.elect()
         over.set()
 
     async def receiver() -> None:
@@ -127,9 +127,9 @@ async def test_what_began_and_ended_while_heliosd_was_down_is_judged_by_the_log(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
     async with house.running():
-        first = house.elect()
+        house.elect()
         await trio.sleep(1)
-    house.lose()
+    first = house.lose()
     await trio.sleep(11)
     house.elect()
     house.lose()
@@ -150,9 +150,7 @@ async def test_two_daemons_send_the_same_ids(autojump_clock: MockClock, house: A
         await trio.sleep(20)
         house.lose()
         house.peer("unhealthy")
-        assert other.log is not None
-        for event in house.events[-2:]:
-            other.log.history.keep(event, now().wall)
+        other.hear(house)
         await trio.sleep(20)
     assert len(house.ids) == 2
     assert sorted(house.ids) == sorted(other.ids)
@@ -186,6 +184,51 @@ async def test_two_peers_that_fall_silent_at_once_without_a_log_are_two_alerts(
         await trio.sleep(20)
         assert sorted(got["subject"] for got in house.got) == ["node-2", "node-3"]
     assert len(house.ids) == 2
+
+
+async def test_a_loss_that_only_one_daemon_saw_does_not_change_the_id_of_the_next_one(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("no-leader", "leader_lost")
+    other = AlertHarness(house.config, events=house.events, got=[])
+    async with house.running(), other.running():
+        elected = house.elect()
+        other.hear(house)
+        other.cluster.leader = "node-2"
+        await trio.sleep(20)
+        house.cluster.leader = ""  # cut off from etcd, alone
+        await trio.sleep(10)
+        house.cluster.leader = "node-2"
+        await trio.sleep(60)
+        assert (house.ids, other.ids) == ([f"no-leader/leader_lost/{elected}"], [])
+        loss = house.lose()
+        other.hear(house)
+        await trio.sleep(1)
+    assert house.ids[1:] == other.ids == [f"no-leader/leader_lost/{loss}"]
+
+
+async def test_a_loss_that_is_logged_when_another_leader_has_been_seen_for_long_is_reported_once(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("no-leader", "leader_lost") + alert("elected", "leader_elected")
+    async with house.running():
+        first = house.elect()
+        await trio.sleep(20)
+        house.cluster.leader = ""  # and etcd takes no writes
+        await trio.sleep(10)
+        house.cluster.leader = "node-3"
+        await trio.sleep(60)
+        house.publish(lost("node-2"))
+        await trio.sleep(1)
+        second = house.elect("node-3")
+        await trio.sleep(60)
+        assert sorted(house.ids) == [
+            f"elected/leader_elected/{second}",
+            f"no-leader/leader_lost/{first}",
+        ]
+        again = house.lose()
+        await trio.sleep(60)
+        assert house.ids[2:] == [f"no-leader/leader_lost/{again}"]
 
 
 async def test_a_new_alert_reports_what_holds_and_not_what_happened(
@@ -458,7 +501,7 @@ async def test_a_first_start_without_a_readable_log_reports_nothing_of_before(
         house.begin_log()
         await trio.sleep(20)
         assert house.got == []
-        house.lose()
+        loss = house.lose()
         elected = house.elect("node-2")
         await trio.sleep(1)
-    assert sorted(house.ids) == [f"elected/leader_elected/{elected}", "lost/leader_lost/e1:7"]
+    assert sorted(house.ids) == [f"elected/leader_elected/{elected}", f"lost/leader_lost/{loss}"]
