@@ -33,7 +33,8 @@ class Throttle:
     def failures(self, address: str, now_mono: float) -> int:
         """Failures of this address in the last minute, at most as many as its limit."""
         self._forget(now_mono)
-        return len(self._failures.get((network_of(address), None), ()))
+        failures = self._failures.get((network_of(address), None), ())
+        return sum(moment + WINDOW_SECONDS > now_mono for moment in failures)
 
     def retry_after(self, address: str, name: str, now_mono: float) -> float:
         """Seconds until another attempt is let through; 0 means go ahead."""

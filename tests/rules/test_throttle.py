@@ -34,6 +34,15 @@ def test_trying_many_names_from_one_address_is_limited_at_ten_times_as_many() ->
     assert limits.retry_after("192.0.2.2", "another", 6.0) == 0
 
 
+def test_failures_are_those_of_the_last_minute_however_long_it_goes_on() -> None:
+    limits = throttle(3)
+    for number in range(20):
+        limits.failed("192.0.2.1", "eva", 50.0 * number)
+    assert limits.failures("192.0.2.1", 50.0 * 19) == 2
+    assert limits.failures("192.0.2.1", 50.0 * 19 + 20) == 1
+    assert limits.failures("192.0.2.1", 50.0 * 19 + 60) == 0
+
+
 def test_a_right_password_does_not_count() -> None:
     limits = throttle(1)
     for _ in range(20):
