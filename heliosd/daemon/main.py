@@ -97,7 +97,7 @@ def prepare(config_path: Path, config: Config) -> Daemon:
         certificate = _certificate(config)
         saved = store.load()
         settings = Settings(config)
-        access = Access(settings, keys, dict(saved.revoked), admin)
+        access = Access(settings, keys, saved.revoked, admin)
     except BaseException:
         store.close()
         raise

@@ -98,7 +98,7 @@ class Saved(Struct, frozen=True, kw_only=True):
     """Per kind, the bodies in the order of their keys, oldest first."""
     values: dict[str, bytes] = field(default_factory=dict)
     revoked: dict[str, float] = field(default_factory=dict)
-    """`jti` -> expiry in Unix seconds."""
+    """`jti` -> expiry in Unix seconds, as in `TokenRevoked`. `auth.access.Access` keeps it up to date."""
     events: tuple[LoggedEvent, ...] = ()
     """The event log, in the order of its numbers, without a hole."""
 

@@ -135,7 +135,7 @@ class EtcdBackend:
         self._log_writer = LogWriter(context, watcher, list_now=poller.list_now)
         self._metric_writer = MetricWriter(context, watcher)
         self._presence = Presence(context, poller.url_of, config.dashboard_url)
-        self._revocations = Revocations(context)
+        self._revocations = Revocations(context, watcher, saved.revoked)
         self._write_probe = WriteProbe(context)
         self._admin = MemberAdmin(context, watcher, poller)
         self.permits = EtcdPermits(context, self._admin, poller)
