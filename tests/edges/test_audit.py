@@ -67,6 +67,25 @@ async def test_every_act_is_logged_also_one_that_changes_nothing(
     assert (line["event"], line["status"], line.get("reason", "")) == ("audit", status, reason)
 
 
+async def test_a_refused_act_with_a_key_has_its_reason_also_when_it_is_repeated(
+    rest: Rest, lines: list[Any]
+) -> None:
+    for _ in range(2):
+        body = {"id": "node-2", "address": "127.0.0.1:9"}
+        answer = await rest.ask("POST", PEERS, body, headers={"Idempotency-Key": "k1"})
+        assert answer.status_code == 409
+    assert [line["reason"] for line in acts(lines)] == ["Peer already exists: node-2"] * 2
+
+
+async def test_the_end_of_a_browsers_session_is_an_act(rest: Rest, lines: list[Any]) -> None:
+    own = {"Origin": "http://localhost", "Host": "localhost"}
+    answer = await rest.ask("POST", "/api/auth/session", user="viewer", headers=own)
+    cookie = answer.headers["Set-Cookie"].partition(";")[0]
+    await rest.ask("DELETE", "/api/auth/session", user=None, headers={"Cookie": cookie, **own})
+    (line,) = acts(lines)
+    assert (line["user"], line["act"], line["status"]) == ("viewer", "DELETE /api/auth/session", 200)
+
+
 async def test_attempts_without_the_right_are_logged_as_refused(rest: Rest, lines: list[Any]) -> None:
     await rest.ask("POST", "/api/cluster/uptime/reset", user="viewer")
     await rest.ask("POST", "/api/cluster/uptime/reset", token="x.y.z")

@@ -161,6 +161,6 @@ async def test_a_scraper_gets_openmetrics_over_http() -> None:
         ("*/*", "text/plain; version=0.0.4; charset=utf-8"),
     ):
         answer = await rest.ask("GET", "/metrics", token=token, headers={"Accept": accept})
-        assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (content_type, "Accept")
+        assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (content_type, "Origin, Accept")
         body = await answer.get_data(as_text=True)
         assert str(body).endswith("# EOF\n") == ("openmetrics" in content_type)

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
+import msgspec
 import structlog
 import trio
 from msgspec import Struct, structs
@@ -20,7 +21,7 @@ from msgspec import Struct, structs
 from heliosd.auth.identity import Identity
 from heliosd.web.authentication import RequestCredentials, require
 from heliosd.web.origin import OriginCheck
-from heliosd.web.problems import ForeignOrigin, problem_for
+from heliosd.web.problems import ForeignOrigin, ProblemBody, problem_for
 
 from .asked import Asked
 from .audit import Act
@@ -86,6 +87,7 @@ class Pipeline:
         try:
             answer = await self._checked(route, asked, name, act)
             status = answer.status
+            reason = _reason(answer) if act is not None else ""
         except Exception as error:
             problem = problem_for(error, where)
             status, reason = problem.status, problem.body.error
@@ -219,3 +221,14 @@ class Pipeline:
         self._origins.check_own(
             asked.joined("Origin"), asked.joined("Host") or "", asked.joined("Sec-Fetch-Site") or ""
         )
+
+
+def _reason(answer: Answer) -> str:
+    """Why a write with a key was refused: its answer is kept as any other one, and repeated as bytes."""
+    match answer.body:
+        case ProblemBody(error=error):
+            return error
+        case bytes(kept) if answer.status >= 400:
+            return msgspec.json.decode(kept, type=ProblemBody).error
+        case _:
+            return ""

@@ -46,7 +46,7 @@ ROUTES: tuple[Route, ...] = (
           answer=auth.Me,
           summary="Put this token into the cookie of a page's session"),
     Route(paths=_auth("/session"), method="DELETE", view=auth.end_session,
-          answer=auth.LogoutDone,
+          answer=auth.LogoutDone, audited=True,
           summary="End the session: revoke its token"),
     Route(paths=_auth("/ticket"), method="POST", view=auth.issue_ticket, status=201,
           answer=auth.TicketIssued,

@@ -29,4 +29,4 @@ def scrape(services: Services, now: Instant, accept: str) -> Answer:
         form=form,
     )
     content_type = openmetrics.CONTENT_TYPE if form is Format.OPENMETRICS else prometheus.CONTENT_TYPE
-    return Answer(body=text, headers={"Content-Type": content_type, "Vary": "Accept"})
+    return Answer(body=text, headers={"Content-Type": content_type, "Vary": "Origin, Accept"})
