@@ -15,6 +15,7 @@ from collections.abc import Iterable
 
 from msgspec.structs import replace
 
+from heliosd.clock import Instant
 from heliosd.config import permissions
 from heliosd.config.model import Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
@@ -55,6 +56,8 @@ class Access:
         self._revoked_limit = _REVOKED_KEPT
         """With so many revocations the next one looks for those of tokens that have ended."""
         self.admin = admin
+        self.started: Instant | None = None
+        """The first moment of this process on both clocks. None: no clock but the wall clock is known."""
         self._expired: dict[str, None] = {}
         self._verified_tokens = TokenCache()
         self._mark_key = secrets.token_bytes(32)
@@ -205,15 +208,22 @@ class Access:
         text = f"{password_hash}\0{password}".encode("utf-8", "surrogatepass")
         return hashlib.blake2b(text, key=self._mark_key, digest_size=16).digest()
 
-    def revoke(self, jti: str, expires_at: float, now: float) -> list[TokenRevoked]:
+    def revoke(self, jti: str, expires_at: float, now: Instant) -> list[TokenRevoked]:
         """From now on the token with this `jti` does not hold. The caller saves the changes that are returned."""
         changes = [TokenRevoked(jti, expires_at)]
         if len(self.revoked) >= self._revoked_limit:
-            changes = self._join_ended(now) + changes
+            changes = self._join_ended(self._surely_past(now)) + changes
             # Hundreds of thousands may be of tokens that last: no walk over them all for each one that is added.
             self._revoked_limit = max(_REVOKED_KEPT, 2 * len(self.revoked))
         self.revoked.update((change.jti, change.expires_at) for change in changes)
         return changes
+
+    def _surely_past(self, now: Instant) -> float:
+        """The wall time that has passed even if the wall clock has leapt ahead since the start: what is joined by
+        the time of a leap would refuse all tokens of the years between, and that is stored."""
+        if self.started is None:
+            return now.wall
+        return min(now.wall, self.started.wall + now.mono - self.started.mono)
 
     def _join_ended(self, now: float) -> list[TokenRevoked]:
         """Remove the revocations of tokens that have ended by `now`. Returns the one that takes their place, if any

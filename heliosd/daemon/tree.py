@@ -113,6 +113,7 @@ class Daemon(Struct, frozen=True):
     async def run(self) -> None:
         """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
         config = self.settings.current
+        self.access.started = _now()
         notifier = Notifier()
         stop = trio.Event()
         listeners = [
@@ -181,7 +182,7 @@ class Daemon(Struct, frozen=True):
     ) -> None:
         """Another daemon of the cluster revoked this token."""
         if jti not in self.access.revoked:
-            changes = self.access.revoke(jti, expires_at, _now().wall)
+            changes = self.access.revoke(jti, expires_at, _now())
             connections.token_revoked(jti)
             background.start_soon(self._remember, changes)
 

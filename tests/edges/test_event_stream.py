@@ -347,7 +347,7 @@ async def test_a_token_revoked_on_the_way_in_ends_the_stream(
 ) -> None:
     house = streaming.house
     body = EventStreams(house.hub, streaming.admission).open(house.identity("jti"), None, TO_EVERYTHING, "")
-    house.access.revoke("jti", 1e11, now().wall)
+    house.access.revoke("jti", 1e11, now())
     house.hub.connections.token_revoked("jti")
     reader = Reader(body)
     house.nursery.start_soon(reader.run)

@@ -49,7 +49,7 @@ async def status_after(
 
 def revoke(rest: Rest, token: str) -> None:
     identity = rest.access.identify(token, now().wall)
-    rest.access.revoke(identity.jti, identity.expires_at, now().wall)
+    rest.access.revoke(identity.jti, identity.expires_at, now())
 
 
 def change_admin(rest: Rest, **fields: object) -> None:

@@ -17,6 +17,7 @@ from heliosd.auth.identity import Identity, TokenOrigin
 from heliosd.auth.issuer_keys import IssuerKeys
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.token_cache import KEPT, TokenCache, digest_of
+from heliosd.clock import Instant
 from heliosd.config.model import AuthConfig, Config, Settings, UserConfig
 from heliosd.errors import Forbidden, Invalid, Unauthenticated
 from heliosd.store.changes import TokenRevoked
@@ -27,6 +28,10 @@ NOW = 1_700_000_000.0
 EVA = UserConfig(name="eva", password_hash=cheap_hash("apple"), roles=("viewer",))
 ADAM = UserConfig(name="adam", password_hash=cheap_hash("pear"), roles=("admin", "ghost"))
 GENERATED = UserConfig(name="admin", password_hash=cheap_hash("plum"), roles=("admin",))
+
+
+def at(wall: float, mono: float = 0.0) -> Instant:
+    return Instant(wall, mono)
 
 
 class House:
@@ -105,7 +110,7 @@ def test_a_reload_of_the_issuer_or_the_audience_ends_tokens(house: House) -> Non
 def test_a_revoked_token_is_refused_and_the_change_says_what_to_save(house: House) -> None:
     issued, other = house.access.issue("eva", NOW), house.access.issue("eva", NOW)
     who = issued.identity
-    assert house.access.revoke(who.jti, who.expires_at, NOW) == [TokenRevoked(who.jti, who.expires_at)]
+    assert house.access.revoke(who.jti, who.expires_at, at(NOW)) == [TokenRevoked(who.jti, who.expires_at)]
     assert house.revoked == {who.jti: who.expires_at}
     for token in (issued.token, issued.token + "=", issued.token + "=="):
         with pytest.raises(Unauthenticated, match=r"^Invalid token$"):
@@ -126,7 +131,9 @@ def test_many_revocations_of_expired_tokens_become_one_and_none_of_them_holds_ag
     lasting = house.access.issue("eva", NOW, 10_000)
     saved: dict[str, float] = {}
     for one in issued:
-        for change in house.access.revoke(one.identity.jti, one.identity.expires_at, one.identity.expires_at):
+        for change in house.access.revoke(
+            one.identity.jti, one.identity.expires_at, at(one.identity.expires_at)
+        ):
             if not change.jti:
                 saved = {jti: expiry for jti, expiry in saved.items() if expiry > change.expires_at}
             saved[change.jti] = change.expires_at
@@ -145,11 +152,11 @@ def test_a_revoked_token_does_not_hold_again_when_others_are_revoked_on_a_clock_
     house: House,
 ) -> None:
     access, revoked = house.access, house.access.issue("eva", NOW, 1000)
-    access.revoke(revoked.identity.jti, revoked.identity.expires_at, NOW)
+    access.revoke(revoked.identity.jti, revoked.identity.expires_at, at(NOW))
 
     def revoke_many(kind: str, expires_at: float, now: float) -> None:
         for number in range(1100):
-            access.revoke(f"{kind}-{number}", expires_at, now)
+            access.revoke(f"{kind}-{number}", expires_at, at(now))
 
     revoke_many("late", NOW + 900, NOW + 2000)
     assert revoked.identity.jti not in house.revoked, "it has become one revocation with the others"
@@ -157,6 +164,22 @@ def test_a_revoked_token_does_not_hold_again_when_others_are_revoked_on_a_clock_
     assert len(house.revoked) < 1100
     with pytest.raises(Unauthenticated):
         access.identify(revoked.token, NOW)
+
+
+def test_a_logout_while_the_clock_is_years_ahead_ends_only_the_tokens_that_have_ended(house: House) -> None:
+    access, year = house.access, 365 * 86_400.0
+    access.started = at(NOW, 5.0)
+    old = access.issue("eva", NOW, 60)
+    access.revoke(old.identity.jti, old.identity.expires_at, at(NOW, 5.0))
+    for number in range(1100):
+        access.revoke(f"lasting-{number}", NOW + year, at(NOW, 5.0))
+    for number in range(1100):
+        access.revoke(f"ahead-{number}", NOW + 10 * year, at(NOW + 10 * year, 105.0))
+    assert old.identity.jti not in house.revoked, "its end has passed on both clocks"
+    fresh = access.issue("eva", NOW + 110)
+    assert access.identify(fresh.token, NOW + 110) == fresh.identity
+    with pytest.raises(Unauthenticated):
+        access.identify(old.token, NOW)
 
 
 class Walked(dict[str, float]):
@@ -179,12 +202,12 @@ def test_a_revocation_does_not_walk_over_all_that_are_kept() -> None:
         revoked = Walked({f"old-{number}": NOW + 10_000 for number in range(kept)})
         access = Access(House(EVA).settings, KeyRing(SigningKey(bytes(range(32)))), revoked)
         for number in range(few):
-            access.revoke(f"new-{number}", NOW + 10_000, NOW)
+            access.revoke(f"new-{number}", NOW + 10_000, at(NOW))
         assert len(revoked) == kept + few
         assert revoked.steps <= 2 * kept
         # Once they have ended, they go when there are twice as many.
         for number in range(2 * kept):
-            access.revoke(f"late-{number}", NOW + 30_000, NOW + 20_000)
+            access.revoke(f"late-{number}", NOW + 30_000, at(NOW + 20_000))
         assert "old-0" not in revoked
         assert len(revoked) <= 2 * kept + few + 1
         assert revoked.steps <= 20 * kept
@@ -234,7 +257,7 @@ def test_an_open_connection_ends_when_its_token_does(house: House) -> None:
     who = house.access.issue("eva", NOW, 60).identity
     with pytest.raises(Unauthenticated):
         house.access.refreshed(who, NOW + 60)
-    house.access.revoke(who.jti, who.expires_at, NOW)
+    house.access.revoke(who.jti, who.expires_at, at(NOW))
     with pytest.raises(Unauthenticated):
         house.access.refreshed(who, NOW)
 
@@ -442,7 +465,7 @@ def test_an_outside_token_can_be_revoked_and_does_not_come_back_with_the_clock(o
     access = open_house.access
     for token in (outside_token(), outside_token(jti=None)):
         who = access.identify(token, NOW)
-        access.revoke(who.jti, who.expires_at, NOW)
+        access.revoke(who.jti, who.expires_at, at(NOW))
         with pytest.raises(Unauthenticated):
             access.identify(token, NOW)
         with pytest.raises(Unauthenticated):
@@ -484,7 +507,7 @@ def test_a_token_that_was_accepted_is_asked_everything_again(house: House) -> No
     assert refused()  # the clock was set back
     token = access.issue("eva", NOW).token
     identity = access.identify(token, NOW + 1)
-    access.revoke(identity.jti, identity.expires_at, NOW + 1)
+    access.revoke(identity.jti, identity.expires_at, at(NOW + 1))
     assert refused()
 
 

@@ -119,7 +119,7 @@ async def _end_session(call: Call[Nothing, Any]) -> dict[str, str]:
 
 
 async def _revoke(call: Call[Nothing, Any], jti: str, expires_at: float) -> None:
-    revoked = call.services.access.revoke(jti, expires_at, call.now.wall)
+    revoked = call.services.access.revoke(jti, expires_at, call.now)
     call.services.roster.token_revoked(jti)
     # A browser may log out and close the connection at once, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
