@@ -67,6 +67,10 @@ def _reload(data_dir: Path) -> None:
     """Have a daemon that runs there read it. It then ends the user's sessions."""
     running, process = lock_holder(data_dir)
     if not running:
+        # Its data directory may be named by its own STATE_DIRECTORY.
+        print_error(
+            f"no heliosd runs on {data_dir}: one that runs elsewhere keeps the old password until a reload"
+        )
         return
     try:
         if process is None:

@@ -52,6 +52,15 @@ def test_a_running_daemon_takes_it_and_ends_the_sessions_of_that_user_alone(
         assert daemon.stop() == 0
 
 
+def test_where_no_daemon_is_found_it_says_where_it_looked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.format(hash=hash_password(PASSWORD)))
+    assert reset(monkeypatch, config, "anna", tmp_path / "state") == 0
+    assert f"no heliosd runs on {tmp_path / 'state'}" in capsys.readouterr().err
+
+
 CONFIG = """
 # The users of this site.
 [[auth.users]]
