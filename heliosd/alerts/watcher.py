@@ -95,11 +95,12 @@ class AlertWatcher:
             while True:
                 alerts = self._settings.current.alert
                 if alerts != self._configured:
-                    await self._configure(alerts, senders)
+                    await self._configure(alerts)
                 if not alerts:
                     if not self._settings.current.alert:  # they may have come meanwhile
                         await self._changed.wait()
                     continue
+                self._start_senders(senders)
                 self._ready = self._ready or self._backend.not_ready() is None
                 await self._look(observe=self._ready or trio.current_time() - started > START_SECONDS)
                 await trio.sleep(LOOK_SECONDS)
@@ -108,7 +109,7 @@ class AlertWatcher:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _configure(self, alerts: tuple[AlertConfig, ...], senders: trio.Nursery) -> None:
+    async def _configure(self, alerts: tuple[AlertConfig, ...]) -> None:
         names = [alert.name for alert in alerts]
         await self._deliveries.keep_only(names)
         if not alerts:
@@ -133,10 +134,14 @@ class AlertWatcher:
         self._book.configure(alerts)
         self._configured = alerts
         self.counters.holding = {name: self._book.holds(name) for name in names}
-        for name in names:
-            if name not in self._senders:
-                self._senders.add(name)
-                senders.start_soon(self._send_all, name)
+
+    def _start_senders(self, senders: trio.Nursery) -> None:
+        """Those that are missing: a sender may have ended because its alert was out of the configuration for so
+        short a time that nothing else saw it."""
+        for alert in self._configured or ():
+            if alert.name not in self._senders:
+                self._senders.add(alert.name)
+                senders.start_soon(self._send_all, alert.name)
 
     def _observation(self) -> Observation:
         return Observation.of(self._backend.status(), complete=self._backend.complete)

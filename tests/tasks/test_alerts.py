@@ -458,6 +458,35 @@ async def test_alerts_that_are_taken_out_and_put_back_at_once_come_back(
         assert len(house.got) == 1
 
 
+async def test_an_alert_that_was_out_of_the_configuration_for_a_moment_is_sent_all_the_same(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("elected", "leader_elected")
+    taken_out: list[bool] = []
+    async with house.running() as watcher, trio.open_nursery() as nursery:
+        await trio.sleep(1)
+        assert house.settings is not None
+        settings, before = house.settings, house.settings.current
+        refs = [house.elect(), house.elect("node-3")]
+
+        async def put_back() -> None:
+            await trio.sleep(0.01)
+            settings.replace(before)
+
+        def take_out() -> None:
+            """While the first one is noted as sent: the sender looks into the configuration next."""
+            if house.got and settings.current is before and not taken_out:
+                taken_out.append(True)
+                settings.replace(replace(before, alert=()))
+                nursery.start_soon(put_back)
+
+        house.on_save = take_out
+        await trio.sleep(60)
+        assert taken_out
+        assert watcher.counters.dropped == {}, "the watcher has not seen that it was out"
+        assert set(house.ids) == {f"elected/leader_elected/{ref}" for ref in refs}
+
+
 @pytest.mark.parametrize("leap_seconds", [365 * 86_400.0, -365 * 86_400.0])
 async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_back(
     autojump_clock: MockClock, house: AlertHarness, leap_seconds: float
