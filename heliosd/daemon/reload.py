@@ -40,9 +40,12 @@ NEEDS_RESTART = (
 
 
 async def reload(path: Path, settings: Settings, access: Access) -> bool:
-    """Apply the file's configuration. False if it cannot be used: nothing changed, and the log has the reason."""
+    """Apply the file's configuration. False if it cannot be used: nothing changed, and the log has the reason.
+
+    Cancelled while a file hangs, it leaves that file to its thread, which only reads."""
+    data_dir = data_directory(settings.current)
     try:
-        config, admin, keys = await trio.to_thread.run_sync(_read, path, data_directory(settings.current))
+        config, admin, keys = await trio.to_thread.run_sync(_read, path, data_dir, abandon_on_cancel=True)
     except HeliosError as error:
         log.error("configuration not reloaded; the old one stays in force", path=str(path), reason=str(error))
         return False

@@ -264,18 +264,31 @@ class Daemon(Struct, frozen=True):
     async def _handle_signals(
         self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
     ) -> None:
+        # One more may wait: it reads the files as they are then.
+        wanted, reloads = trio.open_memory_channel[None](1)
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
-            async for number in _after(self.signals, signals):
-                if number == signal.SIGHUP:
-                    notifier.reloading()
-                    await reload(self.config_path, self.settings, self.access)
-                    if self.certificate is not None:
-                        self.certificate.refresh()
-                    notifier.ready()
-                elif stop.is_set():
-                    root_scope.cancel()
-                else:
-                    stop.set()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._reload_each, reloads, stop, notifier)
+                async for number in _after(self.signals, signals):
+                    if number == signal.SIGHUP:
+                        with suppress(trio.WouldBlock):
+                            wanted.send_nowait(None)
+                    elif stop.is_set():
+                        root_scope.cancel()
+                    else:
+                        stop.set()
+
+    async def _reload_each(
+        self, reloads: trio.MemoryReceiveChannel[None], stop: trio.Event, notifier: Notifier
+    ) -> None:
+        """One after another, beside the signals: a file that cannot be read to its end does not hold up a stop."""
+        async for _ in reloads:
+            notifier.reloading()
+            await reload(self.config_path, self.settings, self.access)
+            if self.certificate is not None:
+                self.certificate.refresh()
+            if not stop.is_set():
+                notifier.ready()
 
 
 async def _after(earlier: Iterable[int], signals: AsyncIterator[int]) -> AsyncGenerator[int, None]:

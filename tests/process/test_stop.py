@@ -11,7 +11,7 @@ import signal
 import socket as stdlib
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -271,3 +271,22 @@ def test_sighup_with_a_broken_file_changes_nothing_and_says_why(tmp_path: Path, 
         assert daemon.token()  # the users of the old file
         socket.send('{"type":"ping"}')
         receive(socket, "pong")
+
+
+def test_a_reload_that_hangs_in_a_file_does_not_hold_up_the_stop(tmp_path: Path) -> None:
+    with running(tmp_path) as daemon:
+        daemon.config.unlink()
+        os.mkfifo(daemon.config)
+        daemon.process.send_signal(signal.SIGHUP)
+        writer: list[int] = []
+
+        def opened() -> bool:
+            with suppress(OSError):  # nobody reads it yet
+                writer.append(os.open(daemon.config, os.O_WRONLY | os.O_NONBLOCK))
+            return bool(writer)
+
+        wait_until(opened)
+        try:
+            assert daemon.stop() == 0
+        finally:
+            os.close(writer[0])
