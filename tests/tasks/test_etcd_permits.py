@@ -13,7 +13,7 @@ from heliosd.clock import Instant
 from heliosd.cluster.etcd.admin import MemberAdmin
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.etcd.client.requests import Compare, Op
-from heliosd.cluster.etcd.client.responses import EtcdMember, TxnResult
+from heliosd.cluster.etcd.client.responses import EtcdMember, Lease, TxnResult
 from heliosd.cluster.etcd.context import EtcdContext
 from heliosd.cluster.etcd.permits import EtcdPermits
 from heliosd.cluster.etcd.poller import Poller
@@ -42,9 +42,27 @@ class AnswersLost(ModelClient):
         self.revoked.append(lease)
 
 
-async def test_a_permit_whose_asker_got_no_answer_ends_at_once(autojump_clock: MockClock) -> None:
-    client = AnswersLost(Etcd())
+class SlowLeases(ModelClient):
+    """Grants leases after a second, each from then on."""
 
+    def __init__(self, etcd: Etcd) -> None:
+        super().__init__(etcd, ClusterIdentity())
+        self.ends: dict[str, float] = {}
+        """Lease -> Unix seconds."""
+
+    async def lease_grant(self, seconds: int) -> Lease:
+        begins = wall()
+        await trio.sleep(1)
+        lease = await super().lease_grant(seconds)
+        self.ends[lease.id] = begins + seconds
+        return lease
+
+
+def wall() -> float:
+    return 1.8e9 + trio.current_time()
+
+
+def permits_of(client: ModelClient) -> EtcdPermits:
     async def members() -> Any:
         return (*(await client.member_list()).members, LEARNER)
 
@@ -52,16 +70,31 @@ async def test_a_permit_whose_asker_got_no_answer_ends_at_once(autojump_clock: M
         client=client,
         layout=LAYOUT,
         view=SimpleNamespace(cluster_id=CLUSTER),
-        now=lambda: Instant(1.8e9 + trio.current_time(), trio.current_time()),
+        now=lambda: Instant(wall(), trio.current_time()),
     )
-    permits = EtcdPermits(
+    return EtcdPermits(
         cast(EtcdContext, context),
         cast(MemberAdmin, SimpleNamespace(members=members)),
         cast(Poller, SimpleNamespace(url_of=lambda _member: URL)),
     )
+
+
+async def test_a_permit_whose_asker_got_no_answer_ends_at_once(autojump_clock: MockClock) -> None:
+    client = AnswersLost(Etcd())
+    permits = permits_of(client)
     with trio.move_on_after(1) as patience:
         await permits.grant(LEARNER.id, "ann", 600)
     assert patience.cancelled_caught
     permit = await permits.current()
     assert permit is not None, "it was written"
     assert client.revoked == [permit.lease]
+
+
+async def test_the_lease_of_a_permit_does_not_end_before_it(autojump_clock: MockClock) -> None:
+    client = SlowLeases(Etcd())
+    permits = permits_of(client)
+    permit = await permits.grant(LEARNER.id, "ann", 2.5)
+    assert permit.expires_at - permit.granted_at == 2.5
+    assert permit.expires_at <= client.ends[permit.lease]
+    renewed = await permits.renew(permit.id, 4.5)
+    assert permit.expires_at < renewed.expires_at <= client.ends[renewed.lease]

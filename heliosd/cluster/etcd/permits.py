@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import secrets
 from contextlib import suppress
+from math import ceil
 
 import msgspec
 import trio
@@ -50,7 +51,7 @@ class EtcdPermits:
         wanted = find(members, member, field="member")
         voters = {each.id: each.name or each.id for each in members if not each.is_learner}
         check_quorum(wanted.id, voters, await self._alive(members))
-        lease, at = await self._lease(seconds), self._etcd.now().wall
+        at, lease = await self._lease(seconds)
         permit = Permit(
             id=secrets.token_hex(8),
             member=wanted.id,
@@ -83,7 +84,7 @@ class EtcdPermits:
     async def renew(self, permit_id: str, seconds: float) -> Permit:
         current, written_at, _ = await self._read()
         permit = held(current, permit_id)
-        lease, at = await self._lease(seconds), self._etcd.now().wall
+        at, lease = await self._lease(seconds)
         renewed = msgspec.structs.replace(permit, expires_at=at + seconds, lease=lease)
         key = self._etcd.layout.permit
         try:
@@ -161,9 +162,11 @@ class EtcdPermits:
             raise NoLeader("The leader does not answer")
         return {member for member, each in answers.items() if (each.leader, each.raft_term) == leader}
 
-    async def _lease(self, seconds: float) -> str:
+    async def _lease(self, seconds: float) -> tuple[float, str]:
+        """A lease that does not end before `seconds` from the wall time that is returned with it."""
+        at = self._etcd.now().wall
         try:
-            return (await self._etcd.client.lease_grant(max(1, round(seconds)))).id
+            return at, (await self._etcd.client.lease_grant(max(1, ceil(seconds)))).id
         except EtcdError as error:
             raise as_request_refused(error) from error
 
