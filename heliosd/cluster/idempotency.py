@@ -14,7 +14,6 @@ from msgspec import Struct
 from heliosd.errors import Conflict, Invalid, KeyReused, NotFound, RequestRefused
 
 MAX_KEPT = 10_000
-MAX_AGE_SECONDS = 24 * 3600.0
 
 
 class WriteKey(Struct, frozen=True):
@@ -64,7 +63,7 @@ def repeated(answer: AnswerRecord, key: WriteKey) -> RequestRefused | None:
 
 
 class Answers:
-    """The newest answers, at most 10,000 and of 24 hours. Deterministic: time comes with the answers."""
+    """The newest answers, at most 10,000. None is dropped for its age: a leap of the clock makes all old."""
 
     def __init__(self, answers: Iterable[AnswerRecord] = ()) -> None:
         self._kept = OrderedDict((answer.key.id, answer) for answer in answers)
@@ -74,7 +73,7 @@ class Answers:
 
     def keep(self, answer: AnswerRecord) -> None:
         self._kept[answer.key.id] = answer
-        while len(self._kept) > MAX_KEPT or next(iter(self._kept.values())).at < answer.at - MAX_AGE_SECONDS:
+        while len(self._kept) > MAX_KEPT:
             self._kept.popitem(last=False)
 
     def all(self) -> list[AnswerRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric, encode_command
 from heliosd.cluster.simulated.emitted_metrics import difference
 from heliosd.cluster.simulated.state_machine import MetricStateMachine
@@ -34,3 +35,17 @@ def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() ->
         "app_d": True,
     }
     assert change.moved == {}
+
+
+def test_a_write_that_is_repeated_after_a_leap_of_the_clock_counts_once() -> None:
+    years = 10 * 365 * 86_400.0
+    machine = with_applied(RegisterMetric(name="app_jobs", type="counter", at=1.0))
+
+    def add(key: str, at: float) -> None:
+        command = UpdateMetric(name="app_jobs", delta=1.0, at=at)
+        machine.apply(encode_command(command, WriteKey(key, "add one")))
+
+    add("first", 2.0)
+    add("second", 3.0 + years)
+    add("first", 4.0 + years)
+    assert machine.metrics.view("app_jobs").value == 2.0
