@@ -21,7 +21,7 @@ from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import EtcdConfig, HistoryConfig
-from heliosd.errors import Conflict, NoLeader
+from heliosd.errors import NoLeader
 from heliosd.protocol.events import (
     BackendItem,
     Happened,
@@ -156,9 +156,7 @@ async def patiently(change: Callable[[], Awaitable[T]], seconds: float = 15.0) -
         while True:
             try:
                 return await change()
-            except (Conflict, NoLeader) as refused:
-                if isinstance(refused, Conflict) and "5 s" not in refused.message:
-                    raise
+            except NoLeader:
                 await trio.sleep(0.3)  # etcd does not report when it would agree
 
 

@@ -13,6 +13,9 @@ from heliosd.cluster.backend import Peer
 from heliosd.cluster.etcd.client.errors import (
     NOT_FOUND,
     EtcdError,
+    EtcdLeaseGone,
+    EtcdLoginRefused,
+    EtcdNoSpace,
     EtcdNotLeader,
     EtcdOutcomeUnknown,
     EtcdRefused,
@@ -40,7 +43,8 @@ SILENCE_SECONDS = 0.3
 
 
 class MemberAdmin:
-    """Raises `NoLeader`, `OutcomeUnknown`, and `NotFound` or `Conflict` in etcd's own words where it refuses."""
+    """Raises `NoLeader` also for refusals that pass, such as for want of space, `OutcomeUnknown`, and `NotFound` or
+    `Conflict` in etcd's own words where it refuses for good."""
 
     def __init__(self, context: EtcdContext, watcher: Watcher, poller: Poller) -> None:
         self._etcd = context
@@ -82,11 +86,9 @@ class MemberAdmin:
             raise OutcomeUnknown from None
         except EtcdError as error:
             await self._withdraw(lease, member)
-            if isinstance(error, EtcdRefused):
-                if error.code == NOT_FOUND:
-                    raise NotFound("Unknown peer", field="id") from None
-                raise Conflict(error.reason, field="id") from error
-            raise as_request_refused(error) from error
+            if isinstance(error, EtcdRefused) and error.code == NOT_FOUND:
+                raise NotFound("Unknown peer", field="id") from None
+            raise as_request_refused(error, field="id") from error
         await self._shown(lambda: all(each.id != member.id for each in self._shown_members()))
         return Peer(member.id, address_of(member), kind_of(member))
 
@@ -189,15 +191,20 @@ class MemberAdmin:
             )
 
 
-def as_request_refused(error: EtcdError) -> NoLeader | OutcomeUnknown | Conflict:
-    """What an error of etcd means for the request that met it."""
+def as_request_refused(error: EtcdError, *, field: str | None = None) -> NoLeader | OutcomeUnknown | Conflict:
+    """What an error of etcd means for the request that met it; `field` is what etcd refuses for good.
+
+    A refusal that passes is `NoLeader`: it must not be kept as the final answer to a request that is repeated.
+    """
     match error:
         case EtcdOutcomeUnknown():
             return OutcomeUnknown()
         case EtcdUnavailable() if "unhealthy cluster" in error.reason:
             # etcd refuses changes of members for five seconds after a member was away.
-            return Conflict("etcd refuses while not all members have been there for 5 s: try again")
+            return NoLeader("etcd refuses while not all members have been there for 5 s: try again")
         case EtcdUnavailable():
             return NoLeader()
+        case EtcdNoSpace() | EtcdLoginRefused() | EtcdLeaseGone():
+            return NoLeader(f"etcd refuses: {error.reason}")
         case _:
-            return Conflict(error.reason)
+            return Conflict(error.reason, field=field)
