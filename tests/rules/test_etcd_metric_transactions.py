@@ -129,6 +129,7 @@ def test_a_reset_is_one_event_that_names_all(etcd: Etcd) -> None:
 def test_a_reset_of_nothing_is_no_event(etcd: Etcd) -> None:
     assert carry_out(etcd, ResetMetrics(at=2.0)) == [None]
     assert events(etcd) == []
+    assert draft([ResetMetrics(at=2.0)], seen(etcd)).then == (), "the revision is none of ours"
 
 
 def test_a_reset_and_what_defines_the_same_name_do_not_share_a_transaction(etcd: Etcd) -> None:

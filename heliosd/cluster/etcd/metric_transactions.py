@@ -115,8 +115,9 @@ def compose(
     names = sorted(plan.compared)
     compares = [mod_is(layout.metric(name), seen.revisions.get(name, 0)) for name in names]
     then: list[Op] = []
-    if plan.reset:
-        # One operation and one event, however many metrics there are.
+    if plan.reset and seen.revisions:
+        # One operation and one event, however many metrics there are. Where there is none, a delete would make no
+        # revision, and the one in the answer need not be one that the watch shows.
         then.append(delete(layout.folder("metrics"), layout.folder_end("metrics")))
     for name in plan.written:
         key = layout.metric(name)
