@@ -59,6 +59,8 @@ class MetricWriter:
         self._queue: deque[_PendingWrite] = deque()
         self._filled = trio.Event()
         self._seen: SeenMetrics | None = None
+        self._reading = 0
+        """The reading of the mirror (`Mirror.readings`) that `_seen` goes on from."""
 
     async def propose(self, command: MetricCommand, key: WriteKey | None = None) -> Committed:
         """Returns once it is committed and applied here. Raises as `Backend.propose` does."""
@@ -82,7 +84,7 @@ class MetricWriter:
                 if not self._queue:
                     self._filled = trio.Event()
                 elif self._ready():
-                    await self._write(list(islice(self._queue, GROUP)), nursery)
+                    await self._write(nursery)
                 else:
                     await trio.sleep(LOOK_SECONDS)
 
@@ -102,10 +104,17 @@ class MetricWriter:
         while self._queue and self._queue[0].outcome is not None:
             self._queue.popleft()
 
-    async def _write(self, group: list[_PendingWrite], nursery: trio.Nursery) -> None:
-        waiting = [request for request in group if request.outcome is None]
+    def _waiting(self) -> list[_PendingWrite]:
+        return [request for request in islice(self._queue, GROUP) if request.outcome is None]
+
+    async def _write(self, nursery: trio.Nursery) -> None:
+        waiting = self._waiting()
         try:
             lease = await self._etcd.lease.current()
+            # A new one takes its time. Meanwhile the log may have gone, and commands may have been answered.
+            waiting = self._waiting()
+            if not waiting or not self._ready():
+                return
             batch = compose(
                 self._etcd.layout,
                 [request.command for request in waiting],
@@ -136,9 +145,12 @@ class MetricWriter:
             self._settle(taken, batch, result, nursery)
 
     def _best_guess(self) -> SeenMetrics:
-        """The metrics as the last transaction left them, unless the watch has brought newer ones."""
-        if self._seen is None or self._seen.revision < self._etcd.mirror.revision:
-            self._seen = self._etcd.mirror.seen_metrics()
+        """The metrics as the last transaction left them, unless the watch has brought newer ones, or all was read
+        anew: after a restore from a backup, what the transaction left is gone."""
+        mirror = self._etcd.mirror
+        outdated = self._reading != mirror.readings
+        if self._seen is None or outdated or self._seen.revision < mirror.revision:
+            self._seen, self._reading = mirror.seen_metrics(), mirror.readings
         return self._seen
 
     def _fail(self, requests: list[_PendingWrite], outcome: RequestRefused, error: EtcdError) -> None:

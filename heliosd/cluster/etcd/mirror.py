@@ -69,6 +69,8 @@ class Mirror:
         """How often the whole prefix was read."""
         self.revision = 0
         """Everything up to here is applied."""
+        self.readings = 0
+        """How often `load` has replaced the state. After one, a higher revision need not be a newer state."""
         self.head = SeenHead()
         self.members = SeenMembers()
         self.metrics = MetricSet()
@@ -128,6 +130,7 @@ class Mirror:
         gathered = UpdateBuilder(self._metric_revisions if same_cluster else None)
         self.loads += 1
         self.cluster_id, self.revision = header.cluster_id, header.revision
+        self.readings += 1
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""
         self.observers, self.learners, self.revoked, self._metric_revisions = {}, {}, {}, {}
         self.leaving, self.answers = set(), {}
