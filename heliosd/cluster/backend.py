@@ -129,8 +129,9 @@ class Backend(Protocol):
         request."""
         ...
 
-    async def add_peer(self, peer: Peer) -> Peer:
-        """Add a member and return it: with etcd, the id is etcd's. `Conflict` if the id or the address is taken."""
+    async def add_peer(self, peer: Peer, *, again: bool = False) -> Peer:
+        """Add a member and return it: with etcd, the id is etcd's. `Conflict` if the id or the address is taken.
+        `again`: an earlier attempt may have done it, so a member that is as asked for is returned as well."""
         ...
 
     async def remove_peer(self, peer_id: str) -> Peer:

@@ -214,8 +214,10 @@ async def test_a_peer_is_added_and_removed_and_both_are_events(subject: Subject)
     assert {peer.id for peer in backend.status().peers} == before | {added.id}
     with pytest.raises(Conflict):
         await backend.add_peer(Peer("node-8", address))
-    with pytest.raises(Conflict):
-        await backend.add_peer(Peer(added.id, "127.0.0.1:7998"))
+    for again in (False, True):
+        with pytest.raises(Conflict):
+            await backend.add_peer(Peer(added.id, "127.0.0.1:7998"), again=again)
+    assert await backend.add_peer(Peer("node-9", address), again=True) == added
     assert await patiently(lambda: backend.remove_peer(added.id)) == added
     assert {peer.id for peer in backend.status().peers} == before
     with pytest.raises(NotFound):

@@ -13,7 +13,14 @@ from heliosd.cluster.etcd import metric_transactions
 from heliosd.cluster.etcd.client.responses import WatchBatch
 from heliosd.cluster.etcd.event_log import Append, LogItem, SeenHead, begin, compose, read_head
 from heliosd.cluster.etcd.members import KnownMember
-from heliosd.cluster.etcd.mirror import KnownState, Mirror, PendingLearner, PresentObserver, Revoked
+from heliosd.cluster.etcd.mirror import (
+    KnownState,
+    Mirror,
+    PendingLearner,
+    PresentObserver,
+    Revoked,
+    SeenLearner,
+)
 from heliosd.cluster.etcd.updates import MirrorUpdate
 from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, RegisterMetric, UpdateMetric
 from heliosd.protocol.events import LogReset, MetricValuesChanged, PeerChanged
@@ -411,10 +418,11 @@ def test_who_is_present_is_known(etcd: Etcd, way: Way) -> None:
     observer = PresentObserver(id="n1", version="1", since="2023-01-01T00:00:00Z", url="https://n1/")
     etcd.put(LAYOUT.present("n1"), msgspec.json.encode(observer))
     etcd.put(LAYOUT.observer, b"n1")
-    etcd.put(LAYOUT.learner("c3"), msgspec.json.encode(PendingLearner("c:1")))
+    etcd.put(LAYOUT.learner("c:1"), msgspec.json.encode(PendingLearner("c:1")))
     assert way(mirror, etcd).changed == {"observers", "observer", "learners"}
-    assert (mirror.observers, mirror.observer, mirror.learners) == ({"n1": observer}, "n1", {"c3": "c:1"})
-    for key in (LAYOUT.present("n1"), LAYOUT.observer, LAYOUT.learner("c3"), LAYOUT.members):
+    learners = {"c:1": SeenLearner("c:1", etcd.revision)}
+    assert (mirror.observers, mirror.observer, mirror.learners) == ({"n1": observer}, "n1", learners)
+    for key in (LAYOUT.present("n1"), LAYOUT.observer, LAYOUT.learner("c:1"), LAYOUT.members):
         etcd.delete(key)
     assert way(mirror, etcd).changed == {"observers", "observer", "learners", "members"}
     assert (mirror.observers, mirror.observer, mirror.learners) == ({}, "", {})
@@ -433,7 +441,7 @@ def test_no_value_that_somebody_else_wrote_is_a_fault(junk: bytes, way: Way) -> 
         LAYOUT.metric("hits"),
         LAYOUT.present("n1"),
         LAYOUT.observer,
-        LAYOUT.learner("c3"),
+        LAYOUT.learner("c:1"),
         LAYOUT.revoked("j"),
         LAYOUT.members,
         LAYOUT.prefix + b"strange",

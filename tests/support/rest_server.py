@@ -156,8 +156,10 @@ class LoneBackend:
         self.metrics.apply(command)
         return Committed(self.index, 5)
 
-    async def add_peer(self, peer: Peer) -> Peer:
+    async def add_peer(self, peer: Peer, *, again: bool = False) -> Peer:
         await self.commit()
+        if again and self.peers.get(peer.id) == peer:
+            return peer
         if peer.id == "node-1" or peer.id in self.peers:
             raise Conflict(f"Peer already exists: {peer.id}", field="id")
         self._join(peer)

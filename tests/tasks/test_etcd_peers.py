@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,43 +13,69 @@ from trio.testing import MockClock
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd import backend as etcd_backend
+from heliosd.cluster.etcd import presence
 from heliosd.cluster.etcd.admin import as_request_refused
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
     EtcdError,
+    EtcdLearnerBehind,
     EtcdLeaseGone,
     EtcdLoginRefused,
     EtcdNoSpace,
+    EtcdOutcomeUnknown,
     EtcdUnavailable,
 )
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
-from heliosd.cluster.etcd.client.requests import Compare, Op
+from heliosd.cluster.etcd.client.requests import Compare, Op, member_body
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberList, TxnResult
+from heliosd.cluster.etcd.presence import PROMOTE_SECONDS
 from heliosd.config.model import EtcdConfig, HistoryConfig
 from heliosd.errors import Conflict, NoLeader
-from tests.support.etcd_model import Etcd
+from tests.support.etcd_model import LAYOUT, Etcd
 from tests.support.etcd_model_client import MEMBER, URL, ModelClient
 from tests.support.rest_server import Rest
 from tests.support.simulated_harness import MemoryStore
 
 PEERS = "/api/cluster/peers"
 OTHER = EtcdMember("2", "etcd-2", ("http://127.0.0.1:2381",), (), is_learner=True)
+ADDED = "3"
+NEW = {"id": "etcd-3", "address": "127.0.0.1:2382"}
 MOST_SECONDS = 60.0
 """Of the mock clock."""
 NO_SPACE = EtcdNoSpace(URL, "etcdserver: mvcc: database space exceeded", 8)
 
 
 class Members(ModelClient):
-    """One voter, which leads, and a learner. `full`: only members can be changed, as under NOSPACE."""
+    """One voter, which leads, and a learner. `full`: only members can be changed, as under NOSPACE. `lost`: changes
+    of members are done, and not answered."""
 
     def __init__(self, etcd: Etcd, identity: ClusterIdentity) -> None:
         super().__init__(etcd, identity)
         self.listed = [MEMBER, OTHER]
-        self.full = False
+        self.full = self.lost = False
+        self.in_sync = True
 
     async def member_list(self, endpoint: str = "") -> MemberList:
         await trio.lowlevel.checkpoint()
         return MemberList(tuple(self.listed), self.etcd.raft_term)
+
+    async def member_add(self, peer_urls: Sequence[str], *, learner: bool = True) -> EtcdMember:
+        await trio.lowlevel.checkpoint()
+        added = EtcdMember(ADDED, "", tuple(peer_urls), (), learner)
+        self.listed.append(added)
+        if self.lost:
+            raise EtcdOutcomeUnknown(URL, "the write was sent and not answered")
+        return added
+
+    async def member_promote(self, leader_endpoint: str, member_id: str) -> None:
+        await trio.lowlevel.checkpoint()
+        member_body(member_id)  # raises, as the client does, for what is no member's id
+        if not self.in_sync:
+            raise EtcdLearnerBehind(URL, "can only promote a learner member which is in sync with leader", 9)
+        self.change(member_id, is_learner=False)
+
+    def change(self, member_id: str, **fields: Any) -> None:
+        self.listed = [replace(each, **fields) if each.id == member_id else each for each in self.listed]
 
     async def member_remove(self, member_id: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -67,11 +94,23 @@ class Cluster:
 
     def __init__(self, client: Members, backend: etcd_backend.EtcdBackend) -> None:
         self.client = client
-        self.backend = backend
         self._rest = Rest(backend)
 
     async def write(self, method: str, body: object, key: str = "k") -> tuple[int, Any]:
         return await self._rest.ask_json(method, PEERS, body, headers={"Idempotency-Key": key})
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        with trio.fail_after(MOST_SECONDS):
+            while not holds():  # noqa: ASYNC110 (the model signals nothing)
+                await trio.sleep(0.1)
+
+    def is_voter(self, member_id: str) -> bool:
+        return any(each.id == member_id and not each.is_learner for each in self.client.listed)
+
+    def pending(self) -> int:
+        """Learners to be promoted."""
+        folder = LAYOUT.folder("learners"), LAYOUT.folder_end("learners")
+        return len(self.client.etcd.under(*folder))
 
 
 @pytest.fixture
@@ -86,6 +125,7 @@ async def cluster(
         return clients[-1]
 
     monkeypatch.setattr(etcd_backend, "EtcdClient", make)
+    monkeypatch.setattr(presence, "MISSING_LOOKS", 4)  # every second of the mock clock costs polls
     backend = etcd_backend.EtcdBackend(
         node_id="etcd-1",
         config=EtcdConfig(endpoints=(URL,)),
@@ -99,10 +139,9 @@ async def cluster(
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(backend.run)
-        with trio.fail_after(MOST_SECONDS):
-            while backend.not_ready() is not None:  # noqa: ASYNC110 (the backend signals nothing)
-                await trio.sleep(0.1)
-        yield Cluster(clients[0], backend)
+        cluster = Cluster(clients[0], backend)
+        await cluster.until(lambda: backend.not_ready() is None)
+        yield cluster
         nursery.cancel_scope.cancel()
 
 
@@ -115,6 +154,51 @@ async def test_a_change_of_members_that_finds_no_space_is_done_under_the_same_ke
     cluster.client.full = False
     assert (await cluster.write("DELETE", {"id": "etcd-2"}))[0] == 200
     assert cluster.client.listed == [MEMBER]
+
+
+@pytest.mark.parametrize("started", [False, True])
+async def test_an_added_member_whose_answer_was_lost_is_found_under_the_same_key_and_promoted(
+    cluster: Cluster, *, started: bool
+) -> None:
+    cluster.client.lost, cluster.client.in_sync = True, False
+    assert (await cluster.write("POST", NEW))[0] == 504
+    if started:
+        cluster.client.change(ADDED, name=NEW["id"], client_urls=("http://127.0.0.1:2389",))
+    status, body = await cluster.write("POST", NEW)
+    assert (status, body["peer"]["id"]) == (201, ADDED)
+    assert (await cluster.write("POST", NEW, "another"))[0] == 409
+    cluster.client.in_sync = True
+    await cluster.until(lambda: cluster.is_voter(ADDED))
+    await cluster.until(lambda: not cluster.pending())
+    assert not cluster.is_voter(OTHER.id), "heliosd did not add it"
+
+
+async def test_a_member_is_not_added_where_it_could_not_be_promoted_later(cluster: Cluster) -> None:
+    cluster.client.full = True
+    assert (await cluster.write("POST", NEW))[0] == 503
+    assert cluster.client.listed == [MEMBER, OTHER]
+    cluster.client.full = False
+    assert (await cluster.write("POST", NEW))[0] == 201
+    await cluster.until(lambda: cluster.is_voter(ADDED))
+
+
+async def test_a_learner_that_is_removed_is_forgotten_and_not_promoted_when_it_comes_again(
+    cluster: Cluster,
+) -> None:
+    cluster.client.in_sync = False
+    assert (await cluster.write("POST", NEW))[0] == 201
+    assert (await cluster.write("DELETE", {"id": ADDED}, "delete"))[0] == 200
+    await cluster.until(lambda: not cluster.pending())
+    cluster.client.in_sync = True
+    await cluster.client.member_add([f"http://{NEW['address']}"])
+    await trio.sleep(3 * PROMOTE_SECONDS)
+    assert not cluster.is_voter(ADDED)
+
+
+async def test_a_learner_under_a_name_that_is_none_of_heliosd_is_no_fault(cluster: Cluster) -> None:
+    cluster.client.etcd.put(LAYOUT.learner("not-an-address"), b'{"address":"nowhere"}')
+    await cluster.until(lambda: not cluster.pending())
+    assert (await cluster.write("POST", NEW))[0] == 201
 
 
 @pytest.mark.parametrize(

@@ -26,7 +26,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused
 
 from .context import EtcdContext
-from .members import address_of, find, kind_of
+from .members import address_of, find, kind_of, peers_at
 from .mirror import PendingLearner
 from .poller import Poller
 from .watcher import Watcher
@@ -51,18 +51,27 @@ class MemberAdmin:
         self._watcher = watcher
         self._poller = poller
 
-    async def add_peer(self, peer: Peer) -> Peer:
-        """Add a learner at this peer address, with the others' scheme. It is promoted once it is in sync."""
+    async def add_peer(self, peer: Peer, *, again: bool = False) -> Peer:
+        """Add a learner at this peer address, with the others' scheme. It is promoted once it is in sync.
+
+        `again`: an earlier attempt may have added it, so a member at this address is returned as it is.
+        """
         members = await self.members()
+        standing = next((each for each in members if peers_at(each, peer.address)), None)
+        if standing is not None and again:
+            return Peer(standing.id, address_of(standing), kind_of(standing))
         if any(peer.id in (each.id, each.name) for each in members):
             raise Conflict(f"Peer already exists: {peer.id}", field="id")
-        if any(urlsplit(url).netloc == peer.address for each in members for url in each.peer_urls):
+        if standing is not None:
             raise Conflict("A member with this address exists", field="address")
         scheme = next((urlsplit(url).scheme for each in members for url in each.peer_urls), "http")
+        key = self._etcd.layout.learner(peer.address)
+        learner = msgspec.json.encode(PendingLearner(address=peer.address))
         try:
+            # First what is to become of it: once it is added nothing can fail, and it is promoted though the answer
+            # is lost. If it is not added, the observer deletes the key.
+            await self._etcd.client.txn([], [put(key, learner)], [])
             added = await self._etcd.client.member_add([f"{scheme}://{peer.address}"], learner=True)
-            learner = msgspec.json.encode(PendingLearner(address=peer.address))
-            await self._etcd.client.txn([], [put(self._etcd.layout.learner(added.id), learner)], [])
         except EtcdError as error:
             raise as_request_refused(error) from error
         await self._shown(lambda: any(each.id == added.id for each in self._shown_members()))

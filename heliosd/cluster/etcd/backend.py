@@ -198,8 +198,8 @@ class EtcdBackend:
         check_command(command)
         return await self._metric_writer.propose(command, key)
 
-    async def add_peer(self, peer: Peer) -> Peer:
-        return await self._admin.add_peer(peer)
+    async def add_peer(self, peer: Peer, *, again: bool = False) -> Peer:
+        return await self._admin.add_peer(peer, again=again)
 
     async def remove_peer(self, peer_id: str) -> Peer:
         return await self._admin.remove_peer(peer_id)

@@ -7,7 +7,7 @@ told/<dedupe key>    the log has this event                                   (l
 metrics/<name>       one custom metric
 observers/<node id>  a heliosd that is present                                (lease)
 observer             the heliosd that logs the members' health                (lease)
-learners/<hex id>    a learner to be promoted once it is in sync
+learners/<address>   a learner at this peer address is to be promoted once it is in sync
 leaving/<hex id>     a member that is about to be removed: no heliosd talks to it    (lease)
 revoked/<jti>        a revoked token                                          (lease)
 permit               the permit to stop a member, while one is out            (lease)
@@ -76,8 +76,8 @@ class KeyLayout:
         """The key by which a heliosd shows that it is present."""
         return self.folder("observers") + _bytes(node_id)
 
-    def learner(self, member_id: str) -> bytes:
-        return self.folder("learners") + _bytes(member_id)
+    def learner(self, address: str) -> bytes:
+        return self.folder("learners") + _bytes(address)
 
     def leaving(self, member_id: str) -> bytes:
         return self.folder("leaving") + _bytes(member_id)

@@ -78,6 +78,11 @@ def address_of(member: EtcdMember) -> str:
     return urlsplit(min(urls)).netloc if urls else ""
 
 
+def peers_at(member: EtcdMember, address: str) -> bool:
+    """Whether other members reach this one at `HOST:PORT`."""
+    return any(urlsplit(url).netloc == address for url in member.peer_urls)
+
+
 def kind_of(member: EtcdMember) -> AddressKind:
     """The kind of `address_of`."""
     return "client" if member.client_urls else "peer"

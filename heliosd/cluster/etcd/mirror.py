@@ -37,9 +37,18 @@ class PresentObserver(Struct, frozen=True, kw_only=True):
 
 
 class PendingLearner(Struct, frozen=True):
-    """A learner that heliosd added; the value of its key."""
+    """A learner that heliosd adds; the value of its key."""
 
     address: str
+    """`HOST:PORT` of its peer URL: its id is known only once it is added."""
+
+
+@dataclass(frozen=True, slots=True)
+class SeenLearner:
+    """A `PendingLearner` as it was read."""
+
+    address: str
+    mod_revision: int
 
 
 class Revoked(Struct, frozen=True):
@@ -78,8 +87,8 @@ class Mirror:
         self.observers: dict[str, PresentObserver] = {}
         self.observer = ""
         """Node id of the heliosd that logs the members' health; "": there is none."""
-        self.learners: dict[str, str] = {}
-        """Member id -> address."""
+        self.learners: dict[str, SeenLearner] = {}
+        """By what follows the folder in their keys."""
         self.leaving: set[str] = set()
         """Ids of members that are about to be removed."""
         self.revoked: dict[str, float] = {}
@@ -211,7 +220,8 @@ class Mirror:
                 case "observers":
                     self.observers[name] = msgspec.json.decode(kv.value, type=PresentObserver)
                 case "learners":
-                    self.learners[name] = msgspec.json.decode(kv.value, type=PendingLearner).address
+                    address = msgspec.json.decode(kv.value, type=PendingLearner).address
+                    self.learners[name] = SeenLearner(address, kv.mod_revision)
                 case "leaving":
                     self.leaving.add(name)
                 case "answers":

@@ -8,6 +8,7 @@ promotes learners.
 from __future__ import annotations
 
 import logging
+from collections import Counter
 from collections.abc import Callable
 
 import msgspec
@@ -16,18 +17,23 @@ import trio
 from heliosd import __version__
 from heliosd.clock import next_beat, rfc3339
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLearnerBehind, EtcdLeaseGone, EtcdRefused
-from heliosd.cluster.etcd.client.requests import absent, delete, put
+from heliosd.cluster.etcd.client.requests import absent, delete, mod_is, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
-from .mirror import PresentObserver
+from .members import peers_at
+from .mirror import PresentObserver, SeenLearner
 
 log = logging.getLogger(__name__)
 
 PRESENCE_SECONDS = 10
 ALIVE_SECONDS = 3.0
 PROMOTE_SECONDS = 1.0
+MISSING_LOOKS = 15
+"""A learner that is no member at so many looks in a row was not added, or was removed: a request to add it has been
+done or refused by then, and while this process does not run it does not look."""
 CLEANUP_SECONDS = 1.0
+_NO_LEARNER = ("not a learner", "can only promote a learner member")
 
 
 class Presence:
@@ -48,6 +54,8 @@ class Presence:
         """The revision at which this heliosd wrote its key."""
         self._double = ""
         """When the other heliosd with this `node.id` started, of which the log has a warning."""
+        self._missing: Counter[SeenLearner] = Counter()
+        """At how many looks in a row a learner was no member."""
         self._sooner = trio.Event()
 
     def act_now(self) -> None:
@@ -122,29 +130,44 @@ class Presence:
         """Promote each learner that heliosd added once it is in sync with the leader."""
         while True:
             await trio.sleep_until(next_beat(trio.current_time(), PROMOTE_SECONDS))
+            observes = self._etcd.mirror.observer == self._etcd.node_id
+            pending = list(self._etcd.mirror.learners.items()) if observes else []
+            self._missing = Counter({learner: self._missing[learner] for _, learner in pending})
             failed = False
-            for member in (
-                list(self._etcd.mirror.learners) if self._etcd.mirror.observer == self._etcd.node_id else ()
-            ):
+            for name, learner in pending:
                 try:
-                    await self._promote(member)
+                    if await self._is_done(learner):
+                        # Deleted unless it was written again meanwhile.
+                        key = self._etcd.layout.learner(name)
+                        await self._etcd.client.txn([mod_is(key, learner.mod_revision)], [delete(key)], [])
                 except EtcdError as error:
                     failed = True
                     self._etcd.faults.add("promoting learners", error)
             if not failed:
                 self._etcd.faults.clear("promoting learners")
 
-    async def _promote(self, member: str) -> None:
+    async def _is_done(self, learner: SeenLearner) -> bool:
+        """Promote it if it is in sync. Whether nothing is left to do: it is a voter, or it is no member."""
         view = self._etcd.view
         url = next((self._url_of(each) for each in view.members if each.id == view.leader), "")
-        if not url:
-            return  # later, with a leader
+        if not url or not view.members_as_of:
+            return False  # later, with a leader and its list
+        member = next((each for each in view.members if peers_at(each, learner.address)), None)
+        if member is None:
+            self._missing[learner] += 1
+            return self._missing[learner] >= MISSING_LOOKS
+        self._missing[learner] = 0
+        return not member.is_learner or await self._is_voter(url, member.id)
+
+    async def _is_voter(self, leader_url: str, member: str) -> bool:
+        """Promote it, if it is in sync."""
         try:
-            await self._etcd.client.member_promote(url, member)
+            await self._etcd.client.member_promote(leader_url, member)
         except EtcdLearnerBehind:
-            return
+            return False
         except EtcdRefused as refused:
-            gone = "not found" in refused.reason or "not a learner" in refused.reason
-            if not gone and "can only promote a learner member" not in refused.reason:
+            if "not found" in refused.reason:
+                return False
+            if not any(words in refused.reason for words in _NO_LEARNER):
                 raise
-        await self._etcd.client.txn([], [delete(self._etcd.layout.learner(member))], [])
+        return True

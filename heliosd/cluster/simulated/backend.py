@@ -100,12 +100,8 @@ class SimulatedBackend:
             machine=MetricStateMachine,
         )
         self._restore_seconds = now().mono - began
-        self._requests = Requests(
-            self.cluster,
-            node_id,
-            patience=TICKS_PER_SECOND // 2,
-            pause=max(GRID, heartbeat // 4),
-        )
+        patience, pause = TICKS_PER_SECOND // 2, max(GRID, heartbeat // 4)
+        self._requests = Requests(self.cluster, node_id, patience=patience, pause=pause)
         self._observer = MemberObserver(
             self.cluster,
             node_id,
@@ -167,8 +163,12 @@ class SimulatedBackend:
     async def _command(self, command: bytes) -> RequestDone:
         return await self._request(WriteCommands((command,)))
 
-    async def add_peer(self, peer: Peer) -> Peer:
-        await self._request(AddMember(peer.id, peer.address))
+    async def add_peer(self, peer: Peer, *, again: bool = False) -> Peer:
+        try:
+            await self._request(AddMember(peer.id, peer.address))
+        except Conflict:
+            if not again or self._observer.membership.get(peer.id) != peer.address:
+                raise
         return peer
 
     async def remove_peer(self, peer_id: str) -> Peer:

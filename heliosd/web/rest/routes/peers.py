@@ -6,7 +6,7 @@ from msgspec import UNSET, Struct, UnsetType
 
 from heliosd.cluster.backend import Peer
 from heliosd.config.addresses import member_address, member_id
-from heliosd.errors import Conflict, NotFound
+from heliosd.errors import NotFound
 from heliosd.protocol.views.latency import AddressKind
 from heliosd.protocol.views.status import PeerState
 from heliosd.web.rest.arguments import checked, one_of
@@ -50,22 +50,9 @@ async def add_peer(call: Call[Nothing, NewPeer]) -> Answer:
     peer = call.body
     peer_id = checked(member_id, peer.id, "id")
     address = checked(member_address, peer.address, "address")
-    try:
-        added = await call.services.backend.add_peer(Peer(peer_id, address))
-    except Conflict:
-        before = _standing(call, address) if call.repeated else None
-        if before is None:
-            raise
-        added = before
+    added = await call.services.backend.add_peer(Peer(peer_id, address), again=call.repeated)
     body = PeerAdded("Peer added successfully", AddedPeer(added.id, added.address, added.address_kind))
     return Answer(status=201, body=body)
-
-
-def _standing(call: Call[Nothing, NewPeer], address: str) -> Peer | None:
-    """The member of this address, if it is the one to be added: an earlier attempt has done it."""
-    peers = call.services.backend.status().peer_states
-    same = (peer for peer in peers if peer.address == address and call.body.id in {peer.id, peer.name})
-    return next((Peer(peer.id, peer.address, peer.address_kind) for peer in same), None)
 
 
 async def remove_peer(call: Call[ById, ById]) -> Answer:
