@@ -28,7 +28,7 @@ from heliosd.cluster.etcd.client.responses import (
     WatchBatch,
 )
 from heliosd.cluster.etcd.context import EtcdContext
-from heliosd.cluster.etcd.election import LeaderElected
+from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
 from heliosd.cluster.etcd.event_log import MembersRecord, SeenMembers
 from heliosd.cluster.etcd.faults import Faults
 from heliosd.cluster.etcd.keys import KeyLayout
@@ -43,6 +43,7 @@ from heliosd.cluster.etcd.view_changes import ViewChange
 from heliosd.cluster.etcd.watcher import Watcher
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.subscribers import Subscribers
+from heliosd.config.values import MAX_SECONDS
 
 URLS = {each: f"http://127.0.0.1:{each}" for each in ("1", "2", "3")}
 MEMBERS = tuple(EtcdMember(each, f"etcd-{each}", (), (url,), is_learner=False) for each, url in URLS.items())
@@ -196,10 +197,11 @@ def poller_of(
     looks: list[float],
     changed: Callable[[Sequence[ViewChange]], None] = lambda _: None,
     context: EtcdContext | None = None,
+    poll_interval: float = 0.25,
 ) -> Poller:
     return Poller(
         context or settled_on(members),
-        poll_interval=0.25,
+        poll_interval=poll_interval,
         view_changed=changed,
         looked=lambda: looks.append(trio.current_time()),
         read=lambda _: None,
@@ -265,6 +267,24 @@ async def test_settled_members_are_polled_once_a_second_and_looked_at_four_times
         await trio.sleep(10)
         assert all(9 <= members.polls[url] <= 11 for url in URLS.values())
         assert max(later - sooner for sooner, later in itertools.pairwise(looks)) <= LOOK_SECONDS * 1.01
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("poll_interval", [0.01, 0.25, 0.6, 1.0, MAX_SECONDS])
+async def test_no_configured_interval_lets_the_answers_of_quiet_members_become_too_old(
+    autojump_clock: MockClock, members: Members, poll_interval: float
+) -> None:
+    lost: list[ViewChange] = []
+
+    def changed(changes: Sequence[ViewChange]) -> None:
+        lost.extend(each for each in changes if isinstance(each, LeaderLost))
+
+    context = settled_on(members)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, [], changed, context, poll_interval).run)
+        await trio.sleep(30)
+        assert context.view.leader == members.leader
+        assert lost == []
         nursery.cancel_scope.cancel()
 
 

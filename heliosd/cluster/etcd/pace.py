@@ -20,6 +20,9 @@ SETTLING_SECONDS = 3.0
 ACCEPTED_SECONDS = 60.0
 """A member that has failed for so long no longer counts as a change."""
 SETTLED_FACTOR = 4
+LONGEST_POLL_SECONDS = 1.0
+"""Between two polls of a member, whatever is configured. An answer counts for 2.5 s (`election.FRESH_SECONDS`): so
+neither a quiet time nor one poll that gets no answer within its second makes the one before too old."""
 
 
 class Pace:
@@ -53,6 +56,13 @@ class Pace:
 
     def is_fast(self, now: float) -> bool:
         return now < self._fast_until
+
+    def poll_after(self, poll_interval: float, now: float, *, answers: bool, settled: bool) -> float:
+        """Seconds from one poll of a member to the next. `answers`: its last poll was answered; `settled`: all
+        members answer and agree."""
+        if answers and self.is_fast(now):
+            return min(FAST_POLL_SECONDS, poll_interval)
+        return min(poll_interval * SETTLED_FACTOR if settled else poll_interval, LONGEST_POLL_SECONDS)
 
 
 def pause(due_in: Iterable[float]) -> float:

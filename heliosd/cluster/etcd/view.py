@@ -18,7 +18,7 @@ from .election import FRESH_SECONDS, Election, LeaderElected, LeaderLost, Member
 from .member_health import MemberHealth
 from .member_traces import MemberTraces
 from .members import KnownMember, bearing, known
-from .pace import ACCEPTED_SECONDS, FAST_POLL_SECONDS, REMEMBERED_ANSWERS, SETTLED_FACTOR, Pace
+from .pace import ACCEPTED_SECONDS, REMEMBERED_ANSWERS, Pace
 from .view_changes import MemberRestarted, OtherCluster, OwnStateChanged, ViewChange
 
 
@@ -310,9 +310,8 @@ class ClusterView:
     def poll_after(self, poll_interval: float, now: Instant, member: str = "") -> float:
         """Seconds from one poll of this member to the next."""
         answer = self._answers.get(member)
-        if answer is not None and answer.unanswered is None and self.pace.is_fast(now.mono):
-            return min(FAST_POLL_SECONDS, poll_interval)
-        return poll_interval * SETTLED_FACTOR if self.settled(now) else poll_interval
+        answers = answer is not None and answer.unanswered is None
+        return self.pace.poll_after(poll_interval, now.mono, answers=answers, settled=self.settled(now))
 
     def _take(self, members: tuple[EtcdMember, ...], now: Instant) -> None:
         """Replace the members."""
