@@ -45,15 +45,15 @@ class LeaderHistory:
 
     def lost(self, leader: str, term: int) -> None:
         """No leader is known any more."""
-        self._losses[leader, term] = _SeenLoss(self._now())
+        self._note_loss(leader, term)
         self._trim()
         self.refresh()
 
     def elected(self, leader: str, term: int, before: str) -> None:
         """`before` led until now, "" if none was known."""
         now = self._now()
-        if before and (before, self._term) not in self._losses:
-            self._losses[before, self._term] = _SeenLoss(now)
+        if before:
+            self._note_loss(before, self._term)
         if self._losses:
             last = next(reversed(self._losses.values()))
             if last.next_at is None:
@@ -102,6 +102,11 @@ class LeaderHistory:
             cause=None if loss is None else loss.found.cause,
             evidence=None if loss is None else loss.found.evidence,
         )
+
+    def _note_loss(self, leader: str, term: int) -> None:
+        """It is lost now. It may have been lost and held again before, which was another loss."""
+        self._losses.pop((leader, term), None)  # the last loss is the last entry
+        self._losses[leader, term] = _SeenLoss(self._now())
 
     def _trim(self) -> None:
         while len(self._losses) > KEPT:
