@@ -13,7 +13,8 @@ from msgspec import UNSET
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
-from heliosd.cluster.etcd.election import LeaderElected, LeaderLost
+from heliosd.cluster.etcd.election import RESTORED_SECONDS, LeaderElected, LeaderLost
+from heliosd.cluster.etcd.member_lag import LAGGING_SECONDS, MemberLag
 from heliosd.cluster.etcd.pause_clock import PauseClock
 from heliosd.cluster.etcd.status import build_status, why_not_ready
 from heliosd.cluster.etcd.view import ClusterView
@@ -253,6 +254,20 @@ def test_another_cluster_takes_the_place_of_the_one_that_it_replaced() -> None:
     assert LeaderElected(A, 2, "") in seen.poll(A, 2)
 
 
+@pytest.mark.parametrize("how", ["another cluster", "a backup"])
+def test_a_term_is_news_also_where_terms_have_begun_again(how: str) -> None:
+    seen = led_by_b()
+    assert seen.view.term_seen(51, seen.now)
+    if how == "another cluster":
+        seen.view.replaced_by(seen.cluster, seen.now)
+        seen.listing(THREE)
+        seen.poll(A, 2)
+    else:
+        seen.poller(A, RESTORED_SECONDS + 1.0, 2)
+    assert (seen.view.leader, seen.view.term) == (A, 2)
+    assert seen.view.term_seen(3, seen.now)
+
+
 def test_a_leader_is_reported_as_lost_before_its_cluster_is_forgotten() -> None:
     seen = led_by_b()
     seen.mono += 10.0
@@ -367,6 +382,28 @@ def test_a_member_that_gets_this_nodes_name_is_no_peer_any_more() -> None:
     assert (shown.node.id, shown.node.state, len(shown.peers)) == (B, "Leader", 2)
 
 
+def test_no_member_is_behind_one_that_is_down_since_before_the_cluster_was_restored() -> None:
+    seen, lag = led_by_b(), MemberLag()
+
+    def behind(applied: dict[str, int]) -> set[str]:
+        """These answer so for longer than a member may be behind; the others refuse."""
+        for _ in range(8):
+            seen.mono += LAGGING_SECONDS / 4
+            for each in (A, B, C):
+                if each in applied:
+                    index = applied[each]
+                    status = replace(seen.status(each, B, 5), raft_index=index, raft_applied_index=index)
+                    seen.view.answered(each, status, 0.002, seen.now)
+                else:
+                    seen.view.failed(each, "refused", seen.now)
+            lag.measure(seen.view, seen.mono)
+        return {each for each in (A, B, C) if lag.is_behind(each, seen.mono)}
+
+    assert behind({A: 9_000, B: 9_000, C: 9_000}) == set()
+    assert behind({A: 100, B: 100}) == set()
+    assert behind({A: 100, B: 9_000, C: 9_000}) == {A}
+
+
 # The pace
 
 
@@ -397,6 +434,14 @@ def test_what_is_new_is_looked_at_closely(what: str) -> None:
 
 def test_a_member_that_is_down_for_long_is_no_news_any_more() -> None:
     seen = led_by_b()
+    seen.poller(B, 30.0, who=(A, B))
+    assert not seen.view.settled(seen.now)
+    seen.poller(B, 40.0, who=(A, B))
+    assert seen.view.settled(seen.now)
+
+
+def test_a_member_that_has_never_answered_is_no_news_any_more_after_the_same_time() -> None:
+    seen = Seen()
     seen.poller(B, 30.0, who=(A, B))
     assert not seen.view.settled(seen.now)
     seen.poller(B, 40.0, who=(A, B))

@@ -18,7 +18,9 @@ class MemberLag:
 
     def measure(self, view: ClusterView, now: float) -> None:
         statuses = {each.id: view.last_status(each.id) for each in view.members}
-        committed = max((status.raft_index for status in statuses.values() if status), default=0)
+        # The last status of a member that is down may be from before the cluster was restored from a backup.
+        answering = statuses.keys() - view.failures().keys()
+        committed = max((status.raft_index for each in answering if (status := statuses[each])), default=0)
         for member, status in statuses.items():
             if status is not None and status.raft_applied_index < committed - LAGGING_ENTRIES:
                 self._since.setdefault(member, now)

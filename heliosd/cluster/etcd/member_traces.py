@@ -34,6 +34,8 @@ class MemberTrace:
     """A list has shown it as a learner."""
     starting: float | None = None
     """When its URL was first listed, for a member that came while this node looked."""
+    failed_first: float | None = None
+    """When the first poll of it failed, for one that has not answered since this heliosd started."""
     asked: float | None = None
     """Since when a request to it is without an answer."""
     ended: float | None = None
@@ -65,6 +67,10 @@ class MemberTrace:
         ended = self.ended is not None and (answer is None or answer.at <= self.ended)
         unanswered = answer is not None and answer.unanswered is not None
         return ended or unanswered or self.overdue is not None
+
+    def never_answered(self, now: float) -> None:
+        """A poll of it has failed, and none was answered yet."""
+        self.failed_first = now if self.failed_first is None else self.failed_first
 
     def connection_ended(self, now: float) -> None:
         """Its process may have ended: an outage that is over is none of this one."""
@@ -145,8 +151,13 @@ class MemberTraces:
     def skip(self, seconds: float) -> None:
         """This process did not run for so long: whose answer is due cannot be said."""
         for trace in self._traces.values():
-            trace.asked = None if trace.asked is None else trace.asked + seconds
-            trace.starting = None if trace.starting is None else trace.starting + seconds
-            trace.restarted = None if trace.restarted is None else trace.restarted + seconds
+            trace.failed_first = _later(trace.failed_first, seconds)
+            trace.asked = _later(trace.asked, seconds)
+            trace.starting = _later(trace.starting, seconds)
+            trace.restarted = _later(trace.restarted, seconds)
             trace.overdue = None
             trace.late.clear()
+
+
+def _later(at: float | None, seconds: float) -> float | None:
+    return None if at is None else at + seconds

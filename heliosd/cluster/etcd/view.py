@@ -123,7 +123,7 @@ class ClusterView:
         self._take((), now)
         self._election = Election()
         self._answers, self._statuses, self._revisions, self._reasons, self._contacts = {}, {}, {}, {}, {}
-        self.members_as_of = 0
+        self.members_as_of = self._term_seen = 0
         self.cluster_id = cluster_id
         self._changes.append(OtherCluster(cluster_id))
 
@@ -132,7 +132,9 @@ class ClusterView:
         if all(each.id != member for each in self.to_poll()):
             return
         answer = self._answers.get(member)
-        if answer is not None and answer.unanswered is None:
+        if answer is None:
+            self.traces.of(member).never_answered(now.mono)
+        elif answer.unanswered is None:
             self._answers[member] = replace(answer, unanswered=now.mono)
             self._doubt_if_leader(member, now)
         self._reasons[member] = reason
@@ -188,7 +190,7 @@ class ClusterView:
                 self.pace.decided(now.mono)
                 self.traces.elected(change.leader)
                 if change.restored:
-                    self.members_as_of = 0
+                    self.members_as_of = self._term_seen = 0
             else:
                 self.pace.in_doubt(now.mono)
         self._changes += self._health.check(now)
@@ -341,8 +343,7 @@ class ClusterView:
 
     def _agrees(self, member: str, now: float) -> bool:
         answer = self._answers.get(member)
-        if answer is None:
-            return False
-        if answer.unanswered is not None:
-            return now - answer.unanswered >= ACCEPTED_SECONDS
-        return answer.leader == self.leader
+        if answer is not None and answer.unanswered is None:
+            return answer.leader == self.leader
+        failing = self.traces.of(member).failed_first if answer is None else answer.unanswered
+        return failing is not None and now - failing >= ACCEPTED_SECONDS
