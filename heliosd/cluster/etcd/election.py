@@ -7,6 +7,8 @@
 3. A status shows the present leader beside the term of the last *applied* entry (etcd 3.4, `EtcdServer.setTerm` in
    `apply`), so just after an election a new leader may show the old term. A term has one leader: such a claim waits
    until it shows a new term.
+4. A new leader that is slow to apply shows the new term later than its followers do. A term that only they show may
+   be that of another leader in between, whose entries they are applying: it has to hold for a while.
 """
 
 from __future__ import annotations
@@ -22,8 +24,8 @@ reported."""
 SUSPECT_SECONDS = 1.5
 """A leader's own answer counts for so long after its first failed poll."""
 HELD_SECONDS = 1.0
-"""A lost leader that is seen again in the same term has to be confirmed for so long: it may be a new term that is
-not applied yet (rule 3)."""
+"""A lost leader that is seen again in the same term, and one in a term that only its followers show, has to be
+confirmed for so long: it may be a new term that is not applied yet (rules 3 and 4)."""
 RESTORED_SECONDS = 5.0
 """A leader in a lower term, or a second one in the same term, has to be confirmed for so long. A term never goes
 back, so it shows a cluster that was restored from a backup."""
@@ -44,6 +46,18 @@ class MemberAnswer:
         """The same answer at later times."""
         unanswered = None if self.unanswered is None else self.unanswered + seconds
         return replace(self, asked=self.asked + seconds, at=self.at + seconds, unanswered=unanswered)
+
+
+@dataclass(frozen=True, slots=True)
+class _Claim:
+    """A member names itself as leader, and a quorum names it."""
+
+    leader: str
+    term: int
+    shown: bool
+    """It shows this term itself."""
+    held: float
+    """Until when it is known to have held."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,11 +113,11 @@ class Election:
             if member in voters and now - answer.at <= FRESH_SECONDS
         }
         quorum = majority(len(voters))
-        claim = self._best_claim(fresh, quorum)
+        claim = self._best_claim(fresh, quorum, now)
         if claim is None:
             self._waiting = None
         elif self._holds(claim, now):
-            return self._elect(*claim)
+            return self._elect(claim.leader, claim.term)
         if not self.leader:
             return None
         own = fresh.get(self.leader)
@@ -115,32 +129,37 @@ class Election:
         self.suspect = own is None or own.unanswered is not None
         return None
 
-    def _best_claim(self, fresh: Mapping[str, MemberAnswer], quorum: int) -> tuple[str, int] | None:
+    def _best_claim(self, fresh: Mapping[str, MemberAnswer], quorum: int, now: float) -> _Claim | None:
         """The member that names itself and that a quorum names, with its term."""
         for member, answer in fresh.items():
             if answer.leader != member or answer.unanswered is not None:
                 continue
+            naming = [each for each in fresh.values() if each.leader == member]
             # A follower shows a new term only once it has applied that term's first entry.
-            named = sum(each.leader == member and each.term <= answer.term for each in fresh.values())
-            if named >= quorum:
-                return (member, answer.term)
+            if sum(each.term <= answer.term for each in naming) >= quorum:
+                return _Claim(member, answer.term, shown=True, held=now)
+            term = max(each.term for each in naming)
+            # Only a member's own word shows that terms have gone back.
+            if len(naming) >= quorum and (term > self.term or (member, term) == (self._last, self.term)):
+                held = max(each.asked for each in naming if each.term == term)
+                return _Claim(member, term, shown=False, held=held)
         return None
 
-    def _holds(self, claim: tuple[str, int], now: float) -> bool:
+    def _holds(self, claim: _Claim, now: float) -> bool:
         """Whether the claim is new and has been confirmed for long enough."""
-        leader, term = claim
-        if claim == (self.leader, self.term):
+        leader, term = claim.leader, claim.term
+        if (leader, term) == (self.leader, self.term):
             self._waiting = None
             return False
         if term > self.term:
-            patience = 0.0
+            patience = 0.0 if claim.shown else HELD_SECONDS
         elif (leader, term) == (self._last, self.term):
             patience = HELD_SECONDS
         else:
             patience = RESTORED_SECONDS
-        if self._waiting is None or self._waiting[:2] != claim:
+        if self._waiting is None or self._waiting[:2] != (leader, term):
             self._waiting = (leader, term, now)
-        return now - self._waiting[2] >= patience
+        return claim.held - self._waiting[2] >= patience
 
     def _elect(self, leader: str, term: int) -> LeaderElected:
         restored = term < self.term or (term == self.term and leader != self._last)
