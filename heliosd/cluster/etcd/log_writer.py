@@ -23,8 +23,10 @@ from .context import EtcdContext
 from .election import LeaderElected, LeaderLost
 from .event_log import AlreadyLogged, Append, HeadMoved, Logged, LogItem, begin, compose, outcome
 from .leader_history import LeaderHistory
+from .members import bearing
+from .outages import Outages
 from .pending_events import health_events, leader_events, membership_events
-from .published import Published
+from .published import Published, logged_health
 from .status import raised_alarms
 from .view_changes import MemberRestarted, OtherCluster, ViewChange
 from .watcher import Watcher
@@ -60,8 +62,7 @@ class LogWriter:
         """Events that only this node knows and that are not in the log yet."""
         self._shown: set[str] = set()
         """The keys of those that were published as provisional."""
-        self._outages: set[str] = set()
-        """Members that were seen to be unhealthy, or restarted, since the log last said so."""
+        self._outages = Outages(context.node_id)
         self._history = LeaderHistory(context.view, context.now)
         self._published = Published(context, self._history)
         self._unexplained = False
@@ -88,10 +89,10 @@ class LogWriter:
                 self._attempt.cancel()
             case HealthChanged(member, healthy):
                 if not healthy:
-                    self._outages.add(member)
+                    self._note_outage(member)
                 self._published.show_health(log_works=self._log_works)
             case MemberRestarted(member):
-                self._outages.add(member)
+                self._note_outage(member)
             case OtherCluster():
                 self._history.clear()
                 self._outages.clear()
@@ -108,6 +109,9 @@ class LogWriter:
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
         """The log has published this to the node's clients."""
         self._published.on_logged(item)
+        told = logged_health(item)
+        if told is not None and told.event_type in ("unhealthy", "removed"):
+            self._outages.told(told.peer_id, self._etcd.now().mono)
 
     @property
     def _log_works(self) -> bool:
@@ -189,18 +193,27 @@ class LogWriter:
                 self._list_now()
             elif members:
                 return members
-        if mirror.observer == self._etcd.node_id:
-            record = mirror.members.record
-            self._outages.difference_update(() if record is None else record.unhealthy)
-            # A member that is back, and whose outage is not in the log: first that it was unhealthy.
-            judged = view.judged(self._etcd.now())
-            back = {each: False for each in self._outages if judged.get(each)}
-            append = health_events(mirror.members, judged | back)
-            if append:
-                return append
-        elif mirror.observer:
-            self._outages.clear()  # that is another one's task
-        return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
+        return self._missing_health() or Append(items=tuple(self._pending[:MAX_AT_ONCE]))
+
+    def _missing_health(self) -> Append:
+        """What this node has to tell of the members' health."""
+        mirror, view, now = self._etcd.mirror, self._etcd.view, self._etcd.now()
+        record = mirror.members.record
+        unhealthy = () if record is None else record.unhealthy
+        untold = {each.id for each in view.members}.difference(unhealthy)
+        self._outages.retain(untold, mirror.observer, now.mono)
+        judged = view.judged(now)
+        # A member that is back, and whose outage is not in the log: first that it was unhealthy.
+        outages = self._outages.to_tell(mirror.observer, mirror.observers)
+        back = {each: False for each in outages if judged.get(each)}
+        return health_events(mirror.members, judged | back if mirror.observer == self._etcd.node_id else back)
+
+    def _note_outage(self, member: str) -> None:
+        """It was seen to be unhealthy, or restarted."""
+        mirror, view, now = self._etcd.mirror, self._etcd.view, self._etcd.now()
+        beside = member in {each.id for each in bearing(view.members, mirror.observer)}
+        observer = mirror.observers.get(mirror.observer) if beside else None
+        self._outages.noticed(member, observer, now.mono)
 
     async def _append(self, append: Append) -> None:
         draft = compose(

@@ -45,8 +45,7 @@ class Published:
             self._unhealthy = set() if record is None else set(record.unhealthy)
         elif item.type == "state_change":
             self._leader = msgspec.json.decode(item.payload, type=_StateChange).data.leader
-        elif item.type == "peer_change":
-            change = msgspec.json.decode(item.payload, type=_PeerChange).data
+        elif (change := logged_health(item)) is not None:
             if change.event_type == "unhealthy":
                 self._unhealthy.add(change.peer_id)
             elif change.event_type in ("healthy", "removed"):
@@ -121,10 +120,19 @@ class _StateChange(msgspec.Struct):
     data: _Leader
 
 
-class _PeerHealth(msgspec.Struct):
+class LoggedHealth(msgspec.Struct):
+    """A change of a member, as the log tells it."""
+
     event_type: str
     peer_id: str
 
 
 class _PeerChange(msgspec.Struct):
-    data: _PeerHealth
+    data: LoggedHealth
+
+
+def logged_health(item: LoggedEvent | LogReset) -> LoggedHealth | None:
+    """The change of a member that this is; None: it is another event."""
+    if isinstance(item, LogReset) or item.type != "peer_change":
+        return None
+    return msgspec.json.decode(item.payload, type=_PeerChange).data
