@@ -137,11 +137,11 @@ class LogWriter:
                     wrote = await self._write_next()
             except EtcdLeaseGone:
                 self._etcd.lease.gone()
-                await trio.sleep(backoff.seconds())
+                await self._pause(backoff.seconds())
             except EtcdError as error:
                 self._etcd.faults.add("logging events", error)
                 self._show()
-                await trio.sleep(backoff.seconds())
+                await self._pause(backoff.seconds())
             else:
                 if wrote is not None:
                     self._etcd.faults.clear("logging events")
@@ -151,12 +151,19 @@ class LogWriter:
                         await self._wake.wait()
             await trio.lowlevel.checkpoint()
 
+    async def _pause(self, seconds: float) -> None:
+        """Wait before the next attempt; a new leader ends it."""
+        with trio.CancelScope() as self._attempt:
+            await trio.sleep(seconds)
+
     async def _write_next(self) -> bool | None:
         """Append what is missing next. Returns whether something was; None: that cannot be known or written now."""
         mirror, view = self._etcd.mirror, self._etcd.view
-        certain = view.leader and not view.suspect and not view.doubted
+        certain = view.leader and not view.doubted
         if not mirror.cluster_id or not certain or view.cluster_id != mirror.cluster_id:
             return None
+        if view.suspect:
+            return await self._write_beside_leader()
         if mirror.needs_birth:
             return await self._begin()
         await self._explain()
@@ -166,6 +173,15 @@ class LogWriter:
         if not append:
             self._show()
             return False
+        await self._append(append)
+        return True
+
+    async def _write_beside_leader(self) -> bool | None:
+        """The leader is silent here, and a quorum names it. Perhaps only its client port hangs, and the others
+        forward to it what is written: append what does not depend on who leads."""
+        append = Append() if self._etcd.mirror.needs_birth else self._missing_health() or self._own_events()
+        if not append:
+            return None
         await self._append(append)
         return True
 
@@ -193,7 +209,10 @@ class LogWriter:
                 self._list_now()
             elif members:
                 return members
-        return self._missing_health() or Append(items=tuple(self._pending[:MAX_AT_ONCE]))
+        return self._missing_health() or self._own_events()
+
+    def _own_events(self) -> Append:
+        return Append(items=tuple(self._pending[:MAX_AT_ONCE]))
 
     def _missing_health(self) -> Append:
         """What this node has to tell of the members' health."""

@@ -11,13 +11,17 @@ from .election import MemberAnswer
 from .members import KnownMember
 
 NEVER = float("-inf")
+LATER_SECONDS = 10.0
+"""A list counts, whoever gave it, if it was asked for so long after a member's failure: by then each has applied a
+removal, and a leader that has died is none any more."""
 
 
 class MemberHealth:
     """Health of this node's own member and of its peers. `peers` is what the status shows.
 
     A member that fails because it was removed is not unhealthy, so one counts as unhealthy only if a list of
-    members that was asked for after its failure has it.
+    members that was asked for after its failure has it: one of the leader, or where that is silent, one of another
+    member from a good while later.
     """
 
     def __init__(self, peers: LatencyTracker) -> None:
@@ -91,10 +95,12 @@ class MemberHealth:
     ) -> bool:
         if answer is None or answer.unanswered is None:
             return True
+        named_at = self._named_at.get(member, NEVER)
         if leader:
-            return answer.unanswered <= self.leader_listed_at
+            by_leader = member != leader and answer.unanswered <= self.leader_listed_at
+            return by_leader or answer.unanswered + LATER_SECONDS <= named_at
         # Members that have applied a removal do not list it any more; where none answers, nobody can remove one.
-        return _all_silent(answers.values()) or answer.unanswered <= self._named_at.get(member, NEVER)
+        return _all_silent(answers.values()) or answer.unanswered <= named_at
 
     def _tracker(self, member: str) -> LatencyTracker:
         return self._own if member == self._own_id else self._peers
