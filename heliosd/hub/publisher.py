@@ -81,6 +81,10 @@ class Publisher:
             self._status_messages.forget_shared()
             self._publishing = True
             for subscription, mine, recipients in self.groups.split(group):
+                if time_slice.over:
+                    await time_slice.pause()
+                if not mine:
+                    continue
                 if subscription.min_intervals:
                     await self._deliver_paced(list(recipients), mine, started, time_slice)
                 else:

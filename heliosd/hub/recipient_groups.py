@@ -67,10 +67,9 @@ class RecipientGroups:
     def split(
         self, messages: Sequence[OutgoingMessage]
     ) -> Iterator[tuple[Subscription, list[OutgoingMessage], Recipients]]:
-        """All who get something of `messages`, with what they get: filtered once for each subscription. Clients may
-        leave while this runs, but none may come."""
+        """All clients, with what they get of `messages`, if only nothing: filtered once for each subscription. So
+        the caller can pause after each filter. Clients may leave while this runs, but none may come."""
         for group in list(self._groups.values()):
             mine = [m for message in messages if (m := message.filtered_for(group.subscription)) is not None]
-            if mine:
-                for recipients in list(group.recipients_by_form.values()):
-                    yield group.subscription, mine, recipients
+            for recipients in list(group.recipients_by_form.values()):
+                yield group.subscription, mine, recipients

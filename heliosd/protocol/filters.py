@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
 from fnmatch import translate
-from functools import lru_cache
+from functools import cached_property
 from typing import Any, Self, get_args
 
 from heliosd.raft.roles import Role
@@ -34,7 +34,7 @@ class BadSubscription(ValueError):
 
 
 class ContentFilter(ABC):
-    """The filter of one topic. Equal when it selects the same."""
+    """The filter of one topic. Equal when it selects the same. What it compiles it keeps."""
 
     @classmethod
     @abstractmethod
@@ -49,7 +49,7 @@ class ContentFilter(ABC):
         """
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PeerFilter(ContentFilter):
     """`peer_changes` of some peers or of some kinds. An empty tuple lets all through."""
 
@@ -62,10 +62,12 @@ class PeerFilter(ContentFilter):
         return cls(**_lists(said, field, {"peers": _pattern, "events": _one_of(known)}))
 
     def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        fits = _matches(data["peer_id"], self.peers) and (
-            not self.events or data["event_type"] in self.events
-        )
+        fits = self._fits_peer(data["peer_id"]) and (not self.events or data["event_type"] in self.events)
         return data if fits else None
+
+    @cached_property
+    def _fits_peer(self) -> Callable[[str], bool]:
+        return _matcher(self.peers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +84,7 @@ class StateFilter(ContentFilter):
         return data if not self.states or data["new_state"] in self.states else None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LatencyFilter(ContentFilter):
     """`latency` of some peers. The aggregates over all peers are not changed."""
 
@@ -93,13 +95,17 @@ class LatencyFilter(ContentFilter):
         return cls(**_lists(said, field, {"peers": _pattern}))
 
     def apply(self, data: dict[str, Any]) -> dict[str, Any] | None:
-        kept = {name: peer for name, peer in data["peers"].items() if _matches(name, self.peers)}
+        kept = {name: peer for name, peer in data["peers"].items() if self._fits_peer(name)}
         if len(kept) == len(data["peers"]):
             return data
         return {**data, "peers": kept} if kept else None
 
+    @cached_property
+    def _fits_peer(self) -> Callable[[str], bool]:
+        return _matcher(self.peers)
 
-@dataclass(frozen=True, slots=True)
+
+@dataclass(frozen=True)
 class MetricsFilter(ContentFilter):
     """`custom_metrics` of some names and labels. A deleted metric has no labels, so its deletion passes if its name
     matches."""
@@ -124,9 +130,13 @@ class MetricsFilter(ContentFilter):
         return kept or None
 
     def _wants(self, name: str, metric: dict[str, Any] | None) -> bool:
-        if not _matches(name, self.names):
+        if not self._fits_name(name):
             return False
         return metric is None or all(metric["labels"].get(key) == value for key, value in self.labels)
+
+    @cached_property
+    def _fits_name(self) -> Callable[[str], bool]:
+        return _matcher(self.names)
 
 
 def parse_min_interval(value: object, field: str) -> float:
@@ -137,14 +147,16 @@ def parse_min_interval(value: object, field: str) -> float:
     return float(value)
 
 
-def _matches(text: str, patterns: tuple[str, ...]) -> bool:
-    return not patterns or _compiled(patterns).match(text) is not None
+def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
+    """Whether a text fits one of these; if there are none every text does.
 
-
-@lru_cache(maxsize=512)
-def _compiled(patterns: tuple[str, ...]) -> re.Pattern[str]:
-    """One expression for all of them: a replay tests thousands of events in one stretch."""
-    return re.compile("|".join(map(translate, patterns)))
+    One expression for all of them, since a replay tests thousands of events. It is for the filter to keep: however
+    many filters are in force, none is compiled twice.
+    """
+    if not patterns:
+        return lambda _text: True
+    match = re.compile("|".join(map(translate, patterns))).match
+    return lambda text: match(text) is not None
 
 
 def _lists(

@@ -13,6 +13,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.hub import publisher
 from heliosd.hub.inbox import Tick
+from heliosd.protocol import filters
 from heliosd.protocol.client_commands import AskStatus, BadCommand, Ping, Subscribe
 from heliosd.protocol.close_codes import GOING_AWAY, SILENT
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged, StateComplete
@@ -225,6 +226,24 @@ async def test_a_subscription_filters_what_follows(autojump_clock: MockClock, ho
     assert answer["data"]["active"]["peer_changes"] is True
     assert answer["data"]["active"]["status"] is False
     assert [message["type"] for message in rest] == ["peer_change"]
+
+
+async def test_however_many_globs_are_in_force_none_is_compiled_twice_and_others_run_between_them(
+    autojump_clock: MockClock, house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = [Subscription.parse({"peer_changes": {"peers": [f"other-{number}-*"]}}) for number in range(600)]
+    sockets = [house.join(subscription=subscription)[1] for subscription in wanted]
+    await house.publish(ADDED)
+    monkeypatch.delattr(filters, "translate")
+    await house.inbox.send(ADDED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    turns = 0
+    while house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+        turns += 1
+    assert turns >= len(wanted)
+    assert {tuple(socket.types()) for socket in sockets} == {("status",)}
 
 
 async def test_unsubscribe_silences_all_but_answers(autojump_clock: MockClock, house: House) -> None:
