@@ -17,7 +17,7 @@ from heliosd.protocol.subscription import Subscription
 from heliosd.websocket.frames import close_frame
 
 from .client import HubClient
-from .send_queue import DroppedEvents
+from .send_queue import IN_STATUS, DroppedEvents
 
 
 def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
@@ -121,9 +121,10 @@ def landed(client: HubClient) -> None:
 
 
 def _forget_held_values(client: HubClient) -> None:
-    """A status contains what they say, or newer."""
-    for value in client.paced.values() if client.paced is not None else ():
-        value.held = None
+    """Those that a status contains: it says the same, or newer."""
+    for name in IN_STATUS:
+        if client.paced is not None and name in client.paced:
+            client.paced[name].held = None
 
 
 def release(client: HubClient) -> None:

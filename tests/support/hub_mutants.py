@@ -97,8 +97,8 @@ MUTANTS = (
     Mutant(
         "a value that is held follows a status",
         DELIVERY,
-        "        value.held = None",
-        "        pass",
+        "            client.paced[name].held = None",
+        "            pass",
     ),
     Mutant(
         "a value that is held follows the deletion of its metric",

@@ -181,14 +181,16 @@ class ClientModel:
         self._at, self._status_due = as_of, False
         if data["moment"] < self._moments.get("status", 0):
             raise Violation(f"status of moment {data['moment']} after one of {self._moments['status']}")
-        self._moments = dict.fromkeys([*WHOLE, "status"], data["moment"]) | dict(data["metrics"])
+        elsewhere = {kind: self._moments.get(kind, 0) for kind in WHOLE - {"status_update"}}
+        contained = dict.fromkeys(["status", "status_update"], data["moment"])
+        self._moments = elsewhere | contained | dict(data["metrics"])
         # A held client may get the answer to a subscription before a status from the time before it.
         before = [s for s in self._stretches if self._before(s.epoch, s.at, as_of + 1)]
         self._wants_since_status = [s.wanted for s in self._stretches[len(before) - 1 :]]
         self.leader, self.peers, self.metrics = data["leader"], set(data["peers"]), dict(data["metrics"])
 
     def _value(self, kind: str, data: Mapping[str, Any]) -> None:
-        """Never older than a status or a value before it; none of a metric after its deletion."""
+        """Never older than a value before it, or a status that contains it; none of a metric after its deletion."""
         wants = [self._stretches[-1].wanted]
         wants += [q.subscription for q in self._pending() if q.subscription and q.on_the_way < 0]
         if any(wanted(kind, data) != data for wanted in wants):

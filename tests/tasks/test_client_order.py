@@ -215,6 +215,21 @@ async def test_subscribing_again_does_not_shorten_a_min_interval(
     assert [m["data"]["a"]["value"] for m in of_type(socket, "custom_metrics")] == [1, 3]
 
 
+async def test_a_status_ends_the_waiting_only_of_values_that_it_contains(
+    autojump_clock: MockClock, house: House
+) -> None:
+    seldom = {"min_interval": 60}
+    wanted = {"uptime": seldom, "latency": seldom, "status": seldom, "custom_metrics": seldom}
+    client, socket = house.join(subscription=Subscription.parse(wanted))
+    for value in range(2):
+        await house.publish(Tick.UPTIME, Tick.LATENCY, Tick.STATUS)
+        await set_metric(house, "a", value)
+    house.hub.sessions.execute(client, AskStatus("s"))
+    before = len(socket.messages())
+    await trio.sleep(120)
+    assert sorted(socket.types()[before:]) == ["latency", "uptime"]
+
+
 async def test_every_answer_repeats_the_id_of_its_question(autojump_clock: MockClock, house: House) -> None:
     client, socket = house.join()
     for number in range(41):

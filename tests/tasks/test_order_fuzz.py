@@ -65,7 +65,7 @@ WRONG = [
         {"type": "status", "data": STATUS},
         {"type": "gap", "data": {"from_seq": 1, "to_seq": 2, "dropped": 1, "reason": "slow_consumer"}},
     ),
-    ({"type": "status", "data": STATUS}, {"type": "latency", "data": {"moment": 0}}),
+    ({"type": "status", "data": STATUS}, {"type": "status_update", "data": {"moment": 0}}),
     ({"type": "status", "data": STATUS}, {"type": "custom_metrics", "data": {"a": {"value": 1}}}),
     ({"type": "status", "data": STATUS}, {"type": "pong", "id": 1}),
 ]
