@@ -16,7 +16,7 @@ from heliosd.protocol.server_messages import ClientId
 from heliosd.protocol.subscription import Subscription
 from heliosd.websocket.frames import close_frame
 
-from .client import HubClient
+from .client import BATCH_BYTES, HubClient
 from .send_queue import IN_STATUS, DroppedEvents
 
 
@@ -154,8 +154,11 @@ def end(client: HubClient, close_reason: CloseReason, *, send_waiting: bool) -> 
 
 def _write(client: HubClient, frame: bytes) -> bool:
     """Whether the socket took all of it."""
+    # TLS takes whatever it is given, and does not say how much of that has left. So it is given no more than a
+    # client must take within `write_timeout`.
+    at_once = memoryview(frame)[:BATCH_BYTES] if client.transport.encrypted else frame
     try:
-        taken = client.transport.write_now(frame)
+        taken = client.transport.write_now(at_once)
     except (OSError, ValueError, trio.ClosedResourceError):
         client.gone = True
         return False

@@ -7,15 +7,15 @@ import trio
 from heliosd.config.model import Settings
 from heliosd.protocol.close_codes import TOO_SLOW
 
-from .client import HubClient
+from .client import BATCH_BYTES, HubClient
 from .counters import HubCounters
 
 
 async def write_pump(client: HubClient, settings: Settings, counters: HubCounters) -> None:
     """Empty the client's queue into its socket.
 
-    If a client does not take a batch within `websocket.write_timeout` its connection is aborted; the connection's
-    own task then ends and leaves the hub. Nothing is raised.
+    If a client does not take `BATCH_BYTES`, or all that is left, within `websocket.write_timeout` its connection is
+    aborted; the connection's own task then ends and leaves the hub. Nothing is raised.
     """
     try:
         while client.has_more():
@@ -33,12 +33,14 @@ async def write_pump(client: HubClient, settings: Settings, counters: HubCounter
 
 
 async def _write_batch(client: HubClient) -> None:
-    """One batch, or what is left of one, whole."""
+    """At most `BATCH_BYTES` of what is half written, or of what comes next. A single message may be longer."""
     transport = client.transport
     if not client.unsent:
         client.unsent = client.take_joined()
-    while client.unsent or transport.pending:
+    room = BATCH_BYTES
+    while (client.unsent and room) or transport.pending:
         await transport.wait_writable()
-        if client.unsent:
-            taken = transport.write_now(client.unsent)
+        if client.unsent and room:
+            taken = transport.write_now(memoryview(client.unsent)[:room])
             client.unsent = memoryview(client.unsent)[taken:]
+            room -= taken

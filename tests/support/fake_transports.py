@@ -188,6 +188,10 @@ class FakeSocket:
                 if len(self._wire) < 4:
                     return
                 start, size = 4, struct.unpack(">H", self._wire[2:4])[0]
+            elif size == 127:
+                if len(self._wire) < 10:
+                    return
+                start, size = 10, struct.unpack(">Q", self._wire[2:10])[0]
             if len(self._wire) < start + size:
                 return
             body, opcode = bytes(self._wire[start : start + size]), self._wire[0] & 15

@@ -15,7 +15,9 @@ from heliosd.hub.inbox import Tick
 from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
 from heliosd.protocol.client_commands import Ping, Subscribe
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
-from heliosd.protocol.subscription import Subscription, Topic
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import NOTHING, Subscription, Topic
+from tests.support.fake_transports import Descriptors, FakeSocket
 from tests.support.hub_harness import ADDED, House, open_house
 
 
@@ -83,6 +85,25 @@ async def test_with_disconnect_a_full_queue_closes_with_4408(autojump_clock: Moc
     await wait_all_tasks_blocked()
     assert slow.close_code() == 4408
     assert "gap" not in slow.types()
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_a_client_that_takes_64_kib_in_the_write_timeout_gets_also_a_status_of_1_mib(
+    autojump_clock: MockClock, house: House, *, encrypted: bool
+) -> None:
+    client, _ = house.join()
+    client.transport = socket = FakeSocket(Descriptors(), encrypted=encrypted)
+    payload = b'{"type":"status","fill":"%b"}' % (b"x" * 2**20)
+    status = OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+    socket.set_room(0)
+    house.hub.connections.send(client, status)
+    for _ in range(2**20 // 80_000 + 1):
+        await trio.sleep(1)
+        assert not socket.broken
+        socket.set_room(80_000)
+        await wait_all_tasks_blocked()
+    assert [message["type"] for message in socket.messages] == ["status"]
+    assert not client.behind
 
 
 async def test_values_that_wait_conflate_and_metric_values_merge_by_name(
