@@ -1,7 +1,8 @@
 """One message to all clients that want it, and the moments at which who they are may change.
 
-1. Between two messages lies a boundary. What changes the receivers, or must know what a client has been given, is
-   done at one: at once if no message is being given out, else when everybody has it (`at_boundary`).
+1. Behind messages that are published together lies a boundary. What changes the receivers, or must know what a
+   client has been given, is done at one: at once if no message is being given out, else when everybody has it
+   (`at_boundary`).
 2. No client is waited for. One whose queue is full gets a gap and a status, at the boundary: then everything up to
    the newest number has been queued, dropped and named, or sent.
 3. Work for many clients pauses between two of them as soon as it has taken its time slice.
@@ -72,9 +73,14 @@ class Publisher:
             action()
 
     async def publish(self, outgoing: Sequence[OutgoingMessage]) -> None:
-        """Give these to every client that wants them, as few writes to each: that is what makes a storm cheap."""
+        """Give these to every client that wants them, as few writes to each: that is what makes a storm cheap.
+
+        The boundary is behind the last of them: the values among them were composed together, and a status from in
+        between would be newer.
+        """
+        time_slice = TimeSlice()
         for group in fanout.groups(outgoing):
-            started, time_slice = trio.current_time(), TimeSlice()
+            started = trio.current_time()
             for message in group:
                 if message.seq is not None:
                     self._log.history.keep(message, self._connections.now().wall)
@@ -94,6 +100,7 @@ class Publisher:
                     await fanout.broadcast(self._engine, recipients, mine, frames, settle, time_slice)
             self._connections.counters.broadcast.observe(trio.current_time() - started)
             self._note_engine()
+        if self._publishing:
             await self._reach_boundary(time_slice)
 
     def _note_engine(self) -> None:

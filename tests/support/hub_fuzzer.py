@@ -27,7 +27,8 @@ from heliosd.auth.passwords import DECOY
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
-from heliosd.hub import delivery, direct_writes, fanout, flights, time_slice
+from heliosd.hub import client as hub_client
+from heliosd.hub import delivery, direct_writes, fanout, flights, time_slice, write_pump
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -108,6 +109,8 @@ class Plan:
     actions: tuple[Action, ...]
     flights: bool = False
     """Another thread writes, as it were."""
+    batch_bytes: int = 64 * 1024
+    """How much is joined into one write."""
 
 
 def plan_of(seed: int) -> Plan:
@@ -119,7 +122,8 @@ def plan_of(seed: int) -> Plan:
         for name in names
     ]
     kinds = rng.random() < 0.4, rng.random() < 0.1, rng.random() < 0.3
-    return Plan(*kinds, (*joins, *actions), flights=rng.random() < 0.5)
+    flights, batch_bytes = rng.random() < 0.5, rng.choice((500, 64 * 1024))
+    return Plan(*kinds, (*joins, *actions), flights=flights, batch_bytes=batch_bytes)
 
 
 def filter_of(wanted: Mapping[str, Any]) -> Filter:
@@ -575,6 +579,10 @@ async def world(plan: Plan) -> AsyncIterator[World]:
         patch.object(direct_writes, "CHUNK", 1),
         patch.object(direct_writes, "os", descriptors),
         patch.object(flights, "CHUNK", 1),
+        patch.object(hub_client, "BATCH_BYTES", plan.batch_bytes),
+        patch.object(delivery, "BATCH_BYTES", plan.batch_bytes),
+        patch.object(fanout, "BATCH_BYTES", plan.batch_bytes),
+        patch.object(write_pump, "BATCH_BYTES", plan.batch_bytes),
     ):
         async with trio.open_nursery() as nursery:
             made = World(plan, nursery, descriptors)
