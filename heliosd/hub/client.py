@@ -51,7 +51,7 @@ class PacedValue:
     """The number of the deadline at which `held` may go; 0: none is set."""
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclass(slots=True, weakref_slot=True, eq=False, kw_only=True)
 class HubClient:
     """A connected client. All methods are synchronous, so each is one step for every other task.
 

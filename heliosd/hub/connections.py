@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from itertools import islice
+from itertools import chain, islice
+from weakref import WeakSet
 
 import trio
 from msgspec import UNSET, UnsetType
@@ -48,6 +49,8 @@ class Connections:
         """Set once all are being closed: why."""
         self._pumps = pumps
         self._clients: dict[str, HubClient] = {}
+        # Weakly, since the body of a response may be dropped before it begins: nobody could give its place back.
+        self._admitted: WeakSet[HubClient] = WeakSet()
         self._by_kind: Counter[StreamKind] = Counter()
         self._empty = trio.Event()
         self._empty.set()
@@ -60,8 +63,13 @@ class Connections:
         """Every client as of now."""
         return list(self._clients.values())
 
+    def admit(self, client: HubClient) -> None:
+        """It will join. From now until it ends it has a place."""
+        self._admitted.add(client)
+
     def add(self, client: HubClient) -> None:
         """One more."""
+        self._admitted.discard(client)
         self._clients[client.id] = client
         self._by_kind[client.stream_kind] += 1
         if self._empty.is_set():
@@ -70,6 +78,7 @@ class Connections:
 
     def remove(self, client: HubClient) -> None:
         """One less; what waits for it is lost. May be called for one that was never added."""
+        self._admitted.discard(client)
         client.drop_all(LOST)
         self.count_dropped(client, "closed")
         if self._clients.pop(client.id, None) is not None:
@@ -175,9 +184,15 @@ class Connections:
         """An upgrade request ended so (see `HubCounters.connections`)."""
         self.counters.connections[outcome] += 1
 
-    def count_of(self, user_id: str) -> int:
-        """How many connections a user has."""
-        return sum(client.identity.user_id == user_id for client in self._clients.values())
+    @property
+    def places(self) -> int:
+        """How many places are taken: by those who are connected, and by those who will join."""
+        return len(self._clients) + len(self._admitted)
+
+    def places_of(self, user_id: str) -> int:
+        """How many of them are a user's."""
+        taken = chain(self._clients.values(), self._admitted)
+        return sum(client.identity.user_id == user_id for client in taken)
 
     def views(self) -> list[ClientView]:
         return [client.view() for client in self._clients.values()]

@@ -390,6 +390,23 @@ async def test_there_are_as_many_clients_as_the_configuration_allows(
         await wait_all_tasks_blocked()
 
 
+async def test_a_stream_has_a_place_before_it_begins_and_none_if_it_never_does(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    settings = streaming.house.settings
+    settings.current = replace(settings.current, websocket=replace(settings.current.websocket, max_clients=1))
+    streams = EventStreams(streaming.house.hub, streaming.admission)
+    who = streaming.house.identity("jti")
+    opened = [streams.open(who, None, TO_EVERYTHING, "")]
+    with pytest.raises(TryLater, match="Too many clients"):
+        streams.open(who, None, TO_EVERYTHING, "")
+    opened.clear()  # as after HEAD
+    reader = await streaming.read()
+    assert reader.types == ["status"]
+    with pytest.raises(TryLater, match="Too many clients"):
+        streams.open(who, None, TO_EVERYTHING, "")
+
+
 async def test_a_cursor_is_refused_until_the_clusters_events_have_been_read(
     autojump_clock: MockClock,
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 from urllib.parse import urlencode
 
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.auth.tickets import Tickets
+from heliosd.hub.direct_writes import DirectWrites
 from heliosd.web.authentication import Authenticator
 from heliosd.web.http.listeners import Address
 from heliosd.web.http.websocket_upgrade import Upgrade
@@ -22,7 +24,7 @@ from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.connection_log import LINES_A_SECOND, ConnectionLog
 from heliosd.web.stream.websocket import WebSocketEndpoint
 from heliosd.websocket.readiness import Readiness
-from tests.support.hub_harness import House, now, open_house
+from tests.support.hub_harness import ADDED, House, now, open_house
 from tests.support.socket_pairs import connected
 
 FOREIGN = "https://evil.example"
@@ -41,8 +43,10 @@ class Daemon:
     def token(self) -> str:
         return self.house.access.issue("admin", now().wall).token
 
-    async def ask(self, query: dict[str, str] | None = None, **fields: Any) -> tuple[int, dict[str, Any]]:
-        """Status and body of the answer to one upgrade request; the connection ends then."""
+    async def ask(
+        self, query: dict[str, str] | None = None, *, stay: trio.Event | None = None, **fields: Any
+    ) -> tuple[int, dict[str, Any]]:
+        """Status and body of the answer to one upgrade request; the connection ends then, or after `stay`."""
         upgrade = Upgrade(
             key=b"dGhlIHNhbXBsZSBub25jZQ==",
             query=urlencode(query or {}),
@@ -63,6 +67,8 @@ class Daemon:
             status = int(head.split(b" ", 2)[1])
             while status != 101 and (piece := await theirs.receive_some()):
                 body += piece
+            if stay is not None:
+                await stay.wait()
             await theirs.aclose()
         return status, json.loads(body) if status != 101 else {}
 
@@ -145,6 +151,33 @@ async def test_a_number_of_many_digits_in_a_filter_is_refused_and_named(daemon: 
     status, body = await daemon.ask({"token": daemon.token, "filter": said})
     assert status == 400
     assert body["field"].startswith("filter")
+
+
+async def test_who_is_admitted_during_a_fan_out_has_a_place_before_it_joins(
+    daemon: Daemon, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    over = trio.Event()
+
+    async def write(*_: object) -> None:
+        await over.wait()
+
+    monkeypatch.setattr(DirectWrites, "write", write)
+    house, connections = daemon.house, daemon.house.hub.connections
+    websocket = replace(house.settings.current.websocket, max_clients=3)
+    house.settings.current = replace(house.settings.current, websocket=websocket)
+    house.join()
+    await house.inbox.send(ADDED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    async with trio.open_nursery() as nursery:
+        for _ in range(2):
+            nursery.start_soon(partial(daemon.ask, {"token": daemon.token}, stay=over))
+        while connections.counters.connections["accepted"] < 2:
+            await trio.lowlevel.checkpoint()
+        assert connections.count() == 1
+        assert (await daemon.ask({"token": daemon.token}))[0] == 503
+        over.set()
+    assert (await daemon.ask({"token": daemon.token}))[0] == 101
 
 
 async def test_of_many_refusals_in_a_second_fifty_are_logged_and_the_rest_counted(

@@ -39,8 +39,8 @@ class Admission:
         mine = websocket.max_clients_per_user
         if (
             self.stopping
-            or self._hub.connections.count() >= websocket.max_clients
-            or (mine and self._hub.connections.count_of(user_id) >= mine)
+            or self._hub.connections.places >= websocket.max_clients
+            or (mine and self._hub.connections.places_of(user_id) >= mine)
         ):
             # Jittered, so that those who were refused together do not come back together.
             later = random.randint(1, 10)  # noqa: S311
@@ -62,8 +62,9 @@ class Admission:
         stream_kind: StreamKind,
         deflates: bool = False,
     ) -> HubClient:
-        """A client that has not joined the hub yet."""
-        return HubClient(
+        """A client that has not joined the hub yet. It takes a place: no checkpoint may lie between this and
+        `check_room`."""
+        client = HubClient(
             serial=next(self._serials),
             id=secrets.token_hex(8),
             identity=identity,
@@ -75,6 +76,8 @@ class Admission:
             deflates=deflates,
             stream_kind=stream_kind,
         )
+        self._hub.connections.admit(client)
+        return client
 
     def joined(self, client: HubClient) -> None:
         """Log that `client` joins the hub."""
