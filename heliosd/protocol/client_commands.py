@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from dataclasses import field as dataclass_field
@@ -83,7 +84,7 @@ def parse(text: str) -> Command:
     except msgspec.ValidationError as wrong:
         raise BadCommand("a message must be a JSON object", "bad_json") from wrong
     except (msgspec.DecodeError, RecursionError, UnicodeError) as wrong:
-        raise BadCommand(f"not JSON: {wrong}", "bad_json") from wrong
+        raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=_id_in(text)) from wrong
     client_id = _client_id(envelope.id)
     match envelope.type:
         case "ping":
@@ -116,6 +117,17 @@ def _client_id(value: object) -> ClientId | UnsetType:
     raise BadCommand(
         f"id must be a whole number or at most {MAX_ID_LENGTH} characters", "bad_field", field="id"
     )
+
+
+def _id_in(text: str) -> ClientId | UnsetType:
+    """The id of a message that could not be read, if the standard library can read it: it takes text with half of a
+    surrogate pair in it, which msgspec does not."""
+    try:
+        client_id = _client_id(json.loads(text)["id"])
+        str(client_id).encode()
+    except (ValueError, KeyError, TypeError, RecursionError, BadCommand):
+        return UNSET
+    return client_id
 
 
 class AuthData(Struct, frozen=True, forbid_unknown_fields=True):

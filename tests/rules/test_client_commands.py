@@ -97,6 +97,25 @@ def test_an_error_repeats_the_id_of_the_message_that_caused_it() -> None:
     assert refused.value.client_id == "q7"
 
 
+@pytest.mark.parametrize(
+    ("text", "client_id"),
+    [
+        (r'{"type":"ping","id":7,"data":"\ud800"}', 7),
+        (r'{"type":"subscribe","data":{"\ud800":true},"id":"q"}', "q"),
+        (r'{"type":"ping","id":"\ud800"}', UNSET),
+        (r'{"type":"ping","id":true,"data":"\ud800"}', UNSET),
+        (r'{"type":"ping","data":"\ud800"}', UNSET),
+        (r'["\ud800"]', UNSET),
+        ('{"type":"ping","id":7,"data":[1,', UNSET),
+        (f'{{"id":7,"type":"ping","data":"\\ud800","n":{"9" * 5000}}}', UNSET),
+    ],
+)
+def test_what_cannot_be_read_is_answered_with_the_id_that_is_in_it(text: str, client_id: object) -> None:
+    with pytest.raises(BadCommand) as refused:
+        parse(text)
+    assert (refused.value.code, refused.value.client_id) == ("bad_json", client_id)
+
+
 ANY_JSON = st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists)
 
 
