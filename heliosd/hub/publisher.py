@@ -176,19 +176,19 @@ class Publisher:
         self._connections.count_dropped(client, "slow")
         dropped = client.send_queue.dropped
         gap = None if dropped is None else self._gap(dropped, "slow_consumer")
-        delivery.resume_stream(client, self._answers(), gap=gap)
+        delivery.resume_stream(client, self._answers(client), gap=gap)
         self._connections.settle(client)
 
     def _gap(self, dropped: DroppedEvents, reason: GapReason) -> OutgoingMessage:
         at = self._connections.now().wall
         return server_messages.of_gap(dropped.from_seq, dropped.to_seq, dropped.events, at, reason)
 
-    def _status(self) -> OutgoingMessage:
-        return self._status_messages.status(self._log.history)
+    def _status(self, client: HubClient, *, fresh: bool = False) -> OutgoingMessage:
+        return self._status_messages.status(self._log.history, client.subscription, fresh=fresh)
 
-    def _answers(self) -> Callable[[ClientId | UnsetType], OutgoingMessage]:
+    def _answers(self, client: HubClient) -> Callable[[ClientId | UnsetType], OutgoingMessage]:
         """One status for all the questions of a client."""
-        status = self._status()
+        status = self._status(client, fresh=client.send_queue.asked)
         return lambda question: status if question is UNSET else server_messages.answering(status, question)
 
     # -- what every client gets in a form of its own ---------------------------------------------------------------
@@ -201,14 +201,14 @@ class Publisher:
             welcome = self._status_messages.welcome_message(client, self._log.history, replay)
             delivery.drop_stream(client, epoch=True)
             self._connections.count_dropped(client, "epoch_changed")
-            delivery.resume_stream(client, self._answers(), welcome=welcome)
+            delivery.resume_stream(client, self._answers(client), welcome=welcome)
             self._connections.settle(client)
 
         await self._announce(announce)
 
     async def announce_state(self) -> None:
         """The statuses so far may have lacked something: send the state as it is now."""
-        await self._announce(lambda client: self._connections.send(client, self._status()))
+        await self._announce(lambda client: self._connections.send(client, self._status(client)))
 
     async def announce_lost(self, first: int, last: int) -> None:
         """These events will not come. What they were is not known, so `dropped` says at most how many a client
@@ -218,7 +218,7 @@ class Publisher:
 
         def announce(client: HubClient) -> None:
             if any(client.subscription.wants(topic) for topic in EVENT_TOPICS.values()):
-                delivery.deliver_gap(client, gap, dropped, self._status())
+                delivery.deliver_gap(client, gap, dropped, self._status(client))
                 self._connections.settle(client)
 
         await self._announce(announce)

@@ -77,6 +77,11 @@ class SendQueue:
         return len(self._messages) + len(self._front)
 
     @property
+    def asked(self) -> bool:
+        """Whether a status that answers a question is among them."""
+        return bool(self._questions)
+
+    @property
     def events(self) -> int:
         """How many of them are events."""
         return sum(m.seq is not None for m in (*self._front, *self._messages.values()))

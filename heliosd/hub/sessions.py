@@ -10,6 +10,7 @@ from functools import partial
 from typing import assert_never
 
 import trio
+from msgspec import UNSET
 
 from heliosd.protocol import server_messages
 from heliosd.protocol.client_commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
@@ -60,7 +61,7 @@ class ClientSessions:
         if self._publisher.publishing or client.transport.pending:
             return False
         self._register(client)
-        status = self._status_messages.status(self._log.history)
+        status = self._status_messages.status(self._log.history, client.subscription)
         self._connections.count_messages([status])
         delivery.begin(client, greeting, status)
         self._connections.settle(client)
@@ -72,7 +73,7 @@ class ClientSessions:
             return
         self._register(client)
         history = self._log.history
-        first = [self._status_messages.status(history)]
+        first = [self._status_messages.status(history, client.subscription)]
         if cursor is not None:
             history.expire(self._connections.now().wall)
             replay = history.since(cursor, client.subscription)
@@ -137,7 +138,9 @@ class ClientSessions:
                 send(server_messages.of_pong(at, command.data, client_id))
             case AskStatus():
                 # Its `as_of_seq` must not run ahead of the events that this client has been given.
-                send(self._status_messages.status(self._log.history, client_id), client_id)
+                status = self._status_messages.status(self._log.history, client.subscription, fresh=True)
+                answer = status if client_id is UNSET else server_messages.answering(status, client_id)
+                send(answer, client_id)
             case Subscribe():
                 self._subscribe(client, command)
             case Authenticate():

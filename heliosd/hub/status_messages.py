@@ -2,24 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 
 import trio
-from msgspec import UNSET, UnsetType
 
 from heliosd.clock import Instant, rfc3339
 from heliosd.cluster.backend import Backend
 from heliosd.protocol import server_messages
+from heliosd.protocol.filters import MetricsFilter
 from heliosd.protocol.history import History, Replay
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.message_data import WelcomeData
-from heliosd.protocol.server_messages import ClientId
+from heliosd.protocol.subscription import Subscription
+from heliosd.protocol.views.custom_metrics import MetricView
 
 from .client import HubClient
 
 STATUS_SHARED_SECONDS = 0.05
-"""Clients that join within so long, with nothing sent in between, share one status: thousands may come back at
-once."""
+"""Clients that join within so long, with nothing sent in between, are given the state of one moment: thousands may
+come back at once."""
+MAX_SHARED = 16
+"""Of one moment so many statuses are kept, each with other custom metrics."""
+
+Selection = MetricsFilter | bool
+"""Which custom metrics a status has: `Subscription.metrics`."""
+
+
+class _Moment:
+    """The state at one moment, and the statuses that were made of it."""
+
+    def __init__(
+        self, epoch: str, seq: int, made: float, compose: Callable[[Selection], OutgoingMessage]
+    ) -> None:
+        self._epoch, self._seq, self._made = epoch, seq, made
+        self._compose = compose
+        self._statuses: dict[Selection, OutgoingMessage] = {}
+
+    def is_recent(self, history: History, now: float) -> bool:
+        """Whether a client that joins now may start from it."""
+        unmoved = (self._epoch, self._seq) == (history.epoch, history.seq)
+        return unmoved and now - self._made <= STATUS_SHARED_SECONDS
+
+    def status(self, selection: Selection) -> OutgoingMessage:
+        status = self._statuses.get(selection)
+        if status is None:
+            status = self._compose(selection)
+            if len(self._statuses) < MAX_SHARED:
+                self._statuses[selection] = status
+        return status
 
 
 class StatusMessages:
@@ -29,38 +60,37 @@ class StatusMessages:
         self._backend = backend
         self._clients = clients
         self._now = now
-        self._shared: tuple[str, int, float, OutgoingMessage] | None = None
+        self._moment: _Moment | None = None
 
-    def status(self, history: History, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
-        """The snapshot that a client starts from, with the effects of every event that was sent so far. With
-        `client_id` it answers a question. Without, one is made for all who need it in the same moment."""
+    def status(self, history: History, subscription: Subscription, *, fresh: bool = False) -> OutgoingMessage:
+        """The snapshot that a client with this subscription starts from, with the effects of every event that was
+        sent so far; `fresh`: as of now, as an answer must be. None is older than one that was given out before."""
         now = trio.current_time()
-        if client_id is UNSET and self._shared is not None:
-            epoch, seq, made, status = self._shared
-            if (epoch, seq) == (history.epoch, history.seq) and now - made <= STATUS_SHARED_SECONDS:
-                return status
-        status = self.make_status(history.seq, client_id)
-        # A status that is made later must not be older than one that a client has already.
-        self._shared = None if client_id is not UNSET else (history.epoch, history.seq, now, status)
-        return status
+        moment = self._moment
+        if fresh or moment is None or not moment.is_recent(history, now):
+            compose = self.statuses_as_of_now(history.seq)
+            moment = self._moment = _Moment(history.epoch, history.seq, now, compose)
+        return moment.status(subscription.metrics)
 
     def forget_shared(self) -> None:
         """Something is being sent: the status of a client that joins from now on must contain it."""
-        self._shared = None
+        self._moment = None
 
-    def make_status(self, as_of_seq: int, client_id: ClientId | UnsetType) -> OutgoingMessage:
+    def statuses_as_of_now(self, as_of_seq: int) -> Callable[[Selection], OutgoingMessage]:
+        """Takes down the state. What is returned makes a status of it with the custom metrics that are wanted."""
         now = self._now()
-        return server_messages.of_status(
+        metrics = self._backend.metrics.views()
+        compose = partial(
+            server_messages.of_status,
             self._backend.status(),
-            self._backend.metrics.views(),
             as_of_seq=as_of_seq,
             complete=self._backend.complete,
             snapshot_last=self._snapshot_last(),
             uptime=self._backend.uptime.text(now),
             clients=self._clients(),
             at=now.wall,
-            client_id=client_id,
         )
+        return lambda selection: compose(selected(metrics, selection))
 
     def welcome_message(self, client: HubClient, history: History, replay: Replay) -> OutgoingMessage:
         """The first message of a connection that asked to resume, and what all get when the epoch changes."""
@@ -104,3 +134,10 @@ class StatusMessages:
     def _snapshot_last(self) -> int:
         latest = self._backend.snapshots.latest
         return 0 if latest is None else latest.index
+
+
+def selected(metrics: Mapping[str, MetricView], selection: Selection) -> Mapping[str, MetricView]:
+    """Those of the metrics that are wanted."""
+    if isinstance(selection, bool):
+        return metrics if selection else {}
+    return {name: view for name, view in metrics.items() if selection.selects(name, view.labels)}

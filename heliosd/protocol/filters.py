@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cached_property
@@ -130,9 +130,11 @@ class MetricsFilter(ContentFilter):
         return kept or None
 
     def _wants(self, name: str, metric: dict[str, Any] | None) -> bool:
-        if not self._fits_name(name):
-            return False
-        return metric is None or all(metric["labels"].get(key) == value for key, value in self.labels)
+        return self._fits_name(name) if metric is None else self.selects(name, metric["labels"])
+
+    def selects(self, name: str, labels: Mapping[str, str]) -> bool:
+        """Whether it lets a metric with this name and these labels through."""
+        return self._fits_name(name) and all(labels.get(key) == value for key, value in self.labels)
 
     @cached_property
     def _fits_name(self) -> Callable[[str], bool]:

@@ -101,7 +101,7 @@ class StatusData(Struct, frozen=True, kw_only=True):
     peer_details: tuple[PeerView, ...]
     cluster_health: ClusterHealth
     custom_metrics: Mapping[str, MetricView] | UnsetType = UNSET
-    """Not in `status_update`."""
+    """Those that the subscription lets through. Not in `status_update`."""
     as_of_seq: int | UnsetType = UNSET
     """The effects of every event up to this number are included. Not in `status_update`."""
     observed_by: str

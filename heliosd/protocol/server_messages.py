@@ -157,13 +157,12 @@ def of_status(
     uptime: str,
     clients: int,
     at: float,
-    client_id: ClientId | UnsetType = UNSET,
 ) -> OutgoingMessage:
     """The whole state: it includes the effects of every event up to `as_of_seq`."""
     data = _status(status, snapshot_last, uptime, clients, metrics, as_of_seq)
     if not complete:
         data = structs.replace(data, stale=True, complete=False)
-    payload = _encode(_MessageEnvelope("status", rfc3339(at), id=client_id, data=data))
+    payload = _encode(_MessageEnvelope("status", rfc3339(at), data=data))
     return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
 
 

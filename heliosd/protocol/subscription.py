@@ -69,6 +69,14 @@ class Subscription:
         """The topic's filter; None if it has none."""
         return next((content for filtered, content in self.filters if filtered is topic), None)
 
+    @property
+    def metrics(self) -> MetricsFilter | bool:
+        """Which custom metrics a `status` has for it; True: all, False: none."""
+        if not self.wants(Topic.CUSTOM_METRICS):
+            return False
+        content_filter = self.filter_for(Topic.CUSTOM_METRICS)
+        return content_filter if isinstance(content_filter, MetricsFilter) else True
+
     def min_interval(self, topic: Topic) -> float:
         """The least seconds between two values of this topic; 0: no limit."""
         return next((seconds for slowed, seconds in self.min_intervals if slowed is topic), 0.0)

@@ -221,7 +221,7 @@ def messages() -> Iterable[tuple[str, OutgoingMessage]]:
     common: dict[str, Any] = {"snapshot_last": 12, "uptime": "2h15m30s", "clients": 3, "at": AT}
     yield (
         "answer to one with an `id`",
-        make.of_status(status(), {"jobs_waiting": METRIC}, as_of_seq=46, client_id=7, **common),
+        make.answering(make.of_status(status(), {"jobs_waiting": METRIC}, as_of_seq=46, **common), 7),
     )
     yield "", make.of_status_update(status(), **common)
     for seq, (note, event) in enumerate(events(), start=42):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -37,6 +37,7 @@ from heliosd.hub.flights import Flights
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import EventsLost, HubItem, NewEpoch, Tick
 from heliosd.hub.local_numbering import LocalNumbering
+from heliosd.hub.status_messages import Selection, selected
 from heliosd.protocol import client_commands
 from heliosd.protocol.events import (
     BackendItem,
@@ -48,8 +49,8 @@ from heliosd.protocol.events import (
     StateChanged,
 )
 from heliosd.protocol.history import Cursor, History
-from heliosd.protocol.message import OutgoingMessage
-from heliosd.protocol.subscription import Subscription
+from heliosd.protocol.message import Kind, OutgoingMessage
+from heliosd.protocol.subscription import NOTHING, Subscription
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import LoggedEvent, Saved
 
@@ -142,6 +143,10 @@ def filter_of(wanted: Mapping[str, Any]) -> Filter:
     return filtered
 
 
+def values_of(metrics: Mapping[str, MetricView]) -> dict[str, float]:
+    return {name: view.value for name, view in metrics.items()}
+
+
 class FakeStatus(FixedStatus):
     """Composes from the model's server, so that every message says of which moment it is."""
 
@@ -149,15 +154,17 @@ class FakeStatus(FixedStatus):
         super().__init__()
         self._server = server
 
-    def make_status(self, as_of_seq: int, client_id: object = UNSET) -> OutgoingMessage:
-        status = super().make_status(as_of_seq)
-        server = self._server
-        metrics = {name: view.value for name, view in self.metrics.items()}
-        data = {"as_of_seq": as_of_seq, "moment": server.moment, "leader": server.leader, "metrics": metrics}
-        message: dict[str, Any] = {"type": "status", "data": {**data, "peers": sorted(server.peers)}}
-        if client_id is not UNSET:
-            message["id"] = client_id
-        return OutgoingMessage("status", status.kind, status.topic, msgspec.json.encode(message))
+    def statuses_as_of_now(self, as_of_seq: int) -> Callable[[Selection], OutgoingMessage]:
+        server, all_metrics = self._server, dict(self.metrics)
+        data = {"as_of_seq": as_of_seq, "moment": server.moment, "leader": server.leader}
+        data |= {"peers": sorted(server.peers), "all_metrics": values_of(all_metrics)}
+
+        def compose(selection: Selection) -> OutgoingMessage:
+            metrics = values_of(selected(all_metrics, selection))
+            payload = msgspec.json.encode({"type": "status", "data": {**data, "metrics": metrics}})
+            return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+
+        return compose
 
     def status_update(self) -> OutgoingMessage:
         return self._whole(super().status_update())
@@ -346,7 +353,9 @@ class World:
                     del server.metrics[name], self.status.metrics[name]
                 else:
                     server.metrics[name], self.status.metrics[name] = server.moment, view
-                self._emit(MetricsDefined(metrics={name: view}), {name: view and {"value": view.value}})
+                self._emit(
+                    MetricsDefined(metrics={name: view}), {name: view and {"value": view.value, "labels": {}}}
+                )
 
     def _view(self, name: str) -> MetricView:
         value = self.server.moment
@@ -500,7 +509,9 @@ class World:
         if kind == "authenticated":
             follower.held = False  # it may be held anew before anything is checked
         if follower.model is not None and client.close_reason is None and not follower.left:
-            follower.model.ask(number, Question(kind, history.epoch, history.seq, subscription, client.held))
+            moment = self.server.moment
+            question = Question(kind, history.epoch, history.seq, subscription, client.held, moment)
+            follower.model.ask(number, question)
 
     async def do_wait(self, who: int, how: int) -> None:
         await trio.sleep((0.02, 0.2, 3.0, 12.0)[how % 4])

@@ -12,7 +12,7 @@ from unittest.mock import patch
 
 import msgspec
 import trio
-from msgspec import UNSET, UnsetType, structs
+from msgspec import structs
 from trio.testing import wait_all_tasks_blocked
 from wsproto.connection import Connection, ConnectionType
 from wsproto.events import CloseConnection, Ping, Pong, TextMessage
@@ -32,7 +32,7 @@ from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import HubItem, Tick
 from heliosd.hub.local_numbering import LocalNumbering
-from heliosd.hub.status_messages import StatusMessages
+from heliosd.hub.status_messages import Selection, StatusMessages, selected
 from heliosd.protocol import server_messages
 from heliosd.protocol.events import (
     BackendItem,
@@ -44,7 +44,6 @@ from heliosd.protocol.events import (
 )
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.server_messages import ClientId
 from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import Change, Saved
@@ -191,13 +190,17 @@ class FixedStatus(StatusMessages):
     def __init__(self) -> None:
         self.metrics: dict[str, MetricView] = {}
         self._now = now
-        self._shared = None
+        self._moment = None
 
-    def make_status(self, as_of_seq: int, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:
-        data: dict[str, object] = {"type": "status", "data": {"as_of_seq": as_of_seq}}
-        if client_id is not UNSET:
-            data["id"] = client_id
-        return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, msgspec.json.encode(data))
+    def statuses_as_of_now(self, as_of_seq: int) -> Callable[[Selection], OutgoingMessage]:
+        metrics = dict(self.metrics)
+
+        def compose(selection: Selection) -> OutgoingMessage:
+            data = {"as_of_seq": as_of_seq, "custom_metrics": selected(metrics, selection)}
+            payload = msgspec.json.encode({"type": "status", "data": data})
+            return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+
+        return compose
 
     def status_update(self) -> OutgoingMessage:
         return self._value("status_update", Topic.STATUS)

@@ -176,6 +176,18 @@ MUTANTS = (
         "        self._in_flight",
     ),
     Mutant(
+        "a status has metrics that its subscription does not let through",
+        "hub/status_messages.py",
+        "moment.status(subscription.metrics)",
+        "moment.status(True)",
+    ),
+    Mutant(
+        "a question is answered by the status of another one",
+        "hub/sessions.py",
+        "client.subscription, fresh=True",
+        "client.subscription",
+    ),
+    Mutant(
         "what waits is not narrowed by a new subscription",
         DELIVERY,
         "        client.queue.narrow(subscription, events=client.held)",

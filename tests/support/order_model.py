@@ -37,6 +37,8 @@ class Question:
     subscription: Filter | None = None
     held: bool = False
     """The client was held before it had the answer."""
+    moment: int = 0
+    """The newest moment when it took effect."""
     on_the_way: int = 0
     """How many messages more may be of before it: they had left the queue when it took effect."""
 
@@ -68,6 +70,8 @@ class ClientModel:
         self._moments: dict[str, int] = {}
         """The least moment that a value of each type or metric may have."""
         self._wants_since_status: list[Filter] = [wanted]
+        self._selected: Filter = wanted
+        """What the last status was cut by."""
         self._status_due = False
         self._held_at: tuple[str, int] | None = None
         self.started = False
@@ -114,10 +118,11 @@ class ClientModel:
         elif kind == "welcome":
             self._welcome(message["data"])
         if "id" in message or kind in {"subscribed", "authenticated"}:
-            self._answer(kind, message.get("id"))
+            self._answer(kind, message)
 
-    def _answer(self, kind: str, client_id: object) -> None:
+    def _answer(self, kind: str, message: Message) -> None:
         """Answers come in the order of their questions. Only a status of a held client may be overtaken."""
+        client_id = message.get("id")
         if client_id not in self._questions:
             raise Violation(f"{kind} {client_id} answers no question, or one that was answered")
         for earlier, question in list(self._questions.items()):
@@ -128,6 +133,8 @@ class ClientModel:
         question = self._questions.pop(client_id)
         if kind not in {question.kind, "error"}:
             raise Violation(f"{kind} answers {question.kind}")
+        if kind == "status" and message["data"]["moment"] < question.moment:
+            raise Violation(f"status of moment {message['data']['moment']} answers one of {question.moment}")
         if kind == "authenticated":
             self._held_at = None
         if kind == "subscribed" and question.subscription is not None:
@@ -181,13 +188,36 @@ class ClientModel:
         self._at, self._status_due = as_of, False
         if data["moment"] < self._moments.get("status", 0):
             raise Violation(f"status of moment {data['moment']} after one of {self._moments['status']}")
-        elsewhere = {kind: self._moments.get(kind, 0) for kind in WHOLE - {"status_update"}}
-        contained = dict.fromkeys(["status", "status_update"], data["moment"])
-        self._moments = elsewhere | contained | dict(data["metrics"])
+        self._selected = self._selection(data["metrics"], data["all_metrics"])
+        contained = dict.fromkeys(["status", "status_update"], data["moment"]) | dict(data["metrics"])
+        elsewhere = {
+            kind: moment
+            for kind, moment in self._moments.items()
+            if kind in WHOLE or not self._selected("custom_metrics", {kind: None})
+        }
+        self._moments = elsewhere | contained
         # A held client may get the answer to a subscription before a status from the time before it.
-        before = [s for s in self._stretches if self._before(s.epoch, s.at, as_of + 1)]
+        before = [s for s in self._stretches if self._before(s.epoch, s.at, as_of + (not s.narrows))]
         self._wants_since_status = [s.wanted for s in self._stretches[len(before) - 1 :]]
         self.leader, self.peers, self.metrics = data["leader"], set(data["peers"]), dict(data["metrics"])
+
+    def _selection(self, metrics: Mapping[str, int], all_metrics: Mapping[str, int]) -> Filter:
+        """The subscription by which a status was cut: that of its time, an earlier one if it was overtaken while
+        the client was held, or one whose answer is still to come. What all let through that it may be."""
+        first = len(self._stretches) - 1
+        while first > 0 and self._stretches[first].narrows:
+            first -= 1
+        wants = [stretch.wanted for stretch in self._stretches[first:]]
+        wants += [question.subscription for question in self._pending() if question.subscription]
+        fitting = [wanted for wanted in wants if (wanted("custom_metrics", all_metrics) or {}) == metrics]
+        if not fitting:
+            raise Violation(f"status with {dict(metrics)} is not what the subscription lets through")
+        return lambda kind, data: data if all(wanted(kind, data) for wanted in fitting) else None
+
+    def _least(self, name: str) -> int:
+        """The least moment that this metric may have; one less than that of the status which did not have it."""
+        told = self._moments.get("status", 0) if self._selected("custom_metrics", {name: None}) else 0
+        return self._moments.get(name, told)
 
     def _value(self, kind: str, data: Mapping[str, Any]) -> None:
         """Never older than a value before it, or a status that contains it; none of a metric after its deletion."""
@@ -201,8 +231,8 @@ class ClientModel:
             self._moments[kind] = data["moment"]
             return
         for name, view in data.items():
-            # A metric that the status did not have was set later than the status, or does not exist any more.
-            least = self._moments.get(name, self._moments.get("status", 0) + 1)
+            # A metric that the status would have had was set later than the status, or does not exist any more.
+            least = self._least(name) + (name not in self._moments)
             if view["value"] < least:
                 raise Violation(f"value of {name} of moment {view['value']} after {least}")
             self._moments[name] = self.metrics[name] = view["value"]
@@ -294,7 +324,7 @@ class ClientModel:
             case _:
                 for name, view in data.items():
                     least = moment + 1 if view is None else view["value"]
-                    self._moments[name] = max(least, self._moments.get(name, self._moments.get("status", 0)))
+                    self._moments[name] = max(least, self._least(name))
                     if view is None:
                         self.metrics.pop(name, None)
                     else:

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -47,6 +47,47 @@ async def test_clients_that_join_together_share_a_status_until_something_is_sent
     await house.publish(Tick.LATENCY)
     third = house.join()[1]
     assert third.frames[0] is not first.frames[0]  # its status says what it did not get
+
+
+async def test_a_status_has_the_metrics_that_the_subscription_lets_through(
+    autojump_clock: MockClock, house: House
+) -> None:
+    for name in ("a", "b"):
+        await house.publish(Happened(MetricsDefined(metrics={name: house.metric(name, 1)})))
+    for said, names in (
+        ({"custom_metrics": True}, ["a", "b"]),
+        ({"custom_metrics": {"min_interval": 5}}, ["a", "b"]),
+        ({"state_changes": True}, []),
+        ({"custom_metrics": {"names": ["a*"]}}, ["a"]),
+        ({"custom_metrics": {"labels": {"env": "prod"}}}, []),
+    ):
+        client, socket = house.join(subscription=Subscription.parse(said))
+        house.hub.sessions.execute(client, AskStatus("s"))
+        house.hub.sessions.execute(client, Subscribe(UNSET, Subscription()))
+        house.hub.sessions.execute(client, AskStatus("all"))
+        statuses = [message["data"] for message in socket.messages() if message["type"] == "status"]
+        assert [list(data["custom_metrics"]) for data in statuses] == [names, names, ["a", "b"]]
+
+
+async def test_clients_with_equal_metric_filters_that_join_together_share_a_status(
+    autojump_clock: MockClock, house: House
+) -> None:
+    filters_of_metrics = [Subscription.parse({"custom_metrics": {"names": [name]}}) for name in "aab"]
+    one, other, third = (house.join(subscription=wanted)[1] for wanted in filters_of_metrics)
+    assert other.frames[0] is one.frames[0]
+    assert third.frames[0] is not one.frames[0]
+
+
+@pytest.mark.parametrize("client_id", [UNSET, 7])
+async def test_a_question_is_answered_as_of_now_however_new_the_status_of_those_who_join_is(
+    autojump_clock: MockClock, house: House, client_id: int | UnsetType
+) -> None:
+    client, socket = house.join()
+    house.inbox.status.metrics["a"] = house.metric("a", 1)  # written, and the hub has not heard of it yet
+    house.hub.sessions.execute(client, AskStatus(client_id))
+    assert [list(message["data"]["custom_metrics"]) for message in socket.messages()] == [[], ["a"]]
+    _, later = house.join()
+    assert list(later.messages()[0]["data"]["custom_metrics"]) == ["a"]
 
 
 async def test_once_the_state_is_complete_every_client_gets_it_after_the_events_before(

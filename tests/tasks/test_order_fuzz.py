@@ -56,7 +56,7 @@ def keep_all(_kind: str, data: object) -> object:
     return True if data is None else data
 
 
-STATUS = {"as_of_seq": 0, "moment": 1, "leader": "", "peers": [], "metrics": {}}
+STATUS = {"as_of_seq": 0, "moment": 1, "leader": "", "peers": [], "metrics": {}, "all_metrics": {}}
 WRONG = [
     ({"type": "peer_change", "seq": 1, "data": {}},),
     ({"type": "status", "data": STATUS}, {"type": "peer_change", "seq": 2, "data": {"peer_id": "b"}}),

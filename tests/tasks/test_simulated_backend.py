@@ -27,6 +27,7 @@ from heliosd.protocol.events import (
     Value,
 )
 from heliosd.protocol.history import History
+from heliosd.protocol.subscription import TO_EVERYTHING
 from tests.support.simulated_harness import (
     ALONE,
     CONFIG,
@@ -189,8 +190,10 @@ async def test_what_was_emitted_before_a_restart_is_not_emitted_again(autojump_c
 async def test_after_a_restart_a_status_says_that_it_is_incomplete_until_every_answered_write_is_in_it(
     autojump_clock: MockClock,
 ) -> None:
+    history = History("epoch", 100, 3600.0)
+
     def status() -> dict[str, Any]:
-        data: dict[str, Any] = json.loads(messages.status(History("epoch", 100, 3600.0)).payload)["data"]
+        data: dict[str, Any] = json.loads(messages.status(history, TO_EVERYTHING).payload)["data"]
         return data
 
     store = MemoryStore()
