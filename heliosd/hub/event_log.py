@@ -7,11 +7,16 @@ from collections.abc import Callable, Iterable
 
 import trio
 
-from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.history import Cursor, Excerpt, History, missed
 from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.subscription import Subscription
+
+from .time_slice import TimeSlice
 
 LOOK_SECONDS = 0.01
 """Between two checks whether the events up to a cursor have come."""
+READ_AT_ONCE = 16
+"""Events that are looked at between two checks whether the time slice is over."""
 
 
 def new_epoch() -> str:
@@ -64,6 +69,27 @@ class EventLog:
         if cursor is None or cursor.after is None or not self._patience_seconds:
             return False
         return cursor.epoch == self.history.epoch and cursor.after > self.history.seq
+
+    async def missed(self, cursor: Cursor | None, subscription: Subscription) -> Excerpt | None:
+        """What a client is to be sent again when it joins, as far as it is known by now; the rest `History.since`
+        adds at that moment. Waits as `reach`. None: nothing."""
+        if cursor is None or cursor.after is None:
+            return None
+        if self.behind(cursor):
+            await self.reach(cursor)
+        excerpt = missed(cursor.after, subscription)
+        await self.read(excerpt, cursor.epoch)
+        return excerpt
+
+    async def read(self, excerpt: Excerpt, epoch: str) -> None:
+        """Let it look at all events of `epoch` that are kept, with pauses. Some may go before it has: then
+        `History.reason_to_refuse` says why it has not looked at all."""
+        time_slice = TimeSlice()
+        while self.history.reason_to_refuse(epoch, excerpt.after) is None:
+            if not excerpt.read(self.history, READ_AT_ONCE):
+                return
+            if time_slice.over:
+                await time_slice.pause()
 
     async def reach(self, cursor: Cursor) -> None:
         """Wait until the events up to `cursor` have been sent here, a few seconds at most."""

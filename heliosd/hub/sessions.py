@@ -15,7 +15,7 @@ from msgspec import UNSET
 from heliosd.protocol import server_messages
 from heliosd.protocol.client_commands import AskStatus, Authenticate, BadCommand, Command, Ping, Subscribe
 from heliosd.protocol.close_codes import TOO_MANY_MESSAGES
-from heliosd.protocol.history import Cursor
+from heliosd.protocol.history import Cursor, Excerpt
 
 from . import delivery
 from .client import HubClient
@@ -48,12 +48,13 @@ class ClientSessions:
 
     # -- joining and leaving -----------------------------------------------------------------------------------
 
-    def join(self, client: HubClient, cursor: Cursor | None = None) -> None:
-        """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed.
+    def join(self, client: HubClient, cursor: Cursor | None = None, excerpt: Excerpt | None = None) -> None:
+        """Register `client` and give it `status` first; with a cursor `welcome` first, then what it missed. What
+        `EventLog.missed` has read of that need not be read here, where all others wait.
 
         Takes effect between two messages, never inside one: the replay ends where the live events begin.
         """
-        self._publisher.at_boundary(partial(self._join, client, cursor))
+        self._publisher.at_boundary(partial(self._join, client, cursor, excerpt))
 
     def join_now(self, client: HubClient, greeting: bytes) -> bool:
         """The same without a cursor for a client that was admitted in this very step, with `greeting` before all
@@ -68,7 +69,7 @@ class ClientSessions:
         self._watch(client)
         return True
 
-    def _join(self, client: HubClient, cursor: Cursor | None) -> None:
+    def _join(self, client: HubClient, cursor: Cursor | None, excerpt: Excerpt | None) -> None:
         if client.close_reason is not None:
             return
         self._register(client)
@@ -76,7 +77,7 @@ class ClientSessions:
         first = [self._status_messages.status(history, client.subscription)]
         if cursor is not None:
             history.expire(self._connections.now().wall)
-            replay = history.since(cursor, client.subscription)
+            replay = history.since(cursor, client.subscription, excerpt)
             first = [self._status_messages.welcome_message(client, history, replay), *replay.events, *first]
         self._connections.count_messages(first)
         delivery.deliver_first(client, first)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Literal
 
 from msgspec import Struct
@@ -41,11 +42,34 @@ class Replay(Struct, frozen=True):
     refusal: Refusal | None = None
 
 
-class HistoryPage(Struct, frozen=True):
-    """Some of the kept events, oldest first; `more`: further events of the query are kept."""
+class Excerpt:
+    """Events beyond a number that a subscription lets through, oldest first: at most `limit` of them and 1 MiB, but
+    one if there is one. It is read a little at a time, since it may take looking at millions."""
 
-    events: tuple[OutgoingMessage, ...]
-    more: bool
+    def __init__(self, after: int, limit: int, subscription: Subscription) -> None:
+        self.after = after
+        """It has looked at all events up to this one."""
+        self.events: list[OutgoingMessage] = []
+        self.size = 0
+        """Bytes of the events."""
+        self.more = False
+        """There is a further one that the subscription lets through."""
+        self._limit = limit
+        self._subscription = subscription
+
+    def read(self, history: History, at_most: int | None = None) -> bool:
+        """Look at so many events more, of which `history` must have the first. Returns whether any are left."""
+        for event in islice(history.after(self.after), at_most):
+            mine = event.filtered_for(self._subscription)
+            if mine is not None:
+                size = self.size + len(mine.payload)
+                if len(self.events) == self._limit or (self.events and size > MAX_REPLAY_BYTES):
+                    self.more = True
+                    return False
+                self.events.append(mine)
+                self.size = size
+            self.after += 1
+        return self.after < history.seq
 
 
 class History:
@@ -66,9 +90,12 @@ class History:
         self.seq = seq
         """The newest event's number; 0 before the first event."""
         self._max_age = max_age
-        self._events: deque[OutgoingMessage] = deque(kept, maxlen=max_events)
-        if self._events and self._events[-1].seq != seq:
+        self._max_events = max_events
+        newest = deque(kept, maxlen=max_events)
+        if newest and newest[-1].seq != seq:
             raise ValueError("the kept events do not end with the newest number")
+        # By number, since readers go on in the middle, where a deque is slow.
+        self._events = dict(enumerate(newest, seq - len(newest) + 1))
 
     @property
     def oldest_seq(self) -> int:
@@ -77,21 +104,22 @@ class History:
 
     def oldest_after(self, coming: int) -> int:
         """The oldest number that will be kept after `coming` more events."""
-        assert self._events.maxlen is not None
-        return max(self.oldest_seq, self.seq + coming - self._events.maxlen + 1)
+        return max(self.oldest_seq, self.seq + coming - self._max_events + 1)
 
     def keep(self, event: OutgoingMessage, now: float) -> None:
         """Append `event`, at `now` in Unix seconds. Raises ValueError if it has not the next number."""
         if event.seq != self.seq + 1:
             raise ValueError(f"event {event.seq} does not follow {self.seq}")
         self.seq += 1
-        self._events.append(event)
+        self._events[self.seq] = event
+        if len(self._events) > self._max_events:
+            del self._events[self.oldest_seq]
         self.expire(now)
 
     def expire(self, now: float) -> None:
         """Drop the events that are older than `max_age`."""
-        while self._events and self._events[0].at < now - self._max_age:
-            self._events.popleft()
+        while self._events and self._events[self.oldest_seq].at < now - self._max_age:
+            del self._events[self.oldest_seq]
 
     def restart(self, epoch: str) -> None:
         """Begin a new, empty numbering."""
@@ -101,7 +129,7 @@ class History:
 
     def kept(self) -> tuple[OutgoingMessage, ...]:
         """All kept events, oldest first."""
-        return tuple(self._events)
+        return tuple(self._events.values())
 
     def reason_to_refuse(self, epoch: str, after: int) -> Refusal | None:
         """Why the events after `after` cannot all be replayed; None if they can."""
@@ -115,40 +143,26 @@ class History:
 
     def after(self, after: int) -> Iterator[OutgoingMessage]:
         """The kept events beyond `after`, oldest first."""
-        # Counted from the end, where most cursors are: a deque is fast at its ends.
-        for back in range(min(self.seq - after, len(self._events)), 0, -1):
-            yield self._events[-back]
+        for seq in range(max(after + 1, self.oldest_seq), self.seq + 1):
+            yield self._events[seq]
 
-    def page(self, after: int, limit: int, subscription: Subscription) -> HistoryPage:
-        """At most `limit` events beyond `after` that `subscription` lets through, and at most 1 MiB of them, but at
-        least one if there is one."""
-        events: list[OutgoingMessage] = []
-        size = 0
-        for event in self.after(after):
-            mine = event.filtered_for(subscription)
-            if mine is None:
-                continue
-            size += len(mine.payload)
-            if len(events) == limit or (events and size > MAX_REPLAY_BYTES):
-                return HistoryPage(tuple(events), more=True)
-            events.append(mine)
-        return HistoryPage(tuple(events), more=False)
-
-    def since(self, cursor: Cursor, subscription: Subscription) -> Replay:
-        """All events beyond `cursor` that `subscription` lets through, or why not."""
+    def since(self, cursor: Cursor, subscription: Subscription, excerpt: Excerpt | None = None) -> Replay:
+        """All events beyond `cursor` that `subscription` lets through, or why not. Those of `excerpt`, which was
+        begun by `missed` with the same cursor, need not be kept any more."""
         if cursor.after is None:
             return Replay()
-        refusal = self.reason_to_refuse(cursor.epoch, cursor.after)
+        if excerpt is None:
+            excerpt = missed(cursor.after, subscription)
+        refusal = self.reason_to_refuse(cursor.epoch, excerpt.after)
         if refusal is not None:
             return Replay(refusal=refusal)
-        events: list[OutgoingMessage] = []
-        size = 0
-        for event in self.after(cursor.after):
-            mine = event.filtered_for(subscription)
-            if mine is None:
-                continue
-            events.append(mine)
-            size += len(mine.payload)
-            if len(events) > MAX_REPLAY_EVENTS or size > MAX_REPLAY_BYTES:
-                return Replay(refusal="too_many")
-        return Replay(tuple(events))
+        if not excerpt.more:
+            excerpt.read(self)
+        if excerpt.more or excerpt.size > MAX_REPLAY_BYTES:
+            return Replay(refusal=self.reason_to_refuse(cursor.epoch, cursor.after) or "too_many")
+        return Replay(tuple(excerpt.events))
+
+
+def missed(after: int, subscription: Subscription) -> Excerpt:
+    """What a client with this cursor is to be sent again, not read yet."""
+    return Excerpt(after, MAX_REPLAY_EVENTS, subscription)

@@ -39,7 +39,7 @@ class Kind(Enum):
 class OutgoingMessage:
     """One message. Immutable, and shared by all clients that get it, so that each derived form is made once."""
 
-    __slots__ = ("_data", "_deflated", "_frame", "at", "kind", "payload", "seq", "topic", "type")
+    __slots__ = ("_deflated", "_frame", "at", "kind", "payload", "seq", "topic", "type")
 
     def __init__(
         self,
@@ -61,7 +61,6 @@ class OutgoingMessage:
         """Unix seconds at which an event was numbered."""
         self._frame: bytes | None = None
         self._deflated: bytes | None = None
-        self._data: dict[str, Any] | None = None
 
     @classmethod
     def of_frame(cls, name: str, frame: bytes) -> OutgoingMessage:
@@ -88,9 +87,7 @@ class OutgoingMessage:
     @property
     def data(self) -> dict[str, Any]:
         """`data` as on the wire. Callers must not change it."""
-        if self._data is None:
-            self._data = msgspec.json.decode(self.payload, type=_Data).data
-        return self._data
+        return _data_of(self)
 
     def with_data(self, data: dict[str, Any]) -> OutgoingMessage:
         """The same message with other data."""
@@ -105,10 +102,17 @@ class OutgoingMessage:
         content_filter = subscription.filter_for(self.topic)
         if content_filter is None:
             return self
-        data = content_filter.apply(self.data)
-        if data is self.data:
+        whole = self.data
+        data = content_filter.apply(whole)
+        if data is whole:
             return self
         return None if data is None else self.with_data(data)
+
+
+@lru_cache(maxsize=128)
+def _data_of(message: OutgoingMessage) -> dict[str, Any]:
+    """Cached for what is being sent, to clients with many filters. Not in the message: events are kept for long."""
+    return msgspec.json.decode(message.payload, type=_Data).data
 
 
 @lru_cache(maxsize=16)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.protocol.history import MAX_REPLAY_BYTES, MAX_REPLAY_EVENTS, Cursor, History
+from heliosd.protocol.history import MAX_REPLAY_BYTES, MAX_REPLAY_EVENTS, Cursor, Excerpt, History
 from heliosd.protocol.message import OutgoingMessage, replayed
 from heliosd.protocol.subscription import EVERYTHING, Subscription, Topic
 
@@ -73,6 +74,32 @@ def test_a_replay_is_at_most_a_mebibyte() -> None:
     made = history(3, filler=MAX_REPLAY_BYTES // 2)
     assert len(made.since(Cursor("e1", 2), Subscription()).events) == 1
     assert made.since(Cursor("e1", 0), Subscription()).refusal == "too_many"
+
+
+@given(st.integers(0, 60), st.integers(1, 30), st.integers(1, 9), st.integers(1, 5))
+def test_a_page_that_is_read_a_little_at_a_time_is_the_same(
+    count: int, max_events: int, limit: int, at_most: int
+) -> None:
+    made = history(count, max_events)
+    whole, parts = (Excerpt(made.oldest_seq - 1, limit, Subscription()) for _ in range(2))
+    assert not whole.read(made)
+    while parts.read(made, at_most):
+        pass
+    assert parts.events == whole.events == list(made.kept())[:limit]
+    assert (parts.more, parts.after) == (whole.more, whole.after)
+    assert whole.more == (len(made.kept()) > limit)
+
+
+def test_what_was_looked_at_for_a_filter_takes_no_memory_afterwards() -> None:
+    made = History("e1", 5000, 3600.0)
+    for seq in range(1, 3001):
+        payload = json.dumps({"data": {"peer_id": "b", "event_type": "added", "n": [seq] * 9}}).encode()
+        made.keep(replayed(seq=seq, at=0.0, name="peer_change", payload=payload), 0.0)
+    wanted = Subscription.parse({"peer_changes": {"peers": ["a"]}})
+    tracemalloc.start()
+    assert made.since(Cursor("e1", 0), wanted).events == ()
+    assert tracemalloc.get_traced_memory()[0] < 200_000
+    tracemalloc.stop()
 
 
 def test_what_is_too_old_is_forgotten() -> None:

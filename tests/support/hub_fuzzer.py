@@ -28,7 +28,7 @@ from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
 from heliosd.hub import client as hub_client
-from heliosd.hub import delivery, direct_writes, fanout, flights, time_slice, write_pump
+from heliosd.hub import delivery, direct_writes, event_log, fanout, flights, time_slice, write_pump
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -427,13 +427,14 @@ class World:
         cursor = rng.choice(
             (None, None, Cursor(), Cursor(history.epoch, rng.randint(0, history.seq + 1)), Cursor("other", 1))
         )
+        excerpt = await self.hub.log.missed(cursor, client.subscription) if rng.random() < 0.7 else None
         if rng.random() < 0.2:
             transport.set_room(rng.choice((0, 30)))
         self.followers.append(follower)
         self.everyone.append(follower)
         self.hub.publisher.at_boundary(partial(self._joins, follower, filter_of(wanted), cursor))
         if cursor is not None or client.waker is not None or not self.hub.sessions.join_now(client, b""):
-            self.hub.sessions.join(client, cursor)
+            self.hub.sessions.join(client, cursor, excerpt)
         if isinstance(transport, FakeSocket) and rng.random() < 0.3:
             # Its pings are answered also while it waits for the boundary at which it joins.
             for _ in range(rng.choice((1, 3))):
@@ -586,6 +587,7 @@ async def world(plan: Plan) -> AsyncIterator[World]:
     descriptors = Descriptors()
     with (
         patch.object(time_slice, "TURN_SECONDS", 0.0),
+        patch.object(event_log, "READ_AT_ONCE", 1),
         patch.object(fanout, "CHUNK", 1),
         patch.object(direct_writes, "CHUNK", 1),
         patch.object(direct_writes, "os", descriptors),

@@ -59,14 +59,14 @@ MUTANTS = (
     Mutant(
         "a replay begins one too early",
         "protocol/history.py",
-        "self.after(cursor.after):",
-        "self.after(cursor.after - 1):",
+        "return Excerpt(after, MAX",
+        "return Excerpt(after - 1, MAX",
     ),
     Mutant(
         "a replay is not filtered",
         "protocol/history.py",
-        "for event in self.after(cursor.after):\n            mine = event.filtered_for(subscription)",
-        "for event in self.after(cursor.after):\n            mine = event",
+        "mine = event.filtered_for(self._subscription)",
+        "mine = event",
     ),
     Mutant(
         "a deletion removes no value that waits",

@@ -43,7 +43,7 @@ from heliosd.errors import Conflict, NotFound
 from heliosd.hub.client_view import ClientView, StreamKind
 from heliosd.hub.counters import HubCounters
 from heliosd.protocol.events import Event, Stamped
-from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.history import Cursor, Excerpt, History
 from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.server_messages import of_event
 from heliosd.protocol.subscription import Subscription
@@ -303,6 +303,11 @@ class FakeEvents:
     def behind(self, cursor: Cursor | None) -> bool:
         del cursor
         return False
+
+    async def read(self, excerpt: Excerpt, epoch: str) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.history.reason_to_refuse(epoch, excerpt.after) is None:
+            excerpt.read(self.history)
 
     async def reach(self, cursor: Cursor) -> None:
         del cursor

@@ -9,12 +9,15 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from heliosd.hub.event_log import READ_AT_ONCE, EventLog
 from heliosd.hub.inbox import Tick
-from heliosd.protocol.events import BackendItem
+from heliosd.protocol import server_messages
+from heliosd.protocol.events import BackendItem, PeerChanged, Stamped
 from heliosd.protocol.history import Cursor
+from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.subscription import Subscription, Topic
 from heliosd.store.changes import EventsLogged
-from tests.support.hub_harness import ADDED, ELECTED, House, open_house
+from tests.support.hub_harness import ADDED, ELECTED, House, every_time_slice_ends_at_once, open_house
 
 
 @pytest.fixture(name="house")
@@ -55,6 +58,56 @@ async def test_a_client_that_comes_back_gets_what_it_missed_then_status_then_liv
         ("status_update", None),
     ]
     assert rest[3]["data"]["as_of_seq"] == 5
+
+
+def added(seq: int, peer: str) -> OutgoingMessage:
+    event = PeerChanged(event_type="added", peer_id=peer, peer_address="")
+    return server_messages.of_event(Stamped(seq, 0.0, event))
+
+
+async def test_a_long_history_is_read_with_pauses_and_what_comes_meanwhile_at_the_end(
+    autojump_clock: MockClock,
+) -> None:
+    log = EventLog(max_events=5000, max_age=1e9)
+    log.begin("E", 4000, [added(seq, "one") for seq in range(1, 4001)])
+    wanted = Subscription.parse({"peer_changes": {"peers": ["other"]}})
+    turns, excerpts = 0, []
+
+    async def read() -> None:
+        excerpts.append(await log.missed(Cursor("E", 0), wanted))
+
+    with every_time_slice_ends_at_once():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            while not excerpts:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+                if turns == 10:
+                    log.history.keep(added(4001, "other"), 0.0)
+    assert turns > 4000 / READ_AT_ONCE / 2
+    log.history.keep(added(4002, "other"), 0.0)
+    replay = log.history.since(Cursor("E", 0), wanted, excerpts[0])
+    assert [message.seq for message in replay.events] == [4001, 4002]
+
+
+async def test_what_goes_while_it_is_being_read_is_not_said_to_be_recovered(
+    autojump_clock: MockClock,
+) -> None:
+    log = EventLog(max_events=1000, max_age=1e9)
+    log.begin("E", 1000, [added(seq, "one") for seq in range(1, 1001)])
+    wanted = Subscription.parse({"peer_changes": {"peers": ["other"]}})
+    excerpts = []
+
+    async def read() -> None:
+        excerpts.append(await log.missed(Cursor("E", 0), wanted))
+
+    with every_time_slice_ends_at_once():
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(read)
+            await trio.lowlevel.checkpoint()
+            for seq in range(1001, 1901):
+                log.history.keep(added(seq, "one"), 0.0)
+    assert log.history.since(Cursor("E", 0), wanted, excerpts[0]).refusal == "too_old"
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from heliosd.cluster.backend import Backend
 from heliosd.config.model import Settings
 from heliosd.hub.client_view import ClientView, StreamKind
 from heliosd.hub.counters import HubCounters
-from heliosd.protocol.history import Cursor, History
+from heliosd.protocol.history import Cursor, Excerpt, History
 from heliosd.protocol.subscription import Subscription
 from heliosd.store.changes import Save
 from heliosd.web.authentication import Authenticator
@@ -71,6 +71,10 @@ class Events(Protocol):
 
     def behind(self, cursor: Cursor | None) -> bool:
         """Whether `reach` is needed before the history is read."""
+        ...
+
+    async def read(self, excerpt: Excerpt, epoch: str) -> None:
+        """Let it look at all events of this epoch that are kept, with pauses."""
         ...
 
     async def reach(self, cursor: Cursor) -> None:

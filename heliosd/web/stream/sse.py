@@ -54,9 +54,9 @@ class EventStreams:
     ) -> AsyncGenerator[bytes, None]:
         self._admission.joined(client)
         try:
-            if cursor is not None and self._hub.log.behind(cursor):
-                await self._hub.log.reach(cursor)
-            self._hub.sessions.join(client, cursor)
+            excerpt = await self._hub.log.missed(cursor, client.subscription)
+            self._hub.sessions.join(client, cursor, excerpt)
+            del excerpt  # the stream may last for months
             comment_due = trio.current_time() + COMMENT_SECONDS
             while True:
                 if piece := transport.take(client):

@@ -178,9 +178,8 @@ class WebSocketEndpoint:
         self._hub.connections.count_connection("accepted")
         self._admission.joined(client)
         if not at_once:
-            if cursor is not None and self._hub.log.behind(cursor):
-                await self._hub.log.reach(cursor)
-            self._hub.sessions.join(client, cursor)
+            excerpt = await self._hub.log.missed(cursor, client.subscription)
+            self._hub.sessions.join(client, cursor, excerpt)
 
     async def _accept(self, stream: ClientStream, answer: bytes) -> None:
         """Send the answer. Raises `trio.TooSlowError` if the client does not take it, and as `write_now` and

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType, structs
 
 from heliosd.errors import Invalid
-from heliosd.protocol.history import Refusal
+from heliosd.protocol.history import Excerpt, Refusal
 from heliosd.web.problems import NotReadYet
 from heliosd.web.rest.route import Answer, Call, Nothing
 from heliosd.web.stream.query import Query, cursor_of, subscription_of
@@ -77,18 +77,20 @@ async def show_history(call: Call[Span, Nothing]) -> Answer:
     history = call.services.events.history
     history.expire(call.now.wall)
     if cursor is None:
-        after = history.oldest_seq - 1
+        epoch, after = history.epoch, history.oldest_seq - 1
     elif cursor.after is None:
         raise Invalid("after must be a whole number below 2^53", field="after")
     else:
-        after = cursor.after
-        refusal = history.reason_to_refuse(cursor.epoch, after)
-        if refusal is not None:
-            gone = HistoryGone(_REFUSALS[refusal], refusal, history.epoch, history.oldest_seq, history.seq)
-            return Answer(status=410, body=gone)
-    page = history.page(after, call.query.limit, subscription)
-    events = tuple(Raw(event.payload) for event in page.events)
-    return Answer(body=HistoryPageBody(history.epoch, history.oldest_seq, history.seq, events, page.more))
+        epoch, after = cursor.epoch, cursor.after
+    excerpt = Excerpt(after, call.query.limit, subscription)
+    await call.services.events.read(excerpt, epoch)
+    history = call.services.events.history
+    refusal = history.reason_to_refuse(epoch, excerpt.after)
+    if refusal is not None:
+        gone = HistoryGone(_REFUSALS[refusal], refusal, history.epoch, history.oldest_seq, history.seq)
+        return Answer(status=410, body=gone)
+    events = tuple(Raw(event.payload) for event in excerpt.events)
+    return Answer(body=HistoryPageBody(history.epoch, history.oldest_seq, history.seq, events, excerpt.more))
 
 
 def _query(said: Struct) -> Query:
