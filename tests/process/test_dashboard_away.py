@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import re
 import signal
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, WebSocketRoute, expect
+from playwright.sync_api import Browser, Route, WebSocketRoute, expect
 
 from tests.support.browser_page import Tab, browser_running, log_in
 from tests.support.daemon_process import Daemon, running, wait_until, write_config
@@ -118,6 +120,148 @@ def test_events_of_a_new_numbering_are_never_listed_before_those_of_the_old_one(
         expect(lines.filter(has_text="new-1 removed")).to_have_count(1)
         assert [line.get_attribute("data-seq") for line in lines.all()][-len(old_lines) :] == old_lines
         tab.page.close()
+
+
+HEARD = """
+const { Model } = await import("./static/model.js");
+const model = new Model();
+const at = (seconds) => new Date(Date.UTC(2026, 10, 28, 3, 0, seconds)).toISOString();
+const hear = (seconds, type, data, more = {}) => model.take({ type, timestamp: at(seconds), data, ...more });
+const status = (seconds, leader, term, as_of_seq) =>
+  hear(seconds, "status", { leader, term, as_of_seq, state: "Follower", observed_at: at(seconds) });
+const lead = (seconds, seq, leader, term) => ({
+  type: "state_change", timestamp: at(seconds), seq,
+  data: { leader, term, member: "node-1", old_state: "Follower", new_state: "Follower" },
+});
+const welcome = (seconds, seq, more) =>
+  hear(seconds, "welcome", { epoch: "e", seq, oldest_seq: 1, recovered: true, ...more });
+welcome(0, 10);
+model.take(lead(1, 11, "a", 5));
+status(2, "a", 5, 11);
+hear(10, "status_update", { leader: "a", term: 5, state: "Follower", observed_at: at(10) });
+const reigns = () =>
+  model.spans.map(({ leader, unseen, from, term }) => [unseen ? "?" : leader, new Date(from).getSeconds(), term]);
+const { began } = await import("./static/reigns.js");
+const texts = () => [...model.events, ...model.earlier].map(({ seq, data }) => seq ?? data);
+"""
+"""A page that hears of a leader, and last of it at second 10; the tests go on from there."""
+
+AWAY = {
+    "too_many": 'welcome(40, 20, { recovered: false, reason: "too_many" });',
+    "too_old": 'welcome(40, 20, { recovered: false, reason: "too_old", oldest_seq: 15 });',
+    "gap": 'hear(40, "gap", { from_seq: 12, to_seq: 20, dropped: 9, reason: "slow_consumer" });',
+    "renumbered": 'welcome(40, 20, { recovered: false, reason: "epoch_changed", epoch: "f" });',
+}
+
+
+@pytest.fixture(scope="module")
+def scripts(browser: Browser, daemon: Daemon) -> Iterator[Tab]:
+    """A page with nobody signed in, in which the page's modules can be called."""
+    tab = Tab(browser)
+    tab.page.goto(f"{daemon.url}/")
+    yield tab
+    tab.page.close()
+
+
+@pytest.mark.parametrize("away", AWAY.values(), ids=AWAY)
+def test_a_leader_that_was_elected_again_while_events_were_missed_has_not_led_all_the_time(
+    scripts: Tab, away: str
+) -> None:
+    ask = f"""async () => {{ {HEARD} {away} status(41, "a", 9, 20);
+      return [reigns(), began(model.spans, model.spans.at(-1)).least]; }}"""
+    assert scripts.page.evaluate(ask) == [[["a", 1, 5], ["?", 10, 5], ["a", 41, 9]], True]
+
+
+def test_a_leader_of_the_same_term_has_led_while_events_were_missed_too(scripts: Tab) -> None:
+    ask = f"""async () => {{ {HEARD} {AWAY["gap"]} status(41, "a", 5, 20);
+      return began(model.spans, model.spans.at(-1)); }}"""
+    began = scripts.page.evaluate(ask)
+    assert began["least"] is False
+    assert datetime.fromtimestamp(began["since"] / 1000).second == 1
+
+
+def test_missed_events_that_the_history_has_stand_where_they_happened(scripts: Tab) -> None:
+    ask = f"""async () => {{ {HEARD} {AWAY["too_many"]} status(41, "a", 9, 20);
+      model.take(lead(50, 21, "b", 10));
+      const hole = model.holes.find(({{ place }}) => place === "between");
+      const asked = [hole.after, hole.upTo];
+      model.fill(hole, [lead(20, 12, "", 5), lead(25, 13, "a", 9)], 11, 1);
+      return [asked, reigns(), texts()]; }}"""
+    reigns = [["a", 1, 5], ["", 20, 5], ["a", 25, 9], ["b", 50, 10]]
+    assert scripts.page.evaluate(ask) == [[11, 20], reigns, [21, 13, 12, 11]]
+
+
+def test_what_even_the_history_does_not_have_stays_unseen_and_noted(scripts: Tab) -> None:
+    ask = f"""async () => {{ {HEARD} {AWAY["too_old"]} status(41, "b", 9, 20);
+      const hole = model.holes.find(({{ place }}) => place === "between");
+      model.fill(hole, [lead(30, 16, "b", 9)], 14, 15);
+      return [reigns(), texts()]; }}"""
+    assert scripts.page.evaluate(ask) == [
+        [["a", 1, 5], ["?", 10, 5], ["b", 30, 9]],
+        [16, "Events #12 to #14 were not heard by this page.", 11],
+    ]
+
+
+def test_a_page_with_no_event_listed_asks_for_all_of_a_new_numbering(scripts: Tab) -> None:
+    ask = """async () => {
+      const model = new (await import("./static/model.js")).Model();
+      const welcome = (epoch, seq, recovered) =>
+        model.take({ type: "welcome", data: { epoch, seq, oldest_seq: 1, recovered } });
+      welcome("own", 0, true);
+      welcome("cluster", 20, false);
+      return [model.holes.map(({ place, epoch, upTo }) => [place, epoch, upTo]), model.events.length];
+    }"""
+    assert scripts.page.evaluate(ask) == [[["before", "cluster", 20]], 0]
+
+
+def test_a_page_that_was_open_while_the_daemon_was_down_shows_the_same_as_one_that_is_loaded_anew(
+    browser: Browser, tmp_path: Path
+) -> None:
+    config = write_config(tmp_path, listen=f"127.0.0.1:{free_port()}")
+    with running(tmp_path, config) as daemon:
+        tab = opened(browser, daemon)
+        leads, unseen = tab.page.locator("#leader-detail"), tab.page.locator("#reigns-strip rect.unseen")
+        expect(leads).to_contain_text("leads for")
+        expect(unseen).to_have_count(1)  # before its first start
+        assert daemon.stop() == 0
+    with running(tmp_path, config) as daemon:
+        expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+        expect(leads).to_contain_text("leads for")
+        expect(unseen).to_have_count(2)
+        rows = "#reigns tbody tr > :nth-child(-n + 2)"
+        kept_open = tab.page.locator(rows).all_text_contents()
+        tab.page.reload()
+        expect(unseen).to_have_count(2)
+        expect(tab.page.locator(rows)).to_have_text(kept_open)
+        tab.page.close()
+
+
+def test_a_past_that_could_not_be_read_is_noted_and_read_when_it_can(
+    browser: Browser, daemon: Daemon
+) -> None:
+    tab = Tab(browser)
+    pages = itertools.count()
+
+    def fail_second_page(route: Route) -> None:
+        limit = "limit=1000" in route.request.url
+        if limit and next(pages) > 0:
+            route.fulfill(status=503, json={"error": "busy"})
+        else:
+            answer = route.fetch()
+            route.fulfill(response=answer, json={**answer.json(), "more": limit})
+
+    come_and_go(daemon, "past", 2)
+    tab.page.route("**/api/cluster/history*", fail_second_page)
+    log_in(tab, daemon)
+    note = tab.page.locator('#events li[data-type="note"]')
+    expect(note).to_contain_text("What happened before could not be read.")
+    lines = tab.page.locator("#events li").filter(has_text="past-1 removed")
+    expect(lines).to_have_count(0)
+    tab.page.unroute_all(behavior="wait")
+    tab.page.click("#events-earlier")
+    expect(lines).to_have_count(1)
+    expect(note).to_have_count(0)
+    tab.page.close()
 
 
 def come_and_go(daemon: Daemon, name: str, times: int) -> None:

@@ -9,7 +9,7 @@ import { bindEvents, showEvents } from "./events_view.js";
 import { forgetFaults, learnFaults } from "./faults_view.js";
 import { Feed } from "./feed.js";
 import { showHeadline, showLastKnown } from "./headline_view.js";
-import { eventsUpTo, leadersOnRecord } from "./history.js";
+import { eventsOf, leadersOnRecord } from "./history.js";
 import { bindKeys, followHash, keepMoment } from "./keys.js";
 import { showLatency } from "./latency_view.js";
 import { showMembers } from "./members_view.js";
@@ -39,10 +39,9 @@ const feed = new Feed(
   session,
   () => model.cursor,
   (message) => {
-    const first = model.seq === null;
     model.take(message);
     if (message.type === "authenticated") showAccount(session);
-    if (message.type === "welcome" && first) recall(message.data);
+    if (message.type === "status") learnPast(); // one follows each welcome and each gap
     if (message.type === "welcome") learnMore();
     if (message.type === "latency") learnMatrix(model);
     if (NEWS.has(message.type)) learnFaults(session, model.status);
@@ -71,27 +70,51 @@ async function learnMatrix(asked) {
   drawSoon();
 }
 
-/** List what happened before the page was opened. @param {any} welcome */
-async function recall({ epoch, seq, oldest_seq: oldest }) {
+/** What was begun to be asked of the past: one after the other, so that nothing is asked for twice. */
+let past = Promise.resolve();
+/** The address has led to a place in what this one has. @type {Model | null} */
+let followedFor = null;
+
+/** Ask for what this page did not hear: what was before it was opened, and since then whatever it missed. */
+function learnPast() {
   const asked = model;
-  const found = await eventsUpTo(session, epoch, seq, oldest);
-  if (asked !== model) return; // signed out meanwhile
-  model.recall(found, epoch);
+  past = past.then(() => learnEvents(asked)).then(() => learnRecord(asked));
+}
+
+/** @param {Model} asked */
+async function learnEvents(asked) {
+  for (const hole of asked.holes) {
+    if (asked !== model) return; // signed out meanwhile
+    try {
+      const { found, after, oldest } = await eventsOf(session, hole);
+      asked.fill(hole, found, after, oldest);
+    } catch (error) {
+      if (error instanceof Refused && error.status === 403) asked.close(hole);
+      else asked.leaveOpen(hole);
+    }
+  }
   drawSoon();
-  const record = await leadersOnRecord(session);
+}
+
+/** @param {Model} asked */
+async function learnRecord(asked) {
   if (asked !== model) return;
-  const known = Date.parse(model.changes.find(({ type }) => type === "state_change")?.timestamp ?? "") || Infinity;
-  model.rememberBefore(record.changes.filter(({ timestamp = "" }) => Date.parse(timestamp) < known));
-  model.rememberUnseen(record.unseen);
-  setTimeout(followHash, 2 * STREAM_MILLISECONDS); // the panels have their size then
+  try {
+    const record = await leadersOnRecord(session);
+    if (asked === model) asked.rememberRecord(record);
+  } catch {
+    asked.doubtAbsence();
+  }
+  if (followedFor !== asked) setTimeout(followHash, 2 * STREAM_MILLISECONDS); // the panels have their size then
+  followedFor = asked;
   drawSoon();
 }
 
 /** List a page of events more. @param {Model} asked */
-async function recallMore(asked) {
-  const { epoch, oldestListed, oldestSeq } = asked;
-  const found = await eventsUpTo(session, epoch, oldestListed - 1, oldestSeq);
-  if (asked === model) model.recall(found, epoch);
+async function learnEarlier(asked) {
+  asked.wantEarlier();
+  past = past.then(() => learnEvents(asked));
+  await past;
 }
 
 /** Draw a burst of messages once. A timer, since a hidden tab gets no animation frames but still has a title to keep. */
@@ -193,7 +216,7 @@ byId("reigns-period").addEventListener("change", drawSoon);
 byId("heal").addEventListener("click", () => askFor("heal", session));
 bindActs(() => learnFaults(session, model.status));
 bindClients(session, (id, name) => askFor("disconnect", session, { id }, name));
-bindEvents(drawSoon, recallMore);
+bindEvents(drawSoon, learnEarlier);
 bindKeys();
 bindMetrics(drawSoon);
 bindNodes();

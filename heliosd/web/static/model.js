@@ -1,7 +1,9 @@
 /** What the page knows of the cluster, from the messages it has heard. Touches neither page nor network. */
 
+import { ChangeLog, unseen } from "./change_log.js";
+import { EventList } from "./event_list.js";
 import { CommitTimes } from "./lag.js";
-import { spansOf } from "./reigns.js";
+import { seenAt } from "./reigns.js";
 import { Series, seriesOf } from "./series.js";
 
 /** @typedef {import("./feed.js").Message} Message */
@@ -17,20 +19,19 @@ import { Series, seriesOf } from "./series.js";
  * @property {number[]} [bucket_counts]
  * @property {string} [created_at]
  */
+/** @typedef {import("./event_list.js").Entry} Entry */
 /**
- * @typedef {object} Entry one line of the event list
- * @property {number} id unique on this page, later ones larger
- * @property {string} type the message's type, or "note" for a remark of the page itself
- * @property {string} timestamp RFC 3339
- * @property {number} [seq]
- * @property {string} [epoch] which numbering the seq belongs to
- * @property {any} data the message's data; of a note, its text
- * @property {boolean} [provisional] not in the cluster's log yet
+ * @typedef {object} Hole events that this page did not hear, and for which the history can be asked
+ * @property {"before" | "between" | "renumbered"} place before all that is listed; between events that were heard; or in a new
+ *   numbering, so that it is not known which of them were heard in the former one
+ * @property {string} epoch
+ * @property {number} after the first of them is the next one
+ * @property {number} upTo the last of them
+ * @property {number} since when nobody knows who led, in Unix milliseconds
+ * @property {Entry | null} note what the list says of them
+ * @property {Message | null} gone what the changes say of them
  */
 
-/** Of each, so that metrics never bury an election. */
-export const [EVENTS_KEPT, METRIC_EVENTS_KEPT] = [2000, 50];
-const CHANGES_KEPT = 4000;
 export const LATENCY_MS = 15 * 60_000;
 const [VALUES_MS, VALUES_APART_MS, LATENCY_APART_MS] = [60_000, 1000, 2000];
 
@@ -38,25 +39,20 @@ const [VALUES_MS, VALUES_APART_MS, LATENCY_APART_MS] = [60_000, 1000, 2000];
 const SAME_CLOCK_MS = 2000;
 
 const EVENT_TYPES = new Set(["state_change", "peer_change", "snapshot"]);
-const CHANGE_TYPES = new Set(["state_change", "peer_change"]);
+/** Until such a message it is known who led: it says so, or that nothing else has happened. */
+const TELL_WHO_LEADS = new Set(["status", "status_update", ...EVENT_TYPES]);
 
 export class Model {
   /** The data of the last status or status_update; null before the first. @type {any} */
   status = null;
   /** @type {Map<string, Metric>} */
   metrics = new Map();
-  /** Those that this page heard, newest first. @type {Entry[]} */
-  events = [];
-  /** Those of before, newest first; without a hole to the ones it heard. @type {Entry[]} */
-  earlier = [];
-  /** State and peer changes, oldest first. @type {Message[]} */
-  changes = [];
-  /** State changes that the cluster's log does not have yet, since the last one that it has. @type {Message[]} */
-  #early = [];
+  #list = new EventList();
+  /** What the history can still be asked for. @type {Hole[]} */
+  holes = [];
+  #log = new ChangeLog();
   /** The last known name of each member, by its id. @type {Map<string, string>} */
   names = new Map();
-  /** Grows with `changes`, and with what else `spans` are made of. */
-  version = 0;
   /** By peer id, over 15 minutes; a break in the connection is a hole in them. @type {Map<string, Series>} */
   latencies = new Map();
   /** The data of the last `latency`. @type {any} */
@@ -68,6 +64,10 @@ export class Model {
   commits = new CommitTimes();
   /** Whether messages come. */
   live = false;
+  /** Up to when it is known who led, in Unix milliseconds by the cluster's clocks. */
+  #seenUpTo = 0;
+  /** The same, as it was when the last connection but one ended; 0 where that is settled. */
+  #awaySince = 0;
   /** How far the daemon's clock is ahead of this machine's, in milliseconds. */
   #ahead = 0;
   #heardAt = 0;
@@ -77,9 +77,6 @@ export class Model {
   oldestSeq = 1;
   /** Which numbering these seqs belong to. */
   epoch = "";
-  #lastId = 0;
-  /** @type {{version: number, spans: import("./reigns.js").Span[]}} */
-  #spans = { version: -1, spans: [] };
 
   /** The time by the daemon's clock, in Unix milliseconds; while no messages come, that of the last one. */
   get now() {
@@ -88,11 +85,22 @@ export class Model {
 
   /** Who led when, oldest first. */
   get spans() {
-    if (this.#spans.version !== this.version) {
-      const states = this.changes.filter(({ type }) => type === "state_change");
-      this.#spans = { version: this.version, spans: spansOf([...states, ...this.#early], this.names) };
-    }
-    return this.#spans.spans;
+    return this.#log.spans(this.names);
+  }
+
+  /** State and peer changes, oldest first. */
+  get changes() {
+    return this.#log.all;
+  }
+
+  /** Those that this page heard, newest first. */
+  get events() {
+    return this.#list.events;
+  }
+
+  /** Those before them, newest first. */
+  get earlier() {
+    return this.#list.earlier;
   }
 
   /**
@@ -100,7 +108,7 @@ export class Model {
    * that can be had: what came before the listed ones cannot.
    */
   get oldestListed() {
-    const oldest = this.earlier.at(-1) ?? this.events.findLast(({ seq }) => seq !== undefined);
+    const { oldest } = this.#list;
     if (oldest && oldest.epoch !== this.epoch) return this.oldestSeq;
     return oldest?.seq ?? (this.seq ?? 0) + 1;
   }
@@ -121,7 +129,7 @@ export class Model {
     if (message.type === "welcome") {
       this.#begin(data, message.timestamp);
     } else if (message.type === "gap") {
-      this.#miss(data.from_seq, data.to_seq, message.timestamp, ": it was too slow");
+      this.#missBetween(data.from_seq, data.to_seq, message.timestamp, ": it was too slow");
       this.seq = data.to_seq;
     } else if (message.type === "status") {
       this.#expect(data.as_of_seq, 0, message.timestamp);
@@ -129,7 +137,7 @@ export class Model {
       this.#mergeMetrics(data.custom_metrics ?? {}, message.timestamp);
       for (const name of this.values.keys()) if (!this.metrics.has(name)) this.values.delete(name);
       this.#standing(data);
-      this.#checkLeader(data);
+      this.#log.lookAgain(data);
     } else if (message.type === "latency") {
       this.latency = data;
     } else if (message.type === "status_update") {
@@ -141,34 +149,63 @@ export class Model {
     } else if (EVENT_TYPES.has(message.type)) {
       this.#event(message);
     }
+    if (TELL_WHO_LEADS.has(message.type)) this.#seenUpTo = seenAt(message) || this.#seenUpTo;
+  }
+
+  /** Ask the history for what comes before the listed events as well. */
+  wantEarlier() {
+    if (!this.holes.some(({ place }) => place === "before")) this.#wantBefore(this.oldestListed - 1);
   }
 
   /**
-   * Events of before those that are listed.
+   * Take in what the history has of a hole.
    *
-   * @param {Message[]} found in their order, without a hole to the listed ones
-   * @param {string} epoch that they were asked for
+   * @param {Hole} hole one of `holes`
+   * @param {Message[]} found in their order
+   * @param {number} after everything that is kept from there on has been found, up to the hole's end
+   * @param {number} oldest seq that is kept
    */
-  recall(found, epoch) {
-    if (epoch !== this.epoch) return; // it ended while they were underway
-    const oldest = this.oldestListed;
-    const before = found.filter(({ seq }) => seq !== undefined && seq < oldest);
-    for (const { type, timestamp, seq = 0, data } of before.toReversed())
-      this.earlier.push({ id: seq - Number.MAX_SAFE_INTEGER, type, timestamp: timestamp ?? "", seq, epoch, data });
-    this.rememberBefore(before.filter(({ type }) => CHANGE_TYPES.has(type)));
+  fill(hole, found, after, oldest) {
+    if (!this.close(hole)) return; // its numbering ended while they were underway
+    this.oldestSeq = oldest;
+    const { place, epoch, note, gone } = hole;
+    if (place === "before" && this.earlier.length && this.oldestListed > hole.upTo + 1) return; // the oldest listed are not kept any more
+    const whole = place === "before" || (place === "between" && after <= hole.after);
+    const missing = place === "renumbered" ? found.filter((message) => seenAt(message) > hole.since) : found;
+    const entries = missing.map(({ type, timestamp = "", seq, data }) => ({ type, timestamp, seq, epoch, data }));
+    const left = whole || !note ? [] : [place === "between" ? { ...this.#note(unheard(hole.after + 1, after)), timestamp: note.timestamp } : note];
+    this.#list.join([...entries.toReversed(), ...left], note);
+    this.#log.fill(missing, gone, whole);
   }
 
-  /** Changes of before those that are known. @param {Message[]} found in their order */
-  rememberBefore(found) {
-    this.changes = [...found, ...this.changes].slice(-CHANGES_KEPT);
-    this.version += 1;
+  /** The history did not answer for a hole; it can be asked again. @param {Hole} hole */
+  leaveOpen(hole) {
+    if (this.holes.includes(hole))
+      hole.note ??= this.#list.addLast(this.#note("What happened before could not be read.", new Date(this.now).toISOString()));
   }
 
-  /** Times in which nobody saw who led, put between the changes. @param {Message[]} found in their order */
-  rememberUnseen(found) {
-    const at = (/** @type {Message} */ message) => Date.parse(message.timestamp ?? "");
-    this.changes = [...this.changes, ...found].sort((one, other) => at(one) - at(other)).slice(-CHANGES_KEPT);
-    this.version += 1;
+  /** The history will not be asked for it any more. @param {Hole} hole @returns {boolean} whether it would have been */
+  close(hole) {
+    const open = this.holes.includes(hole);
+    this.holes = this.holes.filter((other) => other !== hole);
+    return open;
+  }
+
+  /**
+   * What this node's own record knows of leaders, and of times in which it did not look.
+   *
+   * @param {{changes: Message[], unseen: Message[]}} record in their order
+   */
+  rememberRecord({ changes, unseen }) {
+    this.#log.rememberBefore(changes);
+    this.#log.rememberUnseen(unseen, this.status);
+    this.#awaySince = 0;
+  }
+
+  /** The record cannot be had: then nobody may have looked while this page was away. */
+  doubtAbsence() {
+    if (this.#awaySince) this.#log.rememberUnseen([unseen(this.#awaySince, this.status?.term)], this.status);
+    this.#awaySince = 0;
   }
 
   /** @param {any} data */
@@ -193,14 +230,7 @@ export class Model {
   #learnName(id, name) {
     if (!id || !name || this.names.get(id) === name) return;
     this.names.set(id, name);
-    this.version += 1;
-  }
-
-  /** After a gap the leader may be another one, without an event that was heard. @param {any} status */
-  #checkLeader({ leader, term, observed_at: timestamp }) {
-    const last = this.changes.findLast(({ type }) => type === "state_change");
-    if (!last || last.data.leader === leader) return;
-    this.#change({ type: "state_change", timestamp, data: { leader, term, cause: "unknown" } });
+    this.#log.changed();
   }
 
   /** @param {Record<string, Metric | null>} changed @param {string} [timestamp] */
@@ -220,36 +250,39 @@ export class Model {
   /** @param {Message} message */
   #event(message) {
     this.#expect(message.seq, 1, message.timestamp);
-    const isState = message.type === "state_change";
-    if (isState) this.#early = message.provisional ? [...this.#early, message] : [];
-    if (isState) this.version += 1;
-    if (!message.provisional) this.events = this.events.filter((entry) => !(entry.provisional && isSameChange(entry, message)));
-    this.#list(message.type, message.timestamp, message.data, message.seq, message.provisional);
-    if (CHANGE_TYPES.has(message.type) && !message.provisional) this.#change(message);
-  }
-
-  /** @param {Message} message */
-  #change(message) {
-    this.changes.push(message);
-    if (this.changes.length > CHANGES_KEPT) this.changes.shift();
-    this.version += 1;
+    if (!message.provisional) this.#list.confirm(message);
+    const { type, timestamp = "", seq, data, provisional } = message;
+    this.#list.add({ type, timestamp, seq, epoch: this.epoch, data, provisional });
+    this.#log.hear(message);
   }
 
   /**
-   * A connection begins, or the daemon's numbering does. What cannot be sent again shows itself in the status
+   * A connection begins, or the daemon's numbering does. What is missing of the same numbering shows itself in the status
    * that follows, whose seq lies further on.
    *
    * @param {any} data of the welcome
    * @param {string} [timestamp]
    */
   #begin({ epoch, seq, oldest_seq: oldest, recovered }, timestamp) {
-    this.oldestSeq = oldest;
-    if (!recovered && (epoch !== this.epoch || seq < (this.seq ?? 0))) {
-      this.#list("note", timestamp, "The daemon began a new order of events: some may be missing here.");
-      this.seq = seq;
-    }
+    const first = this.seq === null;
+    const renumbered = !first && !recovered && (epoch !== this.epoch || seq < (this.seq ?? 0));
     this.epoch = epoch;
-    this.seq ??= seq;
+    this.oldestSeq = oldest;
+    this.#awaySince = this.#seenUpTo;
+    if (!first && !renumbered) return;
+    this.seq = seq;
+    this.holes = [];
+    if (renumbered && this.#list.oldest) {
+      this.#miss("renumbered", oldest - 1, seq, timestamp, "The daemon began a new order of events: some may be missing here.");
+    } else {
+      this.#log = new ChangeLog(); // it had nothing but the record, which is asked for again
+      this.#wantBefore(seq);
+    }
+  }
+
+  /** @param {number} upTo */
+  #wantBefore(upTo) {
+    this.holes.push({ place: "before", epoch: this.epoch, after: 0, upTo, since: 0, note: null, gone: null });
   }
 
   /**
@@ -261,8 +294,7 @@ export class Model {
    */
   #expect(seq, step, timestamp) {
     if (typeof seq !== "number") return;
-    if (this.seq !== null && seq > this.seq + step)
-      this.#miss(this.seq + 1, seq - step, timestamp);
+    if (this.seq !== null && seq > this.seq + step) this.#missBetween(this.seq + 1, seq - step, timestamp);
     this.seq = seq;
   }
 
@@ -272,31 +304,34 @@ export class Model {
    * @param {string | undefined} timestamp
    * @param {string} why
    */
-  #miss(first, last, timestamp, why = "") {
-    const which = first === last ? `Event #${first} was` : `Events #${first} to #${last} were`;
-    this.#list("note", timestamp, `${which} not heard by this page${why}.`);
+  #missBetween(first, last, timestamp, why = "") {
+    this.#miss("between", first - 1, last, timestamp, unheard(first, last, why));
   }
 
   /**
-   * @param {string} type
+   * Events were not heard: say so, and claim nothing of who led until a status says it.
+   *
+   * @param {"between" | "renumbered"} place
+   * @param {number} after
+   * @param {number} upTo
    * @param {string | undefined} timestamp
-   * @param {any} data
-   * @param {number} [seq]
-   * @param {boolean} [provisional]
+   * @param {string} text of the note
    */
-  #list(type, timestamp, data, seq, provisional) {
-    this.events.unshift({ id: ++this.#lastId, type, timestamp: timestamp ?? "", seq, epoch: this.epoch, data, provisional });
-    const metric = type === "custom_metrics";
-    const like = this.events.filter((entry) => (entry.type === "custom_metrics") === metric);
-    const last = like.length > (metric ? METRIC_EVENTS_KEPT : EVENTS_KEPT) ? like.at(-1) : null;
-    if (!last) return;
-    this.events.splice(this.events.indexOf(last), 1);
-    if (!metric) this.earlier = []; // there would be a hole before them
+  #miss(place, after, upTo, timestamp, text) {
+    const note = this.#list.add(this.#note(text, timestamp));
+    const since = this.#seenUpTo;
+    const gone = since ? this.#log.miss(since, this.status?.term) : null;
+    this.holes.push({ place, epoch: this.epoch, after, upTo, since, note, gone });
+  }
+
+  /** @param {string} text @param {string} [timestamp] */
+  #note(text, timestamp = "") {
+    return { type: "note", timestamp, epoch: this.epoch, data: text };
   }
 }
 
-/** Whether what was heard before the cluster's log had it is the same as this. @param {{type: string, data?: any}} one @param {{type: string, data?: any}} other */
-function isSameChange(one, other) {
-  const keys = ["member", "new_state", "leader", "peer_id", "event_type"];
-  return one.type === other.type && keys.every((key) => one.data?.[key] === other.data?.[key]);
+/** @param {number} first @param {number} last @param {string} why */
+function unheard(first, last, why = "") {
+  const which = first === last ? `Event #${first} was` : `Events #${first} to #${last} were`;
+  return `${which} not heard by this page${why}.`;
 }

@@ -56,7 +56,7 @@ export function showReigns(model) {
   const body = /** @type {HTMLElement} */ (byId("reigns").querySelector("tbody"));
   rows(
     body,
-    spans.toReversed().slice(0, ROWS_AT_MOST).map((span) => [`${span.from} ${span.leader}`, span]),
+    spans.toReversed().slice(0, ROWS_AT_MOST).map((span) => [`${span.from} ${span.leader} ${span.unseen}`, span]),
     (_key, span) => makeRow(span),
     (row, span) => {
       timed(/** @type {HTMLElement} */ (row.children[2]), span.to === null ? "now" : timeOfEvent(span.to), span.to);
