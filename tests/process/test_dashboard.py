@@ -192,6 +192,46 @@ def test_it_goes_on_with_a_newer_token_before_its_own_ends(browser: Browser, tmp
             expect(tab.page.locator("#connection")).to_have_attribute("data-state", "live")
 
 
+class Renewing:
+    """A tab that is live and was told that its token expires. Its requests for a newer one wait."""
+
+    def __init__(self, browser: Browser, daemon: Daemon) -> None:
+        self.tab = Tab(browser)
+        self._waiting: list[Route] = []
+        sockets: list[WebSocketRoute] = []
+
+        def between(socket: WebSocketRoute) -> None:
+            socket.connect_to_server()
+            sockets.append(socket)
+
+        def hold(route: Route) -> None:
+            self._waiting.append(route)
+
+        self.tab.page.route_web_socket("**/ws/cluster*", between)
+        self.tab.page.route("**/api/auth/refresh", hold)
+        log_in(self.tab, daemon)
+        expect(self.tab.page.locator("#connection")).to_have_attribute("data-state", "live")
+        sockets[0].send('{"type":"token_expiring","data":{}}')
+
+    def request(self) -> Route:
+        """The next one."""
+        wait_until(
+            lambda: self.tab.page.evaluate("true") and bool(self._waiting)
+        )  # the browser is heard meanwhile
+        return self._waiting.pop(0)
+
+
+def test_a_refresh_that_failed_is_tried_again(browser: Browser, daemon: Daemon) -> None:
+    renewing = Renewing(browser, daemon)
+    for _ in range(2):
+        renewing.request().fulfill(status=503, json={"error": "busy"})
+    again = renewing.request()
+    with renewing.tab.page.expect_response("**/api/auth/refresh") as answer:
+        again.continue_()
+    assert answer.value.status == 200
+    renewing.tab.page.close()
+
+
 def test_the_token_stands_in_no_address_and_nowhere_on_the_page(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     with tab.page.expect_websocket() as opened, tab.page.expect_response("**/api/auth/login") as answer:

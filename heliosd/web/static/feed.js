@@ -24,6 +24,7 @@ const QUIET_SECONDS = 10;
 const PONG_SECONDS = 15;
 /** An answer that takes longer is missed: what is shown is then no longer taken for live. */
 const LATE_SECONDS = 2;
+/** A token of less than a minute is said to expire as soon as it is new. */
 const RENEW_SECONDS = 1;
 
 /** @type {Record<number, CloseMeaning>} */
@@ -142,19 +143,24 @@ export class Feed {
   }
 
   /**
-   * Let the connection stand on a newer token.
+   * Let the connection stand on a newer token. A failure may pass while the old one lasts, and this is said only once, so
+   * it is tried until the daemon refuses the old one or closes the connection, whose code says what then.
    *
    * @param {number} attempt
    */
   async #renewSoon(attempt) {
-    // A token of less than a minute is said to expire as soon as it is new.
-    await new Promise((wake) => setTimeout(wake, RENEW_SECONDS * 1000));
-    if (attempt !== this.#attempt) return;
-    try {
-      const token = await this.session.refresh();
-      if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ type: "auth", data: { token } }));
-    } catch {
-      // Without a newer token the daemon closes the connection, and its code says what then.
+    let waitSeconds = RENEW_SECONDS;
+    for (let failures = 1; ; failures++) {
+      await new Promise((wake) => setTimeout(wake, waitSeconds * 1000));
+      if (attempt !== this.#attempt) return;
+      try {
+        const token = await this.session.refresh();
+        if (attempt === this.#attempt) this.#socket?.send(JSON.stringify({ type: "auth", data: { token } }));
+        return;
+      } catch (error) {
+        if (error instanceof Refused && error.status === 401) return;
+        waitSeconds = delaySeconds(failures, Math.random());
+      }
     }
   }
 
