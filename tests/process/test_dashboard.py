@@ -232,6 +232,29 @@ def test_a_refresh_that_failed_is_tried_again(browser: Browser, daemon: Daemon) 
     renewing.tab.page.close()
 
 
+def test_a_newer_token_that_comes_after_the_logout_is_revoked(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    renewing = Renewing(browser, daemon)
+    page, late = renewing.tab.page, renewing.request()
+    (cookie,) = page.context.cookies()
+    mine = {
+        "Authorization": late.request.headers["authorization"],
+        "Cookie": f"{cookie['name']}={cookie['value']}",
+    }
+    answer = httpx.post(f"{daemon.url}/api/auth/refresh", headers=mine)
+    assert answer.status_code == 200
+    with page.expect_response("**/api/auth/logout"):
+        page.click("#logout")
+    newer = {"Authorization": f"Bearer {answer.json()['token']}"}
+    assert http.get("/api/auth/me", headers=newer).status_code == 200
+    with page.expect_response("**/api/auth/logout"):
+        late.fulfill(status=200, headers={"Set-Cookie": answer.headers["Set-Cookie"]}, json=answer.json())
+    assert http.get("/api/auth/me", headers=newer).status_code == 401
+    wait_until(lambda: not page.context.cookies())
+    page.close()
+
+
 def test_the_token_stands_in_no_address_and_nowhere_on_the_page(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     with tab.page.expect_websocket() as opened, tab.page.expect_response("**/api/auth/login") as answer:

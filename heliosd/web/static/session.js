@@ -70,6 +70,8 @@ function mark(on) {
 
 export class Session {
   #token = "";
+  /** Counts the sessions that began or ended here: what was asked for in an earlier one is not taken. */
+  #count = 0;
   /** The signed-in user's name, "" for nobody. */
   user = "";
   /** What the session may do; see `learnPermissions`. @type {string[]} */
@@ -97,10 +99,15 @@ export class Session {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify({ username, password }),
     });
-    await this.#take(answer);
-    const session = { method: "POST", headers: this.#headers(), credentials: /** @type {const} */ ("same-origin") };
-    await ask("api/auth/session", session).catch(() => {}); // without it only a reload signs out
+    if (answer.ok) this.#count += 1;
+    await this.#take(answer, this.#count);
+    await this.#keepForReload();
     mark(true);
+  }
+
+  /** Put the token into the cookie. Without it only a reload signs out. */
+  async #keepForReload() {
+    await ask("api/auth/session", { method: "POST", headers: this.#headers(), credentials: "same-origin" }).catch(() => {});
   }
 
   /**
@@ -110,11 +117,12 @@ export class Session {
    */
   async restore() {
     if (!history.state?.session) return false;
+    const count = this.#count;
     try {
       const answer = await ask("api/auth/refresh", { method: "POST", credentials: "same-origin" });
-      await this.#take(answer);
+      await this.#take(answer, count);
     } catch (error) {
-      if (error instanceof Refused && error.status === 401) mark(false);
+      if (error instanceof Refused && error.status === 401 && count === this.#count) mark(false);
     }
     return this.signedIn;
   }
@@ -126,21 +134,33 @@ export class Session {
    * @throws {Refused | Unreachable} and then the old one stays
    */
   async refresh() {
-    const headers = this.#headers();
+    const [count, headers] = [this.#count, this.#headers()];
     const answer = await ask("api/auth/refresh", { method: "POST", headers, credentials: "same-origin" });
-    await this.#take(answer);
+    await this.#take(answer, count);
     return this.#token;
   }
 
-  /** @param {Response} answer to a login or a refresh */
-  async #take(answer) {
+  /** @param {Response} answer to a login or a refresh @param {number} count of sessions when it was asked for */
+  async #take(answer, count) {
     if (!answer.ok) throw new Refused(answer.status, explain(answer));
     const { token, user_id, expires_at } = await answer.json().catch(() => ({}));
     if (typeof token !== "string" || !token)
       throw new Refused(answer.status, "The daemon's answer makes no sense.");
+    if (count !== this.#count) {
+      await this.#revokeLate(token);
+      throw new Refused(401, "That session has ended.");
+    }
     this.#token = token;
     this.user = String(user_id);
     this.expiresAt = String(expires_at);
+  }
+
+  /** A token came after its session had ended, perhaps with a cookie: nobody else would revoke it. @param {string} token */
+  async #revokeLate(token) {
+    const credentials = this.signedIn ? "omit" : "same-origin";
+    const headers = { Authorization: `Bearer ${token}` };
+    await ask("api/auth/logout", { method: "POST", headers, credentials }).catch(() => {});
+    if (this.signedIn) await this.#keepForReload(); // the late cookie has taken the place of this session's
   }
 
   /**
@@ -167,6 +187,7 @@ export class Session {
   /** Forget the session here, without a request. */
   forget() {
     mark(false);
+    this.#count += 1;
     this.#token = "";
     this.user = "";
     this.permissions = [];
