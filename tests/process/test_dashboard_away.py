@@ -93,6 +93,23 @@ def test_cut_off_it_shows_the_last_known_greyed_with_the_reason_and_a_countdown(
         tab.page.close()
 
 
+def test_how_old_the_last_known_is_does_not_depend_on_the_clock_of_the_daemon(scripts: Tab) -> None:
+    ask = """async (ahead) => {
+      const { Model } = await import("./static/model.js");
+      const { showLastKnown } = await import("./static/headline_view.js");
+      const [model, now] = [new Model(), Date.now()];
+      const observed_at = new Date(now + ahead * 1000).toISOString();
+      const clock = Date.now;
+      Date.now = () => now;
+      model.take({ type: "status", timestamp: observed_at, data: { observed_at, leader: "a", term: 1 } });
+      Date.now = () => now + 65_000;
+      showLastKnown(model, false);
+      Date.now = clock;
+      return document.getElementById("last-known").textContent.replace(/.*[(]/, "(");
+    }"""
+    assert {scripts.page.evaluate(ask, ahead) for ahead in (-600, 0, 600)} == {"(65 s ago)"}
+
+
 def test_events_of_a_new_numbering_are_never_listed_before_those_of_the_old_one(
     browser: Browser, tmp_path: Path
 ) -> None:

@@ -151,7 +151,7 @@ function draw() {
 
 function drawConnection() {
   showConnection(feed, model.status !== null);
-  showLastKnown(model.status, feed.live);
+  showLastKnown(model, feed.live);
   document.title = title();
 }
 

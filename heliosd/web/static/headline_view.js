@@ -140,13 +140,12 @@ function showWarnings(warnings) {
   );
 }
 
-/** How old what is shown is, where it is not live. @param {any} status @param {boolean} live */
-export function showLastKnown(status, live) {
+/** How old what is shown is, where it is not live. @param {Model} model @param {boolean} live */
+export function showLastKnown({ status, silentMs }, live) {
   const tag = byId("last-known");
   tag.hidden = live || !status;
   if (tag.hidden) return;
-  const seconds = (Date.now() - Date.parse(status.observed_at)) / 1000;
-  write(tag, `Last known, ${timeOfEvent(status.observed_at)} (${age(Math.max(0, seconds))})`);
+  write(tag, `Last known, ${timeOfEvent(status.observed_at)} (${age(silentMs / 1000)})`);
 }
 
 /** @param {string} name @param {string} value */

@@ -83,6 +83,11 @@ export class Model {
     return (this.live || !this.#heardAt ? Date.now() : this.#heardAt) + this.#ahead;
   }
 
+  /** How long ago the last message came, whatever the daemon's clock says. */
+  get silentMs() {
+    return Math.max(0, Date.now() - this.#heardAt);
+  }
+
   /** Who led when, oldest first. */
   get spans() {
     return this.#log.spans(this.names);
