@@ -14,6 +14,7 @@ from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
 
 from .client_view import ClientView, StreamKind
+from .counters import HubCounters
 from .send_queue import SendQueue
 from .token_bucket import CONTROL_FRAMES_BURST, CONTROL_FRAMES_PER_SECOND, TokenBucket
 from .transport import Reading, Transport
@@ -108,6 +109,8 @@ class HubClient:
     control_bucket: TokenBucket | None = None
     dropped: int = 0
     """Events that it wanted and will not get, except by asking for the history."""
+    counters: HubCounters | None = None
+    """Where what goes out is counted for all clients. Set by `Connections`."""
     _sent: int = 0
 
     @property
@@ -116,11 +119,6 @@ class HubClient:
         if self.queue is None:
             self.queue = SendQueue(self.send_buffer)
         return self.queue
-
-    @property
-    def queued(self) -> int:
-        """Messages that wait in the queue, without the replay."""
-        return 0 if self.queue is None else len(self.queue)
 
     @property
     def waiting(self) -> int:
@@ -135,6 +133,13 @@ class HubClient:
     def count_sent(self, messages: int) -> None:
         """Add to `sent`."""
         self._sent += messages
+
+    def count(self, message: OutgoingMessage) -> None:
+        """It goes out: add it to `sent`, and to the counts for all clients unless it is a frame of the protocol."""
+        self._sent += 1
+        if self.counters is not None and message.payload:
+            frame = self.frame_of(message) if self.stream_kind == "websocket" else message.payload
+            self.counters.count((message,), len(frame))
 
     def take_lost(self) -> int:
         """Add to `dropped` the events that were dropped since the last call; returns how many."""
@@ -200,7 +205,7 @@ class HubClient:
             return None
         message = self.queue.pop(answers_only=self.held)
         if message is not None:
-            self._sent += 1
+            self.count(message)
         return message
 
     # -- whether it is ready -----------------------------------------------------------------------------------

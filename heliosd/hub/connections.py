@@ -6,7 +6,7 @@ Everything here is synchronous but the pings, and waits for no client.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import chain, islice
 from weakref import WeakSet
 
@@ -70,6 +70,7 @@ class Connections:
     def add(self, client: HubClient) -> None:
         """One more."""
         self._admitted.discard(client)
+        client.counters = self.counters
         self._clients[client.id] = client
         self._by_kind[client.stream_kind] += 1
         if self._empty.is_set():
@@ -92,7 +93,6 @@ class Connections:
         self, client: HubClient, message: OutgoingMessage, question: ClientId | UnsetType = UNSET
     ) -> None:
         """Give one client a message of its own. `question` is the id of the question that a status answers."""
-        self.count_messages([message])
         delivery.deliver(client, message, question)
         self.settle(client)
 
@@ -132,16 +132,16 @@ class Connections:
         if client.is_dropping:
             self.on_full(client)
 
-    def count_messages(self, outgoing: Sequence[OutgoingMessage], receivers: int = 1) -> None:
-        """Count messages that are handed to so many clients each."""
-        for message in outgoing:
-            self.counters.messages[message.type] += receivers
-            self.counters.bytes += len(message.payload) * receivers
-
     def count_dropped(self, client: HubClient, reason: str) -> None:
         """Count the events that `client` lost since it was counted last."""
         if lost := client.take_lost():
             self.counters.dropped[reason] += lost
+
+    def count_unknown(self, client: HubClient, events: int) -> None:
+        """Count events that were lost before they came here, `events` at most."""
+        if client.close_reason is None:
+            client.dropped += events
+            self.counters.dropped["too_old"] += events
 
     # -- pings, the end ----------------------------------------------------------------------------------------
 
@@ -204,7 +204,7 @@ class Connections:
 
     def queue_depth(self) -> int:
         """Messages that wait for all clients together."""
-        return sum(client.queued for client in self._clients.values())
+        return sum(client.waiting for client in self._clients.values())
 
     def disconnect(self, client_id: str) -> bool:
         """Close a client with 4000. False: there is none with this id."""

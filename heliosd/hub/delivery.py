@@ -22,7 +22,7 @@ from .send_queue import IN_STATUS, DroppedEvents
 
 def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
     """Write the first message, and before it what the connection itself has to say first, in one."""
-    client.count_sent(1)
+    client.count(message)
     _write(client, greeting + client.frame_of(message))
 
 
@@ -35,7 +35,7 @@ def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | Un
         _forget_held_values(client)
     held = client.held and message.kind is not Kind.CONTROL
     if not (client.behind or held or client.is_dropping or client.waker is not None or client.in_flight):
-        client.count_sent(1)
+        client.count(message)
         _write(client, client.frame_of(message))
         return
     if not client.send_queue.put(message, question):
@@ -47,7 +47,8 @@ def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | Un
 def deliver_all(client: HubClient, messages: Sequence[OutgoingMessage], frames: bytes) -> None:
     """Deliver one after the other. `frames` are the messages joined, in the form that this client agreed to."""
     if client.ready and client.waker is None:
-        client.count_sent(len(messages))
+        for message in messages:
+            client.count(message)
         _write(client, frames)
         return
     for message in messages:

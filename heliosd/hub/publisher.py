@@ -94,10 +94,10 @@ class Publisher:
                 if subscription.min_intervals:
                     await self._deliver_paced(list(recipients), mine, started, time_slice)
                 else:
-                    self._connections.count_messages(mine, len(recipients))
                     frames = b"".join([m.deflated if recipients.deflating else m.frame for m in mine])
                     settle = self._connections.settle
                     await fanout.broadcast(self._engine, recipients, mine, frames, settle, time_slice)
+                    self._connections.counters.count(mine, len(frames), recipients.written)
             self._connections.counters.broadcast.observe(trio.current_time() - started)
             self._note_engine()
         if self._publishing:
@@ -143,7 +143,6 @@ class Publisher:
             for message in mine:
                 if message.kind is not Kind.VALUE or self.throttle.admit(client, message, now):
                     self.throttle.discard_stale(client, message)
-                    self._connections.count_messages([message])
                     delivery.deliver(client, message)
             self._connections.settle(client)
             if time_slice.over:
@@ -219,6 +218,7 @@ class Publisher:
         def announce(client: HubClient) -> None:
             if any(client.subscription.wants(topic) for topic in EVENT_TOPICS.values()):
                 delivery.deliver_gap(client, gap, dropped, self._status(client))
+                self._connections.count_unknown(client, dropped.events)
                 self._connections.settle(client)
 
         await self._announce(announce)

@@ -28,6 +28,7 @@ class Recipients:
         "_holes",
         "_in_flight",
         "_late",
+        "_missed",
         "_not_ready",
         "_places",
         "_sending",
@@ -57,6 +58,8 @@ class Recipients:
         """Messages of the present broadcast; 0 between two."""
         self._places = 0
         """Places that were taken when it began."""
+        self._missed = 0
+        """How many of these stopped being ready before their turn."""
         self.served = 0
         """How many places the present broadcast has been through."""
         self._late: list[HubClient] = []
@@ -121,11 +124,16 @@ class Recipients:
         """
         if self._holes:
             self._compact()
-        self.served = 0
+        self.served = self._missed = 0
         self._sending = messages
         self._sent += messages
         self._places = len(self.clients)
         return self._places, list(self._not_ready.values())
+
+    @property
+    def written(self) -> int:
+        """How many ready ones the broadcast that has just finished was written to."""
+        return self._places - self._missed
 
     def finish(self) -> list[HubClient]:
         """The broadcast is over. Returns those of its receivers that stopped being ready before their turn."""
@@ -169,6 +177,7 @@ class Recipients:
         self.fds.append(client.transport.fileno())
 
     def _set_not_ready(self, client: HubClient) -> None:
+        self._missed += self._awaits(client)
         client.count_sent(self.sent_to(client))
         self.clients[client.place] = None
         self.fds[client.place] = NOBODY

@@ -63,7 +63,6 @@ class ClientSessions:
             return False
         self._register(client)
         status = self._status_messages.status(self._log.history, client.subscription)
-        self._connections.count_messages([status])
         delivery.begin(client, greeting, status)
         self._connections.settle(client)
         self._watch(client)
@@ -79,7 +78,6 @@ class ClientSessions:
             history.expire(self._connections.now().wall)
             replay = history.since(cursor, client.subscription, excerpt)
             first = [self._status_messages.welcome_message(client, history, replay), *replay.events, *first]
-        self._connections.count_messages(first)
         delivery.deliver_first(client, first)
         self._connections.settle(client)
         self._watch(client)

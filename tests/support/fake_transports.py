@@ -93,6 +93,8 @@ class FakeSocket:
         """What has come to the client, in order."""
         self.frames = 0
         """How many frames that were, pings, pongs and closes included."""
+        self.message_bytes = 0
+        """Bytes of the frames of the messages."""
         self.close_code: int | None = None
         self._wire = bytearray()
         self._kept = b""
@@ -199,6 +201,7 @@ class FakeSocket:
             self.frames += 1
             if opcode == 1:
                 self.messages.append(json.loads(body))
+                self.message_bytes += start + size
             elif opcode == 8:
                 self.close_code = struct.unpack(">H", body[:2])[0]
 
@@ -211,7 +214,7 @@ class FakeStream:
     def __init__(self) -> None:
         self.room = FOREVER
         self.messages: list[dict[str, Any]] = []
-        self.frames = 0
+        self.frames = self.message_bytes = 0
         self.close_code: int | None = None
         self.broken = False
         self._news = trio.Event()
@@ -259,6 +262,7 @@ class FakeStream:
                 self.frames += bool(message.payload)
                 if message.payload:
                     self.messages.append(json.loads(message.payload))
+                self.message_bytes += len(message.payload)
                 continue
             if client.close_reason is not None:
                 self.close_code = client.close_reason.code

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -565,9 +566,21 @@ class World:
         self.check()
         for follower in self.followers:
             self._check_quiet(follower)
+        self._check_counted()
         counted = sum(self.hub.connections.counters.dropped.values())
         if (dropped := sum(follower.client.dropped for follower in self.everyone)) != counted:
             raise Violation(f"{counted} counted as dropped, not {dropped}")
+
+    def _check_counted(self) -> None:
+        """What went out is what came. Of clients that have left some may have been on its way."""
+        counters = self.hub.connections.counters
+        came = Counter(m["type"] for follower in self.everyone for m in follower.transport.messages)
+        size = sum(follower.transport.message_bytes for follower in self.everyone)
+        nobody_left = len(self.followers) == len(self.everyone)
+        if came - counters.messages or (nobody_left and counters.messages - came):
+            raise Violation(f"{dict(counters.messages)} counted as sent, not {dict(came)}")
+        if size > counters.bytes or (nobody_left and size != counters.bytes):
+            raise Violation(f"{counters.bytes} bytes counted as sent, not {size}")
 
     def _check_quiet(self, follower: Follower) -> None:
         client, model = follower.client, follower.model

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -85,6 +86,25 @@ async def test_with_disconnect_a_full_queue_closes_with_4408(autojump_clock: Moc
     await wait_all_tasks_blocked()
     assert slow.close_code() == 4408
     assert "gap" not in slow.types()
+
+
+async def test_what_is_counted_as_sent_is_what_came_and_what_waits_is_counted_whole(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (_, slow), (_, fast) = house.join(), house.join()
+    connections = house.hub.connections
+    slow.room = 10
+    for _ in range(100):
+        await house.publish(ADDED, Tick.LATENCY)
+    waiting = sum(view.queue for view in connections.views())
+    assert connections.queue_depth() == waiting > 0
+    sent = connections.counters.messages["peer_change"]
+    assert sent in {100, 101}  # one is half written
+    slow.open()
+    await wait_all_tasks_blocked()
+    assert connections.counters.messages == Counter([*slow.types(), *fast.types()])
+    assert connections.counters.messages["gap"] == 1
+    assert connections.counters.bytes == len(slow.written) + len(fast.written)
 
 
 @pytest.mark.parametrize("encrypted", [False, True])

@@ -106,7 +106,7 @@ async def test_a_status_never_contains_events_that_a_paused_broadcast_has_still_
     client.send_buffer = 4
     socket.room = 0
     await house.publish(Tick.LATENCY)
-    while client.queued < 4:
+    while len(client.send_queue) < 4:
         await house.publish(ADDED)
     await house.inbox.send(ELECTED)
     while not house.hub.publisher.publishing:
@@ -244,7 +244,7 @@ async def test_a_status_that_was_asked_for_is_answered_also_by_a_queue_that_over
     client, socket = house.join()
     socket.room = 0
     await house.publish(Tick.LATENCY)
-    while client.queued < 8:
+    while len(client.send_queue) < 8:
         await house.publish(ADDED)
     house.hub.sessions.execute(client, AskStatus(7))
     house.hub.sessions.execute(client, Ping(8, UNSET))
@@ -308,6 +308,7 @@ async def test_events_that_were_lost_in_the_cluster_are_named_in_their_place_for
         present_token(house, client)
         await wait_all_tasks_blocked()
         assert order(socket)[-6:] == ["authenticated", 5, "gap", "status", 8, 9]
+        assert client.dropped == house.hub.connections.counters.dropped["too_old"] == 2
 
 
 async def test_a_gap_of_a_full_queue_takes_in_the_one_that_waits_for_lost_events(

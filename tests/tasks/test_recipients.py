@@ -107,7 +107,7 @@ async def test_a_client_that_is_behind_costs_no_write_until_it_has_caught_up(
                 peer.read()
             await one.broadcast([one.message(Kind.EVENT, 1500)], [])  # `write` looks whom it is for
         assert [peer.client.behind for peer in one.here] == [True, False, False, False]
-        assert one.here[0].client.queued
+        assert one.here[0].client.waiting
         one.check_at_the_end()
         assert not one.here[0].client.behind
 
@@ -312,3 +312,20 @@ async def test_places_of_those_that_have_left_are_used_again_though_nothing_is_b
     assert len(recipients) == 3
     assert len(recipients.clients) == len(recipients.fds) < 200
     assert [client.place for client in recipients] == [recipients.clients.index(each) for each in recipients]
+
+
+async def test_only_those_that_are_ready_at_their_turn_count_as_written_to() -> None:
+    recipients = Recipients()
+    async with open_house() as house:
+        clients = [house.join()[0] for _ in range(4)]
+        for client in clients:
+            client.transport = Direct()
+            recipients.add(client)
+        recipients.begin(1)
+        recipients.served = 1
+        clients[1].fall_behind()
+        recipients.remove(clients[2])
+        recipients.served = 4
+        clients[3].fall_behind()
+        assert recipients.finish() == [clients[1]]
+        assert recipients.written == 2

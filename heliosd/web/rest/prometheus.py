@@ -260,12 +260,12 @@ def _hub(counters: HubCounters, ws_clients: int, sse_clients: int, queue_depth: 
         labelled_counters(
             "heliosd_ws_connections_total", "Upgrade requests.", "result", counters.connections
         ),
-        labelled_counters("heliosd_ws_messages_total", "Messages delivered.", "type", counters.messages),
+        labelled_counters("heliosd_ws_messages_total", "Messages that went out.", "type", counters.messages),
         counter("heliosd_ws_bytes_total", "Bytes of frames written.", counters.bytes),
         labelled_counters("heliosd_ws_dropped_total", "Events not delivered.", "reason", counters.dropped),
         broadcast,
         lag,
-        gauge("heliosd_ws_queue_depth", "Messages queued for all clients.", queue_depth),
+        gauge("heliosd_ws_queue_depth", "Messages that wait for all clients.", queue_depth),
         labelled_gauges(
             "heliosd_fanout_engine",
             "1 for what writes to clients.",
