@@ -176,6 +176,7 @@ def scripts(browser: Browser, daemon: Daemon) -> Iterator[Tab]:
     """A page with nobody signed in, in which the page's modules can be called."""
     tab = Tab(browser)
     tab.page.goto(f"{daemon.url}/")
+    expect(tab.page.locator("#login")).to_be_visible()
     yield tab
     tab.page.close()
 
@@ -279,6 +280,41 @@ def test_a_past_that_could_not_be_read_is_noted_and_read_when_it_can(
     expect(lines).to_have_count(1)
     expect(note).to_have_count(0)
     tab.page.close()
+
+
+MANY = """
+const { Model } = await import("./static/model.js");
+const { showEvents } = await import("./static/events_view.js");
+const model = new Model();
+let seq = 10;
+const hear = (type, count) => {
+  const timestamp = "2026-11-28T03:00:00Z";
+  for (const last = seq + count; seq < last; ) model.take({ type, timestamp, seq: ++seq, data: {} });
+};
+model.take({ type: "welcome", data: { epoch: "e", seq, oldest_seq: 1, recovered: true } });
+hear("snapshot", 3);
+hear("peer_change", 1998);
+"""
+"""More than a page keeps apart of what it heard."""
+
+
+def test_what_was_heard_is_not_asked_for_again_however_much_it_is(scripts: Tab) -> None:
+    ask = f"""async () => {{ {MANY}
+      const [{{ upTo: first }}] = model.holes.splice(0);
+      model.wantEarlier();
+      return [first, model.holes[0].upTo, model.events.length + model.earlier.length, model.changes.length]; }}"""
+    assert scripts.page.evaluate(ask) == [10, 10, 2001, 1998]
+
+
+def test_a_paused_list_shows_each_event_once(scripts: Tab) -> None:
+    ask = f"""async () => {{ {MANY}
+      document.querySelector('[data-chip="peers"]').click();
+      showEvents(model);
+      document.getElementById("events-pause").click();
+      hear("peer_change", 5);
+      showEvents(model);
+      return [...document.querySelectorAll("#events li")].map(({{ dataset }}) => Number(dataset.seq)); }}"""
+    assert scripts.page.evaluate(ask) == [13, 12, 11]
 
 
 def come_and_go(daemon: Daemon, name: str, times: int) -> None:

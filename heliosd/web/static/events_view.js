@@ -28,7 +28,7 @@ const CHIPS = new Map([
 const PAGE = 200;
 /** @type {Set<string>} */
 const hiddenChips = new Set();
-/** What is shown while paused. @type {{model: Model, events: Entry[]} | null} */
+/** What is shown while paused. @type {{model: Model, entries: Entry[]} | null} */
 let paused = null;
 let shownModel = /** @type {Model | null} */ (null);
 let atMost = PAGE;
@@ -52,7 +52,7 @@ export function bindEvents(redraw, load) {
     });
   }
   byId("events-pause").addEventListener("click", () => {
-    paused = paused || !shownModel ? null : { model: shownModel, events: [...shownModel.events] };
+    paused = paused || !shownModel ? null : { model: shownModel, entries: [...shownModel.events, ...shownModel.earlier] };
     redraw();
   });
 }
@@ -65,8 +65,8 @@ function chips() {
 export function showEvents(model) {
   if (shownModel !== model) [paused, atMost] = [null, PAGE]; // another session
   shownModel = model;
-  const heard = paused ? paused.events : model.events;
-  const chosen = [...heard, ...model.earlier].filter(({ type }) => !hiddenChips.has(CHIPS.get(type) ?? ""));
+  const listed = paused ? withEarlier(paused.entries, model.earlier) : [...model.events, ...model.earlier];
+  const chosen = listed.filter(({ type }) => !hiddenChips.has(CHIPS.get(type) ?? ""));
   // A few more than are shown, since a loss and its election become one line.
   const all = linesOf(chosen.slice(0, 2 * atMost), model.names);
   const shown = all.slice(0, atMost);
@@ -81,12 +81,18 @@ export function showEvents(model) {
   byId("events-earlier").hidden = shown.length === all.length && model.oldestListed <= model.oldestSeq;
   byId("events").hidden = shown.length === 0;
   byId("events-empty").hidden = shown.length > 0;
-  write(byId("events-empty"), heard.length + model.earlier.length ? "None of the chosen kinds." : "None yet. What happens in the cluster is listed here.");
-  const top = paused ? Math.max(0, ...paused.events.map(({ id }) => id)) : 0;
+  write(byId("events-empty"), listed.length ? "None of the chosen kinds." : "None yet. What happens in the cluster is listed here.");
+  const top = paused ? Math.max(0, ...paused.entries.map(({ id }) => id)) : 0;
   const missed = paused ? model.events.filter(({ id }) => id > top).length : 0;
   const button = byId("events-pause");
   button.setAttribute("aria-pressed", String(paused !== null));
   write(button, paused ? `Resume (${missed} new)` : "Pause");
+}
+
+/** What was shown when the list was paused, and what was loaded beneath it since. @param {Entry[]} shown @param {Entry[]} earlier */
+function withEarlier(shown, earlier) {
+  const known = new Set(shown);
+  return [...shown, ...earlier.slice(earlier.findLastIndex((entry) => known.has(entry)) + 1)];
 }
 
 /** @param {Line} line */
