@@ -45,7 +45,7 @@ class LeaderHistory:
 
     def lost(self, leader: str, term: int) -> None:
         """No leader is known any more."""
-        self._note_loss(leader, term)
+        self._note_loss(leader, term, self._now())
         self._trim()
         self.refresh()
 
@@ -53,7 +53,7 @@ class LeaderHistory:
         """`before` led until now, "" if none was known."""
         now = self._now()
         if before:
-            self._note_loss(before, self._term)
+            self._note_loss(before, self._term, now)
         if self._losses:
             last = next(reversed(self._losses.values()))
             if last.next_at is None:
@@ -103,10 +103,10 @@ class LeaderHistory:
             evidence=None if loss is None else loss.found.evidence,
         )
 
-    def _note_loss(self, leader: str, term: int) -> None:
-        """It is lost now. It may have been lost and held again before, which was another loss."""
+    def _note_loss(self, leader: str, term: int, now: Instant) -> None:
+        """It is lost. It may have been lost and held again before, which was another loss."""
         self._losses.pop((leader, term), None)  # the last loss is the last entry
-        self._losses[leader, term] = _SeenLoss(self._now())
+        self._losses[leader, term] = _SeenLoss(now)
 
     def _trim(self) -> None:
         while len(self._losses) > KEPT:
