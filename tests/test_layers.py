@@ -117,10 +117,17 @@ def room(module: str) -> str:
     return max(inside, key=len, default="")
 
 
+@cache
+def nodes(source: str) -> list[ast.Import | ast.ImportFrom | ast.ClassDef]:
+    """Its imports and its classes, wherever in it they stand."""
+    kinds = (ast.Import, ast.ImportFrom, ast.ClassDef)
+    return [node for node in ast.walk(ast.parse(source)) if isinstance(node, kinds)]
+
+
 def imports(source: str, package: tuple[str, ...]) -> set[str]:
     """Full names of all that a module of `package` imports, wherever in it and for whatever use."""
     found: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in nodes(source):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -187,10 +194,7 @@ def loose(modules: Iterable[str]) -> list[str]:
 def class_names_twice(sources: Iterable[str]) -> list[str]:
     """Names that more than one class bears."""
     names = Counter(
-        node.name
-        for source in sources
-        for node in ast.walk(ast.parse(source))
-        if isinstance(node, ast.ClassDef)
+        node.name for source in sources for node in nodes(source) if isinstance(node, ast.ClassDef)
     )
     return sorted(name for name, count in names.items() if count > 1)
 
@@ -305,18 +309,35 @@ def test_the_checks_of_loose_modules_names_and_lengths_see_planted_offences() ->
     assert too_long({"short": "x = 1\n" * MAX_LINES, "long": "x = 1\n" * (MAX_LINES + 1)}) == ["long"]
 
 
+ON_DEMAND = {"quart", "quart_trio", "werkzeug", "jinja2", "hypercorn"}
+ON_DEMAND |= {"jwt", "cryptography", "httpx", "prometheus_client", "heliosd.web.rest.description.openapi"}
+"""What only some requests need."""
+
+
+LOADED_IN_TURN = {
+    "commands": "heliosd.cli.main, heliosd.cli.check_config, heliosd.cli.token, heliosd.cli.hash_password",
+    "daemon": "heliosd.daemon.main",
+    "etcd": "heliosd.cluster.etcd.backend",
+}
+
+
+@cache
+def loaded() -> dict[str, set[str]]:
+    """All modules of a process after it has imported each row of `LOADED_IN_TURN`."""
+    code = "".join(f"import sys, {row}\nprint(*sys.modules)\n" for row in LOADED_IN_TURN.values())
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    names = (set(line.split()) for line in done.stdout.splitlines())
+    return dict(zip(LOADED_IN_TURN, names, strict=True))
+
+
+def test_a_command_that_asks_no_daemon_imports_nothing_that_only_others_need() -> None:
+    assert not {"trio", "httpx", "structlog"} & loaded()["commands"]
+
+
 def test_the_modules_of_a_backend_are_imported_only_when_it_is_chosen() -> None:
-    code = "import heliosd.daemon.main, sys; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    assert not {"heliosd.cluster.etcd.backend", "heliosd.cluster.simulated.backend"} & set(loaded)
+    backends = {"heliosd.cluster.etcd.backend", "heliosd.cluster.simulated.backend"}
+    assert not backends & loaded()["daemon"]
 
 
 def test_with_etcd_nothing_is_imported_that_only_some_requests_need() -> None:
-    code = "import heliosd.daemon.main, heliosd.cluster.etcd.backend, sys; print(*sys.modules)"
-    loaded = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
-    ).stdout.split()
-    late = {"quart", "werkzeug", "jwt", "cryptography", "prometheus_client"}
-    assert not late & set(loaded)
+    assert not ON_DEMAND & loaded()["etcd"]

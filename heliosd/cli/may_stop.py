@@ -19,9 +19,9 @@ from .exits import FAILED, UNHEALTHY, CommandFailed, print_error
 from .members_view import clock
 from .options import add_output, add_target
 from .options import seconds as number_of_seconds
-from .output import standard_output
 from .report import Report
 from .requests import print_report, run_report
+from .standard_output import standard_output
 
 PERMITS = "/api/cluster/permits"
 SECONDS = 600.0

@@ -16,8 +16,9 @@ from heliosd.client.websocket import sole_error
 from heliosd.errors import ErrorAnswer, Unreachable
 
 from .exits import Usage, print_error
-from .output import StandardOutput, coloured, standard_output
+from .output import coloured
 from .report import Report, rendered
+from .standard_output import StandardOutput, standard_output
 from .target import Target, target_of
 
 Ask = Callable[[RestClient, argparse.Namespace], Awaitable[Report]]

@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
-from .output import StandardOutput
+from .standard_output import StandardOutput
 
 ENTER = "\x1b[?1049h\x1b[?25l\x1b[?7l\x1b[2J"
 """The alternate screen, without a cursor and without wrapping (xterm's private modes)."""

@@ -23,12 +23,12 @@ from .exits import OK, Usage, print_error
 from .members_view import time_cell
 from .options import add_output, add_target
 from .options import seconds as number_of_seconds
-from .output import standard_output
 from .own_daemon import own_daemon
 from .report import Cell, Report, Table
 from .requests import print_report
 from .scenario import BadScenario, Scenario, parse
 from .scenario_player import ScenarioPlayer
+from .standard_output import standard_output
 from .target import Target, target_of
 
 OWN_LISTEN = "127.0.0.1:8080"

@@ -17,8 +17,9 @@ from .exits import OK, CommandFailed
 from .metrics import METRICS
 from .options import add_target
 from .options import seconds as number_of_seconds
-from .output import coloured, standard_output
+from .output import coloured
 from .screen import Screen, open_screen
+from .standard_output import standard_output
 from .status import fetch_cluster
 from .target import Target, target_of
 from .top_view import TopReading, TopView

@@ -33,8 +33,9 @@ from .event_format import EventFormatter
 from .exits import INTERRUPTED, OK, CommandFailed, Usage, print_error
 from .live_view import LiveView
 from .options import add_target, add_watch
-from .output import StandardOutput, coloured, printable, standard_output
+from .output import coloured, printable
 from .screen import open_screen
+from .standard_output import StandardOutput, standard_output
 from .target import Target, target_of
 
 HISTORY = "/api/cluster/history"

@@ -1,13 +1,19 @@
-"""The command line, from the outside: what it prints where, and with which exit code."""
+"""The command line, from the outside: what it prints where, and with which exit code.
+
+Each command that is tested here runs in a process of its own (`heliosd`) once or twice; its other cases are called
+within the test's (`called`), which costs almost nothing.
+"""
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import select
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import jwt
@@ -41,6 +47,25 @@ def heliosd(*arguments: str | Path, stdin: bytes = b"", **env: str) -> subproces
     return subprocess.CompletedProcess(done.args, done.returncode, done.stdout.decode(), done.stderr.decode())
 
 
+Called = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def called(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Called:
+    """As `heliosd`, but within the test's process. What it does not report itself is raised."""
+
+    def call(*arguments: str | Path, stdin: bytes = b"", **env: str) -> subprocess.CompletedProcess[str]:
+        for name in ("STATE_DIRECTORY", "XDG_STATE_HOME"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(stdin)))
+        code = exit_code_of(*map(str, arguments))
+        return subprocess.CompletedProcess(arguments, code, *capsys.readouterr())
+
+    return call
+
+
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A file with the user eva, its own data directory, and a key."""
@@ -60,13 +85,13 @@ def config(tmp_path: Path) -> Path:
     return file
 
 
-def test_version_and_help_are_printed_on_standard_output() -> None:
+def test_version_and_help_are_printed_on_standard_output(called: Called) -> None:
     assert heliosd("--version").stdout == f"heliosd {__version__}\n"
-    done = heliosd("--help")
+    done = called("--help")
     assert done.returncode == 0
     for command in ("serve", "check-config", "hash-password", "token", "watch"):
         assert command in done.stdout
-        assert heliosd(command, "--help").returncode == 0
+        assert called(command, "--help").returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -105,10 +130,10 @@ def test_the_example_is_a_good_configuration() -> None:
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{EXAMPLE}: ok\n", "")
 
 
-def test_every_problem_is_printed_with_its_key(tmp_path: Path) -> None:
+def test_every_problem_is_printed_with_its_key(tmp_path: Path, called: Called) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('[websocket]\nsend_buffer = 0\nping_intervall = 1\n[log]\nlevel = "loud"\n')
-    done = heliosd("check-config", "--config", file)
+    done = called("check-config", "--config", file)
     assert done.returncode == 2
     assert sorted(line.partition(":")[0] for line in done.stdout.splitlines()) == [
         "log.level",
@@ -117,13 +142,13 @@ def test_every_problem_is_printed_with_its_key(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path) -> None:
-    done = heliosd("check-config", "--config", tmp_path / "absent.toml")
+def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path, called: Called) -> None:
+    done = called("check-config", "--config", tmp_path / "absent.toml")
     assert done.returncode == 2
     assert "absent.toml" in done.stdout
 
 
-def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) -> None:
+def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path, called: Called) -> None:
     (tmp_path / "short").write_text("short")
     (tmp_path / "cert.pem").write_text("no certificate")
     file = tmp_path / "bad.toml"
@@ -138,7 +163,7 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) ->
         [cluster.etcd]
         ca_cert = "absent.pem"
     """)
-    done = heliosd("check-config", "--config", file)
+    done = called("check-config", "--config", file)
     assert done.returncode == 2
     assert [line.partition(":")[0] for line in done.stdout.splitlines()] == [
         "server.tls_cert",
@@ -147,10 +172,10 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path) ->
     ]
 
 
-def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path) -> None:
+def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path, called: Called) -> None:
     file = tmp_path / "bad.toml"
     file.write_text('[log]\nlevel = "loud"\n[auth]\njwt_secret_file = "absent"\n')
-    checked = heliosd("check-config", file)
+    checked = called("check-config", file)
     assert (checked.returncode, checked.stderr) == (2, "")
     found = [line.partition(":")[0] for line in checked.stdout.splitlines()]
     assert found == ["log.level", "auth.jwt_secret_file"]
@@ -160,7 +185,7 @@ def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path) -> N
     assert served.stderr.splitlines() == [f"heliosd: {file}: {line}" for line in checked.stdout.splitlines()]
 
 
-def test_what_an_alert_names_must_be_there(tmp_path: Path) -> None:
+def test_what_an_alert_names_must_be_there(tmp_path: Path, called: Called) -> None:
     file = tmp_path / "bad.toml"
     file.write_text("""
         [[alert]]
@@ -181,7 +206,7 @@ def test_what_an_alert_names_must_be_there(tmp_path: Path) -> None:
         when = "leader_lost"
         command = ["true"]
     """)
-    done = heliosd("check-config", file)
+    done = called("check-config", file)
     found = [(line.partition(":")[0], line.rpartition("(")[2]) for line in done.stdout.splitlines()]
     assert done.returncode == 2
     assert found == [
@@ -191,8 +216,8 @@ def test_what_an_alert_names_must_be_there(tmp_path: Path) -> None:
     ]
 
 
-def test_check_config_takes_the_file_as_an_argument_too() -> None:
-    done = heliosd("check-config", EXAMPLE)
+def test_check_config_takes_the_file_as_an_argument_too(called: Called) -> None:
+    done = called("check-config", EXAMPLE)
     assert (done.returncode, done.stdout, done.stderr) == (0, f"{EXAMPLE}: ok\n", "")
 
 
@@ -210,16 +235,22 @@ def test_the_daemon_does_not_start_on_a_bad_configuration(arguments: list[str], 
 
 
 @pytest.mark.parametrize("given", [b"correct horse", b"correct horse\n", b"correct horse\r\n"])
-def test_a_password_from_standard_input_becomes_a_hash_on_the_last_line(given: bytes) -> None:
-    done = heliosd("hash-password", stdin=given)
+def test_a_password_from_standard_input_becomes_a_hash_on_the_last_line(given: bytes, called: Called) -> None:
+    done = called("hash-password", stdin=given)
     assert done.returncode == 0
     assert verify(done.stdout.splitlines()[-1], "correct horse")
     assert "correct" not in done.stdout + done.stderr
 
 
+def test_a_password_is_read_from_a_pipe() -> None:
+    done = heliosd("hash-password", stdin=b"correct horse\n")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert verify(done.stdout.strip(), "correct horse")
+
+
 @pytest.mark.parametrize("given", [b"", b"\n", b"two\nlines\n", b"\xff\xfe", b"x" * 1025, b"x" * 1_000_000])
-def test_what_cannot_be_a_password_is_refused(given: bytes) -> None:
-    done = heliosd("hash-password", stdin=given)
+def test_what_cannot_be_a_password_is_refused(given: bytes, called: Called) -> None:
+    done = called("hash-password", stdin=given)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("heliosd: the password ")
 
@@ -276,40 +307,40 @@ def test_a_token_is_all_that_is_printed(config: Path) -> None:
     assert 900 <= claims["exp"] - before <= 931
 
 
-def test_a_token_holds_for_the_configured_time_by_default(config: Path) -> None:
+def test_a_token_holds_for_the_configured_time_by_default(config: Path, called: Called) -> None:
     config.write_text('[auth]\ntoken_ttl = "2h"\n' + config.read_text())
-    token = heliosd("token", "--config", config, "--user", "eva").stdout.strip()
+    token = called("token", "--config", config, "--user", "eva").stdout.strip()
     claims = jwt.decode(token, SECRET, algorithms=["HS256"])
     assert 7200 <= claims["exp"] - claims["iat"] <= 7201
 
 
-def test_a_token_for_an_unknown_user_is_wrong_usage(config: Path) -> None:
-    done = heliosd("token", "--config", config, "--user", "adam")
+def test_a_token_for_an_unknown_user_is_wrong_usage(config: Path, called: Called) -> None:
+    done = called("token", "--config", config, "--user", "adam")
     assert (done.returncode, done.stdout) == (2, "")
     assert "adam" in done.stderr
 
 
-def test_a_token_without_a_key_makes_none_and_says_what_is_missing(config: Path) -> None:
+def test_a_token_without_a_key_makes_none_and_says_what_is_missing(config: Path, called: Called) -> None:
     key = config.parent / "data" / "jwt_secret"
     key.unlink()
-    done = heliosd("token", "--config", config, "--user", "eva")
+    done = called("token", "--config", config, "--user", "eva")
     assert (done.returncode, done.stdout) == (1, "")
     assert str(key) in done.stderr
     assert not key.exists()
 
 
-def test_a_token_without_a_data_directory_makes_none(tmp_path: Path) -> None:
-    done = heliosd("token", "--config", EXAMPLE, "--user", "admin", XDG_STATE_HOME=str(tmp_path))
+def test_a_token_without_a_data_directory_makes_none(tmp_path: Path, called: Called) -> None:
+    done = called("token", "--config", EXAMPLE, "--user", "admin", XDG_STATE_HOME=str(tmp_path))
     assert done.returncode == 1
     assert "jwt_secret" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_user_of_the_first_start_can_have_a_token(config: Path) -> None:
+def test_the_user_of_the_first_start_can_have_a_token(config: Path, called: Called) -> None:
     config.write_text('[node]\ndata_dir = "data"\n')
-    assert heliosd("token", "--config", config, "--user", "admin").returncode == 2
+    assert called("token", "--config", config, "--user", "admin").returncode == 2
     (config.parent / "data" / "admin_password_hash").write_text(DECOY + "\n")
-    done = heliosd("token", "--config", config, "--user", "admin")
+    done = called("token", "--config", config, "--user", "admin")
     assert jwt.decode(done.stdout.strip(), SECRET, algorithms=["HS256"])["roles"] == ["admin"]
 
 

@@ -133,12 +133,6 @@ def test_an_idle_daemon_has_imported_nothing_that_only_some_requests_need(tmp_pa
             assert ON_DEMAND & imported(daemon) >= {"prometheus_client", "quart_trio"}
 
 
-def test_the_etcd_backend_imports_nothing_that_only_some_requests_need() -> None:
-    code = "import sys, heliosd.cluster.etcd.backend; print(*sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert not (ON_DEMAND - {"heliosd.cluster.etcd.backend"}) & set(done.stdout.split())
-
-
 def imported(daemon: Daemon) -> set[str]:
     """The modules that the daemon has imported so far, by what Python writes of each."""
     lines = [line for line in daemon.raw if line.startswith("import time:")]
