@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -114,17 +114,22 @@ def watching(*arguments: str | Path, env: dict[str, str]) -> Iterator[Watch]:
             stream.close()
 
 
-def once(*arguments: str | Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    """Run it to its end."""
-    return subprocess.run(
-        [*COMMAND, *map(str, arguments)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-        env=env,
-    )
+Once = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def once(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Once:
+    """Run one that ends by itself, within the test's process: its exit code, its output and its complaints."""
+
+    def run(*arguments: str | Path, env: dict[str, str]) -> tuple[int, str, str]:
+        for name in ("HELIOSD_URL", "HELIOSD_USER", "HELIOSD_PASSWORD", "HELIOSD_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+        for name, value in env.items():
+            monkeypatch.setenv(name, value)
+        code = exit_code_of("watch", *map(str, arguments))
+        return code, *capfd.readouterr()
+
+    return run
 
 
 def register(http: httpx.Client, name: str, help_text: str = "") -> None:
@@ -241,19 +246,18 @@ def test_on_a_terminal_there_is_colour_unless_it_is_not_wanted(daemon: Daemon) -
 # -- its user -----------------------------------------------------------------------------------------------------
 
 
-def test_a_wrong_password_is_reported_in_one_line(daemon: Daemon) -> None:
-    done = once(env=environment(daemon, HELIOSD_PASSWORD="wrong"))
+def test_a_wrong_password_is_reported_in_one_line(daemon: Daemon, once: Once) -> None:
     error = f"heliosd: Invalid credentials (admin at {daemon.url})\n"
-    assert (done.returncode, done.stdout, done.stderr) == (4, "", error)
+    assert once(env=environment(daemon, HELIOSD_PASSWORD="wrong")) == (4, "", error)
 
 
-def test_a_user_without_the_permission_to_watch_gets_that_reason(daemon: Daemon) -> None:
-    done = once("--user", "nobody", env=environment(daemon))
-    assert (done.returncode, done.stdout) == (4, "")
-    assert "permission" in done.stderr
+def test_a_user_without_the_permission_to_watch_gets_that_reason(daemon: Daemon, once: Once) -> None:
+    code, printed, complaint = once("--user", "nobody", env=environment(daemon))
+    assert (code, printed) == (4, "")
+    assert "permission" in complaint
 
 
-def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
+def test_files_hold_the_secrets(daemon: Daemon, once: Once, tmp_path: Path) -> None:
     secret, token, wrong = tmp_path / "password", tmp_path / "token", tmp_path / "wrong"
     secret.write_text(PASSWORD + "\n")
     token.write_text(daemon.token("viewer") + "\n")
@@ -267,9 +271,8 @@ def test_files_hold_the_secrets(daemon: Daemon, tmp_path: Path) -> None:
             assert PASSWORD.encode() not in command_line
     with watching("--url", daemon.url, env=environment(HELIOSD_TOKEN=token.read_text().strip())) as watch:
         watch.wait("node-1 is ")
-    done = once("--token-file", wrong, env=environment(**url))
     error = f"heliosd: Invalid token (the token of {wrong} at {daemon.url})\n"
-    assert (done.returncode, done.stderr) == (4, error)
+    assert once("--token-file", wrong, env=environment(**url)) == (4, "", error)
 
 
 @pytest.mark.parametrize(
@@ -315,39 +318,37 @@ def test_over_tls(tmp_path: Path) -> None:
 # -- what must not be lost ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
-def test_a_daemon_that_comes_back_is_followed_without_a_hole_or_a_double(
-    tmp_path: Path, number: signal.Signals
-) -> None:
+def test_a_daemon_that_comes_back_is_followed_without_a_hole_or_a_double(tmp_path: Path) -> None:
     config = write_config(tmp_path, listen=f"127.0.0.1:{free_port()}", websocket=QUIET)
-    rounds, each = 4, 5
+    # It resumes twice after an orderly end, and twice after none.
+    ends = [signal.SIGTERM, signal.SIGKILL, signal.SIGTERM, signal.SIGKILL, signal.SIGTERM]
+    names = [[f"metric_{number}_{metric}" for metric in range(6)] for number in range(len(ends))]
     with ExitStack() as stack:
         watch: Watch | None = None
-        for number_of_round in range(rounds):
+        for number, end in enumerate(ends):
             with running(tmp_path, config) as daemon, daemon.client() as http:
                 if watch is None:
                     watch = stack.enter_context(watching("--json", env=environment(daemon)))
                     watch.wait('"type":"status"')
-                for metric in range(each):
-                    register(http, f"metric_{number_of_round}_{metric}")
-                if number_of_round == rounds - 1:
-                    watch.wait(f'"metric_{number_of_round}_{each - 1}"', '"seq"')
+                for name in names[number][:3]:
+                    register(http, name)
+                watch.wait(f'"{names[number][2]}"', '"seq"')
+                for name in names[number][3:]:
+                    register(http, name)
+                if number == len(ends) - 1:
+                    watch.wait(f'"{names[number][-1]}"', '"seq"')
                 # Else it ends at once: the newest events may be on their way, or not yet.
-                daemon.stop(number)
+                daemon.stop(end)
         assert watch is not None
         messages = watch.messages()
         types = [message["type"] for message in messages]
-        assert types.count("connected") >= 2
-        assert types.count("disconnected") >= 2
+        assert types.count("connected") == len(ends)
+        assert types.count("disconnected") >= len(ends) - 1
         assert "gap" not in types
         events = watch.events()
         assert events == list(range(events[0], events[0] + len(events)))
         defined = [m["data"] for m in messages if m["type"] == "custom_metrics" and "seq" in m]
-        assert [name for data in defined for name in data] == [
-            f"metric_{number_of_round}_{metric}"
-            for number_of_round in range(rounds)
-            for metric in range(each)
-        ]
+        assert [name for data in defined for name in data] == [name for each in names for name in each]
 
 
 def test_a_reader_that_pauses_learns_precisely_what_it_missed(tmp_path: Path) -> None:
