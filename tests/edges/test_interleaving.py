@@ -115,8 +115,8 @@ class Fuzzed:
 
     async def _ask(self, stream: trio.abc.Stream) -> None:
         for number in range(1_000_000):
-            # After a send that failed Trio's TLS stream reads no more, not even what has come: a slow client does not
-            # ask then while the daemon may have closed.
+            # After a send that failed Trio's TLS stream reads no more, not even what has come: a slow client is
+            # silent when the daemon may have closed.
             if self.close_code is not None or (self._tls is not None and self.stopping):
                 return
             match self._rng.randrange(4):

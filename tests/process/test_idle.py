@@ -9,7 +9,6 @@ import json
 import os
 import resource
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import httpx
 import pytest
 
 from benchmarks.footprint import cpu_seconds, resident_bytes, wakings
+from tests.support.command_line import printed_by
 from tests.support.daemon_process import Daemon, lacking, running, write_config
 
 ON_DEMAND = {"quart", "quart_trio", "werkzeug", "jinja2", "hypercorn"}
@@ -142,13 +142,8 @@ def imported(daemon: Daemon) -> set[str]:
 
 def cli_token(folder: Path, daemon: Daemon) -> str:
     """A token that no login had to make."""
-    return subprocess.run(
-        [sys.executable, "-m", "heliosd", "token", "--config", str(daemon.config), "--user", "admin"],
-        env={**os.environ, "STATE_DIRECTORY": str(folder / "state")},
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.strip()
+    options = ["--config", str(daemon.config), "--user", "admin"]
+    return printed_by("token", *options, STATE_DIRECTORY=str(folder / "state")).strip()
 
 
 def summary(report: dict[str, Any]) -> str:

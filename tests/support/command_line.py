@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import os
+from contextlib import redirect_stdout
+from unittest.mock import patch
+
 from heliosd.cli.main import main
 
 
@@ -11,3 +16,10 @@ def exit_code_of(*arguments: str) -> int:
         return main(arguments)
     except SystemExit as ended:
         return int(str(ended.code))
+
+
+def printed_by(*arguments: str, **environment: str) -> str:
+    """What `heliosd` prints with these arguments; it must succeed."""
+    with redirect_stdout(io.StringIO()) as printed, patch.dict(os.environ, environment):
+        assert exit_code_of(*arguments) == 0
+    return printed.getvalue()
