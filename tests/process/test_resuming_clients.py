@@ -8,8 +8,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
@@ -21,7 +21,6 @@ from tests.support.node_packages import copy_of_javascript
 from tests.support.ports import free_port
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-PYTHON = [sys.executable, str(EXAMPLES / "python" / "resume.py")]
 GOPATH = Path("/usr/share/gocode")
 METRICS = "/api/cluster/custom-metrics"
 QUIET = "status_interval = 600.0\nlatency_interval = 600.0\nuptime_interval = 600.0"
@@ -40,16 +39,40 @@ def go_program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
-@contextmanager
-def program_running(command: list[str], output: Path, env: Mapping[str, str]) -> Iterator[None]:
-    """The program for as long as the block lasts; what it prints is added to `output`."""
-    with output.open("a") as file:
-        process = subprocess.Popen(command, env={**os.environ, **env}, stdout=file, stderr=subprocess.STDOUT)
-    try:
-        yield
-    finally:
-        process.send_signal(signal.SIGKILL)
-        process.wait(SECONDS)
+class Program:
+    """A client that is started again and again with the same cursor; all that it prints is added to `output`."""
+
+    def __init__(self, folder: Path, command: list[str]) -> None:
+        folder.mkdir(exist_ok=True)
+        self._command = command
+        self.output = folder / "output"
+        self.output.touch()
+        self.cursor = folder / "cursor"
+
+    @contextmanager
+    def running(self, daemon: Daemon) -> Iterator[None]:
+        """For as long as the block lasts: it ends by SIGKILL."""
+        env = {
+            "HELIOSD_URL": daemon.url,
+            "HELIOSD_USER": "admin",
+            "HELIOSD_PASSWORD": PASSWORD,
+            "HELIOSD_CURSOR": str(self.cursor),
+        }
+        with self.output.open("a") as file:
+            process = subprocess.Popen(
+                self._command, env={**os.environ, **env}, stdout=file, stderr=subprocess.STDOUT
+            )
+        try:
+            yield
+        finally:
+            process.send_signal(signal.SIGKILL)
+            process.wait(SECONDS)
+
+    def heard(self, name: str) -> bool:
+        return re.search(rf"\b{name}\b", self.output.read_text()) is not None
+
+    def wait_heard(self, name: str) -> None:
+        wait_until(lambda: self.heard(name))
 
 
 def register(http: httpx.Client, name: str) -> None:
@@ -57,43 +80,40 @@ def register(http: httpx.Client, name: str) -> None:
     assert answer.status_code == 201, answer.text
 
 
-def hears_everything(command: list[str], folder: Path, many: int) -> None:
-    """While it runs and not, across a kill -9 of the daemon, and more than a replay holds."""
+def hear_everything(folder: Path, programs: Sequence[Program], many: int) -> None:
+    """While they run and not, across a kill -9 of the daemon, and more than a replay holds."""
     config = write_config(folder, listen=f"127.0.0.1:{free_port()}", websocket=QUIET)
-    output, cursor = folder / "output", folder / "cursor"
-    output.touch()
-
-    def heard(name: str) -> bool:
-        return re.search(rf"\b{name}\b", output.read_text()) is not None
-
-    with running(folder, config) as daemon:
-        daemon.wait_ready()
-        env = environment(daemon, cursor)
-        with program_running(command, output, env), daemon.client() as http:
-            wait_until(lambda: heard(" leads") or heard("node_id"))
-            register(http, "while_there")
-            wait_until(lambda: heard("while_there"))
-            daemon.stop(signal.SIGKILL)
-            with running(folder, config) as again, again.client() as second:
-                again.wait_ready()
-                register(second, "after_the_kill")
-                wait_until(lambda: heard("after_the_kill"))
-        assert cursor.exists()
-    with running(folder, config) as third, third.client() as http:
-        third.wait_ready()
+    with ExitStack() as ended, running(folder, config) as daemon, daemon.client() as http:
+        for program in programs:
+            ended.enter_context(program.running(daemon))
+        wait_until(lambda: all(each.heard(" leads") or each.heard("node_id") for each in programs))
+        register(http, "while_there")
+        for program in programs:
+            program.wait_heard("while_there")
+        daemon.stop(signal.SIGKILL)
+        with running(folder, config) as again, again.client() as second:
+            register(second, "after_the_kill")
+            for program in programs:
+                program.wait_heard("after_the_kill")
+    assert all(program.cursor.exists() for program in programs)
+    with running(folder, config) as third, third.client() as http, ExitStack() as ended:
         for number in range(many):
             register(http, f"away_{number}")
             http.delete(METRICS, params={"name": f"away_{number}"})
-        with program_running(command, output, env):
-            wait_until(lambda: heard(f"away_{many - 1}"))
-            register(http, "at_the_end")
-            wait_until(lambda: heard("at_the_end"))
-            newest = http.get("/api/cluster/history").json()["seq"]
-            wait_until(lambda: json.loads(cursor.read_text())["seq"] >= newest)
-    text = output.read_text()
-    assert "LOST" not in text
-    found = [int(number) for number in re.findall(r"\baway_(\d+)\b(?= = 0|\":{)", text)]
-    assert found == list(range(many))
+        for program in programs:
+            ended.enter_context(program.running(third))
+        for program in programs:
+            program.wait_heard(f"away_{many - 1}")
+        register(http, "at_the_end")
+        for program in programs:
+            program.wait_heard("at_the_end")
+        newest = http.get("/api/cluster/history").json()["seq"]
+        wait_until(lambda: all(json.loads(each.cursor.read_text())["seq"] >= newest for each in programs))
+    for program in programs:
+        text = program.output.read_text()
+        assert "LOST" not in text
+        found = [int(number) for number in re.findall(r"\baway_(\d+)\b(?= = 0|\":{)", text)]
+        assert found == list(range(many))
 
 
 def misses_no_number(output: Path) -> None:
@@ -103,56 +123,53 @@ def misses_no_number(output: Path) -> None:
     assert numbers == set(range(min(numbers), max(numbers) + 1))
 
 
-def environment(daemon: Daemon, cursor: Path) -> dict[str, str]:
-    return {
-        "HELIOSD_URL": daemon.url,
-        "HELIOSD_USER": "admin",
-        "HELIOSD_PASSWORD": PASSWORD,
-        "HELIOSD_CURSOR": str(cursor),
-    }
+def in_node(folder: Path) -> Program:
+    copy = copy_of_javascript(folder / "javascript")
+    return Program(folder / "node", ["node", str(copy / "resume.mjs")])
+
+
+def in_python(folder: Path) -> Program:
+    return Program(folder / "python", [sys.executable, str(EXAMPLES / "python" / "resume.py")])
 
 
 @pytest.mark.needs("node")
-def test_the_client_in_node_misses_nothing(tmp_path: Path) -> None:
-    folder = copy_of_javascript(tmp_path / "javascript")
-    hears_everything(["node", str(folder / "resume.mjs")], tmp_path, many=3)
-
-
-def test_the_client_in_python_misses_nothing(tmp_path: Path) -> None:
-    hears_everything(PYTHON, tmp_path, many=3)
-    misses_no_number(tmp_path / "output")
+def test_the_clients_in_node_and_in_python_miss_nothing(tmp_path: Path) -> None:
+    python = in_python(tmp_path)
+    hear_everything(tmp_path, [in_node(tmp_path), python], many=3)
+    misses_no_number(python.output)
 
 
 @pytest.mark.slow
 def test_the_client_in_python_pages_through_what_a_replay_does_not_hold(tmp_path: Path) -> None:
-    hears_everything(PYTHON, tmp_path, many=700)
-    misses_no_number(tmp_path / "output")
+    python = in_python(tmp_path)
+    hear_everything(tmp_path, [python], many=700)
+    misses_no_number(python.output)
 
 
 @pytest.mark.slow
 def test_the_client_in_python_renews_its_token_on_the_open_connection(tmp_path: Path) -> None:
-    output = tmp_path / "output"
-    with running(tmp_path, write_config(tmp_path, websocket=QUIET, auth="token_ttl = 2.0")) as daemon:
-        daemon.wait_ready()
-        with program_running(PYTHON, output, environment(daemon, tmp_path / "cursor")):
-            wait_until(lambda: output.read_text().count('"authenticated"') >= 3)
-    assert output.read_text().count('"welcome"') == 1
+    python = in_python(tmp_path)
+    with (
+        running(tmp_path, write_config(tmp_path, websocket=QUIET, auth="token_ttl = 2.0")) as daemon,
+        python.running(daemon),
+    ):
+        wait_until(lambda: python.output.read_text().count('"authenticated"') >= 3)
+    assert python.output.read_text().count('"welcome"') == 1
 
 
 @pytest.mark.slow
 @pytest.mark.needs("go")
 def test_the_client_in_go_misses_nothing(tmp_path: Path, go_program: Path) -> None:
-    hears_everything([str(go_program)], tmp_path, many=3)
+    hear_everything(tmp_path, [Program(tmp_path / "go", [str(go_program)])], many=3)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("node")
 def test_the_client_in_node_pages_through_what_a_replay_does_not_hold(tmp_path: Path) -> None:
-    folder = copy_of_javascript(tmp_path / "javascript")
-    hears_everything(["node", str(folder / "resume.mjs")], tmp_path, many=700)
+    hear_everything(tmp_path, [in_node(tmp_path)], many=700)
 
 
 @pytest.mark.slow
 @pytest.mark.needs("go")
 def test_the_client_in_go_pages_through_what_a_replay_does_not_hold(tmp_path: Path, go_program: Path) -> None:
-    hears_everything([str(go_program)], tmp_path, many=700)
+    hear_everything(tmp_path, [Program(tmp_path / "go", [str(go_program)])], many=700)
