@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from openapi_spec_validator import validate
 from trio.testing import MockClock
 
 from heliosd.protocol.client_commands import COMMANDS, BadCommand, parse
@@ -71,6 +70,9 @@ async def document(rest: Rest, name: str) -> dict[str, Any]:
 
 
 async def test_openapi_is_valid_and_has_every_path_with_its_methods(cluster: Rest) -> None:
+    # Its import costs half a second, which only the process that runs this test shall pay.
+    from openapi_spec_validator import validate
+
     described = await document(cluster, "openapi")
     validate(described)
     served: dict[str, set[str]] = {}

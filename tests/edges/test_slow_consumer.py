@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlencode
@@ -16,6 +15,7 @@ import httpx
 import pytest
 import trio
 
+from tests.support.compiled import c_program
 from tests.support.engines import on_both_engines
 from tests.support.sequence_rules import MAX_REPLAY_EVENTS, Follower, Ledger, check_page
 from tests.support.whole_daemon import Raw, RunningDaemon, whole_daemon
@@ -26,7 +26,6 @@ UNREAD = 4000
 """More events than the kernel's buffers and a client's queue hold together."""
 SMALL = 8192
 """A receive buffer that does not hide the pause."""
-LOAD = Path(__file__).parents[2] / "benchmarks" / "load.c"
 
 
 async def take(follower: Follower, raw: Raw) -> int | None:
@@ -209,8 +208,7 @@ async def test_the_p99_of_100_others_is_at_most_a_fifth_higher_for_one_that_does
 ) -> None:
     """The median of three pairs. The daemon and all clients share this machine: a pair in which it could not keep
     up with 2,000 events a second for 100 clients says nothing about the one that pauses, and is made again."""
-    load = tmp_path / "load"
-    subprocess.run(["gcc", "-std=c17", "-O2", "-o", str(load), str(LOAD)], check=True)
+    load = c_program("load")
     ratios: list[float] = []
     with trio.fail_after(300):
         async with whole_daemon(tmp_path, monkeypatch) as house:

@@ -14,18 +14,17 @@ from typing import Any
 
 import pytest
 
+from tests.support.compiled import c_program
 from tests.support.daemon_process import running
 from tests.support.deadlines import at_most
 from tests.support.event_load import writing
 
-SOURCE = Path(__file__).parents[2] / "benchmarks" / "reconnect.c"
 ALL_BACK_SECONDS = 15.0
 
 
 def come_back(folder: Path, *, clients: int, rate: float, away: float, follow: float) -> Mapping[str, Any]:
     """What benchmarks/reconnect.c saw; it fails where one client missed something or got it twice."""
-    program = folder / "reconnect"
-    subprocess.run(["gcc", "-std=c17", "-O2", "-o", program, SOURCE], check=True, timeout=60)
+    program = c_program("reconnect")
     with running(folder, websocket=f"max_clients = {clients}") as daemon:
         target = f"/ws/cluster?token={daemon.token('viewer')}"
         with writing(daemon.address, daemon.token(), rate=rate, writers=2) as load:
