@@ -17,13 +17,11 @@ PREFIX = "/heliosd/"
 
 
 def warnings(daemon: Daemon) -> list[str]:
-    with daemon.client() as http:
-        return list(http.get("/readyz").json().get("warnings", []))
+    return list(daemon.ask("GET", "/readyz").json().get("warnings", []))
 
 
 def metrics(daemon: Daemon) -> set[str]:
-    with daemon.client() as http:
-        return set(http.get(METRICS).json()["metrics"])
+    return set(daemon.ask("GET", METRICS).json()["metrics"])
 
 
 def test_a_removed_member_that_comes_up_as_a_cluster_of_its_own_is_left_out(tmp_path: Path) -> None:
@@ -96,8 +94,7 @@ def test_at_a_first_start_endpoints_of_two_clusters_are_named_and_nothing_is_wri
             daemon.wait_listening()
 
             def reason() -> str:
-                with daemon.client() as http:
-                    return str(http.get("/readyz").json().get("reason"))
+                return str(daemon.ask("GET", "/readyz").json().get("reason"))
 
             wait_until(lambda: all(url in reason() for url in urls), SECONDS)
             assert "different clusters" in reason()

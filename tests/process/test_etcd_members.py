@@ -18,8 +18,7 @@ SECONDS = 20.0
 
 
 def leader_of(daemon: Daemon) -> str:
-    with daemon.client() as http:
-        return str(http.get("/api/cluster/status").json()["leader"]["id"])
+    return str(daemon.ask("GET", "/api/cluster/status").json()["leader"]["id"])
 
 
 @pytest.mark.parametrize("paused", [False, True])
@@ -95,15 +94,13 @@ def test_a_member_that_is_removed_through_heliosd_ends_well_and_is_only_reported
 
 def removed(daemon: Daemon, name: str) -> bool:
     """etcd refuses for five seconds after a member has started."""
-    with daemon.client() as http:
-        answer = http.request("DELETE", "/api/cluster/peers", params={"id": name})
+    answer = daemon.ask("DELETE", "/api/cluster/peers", params={"id": name})
     assert answer.status_code == 200 or "5 s" in answer.text, answer.text
     return answer.status_code == 200
 
 
 def own_state(daemon: Daemon) -> str:
-    with daemon.client() as http:
-        return str(http.get("/api/cluster/status").json()["node"]["state"])
+    return str(daemon.ask("GET", "/api/cluster/status").json()["node"]["state"])
 
 
 def added(cluster: EtcdCluster, peer_url: str) -> bool:
@@ -116,8 +113,7 @@ def added(cluster: EtcdCluster, peer_url: str) -> bool:
 
 
 def peers(daemon: Daemon) -> list[dict[str, str]]:
-    with daemon.client() as http:
-        return list(http.get("/api/cluster/status").json()["peers"])
+    return list(daemon.ask("GET", "/api/cluster/status").json()["peers"])
 
 
 def names(daemon: Daemon) -> list[str]:

@@ -37,8 +37,7 @@ def settle(cluster: EtcdCluster, daemons: list[Daemon]) -> int:
 
 
 def healthy_leader(daemon: Daemon) -> str:
-    with daemon.client() as http:
-        status = http.get("/api/cluster/status").json()
+    status = daemon.ask("GET", "/api/cluster/status").json()
     return "" if status["cluster_health"]["unhealthy_peers"] else str(status["leader"]["id"])
 
 

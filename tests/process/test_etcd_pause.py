@@ -19,8 +19,7 @@ pytestmark = pytest.mark.needs("etcd")
 
 def polls(daemon: Daemon) -> list[int]:
     """How often each peer has answered."""
-    with daemon.client() as http:
-        peers = http.get("/api/cluster/latency").json()["peers"].values()
+    peers = daemon.ask("GET", "/api/cluster/latency").json()["peers"].values()
     return [peer["probe"]["count"] for peer in peers]
 
 

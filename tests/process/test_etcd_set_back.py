@@ -95,24 +95,21 @@ def change_the_leader(cluster: EtcdCluster) -> None:
 
 
 def status(daemon: Daemon) -> Any:
-    with daemon.client() as http:
-        return http.get("/api/cluster/status").json()
+    return daemon.ask("GET", "/api/cluster/status").json()
 
 
 def history(daemon: Daemon) -> Any:
-    with daemon.client() as http:
-        return http.get("/api/cluster/history").json()
+    return daemon.ask("GET", "/api/cluster/history").json()
 
 
 def past(daemon: Daemon, before: Any) -> Any:
-    with daemon.client() as http:
-        query = {"epoch": before["epoch"], "after": str(before["seq"])}
-        return http.get("/api/cluster/history", params=query)
+    query = {"epoch": before["epoch"], "after": str(before["seq"])}
+    return daemon.ask("GET", "/api/cluster/history", params=query)
 
 
 def undone(daemon: Daemon) -> list[str]:
-    with daemon.client() as http:
-        return [name for name in http.get(METRICS).json()["metrics"] if name.startswith("app_undone")]
+    metrics = daemon.ask("GET", METRICS).json()["metrics"]
+    return [name for name in metrics if name.startswith("app_undone")]
 
 
 def elected(listener: Listener, count: int) -> tuple[str, int] | None:

@@ -90,8 +90,7 @@ async def follow(daemon: Daemon, since: Cursor, cluster: EtcdCluster) -> None:
 
 
 def histories(daemon: Daemon) -> httpx.Response:
-    with daemon.client() as http:
-        return http.get("/api/cluster/history")
+    return daemon.ask("GET", "/api/cluster/history")
 
 
 def events(daemon: Daemon, token: str, query: str) -> httpx.Response:

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import quote
@@ -113,6 +114,13 @@ class Daemon:
     address: str = ""
     tls: bool = False
     _news: queue.Queue[None] = field(default_factory=queue.Queue)
+    _kept_token: str = ""
+
+    @cached_property
+    def _http(self) -> httpx.Client:
+        """For questions that are asked again and again; like other clients' ones, each has its own connection."""
+        limits = httpx.Limits(max_keepalive_connections=0)
+        return httpx.Client(timeout=SECONDS, verify=False, limits=limits)
 
     @property
     def url(self) -> str:
@@ -136,7 +144,7 @@ class Daemon:
 
     def is_ready(self) -> bool:
         try:
-            return httpx.get(f"{self.url}/readyz", timeout=SECONDS, verify=False).status_code == 200
+            return self._http.get(f"{self.url}/readyz").status_code == 200
         except httpx.RemoteProtocolError:
             # A start that waited for its disk closes its connections before the daemon takes over.
             return False
@@ -176,6 +184,12 @@ class Daemon:
         assert answers[-1].status_code == 200, answers[-1].text
         return str(answers[-1].json()["token"])
 
+    def ask(self, method: str, path: str, **options: Any) -> httpx.Response:
+        """As admin, with the token of the first time: a condition that is waited for costs no login."""
+        self._kept_token = self._kept_token or self.token()
+        headers = {"Authorization": f"Bearer {self._kept_token}"}
+        return self._http.request(method, self.url + path, headers=headers, **options)
+
     def client(self, user: str = "admin") -> httpx.Client:
         return httpx.Client(
             base_url=self.url,
@@ -211,6 +225,10 @@ class Daemon:
 
     def descriptors(self) -> int:
         return len(os.listdir(f"/proc/{self.pid}/fd"))  # noqa: PTH208
+
+    def close(self) -> None:
+        """Once its process has ended."""
+        self._http.close()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Signal it and return its exit code."""
@@ -338,6 +356,7 @@ def logging_process(
             process.kill()
         process.wait(SECONDS)
         reader.join(SECONDS)
+        daemon.close()
         assert process.stderr is not None
         process.stderr.close()
         if process.stdin is not None:

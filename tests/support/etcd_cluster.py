@@ -87,10 +87,12 @@ class EtcdCluster:
         self._options = options
         self._ports = HeldPorts()
         self._scheme = "https" if tls else "http"
-        self._context: ssl.SSLContext | None = None
+        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
         if tls:
-            self._context = ssl.create_default_context(cafile=str(tls.ca_cert))
-            self._context.load_cert_chain(tls.client_cert, tls.client_key)
+            context = ssl.create_default_context(cafile=str(tls.ca_cert))
+            context.load_cert_chain(tls.client_cert, tls.client_key)
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        self._opener = urllib.request.build_opener(*handlers)
 
     @classmethod
     def start(
@@ -300,11 +302,8 @@ class EtcdCluster:
         headers = {"Authorization": self.token} if self.token else {}
         url = self.members[which].client_url + path
         request = urllib.request.Request(url, json.dumps(body).encode(), headers)
-        handlers: list[urllib.request.BaseHandler] = [urllib.request.ProxyHandler({})]
-        if self._context:
-            handlers.append(urllib.request.HTTPSHandler(context=self._context))
         try:
-            with urllib.request.build_opener(*handlers).open(request, timeout=seconds) as answer:
+            with self._opener.open(request, timeout=seconds) as answer:
                 return json.load(answer)
         except urllib.error.HTTPError as error:
             with error:
@@ -354,8 +353,8 @@ class EtcdCluster:
         return found
 
     def wait_for(self, holds: Callable[[], bool], what: str) -> None:
-        """Ask until it holds; a TimeoutError or ChildProcessError names what did not come."""
-        until = time.monotonic() + START_SECONDS
+        """Ask until it holds, often at first; a TimeoutError or ChildProcessError names what did not come."""
+        until, pause = time.monotonic() + START_SECONDS, 0.01
         while not holds():
             for member in self.members:
                 code = member.process.poll() if member.process else None
@@ -363,7 +362,8 @@ class EtcdCluster:
                     raise ChildProcessError(f"{member.name} ended with {code}")
             if time.monotonic() > until:
                 raise TimeoutError(f"not within {START_SECONDS:g} s: {what}")
-            time.sleep(0.02)
+            time.sleep(pause)
+            pause = min(0.05, 1.3 * pause)
 
     def enable_auth(self, auth: EtcdAuth) -> None:
         """From now on etcd answers only to those who log in; `ask` does so as root."""

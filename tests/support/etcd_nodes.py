@@ -133,11 +133,7 @@ class Nodes:
     """A factor on every limit of time: a busy machine is no failure. 1 where times are measured."""
 
     def statuses(self) -> list[dict[str, Any]]:
-        found = []
-        for daemon in self.daemons:
-            with daemon.client() as http:
-                found.append(dict(http.get("/api/cluster/status").json()))
-        return found
+        return [dict(daemon.ask("GET", "/api/cluster/status").json()) for daemon in self.daemons]
 
     def wait_whole(self) -> None:
         """Until every member answers, and every heliosd is ready and sees the same leader."""
@@ -307,8 +303,7 @@ class Nodes:
             wait_until(lambda: http.delete(METRICS, params={"name": "app_stop"}).status_code == 200)
 
     def _writes(self, daemon: Daemon) -> bool:
-        with daemon.client() as http:
-            return http.put(METRICS, json={"name": "app_stop"}).status_code == 200
+        return daemon.ask("PUT", METRICS, json={"name": "app_stop"}).status_code == 200
 
     def _write_until_heard(self, daemon: Daemon, listener: Listener, deadline: float) -> None:
         """Write through one heliosd until a client of another one gets a value."""

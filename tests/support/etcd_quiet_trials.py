@@ -87,10 +87,7 @@ class QuietTrials:
 
     def _whole(self) -> bool:
         leader = self._id(self.cluster.leader())  # on a busy machine it may change at any time
-        statuses = []
-        for daemon in self.daemons:
-            with daemon.client() as http:
-                statuses.append(http.get("/api/cluster/status").json())
+        statuses = [daemon.ask("GET", "/api/cluster/status").json() for daemon in self.daemons]
         return all(
             status["leader"]["id"] == leader
             and not status["cluster_health"]["unhealthy_peers"]
