@@ -57,14 +57,14 @@ def every_registration_became_an_event(check: Check, load: EventLoad) -> None:
 
 @contextmanager
 def prepared(
-    folder: Path, plan: Plan, *, help_characters: int = 40
+    folder: Path, plan: Plan, *, rate: float = 200.0, help_characters: int = 40
 ) -> Iterator[tuple[RunningCheck, EventLoad, str]]:
     """A data directory with a key in it, and a check and a load that wait for a daemon on the given address."""
     listen = f"127.0.0.1:{free_port()}"
     with running(folder, listen=listen) as daemon:
         url, token = daemon.url, daemon.token()
         assert daemon.stop() == 0
-    with writing(listen, token, help_characters=help_characters) as load:
+    with writing(listen, token, rate=rate, help_characters=help_characters) as load:
         yield RunningCheck(Check(url, token, plan)), load, listen
 
 
@@ -74,11 +74,14 @@ def end(daemon: Daemon, number: int) -> None:
     assert not [line for line in daemon.lines if line.get("level") == "error"]
 
 
-def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int, kills: int) -> None:
+def cut_restart_and_kill(
+    folder: Path, *, rate: float, clients: int, cuts: int, restarts: int, kills: int
+) -> None:
     rng = random.Random()
     ends = [int(signal.SIGTERM)] * restarts + [int(signal.SIGKILL)] * kills
     rng.shuffle(ends)
-    with prepared(folder, Plan(clients=clients, seconds=inf, pause=0.4)) as (running_check, load, listen):
+    plan = Plan(clients=clients, seconds=inf, pause=0.4)
+    with prepared(folder, plan, rate=rate) as (running_check, load, listen):
         check = running_check.check
         for number, fanout in zip(ends, cycle(("uring", "write")), strict=False):
             # A log goes on whatever writes to clients.
@@ -109,12 +112,12 @@ def cut_restart_and_kill(folder: Path, *, clients: int, cuts: int, restarts: int
 
 
 def test_through_20_cuts_2_restarts_and_2_kills_nothing_is_silently_lost(tmp_path: Path) -> None:
-    cut_restart_and_kill(tmp_path, clients=4, cuts=20, restarts=2, kills=2)
+    cut_restart_and_kill(tmp_path, rate=80.0, clients=4, cuts=20, restarts=2, kills=2)
 
 
 @pytest.mark.slow
 def test_through_200_cuts_20_restarts_and_20_kills_nothing_is_silently_lost(tmp_path: Path) -> None:
-    cut_restart_and_kill(tmp_path, clients=4, cuts=200, restarts=20, kills=20)
+    cut_restart_and_kill(tmp_path, rate=200.0, clients=4, cuts=200, restarts=20, kills=20)
 
 
 def test_the_checker_runs_alone_against_any_address(tmp_path: Path) -> None:

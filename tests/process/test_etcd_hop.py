@@ -47,9 +47,9 @@ def write(urls: list[str], token: str, written: Written, number: int, stop: thre
         for turn in range(1_000_000):
             if stop.is_set():
                 return
-            name, url = f"app_{number}_{turn // 20}", rng.choice(urls) + METRICS
+            name, url = f"app_{number}_{turn // 5}", rng.choice(urls) + METRICS
             with suppress(httpx.HTTPError):
-                if turn % 20 == 0:
+                if turn % 5 == 0:
                     answer = http.post(url, json={"name": name, "type": "gauge"})
                     if answer.status_code == 201:
                         written.registered.add(name)
@@ -61,7 +61,7 @@ def write(urls: list[str], token: str, written: Written, number: int, stop: thre
                     continue
                 written.answered += answer.is_success
                 written.refused += answer.status_code in {503, 504}
-            stop.wait(rng.uniform(0.0, 0.05))
+            stop.wait(rng.uniform(0.0, 0.15))
 
 
 class Troublemaker:

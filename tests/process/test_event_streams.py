@@ -309,7 +309,7 @@ def test_no_ticket_is_in_the_log(tmp_path: Path) -> None:
 
 
 def test_on_sigterm_the_streams_end_and_the_exit_code_is_0(tmp_path: Path) -> None:
-    with running(tmp_path, websocket="status_interval = 0.01") as daemon, ExitStack() as until_closed:
+    with running(tmp_path, websocket="status_interval = 0.05") as daemon, ExitStack() as until_closed:
         streams = [until_closed.enter_context(streaming(daemon)) for _ in range(20)]
         for stream in streams:
             assert stream.next() is not None
