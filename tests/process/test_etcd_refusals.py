@@ -57,6 +57,16 @@ password_file = "{secret}"
     assert password not in "".join(daemon.raw) or not password
 
 
+@pytest.fixture(scope="module")
+def served(
+    tmp_path_factory: pytest.TempPathFactory, guarded: tuple[EtcdCluster, EtcdCertificates]
+) -> Iterator[Daemon]:
+    """A heliosd that may do all it needs, also after each test with it."""
+    with guest(tmp_path_factory.mktemp("served"), guarded) as daemon:
+        daemon.wait_ready()
+        yield daemon
+
+
 def reason(daemon: Daemon) -> str:
     answer = httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False)
     assert answer.status_code == 503
@@ -79,17 +89,13 @@ def answer_to(http: httpx.Client, path: str, body: object) -> httpx.Response:
     return answers[-1]
 
 
-def test_with_the_right_certificate_and_password_everything_works(
-    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
-) -> None:
-    with guest(tmp_path, guarded) as daemon:
-        daemon.wait_ready()
-        with daemon.client() as http:
-            assert http.post(METRICS, json={"name": "app_x", "type": "gauge"}).status_code == 201
-            assert http.get("/api/cluster/status").json()["leader"]["is_leader"]
-            refused = answer_to(http, "/api/cluster/peers", {"id": "more", "address": "127.0.0.1:1"})
-            assert refused.status_code == 409, refused.text
-            assert "permission denied" in refused.json()["error"]
+def test_with_the_right_certificate_and_password_everything_works(served: Daemon) -> None:
+    with served.client() as http:
+        assert http.post(METRICS, json={"name": "app_x", "type": "gauge"}).status_code == 201
+        assert http.get("/api/cluster/status").json()["leader"]["is_leader"]
+        refused = answer_to(http, "/api/cluster/peers", {"id": "more", "address": "127.0.0.1:1"})
+        assert refused.status_code == 409, refused.text
+        assert "permission denied" in refused.json()["error"]
 
 
 def test_a_wrong_password_is_logged_once_and_tried_again_until_it_fits(
@@ -122,35 +128,33 @@ def test_a_missing_right_is_reported(tmp_path: Path, guarded: tuple[EtcdCluster,
 
 @pytest.mark.parametrize("left", ["READ", ""])
 def test_a_right_that_is_taken_away_is_reported_and_used_again_once_it_is_given_back(
-    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates], left: str
+    served: Daemon, guarded: tuple[EtcdCluster, EtcdCertificates], left: str
 ) -> None:
     """Also by a heliosd that has nothing to write; and the watch that is open goes on."""
     cluster, _ = guarded
-    with guest(tmp_path, guarded) as daemon:
-        daemon.wait_ready()
-        before = len(complaints(daemon))
-        try:
-            if left:
-                cluster.grant(AUTH, left)
-            else:
-                cluster.take_away(AUTH)
-            # The members take it over one after the other, and meanwhile one of them may still allow what another
-            # has refused.
-            wait_until(lambda: "permission denied" in why_not_ready(daemon))
-            with daemon.client() as http:
-                refused = http.post(METRICS, json={"name": "app_denied", "type": "gauge"})
-                assert refused.status_code == 503
-                assert "permission denied" in refused.json()["error"]
-                assert http.get("/api/cluster/status").json()["leader"]["is_leader"]
-            wait_until(lambda: "permission denied" in why_not_ready(daemon))
-            assert any("permission denied" in line for line in complaints(daemon)[before:])
-        finally:
-            cluster.grant(AUTH)
-        daemon.wait_ready()  # nothing is written meanwhile
-        with daemon.client() as http:
-            assert http.post(METRICS, json={"name": "app_denied", "type": "gauge"}).status_code == 201
-            assert http.delete(METRICS, params={"name": "app_denied"}).is_success
-        assert len(complaints(daemon)) - before <= 8
+    before = len(complaints(served))
+    try:
+        if left:
+            cluster.grant(AUTH, left)
+        else:
+            cluster.take_away(AUTH)
+        # The members take it over one after the other, and meanwhile one of them may still allow what another
+        # has refused.
+        wait_until(lambda: "permission denied" in why_not_ready(served))
+        with served.client() as http:
+            refused = http.post(METRICS, json={"name": "app_denied", "type": "gauge"})
+            assert refused.status_code == 503
+            assert "permission denied" in refused.json()["error"]
+            assert http.get("/api/cluster/status").json()["leader"]["is_leader"]
+        wait_until(lambda: "permission denied" in why_not_ready(served))
+        assert any("permission denied" in line for line in complaints(served)[before:])
+    finally:
+        cluster.grant(AUTH)
+    served.wait_ready()  # nothing is written meanwhile
+    with served.client() as http:
+        assert http.post(METRICS, json={"name": "app_denied", "type": "gauge"}).status_code == 201
+        assert http.delete(METRICS, params={"name": "app_denied"}).is_success
+    assert len(complaints(served)) - before <= 8
 
 
 def why_not_ready(daemon: Daemon) -> str:
@@ -159,19 +163,17 @@ def why_not_ready(daemon: Daemon) -> str:
 
 
 def test_a_login_that_is_taken_away_is_reported_and_used_again_once_it_is_back(
-    tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
+    served: Daemon, guarded: tuple[EtcdCluster, EtcdCertificates]
 ) -> None:
     cluster, _ = guarded
     user = {"user": AUTH.username, "role": f"of-{AUTH.username}"}
-    with guest(tmp_path, guarded) as daemon:
-        daemon.wait_ready()
-        cluster.ask(0, "/v3/auth/user/delete", {"name": AUTH.username})
-        try:
-            wait_until(lambda: "invalid user ID or password" in why_not_ready(daemon))
-        finally:
-            cluster.ask(0, "/v3/auth/user/add", {"name": AUTH.username, "password": AUTH.password})
-            cluster.ask(0, "/v3/auth/user/grant", user)
-        daemon.wait_ready()
+    cluster.ask(0, "/v3/auth/user/delete", {"name": AUTH.username})
+    try:
+        wait_until(lambda: "invalid user ID or password" in why_not_ready(served))
+    finally:
+        cluster.ask(0, "/v3/auth/user/add", {"name": AUTH.username, "password": AUTH.password})
+        cluster.ask(0, "/v3/auth/user/grant", user)
+    served.wait_ready()
 
 
 def test_a_full_database_is_reported_and_writes_go_on_once_there_is_space(tmp_path: Path) -> None:
