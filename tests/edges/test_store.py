@@ -428,7 +428,7 @@ def changes(draw: st.DrawFn, model: Model) -> Change:
 
 
 @given(data=st.data())
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples * 2 // 5)
 def test_after_any_changes_and_restarts_the_store_holds_what_a_model_holds(data: st.DataObject) -> None:
     model = Model()
     with tempfile.TemporaryDirectory() as name:

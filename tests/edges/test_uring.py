@@ -86,7 +86,7 @@ STEPS = st.lists(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(st.integers(1, 11), STEPS)
 def test_each_socket_gets_what_the_ring_says_that_it_took_and_nothing_else(
     lines: int, steps: list[Step]

@@ -157,7 +157,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=40)
+@settings(max_examples=settings().max_examples * 2 // 5)
 @given(JSON)
 def test_yaml_says_the_same_as_json(value: Any) -> None:
     assert yaml.safe_load(yaml_text(value)) == value

@@ -49,7 +49,7 @@ def test_a_client_that_stays_gets_every_message_once_and_in_order_and_no_other_g
     trio.run(live_through, False, flying, chunk, clients, rounds)
 
 
-@settings(max_examples=60)
+@settings(max_examples=settings().max_examples * 3 // 5)
 @given(st.booleans(), st.integers(1, 4), st.integers(0, 6), st.lists(ROUND, min_size=1, max_size=4))
 def test_the_same_holds_over_tls(
     flying: bool, chunk: int, clients: int, rounds: list[tuple[list[int], list[list[Act]]]]
