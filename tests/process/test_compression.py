@@ -1,6 +1,6 @@
-"""permessage-deflate (RFC 7692) with clients that support it: `websockets`, Chromium, Node's ws.
+"""permessage-deflate (RFC 7692) with clients that support it: `websockets` and Node's ws.
 
-What bombs do is in test_bad_clients.py.
+Chromium is in test_dashboard.py, and what bombs do in test_bad_clients.py.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import pytest
 from websockets.extensions.permessage_deflate import PerMessageDeflate
 from websockets.frames import Frame, Opcode
 
-from tests.support.browser_page import Tab, browser_running
 from tests.support.daemon_process import Daemon, receive, running
 from tests.support.deadlines import SECONDS
 from tests.support.node_packages import provide_ws
@@ -74,37 +73,6 @@ def test_websockets_sends_and_gets_compressed_messages(daemon: Daemon) -> None:
             assert receive(socket, "status")["data"]["node_id"] == "node-1"
     assert witness.went == [True] * 3
     assert witness.came == [("subscribed", False), ("status", True), ("status", True)]
-
-
-# -- a browser -------------------------------------------------------------------------------------------------
-
-IN_PAGE = """
-([token, subscribe]) => new Promise((resolve, reject) => {
-  const socket = new WebSocket(`ws://${location.host}/ws/cluster?token=${token}`);
-  const got = [];
-  socket.onopen = () => socket.send(JSON.stringify(subscribe));
-  socket.onerror = () => reject(new Error("the connection failed"));
-  socket.onmessage = (event) => {
-    got.push(JSON.parse(event.data));
-    if (got.length === 2) {
-      resolve({ extensions: socket.extensions, got });
-      socket.close();
-    }
-  };
-})
-"""
-
-
-@pytest.mark.needs("chromium")
-def test_a_browser_takes_compression_and_speaks_with_it_both_ways(daemon: Daemon) -> None:
-    with browser_running() as browser:
-        tab = Tab(browser)
-        tab.page.goto(f"{daemon.url}/")
-        report = tab.page.evaluate(IN_PAGE, [daemon.token("viewer"), SUBSCRIBE])
-        assert report["extensions"] == AGREED
-        assert [message["type"] for message in report["got"]] == ["status", "subscribed"]
-        assert report["got"][1]["id"] == SUBSCRIBE["id"]
-        tab.page.close()
 
 
 # -- Node's ws -------------------------------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""The dashboard in a real browser, from the login to the logout."""
+"""The dashboard in a real browser, from the login to the logout, and what else the daemon has for one."""
 
 from __future__ import annotations
 
@@ -383,3 +383,56 @@ def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tm
             # that is reset just after it was made is not connected.
             remarks = "ERR_CONNECTION_REFUSED", "ERR_CONNECTION_RESET", "ERR_SOCKET_NOT_CONNECTED"
             assert tab.complaints_but(*remarks) == []
+
+
+# -- what else the daemon has for a browser ---------------------------------------------------------------------
+
+
+def test_the_page_of_the_descriptions_shows_every_route_message_and_close_code(
+    browser: Browser, daemon: Daemon, http: httpx.Client
+) -> None:
+    openapi, asyncapi = http.get("/openapi.json").json(), http.get("/asyncapi.json").json()
+    tab = Tab(browser, viewport={"width": 390, "height": 800})
+    requested: list[str] = []
+    tab.page.on("request", lambda request: requested.append(request.url))
+    tab.page.goto(f"{daemon.url}/docs")
+    tab.page.wait_for_selector("#close-codes")
+    text = tab.page.inner_text("main")
+    for path, item in openapi["paths"].items():
+        if not all(operation.get("deprecated") for operation in item.values()):
+            assert path in text
+    assert {m["name"] for m in asyncapi["components"]["messages"].values()} <= set(text.split())
+    assert set(asyncapi["channels"]["cluster"]["x-close-codes"]) <= set(text.split())
+    assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
+    assert tab.complaints == []
+    assert {url.startswith(daemon.url) for url in requested} == {True}
+    tab.page.close()
+
+
+IN_PAGE = """
+([token, subscribe]) => new Promise((resolve, reject) => {
+  const socket = new WebSocket(`ws://${location.host}/ws/cluster?token=${token}`);
+  const got = [];
+  socket.onopen = () => socket.send(JSON.stringify(subscribe));
+  socket.onerror = () => reject(new Error("the connection failed"));
+  socket.onmessage = (event) => {
+    got.push(JSON.parse(event.data));
+    if (got.length === 2) {
+      resolve({ extensions: socket.extensions, got });
+      socket.close();
+    }
+  };
+})
+"""
+
+
+def test_a_browser_takes_compression_and_speaks_with_it_both_ways(browser: Browser, daemon: Daemon) -> None:
+    tab = Tab(browser)
+    tab.page.goto(f"{daemon.url}/")
+    subscribe = {"type": "subscribe", "id": "one", "data": {"state_changes": True, "latency": False}}
+    report = tab.page.evaluate(IN_PAGE, [daemon.token("viewer"), subscribe])
+    agreed = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
+    assert report["extensions"] == agreed
+    assert [message["type"] for message in report["got"]] == ["status", "subscribed"]
+    assert report["got"][1]["id"] == "one"
+    tab.page.close()

@@ -1,4 +1,4 @@
-"""The descriptions of a started daemon: against the messages that it sends, and as a page."""
+"""The description of a started daemon's messages, held against those that it sends. Its page: test_dashboard.py."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from itertools import chain
 import pytest
 
 from heliosd.protocol.message_data import MESSAGES
-from tests.support.browser_page import Tab, browser_running
 from tests.support.daemon_process import Daemon, closing_connection, running
 from tests.support.described import checker, undescribed
 
@@ -55,23 +54,3 @@ def test_every_message_is_as_asyncapi_describes_it(daemon: Daemon) -> None:
                 if seen >= MESSAGES.keys() - NOT_SEEN_HERE:
                     break
     assert seen >= MESSAGES.keys() - NOT_SEEN_HERE
-
-
-@pytest.mark.needs("chromium")
-def test_the_page_shows_every_route_message_and_close_code(daemon: Daemon) -> None:
-    with daemon.client() as http, browser_running() as browser:
-        openapi, asyncapi = http.get("/openapi.json").json(), http.get("/asyncapi.json").json()
-        tab = Tab(browser, viewport={"width": 390, "height": 800})
-        requested: list[str] = []
-        tab.page.on("request", lambda request: requested.append(request.url))
-        tab.page.goto(f"{daemon.url}/docs")
-        tab.page.wait_for_selector("#close-codes")
-        text = tab.page.inner_text("main")
-        for path, item in openapi["paths"].items():
-            if not all(operation.get("deprecated") for operation in item.values()):
-                assert path in text
-        assert {m["name"] for m in asyncapi["components"]["messages"].values()} <= set(text.split())
-        assert set(asyncapi["channels"]["cluster"]["x-close-codes"]) <= set(text.split())
-        assert tab.page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert tab.complaints == []
-        assert {url.startswith(daemon.url) for url in requested} == {True}
