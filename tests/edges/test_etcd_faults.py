@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import asynccontextmanager
 from functools import partial
@@ -29,10 +30,35 @@ from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread,
 pytestmark = pytest.mark.needs("etcd")
 
 
-@pytest.fixture
-def three() -> Iterator[EtcdCluster]:
+@pytest.fixture(scope="module")
+def shared() -> Iterator[EtcdCluster]:
     with EtcdCluster.start(3) as cluster:
-        keep_from_leading(cluster, 0)
+        yield cluster
+
+
+@pytest.fixture
+def three(shared: EtcdCluster) -> Iterator[EtcdCluster]:
+    """Members that are whole and hold no key; the first does not lead."""
+    keep_from_leading(shared, 0)
+    yield shared
+    for place, member in enumerate(shared.members):
+        if member.process is not None and member.process.poll() is None:
+            shared.cont(place)
+        else:
+            shared.restart(place, wait=False)
+    shared.wait_for(lambda: all(shared.status(place) for place in range(3)), "all members answer")
+    shared.leader()
+    everything = {"key": encoded(PREFIX), "range_end": encoded(END)}
+    shared.ask(0, "/v3/kv/deleterange", everything)
+
+
+def encoded(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+@pytest.fixture
+def own_three() -> Iterator[EtcdCluster]:
+    with EtcdCluster.start(3) as cluster:
         yield cluster
 
 
@@ -223,7 +249,8 @@ async def written_once(client: EtcdClient) -> bool:
     return found == (await client.range(KEY)).kvs and found[0].version == 1
 
 
-async def test_members_are_added_as_learners_promoted_and_removed(three: EtcdCluster) -> None:
+async def test_members_are_added_as_learners_promoted_and_removed(own_three: EtcdCluster) -> None:
+    three = own_three
     spare = three.spare("etcd-4")
     async with client_of(three) as client:
         added = await when_etcd_is_ready(client, spare.peer_url)
