@@ -35,6 +35,7 @@ from tests.support.deadlines import SECONDS
 from tests.support.etcd_certificates import EtcdCertificates
 from tests.support.etcd_cluster import EtcdAuth, EtcdCluster
 from tests.support.etcd_endpoints import END, KEY, PREFIX, client_of, in_thread, url
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.needs("etcd")
 
@@ -432,3 +433,19 @@ async def test_an_endpoint_of_another_cluster_with_authentication_does_not_touch
                 with suppress(EtcdError):
                     await client.status(urls[1])
             assert (await client.range(KEY)).kvs[0].value == b"ours"
+
+
+async def test_where_a_verified_endpoint_does_not_answer_the_login_is_made_at_another(
+    guarded: EtcdCluster, login: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tokens = recorded_tokens(monkeypatch)
+    ours, silent = url(guarded, 0), f"http://127.0.0.1:{free_port()}"
+    config, identity = EtcdConfig(endpoints=(ours, silent), **login), ClusterIdentity()
+    async with client_of(guarded, **login) as client:
+        identity.own = (await client.status(ours)).header.cluster_id
+    async with EtcdClient(config, random.Random(1), identity) as client:
+        await client.txn([], [put(KEY, b"x")])
+        identity.seen(silent, identity.own, trio.current_time())
+        identity.lost(ours)
+        await until_ended(guarded, tokens[-1])
+        assert (await client.range(KEY)).kvs[0].value == b"x"

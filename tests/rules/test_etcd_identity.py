@@ -68,15 +68,16 @@ def test_a_cluster_that_is_ours_has_no_successor() -> None:
 
 def test_an_endpoint_of_another_cluster_gets_no_login_and_an_unknown_one_gets_one_of_ours() -> None:
     identity = seen(OURS, b=OTHER)
-    assert identity.login_at(A) == A, "none of ours has answered yet"
-    assert identity.login_at(B) == ""
+    assert identity.logins(A, [A, B, C]) == (A,), "none of ours has answered yet"
+    assert identity.logins(B, [A, B, C]) == ()
     identity.seen(C, OURS, 0.0)
-    assert identity.login_at(A) == C
+    assert identity.logins(A, [A, B, C]) == (C, A)
+    assert identity.logins(A, [A, B]) == (A,), "that of a removed member is of no use"
     identity.lost(B)
-    assert identity.login_at(B) == C
+    assert identity.logins(B, [A, B, C]) == (C, B)
     identity.seen(A, OURS, 1.0)
-    assert identity.login_at(A) == A
+    assert identity.logins(A, [A, B, C]) == (A,)
 
 
 def test_at_the_first_start_a_login_is_made_where_it_is_needed() -> None:
-    assert ClusterIdentity().login_at(B) == B
+    assert ClusterIdentity().logins(B, [A, B]) == (B,)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
 import trio
@@ -51,12 +51,12 @@ class EndpointCalls:
     """
 
     def __init__(
-        self, config: EtcdConfig, transport: GatewayTransport, login_at: Callable[[str], str]
+        self, config: EtcdConfig, transport: GatewayTransport, logins: Callable[[str], Sequence[str]]
     ) -> None:
-        """`login_at`: see `ClusterIdentity`."""
+        """`logins`: see `ClusterIdentity`."""
         self._config = config
         self._transport = transport
-        self._login_at = login_at
+        self._logins = logins
         self._gateways: dict[str, str] = {}
         self._token = ""
         self._logged_in = not config.username
@@ -98,8 +98,8 @@ class EndpointCalls:
         """
         again = bool(self._config.username)
         while True:
-            login_at = self._login_at(endpoint)
-            token = await self._shown(login_at, login=not open_to_all)
+            logins = self._logins(endpoint)
+            token = await self._shown(logins, login=not open_to_all)
             ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
             status, content = await self._exchange(ask, progress, write=write)
             try:
@@ -111,13 +111,13 @@ class EndpointCalls:
             except NotEtcd as fault:
                 raise (EtcdOutcomeUnknown if write else EtcdUnavailable)(endpoint, str(fault)) from None
             error = self._error(endpoint, path, failure, write=write)
-            if not (again and login_at and isinstance(error, EtcdTokenEnded)):
+            if not (again and logins and isinstance(error, EtcdTokenEnded)):
                 try:
                     raise error
                 finally:
                     del error  # it holds this frame
             again, progress.sent = False, False
-            await self._renew(login_at, token)
+            await self._renew(logins, token)
 
     async def answers_the_same(self, endpoint: str, path: str, body: bytes, last: bytes) -> bool:
         """Whether a call that is open to all, and reads, is answered by `last` again. False also if it is not
@@ -125,7 +125,7 @@ class EndpointCalls:
         gateway = self._gateways.get(endpoint)
         if gateway is None:
             return False
-        token = self._token if self._login_at(endpoint) else ""
+        token = self._token if self._logins(endpoint) else ""
         ask = GatewayRequest(endpoint, gateway + path, body, token)
         return await self._transport.answers_the_same(ask, last)
 
@@ -134,7 +134,7 @@ class EndpointCalls:
         self, endpoint: str, path: str, body: bytes, headers: Headers
     ) -> AsyncGenerator[GatewayReply, None]:
         """A streaming call with status 200; read it under `translated_errors`."""
-        token = await self._shown(self._login_at(endpoint), login=True)
+        token = await self._shown(self._logins(endpoint), login=True)
         ask = GatewayRequest(endpoint, await self._path(endpoint, path), body, token, headers)
         with self.translated_errors(endpoint, path):
             async with self._transport.reply(ask, RequestProgress()) as reply:
@@ -157,8 +157,8 @@ class EndpointCalls:
 
     async def renew(self, endpoint: str) -> None:
         """The present token is not accepted: log in again. Raises `EtcdLoginRefused` if that is refused."""
-        if login_at := self._login_at(endpoint):
-            await self._renew(login_at, self._token)
+        if logins := self._logins(endpoint):
+            await self._renew(logins, self._token)
 
     @property
     def token_seconds(self) -> float:
@@ -209,13 +209,20 @@ class EndpointCalls:
                 raise EtcdUnavailable(endpoint, str(error)) from None
         return self._gateways[endpoint] + path
 
-    async def _shown(self, login_at: str, *, login: bool) -> str:
+    async def _shown(self, logins: Sequence[str], *, login: bool) -> str:
         """The token for a call, after a login there if none was made; "" if there is nowhere to log in."""
-        if login_at and login and not self._logged_in:
-            await self._renew(login_at, self._token)
-        return self._token if login_at else ""
+        if logins and login and not self._logged_in:
+            await self._renew(logins, self._token)
+        return self._token if logins else ""
 
-    async def _renew(self, endpoint: str, ended: str) -> None:
+    async def _renew(self, logins: Sequence[str], ended: str) -> None:
+        """Log in at the first of these that answers."""
+        for endpoint in logins[:-1]:
+            with suppress(EtcdUnavailable):
+                return await self._log_in(endpoint, ended)
+        return await self._log_in(logins[-1], ended)
+
+    async def _log_in(self, endpoint: str, ended: str) -> None:
         async with self._login:
             if self._logged_in and self._token != ended:
                 return  # another call has done it meanwhile

@@ -86,8 +86,7 @@ class EtcdClient:
         self._check = ClusterCheck(identity, self._endpoints, self.status)
         self._failover = Failover(self._endpoints)
         self._transport = GatewayTransport(config)
-        login_at = (lambda url: url) if identity is None else identity.login_at
-        self._calls = EndpointCalls(config, self._transport, login_at)
+        self._calls = EndpointCalls(config, self._transport, self._check.logins)
         self._statuses = StatusReader(self._at, self._page, config.prefix.encode())
 
     async def __aenter__(self) -> Self:

@@ -70,6 +70,12 @@ class ClusterCheck:
         if not self._identity.is_verified(endpoint):
             raise EtcdForeign(endpoint, "it belongs to another cluster")
 
+    def logins(self, endpoint: str) -> tuple[str, ...]:
+        """As `ClusterIdentity.logins`."""
+        if self._identity is None:
+            return (endpoint,)
+        return self._identity.logins(endpoint, self._endpoints.urls())
+
     def believed(self, endpoint: str, answer: T) -> T:
         header = getattr(answer, "header", None)
         if self._identity is not None and isinstance(header, ResponseHeader):

@@ -40,14 +40,15 @@ class ClusterIdentity:
         """The endpoints that belong to another cluster than ours, with its id."""
         return {url: cluster for url, (cluster, _) in self._seen.items() if self.own and cluster != self.own}
 
-    def login_at(self, url: str) -> str:
-        """Where to log in for a call to this endpoint: there, or at one of our cluster while it has not shown which
-        cluster it is of; "" for one of another cluster, which gets neither token nor password."""
+    def logins(self, url: str, known: Collection[str]) -> tuple[str, ...]:
+        """Where to log in for a call to this endpoint, the best first: there, but while it has not shown which
+        cluster it is of rather at one of ours that is `known`. Empty for one of another cluster, which gets neither
+        token nor password."""
         if not self.own or self.is_verified(url):
-            return url
+            return (url,)
         if url in self._seen:
-            return ""
-        return next(filter(self.is_verified, self._seen), url)
+            return ()
+        return (*(other for other in known if self.is_verified(other)), url)
 
     def choose(self) -> str:
         """Rule 2, once every endpoint was asked. Returns why none can be chosen; "" if `own` is known."""
