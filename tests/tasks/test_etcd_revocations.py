@@ -100,4 +100,4 @@ async def test_a_cluster_that_was_restored_from_a_backup_hears_again_what_is_rev
             each.etcd = restored
             each.watcher.reload()
         with trio.fail_after(10):
-            await other.watcher.changed(lambda: other.mirror.loads == 2 and other.mirror.revoked == stored)
+            await other.watcher.changed(lambda: other.mirror.readings == 2 and other.mirror.revoked == stored)

@@ -74,8 +74,6 @@ class Mirror:
     def __init__(self, layout: KeyLayout, max_events: int, before: KnownState | None = None) -> None:
         self.cluster_id = ""
         """"" until the first `load`."""
-        self.loads = 0
-        """How often the whole prefix was read."""
         self.revision = 0
         """Everything up to here is applied."""
         self.readings = 0
@@ -137,7 +135,6 @@ class Mirror:
         # The values of another cluster are no changes of the values published so far.
         same_cluster = not set_back and header.cluster_id == self.cluster_id
         gathered = UpdateBuilder(self._metric_revisions if same_cluster else None)
-        self.loads += 1
         self.cluster_id, self.revision = header.cluster_id, header.revision
         self.readings += 1
         self.head, self.members, self.observer = SeenHead(), SeenMembers(), ""

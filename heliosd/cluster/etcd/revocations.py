@@ -58,8 +58,8 @@ class Revocations:
     async def _catch_up(self) -> None:
         mirror = self._etcd.mirror
         while True:
-            await self._watcher.changed(lambda: mirror.loads != self._compared)
-            self._compared, now = mirror.loads, self._etcd.now().wall
+            await self._watcher.changed(lambda: mirror.readings != self._compared)
+            self._compared, now = mirror.readings, self._etcd.now().wall
             for jti, expires_at in self._stored.items():
                 # The one of all tokens up to an expiry ("") is of tokens that have ended.
                 if jti and expires_at > now and jti not in mirror.revoked:
