@@ -10,7 +10,7 @@ from typing import Protocol
 from heliosd.auth.identity import Identity
 from heliosd.clock import rfc3339
 from heliosd.protocol.close_codes import CloseReason
-from heliosd.protocol.message import OutgoingMessage
+from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
 
 from .client_view import ClientView, StreamKind
@@ -179,6 +179,16 @@ class HubClient:
     def frame_of(self, message: OutgoingMessage) -> bytes:
         """The message in the form that this client agreed to."""
         return message.deflated if self.deflates else message.frame
+
+    def holds_back(self, message: OutgoingMessage) -> bool:
+        """Its token has expired, and until it presents a newer one `message` may not go."""
+        if not self.held:
+            return False
+        return (
+            message.kind is not Kind.CONTROL
+            if self.queue is None
+            else not self.queue.goes_while_held(message)
+        )
 
     # -- what goes out next --------------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | Un
         return
     if message.kind is Kind.SNAPSHOT:
         _forget_held_values(client)
-    held = client.held and message.kind is not Kind.CONTROL
-    if not (client.behind or held or client.is_dropping or client.waker is not None or client.in_flight):
+    held_back = client.holds_back(message)
+    if not (client.behind or held_back or client.is_dropping or client.waker is not None or client.in_flight):
         client.count(message)
         _write(client, client.frame_of(message))
         return

@@ -5,7 +5,8 @@
    name. A status removes the values that it contains, a deletion those of its metric.
 3. When it is full (`put` returns False) `drop_stream` removes the stream. Until `resume_stream` events are counted
    instead of queued; the gap that follows names them all, and those of an earlier gap that still waits.
-4. While a client is held only answers go. `answers_first` puts those that wait ahead of what was held.
+4. While a client is held only answers go, and none before its first message. `answers_first` puts those that wait
+   ahead of what was held, behind that message.
 5. With a new subscription `narrow` removes what it does not want.
 """
 
@@ -60,6 +61,8 @@ class SendQueue:
     """From `drop_stream` to `resume_stream`."""
     dropped: DroppedEvents | None = None
     """While dropping: the events that the next gap must name."""
+    ungreeted: bool = False
+    """The first message to its client waits, or was dropped: a status or a welcome must go ahead of any answer."""
     only_answers: bool = False
     """It is full of answers: its client asks and does not read, so there is nothing to catch up on."""
     lost: int = 0
@@ -120,11 +123,15 @@ class SendQueue:
         self._add(next(self._serial), message)
 
     def put_replay(self, messages: Iterable[OutgoingMessage]) -> None:
-        """What goes before all else, outside of the limits."""
+        """What goes before all else, outside of the limits; its first message is the first that the client gets."""
+        self.ungreeted = True
         self._front.extend(messages)
 
     def put_gap(self, gap: OutgoingMessage, names: DroppedEvents, status: OutgoingMessage) -> None:
-        """Queue a gap and a status whatever the limits say."""
+        """Queue a gap and a status whatever the limits say. While dropping the next gap names these events too."""
+        if self.dropping:
+            self._name(names)
+            return
         key = next(self._serial)
         self._gaps[key] = names
         self._add(key, gap)
@@ -136,26 +143,39 @@ class SendQueue:
 
     def has(self, *, answers_only: bool = False) -> bool:
         """Whether `pop` would return something."""
-        if self._front and (not answers_only or self._front[0].kind is Kind.CONTROL):
+        if self._front and (not answers_only or self.goes_while_held(self._front[0])):
             return True
         return self._next(answers_only=answers_only) is not None
 
     def pop(self, *, answers_only: bool = False) -> OutgoingMessage | None:
         """The next message that may go, removed; None if there is none."""
-        if self._front and (not answers_only or self._front[0].kind is Kind.CONTROL):
-            return self._front.popleft()
-        key = self._next(answers_only=answers_only)
-        if key is None:
-            return None
+        if self._front and (not answers_only or self.goes_while_held(self._front[0])):
+            message = self._front.popleft()
+        else:
+            key = self._next(answers_only=answers_only)
+            if key is None:
+                return None
+            message = self._take(key)
+        self.ungreeted = self.ungreeted and message.kind is Kind.CONTROL
+        return message
+
+    def goes_while_held(self, message: OutgoingMessage) -> bool:
+        """Whether `message` may go to a client whose token has expired: a protocol frame, and an answer, unless
+        nothing has gone to it yet."""
+        return message.kind is Kind.CONTROL and not (self.ungreeted and message.payload)
+
+    def _take(self, key: int | str) -> OutgoingMessage:
+        message = self._messages[key]
+        self._remove(key)
         self._gaps.pop(key, None)
         self._questions.pop(key, None)
-        return self._remove(key)
+        return message
 
     def _next(self, *, answers_only: bool) -> int | str | None:
         if self.dropping:
             return None
         for key, message in self._messages.items():
-            if not answers_only or message.kind is Kind.CONTROL:
+            if not answers_only or self.goes_while_held(message):
                 return key
         return None
 
@@ -205,15 +225,15 @@ class SendQueue:
         where they were dropped. From here on the stream is queued again."""
         answers, self._messages, self.size = self._messages, {}, 0
         questions, self._questions = self._questions, {}
+        dropped, self.dropped, self.dropping = self.dropped, None, False
         for key in [key for key, message in answers.items() if message.kind is Kind.BOUNDARY]:
             self._add(key, answers.pop(key))  # a welcome: what is dropped comes after it
-        if gap is not None and self.dropped is not None:
-            self.put_gap(gap, self.dropped, status(UNSET))
+        if gap is not None and dropped is not None:
+            self.put_gap(gap, dropped, status(UNSET))
         else:
             if welcome is not None:
                 self.put_final(welcome)
             self.put_final(status(UNSET))
-        self.dropping, self.dropped = False, None
         for key, message in answers.items():
             if message is STATUS_DUE:
                 self._questions[key] = questions[key]
@@ -240,15 +260,22 @@ class SendQueue:
     # -- a new token, a new subscription -------------------------------------------------------------------------
 
     def answers_first(self) -> None:
-        """Put the answers that wait ahead of everything else, behind those that are there already."""
-        answers: list[OutgoingMessage] = []
+        """Put the answers that wait ahead of everything else, behind those that are there already and behind the
+        first message to the client. While that is to be made anew (`resume_stream`) they keep their place."""
+        first: list[OutgoingMessage] = []
         while self._front and self._front[0].kind is Kind.CONTROL:
-            answers.append(self._front.popleft())
+            first.append(self._front.popleft())
+        if self.ungreeted and self._front:
+            first.append(self._front.popleft())
+        elif self.ungreeted:
+            greeting = next((key for key, m in self._messages.items() if m.kind is not Kind.CONTROL), None)
+            if greeting is None:
+                return
+            first.append(self._take(greeting))
         for key, message in list(self._messages.items()):
             if message.kind is Kind.CONTROL and message is not STATUS_DUE:
-                self._remove(key)
-                answers.append(message)
-        self._front.extendleft(reversed(answers))
+                first.append(self._take(key))
+        self._front.extendleft(reversed(first))
 
     def narrow(self, subscription: Subscription, *, events: bool) -> None:
         """Remove what `subscription` does not want: of the values, and of the events too if `events`."""

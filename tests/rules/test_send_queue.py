@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import pytest
 from hypothesis import given
@@ -42,6 +43,11 @@ def drained(box: SendQueue) -> list[OutgoingMessage]:
         messages.append(message)
     assert box.size == 0
     return messages
+
+
+def popped(box: SendQueue, *, answers_only: bool = False) -> str | None:
+    message = box.pop(answers_only=answers_only)
+    return None if message is None else message.type
 
 
 def summary(messages: list[OutgoingMessage]) -> list[tuple[str, int | None]]:
@@ -255,27 +261,59 @@ def test_a_status_removes_the_values_that_it_contains() -> None:
 def test_while_held_only_answers_go_and_on_release_they_go_first() -> None:
     box = SendQueue(8)
     box.put_replay([boundary("welcome"), event(1), status()])
+    assert popped(box) == "welcome"
     box.put(event(2))
     box.put_gap(boundary(), DroppedEvents(3, 3, 1), status())
     box.put(answer("pong"))
     assert box.has(answers_only=True)
-    pong = box.pop(answers_only=True)
-    assert pong is not None
-    assert pong.type == "pong"
+    assert popped(box, answers_only=True) == "pong"
     assert not box.has(answers_only=True)
-    assert box.pop(answers_only=True) is None
+    assert popped(box, answers_only=True) is None
     box.put(answer("authenticated"))
     box.answers_first()
     types = [m.type for m in drained(box)]
-    assert types == [
-        "authenticated",
-        "welcome",
-        "custom_metrics",
-        "status",
-        "custom_metrics",
-        "gap",
-        "status",
-    ]
+    assert types == ["authenticated", "custom_metrics", "status", "custom_metrics", "gap", "status"]
+
+
+@pytest.mark.parametrize("replay", [["status"], ["welcome", "custom_metrics", "status"]])
+def test_no_answer_goes_ahead_of_the_first_message_though_the_client_is_held(replay: list[str]) -> None:
+    made = {"welcome": boundary("welcome"), "custom_metrics": event(1), "status": status()}
+    box = SendQueue(8)
+    box.put_replay([made[name] for name in replay])
+    pong_frame = OutgoingMessage.of_frame("pong frame", b"\x8a\x00")
+    for message in (answer("error"), pong_frame):
+        box.put(message)
+    assert popped(box, answers_only=True) == "pong frame"
+    assert not box.has(answers_only=True)
+    box.put(answer("authenticated"))
+    box.answers_first()
+    assert [m.type for m in drained(box)] == [replay[0], "error", "authenticated", *replay[1:]]
+
+
+@pytest.mark.parametrize("resumed", [True, False])
+def test_nor_ahead_of_the_welcome_of_a_new_epoch_that_takes_its_place(resumed: bool) -> None:
+    box = SendQueue(8)
+    box.put_replay([boundary("welcome"), event(1), status()])
+    box.put(answer("error"))
+    box.drop_stream(epoch=True)
+    steps = [partial(box.resume_stream, status, welcome=boundary("welcome")), box.answers_first]
+    for step in steps if resumed else reversed(steps):
+        step()
+    expected = ["welcome", "error", "status"] if resumed else ["welcome", "status", "error"]
+    assert [m.type for m in drained(box)] == expected
+
+
+def test_events_that_were_lost_while_the_queue_was_dropping_are_named_in_their_order() -> None:
+    box = SendQueue(2)
+    for seq in (1, 2):
+        box.put(event(seq))
+    box.drop_stream()
+    box.put_gap(boundary(), DroppedEvents(3, 5, 3), status())
+    box.put(event(6))
+    box.drop_stream()
+    assert box.dropped == DroppedEvents(1, 6, 6)
+    assert resume_stream(box) == DroppedEvents(1, 6, 6)
+    assert [m.type for m in drained(box)] == ["gap", "status"]
 
 
 def test_a_new_subscription_removes_values_and_for_a_held_client_events_that_it_does_not_want() -> None:
