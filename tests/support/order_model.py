@@ -173,7 +173,9 @@ class ClientModel:
             raise Violation(f"gap from {first} after {self._at}")
         self._settle(first - 1, f"gap from {first}")
         wanted = [seq for seq, _ in self._wanted(first, last)]
-        if self.exact and [*wanted[:1], *wanted[-1:], len(wanted)] != [first, last, gap["dropped"]]:
+        before = [seq for seq, _ in self._wanted(first, last, on_the_way=True)]
+        named = [first, last, gap["dropped"]]
+        if self.exact and named not in ([*seqs[:1], *seqs[-1:], len(seqs)] for seqs in (wanted, before)):
             raise Violation(f"gap {dict(gap)} for {wanted}")
         self._at = last
         self.named += len(wanted)
@@ -288,10 +290,10 @@ class ClientModel:
             raise Violation(f"{what} without event {missing[0]}")
         self._at = max(self._at, seq)
 
-    def _wanted(self, first: int, last: int) -> Iterator[tuple[int, Event]]:
+    def _wanted(self, first: int, last: int, *, on_the_way: bool = False) -> Iterator[tuple[int, Event]]:
         for seq in range(first, last + 1):
             event = self._events().get(seq)
-            if event is not None and self._cut(seq, event) is not None:
+            if event is not None and self._cut(seq, event, on_the_way=on_the_way) is not None:
                 yield seq, event
 
     def _pending(self) -> list[Question]:
