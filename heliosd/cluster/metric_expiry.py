@@ -69,9 +69,9 @@ async def _next_check(backend: Backend) -> None:
         await trio.sleep_until(next_beat(trio.current_time(), CHECK_SECONDS))
         return
     # The time of the first one begins with its event. What was there before this process comes without any.
-    with trio.move_on_at(next_beat(trio.current_time(), IDLE_SECONDS)):
-        async with backend.events() as events:
-            while not backend.metrics.with_ttl():
+    async with backend.events() as events:
+        while not backend.metrics.with_ttl():
+            with trio.move_on_at(next_beat(trio.current_time(), IDLE_SECONDS)):
                 while isinstance(await events.receive(), MetricValuesChanged):
                     pass
 
