@@ -37,7 +37,7 @@ from heliosd.cluster.etcd.log_lease import LogLease
 from heliosd.cluster.etcd.members import known
 from heliosd.cluster.etcd.mirror import Mirror
 from heliosd.cluster.etcd.pace import FAST_POLL_SECONDS, LEAST_PAUSE_SECONDS, LOOK_SECONDS, pause, until_turn
-from heliosd.cluster.etcd.poller import Poller
+from heliosd.cluster.etcd.poller import QUIET_LOOK_SECONDS, Poller
 from heliosd.cluster.etcd.view import ClusterView
 from heliosd.cluster.etcd.view_changes import ViewChange
 from heliosd.cluster.etcd.watcher import Watcher
@@ -255,7 +255,7 @@ async def test_after_an_election_only_a_leader_before_that_may_say_why_is_asked_
         nursery.cancel_scope.cancel()
 
 
-async def test_settled_members_are_polled_once_a_second_and_looked_at_four_times(
+async def test_settled_members_are_polled_once_a_second_and_looked_at_twice_but_more_often_while_one_hangs(
     autojump_clock: MockClock, members: Members
 ) -> None:
     looks: list[float] = []
@@ -266,6 +266,13 @@ async def test_settled_members_are_polled_once_a_second_and_looked_at_four_times
         looks.clear()
         await trio.sleep(10)
         assert all(9 <= members.polls[url] <= 11 for url in URLS.values())
+        longest = max(later - sooner for sooner, later in itertools.pairwise(looks))
+        assert 2 * LIST_SECONDS <= longest <= QUIET_LOOK_SECONDS + LIST_SECONDS
+        assert len(looks) <= 25
+        members.hanging.add("2")
+        await trio.sleep(1.1)
+        looks.clear()
+        await trio.sleep(10)
         assert max(later - sooner for sooner, later in itertools.pairwise(looks)) <= LOOK_SECONDS * 1.01
         nursery.cancel_scope.cancel()
 

@@ -2,7 +2,7 @@
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
 `view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after them,
-and every 250 ms at least; while nothing is under way and the leader lists the same members, every 650 ms.
+and every 250 ms at least; while nothing is under way and the leader lists the same members, every 650 ms at least.
 """
 
 from __future__ import annotations
@@ -172,16 +172,18 @@ class Poller:
                     await self._sooner.wait()
 
     def look_along(self) -> None:
-        """The leader has listed the same members: look at them in this turn, in place of a waking for that. Right
-        after another look, with nothing under way and nothing due, there is nothing to see yet."""
+        """The leader has listed the same members: look at them in this turn, in place of a waking for that. Soon
+        after another look, with nothing due, there is nothing to see yet."""
         if self._nursery is None or self._sooner.is_set():
             return
-        now = self._etcd.now()
-        nothing_due = min(self._due_in(now.mono), default=0.0) > LIST_SECONDS / 2
-        if now.mono - self._looked_at < QUIET_LOOK_SECONDS and not self._asking and nothing_due:
-            self._wakes_at = now.mono + pause(self._due_in(now.mono))
-        else:
-            self._step(self._nursery)
+        now = self._etcd.now().mono
+        if min(self._due_in(now), default=LIST_SECONDS) > LIST_SECONDS / 2:
+            if self._asking and now - self._looked_at < LIST_SECONDS / 2:
+                return
+            if not self._asking and now - self._looked_at < QUIET_LOOK_SECONDS:
+                self._waiting.deadline = self._wakes_at = now + pause(self._due_in(now))
+                return
+        self._step(self._nursery)
         self._waiting.deadline = self._wakes_at
 
     def _step(self, nursery: trio.Nursery) -> None:

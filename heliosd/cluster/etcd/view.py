@@ -1,6 +1,6 @@
 """An etcd cluster as one heliosd sees it, from what its members answer.
 
-Pure: the poller passes in each answer, calls `look` after it (and every 250 ms at least), and handles the changes
+Pure: the poller passes in each answer, calls `look` after it (and several times in between), and handles the changes
 that `look` returns.
 """
 
