@@ -1,7 +1,7 @@
 """An etcd cluster as one heliosd sees it, from what its members answer.
 
-Pure: the poller passes in each answer, calls `look` after it (and several times in between), and handles the changes
-that `look` returns.
+Pure: the poller passes in each answer, calls `look` after it and several times in between, and handles the
+changes that `look` returns.
 """
 
 from __future__ import annotations
