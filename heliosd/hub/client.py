@@ -89,7 +89,7 @@ class HubClient:
     wants_pump: bool = False
     """It has fallen behind, and the hub has not started a pump or woken its stream yet."""
     gone: bool = False
-    """Its socket takes nothing any more."""
+    """Nothing is written to its socket any more. Set by `lose`."""
     held: bool = False
     """Its token has expired: until it presents a newer one it gets nothing but answers."""
     warned: bool = False
@@ -164,7 +164,7 @@ class HubClient:
     @property
     def ready(self) -> bool:
         """A frame may be written to its socket right away."""
-        return not (self.behind or self.held or self.is_dropping) and self.close_reason is None
+        return not (self.behind or self.held or self.gone or self.is_dropping) and self.close_reason is None
 
     @property
     def in_flight(self) -> bool:
@@ -245,6 +245,11 @@ class HubClient:
     def is_ending(self, close_reason: CloseReason) -> None:
         """Nothing more is delivered. Only the first reason counts."""
         self.close_reason = self.close_reason or close_reason
+        self.reconsider()
+
+    def lose(self) -> None:
+        """Its socket takes nothing any more, or it is not known what it took: nothing may follow that."""
+        self.gone = True
         self.reconsider()
 
     def reconsider(self) -> None:

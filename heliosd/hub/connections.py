@@ -17,13 +17,13 @@ from heliosd.clock import Instant
 from heliosd.config.model import Settings
 from heliosd.protocol.close_codes import DISCONNECTED, REVOKED, TOO_SLOW, CloseReason
 from heliosd.protocol.message import OutgoingMessage
-from heliosd.protocol.server_messages import ClientId
 from heliosd.websocket.frames import ping_frame, pong_frame
 
 from . import delivery
 from .client import HubClient
 from .client_view import ClientView, StreamKind
 from .counters import HubCounters
+from .send_queue import Question
 from .time_slice import TimeSlice
 from .write_pump import write_pump
 
@@ -90,9 +90,9 @@ class Connections:
     # -- one of them -------------------------------------------------------------------------------------------
 
     def send(
-        self, client: HubClient, message: OutgoingMessage, question: ClientId | UnsetType = UNSET
+        self, client: HubClient, message: OutgoingMessage, question: Question | UnsetType = UNSET
     ) -> None:
-        """Give one client a message of its own. `question` is the id of the question that a status answers."""
+        """Give one client a message of its own. `question` is the one that a status answers."""
         delivery.deliver(client, message, question)
         self.settle(client)
 

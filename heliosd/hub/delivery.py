@@ -12,12 +12,11 @@ from msgspec import UNSET, UnsetType
 
 from heliosd.protocol.close_codes import CloseReason
 from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.server_messages import ClientId
 from heliosd.protocol.subscription import Subscription
 from heliosd.websocket.frames import close_frame
 
 from .client import BATCH_BYTES, HubClient
-from .send_queue import IN_STATUS, DroppedEvents
+from .send_queue import IN_STATUS, DroppedEvents, Question
 
 
 def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
@@ -26,10 +25,10 @@ def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
     _write(client, greeting + client.frame_of(message))
 
 
-def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> None:
+def deliver(client: HubClient, message: OutgoingMessage, question: Question | UnsetType = UNSET) -> None:
     """Write `message` now if nothing waits, else queue it; of what does not fit the queue keeps account.
-    `question` is the id of the question that a status answers."""
-    if client.close_reason is not None:
+    `question` is the one that a status answers."""
+    if client.close_reason is not None or client.gone:
         return
     if message.kind is Kind.SNAPSHOT:
         _forget_held_values(client)
@@ -38,7 +37,10 @@ def deliver(client: HubClient, message: OutgoingMessage, question: ClientId | Un
         client.count(message)
         _write(client, client.frame_of(message))
         return
-    if not client.send_queue.put(message, question):
+    if client.in_flight and message.kind is Kind.CONTROL and message.payload:
+        # Only the flight is in the way, for some milliseconds: answers count against no limit then.
+        client.send_queue.put_final(message)
+    elif not client.send_queue.put(message, question):
         drop_stream(client)
         client.send_queue.refuse(message, question)
     flush(client)
@@ -79,7 +81,7 @@ def drop_stream(client: HubClient, *, epoch: bool = False) -> None:
 
 def resume_stream(
     client: HubClient,
-    status: Callable[[ClientId | UnsetType], OutgoingMessage],
+    status: Callable[[Question | UnsetType], OutgoingMessage],
     *,
     welcome: OutgoingMessage | None = None,
     gap: OutgoingMessage | None = None,
@@ -100,7 +102,7 @@ def subscribe(client: HubClient, subscription: Subscription) -> None:
 
 def flush(client: HubClient) -> None:
     """Whatever waits may go, unless a pump sees to it already: the first of it at once, the rest by a pump."""
-    if client.behind or client.close_reason is not None or not client.has_more():
+    if client.behind or client.gone or client.close_reason is not None or not client.has_more():
         return
     if client.waker is not None or client.in_flight:
         client.fall_behind()
@@ -146,6 +148,8 @@ def end(client: HubClient, close_reason: CloseReason, *, send_waiting: bool) -> 
         client.queue.clear()
     client.held = False
     client.is_ending(close_reason)
+    if client.gone:
+        return
     if client.behind or client.in_flight:
         client.send_queue.put_final(OutgoingMessage.of_frame("close frame", frame))
         client.fall_behind()
@@ -161,7 +165,7 @@ def _write(client: HubClient, frame: bytes) -> bool:
     try:
         taken = client.transport.write_now(at_once)
     except (OSError, ValueError, trio.ClosedResourceError):
-        client.gone = True
+        client.lose()
         return False
     if taken == len(frame) and not client.transport.pending:
         return True

@@ -53,6 +53,8 @@ class Hub:
         self._status_messages = status_messages
         self._changed_metrics = ChangedMetrics()
         self._inbox: trio.MemoryReceiveChannel[HubItem] | None = None
+        self._waiting = trio.CancelScope()
+        self.publisher.throttle.on_sooner = self._wake_in_time
 
     async def run(
         self,
@@ -69,7 +71,8 @@ class Hub:
                 if self.publisher.publishing:
                     batch = batch_at_hand(inbox)
                 else:
-                    with trio.move_on_at(min(self._changed_metrics.due, self.publisher.throttle.due)):
+                    due = min(self._changed_metrics.due, self.publisher.throttle.due)
+                    with trio.move_on_at(due) as self._waiting:
                         batch = await next_batch(inbox)
             except trio.EndOfChannel:
                 return
@@ -78,6 +81,9 @@ class Hub:
             await self._send_due_values()
             if self.publisher.publishing:
                 await self.publisher.go_on()
+
+    def _wake_in_time(self) -> None:
+        self._waiting.deadline = min(self._waiting.deadline, self.publisher.throttle.due)
 
     async def caught_up(self) -> None:
         """Return once the loop has sent all that has come."""

@@ -21,7 +21,6 @@ from heliosd.protocol import server_messages
 from heliosd.protocol.history import Replay
 from heliosd.protocol.message import EVENT_TOPICS, Kind, OutgoingMessage
 from heliosd.protocol.message_data import GapReason
-from heliosd.protocol.server_messages import ClientId
 
 from . import delivery, fanout
 from .client import HubClient
@@ -29,7 +28,7 @@ from .connections import Connections
 from .event_log import EventLog
 from .fanout import FanoutEngine
 from .recipient_groups import RecipientGroups
-from .send_queue import DroppedEvents
+from .send_queue import DroppedEvents, Question
 from .status_messages import StatusMessages
 from .time_slice import TimeSlice
 from .value_throttle import ValueThrottle
@@ -185,10 +184,16 @@ class Publisher:
     def _status(self, client: HubClient, *, fresh: bool = False) -> OutgoingMessage:
         return self._status_messages.status(self._log.history, client.subscription, fresh=fresh)
 
-    def _answers(self, client: HubClient) -> Callable[[ClientId | UnsetType], OutgoingMessage]:
+    def _answers(self, client: HubClient) -> Callable[[Question | UnsetType], OutgoingMessage]:
         """One status for all the questions of a client."""
         status = self._status(client, fresh=client.send_queue.asked)
-        return lambda question: status if question is UNSET else server_messages.answering(status, question)
+
+        def answer(question: Question | UnsetType) -> OutgoingMessage:
+            if question is UNSET or question is None:
+                return status
+            return server_messages.answering(status, question)
+
+        return answer
 
     # -- what every client gets in a form of its own ---------------------------------------------------------------
 
@@ -197,6 +202,8 @@ class Publisher:
         replay = Replay(refusal="epoch_changed")
 
         def announce(client: HubClient) -> None:
+            if client.close_reason is not None:
+                return  # of what waits only the close frame goes, behind what is half written
             welcome = self._status_messages.welcome_message(client, self._log.history, replay)
             delivery.drop_stream(client, epoch=True)
             self._connections.count_dropped(client, "epoch_changed")

@@ -26,6 +26,9 @@ from heliosd.protocol.subscription import Subscription
 MAX_QUEUED_BYTES = 1024 * 1024
 
 CUSTOM_METRICS = "custom_metrics"
+Question = ClientId | None
+"""What a client asked a status by: the id of its question, None where it gave none."""
+
 IN_STATUS = (CUSTOM_METRICS, "status_update")
 """Types of values that a status contains."""
 CONFLATED_FRAMES = frozenset({"ping frame", "pong frame"})
@@ -55,8 +58,8 @@ class SendQueue:
     _serial: Iterator[int] = field(default_factory=count)
     _gaps: dict[int | str, DroppedEvents] = field(default_factory=dict)
     """What the gaps among the messages name, by key."""
-    _questions: dict[int | str, ClientId] = field(default_factory=dict)
-    """Statuses that answer a question, by key, with its id: if dropped they are made anew."""
+    _questions: dict[int | str, Question] = field(default_factory=dict)
+    """Statuses that answer a question, by key, with the question: if dropped they are made anew."""
     dropping: bool = False
     """From `drop_stream` to `resume_stream`."""
     dropped: DroppedEvents | None = None
@@ -91,11 +94,11 @@ class SendQueue:
 
     # -- in ------------------------------------------------------------------------------------------------------
 
-    def put(self, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> bool:
-        """Queue `message` at the end. False: full, and it is not queued. `question` is the id of the question that
-        a status answers."""
-        if self.dropping and message.kind in {Kind.EVENT, Kind.VALUE}:
-            self._drop(message)
+    def put(self, message: OutgoingMessage, question: Question | UnsetType = UNSET) -> bool:
+        """Queue `message` at the end. False: full, and it is not queued. `question` is the one that a status
+        answers."""
+        if self.dropping and message.kind in {Kind.EVENT, Kind.VALUE, Kind.SNAPSHOT} and question is UNSET:
+            self._drop(message)  # the status of `resume_stream` says the same as a snapshot, or newer
             return True
         key: int | str = next(self._serial)
         if self.dropping and question is not UNSET:
@@ -187,7 +190,15 @@ class SendQueue:
         self.dropping = True
         if epoch:
             self.lost += sum(m.seq is not None for m in self._front)
-            self._front = deque(m for m in self._front if m.kind is Kind.CONTROL)
+            answers = [m for m in self._front if m.kind is Kind.CONTROL]
+            self._front.clear()
+            if self.ungreeted:  # behind the welcome that `resume_stream` puts
+                waiting, self._messages = self._messages, {}
+                for message in answers:
+                    self._add(next(self._serial), message)
+                self._messages |= waiting
+            else:
+                self._front.extend(answers)
         for key, message in list(self._messages.items()):
             if key in self._questions:
                 self._replace(key, STATUS_DUE)
@@ -198,7 +209,7 @@ class SendQueue:
                 self._remove(key)
                 self._drop(message)
 
-    def refuse(self, message: OutgoingMessage, question: ClientId | UnsetType = UNSET) -> None:
+    def refuse(self, message: OutgoingMessage, question: Question | UnsetType = UNSET) -> None:
         """`put` did not take it, and the stream has been dropped since: queue an answer, drop all else."""
         if message.kind is Kind.CONTROL:
             self.only_answers = not self.put(message)
@@ -216,7 +227,7 @@ class SendQueue:
 
     def resume_stream(
         self,
-        status: Callable[[ClientId | UnsetType], OutgoingMessage],
+        status: Callable[[Question | UnsetType], OutgoingMessage],
         *,
         welcome: OutgoingMessage | None = None,
         gap: OutgoingMessage | None = None,
@@ -263,8 +274,6 @@ class SendQueue:
         """Put the answers that wait ahead of everything else, behind those that are there already and behind the
         first message to the client. While that is to be made anew (`resume_stream`) they keep their place."""
         first: list[OutgoingMessage] = []
-        while self._front and self._front[0].kind is Kind.CONTROL:
-            first.append(self._front.popleft())
         if self.ungreeted and self._front:
             first.append(self._front.popleft())
         elif self.ungreeted:
@@ -272,6 +281,8 @@ class SendQueue:
             if greeting is None:
                 return
             first.append(self._take(greeting))
+        while self._front and self._front[0].kind is Kind.CONTROL:
+            first.append(self._front.popleft())
         for key, message in list(self._messages.items()):
             if message.kind is Kind.CONTROL and message is not STATUS_DUE:
                 first.append(self._take(key))

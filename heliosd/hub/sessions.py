@@ -138,8 +138,10 @@ class ClientSessions:
             case AskStatus():
                 # Its `as_of_seq` must not run ahead of the events that this client has been given.
                 status = self._status_messages.status(self._log.history, client.subscription, fresh=True)
-                answer = status if client_id is UNSET else server_messages.answering(status, client_id)
-                send(answer, client_id)
+                if client_id is UNSET:
+                    send(status, None)
+                else:
+                    send(server_messages.answering(status, client_id), client_id)
             case Subscribe():
                 self._subscribe(client, command)
             case Authenticate():

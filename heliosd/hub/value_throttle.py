@@ -5,7 +5,7 @@ Nothing of a value is lost by waiting: a newer one replaces it, and values of cu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from math import inf
 
 from heliosd.protocol.message import OutgoingMessage, deleted_metrics, merged, without_metrics
@@ -45,6 +45,8 @@ class ValueThrottle:
     client costs does not depend on how many there are."""
 
     def __init__(self) -> None:
+        self.on_sooner: Callable[[], None] = lambda: None
+        """Called when `due` may have become earlier."""
         self._deadlines: Schedule[tuple[HubClient, PacedValue]] = Schedule()
 
     @property
@@ -62,12 +64,16 @@ class ValueThrottle:
         paced = client.paced.setdefault(value.type, PacedValue())
         if paced.held is None and now >= paced.last + interval:
             paced.last = now
+            # That of a value which is not sent any more, since a status contained it.
+            self._deadlines.cancel(paced.deadline)
+            paced.deadline = 0
             return True
         if paced.held is not None and value.type == CUSTOM_METRICS:
             value = merged(paced.held, value)
         paced.held = value
         if not paced.deadline:
             paced.deadline = self._deadlines.schedule(paced.last + interval, (client, paced))
+            self.on_sooner()
         return False
 
     def release(self, now: float) -> tuple[HubClient, OutgoingMessage] | None:

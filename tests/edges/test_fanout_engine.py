@@ -71,6 +71,14 @@ def refused(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     return os.strerror(code)
 
 
+@pytest.mark.parametrize("refused", [errno.EPERM], indirect=True)
+def test_what_ends_the_daemon_is_not_said_to_have_come_of_a_refused_io_uring(refused: str) -> None:
+    error = RuntimeError("something else")
+    with pytest.raises(RuntimeError), fanout_engine(WebSocketConfig(fanout="auto")):
+        raise error
+    assert error.__context__ is None
+
+
 @pytest.mark.parametrize("refused", [errno.ENOSYS, errno.EPERM, errno.ENOMEM, errno.EMFILE], indirect=True)
 @pytest.mark.parametrize(("wanted", "level"), [("auto", "info"), ("uring", "warning")])
 def test_where_io_uring_is_refused_it_is_os_write_and_one_line_says_why(

@@ -10,9 +10,11 @@ import random
 import re
 import socket as stdlib
 import threading
+import weakref
 from array import array
 from contextlib import ExitStack, suppress
 from pathlib import Path
+from typing import Any, ClassVar
 
 import pytest
 import structlog
@@ -151,6 +153,27 @@ async def test_a_sender_reports_the_places_of_those_that_did_not_take_all(thread
         for place, line in enumerate(lines[3:-1], 3):
             line.read()
             assert line.come == b"x" * 100 + b"%d," % place + b"z" * 100
+
+
+class Payloads(list[bytes]):
+    """A list that can be watched, as can its parts."""
+
+    parts: ClassVar[list[weakref.ref[Payloads]]] = []
+
+    def __getitem__(self, key: Any) -> Any:
+        part = super().__getitem__(key)
+        if isinstance(key, slice):
+            part = Payloads(part)
+            self.parts.append(weakref.ref(part))
+        return part
+
+
+async def test_what_was_sent_over_tls_is_kept_by_nobody() -> None:
+    line = Line(65_536)
+    with trio.fail_after(60), open_sender(1) as uring:
+        assert await uring.send([line.near.fileno()], Payloads([b"x" * 100])) == []
+        assert [part() for part in Payloads.parts] == [None]
+    line.close()
 
 
 def slice_of(thread: int) -> int:

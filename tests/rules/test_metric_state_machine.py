@@ -19,7 +19,7 @@ def registered(name: str, at: float) -> RegisterMetric:
     return RegisterMetric(name=name, type="gauge", help="", labels={}, at=at)
 
 
-def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() -> None:
+def test_a_metric_that_was_registered_anew_is_deleted_and_defined_and_no_value() -> None:
     before = with_applied(registered("app_a", 1.0), registered("app_b", 1.0), registered("app_c", 1.0))
     after = with_applied(
         registered("app_a", 1.0),
@@ -28,13 +28,13 @@ def test_a_metric_that_was_registered_anew_is_an_event_and_not_only_a_value() ->
         registered("app_a", 3.0),
         registered("app_d", 3.0),
     )
-    change = difference(before.metrics.views(), after.metrics.views())
-    assert {name: view is not None for name, view in change.defined.items()} == {
+    deleted, defined = difference(before.metrics.views(), after.metrics.views())
+    assert deleted.defined == {"app_a": None, "app_b": None}
+    assert {name: view is not None for name, view in defined.defined.items()} == {
         "app_a": True,
-        "app_b": False,
         "app_d": True,
     }
-    assert change.moved == {}
+    assert deleted.moved == defined.moved == {}
 
 
 def test_a_write_that_is_repeated_after_a_leap_of_the_clock_counts_once() -> None:

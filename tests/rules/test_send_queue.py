@@ -304,6 +304,49 @@ def test_nor_ahead_of_the_welcome_of_a_new_epoch_that_takes_its_place(resumed: b
     assert [m.type for m in drained(box)] == expected
 
 
+def test_an_answer_that_was_to_follow_the_first_message_follows_the_welcome_that_takes_its_place() -> None:
+    box = SendQueue(8)
+    box.put_replay([status()])
+    for name in ("error", "authenticated"):
+        box.put(answer(name))
+        box.answers_first()
+    box.drop_stream(epoch=True)
+    box.put(answer("pong"))
+    box.resume_stream(status, welcome=boundary("welcome"))
+    assert [m.type for m in drained(box)] == ["welcome", "status", "error", "authenticated", "pong"]
+
+
+def test_answers_to_two_new_tokens_before_the_first_message_keep_their_order() -> None:
+    box = SendQueue(8)
+    box.put_replay([boundary("welcome"), event(1), status()])
+    for name in ("error", "authenticated"):
+        box.put(answer(name))
+        box.answers_first()
+    types = [m.type for m in drained(box)]
+    assert types == ["welcome", "error", "authenticated", "custom_metrics", "status"]
+
+
+def test_a_status_without_an_id_keeps_its_place_among_the_answers_when_the_queue_overflows() -> None:
+    box = SendQueue(3)
+    box.put(event(1))
+    box.put(answer("subscribed"))
+    box.put(status(), None)
+    assert not box.put(event(2))
+    box.drop_stream()
+    box.refuse(event(2))
+    assert resume_stream(box) == DroppedEvents(1, 2, 2)
+    assert [m.type for m in drained(box)] == ["gap", "status", "subscribed", "status"]
+
+
+def test_a_snapshot_that_comes_while_the_queue_drops_is_the_one_that_follows_the_gap() -> None:
+    box = SendQueue(8)
+    box.put(event(1))
+    box.drop_stream()
+    assert box.put(status())
+    resume_stream(box)
+    assert [m.type for m in drained(box)] == ["gap", "status"]
+
+
 def test_events_that_were_lost_while_the_queue_was_dropping_are_named_in_their_order() -> None:
     box = SendQueue(2)
     for seq in (1, 2):

@@ -104,6 +104,11 @@ class FakeSocket:
         self._writable = trio.Event()
 
     @property
+    def kept(self) -> int:
+        """Bytes of ciphertext that the socket has not taken yet."""
+        return len(self._kept)
+
+    @property
     def pending(self) -> bool:
         return bool(self._kept)
 
@@ -151,12 +156,15 @@ class FakeSocket:
 
     async def wait_writable(self) -> None:
         await trio.lowlevel.checkpoint()
-        while not self.room and not self.broken:
-            self._writable = trio.Event()
-            await self._writable.wait()
-        if self.broken:
-            raise trio.BrokenResourceError
-        self._kept = self._kept[self._take(self._kept) :]
+        while True:
+            while not self.room and not self.broken:
+                self._writable = trio.Event()
+                await self._writable.wait()
+            if self.broken:
+                raise trio.BrokenResourceError
+            self._kept = self._kept[self._take(self._kept) :]
+            if not self._kept:
+                return
 
     def set_room(self, room: int) -> None:
         """So many bytes are taken from now on."""

@@ -29,7 +29,7 @@ from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.cluster.subscribers import Subscribers
 from heliosd.config.model import AuthConfig, Config, HistoryConfig, Settings, UserConfig, WebSocketConfig
 from heliosd.hub import client as hub_client
-from heliosd.hub import delivery, direct_writes, event_log, fanout, flights, time_slice, write_pump
+from heliosd.hub import delivery, direct_writes, event_log, fanout, time_slice, write_pump
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
@@ -55,9 +55,10 @@ from heliosd.protocol.subscription import NOTHING, Subscription
 from heliosd.protocol.views.custom_metrics import MetricView
 from heliosd.store.changes import LoggedEvent, Saved
 
+from .client_record import Filter, Question, Violation
 from .fake_transports import FOREVER, Descriptors, FakeSender, FakeSocket, FakeStream
 from .hub_harness import Disk, FixedStatus, Reader, now
-from .order_model import ClientModel, Filter, Question, Violation
+from .order_model import ClientModel
 from .server_record import Event, Server
 
 KEYS = {"state_change": "state_changes", "peer_change": "peer_changes", "status_update": "status"}
@@ -602,9 +603,7 @@ async def world(plan: Plan) -> AsyncIterator[World]:
         patch.object(time_slice, "TURN_SECONDS", 0.0),
         patch.object(event_log, "READ_AT_ONCE", 1),
         patch.object(fanout, "CHUNK", 1),
-        patch.object(direct_writes, "CHUNK", 1),
         patch.object(direct_writes, "os", descriptors),
-        patch.object(flights, "CHUNK", 1),
         patch.object(hub_client, "BATCH_BYTES", plan.batch_bytes),
         patch.object(delivery, "BATCH_BYTES", plan.batch_bytes),
         patch.object(fanout, "BATCH_BYTES", plan.batch_bytes),

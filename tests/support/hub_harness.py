@@ -29,10 +29,12 @@ from heliosd.hub import time_slice
 from heliosd.hub.client import HubClient
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
+from heliosd.hub.fanout import FanoutEngine
 from heliosd.hub.hub import Hub
 from heliosd.hub.inbox import HubItem, Tick
 from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.hub.status_messages import Selection, StatusMessages, selected
+from heliosd.hub.transport import Transport
 from heliosd.protocol import server_messages
 from heliosd.protocol.events import (
     BackendItem,
@@ -283,7 +285,9 @@ class House:
         subscription: Subscription = TO_EVERYTHING,
         identity: Identity | None = None,
         deflates: bool = False,
+        transport: Transport | None = None,
     ) -> tuple[HubClient, Socket]:
+        """The socket is what the client's connection is, without another `transport`."""
         serial, socket = next(self.serials), Socket()
         client = HubClient(
             serial=serial,
@@ -291,7 +295,7 @@ class House:
             identity=identity or self.identity(jti),
             address="127.0.0.1:1",
             since=0.0,
-            transport=socket,
+            transport=transport or socket,
             send_buffer=self.settings.current.websocket.send_buffer,
             subscription=subscription,
             deflates=deflates,
@@ -326,7 +330,7 @@ def every_time_slice_ends_at_once() -> Iterator[None]:
 
 
 @asynccontextmanager
-async def open_house(*, of_cluster: bool = False) -> AsyncIterator[House]:
+async def open_house(engine: FanoutEngine | None = None, *, of_cluster: bool = False) -> AsyncIterator[House]:
     """A hub that numbers its events itself, or `of_cluster` one whose events the cluster numbers."""
     admin = UserConfig(name="admin", password_hash=DECOY, roles=("admin",))
     settings = Settings(Config(auth=AuthConfig(users=(admin,))))
@@ -344,7 +348,13 @@ async def open_house(*, of_cluster: bool = False) -> AsyncIterator[House]:
             source.numbering = numbering
             clock = WallClock()
             connections = Connections(settings, clock.now, nursery)
-            hub = Hub(connections=connections, log=numbering.log, access=access, status_messages=status)
+            hub = Hub(
+                connections=connections,
+                log=numbering.log,
+                access=access,
+                status_messages=status,
+                engine=engine,
+            )
             house = House(hub, source, nursery, settings, access, disk, clock)
             await nursery.start(numbering.run, source, inbox.clone())
             await nursery.start(hub.run, outbox)

@@ -7,50 +7,13 @@ the moment at which it was set, and statuses and values have a `moment`: so olde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
 from typing import Any
 
+from .client_record import EVENTS, WHOLE, Filter, Question, Stretch, Violation, let_through, moment_of
 from .server_record import Event, Server
 
 Message = Mapping[str, Any]
-Filter = Callable[[str, Any], Any]
-"""A subscription: what it lets through of a message of this type with this data; None: nothing. Where the data is
-None: True, if it has that type at all."""
-
-EVENTS = {"state_change", "peer_change", "custom_metrics"}
-WHOLE = {"status_update", "latency", "uptime"}
-"""Values that replace the one before as a whole."""
-
-
-class Violation(Exception):
-    """A rule was broken."""
-
-
-@dataclass
-class Question:
-    """What a client asked: `at` is the number of the newest event of `epoch` when it took effect."""
-
-    kind: str
-    epoch: str
-    at: int
-    subscription: Filter | None = None
-    held: bool = False
-    """The client was held before it had the answer."""
-    moment: int = 0
-    """The newest moment when it took effect."""
-    on_the_way: int = 0
-    """How many messages more may be of before it: they had left the queue when it took effect."""
-
-
-@dataclass(frozen=True)
-class Stretch:
-    """A subscription, from the event after `at` in `epoch` on. `narrows`: earlier events that were held, too."""
-
-    epoch: str
-    at: int
-    wanted: Filter
-    narrows: bool = False
 
 
 class ClientModel:
@@ -74,6 +37,8 @@ class ClientModel:
         """What the last status was cut by."""
         self._status_due = False
         self._held_at: tuple[str, int] | None = None
+        self._held_moment = 0
+        """The newest moment when it was held."""
         self.started = False
         self.named = self.of_earlier_epochs = 0
         """Events that a gap named, and those that a new epoch made meaningless."""
@@ -92,7 +57,7 @@ class ClientModel:
 
     def hold(self, epoch: str, at: int) -> None:
         """Its token has ended; `at` is the newest event then."""
-        self._held_at = epoch, at
+        self._held_at, self._held_moment = (epoch, at), self._server.moment
         self.exact = self.exact and not self._pending()
         for question in self._questions.values():
             question.held = True
@@ -105,6 +70,8 @@ class ClientModel:
         self.started = True
         for question in self._pending():
             question.on_the_way -= 1
+        if self._held_at is not None and moment_of(message) > self._held_moment:
+            raise Violation(f"{kind} of moment {moment_of(message)} while it was held")
         if self._status_due and (kind in EVENTS or kind in WHOLE):
             raise Violation(f"{kind} before the status that follows a gap")
         if "seq" in message:
@@ -172,8 +139,9 @@ class ClientModel:
         if first <= self._at:
             raise Violation(f"gap from {first} after {self._at}")
         self._settle(first - 1, f"gap from {first}")
-        wanted = [seq for seq, _ in self._wanted(first, last)]
-        before = [seq for seq, _ in self._wanted(first, last, on_the_way=True)]
+        before, wanted = (
+            [seq for seq, _ in self._wanted(first, last, on_the_way=on)] for on in (True, False)
+        )
         named = [first, last, gap["dropped"]]
         if self.exact and named not in ([*seqs[:1], *seqs[-1:], len(seqs)] for seqs in (wanted, before)):
             raise Violation(f"gap {dict(gap)} for {wanted}")
@@ -311,10 +279,7 @@ class ClientModel:
         filters = [before[-1], *(s.wanted for s in stretches[len(before) :] if s.narrows)]
         if event.data is None:
             return True if all(any(wanted(name, None) for name in EVENTS) for wanted in filters) else None
-        data: Any = event.data
-        for wanted in filters:
-            data = None if data is None else wanted(event.type, data)
-        return data
+        return let_through(filters, event.type, event.data)
 
     def _apply(self, event: Event, moment: int) -> None:
         data = event.data or {}

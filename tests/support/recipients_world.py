@@ -13,7 +13,7 @@ from unittest.mock import patch
 
 import trio
 
-from heliosd.hub import delivery, direct_writes, fanout, flights
+from heliosd.hub import delivery, direct_writes, fanout
 from heliosd.hub.client import NOT_READY, HubClient
 from heliosd.hub.direct_writes import DirectWrites
 from heliosd.hub.fanout import GONE, FanoutEngine
@@ -401,9 +401,7 @@ async def world(
     with (
         trio.fail_after(LIMIT_SECONDS),
         patch.object(fanout, "CHUNK", chunk),
-        patch.object(direct_writes, "CHUNK", chunk),
         patch.object(direct_writes, "os", made),
-        patch.object(flights, "CHUNK", 1),
     ):
         try:
             yield made

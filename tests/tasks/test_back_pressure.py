@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 import trio
-from msgspec import UNSET
+from msgspec import UNSET, UnsetType
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from heliosd.hub import direct_writes
+from heliosd.hub.client import BATCH_BYTES
+from heliosd.hub.fanout import GONE
+from heliosd.hub.flights import Flights
 from heliosd.hub.inbox import Tick
 from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
-from heliosd.protocol.client_commands import Ping, Subscribe
+from heliosd.protocol.client_commands import AskStatus, Ping, Subscribe
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.message import Kind, OutgoingMessage
-from heliosd.protocol.subscription import NOTHING, Subscription, Topic
-from tests.support.fake_transports import Descriptors, FakeSocket
-from tests.support.hub_harness import ADDED, House, open_house
+from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
+from tests.support.fake_transports import Descriptors, FakeSender, FakeSocket
+from tests.support.hub_harness import ADDED, House, Reader, open_house
 
 
 @pytest.fixture(name="house")
@@ -107,23 +112,132 @@ async def test_what_is_counted_as_sent_is_what_came_and_what_waits_is_counted_wh
     assert connections.counters.bytes == len(slow.written) + len(fast.written)
 
 
+@pytest.mark.parametrize("to_all", [False, True])
+@pytest.mark.parametrize("flying", [False, True])
 @pytest.mark.parametrize("encrypted", [False, True])
-async def test_a_client_that_takes_64_kib_in_the_write_timeout_gets_also_a_status_of_1_mib(
-    autojump_clock: MockClock, house: House, *, encrypted: bool
+async def test_a_client_that_takes_64_kib_in_the_write_timeout_gets_also_a_message_of_1_mib(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, *, encrypted: bool, flying: bool, to_all: bool
 ) -> None:
-    client, _ = house.join()
-    client.transport = socket = FakeSocket(Descriptors(), encrypted=encrypted)
-    payload = b'{"type":"status","fill":"%b"}' % (b"x" * 2**20)
-    status = OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
-    socket.set_room(0)
-    house.hub.connections.send(client, status)
-    for _ in range(2**20 // 80_000 + 1):
-        await trio.sleep(1)
-        assert not socket.broken
-        socket.set_room(80_000)
+    descriptors = Descriptors()
+    monkeypatch.setattr(direct_writes, "os", descriptors)
+    async with open_house(Flights(FakeSender(descriptors)) if flying else None) as house:
+        socket = FakeSocket(descriptors, encrypted=encrypted)
+        client, _ = house.join(transport=socket)
+        began = len(socket.messages)
+        payload = b'{"type":"state_change","fill":"%b"}' % (b"x" * 2**20)
+        message = OutgoingMessage("state_change", Kind.EVENT, NOTHING, payload)
+        socket.set_room(0)
+        if to_all:
+            await house.hub.publisher.publish([message])
+        else:
+            house.hub.connections.send(client, message)
         await wait_all_tasks_blocked()
-    assert [message["type"] for message in socket.messages] == ["status"]
-    assert not client.behind
+        assert socket.kept <= BATCH_BYTES
+        for _ in range(2**20 // 7_500 + 2):
+            await trio.sleep(1)
+            assert not socket.broken
+            socket.set_room(7_500)
+            await wait_all_tasks_blocked()
+        assert [message["type"] for message in socket.messages[began:]] == ["state_change"]
+        assert not client.behind
+
+
+class Meanwhile(FakeSender):
+    """A sender during whose flights something happens."""
+
+    lost = False
+    """After the next flight it is not known what the sockets have taken."""
+
+    def __init__(self, descriptors: Descriptors) -> None:
+        super().__init__(descriptors)
+        self.happens: Callable[[], None] = lambda: None
+
+    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+        self.happens()
+        if not self.lost:
+            return await super().send(fds, payloads)
+        self.lost = False
+        await trio.lowlevel.checkpoint()
+        return [(place, GONE) for place in range(len(fds))]
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+async def test_nothing_follows_a_message_of_which_it_is_not_known_what_was_taken(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+) -> None:
+    descriptors = Descriptors()
+    monkeypatch.setattr(direct_writes, "os", descriptors)
+    sender = Meanwhile(descriptors)
+    async with open_house(Flights(sender)) as house:
+        socket = FakeSocket(descriptors, encrypted=encrypted)
+        client, _ = house.join(transport=socket)
+        before = socket.frames
+        sender.lost = True
+        sender.happens = partial(house.hub.connections.pong, client, b"?")
+        await house.publish(ADDED)
+        sender.happens = lambda: None
+        await house.publish(ADDED)
+        house.hub.connections.disconnect(client.id)
+        await wait_all_tasks_blocked()
+        assert socket.frames == before
+        assert isinstance(client.reader, Reader)
+        assert client.reader.hung_up
+
+
+async def test_a_client_that_asks_much_during_a_flight_and_reads_gets_all_answers(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    descriptors = Descriptors()
+    monkeypatch.setattr(direct_writes, "os", descriptors)
+    sender = Meanwhile(descriptors)
+    async with open_house(Flights(sender)) as house:
+        change(house, send_buffer=2)
+        socket = FakeSocket(descriptors)
+        client, _ = house.join(transport=socket)
+
+        def ask() -> None:
+            for number in range(10):
+                house.hub.sessions.execute(client, Ping(number, UNSET))
+
+        sender.happens = ask
+        await house.publish(ADDED)
+        assert [message["id"] for message in socket.messages if message["type"] == "pong"] == list(range(10))
+        assert client.close_reason is None
+
+
+@pytest.mark.parametrize("asked", [UNSET, "mine"])
+async def test_a_status_that_was_asked_for_comes_behind_the_answers_before_it_though_the_queue_was_full(
+    autojump_clock: MockClock, house: House, asked: str | UnsetType
+) -> None:
+    change(house, send_buffer=3)
+    client, slow = house.join()
+    slow.room = 0
+    await house.publish(ADDED)  # on its way already
+    for command in (Subscribe(UNSET, TO_EVERYTHING), AskStatus(asked)):
+        house.hub.sessions.execute(client, command)
+    for _ in range(3):
+        await house.publish(ADDED)
+    slow.open()
+    await wait_all_tasks_blocked()
+    assert slow.types()[3:] == ["gap", "status", "subscribed", "status"]
+    assert slow.messages()[-1].get("id", UNSET) == asked
+
+
+async def test_an_interval_that_is_made_shorter_is_kept_though_nothing_else_happens(
+    autojump_clock: MockClock, house: House
+) -> None:
+    def every(seconds: float) -> Subscription:
+        return Subscription.parse({"latency": {"min_interval": seconds}})
+
+    client, socket = house.join(subscription=every(3600.0))
+    await house.publish(Tick.LATENCY, Tick.LATENCY)
+    began = trio.current_time()
+    house.hub.sessions.execute(client, Subscribe(UNSET, every(20.0)))
+    await trio.sleep(19.5)
+    assert socket.types().count("latency") == 1
+    await trio.sleep(1.0)
+    assert socket.types().count("latency") == 2
+    assert trio.current_time() == pytest.approx(began + 20.5)
 
 
 async def test_values_that_wait_conflate_and_metric_values_merge_by_name(

@@ -246,3 +246,22 @@ async def test_a_client_that_joined_before_the_log_was_read_gets_its_epoch_and_b
             assert (welcome["recovered"], welcome["reason"]) == (False, "epoch_changed")
             status = [m["data"] for m in socket.messages() if m["type"] == "status"][-1]
             assert status["as_of_seq"] == 5
+
+
+@pytest.mark.parametrize("revoked", [True, False])
+async def test_a_client_that_is_being_closed_is_not_told_of_a_new_epoch(
+    autojump_clock: MockClock, revoked: bool
+) -> None:
+    async with open_shared(LogReset(epoch="E", seq=4)) as house:
+        client, slow = house.join()
+        slow.room = 0
+        await house.publish(logged(5))
+        if revoked:
+            house.hub.connections.token_revoked(client.identity.jti)
+        else:
+            house.hub.connections.disconnect(client.id)
+        await house.publish(LogReset(epoch="F", seq=2))
+        slow.open()
+        await wait_all_tasks_blocked()
+        assert heard(slow.messages()) == ["status", 5]
+        assert slow.close_code() == (4401 if revoked else 4000)

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.client_record import Violation
 from tests.support.hub_fuzzer import broken_rule, check, plan_of, shrunk
 from tests.support.hub_mutants import MUTANTS, Mutant
-from tests.support.order_model import ClientModel, Violation
+from tests.support.order_model import ClientModel
 from tests.support.server_record import Event, Server
 
 SEEDS = range(150)

@@ -7,6 +7,7 @@ sockets are real, plain or with TLS; only what the fast path writes is looked at
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import pytest
@@ -14,8 +15,9 @@ import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from heliosd.hub.client import HubClient
-from heliosd.hub.fanout import CHUNK
+from heliosd.hub import direct_writes
+from heliosd.hub.client import BATCH_BYTES, HubClient
+from heliosd.hub.direct_writes import DirectWrites
 from heliosd.hub.flights import FLIGHT_BYTES, Flights
 from heliosd.hub.recipients import Recipients
 from heliosd.hub.time_slice import TimeSlice
@@ -239,7 +241,7 @@ class CountingSender:
         return []
 
 
-@pytest.mark.parametrize(("size", "flights"), [(700, 1), (64 * 1024, 8), (1024 * 1024, 16)])
+@pytest.mark.parametrize(("size", "flights"), [(700, 1), (64 * 1024, 8), (1024 * 1024, 8)])
 async def test_over_tls_a_flight_is_bounded_in_bytes(size: int, flights: int) -> None:
     recipients, sender = Recipients(encrypted=True), CountingSender()
     async with open_house() as house:
@@ -251,7 +253,7 @@ async def test_over_tls_a_flight_is_bounded_in_bytes(size: int, flights: int) ->
         await Flights(sender).write(recipients, recipients.begin(1)[0], b"x" * size, settle, TimeSlice())
     assert len(sender.flights) == flights
     assert sum(clients for clients, _ in sender.flights) == 500
-    assert max(sent for _, sent in sender.flights) <= max(FLIGHT_BYTES, CHUNK * size) + 500
+    assert max(sent for _, sent in sender.flights) <= FLIGHT_BYTES + 500
 
 
 class ShortSlices(TimeSlice):
@@ -263,6 +265,47 @@ class ShortSlices(TimeSlice):
     async def pause(self) -> None:
         self.pauses += 1
         await trio.lowlevel.checkpoint()
+
+
+class Weighed(Encrypted):
+    """Says what it is given to encrypt, and in which turn."""
+
+    def __init__(self, slices: ShortSlices, given: Counter[int]) -> None:
+        super().__init__()
+        self._slices, self._given = slices, given
+
+    def encrypt(self, data: bytes) -> bytes:
+        self._given[self._slices.pauses] += len(data)
+        return super().encrypt(data)
+
+
+class AllTaken:
+    """In place of `os`: every socket takes all."""
+
+    @staticmethod
+    def write(_descriptor: int, data: bytes) -> int:
+        return len(data)
+
+
+@pytest.mark.parametrize("flying", [False, True])
+@pytest.mark.parametrize("size", [700, 20_000, BATCH_BYTES, 300_000])
+async def test_over_tls_little_is_encrypted_between_two_pauses(
+    monkeypatch: pytest.MonkeyPatch, size: int, flying: bool
+) -> None:
+    monkeypatch.setattr(direct_writes, "os", AllTaken)
+    recipients, slices = Recipients(encrypted=True), ShortSlices()
+    given: Counter[int] = Counter()
+    async with open_house() as house:
+        clients = [house.join()[0] for _ in range(64)]
+        for client in clients:
+            client.transport = Weighed(slices, given)
+            client.transport.room = 0  # for what is behind the broadcast
+            recipients.add(client)
+        engine = Flights(CountingSender()) if flying else DirectWrites()
+        settle = house.hub.connections.settle
+        await engine.write(recipients, recipients.begin(1)[0], b"x" * size, settle, slices)
+        assert max(given.values()) <= BATCH_BYTES
+        assert all(client.behind == (size > BATCH_BYTES) for client in clients)
 
 
 class FullSockets(CountingSender):

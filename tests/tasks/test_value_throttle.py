@@ -116,6 +116,20 @@ def test_subscribing_again_does_not_shorten_the_interval_and_filters_what_is_hel
     assert list(released[1].data) == ["a"]
 
 
+def test_the_deadline_of_a_value_that_is_not_sent_does_not_let_the_next_one_go_sooner() -> None:
+    throttle, mine = ValueThrottle(), client("1")
+    value = metrics({"a": {"value": 1}}, Kind.VALUE)
+    assert throttle.admit(mine, value, 0.0)
+    assert not throttle.admit(mine, value, 1.0)
+    assert mine.paced is not None
+    mine.paced["custom_metrics"].held = None  # a status contained it
+    assert throttle.admit(mine, value, PAUSE + 0.5)
+    assert not throttle.admit(mine, value, PAUSE + 0.5)
+    assert throttle.release(2 * PAUSE) is None
+    assert throttle.due == 2 * PAUSE + 0.5
+    assert throttle.release(2 * PAUSE + 0.5) == (mine, value)
+
+
 def test_without_an_interval_in_the_new_subscription_what_is_held_goes_at_once() -> None:
     throttle, mine = ValueThrottle(), client("1")
     value = metrics({"a": {"value": 1}}, Kind.VALUE)

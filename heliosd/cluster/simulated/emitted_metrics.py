@@ -40,11 +40,11 @@ class EmittedMetrics:
                 else:
                     self._views[name] = view
 
-    def installed(self, snapshot: Snapshot) -> MetricsApplied:
+    def installed(self, snapshot: Snapshot) -> tuple[MetricsApplied, ...]:
         """A snapshot took the place of the log up to it: what it changes, in terms of commands. That is nothing if
         it holds no more than was emitted."""
         if snapshot.index <= self._index:
-            return MetricsApplied()
+            return ()
         machine = MetricStateMachine()
         machine.restore(snapshot.data)
         before, self._views = self._views, machine.metrics.views()
@@ -52,13 +52,16 @@ class EmittedMetrics:
         return difference(before, self._views)
 
 
-def difference(before: Mapping[str, MetricView], after: Mapping[str, MetricView]) -> MetricsApplied:
-    """The change from one state to another. A metric that was deleted and registered anew is defined."""
+def difference(
+    before: Mapping[str, MetricView], after: Mapping[str, MetricView]
+) -> tuple[MetricsApplied, MetricsApplied]:
+    """The changes from one state to another, deletions first: a metric that was deleted and registered anew is
+    deleted and defined, so that no value of the old one is taken for one of the new."""
     kept = {name for name, view in after.items() if name in before and _same(before[name], view)}
-    defined: dict[str, MetricView | None] = {name: None for name in before if name not in after}
-    defined |= {name: view for name, view in after.items() if name not in kept}
+    deleted: dict[str, MetricView | None] = {name: None for name in before if name not in kept}
+    defined: dict[str, MetricView | None] = {name: view for name, view in after.items() if name not in kept}
     moved = {name: view for name, view in after.items() if name in kept and before[name] != view}
-    return MetricsApplied(defined=defined, moved=moved)
+    return MetricsApplied(defined=deleted), MetricsApplied(defined=defined, moved=moved)
 
 
 def _same(before: MetricView, after: MetricView) -> bool:

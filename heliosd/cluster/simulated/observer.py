@@ -135,11 +135,12 @@ class MemberObserver:
                 with self._with_marker(entry.index):
                     self._entry_applied(observation, now)
             case Installed(member=self._node, snapshot=snapshot):
-                change = self._metrics.installed(snapshot)
+                changes = self._metrics.installed(snapshot)
                 with self._with_marker(snapshot.index):
                     members = {**snapshot.membership, **snapshot.learners}
                     self._members_changed(members, snapshot.index, now)
-                    self._metrics_changed(change)
+                    for change in changes:
+                        self._metrics_changed(change)
             case _:
                 pass
 
