@@ -31,14 +31,16 @@ def fanout_engine(websocket: WebSocketConfig) -> Iterator[FanoutEngine]:
 
     threads = websocket.fanout_threads or threads_for(len(os.sched_getaffinity(0)))
     with ExitStack() as stack:
+        sender = None
         try:
             sender = stack.enter_context(open_sender(threads))
         except UringUnavailable as unavailable:
             say = log.warning if websocket.fanout == "uring" else log.info
             say("fan-out by os.write: io_uring cannot be used", reason=str(unavailable))
+        # Outside of the `except`: else whatever ends the daemon would be logged as having come of that.
+        if sender is None:
             yield DirectWrites()
-            return
-        if websocket.fanout == "uring":
+        elif websocket.fanout == "uring":
             yield Flights(sender)
         else:
             # Over TLS encrypting is most of the cost, and stays in the loop: a flight was measured to cost more.

@@ -4,11 +4,12 @@ descriptors."""
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from itertools import repeat
 from typing import Final
 
 from .client import HubClient
-from .fanout import CHUNK, GONE, Settle, keep_rest
+from .fanout import GONE, Settle, at_a_time, encrypted_at_once, keep_plaintext, keep_rest
 from .recipients import Recipients
 from .time_slice import TimeSlice
 
@@ -30,19 +31,21 @@ class DirectWrites:
         start: int = 0,
     ) -> None:
         """See `FanoutEngine`. Those before the place `start` have been given them."""
-        for first in range(start, places, CHUNK):
-            for client in _write(recipients, first, min(first + CHUNK, places), frames):
+        step = at_a_time(frames)
+        write = _write_encrypted if recipients.encrypted else _write
+        for first in range(start, places, step):
+            for client in write(recipients, first, min(first + step, places), frames):
                 settle(client)
             if time_slice.over:
                 await time_slice.pause()
 
 
-def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list[HubClient]:
-    """To the ready ones from one place to another; returns those for which something is left to do. No checkpoint
-    lies between their being ready and the write."""
+def _write(
+    recipients: Recipients, start: int, stop: int, frames: bytes, encrypted: Sequence[bytes] | None = None
+) -> list[HubClient]:
+    """To the ready ones from one place to another, over TLS to each its own bytes. Returns those for which there is
+    something left to do. No checkpoint lies between their being ready and the write."""
     unfinished: list[HubClient] = []
-    # Encrypted first and written then: writes in close order find the other side awake, and cost half.
-    encrypted = _encrypted(recipients, start, stop, frames, unfinished) if recipients.encrypted else None
     while start < stop:
         taken: list[int] = []
         payloads = repeat(frames) if encrypted is None else encrypted
@@ -68,17 +71,26 @@ def _write(recipients: Recipients, start: int, stop: int, frames: bytes) -> list
     return unfinished
 
 
-def _encrypted(
-    recipients: Recipients, start: int, stop: int, frames: bytes, unfinished: list[HubClient]
-) -> list[bytes]:
-    """What to write for each of them, over TLS: b"" where there is nobody any more."""
+def _write_encrypted(recipients: Recipients, start: int, stop: int, frames: bytes) -> list[HubClient]:
+    """The same over TLS."""
+    at_once = encrypted_at_once(frames)
+    clients = recipients.clients[start:stop]
     encrypted: list[bytes] = []
-    for client in recipients.clients[start:stop]:
+    lost: list[HubClient] = []
+    # Encrypted first and written then: writes in close order find the other side awake, and cost half.
+    for client in clients:
         try:
-            encrypted.append(b"" if client is None else client.transport.encrypt(frames))
+            encrypted.append(b"" if client is None else client.transport.encrypt(at_once))
         except OSError:
             assert client is not None
-            client.gone = True
-            unfinished.append(client)
+            lost.append(client)
             encrypted.append(b"")
-    return encrypted
+    unfinished = _write(recipients, start, stop, at_once, encrypted)
+    for client in lost:
+        client.lose()
+    if len(at_once) == len(frames):
+        return [*unfinished, *lost]
+    here = [client for client in clients if client is not None]
+    for client in here:
+        keep_plaintext(client, frames, at_once)
+    return here

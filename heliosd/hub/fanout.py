@@ -18,7 +18,11 @@ from .recipients import Recipients
 from .time_slice import TimeSlice
 
 CHUNK = 32
-"""Clients served between two checks whether the time slice is over. With 16 a delivery costs 7 % more."""
+"""So many clients at most are served between two checks whether the time slice is over. With 16 a delivery costs
+7 % more."""
+
+HEAD_BYTES = 10
+"""The longest head of a frame from a server (RFC 6455 section 5.2)."""
 
 GONE = -1
 """In place of the number of bytes that a socket took."""
@@ -46,16 +50,17 @@ class FanoutEngine(Protocol):
 
 
 def groups(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
-    """The messages in runs of at most `BATCH_BYTES`, so that one write is no more than a pump would
-    take at once."""
+    """The messages in runs of at most `BATCH_BYTES` of frames, so that one write is no more than a pump would
+    take at once. A longer message stands alone."""
     group: list[OutgoingMessage] = []
     size = 0
     for message in outgoing:
-        if group and size + len(message.payload) > BATCH_BYTES:
+        framed = len(message.payload) + HEAD_BYTES
+        if group and size + framed > BATCH_BYTES:
             yield group
             group, size = [], 0
         group.append(message)
-        size += len(message.payload)
+        size += framed
     if group:
         yield group
 
@@ -75,19 +80,39 @@ async def broadcast(
     places, not_ready = recipients.begin(len(messages))
     await engine.write(recipients, places, frames, settle, time_slice)
     not_ready += recipients.finish()
-    for start in range(0, len(not_ready), CHUNK):
+    step = at_a_time(frames)
+    for start in range(0, len(not_ready), step):
         # To those whose sockets are not simply written to: a queue that has not emptied, an expired token.
-        for client in not_ready[start : start + CHUNK]:
+        for client in not_ready[start : start + step]:
             delivery.deliver_all(client, messages, frames)
             settle(client)
         if time_slice.over:
             await time_slice.pause()
 
 
+def at_a_time(frames: bytes) -> int:
+    """Clients served between two checks whether the time slice is over: fewer where each is given much."""
+    return max(1, min(CHUNK, BATCH_BYTES // len(frames)))
+
+
+def encrypted_at_once(frames: bytes) -> bytes:
+    """What of them is encrypted for a client before its socket has taken anything: all, or the beginning of a long
+    message. TLS does not say how much of what it was given has left, so a client must take that much within
+    `write_timeout`; and it is kept for each client, while the rest is one object for all."""
+    return frames[:BATCH_BYTES]
+
+
+def keep_plaintext(client: HubClient, frames: bytes, encrypted: bytes) -> None:
+    """Of `frames` only the beginning was encrypted. A pump encrypts the rest, which is not copied."""
+    if not client.gone:
+        client.unsent = memoryview(frames)[len(encrypted) :]
+        client.fall_behind()
+
+
 def keep_rest(client: HubClient, payload: bytes, taken: int) -> None:
     """A client's socket did not take all of it: `taken` bytes, or it is GONE. A pump writes the rest."""
     if taken == GONE:
-        client.gone = True
+        client.lose()
         return
     if client.transport.encrypted:
         client.transport.keep(memoryview(payload)[taken:])

@@ -17,15 +17,14 @@ import trio
 from . import delivery
 from .client import HubClient
 from .direct_writes import DirectWrites
-from .fanout import CHUNK, GONE, Settle, keep_rest
+from .fanout import GONE, Settle, at_a_time, encrypted_at_once, keep_plaintext, keep_rest
 from .recipients import Recipients
 from .time_slice import TimeSlice
 
 WORTH_A_FLIGHT = 100
 """To hand fewer clients over to another thread costs as much as to write to them."""
 FLIGHT_BYTES = 4 * 1024 * 1024
-"""Of ciphertext in one flight, or what a chunk of clients is sent if that is more: over TLS each client's is other
-bytes, which are kept until the flight has landed."""
+"""Of ciphertext in one flight: over TLS each client's is other bytes, which are kept until it has landed."""
 
 
 class Sender(Protocol):
@@ -71,7 +70,7 @@ class Flights:
     ) -> None:
         start, at_once = 0, self._sender.capacity
         if recipients.encrypted:
-            at_once = max(CHUNK, min(at_once, FLIGHT_BYTES // len(frames)))
+            at_once = max(1, min(at_once, FLIGHT_BYTES // len(encrypted_at_once(frames))))
         tls_apart = recipients.encrypted and not self._over_tls
         if places >= self._least and not tls_apart:
             # Asked before each flight: one of them may be the last that the sender could fly.
@@ -108,13 +107,16 @@ class _Flight:
     async def fly_encrypted(self, sender: Sender, frames: bytes) -> None:
         """The same over TLS, where each is sent other bytes."""
         with trio.CancelScope(shield=True):  # what has been encrypted must be sent; see 3.
-            clients, ciphertexts = await self._encrypt(frames)
+            at_once = encrypted_at_once(frames)
+            clients, ciphertexts = await self._encrypt(at_once)
             short, touched = await self._send(sender, ciphertexts)
         taken = dict(short)
         unfinished: list[HubClient] = []
         for index, client in enumerate(clients):
             if client is not None:
                 self._end_flight(client, ciphertexts[index], taken.get(index, len(ciphertexts[index])))
+                if len(at_once) < len(frames) and client.recipients is self._recipients:
+                    keep_plaintext(client, frames, at_once)
                 if client.gone or client.wants_pump:
                     unfinished.append(client)
         await self._land(unfinished, touched)
@@ -136,8 +138,9 @@ class _Flight:
         self._recipients.take_off(self._start, self._stop)
         clients: list[HubClient | None] = []
         ciphertexts: list[bytes] = []
-        for start in range(self._start, self._stop, CHUNK):
-            for client in self._recipients.clients[start : min(start + CHUNK, self._stop)]:
+        step = at_a_time(frames)
+        for start in range(self._start, self._stop, step):
+            for client in self._recipients.clients[start : min(start + step, self._stop)]:
                 ciphertext = b"" if client is None else _encrypted(client, frames)
                 clients.append(client if ciphertext else None)
                 ciphertexts.append(ciphertext)
@@ -151,7 +154,8 @@ class _Flight:
         client.transport.end_flight(b"" if taken == GONE else memoryview(ciphertext)[taken:])
         if client.recipients is not self._recipients:
             return
-        client.gone = client.gone or taken == GONE
+        if taken == GONE:
+            client.lose()
         if client.transport.pending:
             client.fall_behind()
 
@@ -172,7 +176,7 @@ def _encrypted(client: HubClient, frames: bytes) -> bytes:
     try:
         ciphertext = client.transport.encrypt(frames)
     except OSError:
-        client.gone = True
+        client.lose()
         return b""
     client.transport.begin_flight()
     return ciphertext

@@ -35,6 +35,9 @@ async def write_pump(client: HubClient, settings: Settings, counters: HubCounter
 async def _write_batch(client: HubClient) -> None:
     """At most `BATCH_BYTES` of what is half written, or of what comes next. A single message may be longer."""
     transport = client.transport
+    if transport.pending:
+        await transport.wait_writable()  # sends all of it: as much as is encrypted at once
+        return
     if not client.unsent:
         client.unsent = client.take_joined()
     room = BATCH_BYTES

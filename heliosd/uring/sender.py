@@ -128,6 +128,7 @@ class _Worker(threading.Thread):
                 # Trio's thread logs it. This one goes on whatever happens: else the next job would never land.
                 job.failure = failure
             finally:
+                del job  # it may hold megabytes, and the next one may be long in coming
                 self._landed()
 
 
