@@ -102,7 +102,8 @@ class _Watch:
         self._since = since
         self._form = form
         self._earlier: list[Message] = []
-        self._client: Client | None = None
+        self._shown: Cursor | None = None
+        """Up to here all was shown. The client is ahead of that while an item is being written."""
 
     async def run(self) -> None:
         """Show items until following ends."""
@@ -120,7 +121,6 @@ class _Watch:
             longest_wait=LONGEST_WAIT_SECONDS,
             steady_seconds=0.0,
         ) as client:
-            self._client = client
             await show(client, standard_output())
 
     async def _fetch_earlier(self) -> None:
@@ -140,7 +140,8 @@ class _Watch:
                     for each in page["events"]
                 ]
                 # Up to here all of these types were in the page.
-                self._since = Cursor(epoch, max(heads["seq"], *(each.seq or 0 for each in self._earlier), 0))
+                last = max((each.seq or 0 for each in self._earlier), default=0)
+                self._since = Cursor(epoch, last if page["more"] else max(heads["seq"], last))
 
     async def _as_json(self, client: Client, output: StandardOutput) -> None:
         async for item in client:
@@ -163,6 +164,7 @@ class _Watch:
                     lines = formatter.lines(item, rfc3339(time.time()))
                     if text := "".join(f"{line}\n" for line in lines):
                         await output.write(text)
+            self._shown = client.cursor
 
     async def _as_screen(self, client: Client, output: StandardOutput) -> None:
         target = self._target
@@ -175,11 +177,11 @@ class _Watch:
             async for item in client:
                 view.take(item, time.time())
                 screen.changed()
+                self._shown = client.cursor
 
     def say_where_it_stopped(self) -> None:
-        cursor = None if self._client is None else self._client.cursor
-        if cursor is not None and self._form != "json":
-            print_error(f"stopped; --since {cursor_text(cursor)} goes on from here")
+        if self._shown is not None and self._form != "json":
+            print_error(f"stopped; --since {cursor_text(self._shown)} goes on from here")
 
 
 def json_line(item: Item, now: str) -> str:

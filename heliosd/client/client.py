@@ -40,6 +40,8 @@ from .websocket import Socket, open_socket, sole_error
 STEADY_SECONDS = 10.0
 """A connection that lasted so long after its first message resets the backoff."""
 RENEW_AGAIN_SECONDS = 3.0
+PRESENT_AGAIN_SECONDS = 1.0
+"""After a newer token that the daemon did not accept."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,7 @@ async def open_client(
             try:
                 yield client
             finally:
+                receive.close()  # so that nobody waits for an item that never comes
                 nursery.cancel_scope.cancel()
 
 
@@ -176,6 +179,10 @@ class _Follower:
     """When this connection brought its first message."""
     pending: deque[tuple[Item, Cursor | None]] = field(default_factory=deque)
     """Items that the consumer has not taken yet. They outlive a connection."""
+    accepted: str = ""
+    """The token that the connection stands on."""
+    presented: str = ""
+    """The newer one, which the daemon may not have accepted yet."""
 
     async def run(self) -> None:
         """Connect, and reconnect. Ends by raising `FollowingEnded`, or cancelled."""
@@ -184,7 +191,7 @@ class _Follower:
             try:
                 await self._converse()
             except TokenRefused as refused:
-                self.tokens.refused(str(refused))
+                self.tokens.refused(refused.token, str(refused))
                 await trio.lowlevel.checkpoint()
                 continue  # with a new token; refusing that raises `AccessRefused`
             except OutOfOrder as disorder:
@@ -192,7 +199,7 @@ class _Follower:
             except ConnectionLost as error:
                 lost = error
             if lost.new_token:
-                self.tokens.forget()
+                self.tokens.forget(self.accepted)
             if self.welcomed_at is not None and trio.current_time() - self.welcomed_at >= self.steady_seconds:
                 self.backoff.reset()
             seconds = self.backoff.seconds(lost.at_least)
@@ -202,9 +209,9 @@ class _Follower:
     async def _converse(self) -> None:
         """One connection until it ends, which always raises an exception."""
         resource = f"{self.server.prefix}/ws/cluster?{urlencode(self.following.query() | self.query)}"
-        token = await self.tokens.token()
+        self.accepted = self.presented = await self.tokens.token()
         with sole_error():
-            async with open_socket(self.server, resource, token, self.ssl_context) as socket:
+            async with open_socket(self.server, resource, self.accepted, self.ssl_context) as socket:
                 self.tokens.accepted()
                 self.following.connected()
                 await self._emit(Connected(self.server.url))
@@ -217,6 +224,10 @@ class _Follower:
                             await self._page(self.following.missing_until)
                         if message.type == "token_expiring":
                             nursery.start_soon(self._renew, socket)
+                        elif message.type == "authenticated":
+                            self.accepted = self.presented
+                        elif _refuses_token(message):
+                            nursery.start_soon(self._renew, socket, PRESENT_AGAIN_SECONDS)
 
     async def _emit(self, *items: Item) -> None:
         """Hand items to the consumer, each with the cursor that covers it. Waits until it has taken them."""
@@ -236,22 +247,23 @@ class _Follower:
         at = self.following.cursor
         assert at is not None
         assert at.after is not None
-        after, more = at.after, True
-        while more:
+        after = at.after
+        while after < until:
             page = await self.tokens.page(at.epoch, after, self._types())
             if page is None or page.epoch != at.epoch:
                 await self._emit(self.following.give_up())
                 return
-            more = page.more and bool(page.events)
             for raw in page.events:
                 message = read(bytes(raw))
-                if message.seq is None or message.seq > until:
-                    more = False
+                after = until if message.seq is None else message.seq
+                if after > until:
                     break
-                after = message.seq
                 wanted = self._filtered(message)
                 if wanted is not None:
                     await self._emit(*self.following.take(wanted))
+            if not (page.more and page.events) and (after := max(after, page.seq)) < until:
+                # Another daemon than the one that spoke of `until` has answered, and has not come as far.
+                raise ConnectionLost(f"the history ends at event {page.seq}, before event {until}")
         await self._emit(*self.following.caught_up())
 
     def _types(self) -> str | None:
@@ -272,17 +284,29 @@ class _Follower:
         filtered = event.filtered_for(self.subscription)
         return None if filtered is None else message if filtered is event else read(filtered.payload)
 
-    async def _renew(self, socket: Socket) -> None:
+    async def _renew(self, socket: Socket, pause: float = 0.0) -> None:
         """Send a newer token. If there is none, the daemon closes the connection, which is handled as any close."""
         while True:
+            await trio.sleep(pause)
+            pause = RENEW_AGAIN_SECONDS
             try:
                 present = await self.tokens.token()
                 token = await self.tokens.renew()
-            except ConnectionLost:
+            except ConnectionLost as lost:
                 token = present = ""
+                pause = max(pause, lost.at_least)
             except FollowingEnded:
                 return
             if token != present:  # a file may still hold the present one
                 break
-            await trio.sleep(RENEW_AGAIN_SECONDS)
+        self.presented = token
         await socket.send(msgspec.json.encode({"type": "auth", "data": {"token": token}}).decode())
+
+
+def _refuses_token(message: Message) -> bool:
+    """Whether it is the answer to an `auth` that was not accepted: nothing else that is sent here has a token."""
+    return (
+        message.type == "error"
+        and isinstance(message.data, dict)
+        and message.data.get("field") == "data.token"
+    )

@@ -84,6 +84,8 @@ class EventsPage(msgspec.Struct, frozen=True):
     epoch: str
     events: list[msgspec.Raw]
     more: bool
+    seq: int
+    """Without `more` the page holds all up to this event, which may be older than one heard of elsewhere."""
 
 
 class TokenManager:
@@ -106,15 +108,19 @@ class TokenManager:
         """The daemon accepted the token."""
         self._untried = False
 
-    def refused(self, reason: str) -> None:
-        """The daemon refused the token. Raises `AccessRefused` if it was a new one."""
+    def refused(self, token: str, reason: str) -> None:
+        """The daemon refused this token. Raises `AccessRefused` if it was a new one. Another request may have put a
+        newer one in its place already, of which this says nothing."""
+        if token != self._token:
+            return
         if self._untried:
             raise AccessRefused(reason)
-        self.forget()
+        self.forget(token)
 
-    def forget(self) -> None:
-        """The token has ended."""
-        self._token = None
+    def forget(self, token: str) -> None:
+        """This token has ended."""
+        if token == self._token:
+            self._token = None
 
     async def renew(self) -> str:
         """A newer token in place of the present one. Raises `ConnectionLost` and `FollowingEnded`."""
@@ -122,7 +128,7 @@ class TokenManager:
         answer = await self._ask("POST", "/api/auth/refresh", headers={"Authorization": f"Bearer {present}"})
         if answer.is_success:
             self._token = _session(answer)
-        elif answer.status_code < 500 and answer.status_code != 429:
+        elif answer.status_code < 500 and answer.status_code not in TEMPORARY:
             # It can no longer be renewed: log in again.
             self._token = await self._obtain()
         else:
@@ -133,24 +139,25 @@ class TokenManager:
         """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost` and
         `TokenRefused`."""
         asked = {"epoch": epoch, "after": str(after), "limit": str(PAGE_EVENTS)}
+        token = await self.token()
         if types is not None:
             asked["types"] = types
         answer = await self._ask(
             "GET",
             "/api/cluster/history",
             params=asked,
-            headers={"Authorization": f"Bearer {await self.token()}"},
+            headers={"Authorization": f"Bearer {token}"},
         )
         if answer.status_code >= 500 or answer.status_code in TEMPORARY:
             raise _as_connection_lost(answer)
         if answer.status_code == 401:  # it has ended while the pages before were taken
-            raise TokenRefused(error_text(answer.content, answer.status_code))
+            raise TokenRefused(error_text(answer.content, answer.status_code), token)
         if not answer.is_success:
             return None
         try:
             return msgspec.json.decode(answer.content, type=EventsPage)
-        except msgspec.DecodeError:
-            return None
+        except msgspec.DecodeError as wrong:
+            raise ConnectionLost("a page of the history was not answered as heliosd does") from wrong
 
     async def _obtain(self) -> str:
         if isinstance(self._credentials, Password):

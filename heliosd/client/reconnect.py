@@ -23,7 +23,11 @@ TEMPORARY = frozenset({408, 425, 429})
 
 
 class TokenRefused(Exception):
-    """The daemon answered with 401: go on with another token."""
+    """The daemon answered this token with 401: go on with another one."""
+
+    def __init__(self, reason: str, token: str) -> None:
+        super().__init__(reason)
+        self.token = token
 
 
 class ConnectionLost(Exception):

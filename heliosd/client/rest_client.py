@@ -58,7 +58,7 @@ class RestClient:
             if answer.status_code != 401:
                 break
             # Raises if this was a new token; else the next turn gets one.
-            self._tokens.refused(error_of(answer.content, 401).error)
+            self._tokens.refused(token, error_of(answer.content, 401).error)
         if answer.status_code == 403:
             raise AccessRefused(error_of(answer.content, 403).error)
         self._tokens.accepted()

@@ -102,7 +102,7 @@ async def open_socket(
                     reader.scope.cancel()
                     nursery.cancel_scope.cancel()
         except* ConnectionRejected as rejected:
-            raise _refused(rejected) from None
+            raise _refused(rejected, token) from None
         except* (ConnectionClosed, h11.ProtocolError, ProtocolError):
             # The reader raises these for an answer that is not HTTP, for a fault on a lost connection, and for a
             # ping after its own close frame, which wsproto cannot answer.
@@ -150,12 +150,12 @@ async def _upgrade(
     raise ConnectionLost(f"{server.netloc} did not answer the upgrade")
 
 
-def _refused(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionLost | TokenRefused:
+def _refused(group: BaseExceptionGroup[ConnectionRejected], token: str) -> ConnectionLost | TokenRefused:
     rejection = group.exceptions[0]
     assert isinstance(rejection, ConnectionRejected)
     said = error_text(rejection.body or b"", rejection.status_code)
     if rejection.status_code == 401:
-        return TokenRefused(said)
+        return TokenRefused(said, token)
     later = next(
         (value.decode("latin-1") for name, value in rejection.headers if name == b"retry-after"), None
     )

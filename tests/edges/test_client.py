@@ -13,6 +13,7 @@ from wsproto.utilities import LocalProtocolError
 from heliosd.client import http_api, websocket
 from heliosd.client.client import Client, Connected, Disconnected, open_client
 from heliosd.client.http_api import Password
+from heliosd.client.rest_client import RestClient
 from heliosd.client.resume import Gap, Message
 from heliosd.errors import AccessRefused, NotUnderstood
 from heliosd.protocol.filters import BadSubscription
@@ -422,6 +423,85 @@ async def test_a_token_that_is_about_to_end_is_renewed_on_the_open_connection() 
         assert len(daemon.visitors) == 1
 
 
+async def test_a_newer_token_that_is_not_accepted_is_followed_by_another() -> None:
+    heard: list[object] = []
+
+    async def unsure(visitor: Visitor) -> None:
+        await visitor.begin(0)
+        await visitor.say("token_expiring", {"expires_at": NOW})
+        heard.append(await visitor.hear())
+        await visitor.say("error", {"error": "not now", "code": "expired", "field": "data.token"})
+        heard.append(await visitor.hear())
+        await visitor.events(1, 1)
+        await stay(visitor)
+
+    async with daemon_of(unsure) as daemon:
+        daemon.answers[REFRESH] = [
+            (200, {"token": "second"}),
+            (408, {"error": "slow"}),
+            (200, {"token": "third"}),
+        ]
+        async with opening(url(daemon), TOKEN) as client:
+            assert await events_of(client, 1) == [1]
+        assert heard == [{"type": "auth", "data": {"token": each}} for each in ("second", "third")]
+
+
+async def test_a_close_for_the_old_token_does_not_take_away_the_newer_one() -> None:
+    async def forgetful(visitor: Visitor) -> None:
+        await visitor.begin(0)
+        await visitor.say("token_expiring", {"expires_at": NOW})
+        await visitor.hear()
+        await visitor.close(4401)
+
+    async with daemon_of(forgetful, ten_events) as daemon:
+        daemon.answers[REFRESH] = [(200, {"token": "another"})]
+        async with opening(url(daemon), TOKEN) as client:
+            assert await events_of(client, 1) == [1]
+        assert [visitor.authorization for visitor in daemon.visitors] == [f"Bearer {TOKEN}", "Bearer another"]
+
+
+async def test_requests_that_meet_the_tokens_end_together_all_go_on_with_the_next_one() -> None:
+    tokens = iter(["first", "second", "third"])
+    both, answered = trio.Event(), trio.Event()
+    asked: list[str] = []
+
+    async def source() -> str:
+        await trio.lowlevel.checkpoint()
+        return next(tokens)
+
+    async def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.headers["Authorization"].removeprefix("Bearer "))
+        if asked[-1] == "first" and len(asked) == 1:
+            return httpx.Response(200, json={})
+        if asked[-1] == "first":
+            late = both.is_set() or asked.count("first") == 3
+            if late:
+                both.set()
+                await answered.wait()  # the other request is through with the next token
+            else:
+                await both.wait()
+            return httpx.Response(401, json={"error": "expired"})
+        answered.set()
+        return httpx.Response(200, json={"token": asked[-1]})
+
+    async with httpx.AsyncClient(base_url="http://daemon", transport=httpx.MockTransport(answer)) as http:
+        rest = RestClient("http://daemon", http, source)
+        await rest.get("/")
+        with trio.fail_after(SECONDS):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(rest.get, "/")
+                nursery.start_soon(rest.get, "/")
+    assert asked == ["first", "first", "first", "second", "second"]
+
+
+async def test_a_client_whose_block_has_ended_gives_no_more_items_and_does_not_wait() -> None:
+    async with daemon_of(ten_events) as daemon:
+        async with opening(url(daemon), TOKEN) as client:
+            await events_of(client, 1)
+        with pytest.raises(trio.ClosedResourceError):
+            await anext(client)
+
+
 async def test_the_present_token_is_not_sent_as_a_newer_one() -> None:
     heard: list[object] = []
     tokens = iter([TOKEN, TOKEN, TOKEN, "another"])
@@ -515,9 +595,7 @@ async def test_filters_hold_for_the_pages_of_the_history_too() -> None:
         assert "types=peer_changes" in daemon.asked_for(HISTORY)[0][0]
 
 
-@pytest.mark.parametrize(
-    "answer", [(410, {}), (403, {"error": "no"}), (200, {}), page(4, 6, more=False, epoch="B")]
-)
+@pytest.mark.parametrize("answer", [(410, {}), (403, {"error": "no"}), page(4, 6, more=False, epoch="B")])
 async def test_a_page_that_cannot_be_had_leaves_a_gap(answer: tuple[int, object]) -> None:
     async with daemon_of(too_many) as daemon:
         daemon.answers[HISTORY] = [page(1, 3, more=True), answer]
@@ -541,12 +619,29 @@ async def test_a_token_that_ends_while_pages_are_read_is_replaced_and_leaves_no_
         assert daemon.visitors[-1].query["after"] == "3"
 
 
-async def test_a_history_that_fails_for_a_moment_is_asked_again() -> None:
+@pytest.mark.parametrize("answer", [(503, {"error": "later"}), (200, {}), (200, "no JSON of ours")])
+async def test_a_history_that_fails_for_a_moment_is_asked_again(answer: tuple[int, object]) -> None:
     async with daemon_of(too_many) as daemon:
-        daemon.answers[HISTORY] = [page(1, 3, more=True), (503, {"error": "later"}), page(4, 6, more=False)]
+        daemon.answers[HISTORY] = [page(1, 3, more=True), answer, page(4, 6, more=False)]
         async with opening(url(daemon), TOKEN, since=Cursor("A", 0)) as client:
             assert await events_of(client, 8) == [1, 2, 3, 4, 5, 6, 7, 8]
         assert daemon.visitors[-1].query["after"] == "3"
+
+
+@pytest.mark.parametrize("peers", [[], ["node-2", "node-5", "node-7"]])
+async def test_a_history_of_a_daemon_that_has_not_come_as_far_is_not_taken_for_all(peers: list[str]) -> None:
+    async with daemon_of(too_many) as daemon:
+        daemon.answers[HISTORY] = [page(1, 3, more=False), page(4, 4, more=False), page(5, 6, more=False)]
+        filters = {"peer_changes": {"peers": peers}} if peers else None
+        async with opening(url(daemon), TOKEN, since=Cursor("A", 0), subscription=filters) as client:
+            seen = []
+            async for item in client:
+                assert not isinstance(item, Gap)
+                if isinstance(item, Message) and item.seq is not None:
+                    seen.append(item.seq)
+                if seen and seen[-1] >= 7:
+                    break
+        assert seen == ([2, 5, 7] if peers else [1, 2, 3, 4, 5, 6, 7])
 
 
 # -- living together ----------------------------------------------------------------------------------------------
