@@ -118,8 +118,8 @@ async def open_client(
             try:
                 yield client
             finally:
-                receive.close()  # so that nobody waits for an item that never comes
                 nursery.cancel_scope.cancel()
+                receive.close()  # so that nobody waits for an item that never comes
 
 
 class Client:
