@@ -61,7 +61,7 @@ LAYERS = [
         "cluster.backend cluster.subscribers cluster.simulated.backend cluster.simulated.simulation "
         "cluster.simulated.permits",
     ),
-    (2, "on_demand daemon.ticker daemon.loop_lag cluster.metric_expiry"),
+    (2, "on_demand store.deferred_changes daemon.ticker daemon.loop_lag cluster.metric_expiry"),
     # 1: rules. They decide; time, chance and bytes are handed to them.
     (1, "__init__ *.__init__ errors clock histogram backoff config.* protocol.* raft.* store.changes"),
     (

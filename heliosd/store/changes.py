@@ -10,7 +10,6 @@ from typing import Protocol
 
 from msgspec import Struct, field
 
-from heliosd.errors import StoreFull
 from heliosd.raft.storage import HardState, LogSuffix, MemberForgotten, MemberState, SnapshotSaved
 
 
@@ -107,31 +106,3 @@ class Save(Protocol):
     """Stores changes, all or none; returns once they are on disk. Raises `StoreFull` if they are not stored."""
 
     async def __call__(self, changes: Sequence[Change]) -> None: ...
-
-
-class DeferredChanges:
-    """Changes that may wait until the disk takes them: stored in the order in which they were added."""
-
-    def __init__(self, save: Save) -> None:
-        self._save = save
-        self._waiting: list[Change] = []
-
-    def __bool__(self) -> bool:
-        """Whether any wait."""
-        return bool(self._waiting)
-
-    def add(self, changes: Sequence[Change]) -> None:
-        """Store these with the next `store`."""
-        self._waiting += changes
-
-    async def store(self, *, first: Sequence[Change] = ()) -> None:
-        """Store `first` and all that waits, all or none.
-
-        Raises `StoreFull`; then what waited goes on waiting, and `first` does not.
-        """
-        waiting, self._waiting = self._waiting, []
-        try:
-            await self._save([*first, *waiting])
-        except StoreFull:
-            self._waiting = waiting + self._waiting
-            raise

@@ -11,7 +11,8 @@ import trio
 from heliosd.clock import Instant
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.errors import StoreFull
-from heliosd.store.changes import Change, DeferredChanges, Save, Saved, ValueSet
+from heliosd.store.changes import Change, Save, Saved, ValueSet
+from heliosd.store.deferred_changes import DeferredChanges
 
 from .mirror import KnownState, Mirror
 
@@ -50,8 +51,7 @@ class LocalRecords:
 
     async def store(self, changes: Sequence[Change]) -> None:
         """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
-        self._deferred.add(changes)
-        await self._deferred.store()
+        await self._deferred.store(changes)
 
     def remember(self) -> None:
         """Store which cluster this is, and how far it is applied, without waiting for `ALIVE_SECONDS`."""

@@ -37,7 +37,8 @@ from heliosd.raft.simulation.proposals import (
     WriteCommands,
 )
 from heliosd.raft.simulation.write_batch import WriteBatch
-from heliosd.store.changes import Change, DeferredChanges, Save, Saved
+from heliosd.store.changes import Change, Save, Saved
+from heliosd.store.deferred_changes import DeferredChanges
 
 from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_timeout, load_members, options_of
 from .faults import FaultInjector
@@ -219,20 +220,15 @@ class SimulatedBackend:
         return request.outcome
 
     async def reset_uptime(self) -> None:
-        await self._store_now(self.uptime.reset(self._now()))
+        await self._deferred.store(self.uptime.reset(self._now()))
 
     async def reset_snapshots(self) -> None:
-        await self._store_now(self.snapshots.reset())
+        await self._deferred.store(self.snapshots.reset())
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         """No other daemon accepts this daemon's tokens."""
         del jti, expires_at
         await trio.lowlevel.checkpoint()
-
-    async def _store_now(self, changes: list[Change]) -> None:
-        """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
-        self._deferred.add(changes)
-        await self._deferred.store()
 
     def _wake_up(self) -> None:
         self._wake.set()
@@ -261,7 +257,7 @@ class SimulatedBackend:
         """End the session; call it before `run` is cancelled."""
         self._closed = True
         try:
-            await self._store_now(self._observer.end(self._now()))
+            await self._deferred.store(self._observer.end(self._now()))
         except StoreFull as full:
             log.warning(
                 "the end of this session could not be stored, the next start counts a crash: %s", full
