@@ -54,6 +54,7 @@ ROOMS += ["cluster.simulated", "daemon", "cli", "__main__"]
 LAYERS = [
     (3, "client.__init__"),
     (3, "auth.first_start"),
+    (2, "auth.revoked_tokens"),
     (1, "auth.*"),
     # 2: what awaits, but does no IO.
     (

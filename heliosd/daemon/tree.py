@@ -3,6 +3,7 @@
 background                       cancelled last: its tasks outlive the server
 ├─ signals        SIGTERM, SIGINT: stop; a second one: at once. SIGHUP: reload
 ├─ store          the one writer
+├─ revocations    stores those that the disk has not taken yet
 ├─ backend        the simulated cluster, or the observer of a real etcd
 ├─ numbering      backend events, numbered and on disk -> the hub's inbox
 ├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
@@ -40,13 +41,13 @@ from msgspec import Struct
 from heliosd.alerts.delivery import AlertSender
 from heliosd.alerts.watcher import AlertWatcher
 from heliosd.auth.access import Access
+from heliosd.auth.revoked_tokens import RevokedTokens
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.metric_expiry import expire_metrics
 from heliosd.config.addresses import joined
 from heliosd.config.model import Config, Settings
-from heliosd.errors import StoreFull
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
@@ -55,7 +56,7 @@ from heliosd.hub.local_numbering import LocalNumbering
 from heliosd.hub.silence import SilenceWatch
 from heliosd.hub.status_messages import StatusMessages
 from heliosd.protocol.close_codes import GOING_AWAY
-from heliosd.store.changes import Saved, TokenRevoked
+from heliosd.store.changes import Saved
 from heliosd.store.epoch_file import EpochFile
 from heliosd.store.store import Store
 from heliosd.web.authentication import Authenticator
@@ -125,8 +126,11 @@ class Daemon(Struct, frozen=True):
                 await background.start(self.store.run)
                 numbering = numbering_of(config, self.saved, self.store.save, self.epoch_file, _now)
                 connections = Connections(self.settings, _now, background)
-                revoked = partial(self._revoked_elsewhere, connections, background)
-                backend = backend_of(config, self.directory, self.saved, self.store.save, _now, revoked)
+                revoked_tokens = RevokedTokens(self.access, self.store.save, _now, connections.token_revoked)
+                background.start_soon(revoked_tokens.run)
+                backend = backend_of(
+                    config, self.directory, self.saved, self.store.save, _now, revoked_tokens.hear
+                )
                 hub = Hub(
                     connections=connections,
                     log=numbering.log,
@@ -170,32 +174,28 @@ class Daemon(Struct, frozen=True):
                 admission = Admission(settings=self.settings, hub=hub, now=_now)
                 background.start_soon(admission.connection_log.run)
                 await self._serve(
-                    listeners, backend, numbering, hub, alerts, admission, readiness, issuer, notifier, stop
+                    listeners,
+                    backend,
+                    revoked_tokens,
+                    numbering,
+                    hub,
+                    alerts,
+                    admission,
+                    readiness,
+                    issuer,
+                    notifier,
+                    stop,
                 )
                 with trio.move_on_after(self.settings.current.server.shutdown_grace, shield=True):
                     await backend.close()
         if root_scope.cancelled_caught:
             log.warning("stopped at once by a second signal")
 
-    def _revoked_elsewhere(
-        self, connections: Connections, background: trio.Nursery, jti: str, expires_at: float
-    ) -> None:
-        """Another daemon of the cluster revoked this token."""
-        if jti not in self.access.revoked:
-            changes = self.access.revoke(jti, expires_at, _now())
-            connections.token_revoked(jti)
-            background.start_soon(self._remember, changes)
-
-    async def _remember(self, changes: list[TokenRevoked]) -> None:
-        try:
-            await self.store.save(changes)
-        except StoreFull as full:
-            log.warning("a token that was revoked elsewhere is not stored here", reason=str(full))
-
     async def _serve(
         self,
         listeners: list[trio.SocketListener],
         backend: Backend,
+        revoked_tokens: RevokedTokens,
         numbering: LocalNumbering | ClusterNumbering,
         hub: Hub,
         alerts: AlertWatcher,
@@ -219,6 +219,7 @@ class Daemon(Struct, frozen=True):
             settings=self.settings,
             backend=backend,
             access=self.access,
+            revoked_tokens=revoked_tokens,
             authenticator=authenticator,
             tickets=tickets,
             roster=hub.connections,

@@ -452,6 +452,45 @@ async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(
     assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
 
 
+async def test_a_logout_that_the_disk_refused_is_shared_and_stored_once_the_disk_takes_it(
+    autojump_clock: MockClock, still: Rest
+) -> None:
+    token = still.token("viewer")
+    who = still.access.identify(token, now().wall)
+    still.disk_trouble = StoreFull("disk full")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(still.revoked_tokens.run)
+        assert (await still.ask("POST", "/api/auth/logout", token=token)).status_code == 507
+        assert still.lone.shared_revocations == {who.jti: who.expires_at}
+        await trio.sleep(60)
+        assert still.saved == []
+        still.disk_trouble = None
+        with trio.fail_after(60):
+            await becomes(lambda: still.saved == [TokenRevoked(who.jti, who.expires_at)])
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_another_daemon_revoked_is_stored_once_and_once_the_disk_takes_it(
+    autojump_clock: MockClock, still: Rest
+) -> None:
+    token = still.token("viewer")
+    who = still.access.identify(token, now().wall)
+    still.disk_trouble = StoreFull("disk full")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(still.revoked_tokens.run)
+        still.revoked_tokens.hear(who.jti, who.expires_at)
+        assert still.roster.revoked == [who.jti]
+        assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
+        await trio.sleep(60)
+        still.disk_trouble = None
+        with trio.fail_after(60):
+            await becomes(lambda: still.saved == [TokenRevoked(who.jti, who.expires_at)])
+        still.revoked_tokens.hear(who.jti, who.expires_at)
+        await wait_all_tasks_blocked()
+        assert len(still.saved) == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_a_browser_that_leaves_after_its_logout_has_logged_out(
     autojump_clock: MockClock, still: Rest
 ) -> None:

@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from heliosd.errors import StoreFull
 from heliosd.web.session_cookie import NAME
 from tests.support.rest_server import PASSWORD, Rest
 
@@ -115,6 +116,17 @@ async def test_a_session_that_was_ended_is_over_for_the_browser_and_for_the_daem
     assert (gone.value, gone["max-age"]) == ("", "0")
     assert (await rest.ask("GET", "/api/auth/me", user=None, headers={"Cookie": cookie})).status_code == 401
     assert len(rest.roster.revoked) == len(rest.saved) == 1
+
+
+async def test_a_logout_that_the_disk_refuses_ends_the_token_in_the_cookie_as_well(
+    autojump_clock: MockClock, rest: Rest
+) -> None:
+    cookie = await begin(rest)
+    rest.disk_trouble = StoreFull("disk full")
+    answer = await rest.ask("POST", "/api/auth/logout", user="viewer", headers={"Cookie": cookie})
+    assert answer.status_code == 507
+    assert (await rest.ask("GET", "/api/auth/me", user=None, headers={"Cookie": cookie})).status_code == 401
+    assert len(rest.roster.revoked) == 2
 
 
 async def test_a_foreign_page_cannot_end_a_session(autojump_clock: MockClock, rest: Rest) -> None:

@@ -98,6 +98,7 @@ TASKS = {
     "self._handle_signals": "signals",
     "self.store.run": "store",
     "numbering.run": "numbering",
+    "revoked_tokens.run": "revocations",
     "backend.run": "backend",
     "hub.run": "hub",
     "connections.ping_all": "pings",

@@ -18,6 +18,7 @@ from trio.testing import wait_all_tasks_blocked
 from heliosd.alerts.counters import AlertCounters
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
+from heliosd.auth.revoked_tokens import RevokedTokens
 from heliosd.auth.signing_keys import KeyRing, SigningKey
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
@@ -101,6 +102,7 @@ class LoneBackend:
         self.stuck = False
         self.reason: str | None = None
         self.index = 0
+        self.shared_revocations: dict[str, float] = {}
         self.peers: dict[str, Peer] = {}
         self.permit_state = PermitState()
         self.metrics = MetricSet()
@@ -206,7 +208,7 @@ class LoneBackend:
         self.snapshots.reset()
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
-        del jti, expires_at
+        self.shared_revocations[jti] = expires_at
         await trio.lowlevel.checkpoint()
 
     def events(self) -> AbstractAsyncContextManager[ItemQueue]:
@@ -359,12 +361,14 @@ class Rest:
         self.streams = FakeStreams()
         self.saved: list[Change] = []
         self.disk_trouble: Exception | None = None
+        self.revoked_tokens = RevokedTokens(self.access, self._save, now, self.roster.token_revoked)
         self.pipeline = Pipeline(
             Services(
                 settings=self.settings,
                 backend=self.backend,
                 alert_counters=AlertCounters(),
                 access=self.access,
+                revoked_tokens=self.revoked_tokens,
                 authenticator=self.authenticator,
                 tickets=self.tickets,
                 roster=self.roster,

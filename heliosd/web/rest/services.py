@@ -10,6 +10,7 @@ from msgspec import Struct, field
 from heliosd.alerts.counters import AlertCounters
 from heliosd.auth.access import Access
 from heliosd.auth.identity import Identity
+from heliosd.auth.revoked_tokens import RevokedTokens
 from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
@@ -46,10 +47,6 @@ class Roster(Protocol):
 
     def disconnect(self, client_id: str) -> bool:
         """Close this client with 4000; False if there is none."""
-        ...
-
-    def token_revoked(self, jti: str) -> None:
-        """Close every client that came with this token, with 4401, at once."""
         ...
 
 
@@ -96,6 +93,7 @@ class Services(Struct, frozen=True, kw_only=True):
     settings: Settings
     backend: Backend
     access: Access
+    revoked_tokens: RevokedTokens
     authenticator: Authenticator
     tickets: Tickets
     roster: Roster

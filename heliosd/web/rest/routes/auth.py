@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from typing import Annotated, Any
 
@@ -93,7 +94,8 @@ async def begin_session(call: Call[Nothing, Nothing]) -> Answer:
 
 async def end_session(call: Call[Nothing, Nothing]) -> Answer:
     """Revoke the token in the session cookie, and have the browser forget the cookie."""
-    return Answer(body=LogoutDone(), headers=await _end_session(call))
+    await _revoke(call, _in_cookies(call))
+    return Answer(body=LogoutDone(), headers=_no_cookie(call))
 
 
 async def log_out(call: Call[Nothing, Logout]) -> Answer:
@@ -104,27 +106,33 @@ async def log_out(call: Call[Nothing, Logout]) -> Answer:
     who = call.who
     if call.body.jti not in {UNSET, who.jti}:
         require(who, EVERYTHING)
-        await _revoke(call, str(call.body.jti), MAX_TIME)
+        await _revoke(call, {str(call.body.jti): MAX_TIME})
         return Answer(body=LogoutDone())
-    await _revoke(call, who.jti, who.expires_at)
-    return Answer(body=LogoutDone(), headers=await _end_session(call) if call.cookies else {})
+    await _revoke(call, {who.jti: who.expires_at} | _in_cookies(call))
+    return Answer(body=LogoutDone(), headers=_no_cookie(call) if call.cookies else {})
 
 
-async def _end_session(call: Call[Nothing, Any]) -> dict[str, str]:
+def _in_cookies(call: Call[Nothing, Any]) -> dict[str, float]:
+    """The tokens in the session cookie that still hold: `jti` -> expiry."""
+    held = {}
     for token in session_cookie.tokens_in(call.cookies):
         with suppress(Unauthenticated):
-            ended = call.services.access.identify(token, call.now.wall)
-            await _revoke(call, ended.jti, ended.expires_at)
-    return _cookie(call, "", call.now.wall)
+            identity = call.services.access.identify(token, call.now.wall)
+            held[identity.jti] = identity.expires_at
+    return held
 
 
-async def _revoke(call: Call[Nothing, Any], jti: str, expires_at: float) -> None:
-    revoked = call.services.access.revoke(jti, expires_at, call.now)
-    call.services.roster.token_revoked(jti)
+async def _revoke(call: Call[Nothing, Any], tokens: Mapping[str, float]) -> None:
+    """These tokens (`jti` -> expiry) hold no more, also if this raises `StoreFull`: then they are stored later."""
+    services = call.services
+    for jti, expires_at in tokens.items():
+        services.revoked_tokens.revoke(jti, expires_at)
     # A browser may log out and close the connection at once, which cancels this request.
     with trio.fail_after(SAVE_SECONDS, shield=True):
-        await call.services.save(revoked)
-        await call.services.backend.share_revocation(jti, expires_at)
+        # The other daemons first: they hear of it also if this one's disk is full.
+        for jti, expires_at in tokens.items():
+            await services.backend.share_revocation(jti, expires_at)
+        await services.revoked_tokens.store()
 
 
 async def issue_ticket(call: Call[Nothing, Nothing]) -> Answer:
@@ -139,6 +147,10 @@ async def show_me(call: Call[Nothing, Nothing]) -> Answer:
 def _me(call: Call[Nothing, Nothing]) -> Me:
     who = call.who
     return Me(who.user_id, who.roles, tuple(sorted(who.permissions)), rfc3339(who.expires_at))
+
+
+def _no_cookie(call: Call[Nothing, Any]) -> dict[str, str]:
+    return _cookie(call, "", call.now.wall)
 
 
 def _cookie(call: Call[Nothing, Any], token: str, ends_at: float) -> dict[str, str]:
