@@ -55,6 +55,8 @@ class Connections:
         self._empty = trio.Event()
         self._empty.set()
         self._joined = trio.Event()
+        self._reloaded = trio.Event()
+        settings.on_change(self._hear_of_reload)
 
     def __contains__(self, client: HubClient) -> bool:
         return client.id in self._clients
@@ -146,16 +148,24 @@ class Connections:
     # -- pings, the end ----------------------------------------------------------------------------------------
 
     async def ping_all(self) -> None:
-        """Ping every client once a `ping_interval`, in groups spread over it. Runs until cancelled."""
+        """Ping every client once a `ping_interval`, in groups spread over it. A changed interval holds at once.
+
+        Runs until cancelled.
+        """
         slot = 0
-        due = trio.current_time()
+        last = trio.current_time()
         while True:
             if not self._clients:
                 self._joined = trio.Event()
                 await self._joined.wait()
             # From one due time to the next, so that lateness does not add up; after a long one, not all at once.
-            due = max(due + self.settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
-            await trio.sleep_until(due)
+            due = max(last + self.settings.current.websocket.ping_interval / PING_SLOTS, trio.current_time())
+            with trio.move_on_at(due) as patience:
+                await self._reloaded.wait()
+                self._reloaded = trio.Event()
+            if not patience.cancelled_caught:
+                continue
+            last = due
             slot = (slot + 1) % PING_SLOTS
             time_slice = TimeSlice()
             for client in [c for c in self._clients.values() if c.serial % PING_SLOTS == slot]:
@@ -219,3 +229,6 @@ class Connections:
         for client in self.all():
             if client.identity.jti == jti:
                 self.end(client, REVOKED)
+
+    def _hear_of_reload(self) -> None:
+        self._reloaded.set()

@@ -331,6 +331,25 @@ async def test_every_client_is_pinged_once_an_interval_and_not_all_at_once(
     assert most_at_once <= 4
 
 
+async def test_a_shorter_interval_of_pings_holds_for_the_present_wait_as_well(
+    autojump_clock: MockClock, house: House
+) -> None:
+    _, socket = house.join()
+    set_ping_interval(house, 86_400.0)
+    house.nursery.start_soon(house.hub.connections.ping_all)
+    await trio.sleep(60)
+    assert socket.pings == 0
+    set_ping_interval(house, 20.0)
+    await trio.sleep(21)
+    assert socket.pings == 1
+
+
+def set_ping_interval(house: House, seconds: float) -> None:
+    config = house.settings.current
+    websocket = replace(config.websocket, ping_interval=seconds)
+    house.settings.replace(replace(config, websocket=websocket))
+
+
 # -- clients that are behind -------------------------------------------------------------------------------------
 
 
