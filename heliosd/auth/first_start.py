@@ -43,13 +43,13 @@ def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
         keys = read_keys(configured)
         # systemd protects credentials by the directory and an ACL, whatever their mode is.
         guarded = credentials and configured.is_relative_to(credentials)
-        if not guarded and configured.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        if not guarded and _mode(configured) & (stat.S_IRWXG | stat.S_IRWXO):
             _log.warning("others than the owner may read the signing key %s; chmod 600 it", configured)
         return keys
-    if credentials and (credential := Path(credentials) / KEY_FILE).exists():
+    if credentials and _exists(credential := Path(credentials) / KEY_FILE):
         return read_keys(credential)
     own = data_dir / KEY_FILE
-    if own.exists():
+    if _exists(own):
         return read_keys(own)
     if not make:
         raise KeyUnusable(f"there is no signing key yet: {own} does not exist; `heliosd serve` makes it")
@@ -69,7 +69,7 @@ def read_keys(path: Path) -> KeyRing:
     try:
         content = _read(path)
     except OSError as error:
-        raise KeyUnusable(f"cannot read the signing key {path}: {error.strerror}") from error
+        raise _unreadable(path, error) from error
     lines = [line.strip() for line in content.splitlines() if line.strip()]
     is_text = content.isascii() and all(line.decode().isprintable() for line in lines)
     found = lines if is_text else [content]
@@ -166,6 +166,24 @@ def replace_admin_password(data_dir: Path, password_hash: str) -> None:
 
 def _admin(password_hash: str) -> UserConfig:
     return UserConfig(name=ADMIN, password_hash=password_hash, roles=(ADMIN,))
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:  # it cannot be seen whether it does
+        raise _unreadable(path, error) from error
+
+
+def _mode(path: Path) -> int:
+    try:
+        return path.stat().st_mode
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(key_file: Path, error: OSError) -> KeyUnusable:
+    return KeyUnusable(f"cannot read the signing key {key_file}: {error.strerror}")
 
 
 def _read(path: Path) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import re
@@ -79,6 +80,29 @@ def test_a_configured_key_that_is_missing_is_never_made(tmp_path: Path) -> None:
     with pytest.raises(KeyUnusable, match="absent"):
         load_signing_keys(with_key(tmp_path / "absent"), tmp_path, make=True)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_that_cannot_be_looked_for_is_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    unseen = tmp_path / ("x" * 300)
+    with pytest.raises(KeyUnusable, match="File name too long"):
+        load_signing_keys(Config(), unseen, make=False)
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(unseen))
+    with pytest.raises(KeyUnusable, match="File name too long"):
+        load_signing_keys(Config(), tmp_path, make=True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_key_whose_mode_cannot_be_read_is_unusable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    key = tmp_path / "key"
+    key.write_bytes(b"0123456789abcdef" * 2)
+
+    def fail(path: Path) -> None:
+        raise OSError(errno.ESTALE, "Stale file handle", str(path))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "stat", fail)
+        with pytest.raises(KeyUnusable, match=f"{re.escape(str(key))}: Stale file handle"):
+            load_signing_keys(with_key(key), tmp_path, make=False)
 
 
 @pytest.mark.parametrize(
