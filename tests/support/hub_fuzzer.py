@@ -481,7 +481,7 @@ class World:
             return
         if how % 2 == 0:
             await self._in_a_broadcast(who, how)
-        if follower.left:
+        if follower.left or follower.client.close_reason is not None:
             return
         follower.notice_hold(self.hub.log.history)
         self.asked += 1
@@ -511,7 +511,7 @@ class World:
         history, client = self.hub.log.history, follower.client
         if kind == "authenticated":
             follower.held = False  # it may be held anew before anything is checked
-        if follower.model is not None and client.close_reason is None and not follower.left:
+        if follower.model is not None and not follower.left:
             moment = self.server.moment
             question = Question(kind, history.epoch, history.seq, subscription, client.held, moment)
             follower.model.ask(number, question)
