@@ -26,25 +26,29 @@ class ServerCertificate:
 
     def __init__(self, cert: Path, key: Path) -> None:
         self._files = (cert, key)
-        self._loaded = self._failed = self._stamp()
+        self._loaded = self._failed = self._reported = self._stamp()
         self.context: ssl.SSLContext = server_context(cert, key)
 
     def refresh(self) -> None:
-        """Use the files if they have changed. A pair that fails is logged once, and not before the next call: the
-        two files may be replaced one after the other."""
+        """Use the files if they are not those in use.
+
+        A pair that fails is logged once, and not before the next call: the two files may be replaced one after the
+        other. It is tried again at each call: owner, mode or a lack of descriptors may have been in the way, which
+        leave the stamp as it is.
+        """
         stamp = self._stamp()
         if stamp == self._loaded:
             return
         try:
             self.context = server_context(*self._files)
         except OSError as error:
-            if stamp == self._failed:
+            if stamp == self._failed and stamp != self._reported:
                 log.error(
                     "certificate not usable; the old one stays in use",
                     cert=str(self._files[0]),
                     reason=str(error),
                 )
-                self._loaded = stamp
+                self._reported = stamp
             self._failed = stamp
         else:
             self._loaded = stamp

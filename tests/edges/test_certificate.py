@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import ssl
 from pathlib import Path
 
@@ -91,6 +92,27 @@ async def test_files_that_change_one_after_the_other_are_no_error(tmp_path: Path
         next_key.replace(key)
         certificate.refresh()
     assert [line["event"] for line in logged] == ["certificate renewed"]
+
+
+async def test_a_key_that_becomes_readable_later_is_taken_with_one_line_for_the_time_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = ServerCertificate(*self_signed(tmp_path))
+    old = certificate.context
+
+    def unreadable(*_: Path) -> ssl.SSLContext:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    self_signed(tmp_path)
+    with structlog.testing.capture_logs() as logged:
+        with monkeypatch.context() as before_the_change_of_mode:  # root reads a file of any mode
+            before_the_change_of_mode.setattr("heliosd.daemon.certificate.server_context", unreadable)
+            for _ in range(4):
+                certificate.refresh()
+        assert certificate.context is old
+        certificate.refresh()
+    assert certificate.context is not old
+    assert [line["log_level"] for line in logged] == ["error", "info"]
 
 
 async def test_a_change_is_found_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
