@@ -26,6 +26,7 @@ from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream
 
 from .certificate import ServerCertificate
+from .signals import received_signals
 from .systemd import Notifier, watchdog_interval
 from .tree import log_ready
 
@@ -39,20 +40,24 @@ log = structlog.get_logger("heliosd")
 
 
 class Opened(Struct, Generic[T], frozen=True):
-    """What was opened in the end, and what came meanwhile."""
+    """What was opened in the end, and where it listens."""
 
     value: T
     sockets: tuple[stdlib.socket, ...]
     """The listening sockets; connections may wait on them."""
-    signals: tuple[int, ...]
-    """Not handled yet."""
 
 
 async def open_when_possible(
-    attempt: Callable[[], T], failure: StoreFull, config: Config, certificate: ServerCertificate | None
+    attempt: Callable[[], T],
+    failure: StoreFull,
+    config: Config,
+    certificate: ServerCertificate | None,
+    signals: list[int],
 ) -> Opened[T] | None:
     """Repeat `attempt`, in a thread, until it no longer raises `StoreFull`; the first time it was `failure`. Other
     `HeliosError`s rise. None: SIGTERM or SIGINT came first.
+
+    `signals` are those that came before; in the end those that came since are there too.
 
     Meanwhile `/healthz` is 200, `/readyz` 503 with the reason, everything else 503. For systemd the service runs.
     """
@@ -62,9 +67,9 @@ async def open_when_possible(
     )  # the front closes its own
     waiting = _Waiting(str(failure))
     result: T | HeliosError | None = None
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with received_signals(signals) as received:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(waiting.collect, signals)
+            nursery.start_soon(waiting.collect, received)
             async with trio.open_nursery() as server:
                 await server.start(
                     partial(
@@ -83,9 +88,10 @@ async def open_when_possible(
                 waiting.over.set()
                 server.cancel_scope.deadline = trio.current_time() + config.server.shutdown_grace
             nursery.cancel_scope.cancel()
+    signals[:0] = waiting.signals
     if result is not None and not isinstance(result, HeliosError):
         log.warning("the data directory can be written again")
-        return Opened(result, sockets, tuple(waiting.signals))
+        return Opened(result, sockets)
     for socket in sockets:
         socket.close()
     if result is not None:

@@ -22,6 +22,7 @@ from . import garbage, logs
 from .certificate import ServerCertificate
 from .disk_wait import open_when_possible
 from .malloc import return_large_blocks
+from .signals import keep_signals
 from .tree import Daemon
 
 EXIT_OK, EXIT_FAILED, EXIT_USAGE = 0, 1, 2
@@ -31,10 +32,11 @@ log = structlog.get_logger("heliosd")
 
 def serve(config_path: Path, config: Config) -> int:
     """Run the daemon until a signal stops it. Returns the process's exit code; a failure is logged."""
+    signals = keep_signals()
     logs.configure(config.log.level, config.log.format)
     code = EXIT_OK
     try:
-        prepared = _prepare_when_possible(config_path, config)
+        prepared = _prepare_when_possible(config_path, config, signals)
     except HeliosError as error:
         log.error("cannot start", reason=str(error))
         return EXIT_USAGE if isinstance(error, ConfigError) else EXIT_FAILED
@@ -59,17 +61,22 @@ def serve(config_path: Path, config: Config) -> int:
     return code
 
 
-def _prepare_when_possible(config_path: Path, config: Config) -> Daemon | None:
+def _prepare_when_possible(config_path: Path, config: Config, signals: list[int]) -> Daemon | None:
     """As `prepare`; while the disk takes no writes it waits and answers. None: stopped meanwhile."""
     try:
-        return prepare(config_path, config)
+        return replace(prepare(config_path, config), signals=signals)
     except StoreFull as full:
         opened = trio.run(
-            open_when_possible, partial(prepare, config_path, config), full, config, _certificate(config)
+            open_when_possible,
+            partial(prepare, config_path, config),
+            full,
+            config,
+            _certificate(config),
+            signals,
         )
     if opened is None:
         return None
-    return replace(opened.value, sockets=opened.sockets, signals=opened.signals)
+    return replace(opened.value, sockets=opened.sockets, signals=signals)
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> list[BaseException]:

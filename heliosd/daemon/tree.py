@@ -29,14 +29,14 @@ import random
 import signal
 import socket as stdlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 
 import structlog
 import trio
-from msgspec import Struct
+from msgspec import Struct, field
 
 from heliosd.alerts.delivery import AlertSender
 from heliosd.alerts.watcher import AlertWatcher
@@ -79,6 +79,7 @@ from .backends import backend_of, numbering_of
 from .certificate import ServerCertificate
 from .fanout_engine import fanout_engine
 from .reload import reload
+from .signals import received_signals
 from .systemd import Notifier, watchdog_interval
 from .ticker import tick_all
 
@@ -108,8 +109,8 @@ class Daemon(Struct, frozen=True):
     certificate: ServerCertificate | None
     sockets: tuple[stdlib.socket, ...] = ()
     """Listening sockets in place of new ones."""
-    signals: tuple[int, ...] = ()
-    """Those that came before the first task."""
+    signals: list[int] = field(default_factory=list)
+    """Those that come while no task receives them."""
 
     async def run(self) -> None:
         """Start in order, serve until a signal, stop in order. Returns after a clean stop; errors rise."""
@@ -117,12 +118,12 @@ class Daemon(Struct, frozen=True):
         self.access.started = _now()
         notifier = Notifier()
         stop = trio.Event()
-        listeners = [
-            trio.SocketListener(trio.socket.from_stdlib_socket(socket)) for socket in self.sockets
-        ] or await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
         with trio.CancelScope() as root_scope, fanout_engine(config.websocket) as engine:
             async with _background() as background:
                 background.start_soon(self._handle_signals, stop, root_scope, notifier)
+                listeners = [
+                    trio.SocketListener(trio.socket.from_stdlib_socket(socket)) for socket in self.sockets
+                ] or await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
                 await background.start(self.store.run)
                 numbering = numbering_of(config, self.saved, self.store.save, self.epoch_file, _now)
                 connections = Connections(self.settings, _now, background)
@@ -267,10 +268,10 @@ class Daemon(Struct, frozen=True):
     ) -> None:
         # One more may wait: it reads the files as they are then.
         wanted, reloads = trio.open_memory_channel[None](1)
-        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+        with received_signals(self.signals) as signals:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._reload_each, reloads, stop, notifier)
-                async for number in _after(self.signals, signals):
+                async for number in signals:
                     if number == signal.SIGHUP:
                         with suppress(trio.WouldBlock):
                             wanted.send_nowait(None)
@@ -290,13 +291,6 @@ class Daemon(Struct, frozen=True):
                 self.certificate.refresh()
             if not stop.is_set():
                 notifier.ready()
-
-
-async def _after(earlier: Iterable[int], signals: AsyncIterator[int]) -> AsyncGenerator[int, None]:
-    for number in earlier:
-        yield number
-    async for number in signals:
-        yield number
 
 
 @asynccontextmanager

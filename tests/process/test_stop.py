@@ -9,9 +9,11 @@ import os
 import select
 import signal
 import socket as stdlib
+import sys
 import threading
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
@@ -21,12 +23,22 @@ import httpx
 import pytest
 from websockets.sync.client import ClientConnection
 
-from tests.support.daemon_process import Daemon, messages_until_closed, receive, running, wait_until
+from tests.support.daemon_process import (
+    Daemon,
+    logging_process,
+    messages_until_closed,
+    receive,
+    running,
+    wait_until,
+    write_config,
+)
 from tests.support.deadlines import SECONDS, at_most
 from tests.support.engines import on_both_engines
 from tests.support.event_load import METRICS, EventLoad
 from tests.support.raw_client import RawClient, closing
 from tests.support.wire import CLOSE, TEXT, masked
+
+SECRET = b"0123456789abcdef" * 4
 
 
 def open_many(daemon: Daemon, count: int, until_closed: ExitStack) -> list[ClientConnection]:
@@ -287,15 +299,55 @@ def test_a_reload_that_hangs_in_a_file_does_not_hold_up_the_stop(tmp_path: Path)
         daemon.config.unlink()
         os.mkfifo(daemon.config)
         daemon.process.send_signal(signal.SIGHUP)
-        writer: list[int] = []
-
-        def opened() -> bool:
-            with suppress(OSError):  # nobody reads it yet
-                writer.append(os.open(daemon.config, os.O_WRONLY | os.O_NONBLOCK))
-            return bool(writer)
-
-        wait_until(opened)
+        writer = waiting_reader(daemon.config)
         try:
             assert daemon.stop() == 0
         finally:
-            os.close(writer[0])
+            os.close(writer)
+
+
+def waiting_reader(pipe: Path) -> int:
+    """Open this named pipe for writing once somebody reads it."""
+    writer: list[int] = []
+
+    def opened() -> bool:
+        with suppress(OSError):  # nobody reads it yet
+            writer.append(os.open(pipe, os.O_WRONLY | os.O_NONBLOCK))
+        return bool(writer)
+
+    wait_until(opened)
+    return writer[0]
+
+
+@contextmanager
+def signalled_while_it_starts(folder: Path, number: int) -> Iterator[Daemon]:
+    """A daemon that got this signal while it read its key; it goes on."""
+    state = folder / "state"
+    state.mkdir(mode=0o700)
+    key = state / "jwt_secret"
+    os.mkfifo(key, 0o600)
+    config = write_config(folder)
+    command = [sys.executable, "-m", "heliosd", "serve", "--config", str(config)]
+    with logging_process(command, config, {"STATE_DIRECTORY": str(state)}) as daemon:
+        writer = waiting_reader(key)
+        daemon.process.send_signal(number)
+        key.unlink()
+        key.write_bytes(SECRET)  # a reload reads it again
+        key.chmod(0o600)
+        with suppress(BrokenPipeError):  # the signal has ended it
+            os.write(writer, SECRET)
+        os.close(writer)
+        yield daemon
+
+
+def test_sighup_before_the_daemon_listens_is_a_reload_once_it_does(tmp_path: Path) -> None:
+    with signalled_while_it_starts(tmp_path, signal.SIGHUP) as daemon:
+        daemon.wait_listening()
+        daemon.wait_logged(lambda line: line["event"] == "configuration reloaded")
+        assert daemon.stop() == 0
+
+
+def test_sigterm_before_the_daemon_listens_is_a_clean_stop(tmp_path: Path) -> None:
+    with signalled_while_it_starts(tmp_path, signal.SIGTERM) as daemon:
+        assert daemon.process.wait(SECONDS) == 0
+        daemon.wait_logged(lambda line: line["event"] == "stopped")
