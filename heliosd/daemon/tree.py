@@ -117,10 +117,10 @@ class Daemon(Struct, frozen=True):
         config = self.settings.current
         self.access.started = _now()
         notifier = Notifier()
-        stop = trio.Event()
+        ready, stop = trio.Event(), trio.Event()
         with trio.CancelScope() as root_scope, fanout_engine(config.websocket) as engine:
             async with _background() as background:
-                background.start_soon(self._handle_signals, stop, root_scope, notifier)
+                background.start_soon(self._handle_signals, ready, stop, root_scope, notifier)
                 listeners = [
                     trio.SocketListener(trio.socket.from_stdlib_socket(socket)) for socket in self.sockets
                 ] or await open_listeners(*config.server.listen, reuse_port=config.server.reuse_port)
@@ -185,6 +185,7 @@ class Daemon(Struct, frozen=True):
                     readiness,
                     issuer,
                     notifier,
+                    ready,
                     stop,
                 )
                 with trio.move_on_after(self.settings.current.server.shutdown_grace, shield=True):
@@ -204,6 +205,7 @@ class Daemon(Struct, frozen=True):
         readiness: Readiness,
         issuer: ExternalIssuer,
         notifier: Notifier,
+        ready: trio.Event,
         stop: trio.Event,
     ) -> None:
         """The server, from ready to drained. It returns when every connection has ended, within the grace."""
@@ -252,6 +254,7 @@ class Daemon(Struct, frozen=True):
             log_ready(listeners, self.settings.current)
             notifier.status("")
             notifier.ready()
+            ready.set()
             await stop.wait()
             notifier.stopping()
             log.info("stopping", clients=hub.connections.count())
@@ -264,13 +267,13 @@ class Daemon(Struct, frozen=True):
             hub.connections.end_all(GOING_AWAY)
 
     async def _handle_signals(
-        self, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
+        self, ready: trio.Event, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
     ) -> None:
         # One more may wait: it reads the files as they are then.
         wanted, reloads = trio.open_memory_channel[None](1)
         with received_signals(self.signals) as signals:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._reload_each, reloads, stop, notifier)
+                nursery.start_soon(self._reload_each, reloads, ready, stop, notifier)
                 async for number in signals:
                     if number == signal.SIGHUP:
                         with suppress(trio.WouldBlock):
@@ -281,11 +284,19 @@ class Daemon(Struct, frozen=True):
                         stop.set()
 
     async def _reload_each(
-        self, reloads: trio.MemoryReceiveChannel[None], stop: trio.Event, notifier: Notifier
+        self,
+        reloads: trio.MemoryReceiveChannel[None],
+        ready: trio.Event,
+        stop: trio.Event,
+        notifier: Notifier,
     ) -> None:
-        """One after another, beside the signals: a file that cannot be read to its end does not hold up a stop."""
+        """One after another, beside the signals: a file that cannot be read to its end does not hold up a stop.
+
+        None before the start is finished: to systemd the end of a reload would be that of the start."""
+        await ready.wait()
         async for _ in reloads:
-            notifier.reloading()
+            if not stop.is_set():
+                notifier.reloading()
             await reload(self.config_path, self.settings, self.access)
             if self.certificate is not None:
                 self.certificate.refresh()

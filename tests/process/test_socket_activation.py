@@ -106,6 +106,24 @@ def test_a_reload_is_reported_from_its_beginning_to_its_end(tmp_path: Path) -> N
         assert notices.count("WATCHDOG=1") == 0  # the environment does not ask for it
 
 
+def test_a_reload_while_the_daemon_starts_comes_after_ready(tmp_path: Path) -> None:
+    # Without its etcd a start waits a while for the cluster's event log.
+    etcd = f'[cluster]\nbackend = "etcd"\n[cluster.etcd]\nendpoints = ["http://127.0.0.1:{free_port()}"]'
+    config = write_config(tmp_path, cluster=etcd)
+    (tmp_path / "state").mkdir(mode=0o700)
+    command = [sys.executable, "-m", "heliosd", "serve", "--config", str(config)]
+    with closing(Notices(tmp_path)) as notices:
+        passed = {"STATE_DIRECTORY": str(tmp_path / "state"), "NOTIFY_SOCKET": str(notices.path)}
+        with logging_process(command, config, passed) as daemon:
+            daemon.wait_logged(lambda line: line["event"].startswith("etcd:"))
+            daemon.process.send_signal(signal.SIGHUP)
+            daemon.wait_logged(lambda line: line["event"] == "configuration reloaded")
+            notices.wait("READY=1", 2)
+            kinds = [text.split("\n")[0] for text in notices.received if not text.startswith("STATUS=")]
+            assert kinds == ["READY=1", "RELOADING=1", "READY=1"]
+            assert daemon.stop() == 0
+
+
 def test_an_inherited_socket_that_is_not_there_is_a_failed_start_with_its_reason(tmp_path: Path) -> None:
     config = write_config(tmp_path, listen="fd:3")
     (tmp_path / "state").mkdir(mode=0o700)
