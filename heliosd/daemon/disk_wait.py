@@ -26,9 +26,9 @@ from heliosd.web.http.websocket_upgrade import Upgrade
 from heliosd.websocket.tls import ClientStream
 
 from .certificate import ServerCertificate
+from .ready_line import log_ready
 from .signals import received_signals
 from .systemd import Notifier, watchdog_interval
-from .tree import log_ready
 
 RETRY_SECONDS = 1.0
 RETRY = (("Retry-After", "1"),)

@@ -29,7 +29,7 @@ import random
 import signal
 import socket as stdlib
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -46,8 +46,7 @@ from heliosd.auth.tickets import Tickets
 from heliosd.clock import Instant
 from heliosd.cluster.backend import Backend
 from heliosd.cluster.metric_expiry import expire_metrics
-from heliosd.config.addresses import joined
-from heliosd.config.model import Config, Settings
+from heliosd.config.model import Settings
 from heliosd.hub.cluster_numbering import ClusterNumbering
 from heliosd.hub.connections import Connections
 from heliosd.hub.hub import Hub
@@ -78,6 +77,7 @@ from . import garbage, logs, loop_lag
 from .backends import backend_of, numbering_of
 from .certificate import ServerCertificate
 from .fanout_engine import fanout_engine
+from .ready_line import log_ready
 from .reload import reload
 from .signals import received_signals
 from .systemd import Notifier, watchdog_interval
@@ -87,7 +87,10 @@ LOG_SECONDS = 5.0
 """How long a start waits for the cluster's event log and state, without which a client would miss something."""
 
 LAST_EVENTS_SECONDS = 1.0
-"""How long a stop waits for events that are being stored to be sent."""
+"""How long a stop waits for events that are being stored to be sent, or half of its grace if that is less."""
+
+SESSION_END_SECONDS = 5.0
+"""How long a stop waits for the end of the session to be stored, whatever its grace: clients have no part in it."""
 
 log = structlog.get_logger("heliosd")
 
@@ -188,8 +191,12 @@ class Daemon(Struct, frozen=True):
                     ready,
                     stop,
                 )
-                with trio.move_on_after(self.settings.current.server.shutdown_grace, shield=True):
+                with trio.move_on_after(SESSION_END_SECONDS, shield=True) as session_end:
                     await backend.close()
+                if session_end.cancelled_caught:
+                    log.warning(
+                        "the end of this session was not stored in time; the next start may count a crash"
+                    )
         if root_scope.cancelled_caught:
             log.warning("stopped at once by a second signal")
 
@@ -259,12 +266,14 @@ class Daemon(Struct, frozen=True):
             notifier.stopping()
             log.info("stopping", clients=hub.connections.count())
             admission.stopping = True
-            server.cancel_scope.deadline = trio.current_time() + self.settings.current.server.shutdown_grace
+            grace = self.settings.current.server.shutdown_grace
+            cut_at = trio.current_time() + grace
             # Events of writes that were answered before the signal are sent before the close.
-            with trio.move_on_after(LAST_EVENTS_SECONDS):
+            with trio.move_on_after(min(LAST_EVENTS_SECONDS, grace / 2)):
                 await numbering.caught_up()
                 await hub.caught_up()
             hub.connections.end_all(GOING_AWAY)
+            server.cancel_scope.deadline = cut_at
 
     async def _handle_signals(
         self, ready: trio.Event, stop: trio.Event, root_scope: trio.CancelScope, notifier: Notifier
@@ -324,15 +333,3 @@ async def _watch(notifier: Notifier, inbox: trio.MemorySendChannel[HubItem], hub
         await trio.sleep(interval)
         if hub.turns != turns:
             notifier.watchdog()
-
-
-def log_ready(listeners: Sequence[trio.SocketListener], config: Config) -> None:
-    """The line that says where it listens."""
-    address, *more = map(_bound_address, listeners)
-    also = {"also": more} if more else {}
-    log.info("ready", address=address, **also, node=config.node.id, tls=config.server.tls_cert is not None)
-
-
-def _bound_address(listener: trio.SocketListener) -> str:
-    address = listener.socket.getsockname()
-    return f"unix:{address}" if isinstance(address, str) else joined(*address[:2])

@@ -96,3 +96,11 @@ def test_a_clean_stop_is_no_crash_and_keeps_everything(tmp_path: Path) -> None:
         assert "node-4" in http.get("/api/cluster/peers").text
         historical = http.get("/api/cluster/uptime").json()["historical"]
         assert (historical["crashes"], historical["restarts"], historical["total_sessions"]) == (0, 1, 2)
+
+
+def test_a_clean_stop_without_a_grace_is_no_crash(tmp_path: Path) -> None:
+    with running(tmp_path, server="shutdown_grace = 0") as daemon:
+        assert daemon.stop() == 0
+    with running(tmp_path) as daemon, daemon.client() as http:
+        historical = http.get("/api/cluster/uptime").json()["historical"]
+        assert (historical["crashes"], historical["restarts"]) == (0, 1)

@@ -157,6 +157,7 @@ async def whole_daemon(
     monkeypatch: pytest.MonkeyPatch,
     *,
     certificate: tuple[Path, Path] | None = None,
+    shutdown_grace: float = 5.0,
     **websocket: Any,
 ) -> AsyncIterator[RunningDaemon]:
     """Everything of a daemon but its cluster, on a free port, until the block ends. With a certificate and its key
@@ -169,7 +170,12 @@ async def whole_daemon(
     tls_cert, tls_key = certificate or (None, None)
     config = Config(
         node=NodeConfig(data_dir=folder / "state"),
-        server=ServerConfig(listen=(Listen("127.0.0.1", port),), tls_cert=tls_cert, tls_key=tls_key),
+        server=ServerConfig(
+            listen=(Listen("127.0.0.1", port),),
+            tls_cert=tls_cert,
+            tls_key=tls_key,
+            shutdown_grace=shutdown_grace,
+        ),
         websocket=WebSocketConfig(**(quiet | ({"fanout": FANOUT} if FANOUT else {}) | websocket)),
         auth=AuthConfig(users=(UserConfig(name="admin", password_hash=PASSWORD_HASH, roles=("admin",)),)),
     )
