@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from math import inf
 
 import msgspec
@@ -52,6 +52,8 @@ class _AlertState(Struct, kw_only=True):
     when: str
     done: dict[str, str] = {}
     """The occurrence that was sent, or is not to be sent, by subject."""
+    since: float = 0.0
+    """What the log has from until then, in Unix seconds, happened before this alert was in force. 0: nothing."""
 
 
 class BookState(Struct, kw_only=True):
@@ -73,7 +75,6 @@ class AlertBook:
         state = BookState(conditions=ConditionState())
         if stored is not None:
             state = msgspec.json.decode(stored, type=BookState)
-        self.is_new = stored is None
         self.state = state
         self.conditions = Conditions(node, state.conditions)
         self.fired: list[Notification] = []
@@ -88,15 +89,21 @@ class AlertBook:
         self.state.conditions = self.conditions.stored()
         return msgspec.json.encode(self.state)
 
-    def configure(self, alerts: Sequence[AlertConfig]) -> None:
-        """These alerts are in force from now on."""
+    def knows(self, alert: AlertConfig) -> bool:
+        """Whether it was in force before, with the same condition."""
+        known = self.state.alerts.get(alert.name)
+        return known is not None and known.when == str(alert.when)
+
+    def configure(self, alerts: Sequence[AlertConfig], *, since: float = 0.0) -> None:
+        """These alerts are in force from now on. `since`: what the log has from until then happened before those
+        that are new; to be given where the log cannot be read yet."""
         before, self.state.alerts = self.state.alerts, {}
         for alert in alerts:
             when = str(alert.when)
             known = before.get(alert.name)
             if known is None or known.when != when:
                 past = self.conditions.open(when) if when in MOMENTS else []
-                known = _AlertState(when=when, done={each.subject: each.ref for each in past})
+                known = _AlertState(when=when, done={each.subject: each.ref for each in past}, since=since)
             self.state.alerts[alert.name] = known
         self._alerts = alerts
         self._due.clear()
@@ -107,17 +114,19 @@ class AlertBook:
         assert message.seq is not None
         if message.type in EVENT_TYPES:
             # What another log has from before this cursor's last event happened before.
-            past = epoch != self.state.epoch and message.at <= self.state.at
-            closed = self.conditions.apply(message, epoch)
-            if past:
-                self._pass_over()
-            else:
-                self._judge(closed, now)
-                self._fire_at_once(now)
+            known = epoch != self.state.epoch and message.at <= self.state.at
+            past = {name for name, alert in self.state.alerts.items() if known or message.at <= alert.since}
+            self._judge(self.conditions.apply(message, epoch), now, past)
+            self._fire_at_once(now, past)
             self.changed = True
         if epoch == self.state.epoch or message.at > self.state.at:
             self.state.at = message.at
         self.state.seq = message.seq
+
+    def caught_up(self) -> None:
+        """The whole log was taken: what it will have is news for every alert."""
+        for alert in self.state.alerts.values():
+            alert.since = 0.0
 
     def judge(self, closed: Sequence[Closed], now: Instant) -> None:
         """Take what was closed by an observation, and fire what is due now."""
@@ -146,8 +155,9 @@ class AlertBook:
                 if state.done.get(each.subject) != each.ref:
                     yield alert, each
 
-    def _judge(self, closed: Sequence[Closed], now: Instant) -> None:
-        """Fire what was due before it ended. It held for so long if both clocks say so, where both were read."""
+    def _judge(self, closed: Sequence[Closed], now: Instant, past: Collection[str] = ()) -> None:
+        """Fire what was due before it ended, but for the alerts in `past`. It held for so long if both clocks say
+        so, where both were read."""
         for end in closed:
             each = end.occurrence
             for alert in self._alerts:
@@ -157,20 +167,18 @@ class AlertBook:
                 due = self._due.pop((alert.name, each.ref), -inf)
                 sent = state.done.pop(each.subject, "") == each.ref
                 held = end.at is not None and alert.hold <= max(0.0, end.at - each.at) and now.mono >= due
-                if held and not sent:
+                if held and not sent and alert.name not in past:
                     self._fire(alert, each, now, ended=True)
             self.changed = True
 
-    def _fire_at_once(self, now: Instant) -> None:
-        """Before the next event can end them."""
-        for alert, each in self._waiting():
-            if alert.hold == 0:
-                self._fire(alert, each, now)
-
-    def _pass_over(self) -> None:
+    def _fire_at_once(self, now: Instant, past: Collection[str]) -> None:
+        """Before the next event can end them. The alerts in `past` get only what still holds at the end."""
         for alert, each in list(self._waiting()):
-            if each.kind in MOMENTS:
-                self.state.alerts[alert.name].done[each.subject] = each.ref
+            if alert.name in past:
+                if each.kind in MOMENTS:
+                    self.state.alerts[alert.name].done[each.subject] = each.ref
+            elif alert.hold == 0:
+                self._fire(alert, each, now)
 
     def _fire(self, alert: AlertConfig, each: Occurrence, now: Instant, *, ended: bool = False) -> None:
         when = str(alert.when)

@@ -124,14 +124,10 @@ class AlertWatcher:
                     await trio.sleep(LOOK_SECONDS)
         # Who may vote is not in the log, and whether the quorum was at risk depends on it.
         self._book.conditions.observed = self._observation()
-        if self._book.is_new:
-            # What holds is known before the first alert is in force.
-            await self._read()
-            if not self._book.state.epoch:
-                # The log cannot be read yet. What it has from before now happened before.
-                self._book.state.at = self._now().wall
-            self._book.is_new = False
-        self._book.configure(alerts)
+        # What holds is known before an alert that is new is in force.
+        self._book.configure([alert for alert in alerts if self._book.knows(alert)])
+        await self._read()
+        self._book.configure(alerts, since=0.0 if self._log.readable else self._now().wall)
         self._configured = alerts
         self.counters.holding = {name: self._book.holds(name) for name in names}
 
@@ -174,6 +170,7 @@ class AlertWatcher:
             self._history = last
             await self._read_from(last)
             if self._log.history is last:
+                self._book.caught_up()
                 return
 
     async def _read_from(self, history: History) -> None:

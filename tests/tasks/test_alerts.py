@@ -252,6 +252,37 @@ async def test_a_new_alert_reports_what_holds_and_not_what_happened(
     }
 
 
+@pytest.mark.parametrize("readable", [True, False])
+async def test_an_alert_that_is_new_at_a_start_reports_nothing_from_while_heliosd_was_down(
+    autojump_clock: MockClock, house: AlertHarness, readable: bool
+) -> None:
+    house.config = alert("lost", "leader_lost", "10s")
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+    loss = house.lose()
+    await trio.sleep(30)
+    house.elect("node-3")
+    house.peer("removed", "node-1")
+    await trio.sleep(1)
+    house.config += (
+        alert("lost-2", "leader_lost", "10s")
+        + alert("elected", "leader_elected")
+        + alert("gone", "peer_removed", "5s")
+    )
+    house.cluster.reason = None if readable else "etcd has not been read yet"
+    async with house.running(readable=readable):
+        await trio.sleep(20)
+        if not readable:
+            house.begin_log()
+            house.cluster.reason = None
+            await trio.sleep(1)
+        assert house.ids == [f"lost/leader_lost/{loss}"]
+        elected = house.elect("node-1")
+        await trio.sleep(5)
+    assert house.ids[1:] == [f"elected/leader_elected/{elected}"]
+
+
 async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
