@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct
 
 from heliosd.clock import Instant
 from heliosd.config.alert_condition import AlertCondition
@@ -65,15 +65,19 @@ class Observation(Struct, frozen=True, kw_only=True):
     """ "": none is known."""
     voters: frozenset[str] = frozenset()
     unhealthy: frozenset[str] = frozenset()
-    """Members that this node has no contact with."""
+    """Members that this node has no contact with; its own may be one."""
 
     @classmethod
     def of(cls, status: ClusterStatus, *, complete: bool = True) -> Observation:
         """What a status says. `complete`: as `Backend.complete` when it was taken."""
         voters = {peer.id for peer in status.peers if peer.voter}
-        if status.node.state not in {"Observer", "Unknown", "Learner"}:
-            voters.add(status.node.id)
         unhealthy = {peer.id for peer in status.peers if not peer.latency.connection_healthy}
+        node = status.node
+        by_role = node.state not in {"Observer", "Unknown", "Learner"}
+        if by_role if node.voter is UNSET else node.voter:
+            voters.add(node.id)
+        if node.healthy is False:
+            unhealthy.add(node.id)
         return cls(
             complete=complete and bool(voters),
             leader=status.leader.id,

@@ -136,6 +136,7 @@ class LiveView:
 def members_of_status(status: Mapping[str, Any]) -> tuple[MemberRow, ...]:
     """The members of a `status` message, which does not say this node's address."""
     node = {
+        **status.get("node", {}),
         "id": status["node_id"],
         "name": name_in_status(status, status["node_id"]),
         "state": status["state"],

@@ -178,9 +178,10 @@ def members_of(
             address=own_address,
             role=node["state"],
             leader=node["id"] == leader,
-            voter=node["state"] not in NO_VOTE or node["id"] == leader,
+            # The simulated cluster says only the role, as did daemons of before `voter` and `healthy`.
+            voter=node.get("voter", node["state"] not in NO_VOTE) or node["id"] == leader,
             this_node=True,
-            healthy=node["state"] != "Down",
+            healthy=node.get("healthy", True) and node["state"] != "Down",
             lag_entries=0 if node["id"] == leader else None,
             latency_ms=None,
             last_contact=None,

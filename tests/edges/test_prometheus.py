@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.hub.counters import HubCounters
+from heliosd.protocol.views.status import NodeView
 from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text
 from tests.support.metric_readings import LATER, START, Readings
 
@@ -146,6 +147,16 @@ def test_a_learner_that_is_down_is_no_voter_and_puts_no_quorum_at_risk() -> None
     assert value(text, "raft_cluster_unhealthy_peers") == 1
     assert value(text, "raft_cluster_voters") == 3
     assert value(text, "raft_cluster_quorum_at_risk") == 0
+
+
+def test_a_voter_that_is_this_nodes_own_puts_the_quorum_at_risk_while_it_is_silent() -> None:
+    node = Readings(node=NodeView("node-1", "Unknown", 5, voter=True, healthy=False))
+    for peer in ("node-2", "node-3"):
+        node.latency.add_peer(peer, "", START)
+        node.latency.succeeded(peer, "probe", 0.002, LATER)
+    text = node.text()
+    assert value(text, "raft_cluster_voters") == 3
+    assert value(text, "raft_cluster_quorum_at_risk") == 1
 
 
 @pytest.mark.parametrize("kind", ["counter", "gauge"])

@@ -11,6 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import UNSET
 
+from heliosd.alerts.conditions import Observation
+from heliosd.cli.members_view import cluster_of
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
 from heliosd.cluster.etcd.election import RESTORED_SECONDS, LeaderElected, LeaderLost
@@ -120,7 +122,8 @@ def test_the_status_shows_this_nodes_member_and_the_others_as_peers() -> None:
     shown = build_status(seen.view, (ObserverView("etcd-1", "0.1.0", "2026-01-01T00:00:00Z"),), seen.now)
     json = msgspec.to_builtins(shown)
     reported = {"version": "3.4.23", "db_size_bytes": 4096, "alarms": ()}
-    assert json["node"] == {"id": A, "state": "Follower", "term": 5, "name": "etcd-1", **reported}
+    own = {"id": A, "state": "Follower", "term": 5, "name": "etcd-1", "voter": True, "healthy": True}
+    assert json["node"] == own | reported
     assert json["peers"][1].items() >= reported.items()
     leader = {"id": B, "address": "etcd-2:2379", "is_leader": False, "name": "etcd-2"}
     assert json["leader"] == {**leader, "address_kind": "client"}
@@ -169,6 +172,7 @@ def test_this_node_is_the_member_that_bears_its_id(node_id: str, own: str | None
     shown = build_status(seen.view, (), seen.now)
     assert shown.node.state == ("Leader" if own else "Observer")
     assert shown.node.id == (own or "node-9")
+    assert (shown.node.voter, shown.node.healthy) == ((True, True) if own else (UNSET, UNSET))
     assert shown.leader.is_leader == bool(own)
     assert shown.indices.commit_index == 120
     assert len(shown.peers) == (2 if own else 3)
@@ -225,6 +229,26 @@ def test_this_nodes_own_member_has_a_health_too_though_it_is_no_peer() -> None:
     assert HealthChanged(A, healthy=False) in seen.poller(B, 1.0, who=(B, C))
     assert build_status(seen.view, (), seen.now).cluster_health.unhealthy_peers == 0
     assert A not in {each.peer_id for each in seen.latency.peer_health(seen.now)}
+
+
+def test_an_own_member_that_is_silent_is_a_voter_that_is_missed_by_every_reader_of_the_status() -> None:
+    seen = led_by_b("etcd-1")
+    seen.poller(B, 5.0, who=(B, C))
+    shown = build_status(seen.view, (), seen.now)
+    assert (shown.node.state, shown.node.voter, shown.node.healthy) == ("Unknown", True, False)
+    found = Observation.of(shown)
+    assert (sorted(found.voters), list(found.unhealthy)) == (sorted((A, B, C)), [A])
+    cluster = cluster_of(msgspec.to_builtins(shown), msgspec.to_builtins(shown.peer_states))
+    assert cluster.problems() == ["quorum at risk: 2 of 3 voters are healthy, 2 are needed"]
+    seen.poll(B)
+    assert build_status(seen.view, (), seen.now).node.healthy is True
+
+
+def test_an_own_member_without_a_vote_has_none_while_it_is_silent_either() -> None:
+    seen = led_by_b("etcd-1")
+    seen.listing([replace(each, is_learner=each.id == A) for each in THREE])
+    seen.poller(B, 5.0, who=(B, C))
+    assert Observation.of(build_status(seen.view, (), seen.now)).voters == {B, C}
 
 
 def test_an_answer_counts_for_the_member_that_gave_it() -> None:

@@ -24,13 +24,14 @@ from heliosd.protocol.message import OutgoingMessage
 from heliosd.protocol.server_messages import of_event
 from heliosd.protocol.views.snapshots import SnapshotEvent
 from heliosd.protocol.views.status import ClusterStatus, LeaderView
+from heliosd.raft.roles import Role
 from heliosd.store.changes import Change, Saved, ValueSet
 
 from .rest_server import LoneBackend, now
 
 
 class ClusterStandIn(LoneBackend):
-    """A cluster whose leader and healthy peers the test says."""
+    """A cluster whose leader and healthy members the test says: node-1, which is this node, and its peers."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -65,7 +66,11 @@ class ClusterStandIn(LoneBackend):
             return msgspec.structs.replace(status, node=unknown, leader=LeaderView())
         for peer in self.peers.keys() - self.silent:
             self.latency.succeeded(peer, "probe", 0.001, now())
-        return msgspec.structs.replace(super().status(), leader=LeaderView(self.leader))
+        status = super().status()
+        silent = status.node.id in self.silent
+        state: Role = "Unknown" if silent else "Follower"
+        node = msgspec.structs.replace(status.node, state=state, voter=True, healthy=not silent)
+        return msgspec.structs.replace(status, node=node, leader=LeaderView(self.leader))
 
 
 def lost(leader: str) -> StateChanged:

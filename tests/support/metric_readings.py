@@ -35,6 +35,7 @@ class Readings:
 
     silent_learners: frozenset[str] = frozenset()
     """Peers without a vote that have not been started."""
+    node: NodeView = NodeView("node-1", "Leader", 5)  # noqa: RUF009 (frozen)
 
     metrics: MetricSet = field(default_factory=MetricSet)
     latency: LatencyTracker = field(default_factory=LatencyTracker)
@@ -56,7 +57,7 @@ class Readings:
             for peer in self.latency.report(LATER).peers
         )
         return ClusterStatus(
-            node=NodeView("node-1", "Leader", 5),
+            node=self.node,
             leader=LeaderView("node-1", "", is_leader=True),
             indices=Indices(1, 5, 1, 1),
             peers=peers,

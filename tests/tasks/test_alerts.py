@@ -305,6 +305,18 @@ async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
     assert len(house.ids) == 2
 
 
+async def test_an_own_member_that_falls_silent_is_reported_as_any_other(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("peer", "peer_unhealthy", "15s") + alert("quorum", "quorum_at_risk", "15s")
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+        unhealthy = house.peer("unhealthy", "node-1")
+        await trio.sleep(20)
+    assert set(house.ids) == {f"peer/peer_unhealthy/{unhealthy}", f"quorum/quorum_at_risk/{unhealthy}"}
+
+
 async def test_what_a_start_does_not_know_yet_is_not_taken_for_ended(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:

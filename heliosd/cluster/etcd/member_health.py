@@ -71,6 +71,10 @@ class MemberHealth:
         self._peers.skip(seconds)
         self._own.skip(seconds)
 
+    def own_healthy(self, now: Instant) -> bool:
+        """Of this node's own member; True where it has none."""
+        return all(each.healthy for each in self._own.peer_health(now))
+
     def judged(self, answers: Mapping[str, MemberAnswer], leader: str, now: Instant) -> dict[str, bool]:
         """True (healthy): answered its last poll. False: has failed for long enough. Others are left out."""
         healths = (*self._peers.peer_health(now), *self._own.peer_health(now))

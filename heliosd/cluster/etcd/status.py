@@ -33,6 +33,8 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
             state=view.own_role(now),
             term=view.own_term,
             name=own.name if own else UNSET,
+            voter=not own.is_learner if own else UNSET,
+            healthy=view.health.own_healthy(now) if own else UNSET,
             **_reported(view, own.id if own else ""),
         ),
         leader=_leader(view),

@@ -42,7 +42,7 @@ class ClusterView:
         self.members_as_of = 0
         """A store revision of the leader from before it listed `members`; 0: no leader has listed them."""
         self.latency = latency
-        self._health = MemberHealth(latency)
+        self.health = MemberHealth(latency)
         self._election = Election()
         self._answers: dict[str, MemberAnswer] = {}
         self._statuses: dict[str, MemberStatus] = {}
@@ -68,7 +68,7 @@ class ClusterView:
         list. The list of a member that names itself as leader then decides whose answers confirm it.
         """
         listed = tuple(sorted(members, key=lambda each: each.id))
-        self._health.listed((each.id for each in listed), asked)
+        self.health.listed((each.id for each in listed), asked)
         if not self.leader:
             self._contacts = {each.id: each for each in listed if each.client_urls}
             claimant = self.lister()
@@ -82,7 +82,7 @@ class ClusterView:
             heard = reversed(self._revisions.get(by, ()))
             as_of = next((revision for at, revision in heard if at <= asked), -1)
             if as_of >= self.members_as_of:
-                self.members_as_of, self._health.leader_listed_at = as_of, asked
+                self.members_as_of, self.health.leader_listed_at = as_of, asked
                 self._take(listed, now)
 
     def answered(self, asked_member: str, status: MemberStatus, seconds: float, now: Instant) -> None:
@@ -114,7 +114,7 @@ class ClusterView:
         if changed_its_mind or (status.leader and status.raft_term > self.term):
             self.pace.in_doubt(now.mono)
         self._reasons.pop(member, None)
-        self._note(self._health.answered(member, seconds, now))
+        self._note(self.health.answered(member, seconds, now))
 
     def replaced_by(self, cluster_id: str, now: Instant) -> None:
         """Another cluster has taken the place of ours: forget everything about the one before."""
@@ -139,7 +139,7 @@ class ClusterView:
             self._doubt_if_leader(member, now)
         self._reasons[member] = reason
         if not self.traces.is_starting(member, now.mono):
-            self._note(self._health.failed(member, now))
+            self._note(self.health.failed(member, now))
 
     def overdue(self, member: str, since: float, now: Instant) -> None:
         """It was asked at `since` and should have answered by now."""
@@ -178,7 +178,7 @@ class ClusterView:
         self.pace.skip(seconds)
         self._elected += seconds
         self._election.skip(seconds)
-        self._health.skip(seconds)
+        self.health.skip(seconds)
 
     def look(self, now: Instant) -> tuple[ViewChange, ...]:
         """The changes since the last call, in order."""
@@ -193,7 +193,7 @@ class ClusterView:
                     self.members_as_of = self._term_seen = 0
             else:
                 self.pace.in_doubt(now.mono)
-        self._changes += self._health.check(now)
+        self._changes += self.health.check(now)
         shown = (self.own_role(now), self.own_term, self.leader)
         if shown != self._shown:
             self._changes.append(OwnStateChanged(self._shown[0], *shown))
@@ -270,13 +270,13 @@ class ClusterView:
     def judged(self, now: Instant) -> dict[str, bool]:
         """The health (True: healthy) of the members that this node can judge: those that answered their last poll,
         and those that have failed for long enough to be unhealthy (see `MemberHealth`)."""
-        return self._health.judged(self._answers, self.leader, now)
+        return self.health.judged(self._answers, self.leader, now)
 
     def removed(self, member: str) -> bool | None:
         """Whether it is no member any more, by a list from after its last answer; None: there is no such list."""
         if self.members_as_of and all(each.id != member for each in self.members):
             return True
-        return self._health.removed(member, self._answers.get(member))
+        return self.health.removed(member, self._answers.get(member))
 
     def quorum_answers(self, now: Instant) -> bool:
         """Whether a quorum of the voters has answered lately, with whatever leader."""
@@ -326,9 +326,9 @@ class ClusterView:
         found = bearing(members, self.node_id)
         self.own = found[0] if len(found) == 1 else None
         self.pace.changed(now.mono)
-        self._health.track(self.known_members, "" if self.own is None else self.own.id, now)
+        self.health.track(self.known_members, "" if self.own is None else self.own.id, now)
         for gone in before - {each.id for each in members}:
-            self._health.forget(gone)
+            self.health.forget(gone)
             self.traces.forget(gone)
             for kept in (self._answers, self._statuses, self._revisions, self._reasons):
                 kept.pop(gone, None)

@@ -27,6 +27,10 @@ class NodeView(Struct, frozen=True):
     """... the size of its database and the quota for it, ..."""
     alarms: tuple[str, ...] | UnsetType = UNSET
     """... and the alarms that are raised for it, such as NOSPACE."""
+    voter: bool | UnsetType = UNSET
+    """With etcd, where this node is a member: false for a learner, also while it is down."""
+    healthy: bool | UnsetType = UNSET
+    """Likewise: whether the member answers this node, as `connection_healthy` says it of a peer."""
 
 
 class LeaderView(Struct, frozen=True):

@@ -47,7 +47,7 @@ export function membersOf(status, commits) {
     name: own.name || status.node_id,
     own: true,
     state: status.state,
-    voter: status.state !== "Learner",
+    voter: own.voter ?? status.state !== "Learner",
     answers: !["Down", "Unknown"].includes(status.state),
     leads: status.leader === status.node_id,
     peer: own,
