@@ -4,7 +4,8 @@
 2. `for` counts the time between the events of the log. So what began and ended while heliosd was down is judged as
    if it had been there; and what began before a restart goes on counting.
 3. While heliosd runs, `for` is also measured on the monotonic clock: no leap of the wall clock makes an alert due.
-4. An alert that is new in the configuration is sent for what holds then, but not for what happened before.
+4. After a pause of the process nothing is due before what happened meanwhile can be known.
+5. An alert that is new in the configuration is sent for what holds then, but not for what happened before.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from heliosd.config.alert_condition import MOMENTS
 from heliosd.config.model import AlertConfig
 from heliosd.protocol.message import OutgoingMessage
 
-from .conditions import EVENT_TYPES, Closed, Conditions, ConditionState, Occurrence
+from .conditions import DISAGREE_SECONDS, EVENT_TYPES, Closed, Conditions, ConditionState, Occurrence
 
 SETTLE_SECONDS = 0.25
 """An event that ends a condition just in time may be read so long after it was logged."""
@@ -83,6 +84,8 @@ class AlertBook:
         self._alerts: Sequence[AlertConfig] = ()
         self._due: dict[tuple[str, str], float] = {}
         """Alert and ref -> when it is due, on the monotonic clock."""
+        self._silent_until = -inf
+        """Until then only the log says what was due; on the monotonic clock."""
 
     def encode(self) -> bytes:
         """What goes on after a restart."""
@@ -128,9 +131,16 @@ class AlertBook:
         for alert in self.state.alerts.values():
             alert.since = 0.0
 
+    def paused(self, now: Instant) -> None:
+        """This process did not run for a while. What ended meanwhile is known soon, but not yet: until then
+        nothing that is observed fires an alert."""
+        self._silent_until = now.mono + DISAGREE_SECONDS
+        self.conditions.paused()
+
     def judge(self, closed: Sequence[Closed], now: Instant) -> None:
         """Take what was closed by an observation, and fire what is due now."""
-        self._judge(closed, now)
+        silent = now.mono < self._silent_until
+        self._judge([Closed(each.occurrence, None) for each in closed] if silent else closed, now)
         for alert, each in self._waiting():
             key = (alert.name, each.ref)
             if key not in self._due:
@@ -138,7 +148,7 @@ class AlertBook:
                 self._due[key] = now.mono + left
                 self.changed = True
             settle = SETTLE_SECONDS if alert.hold else 0.0
-            if now.mono >= self._due[key] + settle and self.conditions.agrees(each):
+            if not silent and now.mono >= self._due[key] + settle and self.conditions.agrees(each):
                 self._fire(alert, each, now)
 
     def holds(self, name: str) -> int:

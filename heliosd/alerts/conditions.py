@@ -214,6 +214,10 @@ class Conditions:
                 return closed
         return []
 
+    def paused(self) -> None:
+        """This process did not run for a while: what the status says by now is from before."""
+        self._disagree.clear()
+
     def observe(self, observed: Observation, now: Instant) -> list[Closed]:
         """Take what this node sees; returns what that closes: nothing before it is complete."""
         self.observed = observed

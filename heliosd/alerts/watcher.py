@@ -33,6 +33,8 @@ from .deliveries import Deliveries
 STATE = "alerts/state"
 """The stored value: cursor, conditions and alerts."""
 LOOK_SECONDS = 0.1
+PAUSED_SECONDS = 1.0
+"""A longer time between two looks was a pause, such as SIGSTOP or a suspended machine."""
 OBSERVE_SECONDS = 0.25
 """Between two looks at the status and at the metrics."""
 START_SECONDS = 5.0
@@ -85,6 +87,7 @@ class AlertWatcher:
         self._ready = False
         self._stored_seq = 0
         self._store_at = self._observe_at = -inf
+        self._looked_at = inf
         self._changed = trio.Event()
         settings.on_change(self._wake)
 
@@ -128,7 +131,7 @@ class AlertWatcher:
         self._book.configure([alert for alert in alerts if self._book.knows(alert)])
         await self._read()
         self._book.configure(alerts, since=0.0 if self._log.readable else self._now().wall)
-        self._configured = alerts
+        self._configured, self._looked_at = alerts, inf
         self.counters.holding = {name: self._book.holds(name) for name in names}
 
     def _start_senders(self, senders: trio.Nursery) -> None:
@@ -145,6 +148,9 @@ class AlertWatcher:
     async def _look(self, *, observe: bool) -> None:
         """Take what has happened since the last look, store it, and hand over what is due."""
         now = self._now()
+        if now.mono - self._looked_at > PAUSED_SECONDS:
+            self._book.paused(now)
+        self._looked_at = now.mono
         if observe and now.mono >= self._observe_at:
             self._observe_at = now.mono + OBSERVE_SECONDS
             self._book.conditions.observed = self._observation()

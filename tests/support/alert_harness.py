@@ -137,9 +137,9 @@ class AlertHarness:
         moment = now()
         return Instant(moment.wall + self.leap_seconds, moment.mono)
 
-    def publish(self, event: Event) -> str:
-        """The event is in the log; returns its epoch and number."""
-        message = of_event(Stamped(len(self.events) + 1, self.now().wall, event))
+    def publish(self, event: Event, *, ago: float = 0.0) -> str:
+        """The event of so many seconds ago is in the log; returns its epoch and number."""
+        message = of_event(Stamped(len(self.events) + 1, self.now().wall - ago, event))
         self.events.append(message)
         if self.log is not None:
             self.log.history.keep(message, self.now().wall)
@@ -155,9 +155,9 @@ class AlertHarness:
         old, self.cluster.leader = self.cluster.leader, ""
         return self.publish(lost(old))
 
-    def elect(self, leader: str = "node-2") -> str:
+    def elect(self, leader: str = "node-2", *, ago: float = 0.0) -> str:
         self.cluster.leader = leader
-        return self.publish(elected(leader))
+        return self.publish(elected(leader), ago=ago)
 
     def peer(self, change: Any, peer: str = "node-2") -> str:
         """A peer's change, as the log and the status say it."""

@@ -555,6 +555,52 @@ async def test_a_leap_of_the_wall_clock_neither_makes_an_alert_due_nor_holds_it_
         assert len(house.ids) == 1
 
 
+async def test_what_ended_in_time_while_heliosd_did_not_run_is_not_sent_after_the_pause(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config += alert("hot", "metric:jobs > 5", "10s")
+    house.cluster.metrics.apply(RegisterMetric(name="jobs", type="gauge", at=1.0))
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+        house.lose()
+        house.cluster.metrics.apply(UpdateMetric(name="jobs", value=10, at=now().wall))
+        await trio.sleep(1)
+        autojump_clock.jump(60)
+        await trio.sleep(1)  # by now the daemon hears of it
+        house.elect(ago=60)
+        house.cluster.metrics.apply(UpdateMetric(name="jobs", value=1, at=now().wall - 60))
+        await trio.sleep(60)
+        assert house.got == []
+
+
+async def test_what_still_holds_after_a_pause_is_sent(autojump_clock: MockClock, house: AlertHarness) -> None:
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+        loss = house.lose()
+        await trio.sleep(1)
+        autojump_clock.jump(60)
+        await trio.sleep(5)
+        assert house.ids == [f"no-leader/leader_lost/{loss}"]
+
+
+async def test_no_leader_before_a_pause_and_after_it_is_no_loss_that_lasted(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("lost", "leader_lost")
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+        house.cluster.leader = ""
+        await trio.sleep(1)
+        autojump_clock.jump(60)
+        await trio.sleep(2)
+        house.cluster.leader = "node-2"
+        await trio.sleep(60)
+        assert house.got == []
+
+
 async def test_a_first_start_without_a_readable_log_reports_nothing_of_before(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:
