@@ -100,6 +100,7 @@ class AlertBook:
     def configure(self, alerts: Sequence[AlertConfig], *, since: float = 0.0) -> None:
         """These alerts are in force from now on. `since`: what the log has from until then happened before those
         that are new; to be given where the log cannot be read yet."""
+        held = {(alert.name, str(alert.when), alert.hold) for alert in self._alerts}
         before, self.state.alerts = self.state.alerts, {}
         for alert in alerts:
             when = str(alert.when)
@@ -108,8 +109,10 @@ class AlertBook:
                 past = self.conditions.open(when) if when in MOMENTS else []
                 known = _AlertState(when=when, done={each.subject: each.ref for each in past}, since=since)
             self.state.alerts[alert.name] = known
+        # What is due when must stay: it would be reckoned anew by the wall clock, which may have leapt.
+        same = {alert.name for alert in alerts if (alert.name, str(alert.when), alert.hold) in held}
+        self._due = {key: due for key, due in self._due.items() if key[0] in same}
         self._alerts = alerts
-        self._due.clear()
         self.changed = True
 
     def apply(self, message: OutgoingMessage, epoch: str, now: Instant) -> None:
