@@ -303,6 +303,19 @@ def test_a_node_that_finds_the_log_begun_anew_by_another_goes_on_with_it(etcd: E
     assert not mirror.needs_birth
 
 
+def test_a_batch_that_begins_another_log_shows_that_all_has_to_be_read_again(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    start = mirror.revision + 1
+    assert not Mirror(LAYOUT, 100).is_outdated_by(etcd.watch(1))
+    log_events(etcd)
+    write(etcd, HITS)
+    assert not mirror.is_outdated_by(etcd.watch(start))
+    beget(etcd, "1" * 12)
+    assert mirror.is_outdated_by(etcd.watch(start))
+    etcd.put(LAYOUT.head, b"spoilt")
+    assert not mirror.is_outdated_by(etcd.watch(etcd.revision))
+
+
 # The metrics
 
 

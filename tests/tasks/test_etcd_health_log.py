@@ -44,7 +44,7 @@ class World:
     """Members that B leads, and their log; `answering` are those that answer."""
 
     def __init__(self, members: Sequence[EtcdMember] = THREE) -> None:
-        self.etcd = Etcd()
+        self.etcd = Etcd(raft_term=5)
         log = {"cluster_id": CLUSTER, "birth": "0" * 12, "members": known(members), "term": 5, "leader": B}
         draft = begin(LAYOUT, SeenHead(), **log)  # type: ignore[arg-type]
         self.etcd.txn(draft.compares, draft.then, draft.otherwise)

@@ -159,6 +159,20 @@ class Mirror:
         new = self._shape()
         return gathered.news({part for part in new if first or new[part] != old[part]})
 
+    def is_outdated_by(self, batch: WatchBatch) -> bool:
+        """Whether `batch` begins another log than the one that was read, as after the restore of a backup: then all
+        else that was read may be of another past, and has to be read again in place of applying the batch."""
+        heads = [
+            event.kv
+            for event in batch.events
+            if event.kind == "put" and event.kv.key == self._layout.head and self._epoch
+        ]
+        try:
+            epochs = {head.epoch for kv in heads if (head := read_head((kv,)).head) is not None}
+        except (msgspec.MsgspecError, ValueError):
+            return False
+        return bool(epochs - {self._epoch})
+
     def apply(self, batch: WatchBatch) -> MirrorUpdate:
         """Apply what the watch of the whole prefix delivered. A batch of another cluster is ignored, and so is what
         was applied already."""

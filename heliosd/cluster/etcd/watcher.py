@@ -135,6 +135,9 @@ class Watcher:
                     return
                 self._etcd.faults.clear("reading")
                 for part in _by_revision(batch):
+                    if self._etcd.mirror.is_outdated_by(part):
+                        self._stale = True
+                        return
                     self._hear(self._etcd.mirror.apply(part))
                     await self._etcd.subscribers.room()
         raise EtcdUnavailable(self._endpoint, "the watch ended")
