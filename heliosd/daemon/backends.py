@@ -9,6 +9,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import structlog
+
 from heliosd.clock import Instant
 from heliosd.cluster.latency import LatencyTracker
 from heliosd.cluster.snapshots import SnapshotTracker
@@ -22,6 +24,8 @@ from heliosd.store.epoch_file import EpochFile
 if TYPE_CHECKING:
     from heliosd.cluster.etcd.backend import EtcdBackend
     from heliosd.cluster.simulated.backend import SimulatedBackend
+
+log = structlog.get_logger("heliosd")
 
 
 def backend_of(
@@ -73,6 +77,17 @@ def numbering_of(
     max_events, max_age = config.history.max_events, config.history.max_age
     if config.cluster.backend == "etcd":
         return ClusterNumbering(max_events=max_events, max_age=max_age, now=now)
+    from heliosd.cluster.simulated.emitted_marker import missing_events  # noqa: PLC0415
+
+    missing = missing_events(saved)
+    if missing is not None:
+        log.warning("the last run was killed before all its events were stored: a new epoch begins")
     return LocalNumbering(
-        saved, save=save, epoch_marker=epoch_marker, max_events=max_events, max_age=max_age, now=now
+        saved,
+        save=save,
+        epoch_marker=epoch_marker,
+        max_events=max_events,
+        max_age=max_age,
+        missing=missing,
+        now=now,
     )

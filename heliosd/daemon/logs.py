@@ -47,6 +47,8 @@ _PRIORITIES = ((logging.CRITICAL, 2), (logging.ERROR, 3), (logging.WARNING, 4), 
 """From which level on, and syslog's number."""
 _caps = [LogCap()]
 """The one in force. `configure` begins a new one."""
+AUDIT = "heliosd.audit"
+"""Its lines say who did what: they are written at every `level`."""
 _QUIET = ("hypercorn", "quart", "httpx", "httpcore", "h2", "hpack", "asyncio")
 
 
@@ -55,7 +57,8 @@ def configure(
     format: Literal["auto", "console", "json"],  # noqa: A002
     stream: TextIO | None = None,
 ) -> None:
-    """Log to `stream` (None: standard error) from `level` on; "auto" is console on a terminal, else JSON.
+    """Log to `stream` (None: standard error) from `level` on, who did what at every level; "auto" is console on a
+    terminal, else JSON.
 
     May be called again at any time; it then applies to existing loggers too.
     """
@@ -90,6 +93,7 @@ def configure(
     root.addHandler(handler)
     threshold = logging.getLevelNamesMapping()[level.upper()]
     root.setLevel(threshold)
+    logging.getLogger(AUDIT).setLevel(min(threshold, logging.INFO))
     for name in _QUIET:
         # Their INFO lines are about their own work; ours name the events.
         logging.getLogger(name).setLevel(

@@ -86,8 +86,11 @@ class LocalNumbering:
         max_events: int,
         max_age: float,
         now: Callable[[], Instant],
+        missing: ValueSet | None = None,
         make_epoch: Callable[[], str] = new_epoch,
     ) -> None:
+        """`missing`: events that never were stored are missing in `saved`, so a new epoch begins; this is stored
+        with it."""
         self._save = save
         self._epoch_marker = epoch_marker
         self._now = now
@@ -98,7 +101,9 @@ class LocalNumbering:
         self._events: ItemQueue | None = None
         self._busy = False
         head = _read_head(saved)
-        self._stored = head is not None and epoch_marker.complete_epoch() == head.epoch
+        self._stored = missing is None and head is not None and epoch_marker.complete_epoch() == head.epoch
+        if missing is not None:
+            self._unstored[missing.name] = missing
         kept: list[OutgoingMessage] = []
         if head is None or not self._stored:
             head = _StoredHead(make_epoch(), 0)

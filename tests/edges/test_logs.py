@@ -8,7 +8,7 @@ import logging
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import structlog
@@ -120,6 +120,16 @@ def test_the_level_holds_and_can_be_changed_while_running() -> None:
         ("b", "debug"),
         ("hypercorn.error", "debug"),
     ]
+
+
+@pytest.mark.parametrize("level", ["debug", "info", "warning", "error"])
+def test_what_was_done_by_whom_is_logged_at_every_level(
+    level: Literal["debug", "info", "warning", "error"],
+) -> None:
+    stream = io.StringIO()
+    logs.configure(level, "json", stream)
+    structlog.get_logger("heliosd.audit").info("audit", user="eva")
+    assert [(line["event"], line["level"]) for line in lines(stream)] == [("audit", "info")]
 
 
 SECRETS = [

@@ -89,6 +89,7 @@ ACTIONS = {
     "reset": 3,
     "quiet": 2,
 }
+TICKS = {Tick.STATUS: "status_update", Tick.LATENCY: "latency", Tick.UPTIME: "uptime"}
 QUIET_SECONDS = 100.0
 SUBSCRIBE = delivery.subscribe
 
@@ -397,7 +398,8 @@ class World:
 
     async def do_tick(self, who: int, how: int) -> None:
         self.server.moment += 1
-        tick = (Tick.STATUS, Tick.LATENCY, Tick.UPTIME)[how % 3]
+        tick, kind = list(TICKS.items())[how % 3]
+        self.server.ticks[kind] = self.server.moment
         await self.inbox.send(tick)
 
     async def do_join(self, who: int, how: int) -> None:
@@ -560,6 +562,9 @@ class World:
             command = client_commands.Authenticate(self.asked, token)
             self.hub.publisher.at_boundary(partial(self._asks, follower, self.asked, "authenticated", None))
             self.hub.sessions.execute(follower.client, command)
+        for number in range(2 * len(TICKS)):  # of those that wait the newest must come
+            await self.do_tick(who, number)
+            await wait_all_tasks_blocked()
         for follower in self.followers:
             follower.transport.set_room(FOREVER)
         await trio.sleep(QUIET_SECONDS)

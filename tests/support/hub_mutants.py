@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "what came during a flight is left",
         FLIGHTS,
-        "            delivery.landed(client)",
-        "            pass",
+        "        return short, touched",
+        "        return short, []",
     ),
     Mutant(
         "what a socket did not take in a flight is lost",

@@ -36,9 +36,9 @@ class ClientModel:
         self._selected: Filter = wanted
         """What the last status was cut by."""
         self._status_due = False
-        self._held_at: tuple[str, int] | None = None
-        self._held_moment = 0
-        """The newest moment when it was held."""
+        self._held_at: tuple[str, int, int] | None = None
+        """Epoch, newest event and newest moment when it was held."""
+        self._joined_moment = server.moment
         self.started = False
         self.named = self.of_earlier_epochs = 0
         """Events that a gap named, and those that a new epoch made meaningless."""
@@ -57,7 +57,7 @@ class ClientModel:
 
     def hold(self, epoch: str, at: int) -> None:
         """Its token has ended; `at` is the newest event then."""
-        self._held_at, self._held_moment = (epoch, at), self._server.moment
+        self._held_at = epoch, at, self._server.moment
         self.exact = self.exact and not self._pending()
         for question in self._questions.values():
             question.held = True
@@ -70,7 +70,7 @@ class ClientModel:
         self.started = True
         for question in self._pending():
             question.on_the_way -= 1
-        if self._held_at is not None and moment_of(message) > self._held_moment:
+        if self._held_at is not None and moment_of(message) > self._held_at[2]:
             raise Violation(f"{kind} of moment {moment_of(message)} while it was held")
         if self._status_due and (kind in EVENTS or kind in WHOLE):
             raise Violation(f"{kind} before the status that follows a gap")
@@ -120,10 +120,10 @@ class ClientModel:
         if seq <= self._at:
             raise Violation(f"event {seq} after {self._at}")
         self._settle(seq - 1, f"event {seq}")
-        happened = self._events().get(seq)
+        happened = self._server.events(self._epoch).get(seq)
         if happened is None or happened.data is None or happened.type != event.type:
             raise Violation(f"event {seq} did not happen so")
-        if self._held_at is not None and self._before(*self._held_at, seq):
+        if self._held_at is not None and self._before(*self._held_at[:2], seq):
             raise Violation(f"event {seq} while it was held")
         for question in self._pending():
             if self._before(question.epoch, question.at, seq) and not question.held:
@@ -220,7 +220,7 @@ class ClientModel:
                     raise Violation(f"welcome announces {data['replayed']} events, not {replayed}")
             return
         while self._epoch != data["epoch"]:
-            ended = self._wanted(self._at + 1, max(self._events(), default=0))
+            ended = self._wanted(self._at + 1, max(self._server.events(self._epoch), default=0))
             self.of_earlier_epochs += len(list(ended))
             epochs = list(self._server.starts)
             self._epoch = epochs[epochs.index(self._epoch) + 1]
@@ -231,7 +231,7 @@ class ClientModel:
 
     def check_quiet(self) -> None:
         """Nothing waits any more: all is settled, answered, and the picture is the server's."""
-        self._settle(max(self._events(), default=0), "silence")
+        self._settle(max(self._server.events(self._epoch), default=0), "silence")
         if self._questions or self._status_due or not self.started:
             raise Violation(f"due: {self._questions}, status {self._status_due}, start {not self.started}")
         wants = self._wants_since_status
@@ -239,13 +239,14 @@ class ClientModel:
             raise Violation(f"leader {self.leader!r}, not {self._server.leader!r}")
         if all(wanted("peer_change", None) for wanted in wants) and self.peers != self._server.peers:
             raise Violation(f"peers {self.peers}, not {self._server.peers}")
+        for kind, newest in self._server.ticks.items():  # it may have been dropped; a status follows then
+            had = max(self._joined_moment, *(self._moments.get(name, 0) for name in (kind, "status")))
+            if had < newest and all(wanted(kind, None) for wanted in wants):
+                raise Violation(f"{kind} of moment {had}, not {newest}")
         for name in {*self.metrics, *self._server.metrics}:
             mine, real = self.metrics.get(name), self._server.metrics.get(name)
             if mine != real and all(wanted("custom_metrics", {name: None}) for wanted in wants):
                 raise Violation(f"metric {name} of moment {mine}, not {real}")
-
-    def _events(self) -> Mapping[int, Event]:
-        return self._server.epochs.setdefault(self._epoch, {})
 
     def _before(self, epoch: str, at: int, seq: int) -> bool:
         """Whether event `at` of `epoch` lies before event `seq` of the epoch that the client is in."""
@@ -260,7 +261,7 @@ class ClientModel:
 
     def _wanted(self, first: int, last: int, *, on_the_way: bool = False) -> Iterator[tuple[int, Event]]:
         for seq in range(first, last + 1):
-            event = self._events().get(seq)
+            event = self._server.events(self._epoch).get(seq)
             if event is not None and self._cut(seq, event, on_the_way=on_the_way) is not None:
                 yield seq, event
 

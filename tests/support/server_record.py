@@ -26,6 +26,12 @@ class Server:
     """Of each epoch the number after which its events were sent live; those up to it could only be replayed."""
     metrics: dict[str, int] = field(default_factory=dict)
     """The moment at which each metric that exists was set."""
+    ticks: dict[str, int] = field(default_factory=dict)
+    """Of each value that is sent as a whole, the moment at which it was last due."""
     leader: str = ""
     peers: set[str] = field(default_factory=set)
     moment: int = 0
+
+    def events(self, epoch: str) -> Mapping[int, Event]:
+        """The events of an epoch by number."""
+        return self.epochs.setdefault(epoch, {})

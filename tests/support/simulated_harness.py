@@ -103,13 +103,19 @@ def make_backend(
 
 @asynccontextmanager
 async def running(
-    store: MemoryStore | None = None, config: SimulatedConfig = CONFIG, node: str = "node-1"
+    store: MemoryStore | None = None,
+    config: SimulatedConfig = CONFIG,
+    node: str = "node-1",
+    *,
+    stores_events: bool = True,
 ) -> AsyncIterator[SimulatedBackend]:
-    """A backend that runs for the length of the block, and then stops as if killed."""
+    """A backend that runs for the length of the block, and then stops as if killed; before any of its events was
+    stored, unless `stores_events`."""
     store = store or MemoryStore()
     backend = make_backend(store, config, node)
     async with trio.open_nursery() as nursery:
-        await nursery.start(store_markers, backend, store)
+        if stores_events:
+            await nursery.start(store_markers, backend, store)
         await nursery.start(backend.run)
         yield backend
         nursery.cancel_scope.cancel()

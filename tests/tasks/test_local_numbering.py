@@ -65,14 +65,16 @@ class DiskAndMark:
     def mark_incomplete(self) -> None:
         self.epoch = ""
 
-    def start(self, max_events: int = 100, max_age: float = 1e9) -> Started:
-        return Started(self, max_events, max_age)
+    def start(self, max_events: int = 100, max_age: float = 1e9, missing: ValueSet | None = None) -> Started:
+        return Started(self, max_events, max_age, missing)
 
 
 class Started:
     """The numbering stage, and the hub's log as the hub keeps it."""
 
-    def __init__(self, disk: DiskAndMark, max_events: int, max_age: float) -> None:
+    def __init__(
+        self, disk: DiskAndMark, max_events: int, max_age: float, missing: ValueSet | None = None
+    ) -> None:
         self.wall = 0.0
         saved = Saved(events=tuple(disk.events), values=dict(disk.values))
         self.stage = LocalNumbering(
@@ -81,6 +83,7 @@ class Started:
             epoch_marker=disk,
             max_events=max_events,
             max_age=max_age,
+            missing=missing,
             now=lambda: Instant(self.wall, self.wall),
         )
         self.log = self.stage.log
@@ -157,6 +160,25 @@ async def test_what_goes_with_an_event_is_stored_with_it_also_after_trouble() ->
     disk.full = False
     assert await log.stage.retry()
     assert disk.values["receipt"] == b"2"
+
+
+@pytest.mark.parametrize("full", [False, True])
+async def test_a_start_that_misses_events_begins_an_epoch_and_stores_with_it_that_nothing_is_missing(
+    full: bool,
+) -> None:
+    disk = DiskAndMark()
+    log = disk.start()
+    await log.stage.begin()
+    await log.number(*[ADDED] * 3)
+    disk.full = full
+    again = disk.start(missing=ValueSet("receipt", b"7"))
+    await again.stage.begin()
+    assert (again.history.epoch != log.history.epoch, again.history.seq) == (True, 0)
+    assert disk.epoch == ("" if full else again.history.epoch)
+    disk.full = False
+    assert full is False or await again.stage.retry()
+    assert (disk.values["receipt"], disk.events) == (b"7", [])
+    assert disk.start().history.epoch == again.history.epoch
 
 
 async def test_a_start_on_a_full_disk_goes_on_in_memory() -> None:

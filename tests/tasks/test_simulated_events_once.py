@@ -1,4 +1,5 @@
-"""What was emitted is not emitted again when this node's member returns with an older state of its own."""
+"""What was emitted is not emitted again when this node's member returns with an older state of its own, and what
+never will be is noticed."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from heliosd.clock import Instant
 from heliosd.cluster.backend import Peer
 from heliosd.cluster.metric_commands import UpdateMetric, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
+from heliosd.cluster.simulated.emitted_marker import marker, missing_events
 from heliosd.config.model import PeerConfig
 from heliosd.protocol.events import (
     Event,
@@ -120,3 +122,74 @@ async def test_members_changed_before_this_nodes_disk_had_it_are_shown_after_a_s
         assert backend.latency.report(Instant(0.0, trio.current_time())).peers.keys() == expected
         nursery.cancel_scope.cancel()
     assert [each for each in seen if isinstance(each, PeerChanged)] == []
+
+
+async def kill_after(store: MemoryStore, *, snapshot: bool, stores_events: bool) -> int:
+    """A daemon registers three metrics, counts, and is killed. Returns the index of the last registration."""
+    async with running(store, stores_events=stores_events) as backend:
+        await ready(backend)
+        for name in ("app_a", "app_b", "app_c"):
+            registered = await backend.propose(register(name))
+        await backend.propose(count("app_a"))
+        if snapshot:
+            await backend.take_snapshot()
+        await trio.sleep(0.1)
+    return registered.index
+
+
+async def test_events_that_a_snapshot_overtook_on_the_way_to_the_disk_are_missed_at_the_next_start(
+    autojump_clock: MockClock,
+) -> None:
+    store = MemoryStore()
+    last = await kill_after(store, snapshot=True, stores_events=False)
+    assert missing_events(store.load()) == marker(last)
+
+
+@pytest.mark.parametrize("snapshot", [False, True])
+async def test_no_event_is_missed_where_all_are_stored(autojump_clock: MockClock, snapshot: bool) -> None:
+    store = MemoryStore()
+    await kill_after(store, snapshot=snapshot, stores_events=True)
+    assert missing_events(store.load()) is None
+
+
+async def test_events_that_were_not_stored_come_again_from_a_log_without_a_snapshot(
+    autojump_clock: MockClock,
+) -> None:
+    store, seen = MemoryStore(), list[Event | Value]()
+    await kill_after(store, snapshot=False, stores_events=False)
+    assert missing_events(store.load()) is None
+    async with running(store) as backend, trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: follow(backend, seen, task_status))
+        await ready(backend)
+        await trio.sleep(0.1)
+        nursery.cancel_scope.cancel()
+    assert [list(each) for each in defined(seen)] == [["app_a"], ["app_b"], ["app_c"]]
+
+
+@pytest.mark.parametrize("stores_events", [False, True])
+async def test_events_of_a_leaders_snapshot_are_missed_where_the_kill_comes_before_they_are_stored(
+    autojump_clock: MockClock, stores_events: bool
+) -> None:
+    store = MemoryStore()
+    async with running(store) as backend:
+        await ready(backend)
+        await backend.propose(register())
+        await backend.simulation.change(FaultChange(crashed=("node-1",)))
+        await trio.sleep(3)
+        members = backend.cluster.members
+        leader = next(
+            name for name, member in members.items() if member.alive and member.raft.role == "Leader"
+        )
+        for command in (register("app_new"), count()):
+            backend.cluster.propose(leader, 99, WriteCommands((encode_command(command),)))
+        await trio.sleep(1)
+        for name in ("node-2", "node-3"):
+            assert backend.cluster.snapshot(name) is not None
+        await trio.sleep(1)
+    assert missing_events(store.load()) is None
+    async with running(store, stores_events=stores_events) as backend:
+        await ready(backend)
+        await trio.sleep(3)
+        assert backend.metrics.view("app_new").value == 0
+        assert backend.cluster.members["node-1"].disk.snapshot_index > 1
+    assert (missing_events(store.load()) is None) == stores_events

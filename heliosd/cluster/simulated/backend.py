@@ -40,9 +40,10 @@ from heliosd.raft.simulation.write_batch import WriteBatch
 from heliosd.store.changes import Change, Save, Saved
 from heliosd.store.deferred_changes import DeferredChanges
 
-from .bootstrap import FIRST_INDEX, TICKS_PER_SECOND, first_timeout, load_members, options_of
+from .bootstrap import TICKS_PER_SECOND, first_timeout, load_members, options_of
+from .emitted_marker import emitted_index
 from .faults import FaultInjector
-from .observer import EMITTED_INDEX, MemberObserver
+from .observer import MemberObserver
 from .pacing import GRID, Pacing
 from .permits import SimulatedPermits
 from .requests import ClientRequest, RequestDone, Requests
@@ -106,7 +107,7 @@ class SimulatedBackend:
         self._observer = MemberObserver(
             self.cluster,
             node_id,
-            emitted=int(saved.values.get(EMITTED_INDEX, b"%d" % FIRST_INDEX)),
+            emitted=emitted_index(saved),
             ticks_per_second=TICKS_PER_SECOND,
             latency=latency,
             uptime=uptime,
@@ -316,7 +317,7 @@ class SimulatedBackend:
         """Make a batch durable. Before that, nothing of it is visible."""
         began = self._now().mono
         try:
-            await self._deferred.store(first=batch.changes)
+            await self._deferred.store(first=self._observer.with_markers(batch.changes))
         except StoreFull as full:
             self._log_store_works(False, full)
             self.cluster.refused(batch)

@@ -45,11 +45,20 @@ class EmittedMetrics:
         it holds no more than was emitted."""
         if snapshot.index <= self._index:
             return ()
-        machine = MetricStateMachine()
-        machine.restore(snapshot.data)
-        before, self._views = self._views, machine.metrics.views()
+        before, self._views = self._views, _views_of(snapshot)
         self._index = snapshot.index
         return difference(before, self._views)
+
+    def defined_by(self, snapshot: Snapshot) -> bool:
+        """Whether `installed` would register or delete a metric, which is an event."""
+        changes = difference(self._views, _views_of(snapshot)) if snapshot.index > self._index else ()
+        return any(change.defined for change in changes)
+
+
+def _views_of(snapshot: Snapshot) -> dict[str, MetricView]:
+    machine = MetricStateMachine()
+    machine.restore(snapshot.data)
+    return machine.metrics.views()
 
 
 def difference(

@@ -44,13 +44,12 @@ from heliosd.raft.simulation.observations import (
     SoftStateChanged,
     Unanswered,
 )
-from heliosd.store.changes import Change, ValueSet
+from heliosd.raft.storage import SnapshotSaved
+from heliosd.store.changes import Change
 
+from .emitted_marker import marker, snapshot_marker
 from .emitted_metrics import EmittedMetrics
 from .status import cause_of_failed_calls, cause_of_loss, evidence_of, role_of
-
-EMITTED_INDEX = "simulated/told"
-"""Name of the stored value: the index up to which committed entries were emitted."""
 
 
 class MemberObserver:
@@ -74,6 +73,8 @@ class MemberObserver:
         self._cluster = cluster
         self._node = node
         self._emitted = emitted
+        self._marked = emitted
+        """The marker of the last event that had one."""
         self._ticks_per_second = ticks_per_second
         self._latency = latency
         self._uptime = uptime
@@ -260,12 +261,27 @@ class MemberObserver:
             return
         self._emitted = index
         events = [item for item in caused if not isinstance(item, MetricValuesChanged)]
+        if events:
+            self._marked = index
         for item in caused:
             if isinstance(item, MetricValuesChanged):
                 self._emit_item(item)
             else:
                 last = item is events[-1]
-                self._emit_item(Happened(item, (ValueSet(EMITTED_INDEX, b"%d" % index),) if last else ()))
+                self._emit_item(Happened(item, (marker(index),) if last else ()))
+
+    def with_markers(self, changes: Sequence[Change]) -> list[Change]:
+        """What is written for the cluster, and for a snapshot of this node the marker that belongs to it."""
+        own = [each for each in changes if isinstance(each, SnapshotSaved) and each.member == self._node]
+        return [*changes, *[snapshot_marker(self._needed_marker(each.snapshot)) for each in own]]
+
+    def _needed_marker(self, snapshot: Snapshot) -> int:
+        """The marker of the last event that came, or will come, of what a snapshot covers."""
+        if snapshot.index > self._emitted:  # a leader's: its events are emitted once it is on disk
+            members = {**snapshot.membership, **snapshot.learners}
+            if members != self._members or self._metrics.defined_by(snapshot):
+                return snapshot.index
+        return min(self._marked, snapshot.index)
 
     # Entries
 
