@@ -59,11 +59,11 @@ class EpochMarker(Protocol):
         """The epoch that was marked as complete; "" = none."""
         ...
 
-    def mark_complete(self, epoch: str) -> None:
+    async def mark_complete(self, epoch: str) -> None:
         """The events on disk are all events of `epoch`. Raises `StoreFull`."""
         ...
 
-    def mark_incomplete(self) -> None:
+    async def mark_incomplete(self) -> None:
         """They are not. Raises `StoreFull` if even that cannot be stored."""
         ...
 
@@ -151,7 +151,7 @@ class LocalNumbering:
             try:
                 await self._store_whole()
             except StoreFull as full:
-                self._go_without(str(full))
+                await self._go_without(str(full))
                 self.log.begin(self._history.epoch)
 
     async def number(self, batch: Sequence[BackendItem]) -> Sequence[NumberedItem]:
@@ -187,7 +187,7 @@ class LocalNumbering:
             try:
                 await self._save([EventsLogged(_rows(events)), trimmed, _stored_head(head), *applied_markers])
             except StoreFull as full:
-                self._go_without(str(full))
+                await self._go_without(str(full))
         if self.log.trouble is not None:
             for change in applied_markers:
                 self._unstored[change.name if isinstance(change, ValueSet) else change] = change
@@ -211,7 +211,7 @@ class LocalNumbering:
     async def _store_whole(self) -> None:
         head = _StoredHead(self._history.epoch, self._history.seq)
         # Incomplete until it is whole: a crash in between must not leave a log that is half one epoch's.
-        self._epoch_marker.mark_incomplete()
+        await self._epoch_marker.mark_incomplete()
         if self.log.trouble is not None:
             await self._save(
                 [_stored_head(head)]
@@ -219,13 +219,14 @@ class LocalNumbering:
         kept = EventsLogged(_rows(self._history.kept()))
         await self._save([EventsCleared(), kept, _stored_head(head), *self._unstored.values()])
         self._unstored.clear()
-        self._epoch_marker.mark_complete(head.epoch)
+        await self._epoch_marker.mark_complete(head.epoch)
 
-    def _go_without(self, reason: str) -> None:
+    async def _go_without(self, reason: str) -> None:
         self.log.trouble = reason
         self._retry_at = self._now().mono + RETRY_SECONDS
         try:
-            self._epoch_marker.mark_incomplete()
+            with trio.CancelScope(shield=True):  # a stop must not leave it marked as complete
+                await self._epoch_marker.mark_incomplete()
         except StoreFull:
             # Not even a file can be removed: the disk is read-only or gone, and a start will refuse it or find
             # what was stored before the trouble began.

@@ -32,7 +32,7 @@ from heliosd import __version__, atomic_file
 from heliosd.errors import StoreDamaged, StoreError, store_error
 
 from .changes import TokenRevoked
-from .epoch_file import EpochFile
+from .epoch_file import NAME as EPOCH_FILE
 from .integrity import LOCK, UNFINISHED_RESTORE, check, read_checked, sqlite_error, take_lock
 from .tables import MIGRATIONS, apply, migrate, read_revoked
 
@@ -109,7 +109,7 @@ def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest
                 for earlier in (replaced, _log_of(replaced)):
                     earlier.unlink(missing_ok=True)
                 atomic_file.write(data_dir / UNFINISHED_RESTORE, b"")
-                EpochFile(data_dir).mark_incomplete()
+                atomic_file.remove(data_dir / EPOCH_FILE)
                 _set_aside(data_dir)
             atomic_file.move(draft, data_dir / DATABASE)
             for name in also:

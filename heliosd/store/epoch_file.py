@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import trio
+
 from heliosd import atomic_file
 from heliosd.errors import StoreFull
 
@@ -15,7 +17,7 @@ NAME = "events.epoch"
 
 
 class EpochFile:
-    """The file `events.epoch` in the data directory."""
+    """The file `events.epoch` in the data directory. Writing waits in a thread: a failing disk may take long."""
 
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / NAME
@@ -27,16 +29,16 @@ class EpochFile:
         except (OSError, UnicodeDecodeError):
             return ""
 
-    def mark_complete(self, epoch: str) -> None:
+    async def mark_complete(self, epoch: str) -> None:
         """Name `epoch`, durably. Raises `StoreFull`."""
         try:
-            atomic_file.write(self._path, epoch.encode("ascii") + b"\n")
+            await trio.to_thread.run_sync(atomic_file.write, self._path, epoch.encode("ascii") + b"\n")
         except OSError as error:
             raise StoreFull(f"cannot write {self._path}: {error.strerror}") from error
 
-    def mark_incomplete(self) -> None:
+    async def mark_incomplete(self) -> None:
         """Remove the file, durably. Raises `StoreFull`."""
         try:
-            atomic_file.remove(self._path)
+            await trio.to_thread.run_sync(atomic_file.remove, self._path)
         except OSError as error:
             raise StoreFull(f"cannot remove {self._path}: {error.strerror}") from error

@@ -161,7 +161,7 @@ def test_a_backup_that_does_not_fit_leaves_the_one_before(tmp_path: Path) -> Non
 
 def test_after_a_restore_no_epoch_goes_on(tmp_path: Path) -> None:
     data_dir = store_with(tmp_path / "data", [ValueSet("a", b"1")])
-    EpochFile(data_dir).mark_complete("E1")
+    trio.run(EpochFile(data_dir).mark_complete, "E1")
     write_backup(data_dir, tmp_path / "backup.tar", ())
     restore(data_dir, tmp_path / "backup.tar", ())
     assert EpochFile(data_dir).complete_epoch() == ""

@@ -179,10 +179,10 @@ class Disk:
     def complete_epoch(self) -> str:
         return self.epoch
 
-    def mark_complete(self, epoch: str) -> None:
+    async def mark_complete(self, epoch: str) -> None:
         self.epoch = epoch
 
-    def mark_incomplete(self) -> None:
+    async def mark_incomplete(self) -> None:
         self.epoch = ""
 
 

@@ -57,12 +57,12 @@ class DiskAndMark:
     def complete_epoch(self) -> str:
         return self.epoch
 
-    def mark_complete(self, epoch: str) -> None:
+    async def mark_complete(self, epoch: str) -> None:
         if self.full:
             raise StoreFull("no space left on device")
         self.epoch = epoch
 
-    def mark_incomplete(self) -> None:
+    async def mark_incomplete(self) -> None:
         self.epoch = ""
 
     def start(self, max_events: int = 100, max_age: float = 1e9, missing: ValueSet | None = None) -> Started:
