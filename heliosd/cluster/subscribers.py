@@ -54,7 +54,8 @@ class ItemQueue(trio.abc.ReceiveChannel[BackendItem]):
             await self._for_room.park()
 
     async def receive(self) -> BackendItem:
-        await trio.lowlevel.checkpoint()
+        if self._items or self._closed:
+            await trio.lowlevel.checkpoint()
         while True:
             try:
                 return self.receive_nowait()

@@ -21,8 +21,8 @@ from .reachability import Reachability
 from .removed_members import RemovedMembers
 from .view_changes import ViewChange
 
-LIST_SECONDS = 0.2
-"""Between two lists. Several heliosd take turns, so that three ask every 67 ms together, and the first that sees a
+LIST_SECONDS = 0.24
+"""Between two lists. Several heliosd take turns, so that three ask every 80 ms together, and the first that sees a
 change tells the others."""
 LIST_DELAY_SECONDS = 0.01
 """At most so long after a change a list is asked for: several heliosd may have seen the change."""
@@ -96,7 +96,8 @@ class ListPolls:
         """Until cancelled."""
         wanted = True
         while True:
-            self._now = trio.Event()
+            if self._now.is_set():
+                self._now = trio.Event()
             try:
                 with trio.CancelScope() as self._listing:
                     if wanted or not await self._is_the_same():

@@ -17,6 +17,10 @@ import trio
 from .no_answer import ClosedUnanswered, HttpFault
 
 RECEIVE_BYTES = 65536
+LONG_BYTES = 3500
+PIECES_SECONDS = 0.005
+"""An answer that begins with so many bytes at once is long, such as `/metrics`. The rest comes in a dozen pieces
+within some milliseconds, each of which would wake the loop; so all of them are waited for."""
 
 _PLAIN = re.compile(
     rb"HTTP/1\.1 (?P<status>200|[45]\d\d) [ -~]*\r\n"
@@ -44,6 +48,8 @@ async def read_answer(stream: trio.abc.Stream, max_bytes: int) -> WholeAnswer:
         raise ClosedUnanswered
     plain = _PLAIN.match(received)
     if plain is None:
+        if len(received) >= LONG_BYTES:
+            await trio.sleep(PIECES_SECONDS)
         return await _other_answer(ArrivingAnswer(stream, received), max_bytes)
     end = plain.end() + int(plain["length"])
     if end - plain.end() > max_bytes:

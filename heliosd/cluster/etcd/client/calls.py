@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from typing import TypeVar
 
@@ -119,15 +119,13 @@ class EndpointCalls:
             again, progress.sent = False, False
             await self._renew(logins, token)
 
-    async def answers_the_same(self, endpoint: str, path: str, body: bytes, last: bytes) -> bool:
+    def answers_the_same(self, endpoint: str, path: str, body: bytes, last: bytes) -> Awaitable[bool]:
         """Whether a call that is open to all, and reads, is answered by `last` again. False also if it is not
         answered, or there is no open connection."""
-        gateway = self._gateways.get(endpoint)
-        if gateway is None:
-            return False
         token = self._token if self._logins(endpoint) else ""
-        ask = GatewayRequest(endpoint, gateway + path, body, token)
-        return await self._transport.answers_the_same(ask, last)
+        # Where the path is not known, it is answered by 404.
+        ask = GatewayRequest(endpoint, self._gateways.get(endpoint, "") + path, body, token)
+        return self._transport.answers_the_same(ask, last)
 
     @asynccontextmanager
     async def stream(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from types import TracebackType
 from typing import Self, TypeVar
@@ -197,9 +197,9 @@ class EtcdClient:
         self._statuses.learners = frozenset(each.id for each in listed.members if each.is_learner)
         return listed
 
-    async def lists_the_same(self, endpoint: str, last: MemberList) -> bool:
+    def lists_the_same(self, endpoint: str, last: MemberList) -> Awaitable[bool]:
         """Whether that member answers byte for byte so again, over an open connection. No deadline of its own."""
-        return await self._calls.answers_the_same(endpoint, "/cluster/member/list", b"{}", last.answer)
+        return self._calls.answers_the_same(endpoint, "/cluster/member/list", b"{}", last.answer)
 
     async def raft_vars(self, endpoint: str) -> RaftVars:
         """What that member shows of its Raft state to anyone."""

@@ -37,14 +37,12 @@ class _Connection:
         self.lasts = False
         """It can be used for another request."""
         self.used_at = trio.current_time()
+        self._arrived = select.poll()
+        self._arrived.register(tcp.socket.fileno(), select.POLLIN)
 
     def usable(self) -> bool:
         """Neither closed by the other side (or sent something unasked), nor idle for long."""
-        if trio.current_time() - self.used_at > IDLE_SECONDS:
-            return False
-        waiting = select.poll()
-        waiting.register(self.tcp.socket.fileno(), select.POLLIN)
-        return not waiting.poll(0)
+        return trio.current_time() - self.used_at <= IDLE_SECONDS and not self._arrived.poll(0)
 
     def close(self) -> None:
         self.tcp.socket.close()
@@ -106,17 +104,18 @@ class ShortRequests:
             self._limit.release()
 
     async def answers_the_same(
-        self, endpoint: str, target: str, body: bytes | None, headers: Iterable[tuple[str, str]], last: bytes
+        self, endpoint: str, target: str, body: bytes, headers: Iterable[tuple[str, str]], last: bytes
     ) -> bool:
-        """Whether the answer has status 200 and this body, over a connection that is kept. False also if there is
-        none, and after a fault."""
+        """Whether a POST is answered by status 200 and this body, over a connection that is kept. False also if
+        there is none, and after a fault."""
         connection = self._take(endpoint)
         if connection is None:
             return False
+        connection.lasts = False
         try:
-            await _send(connection, endpoint, target, body, tuple(headers), RequestProgress())
+            await connection.stream.send_all(_head(endpoint, target, len(body), tuple(headers)) + body)
             answer = await read_answer(connection.stream, len(last))
-        except HttpFault:
+        except (HttpFault, trio.BrokenResourceError):
             return False
         else:
             connection.lasts = answer.lasts
