@@ -237,6 +237,10 @@ class MetricSet:
     def views(self) -> dict[str, MetricView]:
         return {name: metric.view() for name, metric in self._metrics.items()}
 
+    def types(self) -> dict[str, MetricType]:
+        """The type of each, by name."""
+        return {name: metric.type for name, metric in self._metrics.items()}
+
     def report(self) -> CustomMetricsReport:
         """`GET …/custom-metrics`."""
         types = Counter(metric.type for metric in self._metrics.values())

@@ -7,6 +7,7 @@ beside the store. A snapshot that a newer one removes gives a `deleted` event in
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from itertools import islice
 from typing import Literal
 
@@ -290,6 +291,12 @@ class SnapshotTracker:
             total_events=self._totals.events,
             total_snapshots=self._totals.snapshots,
         )
+
+    def reset_changes(self) -> list[Change]:
+        """What `reset` would return, for who stores it first."""
+        tried = copy(self)
+        tried._events, tried._records = copy(self._events), copy(self._records)
+        return tried.reset()
 
     def reset(self) -> list[Change]:
         """Forget counters and history. The snapshots on disk stay known."""

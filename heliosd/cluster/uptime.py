@@ -7,6 +7,7 @@ a restart; if the session before has no end, it was a crash.
 from __future__ import annotations
 
 from collections import deque
+from copy import copy
 from itertools import islice
 
 import msgspec
@@ -164,6 +165,13 @@ class UptimeTracker:
         self._events.clear()
         cleared: list[Change] = [RecordsCleared(EVENT_KIND), RecordsCleared(SESSION_KIND)]
         return [*cleared, *self._record("reset", now.wall), *self._rows()]
+
+    def reset_changes(self, now: Instant) -> list[Change]:
+        """What `reset` would return, for who stores it first."""
+        tried = copy(self)
+        tried._totals, tried._session = copy(self._totals), copy(self._session)
+        tried._past, tried._events = copy(self._past), copy(self._events)
+        return tried.reset(now)
 
     def report(self, now: Instant) -> UptimeReport:
         totals, session = self._advance(now)

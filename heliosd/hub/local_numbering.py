@@ -96,6 +96,8 @@ class LocalNumbering:
         self._now = now
         self._make_epoch = make_epoch
         self._retry_at = inf
+        self._perhaps_marked = False
+        """Marking the epoch as complete failed, but its mark may be on disk."""
         self._unstored: dict[object, Change] = {}
         """Markers that were not stored, by what they replace: only the newest of a value counts."""
         self._events: ItemQueue | None = None
@@ -188,6 +190,9 @@ class LocalNumbering:
                 await self._save([EventsLogged(_rows(events)), trimmed, _stored_head(head), *applied_markers])
             except StoreFull as full:
                 await self._go_without(str(full))
+        if self.log.trouble is not None and self._perhaps_marked:
+            # A start would find it complete without these events, and give their numbers to others.
+            await self._go_without(self.log.trouble)
         if self.log.trouble is not None:
             for change in applied_markers:
                 self._unstored[change.name if isinstance(change, ValueSet) else change] = change
@@ -212,6 +217,7 @@ class LocalNumbering:
         head = _StoredHead(self._history.epoch, self._history.seq)
         # Incomplete until it is whole: a crash in between must not leave a log that is half one epoch's.
         await self._epoch_marker.mark_incomplete()
+        self._perhaps_marked = False
         if self.log.trouble is not None:
             await self._save(
                 [_stored_head(head)]
@@ -219,7 +225,9 @@ class LocalNumbering:
         kept = EventsLogged(_rows(self._history.kept()))
         await self._save([EventsCleared(), kept, _stored_head(head), *self._unstored.values()])
         self._unstored.clear()
+        self._perhaps_marked = True
         await self._epoch_marker.mark_complete(head.epoch)
+        self._perhaps_marked = False
 
     async def _go_without(self, reason: str) -> None:
         self.log.trouble = reason
@@ -232,6 +240,7 @@ class LocalNumbering:
             # what was stored before the trouble began.
             self.log.trouble = f"{reason}; and what is stored cannot be marked as incomplete"
         self._history.restart(self._make_epoch())
+        self._perhaps_marked = False  # at most as another epoch
 
     def _numbered(self, happened: Sequence[Happened], wall: float) -> list[OutgoingMessage]:
         first = self._history.seq + 1

@@ -160,4 +160,5 @@ class TokenExpiry:
 
 
 def _warning_seconds(identity: Identity) -> float:
-    return min(WARNING_SECONDS, (identity.expires_at - identity.issued_at) / 2)
+    # An issuer may name a time of issue behind the token's end.
+    return max(0.0, min(WARNING_SECONDS, (identity.expires_at - identity.issued_at) / 2))

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 import subprocess
 from typing import Any
+from unittest.mock import patch
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.core import Metric
@@ -14,8 +16,10 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
+from heliosd.hub import time_slice
 from heliosd.hub.counters import HubCounters
-from heliosd.web.rest.openmetrics import Format, render_openmetrics, wanted_format
+from heliosd.protocol.views.custom_metrics import MetricType
+from heliosd.web.rest.openmetrics import END, CustomFamilies, Format, openmetrics_text, wanted_format
 from tests.support.metric_readings import LATER, START, Readings
 from tests.support.rest_server import Rest
 
@@ -129,6 +133,60 @@ def test_a_counter_of_another_name_keeps_it_and_a_histogram_below_zero_has_no_su
     assert [sample.name for sample in found["t"].samples] == ["t_bucket"] * 3
 
 
+CLASHING: tuple[tuple[str, MetricType], ...] = (
+    ("a_total", "counter"),
+    ("a_created", "gauge"),
+    ("b_total", "counter"),
+    ("b_created_total", "counter"),
+    ("h", "histogram"),
+    ("h_bucket_total", "counter"),
+    ("h_created", "gauge"),
+    ("i", "histogram"),
+    ("i_count_total", "counter"),
+    ("j", "histogram"),
+)
+
+
+@given(st.sets(st.sampled_from(CLASHING)))
+def test_whatever_names_are_registered_a_page_is_read_and_has_every_sample(
+    chosen: set[tuple[str, MetricType]],
+) -> None:
+    node = Readings()
+    for name, kind in chosen:
+        node.metrics.apply(RegisterMetric(name=name, type=kind, at=0.0))
+    samples = [
+        s.name for family in families(node.text(form=Format.OPENMETRICS)).values() for s in family.samples
+    ]
+    shown = {
+        f"{name}{suffix}"
+        for name, kind in chosen
+        for suffix in (("_bucket", "_count", "_sum") if kind == "histogram" else ("",))
+    }
+    assert shown <= set(samples)
+
+
+def test_a_metric_keeps_its_type_unless_another_one_takes_up_its_names() -> None:
+    node = Readings()
+    for name, kind in CLASHING:
+        node.metrics.apply(RegisterMetric(name=name, type=kind, at=0.0))
+    found = families(node.text(form=Format.OPENMETRICS))
+    assert {name: family.type for name, family in found.items() if name[0] in "ab"} == {
+        "a_total": "unknown",
+        "a_created": "gauge",
+        "b_total": "unknown",
+        "b_created_total": "unknown",
+    }
+    assert [name for name, family in found.items() if family.type == "histogram" and len(name) == 1] == ["j"]
+
+
+def test_a_histogram_whose_sum_is_negative_has_none() -> None:
+    node = Readings()
+    node.metrics.apply(RegisterMetric(name="t", type="histogram", buckets=(0.0, 1.0), at=0.0))
+    node.metrics.apply(UpdateMetric(name="t", value=-5.0, at=0.0))
+    found = families(node.text(form=Format.OPENMETRICS))
+    assert [sample.name for sample in found["t"].samples] == ["t_bucket"] * 3
+
+
 TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=30)
 
 
@@ -146,7 +204,8 @@ def test_any_custom_metric_parses_under_its_own_name(name: str, kind: Any, text:
     metrics.apply(
         UpdateMetric(name=name, at=0.0, **({"delta": 2.5} if kind == "counter" else {"value": 2.5}))
     )
-    shown = render_openmetrics([], metrics.views().values()).decode()
+    families_of = CustomFamilies(metrics.types())
+    shown = (openmetrics_text(families_of.of(metrics.view(name))) + END).decode()
     found = [
         sample for family in families(shown).values() for sample in family.samples if sample.name == name
     ]
@@ -164,3 +223,25 @@ async def test_a_scraper_gets_openmetrics_over_http() -> None:
         assert (answer.headers["Content-Type"], answer.headers["Vary"]) == (content_type, "Origin, Accept")
         body = await answer.get_data(as_text=True)
         assert str(body).endswith("# EOF\n") == ("openmetrics" in content_type)
+
+
+@pytest.mark.parametrize("accept", [PROMETHEUS_2, "*/*"])
+async def test_others_have_their_turns_while_a_scrape_goes_through_many_metrics(accept: str) -> None:
+    rest, turns = Rest(), 0
+    token = rest.token("admin")
+    for number in range(50):
+        rest.backend.metrics.apply(RegisterMetric(name=f"h{number}", type="histogram", at=0.0))
+
+    async def count_turns() -> None:
+        nonlocal turns
+        while True:
+            await trio.lowlevel.checkpoint()
+            turns += 1
+
+    with patch.object(time_slice, "TURN_SECONDS", 0.0):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(count_turns)
+            answer = await rest.ask("GET", "/metrics", token=token, headers={"Accept": accept})
+            nursery.cancel_scope.cancel()
+    assert str(await answer.get_data(as_text=True)).count("+Inf") >= 50
+    assert turns >= 50

@@ -17,7 +17,7 @@ from heliosd.hub.counters import HubCounters
 from heliosd.protocol.views.status import ClusterStatus, Indices, LeaderView, NodeView, PeerState, PeerView
 from heliosd.store.changes import Saved
 from heliosd.web.rest.openmetrics import Format
-from heliosd.web.rest.prometheus import render
+from heliosd.web.rest.prometheus import parts
 
 START = Instant(1_700_000_000.0, 100.0)
 LATER = Instant(1_700_000_060.0, 160.0)
@@ -86,7 +86,7 @@ class Readings:
         )
 
     def text(self, counters: HubCounters | None = None, form: Format = Format.TEXT) -> str:
-        return render(
+        page = parts(
             backend=cast(Backend, self),
             hub_counters=counters or HubCounters(),
             ws_clients=3,
@@ -97,7 +97,8 @@ class Readings:
             tasks=20,
             now=LATER,
             form=form,
-        ).decode()
+        )
+        return b"".join(page).decode()
 
     def custom(self, *commands: MetricCommand) -> str:
         for command in commands:

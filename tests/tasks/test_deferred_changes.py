@@ -89,3 +89,36 @@ async def test_a_cancelled_call_leaves_waiting_what_waited(autojump_clock: MockC
     disk.answers.set()
     await deferred.store([THREE])
     assert disk.saved == [ONE, TWO, THREE]
+
+
+async def test_a_reset_is_done_once_what_it_stores_is_on_disk_and_not_where_that_is_refused() -> None:
+    disk, done = Disk(), list[str]()
+    deferred = DeferredChanges(disk.save)
+    deferred.add([ONE])
+
+    def reset() -> list[Change]:
+        done.append("reset")
+        return [TWO, THREE]
+
+    disk.full = True
+    with pytest.raises(StoreFull):
+        await deferred.reset([TWO], reset)
+    assert done == []
+    disk.full = False
+    await deferred.reset([TWO], reset)
+    assert (disk.saved, done) == ([ONE, TWO], ["reset"])
+    await deferred.store()
+    assert disk.saved == [ONE, TWO, TWO, THREE]
+
+
+async def test_a_reset_whose_caller_has_left_is_done_as_the_disk_may_have_it(
+    autojump_clock: MockClock,
+) -> None:
+    disk = Disk()
+    deferred = DeferredChanges(disk.save)
+    disk.answers = trio.Event()
+    with trio.move_on_after(1):
+        await deferred.reset([TWO], lambda: [THREE])
+    disk.answers.set()
+    await deferred.store()
+    assert disk.saved == [THREE]

@@ -37,6 +37,8 @@ class DiskAndMark:
     values: dict[str, bytes] = field(default_factory=dict)
     epoch: str = ""
     full: bool = False
+    mark_fails: bool = False
+    """Behind the rename, as where the directory cannot be synced."""
 
     async def save(self, changes: Sequence[Change]) -> None:
         if self.full:
@@ -61,6 +63,8 @@ class DiskAndMark:
         if self.full:
             raise StoreFull("no space left on device")
         self.epoch = epoch
+        if self.mark_fails:
+            raise StoreFull("input/output error")
 
     async def mark_incomplete(self) -> None:
         self.epoch = ""
@@ -198,7 +202,24 @@ async def test_a_kill_between_storing_an_epoch_and_marking_it_complete_begins_an
     assert disk.start().history.epoch != log.history.epoch
 
 
-STEPS = st.lists(st.sampled_from(["event", "event", "event", "full", "room", "retry", "kill"]), max_size=40)
+async def test_an_epoch_whose_mark_failed_but_is_on_disk_gets_no_more_numbers() -> None:
+    disk = DiskAndMark(full=True)
+    log = disk.start()
+    await log.stage.begin()
+    disk.full, disk.mark_fails = False, True
+    await log.number(ADDED)
+    assert not await log.stage.retry()
+    told = log.history.epoch
+    await log.number(ADDED)
+    again = disk.start()
+    await again.stage.begin()
+    assert log.history.epoch != told
+    assert again.history.epoch != log.history.epoch
+
+
+STEPS = st.lists(
+    st.sampled_from(["event", "event", "event", "full", "room", "mark fails", "retry", "kill"]), max_size=40
+)
 
 
 @given(STEPS)
@@ -224,6 +245,9 @@ async def test_whatever_happens_a_number_of_an_epoch_means_one_event_and_no_resu
                     order.append(key)
             case "full" | "room":
                 disk.full = step == "full"
+                disk.mark_fails = False
+            case "mark fails":
+                disk.full, disk.mark_fails = False, True
             case "retry" if log.log.trouble is not None:
                 await log.stage.retry()
             case "kill":

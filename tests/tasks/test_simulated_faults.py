@@ -10,6 +10,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from heliosd.clock import Instant
 from heliosd.cluster.backend import Committed
 from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
@@ -217,6 +218,40 @@ async def test_a_full_disk_refuses_writes_and_nothing_of_them_remains(
     async with running(store) as backend:
         await ready(backend)
         assert backend.metrics.view("app_requests").value == 2
+
+
+async def test_a_reset_that_a_full_disk_refuses_has_not_happened(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+
+    def recorded(backend: SimulatedBackend) -> tuple[list[str], list[str]]:
+        uptime = backend.uptime.history(Instant(0.0, trio.current_time()))
+        snapshots = backend.snapshots.history()
+        return [each.timestamp for each in uptime.recent_events], [each.id for each in snapshots.snapshots]
+
+    async with running(store) as backend:
+        await backend.propose(register())
+        await backend.take_snapshot()
+        await trio.sleep(20)
+        before = recorded(backend)
+        store.full = True
+        for reset in (backend.reset_uptime, backend.reset_snapshots):
+            with pytest.raises(StoreFull):
+                await reset()
+        store.full = False
+        await trio.sleep(20)
+        after = recorded(backend)
+        assert [more[-len(each) :] for more, each in zip(after, before, strict=True)] == list(before)
+    async with running(store) as backend:
+        again = recorded(backend)
+        assert [more[-len(each) :] for more, each in zip(again, before, strict=True)] == list(before)
+        await backend.reset_uptime()
+        await backend.reset_snapshots()
+        assert len(recorded(backend)[0]) == 1
+        assert recorded(backend)[1] == []
+        await trio.sleep(20)
+    async with running(store) as backend:
+        assert recorded(backend)[1] == []
+        assert len(recorded(backend)[0]) <= 4
 
 
 async def test_a_disk_that_is_full_for_long_costs_no_busy_loop_and_few_log_lines(

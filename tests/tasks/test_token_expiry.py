@@ -86,6 +86,17 @@ async def test_the_warning_comes_at_half_of_a_short_life(
     assert socket.close_code() == 4401
 
 
+async def test_a_token_that_was_issued_behind_its_end_is_held_at_its_end_all_the_same(
+    autojump_clock: MockClock, house: House
+) -> None:
+    issued = house.access.issue("admin", now().wall, 60).identity
+    client, socket = house.join(identity=replace(issued, issued_at=issued.expires_at + 1e6))
+    await trio.sleep(61)
+    house.inbox.send_nowait(ADDED)
+    await wait_all_tasks_blocked()
+    assert (client.held, socket.types()) == (True, ["status", "token_expiring"])
+
+
 async def test_with_less_left_than_that_the_warning_comes_at_once(
     autojump_clock: MockClock, house: House
 ) -> None:

@@ -217,10 +217,11 @@ class EtcdBackend:
         self._log_writer.happened(key, SnapshotTaken(snapshot=event))
 
     async def reset_uptime(self) -> None:
-        await self._records.store(self.uptime.reset(self._etcd.now()))
+        changes = self.uptime.reset_changes(self._etcd.now())
+        await self._records.reset(changes, lambda: self.uptime.reset(self._etcd.now()))
 
     async def reset_snapshots(self) -> None:
-        await self._records.store(self.snapshots.reset())
+        await self._records.reset(self.snapshots.reset_changes(), self.snapshots.reset)
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         await self._revocations.share(jti, expires_at)

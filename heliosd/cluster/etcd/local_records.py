@@ -53,6 +53,10 @@ class LocalRecords:
         """Store these after those that wait. Raises `StoreFull`; then all of them wait."""
         await self._deferred.store(changes)
 
+    async def reset(self, changes: Sequence[Change], reset: Callable[[], Sequence[Change]]) -> None:
+        """As `DeferredChanges.reset`."""
+        await self._deferred.reset(changes, reset)
+
     def remember(self) -> None:
         """Store which cluster this is, and how far it is applied, without waiting for `ALIVE_SECONDS`."""
         self.note(self._known())

@@ -221,10 +221,11 @@ class SimulatedBackend:
         return request.outcome
 
     async def reset_uptime(self) -> None:
-        await self._deferred.store(self.uptime.reset(self._now()))
+        changes = self.uptime.reset_changes(self._now())
+        await self._deferred.reset(changes, lambda: self.uptime.reset(self._now()))
 
     async def reset_snapshots(self) -> None:
-        await self._deferred.store(self.snapshots.reset())
+        await self._deferred.reset(self.snapshots.reset_changes(), self.snapshots.reset)
 
     async def share_revocation(self, jti: str, expires_at: float) -> None:
         """No other daemon accepts this daemon's tokens."""

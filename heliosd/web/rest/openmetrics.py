@@ -1,12 +1,15 @@
 """`GET /metrics` in the OpenMetrics format, and which format a scraper asks for.
 
-OpenMetrics wants a counter's samples called NAME_total and a histogram with negative bounds without its sum. A
-custom counter of another name is therefore of type `unknown` here: it keeps its name.
+OpenMetrics wants a counter's samples called NAME_total, and no sum of a histogram that has negative bounds or is
+negative. Each type takes up further names than those that it shows, such as NAME_created, and a page in which two
+families take up the same name is refused as a whole. A custom metric that cannot have its type is therefore of type
+`unknown` here, under the names that it has in the text format.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum, auto
 from math import inf
 from typing import Final
@@ -16,8 +19,10 @@ from prometheus_client.core import Metric, Sample
 from prometheus_client.openmetrics.exposition import generate_latest
 from prometheus_client.registry import Collector
 
-from heliosd.protocol.views.custom_metrics import MetricView
+from heliosd.protocol.views.custom_metrics import MetricType, MetricView
 
+END: Final = b"# EOF\n"
+"""The last line of a page."""
 CONTENT_TYPE: Final = "application/openmetrics-text; version=1.0.0; charset=utf-8"
 
 
@@ -63,38 +68,65 @@ class Families(Collector):
         return self._families
 
 
-def render_openmetrics(families: Iterable[Metric], views: Iterable[MetricView]) -> bytes:
-    """All of these, and the end mark."""
-    custom = list(views)
-    names = {view.name for view in custom}
-    whole = [*families, *(_custom(view, names) for view in custom)]
-    text: bytes = generate_latest(Families(whole))  # type: ignore[no-untyped-call]
-    return text
+def openmetrics_text(families: Iterable[Metric]) -> bytes:
+    """A part of a page, without the end mark."""
+    text: bytes = generate_latest(Families(families))  # type: ignore[no-untyped-call]
+    return text.removesuffix(END)
 
 
-def _custom(view: MetricView, names: set[str]) -> Metric:
-    if view.type == "histogram":
-        return _histogram(view)
-    name, kind = view.name, "gauge"
-    if view.type == "counter":
-        name, kind = view.name.removesuffix("_total"), "counter"
-        if name in {view.name, ""} or name in names:
-            name, kind = view.name, "unknown"
-    metric = Metric(name, view.help, kind)
-    metric.samples = [Sample(view.name, view.labels, view.value)]
-    return metric
+class CustomFamilies:
+    """The families of all custom metrics of one page."""
+
+    def __init__(self, types: Mapping[str, MetricType]) -> None:
+        """`types`: all of them, by name."""
+        self._taken = Counter(each for name, kind in types.items() for each in _taken_up(name, kind))
+
+    def of(self, view: MetricView) -> Iterator[Metric]:
+        """The families of one of them: one, but for a histogram of type `unknown`."""
+        typed = all(self._taken[each] == 1 for each in _taken_up(view.name, view.type))
+        if view.type == "histogram":
+            yield from _histogram(view, typed=typed)
+            return
+        name, kind = view.name, view.type
+        if kind == "counter":
+            typed = typed and _base(name) != name
+            name = _base(name) if typed else name
+        metric = Metric(name, view.help, kind if typed or kind == "gauge" else "unknown")
+        metric.samples = [Sample(view.name, view.labels, view.value)]
+        yield metric
 
 
-def _histogram(view: MetricView) -> Metric:
+def _base(counter: str) -> str:
+    return counter.removesuffix("_total") or counter
+
+
+def _taken_up(name: str, kind: MetricType) -> set[str]:
+    """The names that a family of this type takes up (OpenMetrics 1.0, "Suffixes")."""
+    match kind:
+        case "histogram":
+            return {name, *(f"{name}{suffix}" for suffix in ("_bucket", "_count", "_sum", "_created"))}
+        case "counter" if _base(name) != name:
+            return {name, _base(name), f"{_base(name)}_created"}
+        case _:
+            return {name}
+
+
+def _histogram(view: MetricView, *, typed: bool) -> Iterator[Metric]:
     assert view.buckets is not UNSET
     assert view.bucket_counts is not UNSET
     assert view.count is not UNSET
     assert view.sum is not UNSET
-    metric = Metric(view.name, view.help, "histogram")
+    buckets = []
     for bound, count in zip((*view.buckets, inf), view.bucket_counts, strict=True):
         shown = "+Inf" if bound == inf else repr(float(bound))
-        metric.add_sample(f"{view.name}_bucket", {**view.labels, "le": shown}, count)
-    if view.buckets[0] >= 0:
-        metric.add_sample(f"{view.name}_count", view.labels, view.count)
-        metric.add_sample(f"{view.name}_sum", view.labels, view.sum)
-    return metric
+        buckets.append(Sample(f"{view.name}_bucket", {**view.labels, "le": shown}, count))
+    sums = [Sample(f"{view.name}_{name}", view.labels, getattr(view, name)) for name in ("count", "sum")]
+    if typed:
+        metric = Metric(view.name, view.help, "histogram")
+        metric.samples = buckets + (sums if view.buckets[0] >= 0 <= view.sum else [])
+        yield metric
+        return
+    for samples in (buckets, sums[:1], sums[1:]):
+        metric = Metric(samples[0].name, view.help, "unknown")
+        metric.samples = samples
+        yield metric

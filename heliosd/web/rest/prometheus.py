@@ -35,13 +35,13 @@ from heliosd.protocol.views.status import ClusterStatus
 from heliosd.protocol.views.uptime import UptimeReport
 
 from .metric_families import add_histogram, counter, gauge, labelled_counters, labelled_gauges
-from .openmetrics import Families, Format, render_openmetrics
+from .openmetrics import END, CustomFamilies, Families, Format, openmetrics_text
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 _OLD_UNIT = "_ms"
 
 
-def render(
+def parts(
     *,
     backend: Backend,
     hub_counters: HubCounters,
@@ -53,8 +53,9 @@ def render(
     tasks: int,
     now: Instant,
     form: Format = Format.TEXT,
-) -> bytes:
-    """All metrics as they stand now. `queue_depth`: messages queued for all clients together."""
+) -> Iterator[bytes]:
+    """A page in parts, each of which takes at most some milliseconds: heliosd's own metrics, then the custom ones,
+    each as it stands when its part is taken. `queue_depth`: messages queued for all clients together."""
     uptime = backend.uptime.report(now)
     families = [
         *_uptime(uptime),
@@ -66,15 +67,19 @@ def render(
         gauge("heliosd_events_stored", "1 while every event is on disk.", events_stored),
         gauge("heliosd_tasks", "Tasks of the event loop.", tasks),
     ]
+    types = backend.metrics.types()
     if form is Format.OPENMETRICS:
-        return render_openmetrics([*families, *_process().collect()], backend.metrics.views().values())
-    return b"".join(
-        (
-            _text(families),
-            generate_latest(_process()),
-            *(_custom(view) for view in backend.metrics.views().values()),
-        )
-    )
+        yield openmetrics_text([*families, *_process().collect()])
+        custom_families = CustomFamilies(types)
+        for name in types:
+            if name in backend.metrics:  # else it has been deleted since
+                yield openmetrics_text(custom_families.of(backend.metrics.view(name)))
+        yield END
+        return
+    yield _text(families) + generate_latest(_process())
+    for name in types:
+        if name in backend.metrics:
+            yield _custom(backend.metrics.view(name))
 
 
 def _text(families: Iterable[Metric]) -> bytes:

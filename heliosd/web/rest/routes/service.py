@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from msgspec import UNSET, Struct, UnsetType
 
@@ -56,10 +56,10 @@ async def show_prometheus(call: Call[Nothing, Nothing]) -> Answer:
     if not call.services.settings.current.metrics.enabled:
         raise NotFound("Not found")
     scrape = await _scrape.get()
-    return scrape(call.services, call.now, call.accept)
+    return await scrape(call.services, call.now, call.accept)
 
 
-def _load() -> Callable[[Services, Instant, str], Answer]:
+def _load() -> Callable[[Services, Instant, str], Awaitable[Answer]]:
     from heliosd.web.rest.scrape import scrape  # noqa: PLC0415
 
     return scrape
