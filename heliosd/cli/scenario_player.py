@@ -12,7 +12,18 @@ from heliosd.client.rest_client import RestClient
 from heliosd.errors import ErrorAnswer, HeliosError
 
 from .exits import CommandFailed, Usage
-from .scenario import HEALED, BadScenario, Planned, Scenario, Step, Storm, faults_now, planned, resolve
+from .scenario import (
+    HEALED,
+    BadScenario,
+    Planned,
+    Scenario,
+    ScriptedFaults,
+    Step,
+    Storm,
+    faults_now,
+    planned,
+    resolve,
+)
 
 SIMULATION = "/api/cluster/simulation"
 METRICS = "/api/cluster/custom-metrics"
@@ -39,6 +50,8 @@ class ScenarioPlayer:
         self._say = say
         self._rng = Random(scenario.seed)  # noqa: S311
         self._leader = self._this = ""
+        self._ports: set[int] = set()
+        """Of the members that were added in this play."""
         self._latency_ms = 0.0
 
     async def play(self) -> dict[str, Any]:
@@ -124,24 +137,43 @@ class ScenarioPlayer:
             await self._heal()
         try:
             if step.faults is not None:
-                body = faults_now(step.faults, ids, self._leader, self._this, self._rng)
-                self._say(f"faults: {', '.join(f'{name} {value}' for name, value in body.items())}")
-                await self._rest.put(SIMULATION, body)
+                ids = await self._put_faults(step.faults, ids)
             target = step.transfer
             if target not in {"", "any"}:
-                (target, *_) = resolve([target], ids, self._leader, self._this, self._rng)
+                meant = resolve([target], ids, self._leader, self._this, self._rng)
+                if not meant:
+                    raise BadScenario(f"{target!r} means no member, so it cannot lead")
+                target = meant[0]
             gone = resolve([step.remove], ids, self._leader, self._this, self._rng) if step.remove else []
         except BadScenario as wrong:
             raise Usage(str(wrong)) from None
         # They may take seconds while there is no leader, and the next fault must not wait for them.
         nursery.start_soon(self._writes, step, target, gone, len(ids))
 
+    async def _put_faults(self, faults: ScriptedFaults, ids: list[str]) -> list[str]:
+        """Returns the ids that the names in it were taken to mean."""
+        body = faults_now(faults, ids, self._leader, self._this, self._rng)
+        self._say(f"faults: {', '.join(f'{name} {value}' for name, value in body.items())}")
+        try:
+            await self._rest.put(SIMULATION, body)
+        except ErrorAnswer as error:
+            now = await self._look()
+            if error.status != 400 or now == ids:
+                raise
+            # A member was removed since it was looked at.
+            await self._rest.put(SIMULATION, faults_now(faults, now, self._leader, self._this, self._rng))
+            return now
+        return ids
+
     async def _look(self) -> list[str]:
         nodes = (await self._rest.get(SIMULATION))["nodes"]
         leading = [node for node in nodes if node["state"] == "Leader" and node["alive"]]
         if leading:
             self._leader = max(leading, key=lambda node: int(node["term"]))["id"]
-        return [node["id"] for node in nodes]
+        ids = [node["id"] for node in nodes]
+        if self._leader not in ids:
+            self._leader = ""
+        return ids
 
     async def _writes(self, step: Step, target: str, gone: list[str], size: int) -> None:
         if target:
@@ -152,7 +184,7 @@ class ScenarioPlayer:
                 {} if target == "any" else {"target": target},
             )
         if step.add:
-            address = f"127.0.0.1:{7000 + size + 20}"
+            address = f"127.0.0.1:{await self._free_port(7000 + size + 20)}"
             await self._try(
                 f"add {step.add}", "POST", "/api/cluster/peers", {"id": step.add, "address": address}
             )
@@ -162,6 +194,16 @@ class ScenarioPlayer:
             await self._try("snapshot", "POST", "/api/cluster/snapshot", {})
         if step.storm is not None:
             await self._storm(step.storm)
+
+    async def _free_port(self, port: int) -> int:
+        """This one, or the next that no member has or was given."""
+        peers = (await self._rest.get("/api/cluster/status"))["peers"]
+        ports = (peer["address"].rpartition(":")[2] for peer in peers)
+        taken = self._ports | {int(each) for each in ports if each.isdecimal()}
+        while port in taken:
+            port += 1
+        self._ports.add(port)
+        return port
 
     async def _storm(self, storm: Storm) -> None:
         names = [f"storm_{serial}" for serial in range(1, storm.count + 1)]

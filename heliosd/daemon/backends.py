@@ -79,7 +79,7 @@ def numbering_of(
         return ClusterNumbering(max_events=max_events, max_age=max_age, now=now)
     from heliosd.cluster.simulated.emitted_marker import missing_events  # noqa: PLC0415
 
-    missing = missing_events(saved)
+    missing = missing_events(saved, config.node.id)
     if missing is not None:
         log.warning("the last run was killed before all its events were stored: a new epoch begins")
     return LocalNumbering(

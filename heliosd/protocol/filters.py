@@ -22,6 +22,9 @@ MAX_PATTERNS = 64
 MAX_PATTERN_LENGTH = 200
 MAX_STARS = 8
 """In one pattern: matching takes longer with each."""
+MAX_GLOB_CHARACTERS = 1024
+MAX_WILDCARDS = 64
+"""`*` and `?` in all globs of one list. Texts without `*`, `?` and `[` are compared, and do not count."""
 MAX_MIN_INTERVAL = 86_400.0
 
 
@@ -152,13 +155,20 @@ def parse_min_interval(value: object, field: str) -> float:
 def _matcher(patterns: tuple[str, ...]) -> Callable[[str], bool]:
     """Whether a text fits one of these; if there are none every text does.
 
-    One expression for all of them, since a replay tests thousands of events. It is for the filter to keep: however
+    One expression for all globs, since a replay tests thousands of events. It is for the filter to keep: however
     many filters are in force, none is compiled twice.
     """
     if not patterns:
         return lambda _text: True
-    match = re.compile("|".join(map(translate, patterns))).match
-    return lambda text: match(text) is not None
+    plain = frozenset(pattern for pattern in patterns if not _is_glob(pattern))
+    if len(plain) == len(patterns):
+        return plain.__contains__
+    match = re.compile("|".join(translate(each) for each in patterns if _is_glob(each))).match
+    return lambda text: text in plain or match(text) is not None
+
+
+def _is_glob(pattern: str) -> bool:
+    return not {"*", "?", "["}.isdisjoint(pattern)
 
 
 def _lists(
@@ -176,6 +186,13 @@ def _lists(
             wrong = readers[key](value)
             if wrong is not None:
                 raise BadSubscription(wrong, f"{field}.{key}[{number}]")
+        globs = "".join(filter(_is_glob, values)) if readers[key] is _pattern else ""
+        if len(globs) > MAX_GLOB_CHARACTERS or globs.count("*") + globs.count("?") > MAX_WILDCARDS:
+            raise BadSubscription(
+                f"the globs of {key} may have at most {MAX_GLOB_CHARACTERS} characters, and {MAX_WILDCARDS} of "
+                "* and ?, in all",
+                f"{field}.{key}",
+            )
         lists[key] = tuple(values)
     return lists
 

@@ -7,7 +7,6 @@ subscription and merged with a newer one.
 from __future__ import annotations
 
 from enum import Enum, auto
-from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -16,7 +15,11 @@ from msgspec import Struct
 from heliosd.websocket.deflate import MIN_COMPRESSED, deflate
 from heliosd.websocket.frames import TEXT, frame, text_frame
 
+from .message_cache import cached_up_to
 from .subscription import NOTHING, Subscription, Topic
+
+CACHED_BYTES = 512 * 1024
+"""Of the payloads from which each of the caches below has something. What it has takes some ten times as much."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -109,13 +112,17 @@ class OutgoingMessage:
         return None if data is None else self.with_data(data)
 
 
-@lru_cache(maxsize=128)
+def _bytes_of(argument: OutgoingMessage | frozenset[str]) -> int:
+    return len(argument.payload) if isinstance(argument, OutgoingMessage) else 0
+
+
+@cached_up_to(CACHED_BYTES, _bytes_of)
 def _data_of(message: OutgoingMessage) -> dict[str, Any]:
     """Cached for what is being sent, to clients with many filters. Not in the message: events are kept for long."""
     return msgspec.json.decode(message.payload, type=_Data).data
 
 
-@lru_cache(maxsize=16)
+@cached_up_to(CACHED_BYTES, _bytes_of)
 def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
     """Two values of custom metrics as one: of each metric the newer value.
 
@@ -124,7 +131,7 @@ def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
     return newer.with_data({**older.data, **newer.data})
 
 
-@lru_cache(maxsize=16)
+@cached_up_to(CACHED_BYTES, _bytes_of)
 def without_metrics(values: OutgoingMessage, names: frozenset[str]) -> OutgoingMessage | None:
     """Values of custom metrics without some of them; None if none is left."""
     kept = {name: view for name, view in values.data.items() if name not in names}

@@ -27,37 +27,44 @@ headers of blocks, and an empty block at the end of each fragment."""
 _TAIL = b"\x00\x00\xff\xff"  # RFC 7692 section 7.2.1: cut from the end by the sender
 _AFTER_FINAL_BLOCK = b"\x00" + _TAIL
 """What follows a block marked as the last, at the end of a message (RFC 7692 section 7.2.3.5)."""
+_WINDOW = "server_max_window_bits"
 _PARAMETERS = {
     "server_no_context_takeover": re.compile(""),
     "client_no_context_takeover": re.compile(""),
     "client_max_window_bits": re.compile("(=([89]|1[0-5]))?"),
-    "server_max_window_bits": re.compile("=15"),
+    _WINDOW: re.compile("=15"),
 }
 
 AGREED = "permessage-deflate; server_no_context_takeover; client_no_context_takeover"
-"""The only answer that is ever given: without context, one compressed frame serves every client."""
+"""The answer: without context, one compressed frame serves every client."""
 
 
 def agree(offers: str) -> str | None:
     """The answer to a `Sec-WebSocket-Extensions` header; None when no offer in it is acceptable.
 
     An offer with an unknown, repeated or malformed parameter is declined (RFC 7692 section 7), and so is one that
-    demands a `server_max_window_bits` below 15, because the shared frame may use 15.
+    demands a `server_max_window_bits` below 15, because the shared frame may use 15. That of 15 is accepted by
+    being part of the answer (section 7.1.2.1).
     """
-    return next((AGREED for offer in offers.split(",") if _acceptable(offer)), None)
+    for offer in offers.split(","):
+        parameters = _parameters(offer)
+        if parameters is not None:
+            return f"{AGREED}; {_WINDOW}=15" if _WINDOW in parameters else AGREED
+    return None
 
 
-def _acceptable(offer: str) -> bool:
+def _parameters(offer: str) -> set[str] | None:
+    """The names of an offer's parameters; None where it cannot be accepted."""
     name, *parameters = (part.strip() for part in offer.split(";"))
-    seen = set()
+    seen: set[str] = set()
     for parameter in parameters:
         key, equals, value = parameter.partition("=")
         key, value = key.strip(), value.strip().strip('"')
         form = _PARAMETERS.get(key)
         if form is None or key in seen or not form.fullmatch(equals + value):
-            return False
+            return None
         seen.add(key)
-    return name == "permessage-deflate"
+    return seen if name == "permessage-deflate" else None
 
 
 def deflate(payload: bytes) -> bytes:

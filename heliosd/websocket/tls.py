@@ -138,6 +138,12 @@ class TLSStream(trio.abc.HalfCloseableStream):
                 return b""
             except ssl.SSLError as error:
                 self._flush_quietly()
+                if self._ended:
+                    # Behind our close_notify OpenSSL reads nothing where a record was unread then. What comes is
+                    # of no use any more, but left unread it would make the kernel send a reset.
+                    while await receive(self.socket, RECEIVE_BYTES):
+                        pass
+                    return b""
                 raise trio.BrokenResourceError("TLS connection is broken") from error
 
     async def send_eof(self) -> None:

@@ -19,6 +19,7 @@ from heliosd.protocol.events import LogReset
 from heliosd.protocol.history import Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription, Topic
 from heliosd.web.problems import TryLater
+from heliosd.web.stream import sse
 from heliosd.web.stream.admission import Admission
 from heliosd.web.stream.sse import EventStreams
 from tests.support.hub_harness import ADDED, ELECTED, House, now, open_house
@@ -443,3 +444,38 @@ async def test_a_group_that_is_larger_than_the_free_queue_does_not_stall_a_strea
     assert reader.types == ["status", "gap", "status"]
     (gap,) = [message["data"] for message in reader.messages if message["type"] == "gap"]
     assert (gap["from_seq"], gap["to_seq"]) == (1, 30)
+
+
+async def test_a_stream_for_which_there_is_too_much_to_replay_begins_with_the_place_it_had(
+    autojump_clock: MockClock, streaming: Streaming
+) -> None:
+    await streaming.house.publish(*[ADDED] * 1001)
+    reader = await streaming.read(cursor=Cursor(streaming.epoch, 0))
+    assert reader.messages[0]["data"]["reason"] == "too_many"
+    assert reader.ids == [f"{streaming.epoch}:0", f"{streaming.epoch}:1001"]
+
+
+async def test_a_long_message_comes_in_parts_with_no_comment_inside(
+    autojump_clock: MockClock, streaming: Streaming, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sse, "BATCH_BYTES", 40)
+    reader = await streaming.read()
+    reader.reading = trio.Event()
+    await streaming.house.publish(ADDED)
+    for _ in range(4):
+        await trio.sleep(16)
+        passed, reader.reading = reader.reading, trio.Event()
+        passed.set()
+        await wait_all_tasks_blocked()
+    reader.reading.set()
+    await streaming.house.publish(ELECTED)
+    assert reader.types == [
+        "status",
+        "peer_change",
+        "status_update",
+        "state_change",
+        "status_update",
+        "uptime",
+    ]
+    assert max(map(len, reader.pieces)) <= 80
+    assert reader.comments

@@ -193,7 +193,7 @@ def test_what_does_not_inflate_is_1007() -> None:
         ("permessage-deflate", AGREED),
         ("permessage-deflate; client_max_window_bits", AGREED),
         ('permessage-deflate; client_max_window_bits="12"', AGREED),
-        ("permessage-deflate; server_max_window_bits=15", AGREED),
+        ("permessage-deflate; server_max_window_bits=15", f"{AGREED}; server_max_window_bits=15"),
         ("permessage-deflate; server_max_window_bits=10, permessage-deflate", AGREED),
         ("permessage-deflate; server_no_context_takeover; client_no_context_takeover", AGREED),
         ("permessage-deflate; server_max_window_bits=10", None),

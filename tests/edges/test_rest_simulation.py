@@ -234,6 +234,19 @@ async def test_less_latency_holds_for_what_is_in_flight_too(autojump_clock: Mock
     assert (await cluster.ask_json("POST", "/api/cluster/metrics", {"name": "a", "type": "gauge"}))[0] == 201
 
 
+async def test_a_faster_disk_takes_what_has_been_waiting_too(
+    autojump_clock: MockClock, cluster: Rest
+) -> None:
+    await put(cluster, disk_latency_ms={"node-2": 60_000.0, "node-3": 60_000.0})
+    await cluster.ask_json("POST", "/api/cluster/metrics", {"name": "a", "type": "gauge"})
+    await trio.sleep(1)
+    healed = trio.current_time()
+    await put(cluster, disk_latency_ms={})
+    await until(cluster, lambda found: len(leaders(found)) == 1)
+    assert (await cluster.ask_json("POST", "/api/cluster/metrics", {"name": "b", "type": "gauge"}))[0] == 201
+    assert trio.current_time() - healed < 5
+
+
 async def test_faults_end_with_their_member(autojump_clock: MockClock, cluster: Rest) -> None:
     await cluster.ask_json("POST", "/api/cluster/leadership/transfer", {"target": "node-1"})
     await put(

@@ -160,7 +160,10 @@ def agreed(daemon: Daemon, token: str, *offers: str) -> str | None:
     [
         (["permessage-deflate"], AGREED),
         (["permessage-deflate; client_max_window_bits"], AGREED),
-        (["permessage-deflate; server_max_window_bits=15; client_max_window_bits=9"], AGREED),
+        (
+            ["permessage-deflate; server_max_window_bits=15; client_max_window_bits=9"],
+            f"{AGREED}; server_max_window_bits=15",
+        ),
         (["x-unheard-of; a=1", "permessage-deflate"], AGREED),
         (["permessage-deflate; server_max_window_bits=9, permessage-deflate"], AGREED),
         ([], None),

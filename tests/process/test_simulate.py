@@ -206,3 +206,30 @@ def test_every_scenario_is_played_on_a_daemon_of_its_own(script: Path) -> None:
     address = err.partition("serving at http://")[2].partition(",")[0]
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"http://{address}/healthz", trust_env=False, verify=False)
+
+
+def test_members_are_removed_and_added_and_names_mean_those_that_are_left(tmp_path: Path) -> None:
+    script = tmp_path / "members.toml"
+    script.write_text(
+        'about = "members"\nsettle = 1.0\n'
+        '[[steps]]\nat = 0.1\nadd = "a"\n'
+        '[[steps]]\nat = 2.0\nremove = "leader"\n'
+        '[[steps]]\nat = 2.1\nfaults = { partitions = [["minority"]] }\n'
+        "[[steps]]\nat = 3.0\nheal = true\n"
+        '[[steps]]\nat = 6.0\nadd = "b"\n'
+    )
+    code, out, err = simulate(str(script), "-o", "json", "--own", "127.0.0.1:0")
+    assert code == 0, err
+    assert {"a", "b"} <= set(json.loads(out)["final"]["peers"])
+
+
+def test_who_is_to_lead_must_be_a_member(tmp_path: Path) -> None:
+    script = tmp_path / "nobody.toml"
+    script.write_text(
+        'about = "nobody"\nsettle = 0.1\n'
+        '[[steps]]\nat = 0.1\nremove = "member-3"\n'
+        '[[steps]]\nat = 1.0\nremove = "follower"\n'
+        '[[steps]]\nat = 2.0\ntransfer = "followers"\n'
+    )
+    code, _, err = simulate(str(script), "--own", "127.0.0.1:0")
+    assert (code, "'followers' means no member" in err) == (2, True), err

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.protocol.filters import BadSubscription
+from heliosd.protocol.filters import BadSubscription, MetricsFilter
 from heliosd.protocol.message import Kind, OutgoingMessage, replayed
 from heliosd.protocol.subscription import EVERYTHING, KEYS, Subscription, Topic
 
@@ -191,6 +191,38 @@ def test_a_wrong_subscription_is_refused_by_the_name_of_what_is_wrong(data: obje
 def test_eight_stars_in_a_glob_are_allowed() -> None:
     subscription = Subscription.parse({"custom_metrics": {"names": ["*a" * 8]}})
     assert subscription.filter_for(Topic.CUSTOM_METRICS) is not None
+
+
+@pytest.mark.parametrize(
+    ("names", "accepted"),
+    [
+        (["a*" + "b" * 126] * 8, True),
+        (["a*" + "b" * 126] * 8 + ["c*"], False),
+        (["[ab]" + "c" * 124] * 8, True),
+        (["[ab]" + "c" * 124] * 9, False),
+        (["a*"] * 64, True),
+        ([*["a*"] * 63, "b?*"], False),
+        (["n" * 200] * 64, True),
+        ([*[f"{number:0200}" for number in range(63)], "a*"], True),
+    ],
+)
+def test_globs_are_bounded_in_sum_and_plain_names_are_not(names: list[str], accepted: bool) -> None:
+    data = {"custom_metrics": {"names": names}}
+    if accepted:
+        assert Subscription.parse(data).wants(Topic.CUSTOM_METRICS)
+        return
+    with pytest.raises(BadSubscription) as refused:
+        Subscription.parse(data)
+    assert refused.value.field == "data.custom_metrics.names"
+
+
+def test_plain_names_and_globs_of_one_list_let_the_same_through_as_alone() -> None:
+    chosen = Subscription.parse({"custom_metrics": {"names": ["a.b", "c*", "[d]"]}}).filter_for(
+        Topic.CUSTOM_METRICS
+    )
+    assert isinstance(chosen, MetricsFilter)
+    names = ("a.b", "axb", "c", "cc", "d", "[d]")
+    assert [name for name in names if chosen.selects(name, {})] == ["a.b", "c", "cc", "d"]
 
 
 def test_a_comma_list_of_types_is_a_subscription() -> None:

@@ -252,8 +252,10 @@ class SimulatedBackend:
         self.cluster.run_until(first_timeout(self.cluster))
         self._pacing.begin(trio.current_time())
         self._alive_at = self._now().mono + ALIVE_INTERVAL
-        while True:
-            await self._step()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.permits.run)
+            while True:
+                await self._step()
 
     async def close(self) -> None:
         """End the session; call it before `run` is cancelled."""

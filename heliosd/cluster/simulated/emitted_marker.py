@@ -3,10 +3,16 @@
 An event is stored with a marker, the index of its entry. A snapshot of the local member is stored with the marker
 of the last event that came of what it covers. After a kill the entries in a snapshot are not applied again: where
 that event is not on disk, it never comes, and the numbering cannot go on as if it had.
+
+An entry is emitted once it is applied, which may be before the local member's own disk has it. What such events
+have shown is then read from the log of another member.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+
+from heliosd.raft.log import RaftLog
 from heliosd.store.changes import Saved, ValueSet
 
 from .bootstrap import FIRST_INDEX
@@ -32,10 +38,31 @@ def emitted_index(saved: Saved) -> int:
     return max(_stored(saved), _needed(saved))
 
 
-def missing_events(saved: Saved) -> ValueSet | None:
-    """None if the stored events are all that came of the stored snapshot. Otherwise a new epoch has to begin, with
-    which this is stored."""
-    return marker(_needed(saved)) if _stored(saved) < _needed(saved) else None
+def missing_events(saved: Saved, node: str) -> ValueSet | None:
+    """None if the numbering can go on: the stored events are all that came of the stored snapshot, and a stored log
+    says what they have shown. Otherwise a new epoch has to begin, with which this is stored."""
+    emitted, own = emitted_index(saved), saved.members.get(node)
+    spans = [(state.snapshot.index, len(state.log)) for state in saved.members.values()]
+    unknown = (
+        own is not None and own.snapshot.index + len(own.log) < emitted and not any(_hold(spans, emitted))
+    )
+    return marker(emitted) if _stored(saved) < emitted or unknown else None
+
+
+def emitted_log(logs: Mapping[str, RaftLog], node: str, emitted: int) -> RaftLog:
+    """A log that reaches the last entry that was emitted; this node's if none does.
+
+    That entry is committed: of several logs with an entry of this index the one of the latest term has it, since no
+    leader without it has been elected (paper, 5.4).
+    """
+    own = logs[node]
+    others = (log for name, log in logs.items() if name != node)
+    reaching = [log for log in (own, *others) if log.snapshot.index <= emitted <= log.last_index]
+    return max(reaching, key=lambda log: log.term(emitted), default=own)
+
+
+def _hold(spans: Iterable[tuple[int, int]], index: int) -> Iterable[bool]:
+    return (start <= index <= start + length for start, length in spans)
 
 
 def _stored(saved: Saved) -> int:

@@ -49,11 +49,6 @@ class EmittedMetrics:
         self._index = snapshot.index
         return difference(before, self._views)
 
-    def defined_by(self, snapshot: Snapshot) -> bool:
-        """Whether `installed` would register or delete a metric, which is an event."""
-        changes = difference(self._views, _views_of(snapshot)) if snapshot.index > self._index else ()
-        return any(change.defined for change in changes)
-
 
 def _views_of(snapshot: Snapshot) -> dict[str, MetricView]:
     machine = MetricStateMachine()

@@ -159,6 +159,7 @@ class FaultInjector:
         self._cluster.faults.disk_latency = {
             member: round(ms * TICKS_PER_MS) for member, ms in self.settings.disk_latency_ms.items() if ms
         }
+        self._cluster.writes.hasten(self._cluster.now, self._cluster.faults.disk_latency)
 
     def report(self) -> SimulationReport:
         """As `GET /api/cluster/simulation` shows it."""

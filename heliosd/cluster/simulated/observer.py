@@ -47,7 +47,7 @@ from heliosd.raft.simulation.observations import (
 from heliosd.raft.storage import SnapshotSaved
 from heliosd.store.changes import Change
 
-from .emitted_marker import marker, snapshot_marker
+from .emitted_marker import emitted_log, marker, snapshot_marker
 from .emitted_metrics import EmittedMetrics
 from .status import cause_of_failed_calls, cause_of_loss, evidence_of, role_of
 
@@ -90,9 +90,10 @@ class MemberObserver:
         self._ticked_at = now.mono
         self._ended = False
         # After a start the commit index is not known yet, but entries that were emitted before are committed.
-        log = cluster.members[node].raft.log
+        logs = {name: member.raft.log for name, member in cluster.members.items()}
+        log = emitted_log(logs, node, emitted)
         self._members_index = max(log.snapshot.index, min(emitted, log.last_index))
-        """`_members` is as of here: before the marker, if this node's disk was behind when it ended."""
+        """`_members` is as of here."""
         self._members: Mapping[str, str] = log.members_at(self._members_index).all
         for peer, address in self._members.items():
             if peer != node:
@@ -272,16 +273,9 @@ class MemberObserver:
 
     def with_markers(self, changes: Sequence[Change]) -> list[Change]:
         """What is written for the cluster, and for a snapshot of this node the marker that belongs to it."""
+        # All that was observed up to here has been emitted, an installed snapshot among it.
         own = [each for each in changes if isinstance(each, SnapshotSaved) and each.member == self._node]
-        return [*changes, *[snapshot_marker(self._needed_marker(each.snapshot)) for each in own]]
-
-    def _needed_marker(self, snapshot: Snapshot) -> int:
-        """The marker of the last event that came, or will come, of what a snapshot covers."""
-        if snapshot.index > self._emitted:  # a leader's: its events are emitted once it is on disk
-            members = {**snapshot.membership, **snapshot.learners}
-            if members != self._members or self._metrics.defined_by(snapshot):
-                return snapshot.index
-        return min(self._marked, snapshot.index)
+        return [*changes, *[snapshot_marker(min(self._marked, each.snapshot.index)) for each in own]]
 
     # Entries
 

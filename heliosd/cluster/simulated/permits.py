@@ -26,8 +26,9 @@ from heliosd.raft.simulation.cluster import SimulatedCluster
 
 from .state_machine import MetricStateMachine
 
-CLEANUP_SECONDS = 1.0
-"""For giving back a permit whose asker does not know of it."""
+AGAIN_SECONDS = 0.05
+"""Between two looks whether a permit of unknown outcome has come to be; each next one a half longer."""
+LONGEST_PAUSE_SECONDS = 1.0
 
 
 class SimulatedPermits:
@@ -45,6 +46,28 @@ class SimulatedPermits:
         self._node = node
         self._write = write
         self._now = now
+        self._unclaimed: dict[str, float] = {}
+        """Permits of which no asker knows, each with its end, in Unix seconds. They may come to be."""
+        self._some_unclaimed = trio.Event()
+
+    async def run(self) -> None:
+        """Until cancelled: give back permits of which no asker knows. Till its end nobody else would get one."""
+        while True:
+            await self._some_unclaimed.wait()
+            self._some_unclaimed = trio.Event()
+            pause = AGAIN_SECONDS
+            while self._unclaimed and not self._some_unclaimed.is_set():
+                await self._give_back()
+                await trio.sleep(pause)
+                pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
+
+    async def _give_back(self) -> None:
+        at = self._now().wall
+        self._unclaimed = {each: end for each, end in self._unclaimed.items() if end > at}
+        current = self._state().current(at)
+        if current is not None and current.id in self._unclaimed:
+            with suppress(RequestRefused, StoreFull):  # as without a leader; then once more
+                await self._propose(EndPermit(current.id, at))
 
     async def current(self) -> Permit | None:
         return self._state().current(self._now().wall)
@@ -61,12 +84,8 @@ class SimulatedPermits:
         try:
             await self._propose(GrantPermit(permit, state.grants, at))
         except (OutcomeUnknown, trio.Cancelled):
-            # If it was given, nobody has it, and until its end nobody else would get one.
-            with (
-                trio.move_on_after(CLEANUP_SECONDS, shield=True),
-                suppress(RequestRefused, StoreFull),
-            ):
-                await self._propose(EndPermit(permit.id, at))
+            self._unclaimed[permit.id] = permit.expires_at
+            self._some_unclaimed.set()
             raise
         return permit
 

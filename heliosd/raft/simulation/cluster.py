@@ -236,7 +236,7 @@ class SimulatedCluster:
                 was, paused = member.raft.soft_state, member.paused
                 self._stop(member)
                 self._revive(write.member, keep_machine=True)
-                if paused:
+                if paused and write.member in self.members:  # its addition may be what was refused
                     self.faults.pause(write.member)
                 sent, last = elsewhere or write.member in self.writes.delayed, member.disk.last_index
                 self._observations.append(observations.Unwritten(write.member, was, last, sent=sent))

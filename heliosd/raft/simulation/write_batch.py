@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from msgspec import Struct
 
@@ -60,6 +60,15 @@ class PendingWrites:
             self._slow.setdefault(member, deque()).append((now + latency, incarnation, write))
         else:
             self._pending.append((member, incarnation, write))
+
+    def hasten(self, now: int, latency: Mapping[str, int]) -> None:
+        """Disks are as slow as this from now on, in ticks; those that are not named take everything at once. What
+        waits for a disk that is faster now need not wait any longer."""
+        for member, writes in self._slow.items():
+            due = now + latency.get(member, 0)
+            self._slow[member] = deque(
+                (min(at, due), incarnation, write) for at, incarnation, write in writes
+            )
 
     def waits(self, member: str) -> bool:
         """Whether a write of this member is not in a batch yet."""

@@ -158,6 +158,8 @@ class _Exchange:
         self._due: int | None = None
         """Bytes of the response that its Content-Length says are due."""
         self._bodiless = self._chunked = self._is_event_stream = False
+        self._in_event = False
+        """What was written last of an event stream is not the end of an event."""
 
     async def receive(self) -> Message:
         if self._body_delivered:
@@ -189,6 +191,8 @@ class _Exchange:
                 raise ValueError("the response is longer than its Content-Length")
         elif self._chunked:
             body = _chunk(body) if more else _chunk(body) + b"0\r\n\r\n"
+        if body:
+            self._in_event = not body.endswith((b"\n\n", b"\n\n\r\n"))
         if body or self._response_head:
             await self._write(body)
         self.whole = not more and not self._due
@@ -216,7 +220,7 @@ class _Exchange:
             await self.started.wait()
             pause = FIRST_PROBE_SECONDS
             while self._ended and self._is_event_stream:
-                if not self._sending.locked():
+                if not self._sending.locked() and not self._in_event:
                     await self._write(_chunk(_COMMENT) if self._chunked else _COMMENT)
                 await trio.sleep(pause)
                 pause = PROBE_SECONDS

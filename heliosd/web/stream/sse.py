@@ -68,7 +68,7 @@ class EventStreams:
                     client.behind = False
                     with trio.move_on_at(comment_due):
                         await transport.more()
-                if trio.current_time() >= comment_due:
+                if trio.current_time() >= comment_due and transport.between_events:
                     comment_due = trio.current_time() + COMMENT_SECONDS
                     complete = not (self._hub.publisher.publishing or client.waiting)
                     yield b":\n%b\n" % (transport.newest_id() if complete else b"")
@@ -84,6 +84,7 @@ class _StreamCursor(Struct):
     epoch: str = ""
     seq: int = 0
     recovered: bool = False
+    reason: str | None = None
 
 
 class _PlaceMessage(Struct):
@@ -103,6 +104,8 @@ class SseTransport:
         self._log = log
         self._news = trio.Event()
         self._epoch = ""
+        self._rest = memoryview(b"")
+        """Of a message that is longer than one write: what was not taken yet."""
         self._resumed_after = None if cursor is None else cursor.after
 
     def wake(self) -> None:
@@ -117,12 +120,28 @@ class SseTransport:
 
     def take(self, client: HubClient) -> bytes:
         """What is queued, at most one write of it."""
+        if self._rest:
+            return self._next_part()
         fields: list[bytes] = []
         room = BATCH_BYTES
         while room > 0 and (message := client.take()) is not None:
+            if len(message.payload) > BATCH_BYTES:
+                # Its bytes are those of all clients: a copy of them would be this client's own while it waits.
+                self._rest = memoryview(message.payload)
+                fields.append(self._id(self._point(message)) + b"data: ")
+                break
             fields.append(self._event(message))
             room -= len(fields[-1])
         return b"".join(fields)
+
+    @property
+    def between_events(self) -> bool:
+        """What was taken last ended with an event."""
+        return not self._rest
+
+    def _next_part(self) -> bytes:
+        part, self._rest = self._rest[:BATCH_BYTES], self._rest[BATCH_BYTES:]
+        return bytes(part) if self._rest else bytes(part) + b"\n\n"
 
     def newest_id(self) -> bytes:
         """The id line for a client that has been sent all that it wants; b"" while its epoch is not the log's."""
@@ -144,7 +163,9 @@ class SseTransport:
             return place.as_of_seq
         self._epoch = place.epoch  # a change of the epoch reaches clients as a welcome, in order
         # The replay follows, so a stream that is cut in it goes on from the same place.
-        return place.seq if self._resumed_after is None or not place.recovered else self._resumed_after
+        # Where there is too much for a replay nothing is lost yet: the history still has it.
+        resumes = place.recovered or place.reason == "too_many"
+        return place.seq if self._resumed_after is None or not resumes else self._resumed_after
 
     def _id(self, seq: int | None) -> bytes:
         return b"" if seq is None or not self._epoch else b"id: %b:%d\n" % (self._epoch.encode(), seq)
