@@ -41,6 +41,13 @@ class Identity(Struct, frozen=True, kw_only=True):
         """Whether this user has that permission (or `admin:*`)."""
         return permissions.may(self.permissions, permission)
 
+    @property
+    def account(self) -> str:
+        """Names the user for as long as anything is kept of what was done: the same name of the outside issuer is
+        another user."""
+        issuer = self.token_origin.issuer if self.token_origin.jwks_url else ""
+        return f"{issuer}\n{self.user_id}" if issuer else self.user_id
+
     def is_same_user(self, other: Identity) -> bool:
         """Whether both are one user. The same name from two issuers is two."""
         return (self.user_id, self.token_origin.issuer) == (other.user_id, other.token_origin.issuer)

@@ -13,6 +13,7 @@ from weakref import WeakSet
 import trio
 from msgspec import UNSET, UnsetType
 
+from heliosd.auth.identity import Identity
 from heliosd.clock import Instant
 from heliosd.config.model import Settings
 from heliosd.protocol.close_codes import DISCONNECTED, REVOKED, TOO_SLOW, CloseReason
@@ -199,10 +200,10 @@ class Connections:
         """How many places are taken: by those who are connected, and by those who will join."""
         return len(self._clients) + len(self._admitted)
 
-    def places_of(self, user_id: str) -> int:
+    def places_of(self, user: Identity) -> int:
         """How many of them are a user's."""
         taken = chain(self._clients.values(), self._admitted)
-        return sum(client.identity.user_id == user_id for client in taken)
+        return sum(client.identity.is_same_user(user) for client in taken)
 
     def views(self) -> list[ClientView]:
         return [client.view() for client in self._clients.values()]

@@ -127,7 +127,7 @@ class Pipeline:
         key = None
         if route.keyed and identity is not None:
             given = asked.all(HEADER)
-            key = read_key(given, identity.user_id, [route.method, route.paths[0], query, body])
+            key = read_key(given, identity.account, [route.method, route.paths[0], query, body])
         call = Call(
             services=services,
             password_check=self._password_check,

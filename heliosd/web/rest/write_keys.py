@@ -30,14 +30,14 @@ _FORM = re.compile(KEY_PATTERN)
 _STORED = "rest/answers/"
 
 
-def read_key(given: Sequence[str], user: str, asked: Sequence[object]) -> WriteKey | None:
+def read_key(given: Sequence[str], account: str, asked: Sequence[object]) -> WriteKey | None:
     """The key of a request with these header fields; None: it has none. `asked`: what the request is, as values
-    that JSON can show. Raises `Invalid`."""
+    that JSON can show; `account`: as `Identity.account`. Raises `Invalid`."""
     if not given:
         return None
     if len(given) > 1 or not _FORM.fullmatch(given[0]):
         raise Invalid(f"{HEADER} must be 1 to 255 visible ASCII characters, given once", field=HEADER)
-    return WriteKey(_hash([user, given[0]]), _hash(asked))
+    return WriteKey(_hash([account, given[0]]), _hash(asked))
 
 
 def _hash(values: Sequence[object]) -> str:

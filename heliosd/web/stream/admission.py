@@ -33,14 +33,14 @@ class Admission:
         self._serials = count(1)
         self.connection_log = ConnectionLog()
 
-    def check_room(self, user_id: str) -> None:
+    def check_room(self, identity: Identity) -> None:
         """Raise `TryLater` (503) if this user cannot have one more connection now."""
         websocket = self._settings.current.websocket
         mine = websocket.max_clients_per_user
         if (
             self.stopping
             or self._hub.connections.places >= websocket.max_clients
-            or (mine and self._hub.connections.places_of(user_id) >= mine)
+            or (mine and self._hub.connections.places_of(identity) >= mine)
         ):
             # Jittered, so that those who were refused together do not come back together.
             later = random.randint(1, 10)  # noqa: S311

@@ -42,7 +42,7 @@ class EventStreams:
 
         Raises `TryLater` at once if there is no room, or if the events since `cursor` are not known yet.
         """
-        self._admission.check_room(identity.user_id)
+        self._admission.check_room(identity)
         self._admission.check_cursor(cursor)
         transport = SseTransport(self._hub.log, cursor)
         client = self._admission.client(identity, subscription, transport, address, stream_kind="sse")

@@ -141,7 +141,7 @@ class WebSocketEndpoint:
     def _admit(self, identity: Identity, query: Query) -> tuple[Cursor | None, Subscription]:
         """Where the client wants to start and what it wants to get, if it may watch and there is room."""
         require(identity, permissions.WATCH)
-        self._admission.check_room(identity.user_id)
+        self._admission.check_room(identity)
         if query.keys() <= _CREDENTIALS:
             return None, TO_EVERYTHING
         cursor, subscription = cursor_of(query), subscription_of(query)
