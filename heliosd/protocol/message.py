@@ -116,13 +116,13 @@ def _bytes_of(argument: OutgoingMessage | frozenset[str]) -> int:
     return len(argument.payload) if isinstance(argument, OutgoingMessage) else 0
 
 
-@cached_up_to(CACHED_BYTES, _bytes_of)
+@cached_up_to(128, CACHED_BYTES, _bytes_of)
 def _data_of(message: OutgoingMessage) -> dict[str, Any]:
     """Cached for what is being sent, to clients with many filters. Not in the message: events are kept for long."""
     return msgspec.json.decode(message.payload, type=_Data).data
 
 
-@cached_up_to(CACHED_BYTES, _bytes_of)
+@cached_up_to(16, CACHED_BYTES, _bytes_of)
 def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
     """Two values of custom metrics as one: of each metric the newer value.
 
@@ -131,7 +131,7 @@ def merged(older: OutgoingMessage, newer: OutgoingMessage) -> OutgoingMessage:
     return newer.with_data({**older.data, **newer.data})
 
 
-@cached_up_to(CACHED_BYTES, _bytes_of)
+@cached_up_to(16, CACHED_BYTES, _bytes_of)
 def without_metrics(values: OutgoingMessage, names: frozenset[str]) -> OutgoingMessage | None:
     """Values of custom metrics without some of them; None if none is left."""
     kept = {name: view for name, view in values.data.items() if name not in names}

@@ -11,9 +11,11 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def cached_up_to(max_bytes: int, size: Callable[[Any], int]) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Keep the results of the last calls, as many as `max_bytes` allow and one at least. `size` gives the bytes of
-    an argument. Arguments are positional and hashable."""
+def cached_up_to(
+    max_results: int, max_bytes: int, size: Callable[[Any], int]
+) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Keep the last `max_results`, or as many of them as `max_bytes` allow, and one at least. `size` gives the bytes
+    of an argument. Arguments are positional and hashable."""
 
     def decorate(derive: Callable[P, T]) -> Callable[P, T]:
         kept: OrderedDict[tuple[Hashable, ...], tuple[T, int]] = OrderedDict()
@@ -29,7 +31,7 @@ def cached_up_to(max_bytes: int, size: Callable[[Any], int]) -> Callable[[Callab
             made = derive(*args, **kwargs)
             kept[args] = made, sum(map(size, args))
             total += kept[args][1]
-            while total > max_bytes and len(kept) > 1:
+            while len(kept) > max_results or (total > max_bytes and len(kept) > 1):
                 total -= kept.popitem(last=False)[1][1]
             return made
 

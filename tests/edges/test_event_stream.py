@@ -14,6 +14,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.auth.identity import Identity
 from heliosd.hub.inbox import Tick
+from heliosd.protocol import history
 from heliosd.protocol.close_codes import GOING_AWAY
 from heliosd.protocol.events import LogReset
 from heliosd.protocol.history import Cursor
@@ -447,12 +448,13 @@ async def test_a_group_that_is_larger_than_the_free_queue_does_not_stall_a_strea
 
 
 async def test_a_stream_for_which_there_is_too_much_to_replay_begins_with_the_place_it_had(
-    autojump_clock: MockClock, streaming: Streaming
+    autojump_clock: MockClock, streaming: Streaming, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    await streaming.house.publish(*[ADDED] * 1001)
+    monkeypatch.setattr(history, "MAX_REPLAY_EVENTS", 10)
+    await streaming.house.publish(*[ADDED] * 11)
     reader = await streaming.read(cursor=Cursor(streaming.epoch, 0))
     assert reader.messages[0]["data"]["reason"] == "too_many"
-    assert reader.ids == [f"{streaming.epoch}:0", f"{streaming.epoch}:1001"]
+    assert reader.ids == [f"{streaming.epoch}:0", f"{streaming.epoch}:11"]
 
 
 async def test_a_long_message_comes_in_parts_with_no_comment_inside(

@@ -16,7 +16,7 @@ from heliosd.protocol.subscription import Subscription, Topic
 def test_the_last_results_are_kept_as_many_as_there_is_room_for_and_one_at_least(asked: list[bytes]) -> None:
     derived: list[bytes] = []
 
-    @cached_up_to(20, len)
+    @cached_up_to(5, 20, len)
     def doubled(text: bytes) -> bytes:
         derived.append(text)
         return text * 2
@@ -27,7 +27,7 @@ def test_the_last_results_are_kept_as_many_as_there_is_room_for_and_one_at_least
         assert doubled(text) == text * 2
         assert (len(derived) == before) == (text in kept)
         kept = [*(each for each in kept if each != text), text]
-        while len(kept) > 1 and sum(map(len, kept)) > 20:
+        while len(kept) > 5 or (len(kept) > 1 and sum(map(len, kept)) > 20):
             kept.pop(0)
 
 
