@@ -14,8 +14,8 @@ T = TypeVar("T")
 def cached_up_to(
     max_results: int, max_bytes: int, size: Callable[[Any], int]
 ) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Keep the last `max_results`, or as many of them as `max_bytes` allow, and one at least. `size` gives the bytes
-    of an argument. Arguments are positional and hashable."""
+    """Keep the last `max_results`, or as many of them as `max_bytes` allow, and one at least. `size` gives the
+    bytes of an argument. Arguments are positional and hashable."""
 
     def decorate(derive: Callable[P, T]) -> Callable[P, T]:
         kept: OrderedDict[tuple[Hashable, ...], tuple[T, int]] = OrderedDict()
