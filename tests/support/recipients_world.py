@@ -309,7 +309,7 @@ class RecipientsWorld:
         recipients = self.recipients
         assert len(recipients.clients) == len(recipients.fds)
         assert len(recipients) == len(self.here)
-        assert set(recipients) == {peer.client for peer in self.here}
+        assert set(recipients.everyone()) - {None} == {peer.client for peer in self.here}
         for place, (client, fd) in enumerate(zip(recipients.clients, recipients.fds, strict=True)):
             assert (client is None) == (fd == NOBODY)
             if client is not None:

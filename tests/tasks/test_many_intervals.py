@@ -1,7 +1,8 @@
 """5,000 clients that want some values no more often than now and then: what one of them costs does not grow with
 their number, and a broadcast to all of them leaves the loop to others.
 
-Times are CPU seconds of this thread, so that a busy machine does not count.
+Times are CPU seconds of this thread, so that a busy machine does not count, and medians of some rounds: what else
+runs in the same core slows this thread by half for some milliseconds.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from statistics import median
 from time import thread_time
 from unittest.mock import patch
 
@@ -22,10 +24,12 @@ from heliosd.hub.inbox import until
 from heliosd.protocol.client_commands import Subscribe
 from heliosd.protocol.events import MetricValuesChanged
 from heliosd.protocol.subscription import Subscription
-from tests.support.hub_harness import House, open_house
+from tests.support.hub_harness import House, Socket, open_house
 
 CLIENTS = 5000
 LEAVING = 1000
+ROUNDS = 5
+INTERVAL = 1.0
 SECONDS_EACH = 50e-6
 SECONDS_A_TURN = 1e-3
 TURN_SECONDS = time_slice.TURN_SECONDS
@@ -85,26 +89,42 @@ async def test_five_thousand_clients_with_an_interval_subscribe_and_leave_quickl
 ):
     async with open_house() as house:
         with garbage_collected_as_by_the_daemon(), patch.object(time_slice, "TURN_SECONDS", TURN_SECONDS):
-            joined = [house.join(f"jti {place}", subscription=every(3.0)) for place in range(CLIENTS)]
+            joined = [house.join(f"jti {place}", subscription=every(INTERVAL)) for place in range(CLIENTS)]
             clients, sockets = [client for client, _ in joined], [socket for _, socket in joined]
-            last, frames = clients[-1], len(sockets[-1].frames)
-            sent = await publish(house, 1.0, lambda: len(sockets[-1].frames) > frames)
-            held = await publish(house, 2.0, lambda: is_held(last))
-            assert all(is_held(client) for client in clients)
-            released = await publish(house, 3.0, lambda: not is_held(last))
-            assert not any(is_held(client) for client in clients)
+            turns = [await longest_turns(house, clients, sockets[-1]) for _ in range(ROUNDS)]
+            sent, held, released = (median(each) for each in zip(*turns, strict=True))
 
             sessions = house.hub.sessions
-            subscribe = Subscribe("s", every(7.0))
-            subscribed = seconds_each(lambda client: sessions.execute(client, subscribe), clients)
+            subscribing = []
+            for serial in range(ROUNDS):
+                subscribe = Subscribe("s", every(7.0 + serial))
+                subscribing.append(seconds_each(lambda client: sessions.execute(client, subscribe), clients))  # noqa: B023
             leaving = clients[:: CLIENTS // LEAVING]
-            left = seconds_each(sessions.leave, leaving)
+            parts = [leaving[start::ROUNDS] for start in range(ROUNDS)]
+            subscribed, left = (
+                median(subscribing),
+                median(seconds_each(sessions.leave, part) for part in parts),
+            )
     print(
         f"longest turns: sent {sent * 1e6:.0f}, held {held * 1e6:.0f}, released {released * 1e6:.0f} µs; "
         f"subscribe {subscribed * 1e6:.1f}, leave {left * 1e6:.1f} µs each"
     )
     assert max(sent, held, released) <= SECONDS_A_TURN
     assert max(subscribed, left) <= SECONDS_EACH
+
+
+async def longest_turns(
+    house: House, clients: list[HubClient], last_socket: Socket
+) -> tuple[float, float, float]:
+    """While all are sent a value, while one is held for all of them, and while these go."""
+    last, frames = clients[-1], len(last_socket.frames)
+    sent = await publish(house, 1.0, lambda: len(last_socket.frames) > frames)
+    held = await publish(house, 2.0, lambda: is_held(last))
+    assert all(is_held(client) for client in clients)
+    released = await publish(house, 3.0, lambda: not is_held(last))
+    assert not any(is_held(client) for client in clients)
+    await trio.sleep(INTERVAL + 0.1)
+    return sent, held, released
 
 
 def is_held(client: HubClient) -> bool:
