@@ -57,6 +57,7 @@ def broken(*messages: Message, **record: Any) -> list[str]:
         ([status(0), EVENTS[2], gap(3, 5, 0), status(5)], {"wanted": ONLY_B}),
         ([status(0), EVENTS[1], SUBSCRIBED, status(3)], {"questions": [(1, {})]}),
         ([status(0), EVENTS[1], SUBSCRIBED, EVENTS[2], status(5)], {"questions": [(1, ONLY_B)]}),
+        ([status(0), EVENTS[1], gap(2, 2, 1), status(4), SUBSCRIBED], {"questions": [(1, ONLY_B)]}),
         ([status(0), EVENTS[1], value(a=metric(2)), EVENTS[2], value(a=metric(3), b=metric(3))], {}),
     ],
 )
@@ -76,6 +77,7 @@ def test_what_the_protocol_allows_is_no_offence(messages: list[Message], record:
         ([status(0), EVENTS[1], gap(1, 2, 1)], {}, "begins at or before 1"),
         ([status(0), EVENTS[1], gap(2, 4, 2), status(4)], {}, "says that 2 were dropped"),
         ([status(0), EVENTS[1]], {"wanted": ONLY_B}, "is not what was asked for"),
+        ([status(0), gap(1, 1, 1), status(4), SUBSCRIBED], {"questions": [(1, ONLY_B)]}, "seq 2 never came"),
         ([status(0), SUBSCRIBED, EVENTS[1]], {"questions": [(1, ONLY_B)]}, "is of the subscription before"),
         ([status(0), value(a=metric(1))], {"wanted": ONLY_B}, "does not let through"),
         ([status(2), EVENTS[3], value(a=metric(9))], {}, "after its deletion"),

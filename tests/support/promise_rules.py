@@ -165,7 +165,8 @@ def _of_message(
         if at.known is not None:
             if as_of < at.known:
                 yield f"as of {as_of}, after {at.known} was known"
-            yield from _missing(at, as_of, events)
+            # Of its time is the subscription that was in force when it was made, answered or not.
+            yield from _missing(at, as_of, events, asked_for)
         at.known = as_of
         at.wanted = at.wanted[-1:]
         at.metrics = {name: metric["updated_at"] for name, metric in data["custom_metrics"].items()}
@@ -228,13 +229,19 @@ def _of_value(message: Message, at: _Position) -> Iterator[str]:
         at.metrics[name] = max(metric["updated_at"], at.metrics.get(name, ""))
 
 
-def _missing(at: _Position, up_to: int, events: Mapping[int, Message]) -> Iterator[str]:
+def _missing(
+    at: _Position,
+    up_to: int,
+    events: Mapping[int, Message],
+    asked_for: Sequence[Mapping[str, Any]] = (),
+) -> Iterator[str]:
     """Events that every subscription in question lets through, and that neither came nor were named."""
+    subscriptions = [*at.wanted, *asked_for]
     if at.known is None:
         return
     for seq in range(at.known + 1, up_to + 1):
         happened = events.get(seq)
-        if happened is not None and all(content(happened, wanted) is not None for wanted in at.wanted):
+        if happened is not None and all(content(happened, wanted) is not None for wanted in subscriptions):
             yield f"seq {seq} never came: {str(happened)[:200]}"
 
 
