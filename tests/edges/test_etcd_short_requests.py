@@ -215,3 +215,9 @@ async def test_a_connection_whose_same_answer_is_not_waited_for_is_not_used_agai
         assert waited.cancelled_caught
         assert await ask(requests, url) == (200, b"hello")
         assert server.connections == 2
+
+
+async def test_a_field_that_would_end_a_line_is_not_sent_and_is_no_same_answer() -> None:
+    async with asking([PLAIN]) as (_, requests, url):
+        assert await ask(requests, url) == (200, b"hello")
+        assert not await requests.answers_the_same(url, "/v3/x", b"{}", [("A", "b\r\nC: d")], b"hello")

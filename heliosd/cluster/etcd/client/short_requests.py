@@ -111,11 +111,10 @@ class ShortRequests:
         connection = self._take(endpoint)
         if connection is None:
             return False
-        connection.lasts = False
         try:
-            await connection.stream.send_all(_head(endpoint, target, len(body), tuple(headers)) + body)
+            await _send(connection, endpoint, target, body, tuple(headers), RequestProgress())
             answer = await read_answer(connection.stream, len(last))
-        except (HttpFault, trio.BrokenResourceError):
+        except HttpFault:
             return False
         else:
             connection.lasts = answer.lasts
