@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import json
 import os
-import queue
 import re
 import signal
 import ssl
@@ -15,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, NoReturn
@@ -29,6 +28,7 @@ from websockets.sync.client import ClientConnection, connect
 from .deadlines import SECONDS
 from .engines import FANOUT
 from .passwords import cheap_hash
+from .process_log import ProcessLog
 
 PASSWORD = "correct horse"
 _HASH = cheap_hash(PASSWORD)
@@ -105,16 +105,22 @@ def lacking(reason: str) -> NoReturn:
 
 @dataclass
 class Daemon:
-    """One running process. `lines` are its log, parsed."""
+    """One running process. `lines` are all that it has logged so far, parsed; `raw` is the text."""
 
     process: subprocess.Popen[bytes]
     config: Path
-    lines: list[dict[str, Any]] = field(default_factory=list)
-    raw: list[str] = field(default_factory=list)
+    log: ProcessLog
     address: str = ""
     tls: bool = False
-    _news: queue.Queue[None] = field(default_factory=queue.Queue)
     _kept_token: str = ""
+
+    @property
+    def lines(self) -> list[dict[str, Any]]:
+        return self.log.lines
+
+    @property
+    def raw(self) -> list[str]:
+        return self.log.raw
 
     @cached_property
     def _http(self) -> httpx.Client:
@@ -129,18 +135,6 @@ class Daemon:
     @property
     def pid(self) -> int:
         return self.process.pid
-
-    def read_log(self) -> None:
-        assert self.process.stderr is not None
-        for raw in self.process.stderr:
-            text = raw.decode()
-            self.raw.append(text)
-            try:
-                self.lines.append(json.loads(text))
-            except ValueError:
-                self.lines.append({"event": text.strip()})
-            self._news.put(None)
-        self._news.put(None)
 
     def is_ready(self) -> bool:
         try:
@@ -159,16 +153,14 @@ class Daemon:
         deadline = time.monotonic() + SECONDS
         seen = 0
         while True:
-            while seen < len(self.lines):
-                if wanted(self.lines[seen]):
-                    return self.lines[seen]
+            ended = self.log.ended
+            for line in self.lines[seen:]:
+                if wanted(line):
+                    return line
                 seen += 1
-            if time.monotonic() > deadline or (self.process.poll() is not None and self._news.empty()):
+            if ended or time.monotonic() > deadline:
                 raise AssertionError(f"not in the log: {source_of(wanted)}\n{''.join(self.raw[-30:])}")
-            try:
-                self._news.get(timeout=0.2)
-            except queue.Empty:
-                continue
+            self.log.wait(0.2)
 
     def token(self, user: str = "admin") -> str:
         """Of a login, which is repeated while the daemon has no time for it."""
@@ -346,8 +338,10 @@ def logging_process(
         env={**os.environ, **env},
         pass_fds=pass_fds,
     )
-    daemon = Daemon(process, config)
-    reader = threading.Thread(target=daemon.read_log)
+    assert process.stderr is not None
+    log = ProcessLog(process.stderr)
+    daemon = Daemon(process, config, log)
+    reader = threading.Thread(target=log.follow)
     reader.start()
     try:
         yield daemon
@@ -357,7 +351,6 @@ def logging_process(
         process.wait(SECONDS)
         reader.join(SECONDS)
         daemon.close()
-        assert process.stderr is not None
-        process.stderr.close()
+        log.close()
         if process.stdin is not None:
             process.stdin.close()
