@@ -150,7 +150,7 @@ class Daemon(Struct, frozen=True):
                 background.start_soon(SilenceWatch(connections).run)
                 background.start_soon(logs.sum_up_regularly)
                 background.start_soon(loop_lag.watch, connections.counters.loop_lag)
-                background.start_soon(garbage.collect_regularly)
+                background.start_soon(garbage.collect_regularly, connections.count)
                 if self.certificate is not None:
                     background.start_soon(self.certificate.watch)
                 readiness = Readiness()

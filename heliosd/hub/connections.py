@@ -50,8 +50,9 @@ class Connections:
         """Set once all are being closed: why."""
         self._pumps = pumps
         self._clients: dict[str, HubClient] = {}
+        self._admitted: dict[str, HubClient] = {}
         # Weakly, since the body of a response may be dropped before it begins: nobody could give its place back.
-        self._admitted: WeakSet[HubClient] = WeakSet()
+        self._admitted_streams: WeakSet[HubClient] = WeakSet()
         self._by_kind: Counter[StreamKind] = Counter()
         self._empty = trio.Event()
         self._empty.set()
@@ -68,11 +69,14 @@ class Connections:
 
     def admit(self, client: HubClient) -> None:
         """It will join. From now until it ends it has a place."""
-        self._admitted.add(client)
+        if client.stream_kind == "websocket":
+            self._admitted[client.id] = client
+        else:
+            self._admitted_streams.add(client)
 
     def add(self, client: HubClient) -> None:
         """One more."""
-        self._admitted.discard(client)
+        self._give_place_back(client)
         client.counters = self.counters
         self._clients[client.id] = client
         self._by_kind[client.stream_kind] += 1
@@ -82,13 +86,17 @@ class Connections:
 
     def remove(self, client: HubClient) -> None:
         """One less; what waits for it is lost. May be called for one that was never added."""
-        self._admitted.discard(client)
+        self._give_place_back(client)
         client.drop_all(LOST)
         self.count_dropped(client, "closed")
         if self._clients.pop(client.id, None) is not None:
             self._by_kind[client.stream_kind] -= 1
         if not self._clients:
             self._empty.set()
+
+    def _give_place_back(self, client: HubClient) -> None:
+        if self._admitted.pop(client.id, None) is None:
+            self._admitted_streams.discard(client)
 
     # -- one of them -------------------------------------------------------------------------------------------
 
@@ -198,11 +206,11 @@ class Connections:
     @property
     def places(self) -> int:
         """How many places are taken: by those who are connected, and by those who will join."""
-        return len(self._clients) + len(self._admitted)
+        return len(self._clients) + len(self._admitted) + len(self._admitted_streams)
 
     def places_of(self, user: Identity) -> int:
         """How many of them are a user's."""
-        taken = chain(self._clients.values(), self._admitted)
+        taken = chain(self._clients.values(), self._admitted.values(), self._admitted_streams)
         return sum(client.identity.is_same_user(user) for client in taken)
 
     def views(self) -> list[ClientView]:

@@ -60,6 +60,13 @@ class Subscription:
     min_intervals: tuple[tuple[Topic, float], ...] = ()
     _said: Mapping[str, dict[str, Any]] = field(default_factory=dict, compare=False, repr=False)
     """The objects as the client wrote them, for the `subscribed` answer."""
+    metrics: MetricsFilter | bool = field(init=False, compare=False, repr=False)
+    """Which custom metrics a `status` has for it; True: all, False: none."""
+
+    def __post_init__(self) -> None:
+        wanted, selection = self.wants(Topic.CUSTOM_METRICS), self.filter_for(Topic.CUSTOM_METRICS)
+        narrowed = wanted and isinstance(selection, MetricsFilter)
+        object.__setattr__(self, "metrics", selection if narrowed else wanted)
 
     def wants(self, topic: Topic) -> bool:
         """Whether messages of this topic are sent; those of the topic `NOTHING` always are."""
@@ -68,14 +75,6 @@ class Subscription:
     def filter_for(self, topic: Topic) -> ContentFilter | None:
         """The topic's filter; None if it has none."""
         return next((content for filtered, content in self.filters if filtered is topic), None)
-
-    @property
-    def metrics(self) -> MetricsFilter | bool:
-        """Which custom metrics a `status` has for it; True: all, False: none."""
-        if not self.wants(Topic.CUSTOM_METRICS):
-            return False
-        content_filter = self.filter_for(Topic.CUSTOM_METRICS)
-        return content_filter if isinstance(content_filter, MetricsFilter) else True
 
     def min_interval(self, topic: Topic) -> float:
         """The least seconds between two values of this topic; 0: no limit."""
