@@ -106,6 +106,36 @@ def test_a_leader_is_reported_and_its_loss() -> None:
     assert why_not_ready(seen.view) == "no leader"
 
 
+ALONE = (member(B, "etcd-2"),)
+JOINED = EtcdMember("c0ffee", "", ("http://new:2380",), (), is_learner=False)
+
+
+@pytest.mark.parametrize(
+    ("before", "answering"), [(ALONE, (B,)), (THREE, (A, B))], ids=["one", "three, one of them dead"]
+)
+@pytest.mark.parametrize("then", ["answers", "stays away", "leader steps down"])
+def test_a_voter_that_joins_is_given_time_to_answer(
+    before: tuple[EtcdMember, ...], answering: tuple[str, ...], then: str
+) -> None:
+    """etcd keeps its leader meanwhile: no quorum of the new members is known to have lost it."""
+    seen = Seen("etcd-2", before)
+    seen.poll(B, who=answering)
+    seen.listing(before)
+    seen.poller(B, 3, who=answering)
+    seen.listing((*before, JOINED))
+    changes = seen.poller(B, 2, who=answering)
+    assert seen.view.quorum_answers(seen.now)
+    match then:
+        case "answers":
+            seen.listing((*before, replace(JOINED, name="etcd-4", client_urls=("http://etcd-4:2379",))))
+            changes += seen.poller(B, 5, who=(*answering, JOINED.id))
+        case "stays away":
+            assert LeaderLost(B, 5) in seen.poller(B, 1, who=answering)
+        case "leader steps down":
+            assert LeaderLost(B, 5) in seen.poll("", who=answering)
+    assert not [each for each in changes if isinstance(each, LeaderLost | LeaderElected)]
+
+
 def test_the_loss_of_a_quorum_is_reported_within_three_seconds_and_shown() -> None:
     seen = led_by_b()
     began = seen.mono

@@ -56,6 +56,9 @@ class Members:
     def __init__(self) -> None:
         self.leader, self.term, self.revision = "1", 5, 7
         self.hanging: set[str] = set()
+        self.slow: dict[str, float] = {}
+        """Seconds that an answer of this member takes."""
+        self.listed = MEMBERS
         self.ended = ""
         self.repeats = True
         self.polls: Counter[str] = Counter()
@@ -95,7 +98,7 @@ class Members:
     async def member_list(self, url: str = "") -> MemberList:
         self.lists["whole"] += 1
         await self._answered(url or URLS["2"])
-        return MemberList(MEMBERS, self.term, b"as it came")
+        return MemberList(self.listed, self.term, b"as it came")
 
     async def lists_the_same(self, url: str, last: MemberList) -> bool:
         self.lists["the same"] += 1
@@ -124,7 +127,7 @@ class Members:
 
     async def _answered(self, url: str) -> str:
         member = url[-1]
-        await trio.sleep(1.0 if member in self.hanging else 0.002)
+        await trio.sleep(1.0 if member in self.hanging else self.slow.get(member, 0.002))
         if member == self.ended:
             raise EtcdUnavailable(url, "refused")
         if member in self.hanging:
@@ -219,6 +222,24 @@ async def test_a_member_that_hangs_does_not_delay_the_polls_of_the_others(
         members.polls.clear()
         await trio.sleep(1.0)
         assert min(members.polls[URLS[each]] for each in ("2", "3")) >= 0.5 / FAST_POLL_SECONDS
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_leader_whose_answers_take_long_is_not_taken_for_silent(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    """It may be in another region. Its lists count, and the others are not asked in haste for ever."""
+    members.slow["1"] = 0.4
+    context = settled_on(members)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller_of(members, [], context=context, poll_interval=1.0).run)
+        await trio.sleep(30)
+        members.repeats, members.listed = False, MEMBERS[:2]
+        await trio.sleep(2)
+        assert context.view.members == MEMBERS[:2]
+        members.polls.clear()
+        await trio.sleep(10)
+        assert members.polls.total() < 100
         nursery.cancel_scope.cancel()
 
 

@@ -23,6 +23,8 @@ class _SeenLoss:
     next_at: float | None = None
     next_leader: str = ""
     found: LossCause = NOT_KNOWN
+    evaluated: bool = False
+    """`found` is from after the next election."""
 
 
 class LeaderHistory:
@@ -68,7 +70,7 @@ class LeaderHistory:
         if not self._losses:
             return LossCause(certain=True)
         (leader, term), seen = next(reversed(self._losses.items()))
-        if not seen.found.certain or seen.next_at is None:
+        if not (seen.found.certain and seen.evaluated):
             loss = Loss(
                 leader=leader,
                 at=seen.at.mono,
@@ -80,7 +82,7 @@ class LeaderHistory:
             )
             found = loss_cause(loss, self._now().mono)
             if found.cause != "unknown" or seen.found.cause == "unknown":
-                self._losses[leader, term] = replace(seen, found=found)
+                self._losses[leader, term] = replace(seen, found=found, evaluated=seen.next_at is not None)
         return self._losses[leader, term].found
 
     def next_after(self, head: LogHead) -> tuple[int, str]:

@@ -6,13 +6,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
-from .election import HELD_SECONDS, MemberAnswer
+from .election import FRESH_SECONDS, HELD_SECONDS, MemberAnswer
 
 Reach = Literal["refused", "accepted", "silent"]
 """What a TCP connection to its client port met: nobody listens; the kernel took it; no answer, or no way there."""
@@ -32,6 +32,8 @@ class MemberTrace:
 
     learner: bool = False
     """A list has shown it as a learner."""
+    joined: float | None = None
+    """When it was first listed as a voter, for one that became it while this node knew a leader."""
     starting: float | None = None
     """When its URL was first listed, for a member that came while this node looked."""
     failed_first: float | None = None
@@ -129,13 +131,28 @@ class MemberTraces:
     def forget(self, member: str) -> None:
         self._traces.pop(member, None)
 
-    def listed(self, before: Sequence[EtcdMember], members: Sequence[EtcdMember], now: float) -> None:
-        """One list of members is replaced by the next; the first list has no new members."""
+    def listed(
+        self, before: Sequence[EtcdMember], members: Sequence[EtcdMember], now: float, *, led: bool
+    ) -> None:
+        """One list of members is replaced by the next; the first list has no new members. `led`: a leader is
+        known."""
         had = {each.id for each in before if each.client_urls}
+        voted = {each.id for each in before if not each.is_learner}
         for member in members:
+            if before and led and member.id not in voted and not member.is_learner:
+                self.of(member.id).joined = now
             self.of(member.id).learner |= member.is_learner
             if before and member.client_urls and member.id not in had:
                 self.of(member.id).starting = now
+
+    def heard_voters(self, voters: Sequence[str], answered: Container[str], now: float) -> list[str]:
+        """The voters without those that joined lately and have not answered yet. etcd gives a new voter time to
+        start, too: a leader without a quorum steps down after an election timeout, and then says so itself."""
+        return [
+            voter
+            for voter in voters
+            if voter in answered or (joined := self.of(voter).joined) is None or now - joined > FRESH_SECONDS
+        ]
 
     def is_starting(self, member: str, now: float) -> bool:
         """It need not answer each request yet."""
@@ -153,6 +170,7 @@ class MemberTraces:
         for trace in self._traces.values():
             trace.failed_first = _later(trace.failed_first, seconds)
             trace.asked = _later(trace.asked, seconds)
+            trace.joined = _later(trace.joined, seconds)
             trace.starting = _later(trace.starting, seconds)
             trace.restarted = _later(trace.restarted, seconds)
             trace.overdue = None

@@ -150,8 +150,8 @@ class Presence:
         """Promote it if it is in sync. Whether nothing is left to do: it is a voter, or it is no member."""
         view = self._etcd.view
         url = next((self._url_of(each) for each in view.members if each.id == view.leader), "")
-        if not url or not view.members_as_of:
-            return False  # later, with a leader and its list
+        if not url or view.members_as_of < learner.mod_revision:
+            return False  # later, with a leader and a list of its own from after the learner was asked for
         member = next((each for each in view.members if peers_at(each, learner.address)), None)
         if member is None:
             self._missing[learner] += 1

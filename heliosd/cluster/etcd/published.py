@@ -35,6 +35,7 @@ class Published:
         self._unhealthy: set[str] = set()
         self._loss: tuple[str, int] = ("", 0)
         """The leader whose loss is to be published, and its term."""
+        self._lost_at = 0.0
         self._lost = trio.Event()
 
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
@@ -57,7 +58,7 @@ class Published:
 
     def leader_lost(self, leader: str, term: int) -> None:
         """The view has lost this leader."""
-        self._loss = (leader, term)
+        self._loss, self._lost_at = (leader, term), trio.current_time()
         self._lost.set()
         if not self._etcd.view.quorum_answers(self._etcd.now()):
             self._show_loss()
@@ -70,7 +71,9 @@ class Published:
         while True:
             await self._lost.wait()
             self._lost = trio.Event()
-            await trio.sleep(ELECTION_SECONDS)
+            # Another loss meanwhile has its own time.
+            while (left := self._lost_at + ELECTION_SECONDS - trio.current_time()) > 0:  # noqa: ASYNC110
+                await trio.sleep(left)  # not a poll: it ends in time unless another loss comes
             await self._etcd.subscribers.room()
             self._show_loss()
             self._show_health_without_leader()

@@ -21,7 +21,9 @@ from .member_traces import Reach
 from .process_seen import ProcessSeen
 
 OVERDUE_SECONDS = 0.25
-"""A leader that has not answered for so long may be gone."""
+"""A leader that has not answered for so much longer than the last time may be gone."""
+MOST_USUAL_SECONDS = 0.6
+"""More than this is no member's usual time: a poll fails after a second."""
 CONNECT_SECONDS = 0.4
 AGAIN_SECONDS = 0.1
 """Between two attempts to connect to a member that has just ended; ten times that later on."""
@@ -68,9 +70,13 @@ class Reachability:
         self._etcd.view.traces.of(member).asked = None
 
     def is_overdue(self, member: str, seconds: float = OVERDUE_SECONDS) -> bool:
-        """It has not answered for so long, also if its poll has not failed yet."""
+        """It has not answered for so long beyond what its last answer took, also if its poll has not failed yet."""
         now, asked = self._etcd.now().mono, self._etcd.view.traces.of(member).asked
-        return asked is not None and now - asked >= seconds
+        if asked is None or now - asked < seconds:
+            return False
+        last = self._etcd.view.last_answer(member)
+        usual = 0.0 if last is None else min(last.at - last.asked, MOST_USUAL_SECONDS)
+        return now - asked >= seconds + usual
 
     def examine(self, leader: str, url: str, nursery: trio.Nursery) -> bool:
         """Have the view know that the leader is overdue, and find out what a new connection to it meets. Returns

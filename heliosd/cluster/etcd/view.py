@@ -182,7 +182,8 @@ class ClusterView:
 
     def look(self, now: Instant) -> tuple[ViewChange, ...]:
         """The changes since the last call, in order."""
-        change = self._election.decide(self._answers, self.voters, now.mono)
+        heard = self.traces.heard_voters(self.voters, self._answers, now.mono)
+        change = self._election.decide(self._answers, heard, now.mono)
         if change is not None:
             self._changes.append(change)
             self._elected = now.mono
@@ -280,7 +281,7 @@ class ClusterView:
 
     def quorum_answers(self, now: Instant) -> bool:
         """Whether a quorum of the voters has answered lately, with whatever leader."""
-        voters = self.voters
+        voters = self.traces.heard_voters(self.voters, self._answers, now.mono)
         times = (self._answers[each].at for each in voters if each in self._answers)
         fresh = sum(now.mono - at <= FRESH_SECONDS for at in times)
         return fresh > len(voters) // 2
@@ -320,7 +321,7 @@ class ClusterView:
         if members == self.members:
             return
         before = {each.id for each in self.members}
-        self.traces.listed(self.members, members, now.mono)
+        self.traces.listed(self.members, members, now.mono, led=bool(self.leader))
         self.members, self.known_members = members, known(members)
         self.voters = tuple(each.id for each in members if not each.is_learner)
         found = bearing(members, self.node_id)
