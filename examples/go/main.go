@@ -204,6 +204,7 @@ func (f *follower) page(until uint64) (bool, error) {
 		var page struct {
 			Events []json.RawMessage `json:"events"`
 			More   bool              `json:"more"`
+			Seq    uint64            `json:"seq"`
 		}
 		path := fmt.Sprintf("/api/cluster/history?epoch=%s&after=%d&limit=%d", url.QueryEscape(f.at.Epoch), f.at.Seq, historyLimit)
 		status, err := f.ask("GET", path, nil, &page)
@@ -227,6 +228,10 @@ func (f *follower) page(until uint64) (bool, error) {
 				show(m)
 			}
 			f.moveTo(m.Seq)
+		}
+		if !page.More && page.Seq < until {
+			// Behind an address of several daemons another one may have answered, which has not come as far.
+			return false, errors.New("the history is that of a daemon that is behind")
 		}
 		if !page.More {
 			return true, nil

@@ -112,6 +112,8 @@ async function page(until) {
       show(message);
       moveTo(message.seq);
     }
+    // Behind an address of several daemons another one may have answered, which has not come as far.
+    if (!content.more && content.seq < until) throw new Ended('the history is that of a daemon that is behind');
     if (!content.more) return true;
   }
 }
@@ -157,7 +159,12 @@ async function connection() {
     socket.addEventListener('open', () => (opened = true));
     socket.addEventListener('message', (event) => {
       heard = true;
-      queue = queue.then(() => take(JSON.parse(event.data), state)).catch(resolve);
+      queue = queue
+        .then(() => state.failed || take(JSON.parse(event.data), state)) // after a failure nothing moves the cursor
+        .catch((error) => {
+          state.failed = true;
+          resolve(error);
+        });
     });
     socket.addEventListener('error', () => {}); // `close` follows
     socket.addEventListener('close', ({ code, reason }) => {

@@ -176,7 +176,6 @@ class Conditions:
             case "snapshot" if data.success:
                 closed += self._end("snapshot_failed", at)
             case "snapshot":
-                closed += self._end("snapshot_failed", at)
                 begin("snapshot_failed")
         return closed
 

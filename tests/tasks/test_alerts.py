@@ -283,6 +283,23 @@ async def test_an_alert_that_is_new_at_a_start_reports_nothing_from_while_helios
     assert house.ids[1:] == [f"elected/leader_elected/{elected}"]
 
 
+async def test_snapshots_that_go_on_failing_are_one_condition_until_one_succeeds(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("backup", "snapshot_failed", "90s")
+    async with house.running():
+        await trio.sleep(5)
+        first = house.snapshot(success=False)
+        for _ in range(3):
+            await trio.sleep(60)
+            house.snapshot(success=False)
+        assert house.ids == [f"backup/snapshot_failed/{first}"]
+        house.snapshot(success=True)
+        again = house.snapshot(success=False)
+        await trio.sleep(100)
+    assert house.ids[1:] == [f"backup/snapshot_failed/{again}"]
+
+
 async def test_a_quorum_at_risk_and_a_failed_snapshot_are_reported(
     autojump_clock: MockClock, house: AlertHarness
 ) -> None:

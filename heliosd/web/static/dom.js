@@ -87,7 +87,11 @@ export function rows(body, items, create, fill) {
     else body.insertBefore(row, next);
     fill(row, item, key);
   }
-  for (const row of old.values()) row.remove();
+  while (next) {
+    const gone = next;
+    next = next.nextElementSibling;
+    gone.remove();
+  }
 }
 
 /**

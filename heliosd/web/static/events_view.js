@@ -61,6 +61,9 @@ function chips() {
   return /** @type {NodeListOf<HTMLElement>} */ (document.querySelectorAll("[data-chip]"));
 }
 
+/** The day on which the list was drawn last. */
+let drawnDay = "";
+
 /** @param {Model} model */
 export function showEvents(model) {
   if (shownModel !== model) [paused, atMost] = [null, PAGE]; // another session
@@ -70,12 +73,17 @@ export function showEvents(model) {
   // A few more than are shown, since a loss and its election become one line.
   const all = linesOf(chosen.slice(0, 2 * atMost), model.names);
   const shown = all.slice(0, atMost);
-  // A line never changes once written, so only the new ones are made.
+  // A line never changes once written, so only the new ones are made; but a time is without its date today only.
+  const today = new Date().toDateString();
+  const isNewDay = today !== drawnDay;
+  drawnDay = today;
   rows(
     byId("events"),
     shown.map((line) => [line.key, line]),
     (_key, line) => makeLine(line),
-    () => {},
+    (row, { entry }) => {
+      if (isNewDay) write(/** @type {HTMLElement} */ (row.querySelector("time")), timeOfEvent(entry.timestamp));
+    },
   );
   write(byId("events-count"), shown.length ? integer(shown.length) : "");
   byId("events-earlier").hidden = shown.length === all.length && model.oldestListed <= model.oldestSeq;

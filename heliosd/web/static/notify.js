@@ -27,11 +27,17 @@ function show() {
 
 /** Notify of a leader that was lost or elected. @param {string | null | undefined} leader its id, "" for none, null where this node cannot see it @param {string} name */
 export function noteLeader(leader, name) {
-  if (known !== undefined && known !== leader && wanted) {
-    const title = leader ? `${name} leads` : leader === null ? "Who leads is not known" : "No leader";
-    new Notification(title, { body: location.host, tag: "heliosd-leader", icon: "static/icon.svg" });
-  }
+  const news = known !== undefined && known !== leader && wanted;
   known = leader;
+  if (!news) return;
+  const title = leader ? `${name} leads` : leader === null ? "Who leads is not known" : "No leader";
+  try {
+    new Notification(title, { body: location.host, tag: "heliosd-leader", icon: "static/icon.svg" });
+  } catch {
+    wanted = false; // some browsers allow them and let only a service worker make one
+    show();
+    byId("notify").hidden = true;
+  }
 }
 
 /** Nothing of an earlier session is left. */

@@ -56,9 +56,10 @@ export function showReigns(model) {
   const body = /** @type {HTMLElement} */ (byId("reigns").querySelector("tbody"));
   rows(
     body,
-    spans.toReversed().slice(0, ROWS_AT_MOST).map((span) => [`${span.from} ${span.leader} ${span.unseen}`, span]),
+    spans.toReversed().slice(0, ROWS_AT_MOST).map((span) => [`${span.from} ${span.to} ${span.leader} ${span.term} ${span.unseen}`, span]),
     (_key, span) => makeRow(span),
     (row, span) => {
+      timed(/** @type {HTMLElement} */ (row.children[1]), timeOfEvent(span.from), span.from);
       timed(/** @type {HTMLElement} */ (row.children[2]), span.to === null ? "now" : timeOfEvent(span.to), span.to);
       write(row.children[3], lasting((span.to ?? now) - span.from));
       write(row.children[4], span.leader ? pastCauseText(span.cause) : "");
@@ -126,14 +127,12 @@ function drawStrip(spans, begin, now) {
 }
 
 /** @param {Span} span */
-function makeRow({ leader, name, from, term, unseen }) {
-  const time = make("td", {});
-  timed(time, timeOfEvent(from), from);
+function makeRow({ leader, name, term, unseen }) {
   return make(
     "tr",
     { "data-leader": leader },
     make("th", { scope: "row" }, leader ? foreign(name) : unseen ? "not watched" : "no leader", make("span", { class: "under" }, `term ${term}`)),
-    time,
+    make("td"),
     make("td", { class: "wide" }),
     make("td", { class: "number" }),
     make("td"),
