@@ -43,4 +43,12 @@ def use_environment(parser: argparse.ArgumentParser, environment: Mapping[str, s
             parser.error(f"{PREFIXES[0]}{name}: must be one of {', '.join(action.choices)}, not {text!r}")
         # An option that may be given several times: once.
         several = isinstance(action, argparse._AppendAction)
-        action.default, action.required = [value] if several else value, False
+        action.default, action.required = _FromEnvironment([value]) if several else value, False
+
+
+class _FromEnvironment(list[object]):
+    """The default of an option that may be given several times. argparse copies it before it appends: if the option
+    is given, it counts alone."""
+
+    def __copy__(self) -> list[object]:
+        return []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 
 OK = 0
 FAILED = 1
@@ -32,5 +33,7 @@ class CommandFailed(Exception):
 
 
 def print_error(message: str) -> None:
-    """One line on standard error."""
-    print(f"heliosd: {message}", file=sys.stderr)
+    """One line on standard error. Where nobody can take it, it is lost and the command goes on."""
+    if sys.stderr is not None:
+        with suppress(OSError):
+            print(f"heliosd: {message}", file=sys.stderr, flush=True)

@@ -93,8 +93,9 @@ def events_table(events: list[dict[str, Any]], now: datetime) -> Table:
     zones = [_zone(event["timestamp"]) for event in events]
     changed = len(set(zones)) > 1
     rows = [
-        [event["seq"], _time_cell(event["timestamp"], zone if changed else ""), *_words(event)]
+        [event["seq"], _time_cell(event["timestamp"], zone if changed else ""), words]
         for event, zone in zip(events, zones, strict=True)
+        for words in _words(event)
     ]
     title = "Events" if changed else f"Events, times in {zones[0] if zones else now.tzname()}"
     return Table(["Seq", "Time", "Event"], rows, title)
@@ -202,6 +203,9 @@ def _at(event: dict[str, Any]) -> datetime:
         return datetime.fromtimestamp(0, UTC)
 
 
-def _words(event: dict[str, Any]) -> list[object]:
-    text, style = (event_lines(event["type"], event["data"]) or [(event["type"], "")])[0]
-    return [Cell(text, style)]
+def _words(event: dict[str, Any]) -> list[Cell]:
+    """One event may be several changes, each in a row: a reset deletes all metrics."""
+    return [
+        Cell(text, style)
+        for text, style in event_lines(event["type"], event["data"]) or [(event["type"], "")]
+    ]

@@ -62,6 +62,12 @@ def _run(given: list[str]) -> int:
     except HeliosError as error:
         print_error(str(error))
         return FAILED
+    except UnicodeEncodeError as error:
+        # Python decodes the bytes of an argument that are not UTF-8 to these (PEP 383).
+        if not any("\udc80" <= char <= "\udcff" for char in error.object):
+            raise
+        print_error(f"not UTF-8: {error.object!r}")
+        return WRONG
 
 
 def _leave_output() -> None:

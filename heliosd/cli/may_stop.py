@@ -11,6 +11,7 @@ from typing import Any
 
 import trio
 
+from heliosd.client.reconnect import TEMPORARY
 from heliosd.client.rest_client import RestClient
 from heliosd.errors import ErrorAnswer, HeliosError, Unreachable
 
@@ -77,9 +78,13 @@ async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, A
             with trio.CancelScope(shield=options.hold):
                 answer = await rest.post(PERMITS, {"member": options.member, "seconds": options.seconds})
         except ErrorAnswer as error:
-            if error.status not in NOT_NOW:
+            refused_now = error.status in NOT_NOW
+            # Others of these are a proxy's, whose heliosd is away.
+            if not (refused_now or error.status in TEMPORARY or error.status >= 500):
                 raise
             if trio.current_time() + ASK_AGAIN_SECONDS > ends:
+                if not refused_now:
+                    raise
                 raise CommandFailed(f"not now: {error} (asked {rest.url})", UNHEALTHY) from error
         except Unreachable:
             # It may be restarting; a permit whose answer was lost ends at once.

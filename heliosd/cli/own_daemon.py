@@ -66,6 +66,15 @@ def config_text(
     )
 
 
+class _DaemonEnded(CommandFailed):
+    """With the last lines of its log."""
+
+
+def _first(group: BaseExceptionGroup[_DaemonEnded]) -> _DaemonEnded:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
+
+
 @asynccontextmanager
 async def own_daemon(listen: str, *, members: int, seed: int, speed: float) -> AsyncIterator[Target]:
     """A running daemon at `listen` and its user `admin`, until the block ends. Raises `CommandFailed`."""
@@ -90,6 +99,11 @@ async def own_daemon(listen: str, *, members: int, seed: int, speed: float) -> A
                 address = await nursery.start(_follow_log, process)
                 yield Target(f"http://{address}", Password(USER, password), USER)
                 nursery.cancel_scope.cancel()
+        except BaseExceptionGroup as group:
+            ended = group.subgroup(_DaemonEnded)
+            if ended is None or group.subgroup(KeyboardInterrupt) is not None:
+                raise
+            raise _first(ended) from None  # a request that failed for that says less
         finally:
             process.terminate()
             with trio.move_on_after(STOP_SECONDS, shield=True) as patience:
@@ -121,4 +135,4 @@ async def _follow_log(process: trio.Process, *, task_status: trio.TaskStatus[str
                     ready, patience.deadline = True, float("inf")
                     task_status.started(entry["address"])
     why = "\n".join(lines)
-    raise CommandFailed(f"the daemon {'ended' if ready else 'did not start'}:\n{why}")
+    raise _DaemonEnded(f"the daemon {'ended' if ready else 'did not start'}:\n{why}")

@@ -18,7 +18,7 @@ from heliosd.errors import ErrorAnswer, Unreachable
 from .exits import Usage, print_error
 from .output import coloured
 from .report import Report, rendered
-from .standard_output import StandardOutput, standard_output
+from .standard_output import StandardOutput, on_terminal, standard_output
 from .target import Target, target_of
 
 Ask = Callable[[RestClient, argparse.Namespace], Awaitable[Report]]
@@ -64,8 +64,7 @@ async def _run(target: Target, options: argparse.Namespace, ask: Ask, every: flo
 
 async def print_report(output: StandardOutput, report: Report, form: str) -> None:
     """Print a report, as wide as the terminal allows."""
-    on_terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if on_terminal else None
+    width = shutil.get_terminal_size().columns if on_terminal() else None
     await output.write(rendered(report, form, width=width, colour=coloured(sys.stdout)))
 
 
@@ -74,7 +73,7 @@ async def _print_again(output: StandardOutput, report: Report, form: str) -> Non
         # One document a line, so that a reader knows where each ends.
         await output.write(json.dumps(report.data, ensure_ascii=False) + "\n")
         return
-    if sys.stdout.isatty() and os.environ.get("TERM") != "dumb":
+    if on_terminal() and os.environ.get("TERM") != "dumb":
         await output.write(CLEAR)
     elif form == "yaml":
         await output.write("---\n")

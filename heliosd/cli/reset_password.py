@@ -11,10 +11,12 @@ from heliosd import atomic_file
 from heliosd.auth.first_start import kept_admin, replace_admin_password
 from heliosd.auth.passwords import hash_password
 from heliosd.config.loader import data_directory, load
+from heliosd.config.model import Config
 from heliosd.config.password_edit import with_password_hash
+from heliosd.daemon.referenced_files import problems_with_files
 from heliosd.store.integrity import lock_holder
 
-from .exits import OK, CommandFailed, Usage, print_error
+from .exits import FAILED, OK, CommandFailed, Usage, print_error
 from .password_input import read_password
 
 
@@ -42,8 +44,7 @@ def run(options: argparse.Namespace) -> int:
     else:
         replace_admin_password(data_dir, password_hash)
     print(f"{options.name}: the password is changed in {changed}")
-    _reload(data_dir)
-    return OK
+    return _reload(data_dir, config)
 
 
 def _edit(file: Path, user: str, password_hash: str) -> None:
@@ -63,15 +64,20 @@ def _edit(file: Path, user: str, password_hash: str) -> None:
         raise CommandFailed(f"cannot write {file}: {error.strerror}") from None
 
 
-def _reload(data_dir: Path) -> None:
-    """Have a daemon that runs there read it. It then ends the user's sessions."""
+def _reload(data_dir: Path, config: Config) -> int:
+    """Have a daemon that runs there read it. It then ends the user's sessions. Returns the exit code."""
     running, process = lock_holder(data_dir)
     if not running:
         # Its data directory may be named by its own STATE_DIRECTORY.
         print_error(
             f"no heliosd runs on {data_dir}: one that runs elsewhere keeps the old password until a reload"
         )
-        return
+        return OK
+    if problems := problems_with_files(config):
+        for problem in problems:
+            print_error(str(problem))
+        print_error("so the running heliosd cannot reload, and the old password holds: mend it, then reload")
+        return FAILED
     try:
         if process is None:
             raise ProcessLookupError
@@ -82,3 +88,4 @@ def _reload(data_dir: Path) -> None:
         )
     else:
         print(f"the running heliosd (process {process}) reloads its configuration")
+    return OK

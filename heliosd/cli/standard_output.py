@@ -8,6 +8,8 @@ import sys
 
 import trio
 
+from .exits import CommandFailed
+
 ONE_WRITE = 4096
 """A pipe that is ready takes so much without blocking (PIPE_BUF)."""
 
@@ -33,6 +35,14 @@ class StandardOutput:
             data = data[written:]
 
 
+def on_terminal() -> bool:
+    """Whether a person reads it."""
+    return sys.stdout is not None and sys.stdout.isatty()
+
+
 def standard_output() -> StandardOutput:
+    """Raises `CommandFailed` if there is none."""
+    if sys.stdout is None:
+        raise CommandFailed("standard output is closed")
     sys.stdout.flush()
     return StandardOutput(sys.stdout.fileno())

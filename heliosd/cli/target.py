@@ -139,11 +139,16 @@ def _client_config(options: argparse.Namespace, environment: Mapping[str, str]) 
 
 
 def _from_file(path: Path) -> tuple[TokenSource, str]:
-    _read(path)
+    first = [_read(path).strip()]  # a pipe gives it once
 
     async def token() -> str:
-        # Read each time, since the token in it may be rotated.
-        return (await trio.Path(path).read_text(encoding="utf-8", errors="replace")).strip()
+        if first:
+            return first.pop()
+        # Read each time, since the token in it may be rotated. While it is written anew the file is empty.
+        newer = (await trio.Path(path).read_text(encoding="utf-8", errors="replace")).strip()
+        if not newer:
+            raise OSError(f"{path} is empty")
+        return newer
 
     return token, f"the token of {path}"
 
@@ -168,7 +173,8 @@ def _ask(prompt: str, instead: str, *, secret: bool) -> str:
             answer = getpass.getpass(prompt)
         else:
             # Not input(prompt), which writes to standard output; that may be another program's input.
-            print(prompt, end="", file=sys.stderr, flush=True)
+            if sys.stderr is not None:
+                print(prompt, end="", file=sys.stderr, flush=True)
             answer = input()
     except EOFError:
         raise Usage(f"give {instead}") from None

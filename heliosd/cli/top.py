@@ -19,7 +19,7 @@ from .options import add_target
 from .options import seconds as number_of_seconds
 from .output import coloured
 from .screen import Screen, open_screen
-from .standard_output import standard_output
+from .standard_output import on_terminal, standard_output
 from .status import fetch_cluster
 from .target import Target, target_of
 from .top_view import TopReading, TopView
@@ -37,7 +37,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if not sys.stdout.isatty():
+    if not on_terminal():
         raise CommandFailed("top needs a terminal; `heliosd members -w` and `heliosd metrics -w` do not")
     target = target_of(options)
     with target.naming_errors(), sole_error():

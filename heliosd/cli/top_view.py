@@ -49,8 +49,11 @@ class TopView:
                 if before.term != now.term:
                     self._missed += f", the term went from {before.term} to {now.term}"
         self._failed = None
-        self._readings = [each for each in self._readings if reading.at - each.at <= RATE_SECONDS]
-        self._readings.append(reading)
+        if self._readings and reading.at <= self._readings[-1].at:
+            self._readings.clear()  # the clock was set back
+        recent = [each for each in self._readings if reading.at - each.at <= RATE_SECONDS]
+        # A rate needs two, however far apart they are.
+        self._readings = [*(recent or self._readings[-1:]), reading]
 
     def failed(self, reason: str, now: float) -> None:
         """The daemon has not answered."""

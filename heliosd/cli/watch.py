@@ -35,7 +35,7 @@ from .live_view import LiveView
 from .options import add_target, add_watch
 from .output import coloured, printable
 from .screen import open_screen
-from .standard_output import StandardOutput, standard_output
+from .standard_output import StandardOutput, on_terminal, standard_output
 from .target import Target, target_of
 
 HISTORY = "/api/cluster/history"
@@ -60,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     types = _types(options.types)
     since = _since(options.since)
     target = target_of(options)
-    live = sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not options.lines
+    live = on_terminal() and os.environ.get("TERM", "dumb") != "dumb" and not options.lines
     watch = _Watch(
         target, types=types, since=since, form="json" if options.json else "live" if live else "lines"
     )
@@ -141,7 +141,7 @@ class _Watch:
                 ]
                 # Up to here all of these types were in the page.
                 last = max((each.seq or 0 for each in self._earlier), default=0)
-                self._since = Cursor(epoch, last if page["more"] else max(heads["seq"], last))
+                self._since = Cursor(epoch, last if page["more"] else max(page["seq"], last))
 
     async def _as_json(self, client: Client, output: StandardOutput) -> None:
         async for item in client:

@@ -21,7 +21,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from urllib.parse import urlencode
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 import trio
@@ -60,6 +60,9 @@ class Disconnected:
     """The close code; None: the connection was not opened."""
     retry_in: float
 
+
+MAX_FILTER_BYTES = 7_000
+"""A request's target may have 8 KiB; the path of a proxy and the place to resume from are in it as well."""
 
 Item = Message | Gap | Connected | Disconnected
 
@@ -107,7 +110,7 @@ async def open_client(
                 tokens=TokenManager(http, credentials),
                 following=ResumeState(since, whole=subscription is None),
                 subscription=parsed,
-                query={} if subscription is None else {"filter": json.dumps(subscription)},
+                query={} if subscription is None else {"filter": _filter_text(subscription)},
                 output=send,
                 notices=notices,
                 backoff=reconnect_backoff(rng or random.Random(), longest_wait),  # noqa: S311
@@ -301,6 +304,17 @@ class _Follower:
                 break
         self.presented = token
         await socket.send(msgspec.json.encode({"type": "auth", "data": {"token": token}}).decode())
+
+
+def _filter_text(subscription: Mapping[str, object]) -> str:
+    """The subscription as it stands in the request. Raises ValueError if that gets too long for it."""
+    text = json.dumps(dict(subscription), separators=(",", ":"))
+    if len(quote_plus(text)) > MAX_FILTER_BYTES:
+        raise ValueError(
+            f"the subscription has {len(quote_plus(text))} bytes as part of a URL, and {MAX_FILTER_BYTES} "
+            "are the most: name fewer metrics, or use patterns"
+        )
+    return text
 
 
 def _refuses_token(message: Message) -> bool:

@@ -19,6 +19,8 @@ REQUEST_SECONDS = 10.0
 PAGE_EVENTS = 1000
 """Events in one page of the history."""
 
+_NOT_GIVEN = {403, 410}
+"""The right is missing, or the events are not kept."""
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/=-]+")
 
 
@@ -113,9 +115,10 @@ class TokenManager:
         newer one in its place already, of which this says nothing."""
         if token != self._token:
             return
+        # Not to be used again, whether or not the caller goes on.
+        self.forget(token)
         if self._untried:
             raise AccessRefused(reason)
-        self.forget(token)
 
     def forget(self, token: str) -> None:
         """This token has ended."""
@@ -136,8 +139,8 @@ class TokenManager:
         return self._token
 
     async def page(self, epoch: str, after: int, types: str | None) -> EventsPage | None:
-        """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost` and
-        `TokenRefused`."""
+        """Events beyond `after`; None if the daemon does not keep or give them. Raises `ConnectionLost`,
+        `TokenRefused` and `FollowingEnded`."""
         asked = {"epoch": epoch, "after": str(after), "limit": str(PAGE_EVENTS)}
         token = await self.token()
         if types is not None:
@@ -152,8 +155,10 @@ class TokenManager:
             raise _as_connection_lost(answer)
         if answer.status_code == 401:  # it has ended while the pages before were taken
             raise TokenRefused(error_text(answer.content, answer.status_code), token)
-        if not answer.is_success:
+        if answer.status_code in _NOT_GIVEN:
             return None
+        if not answer.is_success:
+            raise _as_connection_lost(answer)
         try:
             return msgspec.json.decode(answer.content, type=EventsPage)
         except msgspec.DecodeError as wrong:

@@ -333,8 +333,17 @@ async def test_a_subscription_is_asked_for_on_every_connection() -> None:
     async with daemon_of(break_off, ten_events) as daemon:
         async with opening(url(daemon), TOKEN, subscription={"peer_changes": {"peers": ["a*"]}}) as client:
             await events_of(client, 1)
-        assert {each.query["filter"] for each in daemon.visitors} == {'{"peer_changes": {"peers": ["a*"]}}'}
+        assert {each.query["filter"] for each in daemon.visitors} == {'{"peer_changes":{"peers":["a*"]}}'}
         assert len(daemon.visitors) == 2
+
+
+async def test_a_subscription_that_no_request_holds_is_refused_at_once() -> None:
+    names = [f"metric_of_a_long_name_{number:0100d}" for number in range(60)]
+    with pytest.raises(ValueError, match="7000 are the most"):
+        async with open_client(
+            "http://127.0.0.1:1", TOKEN, subscription={"custom_metrics": {"names": names}}
+        ):
+            pass
 
 
 async def test_a_wrong_subscription_is_refused_at_once() -> None:
@@ -494,6 +503,27 @@ async def test_requests_that_meet_the_tokens_end_together_all_go_on_with_the_nex
     assert asked == ["first", "first", "first", "second", "second"]
 
 
+async def test_a_token_that_was_refused_is_not_used_again_by_who_goes_on_asking() -> None:
+    tokens = iter(["old", "old", "new"])
+
+    async def source() -> str:
+        await trio.lowlevel.checkpoint()
+        return next(tokens)
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        ended = request.headers["Authorization"] == "Bearer old" and asked > 0
+        return httpx.Response(401, json={"error": "expired"}) if ended else httpx.Response(200, json={})
+
+    asked = 0
+    async with httpx.AsyncClient(base_url="http://daemon", transport=httpx.MockTransport(answer)) as http:
+        rest = RestClient("http://daemon", http, source)
+        await rest.get("/")
+        asked = 1
+        with pytest.raises(AccessRefused, match="expired"):
+            await rest.get("/")
+        assert await rest.get("/") == {}
+
+
 async def test_a_client_whose_block_has_ended_gives_no_more_items_and_does_not_wait() -> None:
     async with daemon_of(ten_events) as daemon:
         async with opening(url(daemon), TOKEN) as client:
@@ -602,6 +632,14 @@ async def test_a_page_that_cannot_be_had_leaves_a_gap(answer: tuple[int, object]
         async with opening(url(daemon), TOKEN, since=Cursor("A", 0)) as client:
             assert await next_of(client, Gap) == Gap("A", 4, 6, "too_many")
             assert await events_of(client, 2) == [7, 8]
+
+
+async def test_a_page_that_is_refused_as_heliosd_never_does_ends_it() -> None:
+    async with daemon_of(too_many) as daemon:
+        daemon.answers[HISTORY] = [(404, {"error": "no such page here"})]
+        async with opening(url(daemon), TOKEN, since=Cursor("A", 0)) as client:
+            with pytest.raises(NotUnderstood, match="no such page here"):
+                await events_of(client, 1)
 
 
 async def test_a_token_that_ends_while_pages_are_read_is_replaced_and_leaves_no_gap() -> None:

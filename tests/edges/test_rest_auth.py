@@ -452,6 +452,15 @@ async def test_a_logout_that_the_disk_refuses_says_so_and_holds_in_memory(
     assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
 
 
+async def stored_once_the_disk_takes_it(rest: Rest, revocation: TokenRevoked) -> None:
+    """The disk takes it after a minute."""
+    await trio.sleep(60)
+    assert rest.saved == []
+    rest.disk_trouble = None
+    with trio.fail_after(60):
+        await becomes(lambda: rest.saved == [revocation])
+
+
 async def test_a_logout_that_the_disk_refused_is_shared_and_stored_once_the_disk_takes_it(
     autojump_clock: MockClock, still: Rest
 ) -> None:
@@ -462,11 +471,7 @@ async def test_a_logout_that_the_disk_refused_is_shared_and_stored_once_the_disk
         nursery.start_soon(still.revoked_tokens.run)
         assert (await still.ask("POST", "/api/auth/logout", token=token)).status_code == 507
         assert still.lone.shared_revocations == {who.jti: who.expires_at}
-        await trio.sleep(60)
-        assert still.saved == []
-        still.disk_trouble = None
-        with trio.fail_after(60):
-            await becomes(lambda: still.saved == [TokenRevoked(who.jti, who.expires_at)])
+        await stored_once_the_disk_takes_it(still, TokenRevoked(who.jti, who.expires_at))
         nursery.cancel_scope.cancel()
 
 
@@ -481,10 +486,7 @@ async def test_what_another_daemon_revoked_is_stored_once_and_once_the_disk_take
         still.revoked_tokens.hear(who.jti, who.expires_at)
         assert still.roster.revoked == [who.jti]
         assert (await still.ask("GET", "/api/auth/me", token=token)).status_code == 401
-        await trio.sleep(60)
-        still.disk_trouble = None
-        with trio.fail_after(60):
-            await becomes(lambda: still.saved == [TokenRevoked(who.jti, who.expires_at)])
+        await stored_once_the_disk_takes_it(still, TokenRevoked(who.jti, who.expires_at))
         still.revoked_tokens.hear(who.jti, who.expires_at)
         await wait_all_tasks_blocked()
         assert len(still.saved) == 1

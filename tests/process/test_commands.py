@@ -11,8 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -281,6 +284,81 @@ def test_a_wait_for_a_permit_outlasts_a_daemon_that_does_not_answer() -> None:
             asking.kill()
 
 
+@contextmanager
+def answering(*answers: tuple[int, object]) -> Iterator[str]:
+    """The URL of a server that gives these answers, one after the other."""
+    left = list(answers)
+
+    class Answer(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            status, body = left.pop(0)
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        do_GET = do_POST  # noqa: N815 (the server calls it so)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
+        serving.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_address[1]}"
+        finally:
+            server.shutdown()
+            serving.join()
+
+
+def test_a_wait_for_a_permit_outlasts_a_proxy_whose_daemon_is_away(capfd: CAPTURE) -> None:
+    permit = {"id": "p1", "member": "node-2", "expires_at": "2026-11-30T10:00:00Z"}
+    with answering((502, "Bad Gateway"), (201, {"permit": permit})) as url:
+        assert as_json(capfd, "may-stop", "node-2", "--wait", "60", "--url", url) == {"permit": permit}
+    with answering((502, "Bad Gateway")) as url:
+        assert "502" in printed(capfd, "may-stop", "node-2", "--url", url, code=1)
+
+
+def test_a_transfer_that_was_made_is_a_success_for_who_may_not_read_the_names(capfd: CAPTURE) -> None:
+    refused = 403, {"error": "Permission required: cluster:read"}
+    with answering((200, {"leader": "node-2"}), refused) as url:
+        assert printed(capfd, "transfer", "--url", url) == "node-2 leads\n"
+
+
+def heliosd(
+    *arguments: str | bytes, shell: str = "", given: str = "", code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A process, with redirections as a shell writes them."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "heliosd", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == code, done
+    return done
+
+
+def test_a_token_may_come_from_a_pipe(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HELIOSD_TOKEN")
+    assert "node-1" in heliosd("members", "--token-file", "/dev/stdin", given=token + "\n").stdout
+
+
+def test_outputs_that_are_closed_or_full_change_no_exit_code_but_that_of_lost_output() -> None:
+    assert heliosd("status", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
+    assert heliosd("watch", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
+    for nowhere in ("2>/dev/full", "2>&-"):
+        refused = heliosd("metrics", "inc", "absent", "-o", "json", shell=nowhere, code=1)
+        assert refused.stdout == ""
+
+
+def test_an_argument_that_is_not_utf_8_is_wrong_usage() -> None:
+    assert heliosd("members", "remove", b"\xff", code=2).stderr == "heliosd: not UTF-8: '\\udcff'\n"
+
+
 def test_credentials_come_from_a_file_that_nobody_else_may_read(
     capfd: CAPTURE, daemon: Daemon, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -331,6 +409,9 @@ def test_options_come_from_the_environment_too(capfd: CAPTURE, monkeypatch: pyte
     printed(capfd, "metrics", "register", "by_environment", "gauge")
     metric = as_json(capfd, "metrics", "list", "by_environment")["metrics"]["by_environment"]
     assert (metric["help"], metric["labels"]) == ("by the environment", {"team": "b"})
+    printed(capfd, "metrics", "register", "by_option", "gauge", "--label", "shift=1", "--label", "shop=2")
+    metric = as_json(capfd, "metrics", "list", "by_option")["metrics"]["by_option"]
+    assert metric["labels"] == {"shift": "1", "shop": "2"}
     monkeypatch.setenv("HELIOSD_OUTPUT", "xml")
     assert "HELIOSD_OUTPUT: must be one of table, json" in printed(capfd, "members", code=2)
 

@@ -52,6 +52,22 @@ def test_a_running_daemon_takes_it_and_ends_the_sessions_of_that_user_alone(
         assert daemon.stop() == 0
 
 
+def test_a_daemon_that_must_refuse_the_reload_is_named_and_keeps_the_old_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = tmp_path / "key"
+    key.write_text("0123456789abcdef" * 4)
+    key.chmod(0o600)
+    config = write_config(tmp_path, auth=f'jwt_secret_file = "{key}"')
+    with running(tmp_path, config) as daemon:
+        key.unlink()
+        assert reset(monkeypatch, config, "viewer", tmp_path / "state") == 1
+        said = capsys.readouterr().err
+        assert "auth.jwt_secret_file" in said
+        assert "the old password holds" in said
+        assert [login(daemon, "viewer", password) for password in (PASSWORD, NEW)] == [200, 401]
+
+
 def test_where_no_daemon_is_found_it_says_where_it_looked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

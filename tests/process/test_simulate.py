@@ -95,8 +95,9 @@ faults = { crashed = ["node-3"], partitions = [["node-1"], ["node-2"]], loss = 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.parametrize("read", [True, False], ids=["read", "with nobody to read of it"])
 def test_a_script_that_a_signal_ends_leaves_no_faults(
-    tmp_path: Path, played_on: Daemon, ending: signal.Signals
+    tmp_path: Path, played_on: Daemon, ending: signal.Signals, read: bool
 ) -> None:
     script = tmp_path / "long.toml"
     script.write_text(FAULTS + '[[steps]]\nat = 3600\nsay = "never"\n')
@@ -110,8 +111,13 @@ def test_a_script_that_a_signal_ends_leaves_no_faults(
     )
     try:
         wait_until(lambda: faults_of(played_on)["crashed"] == ["node-3"])
+        said = "ended early: heal"
+        if not read and playing.stderr is not None:
+            playing.stderr.close()
         playing.send_signal(ending)
-        _, said = playing.communicate(timeout=SECONDS)
+        if read:
+            _, said = playing.communicate(timeout=SECONDS)
+        playing.wait(SECONDS)
     finally:
         playing.kill()
         playing.wait()
@@ -144,6 +150,32 @@ def test_sigterm_ends_the_daemon_that_was_started_for_the_script(tmp_path: Path)
     assert playing.returncode == 130
     with pytest.raises(httpx.ConnectError):
         httpx.get(f"{address}/healthz", trust_env=False, verify=False)
+
+
+def test_a_daemon_of_its_own_that_is_killed_under_requests_is_one_error(tmp_path: Path) -> None:
+    script = tmp_path / "storm.toml"
+    script.write_text(
+        'about = "storm"\n[[steps]]\nat = 0\nstorm = { rate = 1000, seconds = 60, count = 20 }\n'
+    )
+    playing = subprocess.Popen(
+        [sys.executable, "-m", "heliosd", "simulate", str(script), "--own", "127.0.0.1:0"],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        assert playing.stderr is not None
+        address = playing.stderr.readline().partition("serving at ")[2].partition(",")[0]
+        children = Path(f"/proc/{playing.pid}/task/{playing.pid}/children").read_text().split()
+        wait_until(lambda: "storm_1" in httpx.get(f"{address}/metrics", trust_env=False).text)
+        os.kill(int(children[0]), signal.SIGKILL)
+        _, said = playing.communicate(timeout=SECONDS)
+    finally:
+        playing.kill()
+        playing.wait()
+    assert playing.returncode == 1, said
+    assert "the daemon ended" in said
+    assert "Traceback" not in said
 
 
 def test_a_script_that_names_an_unknown_member_later_on_leaves_no_faults(

@@ -82,6 +82,15 @@ def test_the_title_names_the_zone_of_the_times_and_not_of_now() -> None:
     assert shown() == ("Events, times in CEST", [])
 
 
+def test_an_event_that_changes_several_metrics_has_a_row_for_each() -> None:
+    reset = {"seq": 7, "type": "custom_metrics", "timestamp": "2026-07-01T10:00:00Z"}
+    table = events_table([reset | {"data": {"a": None, "b": None}}], utc("2026-07-01T12:00").astimezone())
+    assert [(row[0], row[2].value) for row in table.rows if isinstance(row[2], Cell)] == [
+        (7, "metric a deleted"),
+        (7, "metric b deleted"),
+    ]
+
+
 def test_times_on_both_sides_of_a_change_of_the_clocks_name_their_zones_themselves() -> None:
     assert shown("2026-10-25T00:30:00Z", "2026-10-25T01:30:00Z") == (
         "Events",

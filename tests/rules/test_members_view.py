@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from heliosd.cli.members_view import Cluster, cluster_of
 from heliosd.cli.report import Report, Table, rendered
+from heliosd.cli.top_view import TopReading, TopView
 from heliosd.cli.yaml_text import yaml_text
 
 
@@ -161,3 +162,19 @@ JSON = st.recursive(
 @given(JSON)
 def test_yaml_says_the_same_as_json(value: Any) -> None:
     assert yaml.safe_load(yaml_text(value)) == value
+
+
+@pytest.mark.parametrize(
+    ("moments", "rate"), [([0, 30], "2.0"), ([0, 2, 4], "2.0"), ([3600, 0, 10], "2.0"), ([0], "")]
+)
+def test_top_has_a_rate_from_the_second_reading_on_however_far_apart_they_are(
+    moments: list[int], rate: str
+) -> None:
+    view = TopView("http://daemon", "admin", colour=False)
+    status = answers()[0] | {"sessions": {"active_count": 0}, "uptime": "1m"}
+    status["indices"] |= {"commit_index": 100, "applied_index": 100}
+    for moment in moments:
+        jobs = {"type": "counter", "value": 2.0 * moment, "labels": {}, "created_at": "then"}
+        view.read(TopReading(moment, cluster(), status, {"jobs": jobs}))
+    row = next(line for line in view.lines(100, 40, moments[-1]) if "jobs" in line)
+    assert [part.strip() for part in row.strip("|").split("|")][3] == rate
