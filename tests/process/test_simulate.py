@@ -165,14 +165,19 @@ def test_a_daemon_of_its_own_that_is_killed_under_requests_is_one_error(tmp_path
     )
     try:
         assert playing.stderr is not None
-        address = playing.stderr.readline().partition("serving at ")[2].partition(",")[0]
-        children = Path(f"/proc/{playing.pid}/task/{playing.pid}/children").read_text().split()
-        wait_until(lambda: "storm_1" in httpx.get(f"{address}/metrics", trust_env=False).text)
-        os.kill(int(children[0]), signal.SIGKILL)
+        for line in playing.stderr:
+            if "changes of" in line:  # a thousand requests a second from now on
+                break
+        (own,) = [
+            int(child)
+            for thread in Path(f"/proc/{playing.pid}/task").iterdir()
+            for child in (thread / "children").read_text().split()
+        ]
+        os.kill(own, signal.SIGKILL)
         _, said = playing.communicate(timeout=SECONDS)
     finally:
-        playing.kill()
-        playing.wait()
+        playing.terminate()
+        playing.wait(SECONDS)
     assert playing.returncode == 1, said
     assert "the daemon ended" in said
     assert "Traceback" not in said
