@@ -150,7 +150,6 @@ class AlertWatcher:
         now = self._now()
         if now.mono - self._looked_at > PAUSED_SECONDS:
             self._book.paused(now)
-        self._looked_at = now.mono
         if observe and now.mono >= self._observe_at:
             self._observe_at = now.mono + OBSERVE_SECONDS
             self._book.conditions.observed = self._observation()
@@ -163,6 +162,8 @@ class AlertWatcher:
             closed = conditions.observe(conditions.observed, now)
             self._book.judge([*closed, *conditions.observe_metrics(wanted, views, now)], now)
         await self._store()
+        # A disk that takes its time is no pause of this process.
+        self._looked_at = self._now().mono
 
     async def _read(self) -> None:
         """Apply the events beyond the cursor."""
@@ -213,7 +214,8 @@ class AlertWatcher:
             self._book.changed = False
             self._stored_seq = self._book.state.seq
             await self._deliveries.put(fired, ValueSet(STATE, self._book.encode()))
-            self._store_at = now + (RETRY_STORE_SECONDS if self._deliveries.unsaved else STORE_SECONDS)
+            again = RETRY_STORE_SECONDS if self._deliveries.unsaved else STORE_SECONDS
+            self._store_at = trio.current_time() + again
         for alert in self._settings.current.alert:
             self.counters.holding[alert.name] = self._book.holds(alert.name)
 

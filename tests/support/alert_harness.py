@@ -91,6 +91,8 @@ class AlertHarness:
     events: list[OutgoingMessage] = field(default_factory=list)
     disk: dict[str, bytes] = field(default_factory=dict)
     disk_full: bool = False
+    disk_seconds: float = 0.0
+    """Until it answers."""
     on_save: Callable[[], None] = lambda: None
     """Called while something is being stored."""
     down: bool = False
@@ -191,6 +193,7 @@ class AlertHarness:
     async def _save(self, changes: Sequence[Change]) -> None:
         await trio.sleep(0.001)
         self.on_save()
+        await trio.sleep(self.disk_seconds)
         if self.disk_full:
             raise StoreFull("no space left on device")
         for change in changes:

@@ -420,16 +420,19 @@ async def test_a_metric_above_its_limit_is_reported_once_each_time(
         assert len(house.ids) == 2
 
 
-async def test_a_full_disk_does_not_silence_alerts(autojump_clock: MockClock, house: AlertHarness) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 1.5])
+async def test_a_full_disk_does_not_silence_alerts(
+    autojump_clock: MockClock, house: AlertHarness, seconds: float
+) -> None:
     async with house.running():
         house.elect()
         await trio.sleep(10)
-        house.disk_full = True
+        house.disk_full, house.disk_seconds = True, seconds
         house.lose()
-        await trio.sleep(12)
+        await trio.sleep(12 + 2 * seconds)
         assert len(house.ids) == 1
         house.elect()
-        await trio.sleep(1)
+        await trio.sleep(1 + 2 * seconds)
         house.disk_full = False
         await trio.sleep(5)
     async with house.running():
