@@ -15,6 +15,10 @@ let confirmed = null;
 let members = [];
 /** Called after each act. */
 let done = () => {};
+/** Counts what was asked for here, so that an answer to something earlier does not touch the dialog of now. */
+let asked = 0;
+/** Counts the sessions. */
+let sessions = 0;
 
 /** @param {import("./scene.js").Scene} scene of now @param {Session} session */
 export function showActs(scene, session) {
@@ -55,6 +59,8 @@ export function askFor(id, session, chosen = {}, about = "") {
 
 /** Nothing of an earlier session is left. */
 export function forgetActs() {
+  asked += 1;
+  sessions += 1;
   dialog().close();
   write(byId("act-report"), "");
 }
@@ -69,14 +75,18 @@ export function bindActs(after) {
     const act = confirmed;
     if (!act || button.disabled) return;
     button.disabled = true;
+    const [mine, session] = [asked, sessions];
     try {
-      write(byId("act-report"), await act());
-      dialog().close();
+      const report = await act();
+      if (session !== sessions) return;
+      write(byId("act-report"), report);
+      if (mine === asked) dialog().close();
       done();
     } catch (error) {
-      showError(error);
+      if (mine === asked) showError(error);
+      else if (session === sessions) write(byId("act-report"), /** @type {Error} */ (error).message);
     } finally {
-      button.disabled = false;
+      if (mine === asked) button.disabled = false;
     }
   });
 }
@@ -84,13 +94,16 @@ export function bindActs(after) {
 /** @param {Act} act @param {Session} session @param {Record<string, any>} chosen @param {string} about */
 async function ask(act, session, chosen = {}, about = "") {
   write(byId("act-report"), "");
+  asked += 1;
+  const mine = asked;
   let loaded = null;
   try {
     loaded = act.load ? await session.request("GET", act.load) : null;
   } catch (error) {
-    write(byId("act-report"), `${act.label}: ${/** @type {Error} */ (error).message}`);
+    if (mine === asked) write(byId("act-report"), `${act.label}: ${/** @type {Error} */ (error).message}`);
     return;
   }
+  if (mine !== asked) return; // something else is asked for by now
   const known = { members, loaded };
   write(byId("act-title"), act.label);
   write(byId("act-says"), about ? `${about}. ${act.says}` : act.says);

@@ -53,9 +53,16 @@ const feed = new Feed(
   },
 );
 
+/** So long after an answer that did not come the next question follows: this connection may last for days. */
+const MORE_AGAIN_MS = 5000;
+/** @type {ReturnType<typeof setTimeout> | undefined} */
+let moreLater;
+
 /** Ask what no message says. */
 async function learnMore() {
-  await session.learnPermissions();
+  clearTimeout(moreLater);
+  const learned = await session.learnPermissions();
+  if (!learned && session.signedIn) moreLater = setTimeout(learnMore, MORE_AGAIN_MS);
   learnFaults(session, model.status);
   learnMatrix(model);
   learnNodes(session, model.status);

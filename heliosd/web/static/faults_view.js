@@ -20,8 +20,8 @@ export async function learnFaults(session, status) {
   const asked = signedIn;
   const faults = await session.request("GET", PATH).catch(() => null);
   asking = false;
-  if (!faults || asked !== signedIn) return;
-  show(faults);
+  if (asked !== signedIn) return;
+  if (faults) show(faults);
   if (!byId("faults").hidden) askLater(session, status);
 }
 

@@ -232,10 +232,17 @@ export class Session {
     return url;
   }
 
-  /** Ask the daemon what this session may do. Nothing is known where it does not answer. */
+  /**
+   * Ask the daemon what this session may do.
+   *
+   * @returns {Promise<boolean>} false when it did not say: then what is known stays
+   */
   async learnPermissions() {
-    const me = await this.request("GET", "api/auth/me").catch(() => ({}));
+    const count = this.#count;
+    const me = await this.request("GET", "api/auth/me").catch(() => null);
+    if (!me || count !== this.#count) return false;
     this.permissions = me.permissions ?? [];
+    return true;
   }
 
   /**
