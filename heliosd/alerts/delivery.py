@@ -39,6 +39,8 @@ class AlertSender:
     def __init__(self) -> None:
         self._left_behind: dict[str, trio.Process] = {}
         """By the name of the alert."""
+        self._reading: dict[str, trio.CapacityLimiter] = {}
+        """By the name of the alert: one thread, which reads its secret."""
 
     async def send(self, alert: AlertConfig, body: bytes) -> None:
         """Returns once the receiver has taken it: status 2xx, or exit code 0. Raises `NotDelivered`.
@@ -48,12 +50,27 @@ class AlertSender:
         seconds = WEBHOOK_SECONDS if alert.url else COMMAND_SECONDS
         try:
             with trio.fail_after(seconds):
-                await (_post(alert, body) if alert.url else self._run(alert, body))
+                await (self._post(alert, body) if alert.url else self._run(alert, body))
         except trio.TooSlowError:
             reason = f"no answer in {seconds:g} s" if alert.url else f"ran for {seconds:g} s"
             raise NotDelivered(reason) from None
         except OSError as error:
             raise NotDelivered(str(error) or type(error).__name__) from error
+
+    async def _post(self, alert: AlertConfig, body: bytes) -> None:
+        headers = {"Content-Type": "application/json", "User-Agent": "heliosd", "Accept-Encoding": "identity"}
+        if alert.secret_file is not None:
+            # Read each time, so that a new secret needs no reload. On a file system that does not answer the thread
+            # stays behind, and the next attempt waits for it: neither holds up a stop.
+            secret = await trio.to_thread.run_sync(
+                _secret,
+                alert.secret_file,
+                abandon_on_cancel=True,
+                limiter=self._reading.setdefault(alert.name, trio.CapacityLimiter(1)),
+            )
+            headers[SIGNATURE] = signature(secret, body)
+        post = await _webhook.get()
+        await post(alert.url, body, headers)
 
     async def _run(self, alert: AlertConfig, body: bytes) -> None:
         """Without a shell, in a process group of its own, which is killed when the time is over."""
@@ -92,18 +109,9 @@ def _load() -> Callable[[str, bytes, Mapping[str, str]], Awaitable[None]]:
 _webhook = OnDemand(_load)
 
 
-async def _post(alert: AlertConfig, body: bytes) -> None:
-    headers = {"Content-Type": "application/json", "User-Agent": "heliosd", "Accept-Encoding": "identity"}
-    if alert.secret_file is not None:
-        # Read each time, so that a new secret needs no reload.
-        headers[SIGNATURE] = signature(await _secret(alert.secret_file), body)
-    post = await _webhook.get()
-    await post(alert.url, body, headers)
-
-
-async def _secret(file: Path) -> bytes:
-    async with await trio.open_file(file, "rb") as opened:
-        secret = (await opened.read(MAX_SECRET_BYTES)).strip()
+def _secret(file: Path) -> bytes:
+    with file.open("rb") as opened:
+        secret = opened.read(MAX_SECRET_BYTES).strip()
     if not secret:
         raise NotDelivered(f"{file} is empty")
     return secret

@@ -198,3 +198,17 @@ async def test_a_command_does_not_hold_up_other_tasks(tmp_path: Path) -> None:
         # The command ends once another task has opened the other end: it could not if the loop were blocked.
         nursery.start_soon(partial(trio.to_thread.run_sync, gate.write_bytes, b"", abandon_on_cancel=True))
         await AlertSender().send(to(command=python(f"open({str(gate)!r}).read()")), BODY)
+
+
+async def test_a_secret_on_a_file_system_that_does_not_answer_is_given_up_in_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "WEBHOOK_SECONDS", 0.2)
+    hanging = tmp_path / "secret"
+    os.mkfifo(hanging)
+    sender = AlertSender()
+    with trio.fail_after(SECONDS):
+        for _ in range(3):
+            with pytest.raises(NotDelivered, match="no answer"):
+                await sender.send(to(url="http://127.0.0.1:1/", secret_file=hanging), BODY)
+    hanging.write_text("it answers again")  # and the one thread that waits for it ends
