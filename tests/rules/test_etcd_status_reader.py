@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
@@ -46,11 +47,16 @@ class Member:
         self.answers = dict(answers)
         self.pages = dict(pages)
         self.asked: list[str] = []
+        self.held_up = False
+        """By its database: it gives no status."""
         self.reader = StatusReader(self.ask, self.page, b"/heliosd/")
 
     async def ask(self, endpoint: str, path: str, _body: bytes, read: Callable[[bytes], T]) -> T:
         await trio.lowlevel.checkpoint()
         self.asked.append(path)
+        if self.held_up:
+            await trio.sleep(1.0)
+            raise EtcdUnavailable(endpoint, "no answer within 1 s")
         answer = self.answers.get(endpoint + path, self.answers[path])
         if isinstance(answer, EtcdError):
             raise answer
@@ -108,6 +114,33 @@ async def test_without_any_right_a_member_is_believed_to_be_where_it_was(refusal
     status = await member.reader.read(A)
     assert (status.leader, status.raft_term) == ("b", 3)
     assert (status.header.cluster_id, status.header.revision) == ("ff", 7)
+
+
+@pytest.mark.parametrize("page_of", ["a", "c", ""])
+async def test_a_member_whose_database_holds_up_its_status_shows_what_raft_says(
+    autojump_clock: MockClock, page_of: str
+) -> None:
+    member = Member({STATUS: FULL}, {A: page()})
+    await member.reader.read(A)
+    member.held_up, began = True, trio.current_time()
+    member.pages = {A: page(id=page_of, term=3, lead="b", commit=20)} if page_of else {}
+    if page_of == "a":
+        status = await member.reader.read(A)
+        assert (status.leader, status.raft_term, status.header.raft_term, status.raft_index) == (
+            "b",
+            3,
+            3,
+            20,
+        )
+        assert (status.version, status.header.revision, trio.current_time() - began < 0.9) == (
+            "3.6.16",
+            7,
+            True,
+        )
+        assert not member.reader.refusals()
+    else:
+        with pytest.raises(EtcdUnavailable, match="no answer"):
+            await member.reader.read(A)
 
 
 async def test_another_member_at_the_same_address_is_not_taken_for_it() -> None:

@@ -4,6 +4,9 @@ With authentication on, etcd 3.4.42-45, 3.5.28-31 and 3.6.0-11 answer `/maintena
 later ones to every user. `/debug/vars` is a page that etcd 3.4 to 3.7 serves to everybody: its `raft.status` has
 the member's id, term, leader and indices. The cluster's id and the store's revision come from the header of any
 answer that the user does get. Such a status has no version, no size and no errors.
+
+While a member defragments its database it answers no status: seen with etcd 3.5.35 and 3.6.16 for as long as the
+defragmentation took. Raft goes on meanwhile, and `/debug/vars` shows it: that is then put into the last status.
 """
 
 from __future__ import annotations
@@ -15,7 +18,7 @@ from typing import Protocol, TypeVar
 
 import trio
 
-from .errors import EtcdDenied, EtcdLoginRefused, EtcdNoLeader, EtcdRefused, EtcdUnavailable
+from .errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdNoLeader, EtcdRefused, EtcdUnavailable
 from .requests import range_body
 from .responses import (
     MemberStatus,
@@ -29,6 +32,8 @@ from .responses import (
 
 AGAIN_SECONDS = 3.0
 """After so long, one status that was refused is asked for again."""
+HELD_UP_SECONDS = 0.5
+"""A status that has not come after so long may be held up by its member's database alone."""
 
 T = TypeVar("T")
 Position = tuple[int, int]
@@ -56,6 +61,8 @@ class StatusReader:
         self._ask_again = float("-inf")
         self._headers: dict[str, tuple[ResponseHeader, Position]] = {}
         """Endpoint -> its last header, and a position from before it."""
+        self._last: dict[str, MemberStatus] = {}
+        """Endpoint -> the last status of its own."""
         self.learners: frozenset[str] = frozenset()
         """Ids of the learners in the newest list of members: `/debug/vars` shows learners and voters alike."""
 
@@ -67,7 +74,7 @@ class StatusReader:
             if refused is not None:
                 self._ask_again = trio.current_time() + AGAIN_SECONDS
             try:
-                status = await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
+                status = await self._own(endpoint)
             except (EtcdDenied, EtcdLoginRefused) as error:
                 if refused is None:
                     self._ask_again = trio.current_time() + AGAIN_SECONDS
@@ -79,6 +86,7 @@ class StatusReader:
                 if refused is not None:
                     self._refused.clear()  # the others probably give theirs, too
                 self._headers[endpoint] = status.header, (status.raft_term, status.raft_applied_index)
+                self._last[endpoint] = status
                 return status
         return await self._without_right(endpoint, refused)
 
@@ -92,6 +100,33 @@ class StatusReader:
             return read_raft_vars(await self._page(endpoint, "/debug/vars"))
         except NotEtcd as error:
             raise EtcdUnavailable(endpoint, str(error)) from None
+
+    async def _own(self, endpoint: str) -> MemberStatus:
+        """The status that the member gives, or the last one with what Raft says now if that comes first."""
+        found: MemberStatus | EtcdError | None = None
+
+        async def ask() -> None:
+            nonlocal found
+            try:
+                found = await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
+            except EtcdError as error:
+                found = error
+            nursery.cancel_scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask)
+            last = self._last.get(endpoint)
+            if last is not None:
+                await trio.sleep(HELD_UP_SECONDS)
+                with suppress(EtcdUnavailable):
+                    raft = await self.raft(endpoint)
+                    if raft.member_id == last.header.member_id:
+                        found = _with_raft(last, raft)
+                        nursery.cancel_scope.cancel()
+        if isinstance(found, MemberStatus):
+            return found
+        assert found is not None
+        raise found
 
     async def raft_members(self, endpoints: Iterable[str]) -> dict[str, str]:
         """The members' ids as a leader among these endpoints shows them to anyone, each with the endpoint that
@@ -138,6 +173,17 @@ class StatusReader:
                 revision = header.revision or (known.revision if known is not None else 0)
                 return replace(header, revision=revision)
         return known
+
+
+def _with_raft(status: MemberStatus, raft: RaftVars) -> MemberStatus:
+    return replace(
+        status,
+        header=replace(status.header, raft_term=raft.term),
+        leader=raft.leader,
+        raft_index=raft.committed,
+        raft_term=raft.term,
+        raft_applied_index=raft.applied,
+    )
 
 
 def raft_status(raft: RaftVars, header: ResponseHeader, *, is_learner: bool) -> MemberStatus:
