@@ -5,8 +5,8 @@ later ones to every user. `/debug/vars` is a page that etcd 3.4 to 3.7 serves to
 the member's id, term, leader and indices. The cluster's id and the store's revision come from the header of any
 answer that the user does get. Such a status has no version, no size and no errors.
 
-While a member defragments its database it answers no status (seen with etcd 3.4.23, 3.5.35 and 3.6.16). Raft goes on
-meanwhile, and `/debug/vars` shows it: that is then put into the last status.
+While a member defragments its database it answers no status (seen with etcd 3.4.23, 3.5.35 and 3.6.16). Raft goes
+on meanwhile, and `/debug/vars` shows it: that is then put into the last status.
 """
 
 from __future__ import annotations
