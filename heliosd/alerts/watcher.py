@@ -117,6 +117,7 @@ class AlertWatcher:
         await self._deliveries.keep_only(names)
         if not alerts:
             self._configured, self._history = alerts, None
+            self.counters.holding = {}
             self._book = AlertBook(self._settings.current.node.id, None)
             await self._deliveries.put([], ValueSet(STATE, None))
             return

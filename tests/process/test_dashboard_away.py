@@ -198,6 +198,36 @@ def test_a_leader_of_the_same_term_has_led_while_events_were_missed_too(scripts:
     assert datetime.fromtimestamp(began["since"] / 1000).second == 1
 
 
+def test_a_history_that_is_read_after_the_record_gives_the_same_reigns(scripts: Tab) -> None:
+    ask = """async (recordFirst) => {
+      const { ChangeLog } = await import("./static/change_log.js");
+      const change = ([leader, term, second]) => ({ type: "state_change",
+        timestamp: new Date(Date.UTC(2026, 10, 28, 3, 0, second)).toISOString(), data: { leader, term } });
+      const record = [["a", 1, 1], ["", 1, 10], ["b", 2, 11], ["", 2, 20], ["c", 3, 21]].map(change);
+      const history = [["", 2, 20], ["c", 3, 21], ["", 3, 30], ["a", 4, 31]].map(change);
+      const log = new ChangeLog();
+      if (recordFirst) log.rememberBefore(record);
+      log.fill(history, null, true);
+      if (!recordFirst) log.rememberBefore(record);
+      return log.spans(new Map()).map(({ leader, from }) => [leader, new Date(from).getSeconds()]);
+    }"""
+    reigns = [["a", 1], ["", 10], ["b", 11], ["", 20], ["c", 21], ["", 30], ["a", 31]]
+    assert [scripts.page.evaluate(ask, first) for first in (False, True)] == [reigns, reigns]
+
+
+def test_rows_of_one_key_do_not_become_more_with_each_drawing(scripts: Tab) -> None:
+    ask = """async () => {
+      const { rows, make } = await import("./static/dom.js");
+      const body = make("tbody");
+      const draw = (keys) => rows(body, keys.map((key) => [key, key]), () => make("tr"), () => {});
+      for (let time = 0; time < 10; time += 1) draw(["a", "a", "b"]);
+      const doubled = body.children.length;
+      draw(["b", "c"]);
+      return [doubled, [...body.children].map((row) => row.getAttribute("data-key"))];
+    }"""
+    assert scripts.page.evaluate(ask) == [3, ["b", "c"]]
+
+
 def test_missed_events_that_the_history_has_stand_where_they_happened(scripts: Tab) -> None:
     ask = f"""async () => {{ {HEARD} {AWAY["too_many"]} status(41, "a", 9, 20);
       model.take(lead(50, 21, "b", 10));

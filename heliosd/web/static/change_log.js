@@ -10,6 +10,8 @@ const TYPES = new Set(["state_change", "peer_change"]);
 export class ChangeLog {
   /** Oldest first. @type {Message[]} */
   all = [];
+  /** Those of them that only the record has shown. @type {Set<Message>} */
+  #remembered = new Set();
   /** State changes that the cluster's log does not have yet, since the last one that it has. @type {Message[]} */
   #early = [];
   /** Who led when, oldest first; null until it is asked for anew. @type {import("./reigns.js").Span[] | null} */
@@ -71,10 +73,21 @@ export class ChangeLog {
    * @param {boolean} whole whether nothing is missing any more
    */
   fill(found, gone, whole) {
-    const place = gone ? this.all.indexOf(gone) : -1;
-    if (gone && place === -1) return; // so old that it is not kept
     const changes = found.filter(({ type }) => TYPES.has(type));
-    this.all.splice(gone && whole ? place : place + 1, gone && whole ? 1 : 0, ...changes);
+    if (!gone) return this.#putBefore(changes);
+    const place = this.all.indexOf(gone);
+    if (place === -1) return; // so old that it is not kept
+    this.all.splice(whole ? place : place + 1, whole ? 1 : 0, ...changes);
+    this.changed();
+  }
+
+  /** Older ones than were heard. The record may have the same: only what it has of before them stays. @param {Message[]} changes */
+  #putBefore(changes) {
+    const first = changes.find(({ type }) => type === "state_change");
+    const from = first ? timeOf(first) : Infinity;
+    const older = this.all.filter((one) => (this.#remembered.has(one) || one.data.unseen) && timeOf(one) < from);
+    const rest = this.all.filter((one) => !this.#remembered.has(one) && !older.includes(one));
+    this.all = [...older, ...changes, ...rest];
     this.changed();
   }
 
@@ -82,7 +95,9 @@ export class ChangeLog {
   rememberBefore(found) {
     const oldest = this.all.find(({ type }) => type === "state_change");
     const known = oldest ? timeOf(oldest) : Infinity;
-    this.all = [...found.filter((change) => timeOf(change) < known), ...this.all];
+    const before = found.filter((change) => timeOf(change) < known);
+    this.all = [...before, ...this.all];
+    this.#remembered = new Set(before);
     this.changed();
   }
 
