@@ -4,14 +4,14 @@ background                       cancelled last: its tasks outlive the server
 ├─ signals        SIGTERM, SIGINT: stop; a second one: at once. SIGHUP: reload
 ├─ store          the one writer
 ├─ revocations    stores those that the disk has not taken yet
-├─ backend        the simulated cluster, or the observer of a real etcd
 ├─ numbering      backend events, numbered and on disk -> the hub's inbox
+├─ backend        the simulated cluster, or the observer of a real etcd
 ├─ hub            encodes, fans out; its write pumps for clients that are behind are children of background
 ├─ pings          pings every client; ends those from which nothing comes
-├─ certificate    reads it anew when its files change
 ├─ log sums       logs how many repeated lines were left out
 ├─ loop lag       measures how late tasks run
 ├─ garbage        looks for cycles of objects, a little at a time
+├─ certificate    reads it anew when its files change
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
