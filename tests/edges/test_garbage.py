@@ -14,9 +14,10 @@ import trio
 from trio.testing import MockClock
 
 from heliosd.cluster.etcd.client.client import EtcdClient
-from heliosd.cluster.etcd.client.errors import EtcdError
+from heliosd.cluster.etcd.client.errors import EtcdError, EtcdUnavailable
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.config.model import EtcdConfig
+from tests.rules.test_etcd_status_reader import FULL, STATUS, A, Member
 from tests.support.rest_server import simulated_rest
 from tests.support.whole_daemon import RunningDaemon, whole_daemon
 from tests.support.wire import BINARY, CLOSE, PING, TEXT, masked
@@ -131,6 +132,22 @@ async def test_a_write_that_the_cluster_refuses_leaves_no_cycle(autojump_clock: 
             for _ in range(CLIENTS):
                 assert (await rest.ask_json("DELETE", "/api/cluster/custom-metrics?name=unknown"))[0] == 404
     assert not {name for name in left if name.startswith("heliosd.errors.")}, left.most_common(10)
+
+
+async def test_a_member_of_etcd_that_answers_no_more_leaves_no_cycles(autojump_clock: MockClock) -> None:
+    member = Member({STATUS: FULL}, {})
+    await member.reader.read(A)
+    member.held_up = True
+
+    async def poll() -> None:
+        with suppress(EtcdUnavailable):
+            await member.reader.read(A)
+
+    await poll()
+    with without_collector() as left:
+        for _ in range(CLIENTS):
+            await poll()
+    assert not [name for name in left if name.startswith("heliosd")], left.most_common(10)
 
 
 async def test_endpoints_of_etcd_that_nobody_serves_leave_no_more_than_each_attempt_to_connect() -> None:

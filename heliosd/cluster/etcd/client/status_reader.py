@@ -103,6 +103,9 @@ class StatusReader:
 
     async def _own(self, endpoint: str) -> MemberStatus:
         """The status that the member gives, or the last one with what Raft says now if that comes first."""
+        last = self._last.get(endpoint)
+        if last is None:
+            return await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
         found: MemberStatus | EtcdError | None = None
 
         async def ask() -> None:
@@ -115,18 +118,21 @@ class StatusReader:
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(ask)
-            last = self._last.get(endpoint)
-            if last is not None:
-                await trio.sleep(HELD_UP_SECONDS)
-                with suppress(EtcdUnavailable):
-                    raft = await self.raft(endpoint)
-                    if raft.member_id == last.header.member_id:
-                        found = _with_raft(last, raft)
-                        nursery.cancel_scope.cancel()
+            await trio.sleep(HELD_UP_SECONDS)
+            with suppress(EtcdUnavailable):
+                raft = await self.raft(endpoint)
+                if raft.member_id == last.header.member_id:
+                    found = _with_raft(last, raft)
+                    nursery.cancel_scope.cancel()
         if isinstance(found, MemberStatus):
             return found
-        assert found is not None
-        raise found
+        # The error has this frame: if the frame had the error, too, only the garbage collector could free them.
+        error, found = found, None
+        assert error is not None
+        try:
+            raise error
+        finally:
+            del error
 
     async def raft_members(self, endpoints: Iterable[str]) -> dict[str, str]:
         """The members' ids as a leader among these endpoints shows them to anyone, each with the endpoint that
