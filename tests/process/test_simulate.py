@@ -265,7 +265,7 @@ def test_who_is_to_lead_must_be_a_member(tmp_path: Path) -> None:
     script.write_text(
         'about = "nobody"\nsettle = 0.1\n'
         '[[steps]]\nat = 0.1\nremove = "member-3"\n'
-        '[[steps]]\nat = 1.0\nremove = "follower"\n'
+        '[[steps]]\nat = 1.0\nremove = "node-2"\n'
         '[[steps]]\nat = 2.0\ntransfer = "followers"\n'
     )
     code, _, err = simulate(str(script), "--own", "127.0.0.1:0")
