@@ -11,7 +11,7 @@ from typing import Any
 
 import trio
 
-from heliosd.client.reconnect import TEMPORARY
+from heliosd.client.reconnect import is_temporary
 from heliosd.client.rest_client import RestClient
 from heliosd.errors import ErrorAnswer, HeliosError, Unreachable
 
@@ -80,7 +80,7 @@ async def _granted(rest: RestClient, options: argparse.Namespace) -> dict[str, A
         except ErrorAnswer as error:
             refused_now = error.status in NOT_NOW
             # Others of these are a proxy's, whose heliosd is away.
-            if not (refused_now or error.status in TEMPORARY or error.status >= 500):
+            if not (refused_now or is_temporary(error.status)):
                 raise
             if trio.current_time() + ASK_AGAIN_SECONDS > ends:
                 if not refused_now:

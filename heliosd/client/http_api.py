@@ -13,7 +13,7 @@ import msgspec
 from heliosd.config.addresses import split_url
 from heliosd.errors import AccessRefused, NotUnderstood
 
-from .reconnect import TEMPORARY, ConnectionLost, TokenRefused, after_refusal
+from .reconnect import ConnectionLost, TokenRefused, after_refusal, is_temporary
 
 REQUEST_SECONDS = 10.0
 PAGE_EVENTS = 1000
@@ -131,7 +131,7 @@ class TokenManager:
         answer = await self._ask("POST", "/api/auth/refresh", headers={"Authorization": f"Bearer {present}"})
         if answer.is_success:
             self._token = _session(answer)
-        elif answer.status_code < 500 and answer.status_code not in TEMPORARY:
+        elif not is_temporary(answer.status_code):
             # It can no longer be renewed: log in again.
             self._token = await self._obtain()
         else:
@@ -151,8 +151,6 @@ class TokenManager:
             params=asked,
             headers={"Authorization": f"Bearer {token}"},
         )
-        if answer.status_code >= 500 or answer.status_code in TEMPORARY:
-            raise _as_connection_lost(answer)
         if answer.status_code == 401:  # it has ended while the pages before were taken
             raise TokenRefused(error_text(answer.content, answer.status_code), token)
         if answer.status_code in _NOT_GIVEN:

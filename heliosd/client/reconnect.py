@@ -18,7 +18,7 @@ _NO_CODE = {1005: "closed by the daemon", 1006: "the connection broke"}
 """The codes that no close frame carries (RFC 6455 section 7.4.1)."""
 
 
-TEMPORARY = frozenset({408, 425, 429})
+_TEMPORARY = frozenset({408, 425, 429})
 """Statuses below 500 after which another attempt is right."""
 
 
@@ -80,11 +80,16 @@ def after_close(code: int, reason: str | None) -> ConnectionLost:
             assert_never(known.reconnect)
 
 
+def is_temporary(status: int) -> bool:
+    """Whether another attempt is right after an answer with this HTTP status."""
+    return status in _TEMPORARY or status >= 500
+
+
 def after_refusal(status: int, error: str, retry_after: str | None) -> ConnectionLost:
     """What an HTTP status other than success means. Raises as `after_close`."""
     if status in {401, 403}:
         raise AccessRefused(error)
-    if status in TEMPORARY or status >= 500:
+    if is_temporary(status):
         return ConnectionLost(error, at_least=_seconds(retry_after), status=status)
     raise NotUnderstood(f"{error} (HTTP status {status})")
 

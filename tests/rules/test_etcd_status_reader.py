@@ -137,10 +137,22 @@ async def test_a_member_whose_database_holds_up_its_status_shows_what_raft_says(
             7,
             True,
         )
+        assert status.held_up
         assert not member.reader.refusals()
     else:
         with pytest.raises(EtcdUnavailable, match="no answer"):
             await member.reader.read(A)
+
+
+async def test_the_revision_of_a_status_that_was_held_up_is_not_taken_for_that_of_its_new_position(
+    autojump_clock: MockClock,
+) -> None:
+    member = Member({STATUS: FULL, RANGE: answer(revision="9")}, {A: page(applied=20)})
+    await member.reader.read(A)
+    member.held_up = True
+    assert (await member.reader.read(A)).header.revision == 7
+    member.held_up, member.answers[STATUS] = False, DENIED
+    assert (await member.reader.read(A)).header.revision == 9
 
 
 async def test_another_member_at_the_same_address_is_not_taken_for_it() -> None:

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, Self, cast
 
@@ -58,6 +59,8 @@ class Members:
         self.hanging: set[str] = set()
         self.slow: dict[str, float] = {}
         """Seconds that an answer of this member takes."""
+        self.held_up = False
+        """By their databases: their statuses keep the revision that they had."""
         self.listed = MEMBERS
         self.ended = ""
         self.repeats = True
@@ -92,8 +95,9 @@ class Members:
         self.polls[url] += 1
         self.polled.append((trio.current_time(), url[-1]))
         member = await self._answered(url)
-        header = ResponseHeader("c", member, self.revision, self.term)
-        return MemberStatus(header, "3.5.1", 1, self.leader, 7, self.term, 7, is_learner=False, errors=())
+        header = ResponseHeader("c", member, 7 if self.held_up else self.revision, self.term)
+        status = MemberStatus(header, "3.5.1", 1, self.leader, 7, self.term, 7, is_learner=False, errors=())
+        return replace(status, held_up=self.held_up)
 
     async def member_list(self, url: str = "") -> MemberList:
         self.lists["whole"] += 1
@@ -381,6 +385,25 @@ async def test_a_cluster_that_is_written_to_all_the_time_is_not_taken_for_one_th
         members.revision = 7
         await trio.sleep(1.5)
         assert poller.is_set_back()
+        nursery.cancel_scope.cancel()
+
+
+async def test_members_whose_databases_are_held_up_are_not_taken_for_ones_that_were_set_back(
+    autojump_clock: MockClock, members: Members
+) -> None:
+    context = settled_on(members)
+    poller = poller_of(members, [], context=context)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(poller.run)
+        await trio.sleep(30)
+        members.held_up, members.revision = True, 9
+        context.mirror.revision = 9  # written between their last statuses and that
+        for _ in range(100):
+            assert not poller.is_set_back()
+            await trio.sleep(0.1)
+        members.held_up = False
+        await trio.sleep(1.5)
+        assert not poller.is_set_back()
         nursery.cancel_scope.cancel()
 
 

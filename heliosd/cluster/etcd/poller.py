@@ -278,7 +278,7 @@ class Poller:
             self._urls.answered(url, status.header.member_id)
         if status.header.revision >= applied:
             self._has_applied.add(status.header.member_id)
-        else:
+        elif not status.held_up:  # else its revision is an old one
             self._has_applied.discard(status.header.member_id)
         self._etcd.view.answered(member_id, status, now.mono - began, now)
 

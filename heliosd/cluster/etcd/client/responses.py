@@ -111,6 +111,8 @@ class MemberStatus:
     errors: tuple[str, ...]
     db_size_quota: int = 0
     """Bytes; since etcd 3.6, else 0."""
+    held_up: bool = False
+    """Its database gives nothing at present: revision, sizes and errors are those of its status before."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,8 +36,6 @@ HELD_UP_SECONDS = 0.5
 """A status that has not come after so long may be held up by its member's database alone."""
 
 T = TypeVar("T")
-Position = tuple[int, int]
-"""The term and the index up to which a member has applied the log."""
 
 
 class AskMember(Protocol):
@@ -47,7 +45,7 @@ class AskMember(Protocol):
 
 
 class StatusReader:
-    """Reads statuses; remembers where they are refused, and what each endpoint's last header was.
+    """Reads statuses; remembers where they are refused, and each endpoint's last one.
 
     `prefix` is a key that the user may read.
     """
@@ -59,10 +57,8 @@ class StatusReader:
         self._refused: dict[str, EtcdRefused] = {}
         """Endpoint that refuses its status -> how."""
         self._ask_again = float("-inf")
-        self._headers: dict[str, tuple[ResponseHeader, Position]] = {}
-        """Endpoint -> its last header, and a position from before it."""
         self._last: dict[str, MemberStatus] = {}
-        """Endpoint -> the last status of its own."""
+        """Endpoint -> its last status that was not held up."""
         self.learners: frozenset[str] = frozenset()
         """Ids of the learners in the newest list of members: `/debug/vars` shows learners and voters alike."""
 
@@ -74,7 +70,7 @@ class StatusReader:
             if refused is not None:
                 self._ask_again = trio.current_time() + AGAIN_SECONDS
             try:
-                status = await self._own(endpoint)
+                status = await self._own(endpoint, self._last.get(endpoint) if refused is None else None)
             except (EtcdDenied, EtcdLoginRefused) as error:
                 if refused is None:
                     self._ask_again = trio.current_time() + AGAIN_SECONDS
@@ -85,8 +81,8 @@ class StatusReader:
             else:
                 if refused is not None:
                     self._refused.clear()  # the others probably give theirs, too
-                self._headers[endpoint] = status.header, (status.raft_term, status.raft_applied_index)
-                self._last[endpoint] = status
+                if not status.held_up:
+                    self._last[endpoint] = status
                 return status
         return await self._without_right(endpoint, refused)
 
@@ -101,9 +97,8 @@ class StatusReader:
         except NotEtcd as error:
             raise EtcdUnavailable(endpoint, str(error)) from None
 
-    async def _own(self, endpoint: str) -> MemberStatus:
+    async def _own(self, endpoint: str, last: MemberStatus | None) -> MemberStatus:
         """The status that the member gives, or the last one with what Raft says now if that comes first."""
-        last = self._last.get(endpoint)
         if last is None:
             return await self._ask(endpoint, "/maintenance/status", b"{}", read_status)
         found: MemberStatus | EtcdError | None = None
@@ -122,17 +117,16 @@ class StatusReader:
             with suppress(EtcdUnavailable):
                 raft = await self.raft(endpoint)
                 if raft.member_id == last.header.member_id:
-                    found = _with_raft(last, raft)
+                    found = _held_up(last, raft)
                     nursery.cancel_scope.cancel()
+        assert found is not None
         if isinstance(found, MemberStatus):
             return found
-        # The error has this frame: if the frame had the error, too, only the garbage collector could free them.
-        error, found = found, None
-        assert error is not None
         try:
-            raise error
+            raise found
         finally:
-            del error
+            # The error has this frame: if the frame had the error, too, only the garbage collector could free them.
+            found = None
 
     async def raft_members(self, endpoints: Iterable[str]) -> dict[str, str]:
         """The members' ids as a leader among these endpoints shows them to anyone, each with the endpoint that
@@ -158,15 +152,18 @@ class StatusReader:
         header = await self._header(endpoint, raft)
         if header is None:
             raise refused
-        self._headers[endpoint] = header, (raft.term, raft.applied)
-        return raft_status(raft, header, is_learner=raft.member_id in self.learners)
+        status = raft_status(raft, header, is_learner=raft.member_id in self.learners)
+        self._last[endpoint] = status
+        return status
 
     async def _header(self, endpoint: str, raft: RaftVars) -> ResponseHeader | None:
         """A header of this member: the last one if it has applied nothing since, else that of a read or of a list
         of members, or without both the last one nevertheless."""
-        last, position = self._headers.get(endpoint, (None, (0, 0)))
-        known = last if last is not None and last.member_id == raft.member_id else None
-        if known is not None and position == (raft.term, raft.applied):
+        last = self._last.get(endpoint)
+        if last is not None and last.header.member_id != raft.member_id:
+            last = None
+        known = last.header if last is not None else None
+        if last is not None and (last.raft_term, last.raft_applied_index) == (raft.term, raft.applied):
             return known
         read = range_body(self._prefix, limit=1, serializable=True)
         for path, body in (("/kv/range", read), ("/cluster/member/list", b"{}")):
@@ -181,14 +178,15 @@ class StatusReader:
         return known
 
 
-def _with_raft(status: MemberStatus, raft: RaftVars) -> MemberStatus:
+def _held_up(last: MemberStatus, raft: RaftVars) -> MemberStatus:
     return replace(
-        status,
-        header=replace(status.header, raft_term=raft.term),
+        last,
+        header=replace(last.header, raft_term=raft.term),
         leader=raft.leader,
         raft_index=raft.committed,
         raft_term=raft.term,
         raft_applied_index=raft.applied,
+        held_up=True,
     )
 
 
