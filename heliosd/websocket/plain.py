@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import socket as stdlib
 import struct
-from collections.abc import Callable
 from contextlib import suppress
 
 import trio
@@ -88,14 +87,13 @@ class PlainStream(trio.abc.HalfCloseableStream):
     holds for `receive_some` and `read_now`.
     """
 
-    __slots__ = ("fileno", "socket")
+    __slots__ = ("socket",)
 
     direct = True
     encrypted = pending = False
 
     def __init__(self, socket: stdlib.socket) -> None:
         self.socket = socket
-        self.fileno: Callable[[], int] = socket.fileno
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint()
@@ -125,6 +123,9 @@ class PlainStream(trio.abc.HalfCloseableStream):
         close(self.socket)
         await trio.lowlevel.checkpoint()
 
+    def fileno(self) -> int:
+        return self.socket.fileno()
+
     def half_close(self) -> None:
         """Ends our direction without a checkpoint. Raises OSError when the connection is gone."""
         self.socket.shutdown(stdlib.SHUT_WR)
@@ -151,7 +152,7 @@ class PlainStream(trio.abc.HalfCloseableStream):
 
     def write_now(self, data: bytes | memoryview) -> int:
         try:
-            return os.write(self.fileno(), data)
+            return os.write(self.socket.fileno(), data)
         except BlockingIOError:
             return 0
 

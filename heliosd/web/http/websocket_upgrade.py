@@ -25,8 +25,11 @@ _KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
 _OWN = (b"Sec-WebSocket-Key", b"Authorization", b"Cookie", b"Sec-WebSocket-Protocol")
 """Headers that are each client's own. They may hold a token, and their values are remembered nowhere."""
 _OWN_NAMES = tuple(name.lower() for name in _OWN)
-_BEGINNINGS = tuple(tuple(b"\r\n%b: " % spelled for spelled in (name, name.lower())) for name in _OWN)
-_PRINTABLE = bytes(range(0x20, 0x7F))
+_OWN_LINE = re.compile(
+    rb"\r\n(?:%b)(?=\r\n)"
+    % b"|".join(rb"(?:%b|%b): ([!-~](?:[ -~]*[!-~])?)" % (name, name.lower()) for name in _OWN)
+)
+"""One of these in its usual form: the number of the group is that of the name."""
 _KNOWN_LIMIT = 64
 _REMEMBERED = frozenset(
     b"host upgrade connection origin user-agent accept accept-encoding accept-language cache-control pragma "
@@ -75,7 +78,7 @@ def upgrade_of(head: RequestHead) -> Upgrade | None:
 
 def ordinary_upgrade(data: bytes) -> Upgrade | None:
     """The upgrade that the first bytes of a connection are, exactly and as a whole. None: anything else."""
-    line, _, _ = data.partition(b"\r\n")
+    line = data[: data.find(b"\r\n")]
     target = line[len(_METHOD) : -len(_VERSION)]
     path, _, query = target.partition(b"?")
     if (
@@ -119,17 +122,16 @@ def _without_own(lines: bytes) -> tuple[bytes, list[bytes | None]]:
     """The lines without the first one of each of `_OWN`, and the values of those; None for one that is not there,
     or is not in its usual form."""
     own: list[bytes | None] = [None] * len(_OWN)
-    for number, beginnings in enumerate(_BEGINNINGS):
-        for beginning in beginnings:
-            if beginning in lines:
-                before, _, behind = lines.partition(beginning)
-                value, end, after = behind.partition(b"\r\n")
-                # Behind an empty line it would be no header.
-                is_header = end and before[-2:] != b"\r\n"
-                if is_header and value.strip(b" ") == value != b"" and not value.translate(None, _PRINTABLE):
-                    lines, own[number] = before + end + after, value
-                break
-    return lines, own
+    rest, begin = b"", 0
+    for line in _OWN_LINE.finditer(lines):
+        number = line.lastindex or 0
+        end = line.start()
+        # Behind an empty line it would be no header.
+        if own[number - 1] is None and not lines.endswith(b"\r\n", 0, end):
+            own[number - 1] = line[number]
+            rest += lines[begin:end]
+            begin = line.end()
+    return rest + lines[begin:], own
 
 
 def _texts(values: tuple[bytes, ...]) -> tuple[str, ...]:
