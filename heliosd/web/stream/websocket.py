@@ -27,6 +27,7 @@ from heliosd.errors import (
     Unauthenticated,
 )
 from heliosd.hub.client import HubClient
+from heliosd.hub.connections import LOST
 from heliosd.hub.hub import Hub
 from heliosd.hub.transport import LINGER_SECONDS
 from heliosd.protocol.client_commands import Authenticate, BadCommand, parse
@@ -113,13 +114,16 @@ class WebSocketEndpoint:
         )
         # A client may stay for months: nothing of its request is kept.
         del upgrade, query, credentials, identity, subscription, peer
-        left = "connection lost"
+        left = ""
         pump = None
         try:
             pump = ReadPump(client, stream, self._readiness)
             await self._join(client, pump, stream, answer, cursor)
             del answer, cursor
-            left = await self._read(client, pump, trailing)
+            if trailing:
+                left = await self._handle(client, pump, trailing)
+            while not left:
+                left = await self._handle(client, pump, await pump.receive())
             await self._await_close(client, pump)
         except CONNECTION_LOST:
             pass
@@ -130,7 +134,7 @@ class WebSocketEndpoint:
             self._hub.connections.end(client, BUG)
             raise
         finally:
-            self._admission.left(client, left)
+            self._admission.left(client, left or LOST.reason)
             if pump is not None:
                 pump.close()
             if client.behind:
@@ -191,18 +195,6 @@ class WebSocketEndpoint:
                 if answer:
                     answer = answer[stream.write_now(answer) :]
 
-    async def _read(self, client: HubClient, pump: ReadPump, data: bytes | None) -> str:
-        """Read from the client until it leaves or the hub ends it; returns why."""
-        while data is not None:
-            if data:
-                left = await self._handle(client, pump, data)
-                if left:
-                    return left
-            data = await pump.receive()
-            if data == b"":
-                return client.close_reason.reason if client.close_reason else "connection lost"
-        return client.close_reason.reason if client.close_reason else ""
-
     async def _await_close(self, client: HubClient, pump: ReadPump) -> None:
         """Wait, a moment at most, until the hub's close frame is on the wire and the client has answered it."""
         if client.close_reason is SILENT:
@@ -215,8 +207,11 @@ class WebSocketEndpoint:
                 if data:
                     await self._handle(client, pump, data)
 
-    async def _handle(self, client: HubClient, pump: ReadPump, data: bytes) -> str:
-        """Do what a client's bytes say; returns why nothing more is to be read, or ""."""
+    async def _handle(self, client: HubClient, pump: ReadPump, data: bytes | None) -> str:
+        """Do what a client's bytes say; returns why nothing more is to be read, or "". `data` is as from
+        `ReadPump.receive`."""
+        if not data:
+            return (client.close_reason and client.close_reason.reason) or LOST.reason
         for received in self._parsed(client, pump, data):
             match received:
                 case TextReceived():
