@@ -22,13 +22,13 @@ WORTH_A_SEARCH = 2_000
 OLDER_AFTER = 20
 """Objects that have outlived a search are searched after so many more."""
 KEPT_FOR_A_CLIENT = 20
-"""So many of the new objects a client that has joined accounts for, with some to spare. They are no garbage, and a
-search of those of thousands of clients is 7 % of the cost of admitting them, in one turn of the loop."""
+"""So many of the new objects a client that has joined accounts for. They are no garbage, and a search of those of
+thousands of clients would be made in one turn of the loop."""
 
 
 def keep_all_so_far() -> None:
-    """The objects made so far stay, and no search looks at them again. Searching after every 700 new ones, Python's
-    default, is a tenth of the cost of admitting a client."""
+    """The objects made so far stay, and no search looks at them again. Python's default is a search after every 700
+    new ones."""
     gc.freeze()
     gc.set_threshold(AT_MOST, *gc.get_threshold()[1:])
 

@@ -11,21 +11,19 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
 
 from heliosd.cli.main import parser_for
-from tests.support.command_line import exit_code_of
+from tests.support.command_line import exit_code_of, heliosd_process
 from tests.support.daemon_process import PASSWORD, Daemon, running, wait_until
 from tests.support.deadlines import SECONDS
 from tests.support.ports import free_port
+from tests.support.scripted_server import answering
 
 PAGE = Path(__file__).parents[2] / "docs" / "command-line.md"
 CAPTURE = pytest.CaptureFixture[str]
@@ -284,34 +282,6 @@ def test_a_wait_for_a_permit_outlasts_a_daemon_that_does_not_answer() -> None:
             asking.kill()
 
 
-@contextmanager
-def answering(*answers: tuple[int, object]) -> Iterator[str]:
-    """The URL of a server that gives these answers, one after the other."""
-    left = list(answers)
-
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            status, body = left.pop(0)
-            self.send_response(status)
-            self.end_headers()
-            self.wfile.write(json.dumps(body).encode())
-
-        do_GET = do_POST  # noqa: N815 (the server calls it so)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        serving = threading.Thread(target=server.serve_forever, args=(0.01,))
-        serving.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            serving.join()
-
-
 def test_a_wait_for_a_permit_outlasts_a_proxy_whose_daemon_is_away(capfd: CAPTURE) -> None:
     permit = {"id": "p1", "member": "node-2", "expires_at": "2026-11-30T10:00:00Z"}
     with answering((502, "Bad Gateway"), (201, {"permit": permit})) as url:
@@ -326,37 +296,21 @@ def test_a_transfer_that_was_made_is_a_success_for_who_may_not_read_the_names(ca
         assert printed(capfd, "transfer", "--url", url) == "node-2 leads\n"
 
 
-def heliosd(
-    *arguments: str | bytes, shell: str = "", given: str = "", code: int = 0
-) -> subprocess.CompletedProcess[str]:
-    """A process, with redirections as a shell writes them."""
-    done = subprocess.run(
-        ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "heliosd", *arguments],
-        input=given,
-        capture_output=True,
-        text=True,
-        timeout=SECONDS,
-        check=False,
-    )
-    assert done.returncode == code, done
-    return done
-
-
 def test_a_token_may_come_from_a_pipe(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HELIOSD_TOKEN")
-    assert "node-1" in heliosd("members", "--token-file", "/dev/stdin", given=token + "\n").stdout
+    assert "node-1" in heliosd_process("members", "--token-file", "/dev/stdin", given=token + "\n").stdout
 
 
 def test_outputs_that_are_closed_or_full_change_no_exit_code_but_that_of_lost_output() -> None:
-    assert heliosd("status", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
-    assert heliosd("watch", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
+    assert heliosd_process("status", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
+    assert heliosd_process("watch", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
     for nowhere in ("2>/dev/full", "2>&-"):
-        refused = heliosd("metrics", "inc", "absent", "-o", "json", shell=nowhere, code=1)
+        refused = heliosd_process("metrics", "inc", "absent", "-o", "json", shell=nowhere, code=1)
         assert refused.stdout == ""
 
 
 def test_an_argument_that_is_not_utf_8_is_wrong_usage() -> None:
-    assert heliosd("members", "remove", b"\xff", code=2).stderr == "heliosd: not UTF-8: '\\udcff'\n"
+    assert heliosd_process("members", "remove", b"\xff", code=2).stderr == "heliosd: not UTF-8: '\\udcff'\n"
 
 
 def test_credentials_come_from_a_file_that_nobody_else_may_read(

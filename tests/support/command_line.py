@@ -1,13 +1,17 @@
-"""The command line, called within the test's process: what needs no process of its own costs half a second less."""
+"""The command line, within the test's process, which costs half a second less, or as one of its own."""
 
 from __future__ import annotations
 
 import io
 import os
+import subprocess
+import sys
 from contextlib import redirect_stdout
 from unittest.mock import patch
 
 from heliosd.cli.main import main
+
+from .deadlines import SECONDS
 
 
 def exit_code_of(*arguments: str) -> int:
@@ -23,3 +27,19 @@ def printed_by(*arguments: str, **environment: str) -> str:
     with redirect_stdout(io.StringIO()) as printed, patch.dict(os.environ, environment):
         assert exit_code_of(*arguments) == 0
     return printed.getvalue()
+
+
+def heliosd_process(
+    *arguments: str | bytes, shell: str = "", given: str = "", code: int = 0
+) -> subprocess.CompletedProcess[str]:
+    """A process of its own, with redirections as a shell writes them; it must end with this code."""
+    done = subprocess.run(
+        ["/bin/sh", "-c", f'exec "$@" {shell}', "sh", sys.executable, "-m", "heliosd", *arguments],
+        input=given,
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == code, done
+    return done
