@@ -99,7 +99,7 @@ LAYERS = [
 ]
 RULES = {"msgspec", "jwt", "argon2", "wsproto.extensions", "wsproto.frame_protocol"}
 EDGES = {"trio", "quart", "quart_trio", "werkzeug", "hypercorn", "httpx", "h11", "wsproto", "trio_websocket"}
-EDGES |= {"prometheus_client", "structlog"}
+EDGES |= {"outcome", "prometheus_client", "structlog"}
 ALLOWED = {1: RULES, 2: RULES | {"trio"}, 3: RULES | EDGES, 4: RULES | EDGES}
 OUTSIDE = {"socket", "ssl", "sqlite3", "subprocess", "asyncio", "threading", "selectors", "multiprocessing"}
 
