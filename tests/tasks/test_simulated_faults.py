@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
@@ -27,6 +28,8 @@ from heliosd.protocol.events import (
 )
 from heliosd.protocol.views.simulation import FaultChange
 from heliosd.raft.simulation.proposals import WriteCommands
+from heliosd.raft.storage import MemberForgotten
+from heliosd.store.changes import Change
 from tests.support.simulated_harness import (
     CONFIG,
     TWO,
@@ -269,6 +272,38 @@ async def test_a_disk_that_is_full_for_long_costs_no_busy_loop_and_few_log_lines
         await backend.propose(register())
     refusals = [record for record in caplog.records if "refuses" in record.getMessage()]
     assert len(refusals) == 1
+
+
+class NotForgetting(MemoryStore):
+    """While `keeps` it refuses, in no time, to forget a member."""
+
+    def __init__(self) -> None:
+        super().__init__(seconds=0.0)
+        self.keeps = False
+        self.refused = 0
+
+    async def save(self, changes: Sequence[Change]) -> None:
+        if self.keeps and any(isinstance(change, MemberForgotten) for change in changes):
+            self.refused += 1
+            assert self.refused < 1000, "tried again without end"
+            await trio.lowlevel.checkpoint()
+            raise StoreFull("the disk is full")
+        await super().save(changes)
+
+
+async def test_a_member_that_the_disk_does_not_forget_is_tried_again_now_and_then(
+    autojump_clock: MockClock,
+) -> None:
+    store = NotForgetting()
+    async with running(store) as backend:
+        await ready(backend)
+        store.keeps = True
+        await backend.remove_peer("node-3")
+        await trio.sleep(60)
+        assert 10 < store.refused < 1000
+        store.keeps = False
+        await trio.sleep(2)
+        assert "node-3" not in store.load().members
 
 
 async def test_a_snapshot_that_does_not_fit_is_reported_as_failed(autojump_clock: MockClock) -> None:

@@ -226,7 +226,7 @@ class SimulatedCluster:
         Messages that they sent since the last batch are taken back, as if never sent; a paused member or one with a
         slow disk may have some. To go on with memory that the disk has refused is how databases lose data.
         """
-        self.writes.refused(batch)
+        self.writes.refused(batch, self.now + self.options.timing.election)
         elsewhere = self.net.holds or self.writes.any_slow
         back = self.net.take_back({write.member for write in batch.members}, self._sent_before)
         self._sent_before = self.net.sent

@@ -48,6 +48,8 @@ class PendingWrites:
 
     def __init__(self) -> None:
         self._lasting: list[Lasting] = []
+        self._lasting_due = 0
+        """The tick from which they are written even if nothing else is."""
         self._pending: list[PendingWrite] = []
         self._slow: dict[str, deque[tuple[int, int, Write]]] = {}
         self.in_flight = False
@@ -76,7 +78,7 @@ class PendingWrites:
 
     @property
     def any(self) -> bool:
-        """Whether the next batch has something in it already."""
+        """Whether something is to be written as soon as the disk is free, or was refused."""
         return bool(self._pending or self._lasting)
 
     @property
@@ -85,8 +87,9 @@ class PendingWrites:
         return bool(self._slow)
 
     def next_ready(self) -> int:
-        """The tick at which a slow disk takes a write; `NEVER` without one."""
-        return min((writes[0][0] for writes in self._slow.values()), default=NEVER)
+        """The tick at which a slow disk takes a write, or a refused one is tried again; `NEVER` without one."""
+        due = [writes[0][0] for writes in self._slow.values()]
+        return min([*due, self._lasting_due] if self._lasting else due, default=NEVER)
 
     def create(self, disk: tuple[RaftChange, ...]) -> None:
         """Write the first disk of a new member, in one batch with what else is pending now."""
@@ -127,7 +130,7 @@ class PendingWrites:
                 self._pending.append((member, incarnation, write))
             if not writes:
                 del self._slow[member]
-        if not self._pending and not self._lasting:
+        if not self._pending and not (self._lasting and now >= self._lasting_due):
             return None
         self.in_flight = True
         batch = WriteBatch(tuple(self._lasting), gather(self._pending))
@@ -139,9 +142,11 @@ class PendingWrites:
         """The batch in flight is on disk."""
         self.in_flight = False
 
-    def refused(self, batch: WriteBatch) -> None:
-        """The batch in flight is not on disk. Its members restart."""
+    def refused(self, batch: WriteBatch, again: int) -> None:
+        """The batch in flight is not on disk. Its members restart; what lasts is tried again at this tick, or with
+        the next write."""
         self.in_flight = False
+        self._lasting_due = again
         self._lasting[:0] = batch.lasting
 
 
