@@ -25,7 +25,7 @@ class AlertCondition(Struct, frozen=True):
     above: float = 0.0
 
     def __str__(self) -> str:
-        return f"metric:{self.metric}>{self.above:.17g}" if self.metric else self.kind
+        return f"metric:{self.metric}>{repr(self.above).removesuffix('.0')}" if self.metric else self.kind
 
 
 def parse_condition(text: str) -> AlertCondition:

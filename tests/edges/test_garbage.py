@@ -17,7 +17,7 @@ from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.errors import EtcdError, EtcdUnavailable
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.config.model import EtcdConfig
-from tests.rules.test_etcd_status_reader import FULL, STATUS, A, Member
+from tests.support.answering_member import FULL, STATUS, A, AnsweringMember
 from tests.support.rest_server import simulated_rest
 from tests.support.whole_daemon import RunningDaemon, whole_daemon
 from tests.support.wire import BINARY, CLOSE, PING, TEXT, masked
@@ -135,7 +135,7 @@ async def test_a_write_that_the_cluster_refuses_leaves_no_cycle(autojump_clock: 
 
 
 async def test_a_member_of_etcd_that_answers_no_more_leaves_no_cycles(autojump_clock: MockClock) -> None:
-    member = Member({STATUS: FULL}, {})
+    member = AnsweringMember({STATUS: FULL}, {})
     await member.reader.read(A)
     member.held_up = True
 

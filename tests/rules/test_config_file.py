@@ -538,16 +538,16 @@ def test_the_mistakes_in_alerts_are_reported_at_once_with_their_lines() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "metric", "above"),
+    ("text", "metric", "above", "shown"),
     [
-        ("metric:jobs>5", "jobs", 5.0),
-        ("metric:jobs > -1.5e3", "jobs", -1500.0),
-        ("metric:a:b>0.1", "a:b", 0.1),
+        ("metric:jobs>5", "jobs", 5.0, "metric:jobs>5"),
+        ("metric:jobs > -1.5e3", "jobs", -1500.0, "metric:jobs>-1500"),
+        ("metric:a:b>0.1", "a:b", 0.1, "metric:a:b>0.1"),
     ],
 )
-def test_an_alert_on_a_metric_names_it_and_a_limit(text: str, metric: str, above: float) -> None:
+def test_an_alert_on_a_metric_names_it_and_a_limit(text: str, metric: str, above: float, shown: str) -> None:
     (alert,) = parse(ALERT.replace("leader_lost", text)).alert
-    assert (alert.when.metric, alert.when.above) == (metric, above)
+    assert (alert.when.metric, alert.when.above, str(alert.when)) == (metric, above, shown)
     (again,) = parse(ALERT.replace("leader_lost", str(alert.when))).alert
     assert again == alert
 

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping
-from typing import Any, TypeVar
-
 import pytest
 import trio
 from trio.testing import MockClock
@@ -19,67 +15,27 @@ from heliosd.cluster.etcd.client.errors import (
     missing_right,
 )
 from heliosd.cluster.etcd.client.responses import EtcdMember, NotEtcd, RaftVars, read_header, read_raft_vars
-from heliosd.cluster.etcd.client.status_reader import AGAIN_SECONDS, StatusReader
+from heliosd.cluster.etcd.client.status_reader import AGAIN_SECONDS
 from heliosd.cluster.etcd.members import KnownMember, completed
 from heliosd.cluster.etcd.write_probe import lost_root
+from tests.support.answering_member import (
+    FULL,
+    LIST,
+    RANGE,
+    STATUS,
+    A,
+    AnsweringMember,
+    B,
+    answer,
+    page,
+)
 
-A, B = "http://etcd-1:2379", "http://etcd-2:2379"
-STATUS, RANGE, LIST = "/maintenance/status", "/kv/range", "/cluster/member/list"
 DENIED = EtcdDenied(A, "etcdserver: permission denied", 7)
 GONE = EtcdLoginRefused(A, "etcdserver: authentication failed, invalid user ID or password", 3)
-HEADER = {"cluster_id": "255", "member_id": "10", "revision": "7", "raft_term": "2"}
-
-T = TypeVar("T")
-
-
-def page(**changes: Any) -> bytes:
-    """`/debug/vars` of member a, as etcd 3.6.10 writes it."""
-    raft = {"id": "a", "term": 2, "vote": "a", "commit": 13, "lead": "a", "raftState": "StateLeader"}
-    progress = {"a": {"match": 13}, "b": {"match": 13}}
-    rest = {"applied": 12, "progress": progress, "leadtransferee": "0"}
-    return json.dumps({"cmdline": ["etcd"], "memstats": {}, "raft.status": raft | rest | changes}).encode()
-
-
-class Member:
-    """One etcd: what it answers by path, a body or an error, and what it was asked."""
-
-    def __init__(self, answers: Mapping[str, bytes | EtcdError], pages: Mapping[str, bytes]) -> None:
-        self.answers = dict(answers)
-        self.pages = dict(pages)
-        self.asked: list[str] = []
-        self.held_up = False
-        """By its database: it gives no status."""
-        self.reader = StatusReader(self.ask, self.page, b"/heliosd/")
-
-    async def ask(self, endpoint: str, path: str, _body: bytes, read: Callable[[bytes], T]) -> T:
-        await trio.lowlevel.checkpoint()
-        self.asked.append(path)
-        if self.held_up:
-            await trio.sleep(1.0)
-            raise EtcdUnavailable(endpoint, "no answer within 1 s")
-        answer = self.answers.get(endpoint + path, self.answers[path])
-        if isinstance(answer, EtcdError):
-            raise answer
-        return read(answer)
-
-    async def page(self, endpoint: str, _path: str) -> bytes:
-        await trio.lowlevel.checkpoint()
-        if endpoint not in self.pages:
-            raise EtcdUnavailable(endpoint, "connection refused")
-        return self.pages[endpoint]
-
-
-def answer(**more: Any) -> bytes:
-    return json.dumps({"header": HEADER | more}).encode()
-
-
-FULL = json.dumps(
-    {"header": HEADER, "version": "3.6.16", "leader": "10", "raftIndex": "13", "raftTerm": "2"}
-).encode()
 
 
 async def test_a_refused_status_is_made_of_the_raft_state_and_of_a_reads_header() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: page()})
     status = await member.reader.read(A)
     assert (status.leader, status.raft_term, status.raft_index, status.raft_applied_index) == ("a", 2, 13, 12)
     header = status.header
@@ -89,18 +45,22 @@ async def test_a_refused_status_is_made_of_the_raft_state_and_of_a_reads_header(
 
 
 async def test_a_learner_is_one_by_the_list_of_members() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: page()})
     member.reader.learners = frozenset({"a"})
     assert (await member.reader.read(A)).is_learner
 
 
 async def test_a_member_without_a_leader_shows_none() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page(lead="0", raftState="StateCandidate")})
+    member = AnsweringMember(
+        {STATUS: DENIED, RANGE: answer()}, {A: page(lead="0", raftState="StateCandidate")}
+    )
     assert (await member.reader.read(A)).leader == ""
 
 
 async def test_without_the_right_to_the_prefix_a_list_of_members_shows_the_cluster() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer(revision="9"), LIST: answer(revision="0")}, {A: page()})
+    member = AnsweringMember(
+        {STATUS: DENIED, RANGE: answer(revision="9"), LIST: answer(revision="0")}, {A: page()}
+    )
     await member.reader.read(A)
     member.answers[RANGE] = DENIED
     assert (await member.reader.read(A)).header.revision == 9, "the last revision shown"
@@ -108,7 +68,7 @@ async def test_without_the_right_to_the_prefix_a_list_of_members_shows_the_clust
 
 @pytest.mark.parametrize("refusal", [DENIED, GONE])
 async def test_without_any_right_a_member_is_believed_to_be_where_it_was(refusal: EtcdError) -> None:
-    member = Member({STATUS: FULL, RANGE: refusal, LIST: refusal}, {A: page(term=3, lead="b")})
+    member = AnsweringMember({STATUS: FULL, RANGE: refusal, LIST: refusal}, {A: page(term=3, lead="b")})
     await member.reader.read(A)
     member.answers[STATUS] = refusal
     status = await member.reader.read(A)
@@ -120,7 +80,7 @@ async def test_without_any_right_a_member_is_believed_to_be_where_it_was(refusal
 async def test_a_member_whose_database_holds_up_its_status_shows_what_raft_says(
     autojump_clock: MockClock, page_of: str
 ) -> None:
-    member = Member({STATUS: FULL}, {A: page()})
+    member = AnsweringMember({STATUS: FULL}, {A: page()})
     await member.reader.read(A)
     member.held_up, began = True, trio.current_time()
     member.pages = {A: page(id=page_of, term=3, lead="b", commit=20)} if page_of else {}
@@ -147,7 +107,7 @@ async def test_a_member_whose_database_holds_up_its_status_shows_what_raft_says(
 async def test_the_revision_of_a_status_that_was_held_up_is_not_taken_for_that_of_its_new_position(
     autojump_clock: MockClock,
 ) -> None:
-    member = Member({STATUS: FULL, RANGE: answer(revision="9")}, {A: page(applied=20)})
+    member = AnsweringMember({STATUS: FULL, RANGE: answer(revision="9")}, {A: page(applied=20)})
     await member.reader.read(A)
     member.held_up = True
     assert (await member.reader.read(A)).header.revision == 7
@@ -156,7 +116,7 @@ async def test_the_revision_of_a_status_that_was_held_up_is_not_taken_for_that_o
 
 
 async def test_another_member_at_the_same_address_is_not_taken_for_it() -> None:
-    member = Member({STATUS: FULL, RANGE: GONE, LIST: GONE}, {A: page()})
+    member = AnsweringMember({STATUS: FULL, RANGE: GONE, LIST: GONE}, {A: page()})
     await member.reader.read(A)
     member.answers[STATUS] = GONE
     member.pages[A] = page(id="c")
@@ -170,7 +130,7 @@ async def test_another_member_at_the_same_address_is_not_taken_for_it() -> None:
 async def test_a_refused_status_is_asked_for_again_after_a_while_and_no_sooner(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: page()})
     for _ in range(5):
         await member.reader.read(A)
     assert member.asked.count(STATUS) == 1
@@ -181,7 +141,7 @@ async def test_a_refused_status_is_asked_for_again_after_a_while_and_no_sooner(
 
 
 async def test_a_header_is_asked_for_only_where_something_was_applied_since_the_last_one() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: page()})
     for _ in range(3):
         assert (await member.reader.read(A)).header.revision == 7
     assert member.asked.count(RANGE) == 1
@@ -193,7 +153,7 @@ async def test_a_header_is_asked_for_only_where_something_was_applied_since_the_
 async def test_of_several_refused_statuses_one_is_asked_for_again_and_the_others_once_it_is_given(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: page(), B: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: page(), B: page()})
     for endpoint in (A, B):
         await member.reader.read(endpoint)
     await trio.sleep(AGAIN_SECONDS)
@@ -208,7 +168,7 @@ async def test_of_several_refused_statuses_one_is_asked_for_again_and_the_others
 async def test_a_refused_status_is_asked_for_again_though_others_are_given_all_the_time(
     autojump_clock: trio.testing.MockClock,
 ) -> None:
-    member = Member({STATUS: DENIED, RANGE: answer(), B + STATUS: FULL}, {A: page()})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer(), B + STATUS: FULL}, {A: page()})
     await member.reader.read(A)
     member.answers[STATUS] = FULL
     for _ in range(5):
@@ -220,14 +180,14 @@ async def test_a_refused_status_is_asked_for_again_though_others_are_given_all_t
 
 
 async def test_a_page_that_is_not_etcds_is_no_status() -> None:
-    member = Member({STATUS: DENIED, RANGE: answer()}, {A: b"{}"})
+    member = AnsweringMember({STATUS: DENIED, RANGE: answer()}, {A: b"{}"})
     with pytest.raises(EtcdUnavailable):
         await member.reader.read(A)
 
 
 async def test_the_leader_of_the_highest_term_shows_who_is_a_member() -> None:
     follower = page(id="b", lead="a", progress={})
-    member = Member({}, {A: page(), B: follower})
+    member = AnsweringMember({}, {A: page(), B: follower})
     assert await member.reader.raft_members([A, B, "http://etcd-9:2379"]) == {"a": A, "b": B}
     member.pages[B] = page(id="b", lead="b", term=3, progress={"b": {}, "c": {}})
     assert await member.reader.raft_members([A, B]) == {"b": B, "c": ""}

@@ -61,7 +61,7 @@ class Pacing:
         cluster, tick = self._cluster, self.tick(now)
         while True:
             cluster.run_until(min(tick, cluster.now + self._heartbeat))
-            if cluster.now >= tick or cluster.writes.any:
+            if cluster.now >= tick or cluster.writes.any_due(cluster.now):
                 return
 
     def tick(self, now: float) -> int:

@@ -76,10 +76,9 @@ class PendingWrites:
         """Whether a write of this member is not in a batch yet."""
         return member in self._slow or any(write[0] == member for write in self._pending)
 
-    @property
-    def any(self) -> bool:
-        """Whether something is to be written as soon as the disk is free, or was refused."""
-        return bool(self._pending or self._lasting)
+    def any_due(self, now: int) -> bool:
+        """Whether something is to be written as soon as the disk is free."""
+        return bool(self._pending or (self._lasting and now >= self._lasting_due))
 
     @property
     def any_slow(self) -> bool:
@@ -130,7 +129,7 @@ class PendingWrites:
                 self._pending.append((member, incarnation, write))
             if not writes:
                 del self._slow[member]
-        if not self._pending and not (self._lasting and now >= self._lasting_due):
+        if not self.any_due(now):
             return None
         self.in_flight = True
         batch = WriteBatch(tuple(self._lasting), gather(self._pending))
