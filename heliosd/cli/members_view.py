@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timezone
 from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import asdict
 
 from heliosd.raft.quorum import majority
 
@@ -15,8 +17,7 @@ NO_VOTE = {"Learner", "Observer"}
 """Roles that say by themselves that a member, or this node, does not count for the quorum."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberRow:
+class MemberRow(Struct, frozen=True):
     """One member, this node among them."""
 
     id: str
@@ -42,8 +43,7 @@ class MemberRow:
     alarms: tuple[str, ...] | None
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
+class Cluster(Struct, frozen=True):
     """The members, and what a script asks about them."""
 
     members: tuple[MemberRow, ...]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Any
+
+from msgspec import Struct, field
 
 from .exits import OK
 from .output import printable
@@ -17,8 +18,7 @@ PLAIN, BAD, GOOD, STRONG, FAINT = "", "31", "32", "1", "2"
 _NARROWEST = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Cell:
+class Cell(Struct, frozen=True):
     """A cell in a style, or with another text for people than its value."""
 
     value: object
@@ -26,8 +26,7 @@ class Cell:
     text: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(Struct, frozen=True):
     """Rows under named columns, with a title in the upper border. Numbers stand to the right."""
 
     columns: Sequence[str]
@@ -47,8 +46,7 @@ class Table:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Struct, frozen=True):
     """The outcome of a command."""
 
     data: Any

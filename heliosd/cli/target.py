@@ -14,11 +14,11 @@ import sys
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from heliosd.client.http_api import Credentials, Password, TokenSource, parse_server_url
 from heliosd.errors import AccessRefused, ErrorAnswer, FollowingEnded, Unreachable
@@ -28,8 +28,7 @@ from .exits import CANNOT_CONNECT, FAILED, REFUSED, WRONG, CommandFailed, Usage
 from .options import DEFAULT_URL
 
 
-@dataclass(frozen=True, slots=True)
-class Target:
+class Target(Struct, frozen=True):
     url: str
     credentials: Credentials
     user: str

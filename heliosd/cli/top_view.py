@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timezone
 from typing import Any
+
+from msgspec import Struct
 
 from .members_view import Cluster, clock_at
 from .output import printable
@@ -17,8 +18,7 @@ RATE_SECONDS = 10.0
 """A rate is over the newest readings of so long."""
 
 
-@dataclass(frozen=True, slots=True)
-class TopReading:
+class TopReading(Struct, frozen=True):
     """One reading of a daemon, at `at` (Unix seconds): its cluster, metrics by name, and clients."""
 
     at: float

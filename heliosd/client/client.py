@@ -25,6 +25,7 @@ from urllib.parse import quote_plus, urlencode
 
 import msgspec
 import trio
+from msgspec import Struct
 
 from heliosd.backoff import Backoff
 from heliosd.errors import FollowingEnded
@@ -44,15 +45,13 @@ PRESENT_AGAIN_SECONDS = 1.0
 """After a newer token that the daemon did not accept."""
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
+class Connected(Struct, frozen=True):
     """The daemon has answered the upgrade; its `welcome` follows."""
 
     url: str
 
 
-@dataclass(frozen=True, slots=True)
-class Disconnected:
+class Disconnected(Struct, frozen=True):
     """The connection ended or failed; the next attempt is made in `retry_in` seconds."""
 
     reason: str

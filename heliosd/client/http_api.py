@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 import httpx
 import msgspec
+from msgspec import Struct
 
 from heliosd.config.addresses import split_url
 from heliosd.errors import AccessRefused, NotUnderstood
@@ -39,8 +40,7 @@ Credentials = Password | str | TokenSource
 """A password, a token, or a source of tokens."""
 
 
-@dataclass(frozen=True, slots=True)
-class ServerURL:
+class ServerURL(Struct, frozen=True):
     """The address of a daemon."""
 
     host: str

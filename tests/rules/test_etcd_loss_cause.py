@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from heliosd.cluster.etcd.election import MemberAnswer
 from heliosd.cluster.etcd.event_log import LogHead

@@ -6,12 +6,12 @@ import json
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.clock import Instant

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import msgspec
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.cluster.etcd.leader_history import LeaderHistory

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from msgspec import Struct
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
@@ -17,8 +18,7 @@ from .mirror import Mirror
 from .view import ClusterView
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EtcdContext:
+class EtcdContext(Struct, frozen=True, kw_only=True):
     """Built once, by `EtcdBackend`, and handed to every task of it."""
 
     node_id: str

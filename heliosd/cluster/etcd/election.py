@@ -14,7 +14,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+
+from msgspec import Struct
+from msgspec.structs import replace
 
 from heliosd.raft.quorum import majority
 
@@ -31,8 +33,7 @@ RESTORED_SECONDS = 5.0
 back, so it shows a cluster that was restored from a backup."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberAnswer:
+class MemberAnswer(Struct, frozen=True):
     """A member's last answer: its leader ("": it knows none), its term, when it was asked and answered (`mono`)."""
 
     leader: str
@@ -48,8 +49,7 @@ class MemberAnswer:
         return replace(self, asked=self.asked + seconds, at=self.at + seconds, unanswered=unanswered)
 
 
-@dataclass(frozen=True, slots=True)
-class _Claim:
+class _Claim(Struct, frozen=True):
     """A member names itself as leader, and a quorum names it."""
 
     leader: str
@@ -60,8 +60,7 @@ class _Claim:
     """Until when it is known to have held."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderElected:
+class LeaderElected(Struct, frozen=True):
     """`leader` leads in `term`. `before` is the leader until now, "" if none was known."""
 
     leader: str
@@ -71,8 +70,7 @@ class LeaderElected:
     """The terms went back: the cluster was restored from a backup."""
 
 
-@dataclass(frozen=True, slots=True)
-class LeaderLost:
+class LeaderLost(Struct, frozen=True):
     """No leader is known any more. `leader` was the leader in `term`."""
 
     leader: str

@@ -9,10 +9,10 @@ event logged derive the same dedupe key. `pending_events.py` says which events t
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, replace
 
 import msgspec
 from msgspec import Struct, structs
+from msgspec.structs import replace
 
 from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
 from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
@@ -59,8 +59,7 @@ class MembersRecord(Struct, frozen=True, kw_only=True):
     """Ids, ascending."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenHead:
+class SeenHead(Struct, frozen=True):
     """The head as it was read. None: there is none, or it is not readable; then `begin` writes a new one."""
 
     head: LogHead | None = None
@@ -68,16 +67,14 @@ class SeenHead:
     """0: the key does not exist."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenMembers:
+class SeenMembers(Struct, frozen=True):
     """The members record as it was read. None: there is none, or it is not readable."""
 
     record: MembersRecord | None = None
     mod_revision: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class LogItem:
+class LogItem(Struct, frozen=True):
     """One event to be logged. `key` is its dedupe key, the same on every node that wants this event logged;
     "" for an event that another compare of the transaction guards."""
 
@@ -85,16 +82,14 @@ class LogItem:
     event: Event
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NewMembers:
+class NewMembers(Struct, frozen=True, kw_only=True):
     """A record that replaces exactly the one with this mod_revision (0: there is none)."""
 
     record: MembersRecord
     instead_of: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Append:
+class Append(Struct, frozen=True, kw_only=True):
     """What a node wants to log in one transaction: all of it or nothing."""
 
     items: tuple[LogItem, ...] = ()
@@ -109,8 +104,7 @@ class Append:
         return replace(self, items=tuple(item for item in self.items if item.key not in logged))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Draft:
+class Draft(Struct, frozen=True, kw_only=True):
     """One transaction, and what the log has gained once it succeeds."""
 
     compares: tuple[Compare, ...]
@@ -122,21 +116,18 @@ class Draft:
     keys: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Logged:
+class Logged(Struct, frozen=True):
     """The log has these events since `revision`."""
 
     events: tuple[LoggedEvent, ...]
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class AlreadyLogged:
+class AlreadyLogged(Struct, frozen=True):
     """Another node, or an earlier attempt of this one, has logged all of it."""
 
 
-@dataclass(frozen=True, slots=True)
-class HeadMoved:
+class HeadMoved(Struct, frozen=True):
     """Nothing was written. What etcd holds instead, as of one revision; compose again from that."""
 
     head: SeenHead

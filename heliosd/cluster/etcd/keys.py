@@ -17,8 +17,9 @@ answers/<key id>     the answer to a write with an Idempotency-Key            (l
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Final, Literal, get_args
+
+from msgspec import Struct
 
 from heliosd.cluster.etcd.client.requests import prefix_end
 
@@ -32,8 +33,7 @@ _STORED_AS: Final[dict[Folder, bytes]] = {"dedupe": b"told"}
 _FOLDERS: Final = {_STORED_AS.get(name, name.encode()): name for name in get_args(Folder)}
 
 
-@dataclass(frozen=True, slots=True)
-class KeyMeaning:
+class KeyMeaning(Struct, frozen=True):
     """Where a key belongs: `name` is what follows the folder's slash, "" for keys outside of folders."""
 
     part: Part

@@ -7,7 +7,7 @@ not answer is judged by its process (seen to have ended), or by what a new conne
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from msgspec import Struct, field
 
 from heliosd.protocol.events import Cause, Evidence
 
@@ -23,8 +23,7 @@ HANDOVER_SECONDS = 0.5
 JUST_NOW_SECONDS = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class LossCause:
+class LossCause(Struct, frozen=True):
     """`certain`: no later observation is expected to say more."""
 
     cause: Cause = "unknown"
@@ -32,8 +31,7 @@ class LossCause:
     certain: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Loss:
+class Loss(Struct, frozen=True, kw_only=True):
     """A leader's loss as this node has seen it; times are monotonic."""
 
     leader: str

@@ -9,8 +9,9 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import NamedTuple
+
+from msgspec import Struct, field
 
 ROUND_TRIP = "etcd_network_peer_round_trip_time_seconds"
 
@@ -38,8 +39,7 @@ class Sums(NamedTuple):
 NOTHING = Sums()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class Measured(Struct, frozen=True, kw_only=True):
     """What one member has counted since its start."""
 
     is_leader: bool = False

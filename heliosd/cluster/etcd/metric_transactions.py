@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from itertools import islice, repeat
 
 import msgspec
+from msgspec import Struct, field
 
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
@@ -40,8 +40,7 @@ OUTDATED = 2
 """Old keys that are deleted with a new one, at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenMetrics:
+class SeenMetrics(Struct, frozen=True):
     """The metrics and the log's head as they were read, or as the last transaction left them. Read only."""
 
     head: SeenHead = field(default_factory=SeenHead)
@@ -54,8 +53,7 @@ class SeenMetrics:
     """To writes with a key, by its id."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricTransaction:
+class MetricTransaction(Struct, frozen=True, kw_only=True):
     """One transaction that carries out the first `len(answers)` of the commands."""
 
     compares: tuple[Compare, ...]
@@ -75,16 +73,14 @@ class MetricTransaction:
     """The answers that it stores, by the ids of their keys; `otherwise` reads them last, in this order."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settled:
+class Settled(Struct, frozen=True):
     """The transaction succeeded: the batch's `answers` hold. Compose the next batch on `seen`."""
 
     seen: SeenMetrics
     revision: int
 
 
-@dataclass(frozen=True, slots=True)
-class Outrun:
+class Outrun(Struct, frozen=True):
     """Nothing was written: another node wrote first. Compose the same commands again on `seen`."""
 
     seen: SeenMetrics

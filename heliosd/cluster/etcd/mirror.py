@@ -8,7 +8,6 @@ deliver a change twice; what is not newer than the applied revision is ignored.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import groupby
 
 import msgspec
@@ -43,8 +42,7 @@ class PendingLearner(Struct, frozen=True):
     """`HOST:PORT` of its peer URL: its id is known only once it is added."""
 
 
-@dataclass(frozen=True, slots=True)
-class SeenLearner:
+class SeenLearner(Struct, frozen=True):
     """A `PendingLearner` as it was read."""
 
     address: str
@@ -58,8 +56,7 @@ class Revoked(Struct, frozen=True):
     """Unix seconds."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownState:
+class KnownState(Struct, frozen=True, kw_only=True):
     """How far a node has applied. At its next start it shows whether the cluster was set back meanwhile."""
 
     cluster_id: str

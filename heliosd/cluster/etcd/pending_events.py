@@ -7,9 +7,8 @@ log's own record, not with the node's memory, so a node that restarts logs nothi
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
 
-from msgspec import structs
+from msgspec import Struct, field, structs
 
 from heliosd.protocol.events import Cause, Evidence, PeerChanged, StateChanged
 
@@ -17,8 +16,7 @@ from .event_log import Append, LogHead, LogItem, MembersRecord, NewMembers, Seen
 from .members import KnownMember, differences
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observed:
+class Observed(Struct, frozen=True, kw_only=True):
     """What a node has observed of a leader's loss, and of the election after it."""
 
     names: Mapping[str, str] = field(default_factory=dict)

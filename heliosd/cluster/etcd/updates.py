@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 
 import msgspec
-from msgspec import Struct
+from msgspec import Struct, field
 
 from heliosd.protocol.events import LogReset, MetricValuesChanged
 from heliosd.protocol.views.custom_metrics import MetricView
@@ -16,8 +15,7 @@ from heliosd.store.changes import LoggedEvent
 from .keys import Part
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MirrorUpdate:
+class MirrorUpdate(Struct, frozen=True, kw_only=True):
     """What a reading or a batch of the watch has changed."""
 
     emitted: tuple[LoggedEvent | MetricValuesChanged | LogReset, ...] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from msgspec import Struct
 
 from heliosd.cluster.latency import HealthChanged
 from heliosd.raft.roles import Role
@@ -10,8 +10,7 @@ from heliosd.raft.roles import Role
 from .election import LeaderElected, LeaderLost
 
 
-@dataclass(frozen=True, slots=True)
-class OwnStateChanged:
+class OwnStateChanged(Struct, frozen=True):
     """This node's own member changed its state, its term or its leader; recorded in the uptime."""
 
     old: Role
@@ -20,15 +19,13 @@ class OwnStateChanged:
     leader: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemberRestarted:
+class MemberRestarted(Struct, frozen=True):
     """The member's process ended, and another one has taken its place."""
 
     member: str
 
 
-@dataclass(frozen=True, slots=True)
-class OtherCluster:
+class OtherCluster(Struct, frozen=True):
     """Another cluster answers now; everything about the one before is forgotten."""
 
     cluster_id: str

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import groupby
 from random import SystemRandom
 
 import trio
+from msgspec.structs import replace
 
 from heliosd.backoff import Backoff
 from heliosd.cluster.etcd.client.errors import EtcdCompacted, EtcdError, EtcdRefused, EtcdUnavailable

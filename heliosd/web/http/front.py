@@ -31,6 +31,8 @@ IDLE_SECONDS = 75.0
 """Between two requests of a connection."""
 MAX_REQUESTS = 1000
 """On one connection."""
+WEBSOCKET_TASK = "websocket"
+"""One name for the tasks of all WebSockets: Trio would make each its own text."""
 _RECEIVE_BYTES = 16 * 1024
 _FIRST_BYTES = 2048
 """Enough for an ordinary upgrade."""
@@ -142,7 +144,7 @@ class _Front:
         if upgrade is None:
             self.connections.start_soon(self.connection, stream, peer, data)
         else:
-            self.connections.start_soon(self.websocket, upgrade, b"", stream, peer)
+            self.connections.start_soon(self.websocket, upgrade, b"", stream, peer, name=WEBSOCKET_TASK)
 
     async def websocket(self, upgrade: Upgrade, trailing: bytes, stream: ClientStream, peer: Address) -> None:
         """Serves a WebSocket in a task that holds nothing else."""
@@ -185,7 +187,9 @@ class _Front:
                     if number == 1 and not whole[1] and not self.proxies.trusts(peer.host):
                         ordinary = ordinary_upgrade(whole[0])
                         if ordinary is not None:
-                            self.connections.start_soon(self.websocket, ordinary, b"", stream, peer)
+                            self.connections.start_soon(
+                                self.websocket, ordinary, b"", stream, peer, name=WEBSOCKET_TASK
+                            )
                             return True
                     # Who asks again and again sends the same head, which is judged once.
                     if whole[0] != known:
@@ -203,7 +207,9 @@ class _Front:
                     return False
                 assert head is not None
                 if upgrade is not None:
-                    self.connections.start_soon(self.websocket, upgrade, whole[1], stream, client)
+                    self.connections.start_soon(
+                        self.websocket, upgrade, whole[1], stream, client, name=WEBSOCKET_TASK
+                    )
                     return True
                 last = number == MAX_REQUESTS or self._stopped
                 asked = replace(head, keep_alive=False) if last else head

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import re
 from contextlib import suppress
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 import h11
 import trio
+from msgspec import Struct
 
 from .no_answer import ClosedUnanswered, HttpFault
 
@@ -32,8 +32,7 @@ _PLAIN = re.compile(
 """The head of an answer that keeps the connection open and whose body has this length. RFC 9112, section 6.3."""
 
 
-@dataclass(frozen=True, slots=True)
-class WholeAnswer:
+class WholeAnswer(Struct, frozen=True):
     """`lasts`: the connection can be used for another request."""
 
     status: int

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from urllib.parse import urlsplit
 
+from msgspec import Struct
+
 from heliosd.backoff import Backoff
 from heliosd.config.addresses import ip_of, is_loopback, split_url
 
@@ -22,8 +24,7 @@ LONGEST_PAUSE_SECONDS = 10.0
 MAX_LEARNED = 32
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointHealth:
+class EndpointHealth(Struct, frozen=True):
     """What is known of one endpoint. `reason` is why it failed last, "" while it answers."""
 
     url: str

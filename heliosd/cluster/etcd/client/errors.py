@@ -20,10 +20,10 @@ Codes are gRPC's (`codes.proto`), as in the answers of etcd's JSON gateway.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import msgspec
+from msgspec import Struct
 
 from heliosd.errors import HeliosError
 
@@ -97,8 +97,7 @@ class EtcdLearnerBehind(EtcdRefused):
     """The learner is not yet in sync with the leader."""
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Struct, frozen=True):
     """An error answer: gRPC's code and etcd's message."""
 
     code: int

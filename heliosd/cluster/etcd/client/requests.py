@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
+from msgspec import Struct
 
 MAX_REQUEST_BYTES = 1_572_864
 """etcd's default for a whole write (`--max-request-bytes`)."""
@@ -20,8 +20,7 @@ NO_LEASE = "0"
 _MEMBER_ID = re.compile("[0-9a-f]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Compare:
+class Compare(Struct, frozen=True):
     """One condition of a transaction. Made by `absent`, `mod_is` or `value_is`."""
 
     key: bytes
@@ -29,8 +28,7 @@ class Compare:
     wanted: int | bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Put:
+class Put(Struct, frozen=True):
     """Write a key. etcd refuses two writes of one key in one transaction."""
 
     key: bytes
@@ -38,16 +36,14 @@ class Put:
     lease: str = NO_LEASE
 
 
-@dataclass(frozen=True, slots=True)
-class Delete:
+class Delete(Struct, frozen=True):
     """Delete a key, or all from it to before `end`."""
 
     key: bytes
     end: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Get:
+class Get(Struct, frozen=True):
     """Read a key, or all from it to before `end`, in the order of the keys."""
 
     key: bytes

@@ -12,6 +12,7 @@ from functools import lru_cache
 from typing import Any, Literal, TypeVar
 
 import msgspec
+from msgspec import Struct
 
 from . import wire_types as wire
 from .errors import Failure, failure_in, one_line
@@ -31,8 +32,7 @@ class InStream(Exception):
         self.failure = failure
 
 
-@dataclass(frozen=True, slots=True)
-class ResponseHeader:
+class ResponseHeader(Struct, frozen=True):
     """Which member answered, with the `revision` of its keys (0: not given) and its `raft_term`."""
 
     cluster_id: str
@@ -41,8 +41,7 @@ class ResponseHeader:
     raft_term: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KeyValue:
+class KeyValue(Struct, frozen=True, kw_only=True):
     """One key as of some revision. After a deletion: no value, no lease, and the revision of the deletion."""
 
     key: bytes
@@ -53,8 +52,7 @@ class KeyValue:
     lease: str = "0"
 
 
-@dataclass(frozen=True, slots=True)
-class RangeResult:
+class RangeResult(Struct, frozen=True):
     """`count` keys are in the range; `more`: because of the limit not all of them are in `kvs`."""
 
     header: ResponseHeader
@@ -63,8 +61,7 @@ class RangeResult:
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class TxnResult:
+class TxnResult(Struct, frozen=True):
     """`responses` has one item for each operation that ran: a get's keys, () for others."""
 
     header: ResponseHeader
@@ -72,16 +69,14 @@ class TxnResult:
     responses: tuple[tuple[KeyValue, ...], ...]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Struct, frozen=True):
     """One change of one key."""
 
     kind: Literal["put", "delete"]
     kv: KeyValue
 
 
-@dataclass(frozen=True, slots=True)
-class WatchBatch:
+class WatchBatch(Struct, frozen=True):
     """One message of a watch. All changes of one revision come in one batch, in the order of revisions.
 
     `created`: the first one. No events and not created: a progress reply. `compact_revision` above 0: the requested
@@ -96,8 +91,7 @@ class WatchBatch:
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class MemberStatus:
+class MemberStatus(Struct, frozen=True):
     """One member's status. `leader` is "" if it knows none; `errors` as etcd writes them."""
 
     header: ResponseHeader
@@ -115,8 +109,7 @@ class MemberStatus:
     """Its database gives nothing at present: revision, sizes and errors are those of its status before."""
 
 
-@dataclass(frozen=True, slots=True)
-class RaftVars:
+class RaftVars(Struct, frozen=True):
     """One member's Raft state from `/debug/vars`, a page that etcd serves to everybody. `leader` is "" if it knows
     none. Only a leader has `members`: the ids that it replicates to, its own and learners as well."""
 
@@ -128,8 +121,7 @@ class RaftVars:
     members: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdMember:
+class EtcdMember(Struct, frozen=True):
     """One member of the cluster. `name` and `client_urls` are empty until its first start."""
 
     id: str
@@ -149,16 +141,14 @@ class MemberList:
     """The body in which it came; empty if it was put together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(Struct, frozen=True):
     """`seconds` is the time granted, or left after a renewal; 0: the lease has ended."""
 
     id: str
     seconds: int
 
 
-@dataclass(frozen=True, slots=True)
-class EtcdVersion:
+class EtcdVersion(Struct, frozen=True):
     """The answer of /version: the server's version, such as "3.4.23"."""
 
     server: str

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
-from dataclasses import replace
 from typing import Protocol, TypeVar
 
 import trio
+from msgspec.structs import replace
 
 from .errors import EtcdDenied, EtcdError, EtcdLoginRefused, EtcdNoLeader, EtcdRefused, EtcdUnavailable
 from .requests import range_body

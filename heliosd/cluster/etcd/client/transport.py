@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
 
+from msgspec import Struct
+
 from heliosd.config.model import EtcdConfig
 
 from .answers import ArrivingAnswer
@@ -31,8 +33,7 @@ class GatewayRequest:
     headers: tuple[tuple[str, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class GatewayReply:
+class GatewayReply(Struct, frozen=True):
     """The status of an answer, and `chunks`, its body as it arrives. Errors are raised as `NoAnswer`."""
 
     status: int
