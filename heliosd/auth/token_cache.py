@@ -25,8 +25,11 @@ class TokenCache:
 
         None also from its end on, and before the moment it was verified, since a clock may be set back.
         """
-        known = self._known.get(digest) if _same(against, self._against) else None
-        return known[1] if known is not None and known[0] <= now < known[1].expires_at else None
+        known = self._known.get(digest)
+        if known is None or not _same(against, self._against):
+            return None
+        since, identity = known
+        return identity if since <= now < identity.expires_at else None
 
     def keep(self, digest: bytes, now: float, identity: Identity, against: tuple[object, ...]) -> None:
         """Remember that the token of this digest was verified at `now` against these immutable objects."""

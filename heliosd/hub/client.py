@@ -164,7 +164,9 @@ class HubClient:
     @property
     def ready(self) -> bool:
         """A frame may be written to its socket right away."""
-        return not (self.behind or self.held or self.gone or self.is_dropping) and self.close_reason is None
+        if self.behind or self.held or self.gone or self.close_reason is not None:
+            return False
+        return self.queue is None or not self.queue.dropping
 
     @property
     def in_flight(self) -> bool:

@@ -165,7 +165,8 @@ class Recipients:
 
     def _set_ready(self, client: HubClient) -> None:
         # Where no broadcast comes, as with a `min_interval`, nothing else removes them.
-        if self._holes > MAX_HOLES + len(self) and not self._sending and not self._in_flight:
+        too_many = self._holes > MAX_HOLES and self._holes > MAX_HOLES + len(self)
+        if too_many and not self._sending and not self._in_flight:
             self._compact()
         client.place = len(self.clients)
         client.count_sent(-self._sent)

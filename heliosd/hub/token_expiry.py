@@ -41,6 +41,8 @@ class TokenExpiry:
         self._connections = connections
         self._now = connections.now
         self._deadlines: Schedule[HubClient] = Schedule()
+        self._next_look = 0.0
+        """When `run` looks again by itself."""
         self._sooner = trio.Event()
         self._offset = self._clock_offset()
         """Of the wall clock from the monotonic one, when it was last seen to have been set."""
@@ -106,7 +108,7 @@ class TokenExpiry:
         """Warn, hold and close on time, until cancelled."""
         while True:
             self._sooner = trio.Event()
-            due = self._deadlines.next_due
+            self._next_look = due = self._deadlines.next_due
             with trio.move_on_at(due if due == inf else min(due, trio.current_time() + CLOCK_SECONDS)):
                 await self._sooner.wait()
             self._follow_wall_clock()
@@ -154,11 +156,12 @@ class TokenExpiry:
 
     def _schedule(self, due: float, client: HubClient) -> None:
         self.forget(client)
-        if due < self._deadlines.next_due:
+        if due < self._next_look:
             self._sooner.set()
         client.next_due = self._deadlines.schedule(due, client)
 
 
 def _warning_seconds(identity: Identity) -> float:
+    half = (identity.expires_at - identity.issued_at) / 2
     # An issuer may name a time of issue behind the token's end.
-    return max(0.0, min(WARNING_SECONDS, (identity.expires_at - identity.issued_at) / 2))
+    return WARNING_SECONDS if half > WARNING_SECONDS else max(0.0, half)

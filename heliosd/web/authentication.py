@@ -99,7 +99,8 @@ class Authenticator:
             raise Invalid(TWO_TOKENS)
         found: list[Identity] = []
         for token in tokens:
-            await self.prepare(token)
+            if self._access.is_outside(token):
+                await self.prepare(token)
             found.append(self._access.identify(token, self._now().wall))
         for identity in redeemed:
             if identity is None:

@@ -43,6 +43,10 @@ class MemberAnswer(Struct, frozen=True):
     unanswered: float | None = None
     """When the first poll after it failed; None: none has."""
 
+    def unanswered_from(self, mono: float) -> MemberAnswer:
+        """The same answer, after which the first poll fails."""
+        return replace(self, unanswered=mono)
+
     def later(self, seconds: float) -> MemberAnswer:
         """The same answer at later times."""
         unanswered = None if self.unanswered is None else self.unanswered + seconds

@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from msgspec.structs import replace
-
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus
 from heliosd.cluster.latency import HealthChanged, LatencyTracker
@@ -136,7 +134,7 @@ class ClusterView:
         if answer is None:
             self.traces.of(member).never_answered(now.mono)
         elif answer.unanswered is None:
-            self._answers[member] = replace(answer, unanswered=now.mono)
+            self._answers[member] = answer.unanswered_from(now.mono)
             self._doubt_if_leader(member, now)
         self._reasons[member] = reason
         if not self.traces.is_starting(member, now.mono):

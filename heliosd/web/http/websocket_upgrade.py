@@ -21,15 +21,17 @@ from .request_head import (
 
 _METHOD, _PATH, _VERSION = b"GET ", WEBSOCKET_PATH.encode("ascii"), b" HTTP/1.1"
 _QUERY_BYTES = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
-_KEY = re.compile(rb"[0-9A-Za-z+/]{22}==")
-_OWN = (b"Sec-WebSocket-Key", b"Authorization", b"Cookie", b"Sec-WebSocket-Protocol")
-"""Headers that are each client's own. They may hold a token, and their values are remembered nowhere."""
+_KEY_LINE = re.compile(rb"\r\n(?:Sec-WebSocket-Key|sec-websocket-key): ([0-9A-Za-z+/]{22}==)(?=\r\n)")
+_OWN = (b"Authorization", b"Cookie", b"Sec-WebSocket-Protocol")
+"""Headers that are each client's own, as its key is. They may hold a token: their values are remembered nowhere."""
 _OWN_NAMES = tuple(name.lower() for name in _OWN)
 _OWN_LINE = re.compile(
     rb"\r\n(?:%b)(?=\r\n)"
     % b"|".join(rb"(?:%b|%b): ([!-~](?:[ -~]*[!-~])?)" % (name, name.lower()) for name in _OWN)
 )
 """One of these in its usual form: the number of the group is that of the name."""
+_NO_OWN: list[bytes | None] = [None] * len(_OWN)
+_KEY_ONLY = (False,) * len(_OWN)
 _KNOWN_LIMIT = 64
 _REMEMBERED = frozenset(
     b"host upgrade connection origin user-agent accept accept-encoding accept-language cache-control pragma "
@@ -38,8 +40,8 @@ _REMEMBERED = frozenset(
 """Headers that may be remembered: none of them carries a token."""
 
 known_forms: dict[tuple[bytes, tuple[bool, ...]], tuple[str, tuple[str, ...], str]] = {}
-"""Host, Origin and extensions of upgrades, by their head without the request line and the lines that are each
-client's own, and which of these there are."""
+"""Host, Origin and extensions of upgrades, by their head without the request line, the key and the lines that are
+each client's own, and which of these there are."""
 
 
 class Upgrade(NamedTuple):
@@ -88,11 +90,15 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
         or len(data) > MAX_HEAD_BYTES
     ):
         return None
-    rest, own = _without_own(data[len(line) :])
-    form = rest, tuple([value is not None for value in own])
+    rest, key = _without_key(data[len(line) :])
+    own, form = _NO_OWN, (rest, _KEY_ONLY)
     known = known_forms.get(form)
-    key, authorization, cookie, protocol = own
-    if known is not None and key is not None and _KEY.fullmatch(key):
+    if known is None:
+        rest, own = _without_own(rest)
+        form = rest, tuple([value is not None for value in own])
+        known = known_forms.get(form)
+    authorization, cookie, protocol = own
+    if known is not None and key:
         host, origins, extensions = known
         return Upgrade(
             key,
@@ -109,6 +115,8 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
     except BadHead:
         return None
     found = {name for name, value in zip(_OWN_NAMES, own, strict=True) if value is not None}
+    if key:
+        found.add(b"sec-websocket-key")
     if upgrade is not None and all(
         name in _REMEMBERED or (name in found and len(values) == 1) for name, values in head.values.items()
     ):
@@ -116,6 +124,15 @@ def ordinary_upgrade(data: bytes) -> Upgrade | None:
             del known_forms[next(iter(known_forms))]
         known_forms[form] = upgrade.host, upgrade.origins, upgrade.extensions
     return upgrade
+
+
+def _without_key(lines: bytes) -> tuple[bytes, bytes]:
+    """The lines without the key's, and the key; b"" if it is not there, or is not in its usual form."""
+    found = _KEY_LINE.search(lines)
+    # Behind an empty line it would be no header.
+    if found is None or lines.endswith(b"\r\n", 0, found.start()):
+        return lines, b""
+    return lines[: found.start()] + lines[found.end() :], found[1]
 
 
 def _without_own(lines: bytes) -> tuple[bytes, list[bytes | None]]:

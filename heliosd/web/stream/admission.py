@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import os
 import random
-import secrets
 from collections.abc import Callable
 from itertools import count
 
@@ -66,7 +66,7 @@ class Admission:
         `check_room`."""
         client = HubClient(
             serial=next(self._serials),
-            id=secrets.token_hex(8),
+            id=os.urandom(8).hex(),
             identity=identity,
             address=address,
             since=self._now().wall,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from urllib.parse import parse_qs
 
 import msgspec
 
@@ -19,6 +20,14 @@ Query = Mapping[str, Sequence[str]]
 """Each parameter's values, decoded."""
 
 _WHOLE_NUMBER = re.compile(r"0|[1-9][0-9]{0,15}")
+
+
+def parameters_of(query: str) -> Query:
+    """What stands behind `?`, decoded as HTML forms write it; a parameter without a value has an empty one."""
+    if not query or "&" in query or "%" in query or "+" in query:
+        return parse_qs(query, keep_blank_values=True)
+    name, _, value = query.partition("=")  # one, with nothing to decode in it: a token, as a rule
+    return {name: [value]}
 
 
 def cursor_of(query: Query, last_event_id: str | None = None) -> Cursor | None:

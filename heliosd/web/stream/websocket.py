@@ -6,11 +6,9 @@ client's read pump, which the hub may end; everything that is sent goes through 
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import assert_never
-from urllib.parse import parse_qs
 
 import msgspec
 import trio
@@ -59,13 +57,12 @@ from heliosd.websocket.readiness import Readiness
 from heliosd.websocket.tls import ClientStream
 
 from .admission import Admission
-from .query import Query, cursor_of, subscription_of
+from .query import Query, cursor_of, parameters_of, subscription_of
 from .read_pump import ReadPump
 
 SUBPROTOCOL = "heliosd.v1"
 _CREDENTIALS = {"token", "ticket"}
 """The parameters that say nothing of what is wanted."""
-_PLAIN_PARAMETER = re.compile(r"([a-z_]+)=([A-Za-z0-9._-]+)")
 
 
 class WebSocketEndpoint:
@@ -96,12 +93,12 @@ class WebSocketEndpoint:
         answered in HTTP. Where a bearer token in the Authorization header authenticates, any Origin is allowed: no
         page can set that header on a WebSocket, and some client libraries send an Origin of their own making.
         """
-        query = _parameters(upgrade.query)
+        query = parameters_of(upgrade.query)
         try:
             credentials = self._authenticator.read(
                 upgrade.authorization, query, upgrade.subprotocols, upgrade.cookies
             )
-            if not credentials.by_header:
+            if upgrade.origins and not credentials.by_header:
                 self._origins.check(joined(upgrade.origins), upgrade.host)
             identity = await self._authenticator.authenticate(credentials)
             cursor, subscription = self._admit(identity, query)
@@ -271,11 +268,6 @@ class WebSocketEndpoint:
             with suppress(IssuerUnreachable):
                 await self._authenticator.prepare(command.token)
         self._hub.sessions.execute(client, command)
-
-
-def _parameters(query: str) -> Query:
-    plain = _PLAIN_PARAMETER.fullmatch(query)  # with nothing to decode in it: a token, as a rule
-    return {plain[1]: [plain[2]]} if plain else parse_qs(query, keep_blank_values=True)
 
 
 def _outcome(error: HeliosError) -> str:
