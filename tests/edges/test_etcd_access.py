@@ -109,6 +109,7 @@ def recorded_tokens(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tokens
 
 
+@pytest.mark.extended
 async def test_a_token_that_has_ended_is_renewed_for_reads_writes_and_watches(
     guarded: EtcdCluster, login: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -391,6 +392,7 @@ async def test_a_token_that_its_member_forgot_in_a_restart_is_renewed_for_a_watc
             await watched_once(client, revision)
 
 
+@pytest.mark.extended
 async def test_a_learner_is_promoted_where_authentication_is_on(login: dict[str, Any]) -> None:
     with EtcdCluster.start(2, auth=EtcdAuth(root=True)) as cluster:
         async with client_of(cluster, **login) as client:

@@ -170,6 +170,7 @@ async def test_an_election_is_waited_out_or_reported_as_no_leader(three: EtcdClu
         assert 1 + acknowledged <= version <= 1 + acknowledged + unknown
 
 
+@pytest.mark.extended
 async def test_without_a_quorum_writes_are_refused_in_time_and_old_state_can_be_read(
     three: EtcdCluster,
 ) -> None:

@@ -366,6 +366,7 @@ def test_without_descriptors_it_neither_ends_nor_spins_nor_floods_the_log(tmp_pa
     run_out_of_descriptors(tmp_path, limit=64, connects=100, seconds=2.0)
 
 
+@pytest.mark.extended
 def test_connections_that_are_kept_idle_make_room_when_descriptors_run_out(tmp_path: Path) -> None:
     with running(tmp_path, websocket="status_interval = 60.0") as daemon:
         host, port = daemon.address.rsplit(":", 1)

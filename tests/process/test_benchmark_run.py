@@ -30,6 +30,7 @@ def measure(*modes: str, seconds: float) -> str:
 
 
 @pytest.mark.needs("gcc", "taskset")
+@pytest.mark.extended
 def test_heliosd_and_the_c_loop_are_measured() -> None:
     report = measure("paced", seconds=0.2)
     assert report.count("round 1/1: heliosd, 20 clients") == 1

@@ -190,6 +190,7 @@ def test_a_permit_that_is_held_is_renewed_and_given_back_at_the_end(capfd: CAPTU
     printed(capfd, "may-stop", "--done", "node-1")
 
 
+@pytest.mark.extended
 def test_a_held_permit_that_may_still_be_out_at_the_end_is_a_failure(capfd: CAPTURE, daemon: Daemon) -> None:
     holder = subprocess.Popen(
         [sys.executable, "-m", "heliosd", "may-stop", "node-2", "--hold"],
@@ -257,6 +258,7 @@ def test_an_error_names_the_user_and_the_url(
 
 
 @pytest.mark.parametrize("arguments", [["status"], ["watch", "--json"]])
+@pytest.mark.extended
 def test_a_full_disk_behind_the_output_is_reported_in_one_line(arguments: list[str]) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
@@ -269,6 +271,7 @@ def test_a_full_disk_behind_the_output_is_reported_in_one_line(arguments: list[s
     assert (done.returncode, done.stderr) == (1, b"heliosd: [Errno 28] No space left on device\n")
 
 
+@pytest.mark.extended
 def test_a_wait_for_a_permit_outlasts_a_daemon_that_does_not_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as away:
         url = f"http://127.0.0.1:{away.getsockname()[1]}"

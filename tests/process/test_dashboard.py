@@ -54,6 +54,7 @@ def watching(browser: Browser, daemon: Daemon, color_scheme: str = "light") -> I
         assert tab.complaints == []
 
 
+@pytest.mark.extended
 def test_a_wrong_password_is_reported_and_nothing_is_shown(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     log_in(tab, daemon, "wrong")
@@ -65,6 +66,7 @@ def test_a_wrong_password_is_reported_and_nothing_is_shown(browser: Browser, dae
     tab.page.close()
 
 
+@pytest.mark.extended
 def test_a_reload_of_the_page_stays_signed_in_until_the_logout(browser: Browser, daemon: Daemon) -> None:
     with watching(browser, daemon) as tab:
         cookies = {cookie["name"]: cookie for cookie in tab.page.context.cookies()}
@@ -81,6 +83,7 @@ def test_a_reload_of_the_page_stays_signed_in_until_the_logout(browser: Browser,
         expect(tab.page.locator("#login")).to_be_visible()
 
 
+@pytest.mark.extended
 def test_a_page_of_which_a_part_did_not_come_loads_again_by_itself(browser: Browser, daemon: Daemon) -> None:
     tab = Tab(browser)
     failures: list[Route] = []
@@ -132,6 +135,7 @@ def test_after_the_login_the_cluster_is_shown_and_live(
         assert tab.page.evaluate(SHOW_WARNINGS) == ["a right is <b>missing</b>", "another"]
 
 
+@pytest.mark.extended
 def test_events_that_came_while_it_was_away_are_heard_when_it_is_back(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
@@ -153,6 +157,7 @@ def test_events_that_came_while_it_was_away_are_heard_when_it_is_back(
         assert http.post(f"{METRICS}/reset").status_code == 200
 
 
+@pytest.mark.extended
 def test_what_it_missed_for_good_is_noted(browser: Browser, daemon: Daemon, http: httpx.Client) -> None:
     tab = Tab(browser)
     sockets: list[WebSocketRoute] = []
@@ -174,6 +179,7 @@ def test_what_it_missed_for_good_is_noted(browser: Browser, daemon: Daemon, http
     tab.page.close()
 
 
+@pytest.mark.extended
 def test_it_goes_on_with_a_newer_token_before_its_own_ends(browser: Browser, tmp_path: Path) -> None:
     with running(tmp_path, websocket=QUIET) as daemon:
         config = daemon.config.read_text(encoding="utf-8")
@@ -223,6 +229,7 @@ class Renewing:
         return self._waiting.pop(0)
 
 
+@pytest.mark.extended
 def test_a_refresh_that_failed_is_tried_again(browser: Browser, daemon: Daemon) -> None:
     renewing = Renewing(browser, daemon)
     for _ in range(2):
@@ -234,6 +241,7 @@ def test_a_refresh_that_failed_is_tried_again(browser: Browser, daemon: Daemon) 
     renewing.tab.page.close()
 
 
+@pytest.mark.extended
 def test_a_newer_token_that_comes_after_the_logout_is_revoked(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
@@ -296,6 +304,7 @@ def test_a_peer_and_a_metric_appear_when_they_come_change_and_go(
         expect(peer).to_have_count(0)
 
 
+@pytest.mark.extended
 def test_events_of_before_the_login_are_listed(browser: Browser, daemon: Daemon, http: httpx.Client) -> None:
     assert (
         http.post("/api/cluster/peers", json={"id": "node-8", "address": "127.0.0.1:7008"}).status_code == 201
@@ -332,6 +341,7 @@ def test_what_a_metric_is_called_cannot_become_markup(
     assert http.delete(METRICS, params={"name": "evil"}).status_code == 200
 
 
+@pytest.mark.extended
 def test_light_and_dark_follow_the_system(browser: Browser, daemon: Daemon) -> None:
     seen = set()
     for scheme in ("light", "dark"):
@@ -388,6 +398,7 @@ def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tm
 # -- what else the daemon has for a browser ---------------------------------------------------------------------
 
 
+@pytest.mark.extended
 def test_the_page_of_the_descriptions_shows_every_route_message_and_close_code(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:

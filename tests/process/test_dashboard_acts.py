@@ -48,6 +48,7 @@ def confirm(tab: Tab, act: str, **values: str) -> None:
     tab.page.click("#act-confirm")
 
 
+@pytest.mark.extended
 def test_a_peer_is_added_and_removed_and_an_error_of_the_api_is_shown(tab: Tab, http: httpx.Client) -> None:
     report = tab.page.locator("#act-report")
     confirm(tab, "add-peer", id="node-7", address="nowhere")
@@ -124,6 +125,7 @@ def test_a_question_mark_shows_the_keys_and_they_lead_to_the_panels(tab: Tab, da
     expect(tab.page.locator("#events-panel")).to_be_focused()
 
 
+@pytest.mark.extended
 def test_who_may_only_watch_is_offered_nothing_to_do(browser: Browser, daemon: Daemon) -> None:
     watcher = Tab(browser)
     with watcher.page.expect_response("**/api/auth/me"):

@@ -45,6 +45,7 @@ def lead(http: httpx.Client, member: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+@pytest.mark.extended
 def test_a_planned_transfer_is_one_quiet_line_and_a_loss_one_with_length_and_cause(
     tab: Tab, http: httpx.Client
 ) -> None:
@@ -67,6 +68,7 @@ def test_a_planned_transfer_is_one_quiet_line_and_a_loss_one_with_length_and_cau
     assert http.put(SIMULATION, json={"crashed": []}).status_code == 200
 
 
+@pytest.mark.extended
 def test_past_leaders_are_a_strip_and_a_table_with_lengths_and_causes(tab: Tab, http: httpx.Client) -> None:
     lead(http, "node-3")
     lead(http, "node-1")
@@ -78,6 +80,7 @@ def test_past_leaders_are_a_strip_and_a_table_with_lengths_and_causes(tab: Tab, 
     expect(tab.page.locator("#reigns tbody tr").first).to_contain_text("now")
 
 
+@pytest.mark.extended
 def test_metrics_never_bury_an_election(tab: Tab, http: httpx.Client) -> None:
     lead(http, "node-2")
     lead(http, "node-1")

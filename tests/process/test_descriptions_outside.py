@@ -23,6 +23,7 @@ def daemon(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemon]:
         yield started
 
 
+@pytest.mark.extended
 def test_every_message_is_as_asyncapi_describes_it(daemon: Daemon) -> None:
     with daemon.client() as http:
         described = http.get("/asyncapi.json").json()

@@ -104,6 +104,7 @@ def test_a_stop_while_a_start_waits_for_the_disk_is_clean(tmp_path: Path, disk: 
         pytest.param("no inodes", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.extended
 def test_a_start_with_data_on_a_disk_in_trouble_goes_on_by_itself_with_all_that_was_there(
     tmp_path: Path, disk: SmallDisk, trouble: str
 ) -> None:

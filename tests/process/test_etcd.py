@@ -30,6 +30,7 @@ def nodes(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Nodes]:
             yield Nodes(cluster, daemons)
 
 
+@pytest.mark.extended
 def test_all_nodes_list_the_members_and_the_heliosd_that_are_present(nodes: Nodes) -> None:
     def seen() -> bool:
         return all(
@@ -99,6 +100,7 @@ def test_a_stopped_member_is_left_for_another(nodes: Nodes) -> None:
     nodes.stop_the_member_in_use()
 
 
+@pytest.mark.extended
 def test_a_heliosd_that_was_away_over_a_compaction_tells_what_it_missed(tmp_path: Path, nodes: Nodes) -> None:
     nodes.compact_while_away(tmp_path)
 

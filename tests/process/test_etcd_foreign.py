@@ -29,6 +29,7 @@ def metrics(daemon: Daemon) -> set[str]:
     return set(daemon.ask("GET", METRICS).json()["metrics"])
 
 
+@pytest.mark.extended
 def test_a_removed_member_that_comes_up_as_a_cluster_of_its_own_is_left_out(tmp_path: Path) -> None:
     with EtcdCluster.start(3) as cluster, beside(tmp_path, cluster, names=["watcher"]) as (daemon,):
         with daemon.client() as http:
@@ -63,6 +64,7 @@ def removed(cluster: EtcdCluster, member: str, through: int) -> bool:
     return True
 
 
+@pytest.mark.extended
 def test_a_foreign_cluster_is_no_refuge_while_our_own_is_silent_and_after_a_restart(tmp_path: Path) -> None:
     with EtcdCluster.start(1) as ours, EtcdCluster.start(1) as foreign:
         urls = [foreign.members[0].client_url, ours.members[0].client_url]
@@ -91,6 +93,7 @@ def test_a_foreign_cluster_is_no_refuge_while_our_own_is_silent_and_after_a_rest
         assert foreign.count(PREFIX, 0) == 0
 
 
+@pytest.mark.extended
 def test_at_a_first_start_endpoints_of_two_clusters_are_named_and_nothing_is_written(tmp_path: Path) -> None:
     with EtcdCluster.start(1) as one, EtcdCluster.start(1) as other:
         urls = [cluster.members[0].client_url for cluster in (one, other)]

@@ -22,6 +22,7 @@ def leader_of(daemon: Daemon) -> str:
 
 
 @pytest.mark.parametrize("paused", [False, True])
+@pytest.mark.extended
 def test_a_member_that_starts_long_after_it_was_added_ends_the_time_without_a_leader(
     tmp_path: Path, paused: bool
 ) -> None:
@@ -42,6 +43,7 @@ def test_a_member_that_starts_long_after_it_was_added_ends_the_time_without_a_le
         wait_until(lambda: leader_of(daemon) != "" and daemon.is_ready(), SECONDS)
 
 
+@pytest.mark.extended
 def test_a_name_that_two_members_bear_names_neither(tmp_path: Path) -> None:
     with (
         EtcdCluster.start(3) as cluster,

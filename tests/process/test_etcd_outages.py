@@ -59,6 +59,7 @@ def state_changes(listener: Listener, *, logged: bool) -> list[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("leader_dies", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.extended
 def test_all_that_happens_without_a_quorum_is_sent_and_later_logged_with_its_times(
     world: World, leader_dies: bool
 ) -> None:
@@ -93,6 +94,7 @@ def seconds(text: str) -> float:
 
 
 @pytest.mark.parametrize("leads", [True, pytest.param(False, marks=pytest.mark.slow)])
+@pytest.mark.extended
 def test_a_member_that_dies_while_etcd_has_no_space_is_reported_at_once(world: World, leads: bool) -> None:
     cluster, daemons = world
     leader = settle(cluster, daemons)

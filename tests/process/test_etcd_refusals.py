@@ -89,6 +89,7 @@ def answer_to(http: httpx.Client, path: str, body: object) -> httpx.Response:
     return answers[-1]
 
 
+@pytest.mark.extended
 def test_with_the_right_certificate_and_password_everything_works(served: Daemon) -> None:
     with served.client() as http:
         assert http.post(METRICS, json={"name": "app_x", "type": "gauge"}).status_code == 201
@@ -110,6 +111,7 @@ def test_a_wrong_password_is_logged_once_and_tried_again_until_it_fits(
 
 
 @pytest.mark.parametrize("certificate", ["stranger", "expired"])
+@pytest.mark.extended
 def test_a_certificate_that_etcd_refuses_is_reported(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates], certificate: str
 ) -> None:
@@ -127,6 +129,7 @@ def test_a_missing_right_is_reported(tmp_path: Path, guarded: tuple[EtcdCluster,
 
 
 @pytest.mark.parametrize("left", ["READ", ""])
+@pytest.mark.extended
 def test_a_right_that_is_taken_away_is_reported_and_used_again_once_it_is_given_back(
     served: Daemon, guarded: tuple[EtcdCluster, EtcdCertificates], left: str
 ) -> None:
@@ -162,6 +165,7 @@ def why_not_ready(daemon: Daemon) -> str:
     return str(httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False).json().get("reason", ""))
 
 
+@pytest.mark.extended
 def test_a_login_that_is_taken_away_is_reported_and_used_again_once_it_is_back(
     served: Daemon, guarded: tuple[EtcdCluster, EtcdCertificates]
 ) -> None:
@@ -176,6 +180,7 @@ def test_a_login_that_is_taken_away_is_reported_and_used_again_once_it_is_back(
     served.wait_ready()
 
 
+@pytest.mark.extended
 def test_a_full_database_is_reported_and_writes_go_on_once_there_is_space(tmp_path: Path) -> None:
     with EtcdCluster.start(1, options=["--quota-backend-bytes", str(2 * 1024 * 1024)]) as cluster:
         config = etcd_config(tmp_path / "full", "etcd-1", cluster)

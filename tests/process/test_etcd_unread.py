@@ -30,6 +30,7 @@ def cluster() -> Iterator[EtcdCluster]:
         yield started
 
 
+@pytest.mark.extended
 def test_a_resume_is_refused_until_etcd_has_been_read_and_then_loses_nothing(
     tmp_path: Path, cluster: EtcdCluster
 ) -> None:

@@ -109,6 +109,7 @@ def test_the_python_client(daemon: Daemon, admin: httpx.Client) -> None:
         prove(admin, watcher, "for_python", status=" leads", peer="peer for_python added", metric=" = ")
 
 
+@pytest.mark.extended
 def test_the_follower_goes_on_in_its_next_run(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
     script, env = EXAMPLES / "python" / "follow.py", {"FOLLOW_CURSOR": str(tmp_path / "cursor")}
     with watching(daemon, sys.executable, script, env=env) as watcher:
@@ -170,6 +171,7 @@ def test_the_javascript_client(daemon: Daemon, admin: httpx.Client, javascript: 
 
 
 @pytest.mark.needs("chromium")
+@pytest.mark.extended
 def test_the_page_for_browsers(daemon: Daemon, admin: httpx.Client, page_server: str) -> None:
     with browser_running() as browser:
         tab = Tab(browser)

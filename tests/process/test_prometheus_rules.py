@@ -84,6 +84,7 @@ def check_dashboard(server: Prometheus) -> None:
     assert [query for query in empty if not any(name in query for name in MAY_BE_EMPTY)] == []
 
 
+@pytest.mark.extended
 def test_a_lost_leader_fires_and_heals_and_the_dashboard_shows_something(tmp_path: Path) -> None:
     lose_and_heal(tmp_path, seconds=1, quiet_seconds=0)
 

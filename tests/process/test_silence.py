@@ -90,7 +90,9 @@ class Served(NamedTuple):
             wait_until(lambda: not self.clients())
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "tls"])
+@pytest.fixture(
+    scope="module", params=[False, pytest.param(True, marks=pytest.mark.extended)], ids=["plain", "tls"]
+)
 def served(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
     folder = tmp_path_factory.mktemp("daemon")
     server, tls = "", None

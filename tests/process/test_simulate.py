@@ -152,6 +152,7 @@ def test_sigterm_ends_the_daemon_that_was_started_for_the_script(tmp_path: Path)
         httpx.get(f"{address}/healthz", trust_env=False, verify=False)
 
 
+@pytest.mark.extended
 def test_a_daemon_of_its_own_that_is_killed_under_requests_is_one_error(tmp_path: Path) -> None:
     script = tmp_path / "storm.toml"
     script.write_text(
@@ -196,6 +197,7 @@ def test_a_script_that_names_an_unknown_member_later_on_leaves_no_faults(
     assert faults_of(played_on) == before
 
 
+@pytest.mark.extended
 def test_a_script_whose_daemon_goes_away_says_that_faults_may_be_left(tmp_path: Path) -> None:
     script = tmp_path / "away.toml"
     script.write_text(FAULTS + "[[steps]]\nat = 2\nheal = true\n")
@@ -245,6 +247,7 @@ def test_every_scenario_is_played_on_a_daemon_of_its_own(script: Path) -> None:
         httpx.get(f"http://{address}/healthz", trust_env=False, verify=False)
 
 
+@pytest.mark.extended
 def test_members_are_removed_and_added_and_names_mean_those_that_are_left(tmp_path: Path) -> None:
     script = tmp_path / "members.toml"
     script.write_text(

@@ -106,6 +106,7 @@ def test_a_reload_is_reported_from_its_beginning_to_its_end(tmp_path: Path) -> N
         assert notices.count("WATCHDOG=1") == 0  # the environment does not ask for it
 
 
+@pytest.mark.extended
 def test_a_reload_while_the_daemon_starts_comes_after_ready(tmp_path: Path) -> None:
     # Without its etcd a start waits a while for the cluster's event log.
     etcd = f'[cluster]\nbackend = "etcd"\n[cluster.etcd]\nendpoints = ["http://127.0.0.1:{free_port()}"]'
