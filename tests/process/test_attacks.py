@@ -35,6 +35,7 @@ def test_no_forged_token_holds(daemon: Daemon, tmp_path: Path) -> None:
     assert daemon.stop() == 0
 
 
+@pytest.mark.extended
 def test_a_fault_of_the_daemon_is_found(daemon: Daemon, tmp_path: Path) -> None:
     # This daemon's /healthz is never that quick.
     assert attack(daemon, tmp_path, "--only", "queries", "--healthz-ms", "0").returncode == 1

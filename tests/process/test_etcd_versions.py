@@ -49,6 +49,7 @@ def readiness(daemon: Daemon) -> Any:
     return httpx.get(f"{daemon.url}/readyz", timeout=SECONDS, verify=False).json()
 
 
+@pytest.mark.extended
 def test_its_leaders_and_metrics_are_followed_with_the_least_rights_and_a_missing_one_is_named(
     tmp_path: Path, further_etcd: str
 ) -> None:

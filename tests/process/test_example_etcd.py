@@ -115,6 +115,7 @@ def running_example(folder: Path) -> Iterator[Example]:
         process.communicate(timeout=SECONDS)
 
 
+@pytest.mark.extended
 def test_every_heliosd_publishes_a_killed_leader_alike_and_ctrl_c_leaves_nothing_behind(
     tmp_path: Path,
 ) -> None:

@@ -98,6 +98,7 @@ def test_a_clean_stop_is_no_crash_and_keeps_everything(tmp_path: Path) -> None:
         assert (historical["crashes"], historical["restarts"], historical["total_sessions"]) == (0, 1, 2)
 
 
+@pytest.mark.extended
 def test_a_clean_stop_without_a_grace_is_no_crash(tmp_path: Path) -> None:
     with running(tmp_path, server="shutdown_grace = 0") as daemon:
         assert daemon.stop() == 0

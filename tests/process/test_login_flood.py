@@ -99,6 +99,7 @@ def test_of_a_flood_of_logins_two_are_hashed_at_once_and_the_rest_are_refused(da
     assert daemon.token()
 
 
+@pytest.mark.extended
 def test_thirty_right_logins_at_once_end_well_for_clients_that_obey_retry_after(daemon: Daemon) -> None:
     async def enter() -> None:
         target = Target("127.0.0.1", int(daemon.address.rpartition(":")[2]), "viewer", PASSWORD)

@@ -50,6 +50,7 @@ def repeating(*arguments: str) -> Iterator[subprocess.Popen[str]]:
             process.kill()
 
 
+@pytest.mark.extended
 def test_with_a_pause_it_shows_the_same_again_and_again(capfd: pytest.CaptureFixture[str]) -> None:
     with repeating("members", "-w", "0.1", "-o", "json") as process:
         assert process.stdout is not None

@@ -117,6 +117,7 @@ def never_reading(daemon: Daemon, context: ssl.SSLContext, token: str) -> ssl.SS
     return socket
 
 
+@pytest.mark.extended
 def test_sixty_wss_clients_get_every_event_in_order_while_one_never_reads(
     daemon: Daemon, trusting: ssl.SSLContext
 ) -> None:

@@ -203,6 +203,7 @@ def test_types_narrow_what_is_shown(daemon: Daemon) -> None:
         assert "not_shown" not in "".join(line for line in watch.lines if '"seq"' in line)
 
 
+@pytest.mark.extended
 def test_since_begins_where_an_earlier_run_stopped(daemon: Daemon) -> None:
     with daemon.client() as http:
         with watching("--json", env=environment(daemon)) as watch:
@@ -257,6 +258,7 @@ def test_a_user_without_the_permission_to_watch_gets_that_reason(daemon: Daemon,
     assert "permission" in complaint
 
 
+@pytest.mark.extended
 def test_files_hold_the_secrets(daemon: Daemon, once: Once, tmp_path: Path) -> None:
     secret, token, wrong = tmp_path / "password", tmp_path / "token", tmp_path / "wrong"
     secret.write_text(PASSWORD + "\n")
@@ -304,6 +306,7 @@ def test_wrong_usage_is_reported(
     assert "hidden" not in printed.err
 
 
+@pytest.mark.extended
 def test_over_tls(tmp_path: Path) -> None:
     cert, key = self_signed(tmp_path)
     with running(tmp_path, server=f'tls_cert = "{cert}"\ntls_key = "{key}"') as daemon:
@@ -351,6 +354,7 @@ def test_a_daemon_that_comes_back_is_followed_without_a_hole_or_a_double(tmp_pat
         assert [name for data in defined for name in data] == [name for each in names for name in each]
 
 
+@pytest.mark.extended
 def test_a_reader_that_pauses_learns_precisely_what_it_missed(tmp_path: Path) -> None:
     with (
         running(tmp_path, websocket=f"{QUIET}\nsend_buffer = 4\nmetrics_interval = 3600") as daemon,

@@ -63,6 +63,7 @@ def test_every_planted_fault_is_found_by_a_run() -> None:
     assert failure_of(0) is None, "without a fault nothing is found"
 
 
+@pytest.mark.extended
 def test_no_invariant_is_idle() -> None:
     assert NEEDED.keys() == set(checker.INVARIANTS)
     for invariant, (name, seed) in NEEDED.items():
