@@ -184,6 +184,7 @@ def test_an_offer_is_taken_only_if_all_of_it_is_understood(
     assert agreed(daemon, daemon.token("viewer"), *offers) == answer
 
 
+@pytest.mark.extended
 def test_compression_that_is_switched_off_is_declined_and_all_goes_on_without(tmp_path: Path) -> None:
     with running(tmp_path, websocket="compression = false") as daemon:
         token = daemon.token("viewer")

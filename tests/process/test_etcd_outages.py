@@ -191,6 +191,7 @@ def cause_of_a_loss(world: World, act: str) -> str:
 
 
 @pytest.mark.parametrize("pause", [0.14, pytest.param(0.4, marks=pytest.mark.slow)])
+@pytest.mark.extended
 def test_every_term_of_quick_transfers_is_logged_or_said_to_have_passed_unseen(
     world: World, pause: float
 ) -> None:

@@ -61,6 +61,7 @@ def stay(folder: Path, *, clients: int, seconds: float, websocket: str = "") -> 
 
 
 @pytest.mark.needs("gcc")
+@pytest.mark.extended
 def test_idle_clients_stay_and_are_pinged(tmp_path: Path) -> None:
     report = stay(tmp_path, clients=300, seconds=3.0, websocket="ping_interval = 1.0\nread_timeout = 2.0")
     assert (

@@ -72,6 +72,7 @@ def test_watch_and_top_survive_a_restart_and_show_what_was_missed(tmp_path: Path
 
 
 @pytest.mark.parametrize("ending", [signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
+@pytest.mark.extended
 def test_watch_and_top_that_a_signal_ends_leave_the_terminal_as_it_was(
     tmp_path: Path, ending: signal.Signals
 ) -> None:
