@@ -47,9 +47,9 @@ break:
 heal:
 	@scripts/break
 
-# Five at a time, each file in one process: many tests wait for daemons, clocks and browsers, and more at a time would
-# be slower on two cores. tests/conftest.py has the order of the files. PYTEST_ARGS=… replaces that.
-PYTEST_ARGS ?= -q -n 5 --dist loadfile --no-loadscope-reorder
+# Six at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
+# first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
+PYTEST_ARGS ?= -q -n 6 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)

@@ -63,21 +63,18 @@ def share_compiling(config: pytest.Config) -> None:
         config.args = files[first:] + files[:first]
 
 
-WAITING = "process"
-"""Of tests/, the folder whose tests wait most of their time. The others compute."""
-DONE_BY = 0.85
-"""Of a run, when the files of that folder have begun: a parallel run ends with short ones."""
+FOLDERS = ("process", "edges", "tasks", "raft", "rules")
+"""Of tests/, those with the longest tests first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Files that wait and files that compute in turns, so that a parallel run has always some of each. The same
-    order in all processes."""
-    paths = sorted({item.path for item in items})
-    waiting = [path for path in paths if path.parent.name == WAITING]
-    computing = [path for path in paths if path.parent.name != WAITING]
-    places = {path: DONE_BY * place / len(waiting) for place, path in enumerate(waiting)}
-    places |= {path: place / len(computing) for place, path in enumerate(computing)}
-    items.sort(key=lambda item: (places[item.path], item.path))
+    """Long files first: a parallel run ends with short ones. The same order in all processes."""
+
+    def place(item: pytest.Item) -> tuple[int, Path]:
+        folder = item.path.parts[-2]
+        return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS), item.path
+
+    items.sort(key=place)
 
 
 @pytest.hookimpl(tryfirst=True)
