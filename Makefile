@@ -47,9 +47,9 @@ break:
 heal:
 	@scripts/break
 
-# Six at a time, each file in one process: most tests wait for daemons, clocks and browsers. The longest files come
+# Four at a time, each file in one process: many tests wait for daemons, clocks and browsers. The longest files come
 # first (tests/conftest.py), so that the processes end together. PYTEST_ARGS=… replaces that.
-PYTEST_ARGS ?= -q -n 6 --dist loadfile --no-loadscope-reorder
+PYTEST_ARGS ?= -q -n 4 --dist loadfile --no-loadscope-reorder
 test: $(VENV)/.for-test
 	@scripts/debian-packages $(TEST_PACKAGES)
 	$(PYTEST) $(PYTEST_ARGS)

@@ -6,6 +6,7 @@ import gc
 import os
 import shutil
 import subprocess
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         return FOLDERS.index(folder) if folder in FOLDERS else len(FOLDERS), item.path
 
     items.sort(key=place)
+    for item in items:
+        clock = "autojump_clock"
+        # pytest-trio uses the clock that a test asks for, and none that only its fixtures ask for.
+        if isinstance(item, pytest.Function) and clock in item.fixturenames:
+            assert clock in signature(item.function).parameters, f"{item.nodeid} must take {clock} itself"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -432,6 +432,7 @@ async def test_a_token_that_is_about_to_end_is_renewed_on_the_open_connection() 
         assert len(daemon.visitors) == 1
 
 
+@pytest.mark.extended
 async def test_a_newer_token_that_is_not_accepted_is_followed_by_another() -> None:
     heard: list[object] = []
 
@@ -532,6 +533,7 @@ async def test_a_client_whose_block_has_ended_gives_no_more_items_and_does_not_w
             await anext(client)
 
 
+@pytest.mark.extended
 async def test_the_present_token_is_not_sent_as_a_newer_one() -> None:
     heard: list[object] = []
     tokens = iter([TOKEN, TOKEN, TOKEN, "another"])
@@ -748,6 +750,7 @@ async def test_silence_is_noticed_unless_nobody_listens(monkeypatch: pytest.Monk
         assert lost.code == 1006
 
 
+@pytest.mark.extended
 async def test_a_daemon_that_only_answers_pings_is_not_silent(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(websocket, "SILENCE_SECONDS", 3.0)
     monkeypatch.setattr(websocket, "PING_SECONDS", 0.1)

@@ -250,6 +250,7 @@ async def written_once(client: EtcdClient) -> bool:
     return found == (await client.range(KEY)).kvs and found[0].version == 1
 
 
+@pytest.mark.extended
 async def test_members_are_added_as_learners_promoted_and_removed(own_three: EtcdCluster) -> None:
     three = own_three
     spare = three.spare("etcd-4")

@@ -213,6 +213,7 @@ def test_a_held_permit_that_may_still_be_out_at_the_end_is_a_failure(capfd: CAPT
     exit_code_of("may-stop", "--done", "node-2")  # it may have come back: the request was on its way
 
 
+@pytest.mark.extended
 def test_a_permit_to_hold_is_given_back_if_nobody_reads_of_it(capfd: CAPTURE) -> None:
     reading, writing = os.pipe()
     os.close(reading)
@@ -304,6 +305,7 @@ def test_a_token_may_come_from_a_pipe(token: str, monkeypatch: pytest.MonkeyPatc
     assert "node-1" in heliosd_process("members", "--token-file", "/dev/stdin", given=token + "\n").stdout
 
 
+@pytest.mark.extended
 def test_outputs_that_are_closed_or_full_change_no_exit_code_but_that_of_lost_output() -> None:
     assert heliosd_process("status", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"
     assert heliosd_process("watch", shell=">&-", code=1).stderr == "heliosd: standard output is closed\n"

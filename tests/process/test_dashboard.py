@@ -322,6 +322,7 @@ def test_events_of_before_the_login_are_listed(browser: Browser, daemon: Daemon,
         assert http.post(f"{METRICS}/reset").status_code == 200
 
 
+@pytest.mark.extended
 def test_what_a_metric_is_called_cannot_become_markup(
     browser: Browser, daemon: Daemon, http: httpx.Client
 ) -> None:
@@ -368,6 +369,7 @@ def test_logging_out_ends_the_token_and_leaves_nothing_to_read(
         wait_until(lambda: http.get("/api/cluster/clients").json()["total"] == 0)
 
 
+@pytest.mark.extended
 def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tmp_path: Path) -> None:
     with ExitStack() as until_closed:
         with running(tmp_path, websocket=QUIET) as first:

@@ -88,6 +88,7 @@ def test_a_metric_is_registered_set_and_deleted_and_a_snapshot_taken(tab: Tab) -
     expect(report).to_contain_text("Take a snapshot: ")
 
 
+@pytest.mark.extended
 def test_leadership_moves_and_a_fault_is_made_and_healed(tab: Tab, http: httpx.Client) -> None:
     tab.page.click('[data-act="transfer"]')
     target = tab.page.locator("#act-field-target").input_value()

@@ -99,6 +99,7 @@ def test_with_the_right_certificate_and_password_everything_works(served: Daemon
         assert "permission denied" in refused.json()["error"]
 
 
+@pytest.mark.extended
 def test_a_wrong_password_is_logged_once_and_tried_again_until_it_fits(
     tmp_path: Path, guarded: tuple[EtcdCluster, EtcdCertificates]
 ) -> None:

@@ -152,6 +152,7 @@ def test_the_bash_client_over_tls(tmp_path: Path) -> None:
 
 
 @pytest.mark.needs("go")
+@pytest.mark.extended
 def test_the_go_client(daemon: Daemon, admin: httpx.Client, tmp_path: Path) -> None:
     with watching(daemon, go_client(tmp_path)) as watcher:
         prove(admin, watcher, "for_go", status="status ", peer='"added"', metric="custom_metrics ")

@@ -141,6 +141,7 @@ def test_a_client_that_answers_pings_within_a_message_stays_and_may_end_it(serve
         client.leave()
 
 
+@pytest.mark.extended
 def test_a_client_stays_when_the_daemon_itself_was_stopped_for_longer_than_read_timeout(
     served: Served,
 ) -> None:

@@ -115,6 +115,7 @@ def settled(http: httpx.Client) -> str:
     return leader
 
 
+@pytest.mark.extended
 def test_an_isolated_leader_of_five_is_replaced_and_a_client_is_sent_all_of_it_in_order(
     tmp_path: Path,
 ) -> None:

@@ -73,7 +73,9 @@ def node(autojump_clock: MockClock, nursery: trio.Nursery) -> Node:
     return node
 
 
-async def test_a_command_is_refused_where_a_transaction_has_shown_that_the_log_is_gone(node: Node) -> None:
+async def test_a_command_is_refused_where_a_transaction_has_shown_that_the_log_is_gone(
+    autojump_clock: MockClock, node: Node
+) -> None:
     await wait_all_tasks_blocked()
     mirror = node.context.mirror
     node.writer._seen = replace(mirror.seen_metrics(), head=SeenHead(), revision=mirror.revision + 1)
@@ -82,7 +84,9 @@ async def test_a_command_is_refused_where_a_transaction_has_shown_that_the_log_i
         await node.writer.propose(HITS)
 
 
-async def test_a_command_is_refused_where_the_log_goes_while_a_lease_is_granted(node: Node) -> None:
+async def test_a_command_is_refused_where_the_log_goes_while_a_lease_is_granted(
+    autojump_clock: MockClock, node: Node
+) -> None:
     async def lose_the_log() -> None:
         node.etcd.delete(LAYOUT.prefix, LAYOUT.end)
         node.context.mirror.load(node.etcd.read())
@@ -95,7 +99,9 @@ async def test_a_command_is_refused_where_the_log_goes_while_a_lease_is_granted(
     await node.writer.propose(HITS)
 
 
-async def test_no_number_of_a_log_that_is_set_back_while_a_lease_is_granted_is_used_again(node: Node) -> None:
+async def test_no_number_of_a_log_that_is_set_back_while_a_lease_is_granted_is_used_again(
+    autojump_clock: MockClock, node: Node
+) -> None:
     async def set_back() -> None:
         backup = node.etcd.backup()
         node.etcd.put(LAYOUT.observer, b"n")
@@ -109,7 +115,9 @@ async def test_no_number_of_a_log_that_is_set_back_while_a_lease_is_granted_is_u
     assert LAYOUT.event(1) not in node.etcd.kvs
 
 
-async def test_a_command_that_was_refused_while_a_lease_is_granted_is_not_written(node: Node) -> None:
+async def test_a_command_that_was_refused_while_a_lease_is_granted_is_not_written(
+    autojump_clock: MockClock, node: Node
+) -> None:
     node.client.meanwhile = partial(trio.sleep, PATIENCE + 1)
     with pytest.raises(NoLeader):
         await node.writer.propose(HITS)
@@ -117,7 +125,9 @@ async def test_a_command_that_was_refused_while_a_lease_is_granted_is_not_writte
     assert LAYOUT.metric("hits") not in node.etcd.kvs
 
 
-async def test_after_a_set_back_a_repeated_key_is_carried_out_again(node: Node) -> None:
+async def test_after_a_set_back_a_repeated_key_is_carried_out_again(
+    autojump_clock: MockClock, node: Node
+) -> None:
     backup, key = node.etcd.backup(), WriteKey("k", "r")
     await node.writer.propose(HITS, key)
     node.set_back(backup)
@@ -128,7 +138,9 @@ async def test_after_a_set_back_a_repeated_key_is_carried_out_again(node: Node) 
     assert LAYOUT.metric("hits") in node.etcd.kvs
 
 
-async def test_a_reset_of_nothing_does_not_wait_for_a_revision_of_other_programs(node: Node) -> None:
+async def test_a_reset_of_nothing_does_not_wait_for_a_revision_of_other_programs(
+    autojump_clock: MockClock, node: Node
+) -> None:
     await wait_all_tasks_blocked()  # everything is read, and watched from here on
     node.etcd.put(b"/of-another-program", b"x")
     before = trio.current_time()

@@ -146,6 +146,7 @@ async def cluster(
 
 
 async def test_a_change_of_members_that_finds_no_space_is_done_under_the_same_key_once_there_is_some(
+    autojump_clock: MockClock,
     cluster: Cluster,
 ) -> None:
     cluster.client.full = True
@@ -158,7 +159,7 @@ async def test_a_change_of_members_that_finds_no_space_is_done_under_the_same_ke
 
 @pytest.mark.parametrize("started", [False, True])
 async def test_an_added_member_whose_answer_was_lost_is_found_under_the_same_key_and_promoted(
-    cluster: Cluster, *, started: bool
+    autojump_clock: MockClock, cluster: Cluster, *, started: bool
 ) -> None:
     cluster.client.lost, cluster.client.in_sync = True, False
     assert (await cluster.write("POST", NEW))[0] == 504
@@ -173,7 +174,9 @@ async def test_an_added_member_whose_answer_was_lost_is_found_under_the_same_key
     assert not cluster.is_voter(OTHER.id), "heliosd did not add it"
 
 
-async def test_a_member_is_not_added_where_it_could_not_be_promoted_later(cluster: Cluster) -> None:
+async def test_a_member_is_not_added_where_it_could_not_be_promoted_later(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
     cluster.client.full = True
     assert (await cluster.write("POST", NEW))[0] == 503
     assert cluster.client.listed == [MEMBER, OTHER]
@@ -183,6 +186,7 @@ async def test_a_member_is_not_added_where_it_could_not_be_promoted_later(cluste
 
 
 async def test_a_learner_that_is_removed_is_forgotten_and_not_promoted_when_it_comes_again(
+    autojump_clock: MockClock,
     cluster: Cluster,
 ) -> None:
     cluster.client.in_sync = False
@@ -195,7 +199,9 @@ async def test_a_learner_that_is_removed_is_forgotten_and_not_promoted_when_it_c
     assert not cluster.is_voter(ADDED)
 
 
-async def test_a_learner_under_a_name_that_is_none_of_heliosd_is_no_fault(cluster: Cluster) -> None:
+async def test_a_learner_under_a_name_that_is_none_of_heliosd_is_no_fault(
+    autojump_clock: MockClock, cluster: Cluster
+) -> None:
     cluster.client.etcd.put(LAYOUT.learner("not-an-address"), b'{"address":"nowhere"}')
     await cluster.until(lambda: not cluster.pending())
     assert (await cluster.write("POST", NEW))[0] == 201
