@@ -73,7 +73,7 @@ format: $(VENV)/.for-test
 # All long forms, one after another (hours).
 prove: $(PROVE)
 
-# Twenty times as many random examples of the laws, other ones each time.
+# 25 times as many random examples of the laws, other ones each time.
 prove-rules: $(VENV)/.for-test
 	$(PYTEST) -n 2 --hypothesis-profile=long tests/rules tests/tasks
 

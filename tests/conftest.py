@@ -16,9 +16,9 @@ from tests.support.memory_folder import memory_folder
 
 # The same examples in every run, so that a run fails only for a change. Their duration depends on the machine.
 settings.register_profile(
-    "heliosd", derandomize=True, deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
+    "heliosd", derandomize=True, deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow]
 )
-# New examples in every run, twenty times as many: make prove-rules.
+# New examples in every run, 25 times as many: make prove-rules.
 settings.register_profile("long", settings.get_profile("heliosd"), derandomize=False, max_examples=1000)
 settings.load_profile("heliosd")
 

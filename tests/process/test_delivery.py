@@ -120,6 +120,7 @@ def test_through_200_cuts_20_restarts_and_20_kills_nothing_is_silently_lost(tmp_
     cut_restart_and_kill(tmp_path, rate=200.0, clients=4, cuts=200, restarts=20, kills=20)
 
 
+@pytest.mark.extended
 def test_the_checker_runs_alone_against_any_address(tmp_path: Path) -> None:
     with running(tmp_path) as daemon, writing(daemon.address, daemon.token(), rate=50):
         done = subprocess.run(

@@ -141,6 +141,7 @@ def test_the_bash_client_prints_what_happens_at_once(daemon: Daemon, admin: http
 
 
 @pytest.mark.needs("curl")
+@pytest.mark.extended
 def test_the_bash_client_over_tls(tmp_path: Path) -> None:
     require_websocat()
     cert, key = self_signed(tmp_path)

@@ -132,6 +132,7 @@ async def hold_login(address: str) -> bytes:
         return answer
 
 
+@pytest.mark.extended
 def test_logins_with_large_bodies_that_are_held_back_cost_no_memory(daemon: Daemon) -> None:
     answers: list[bytes] = []
 

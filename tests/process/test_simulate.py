@@ -95,7 +95,11 @@ faults = { crashed = ["node-3"], partitions = [["node-1"], ["node-2"]], loss = 0
 
 
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP], ids=lambda each: each.name)
-@pytest.mark.parametrize("read", [True, False], ids=["read", "with nobody to read of it"])
+@pytest.mark.parametrize(
+    "read",
+    [True, pytest.param(False, marks=pytest.mark.extended)],
+    ids=["read", "with nobody to read of it"],
+)
 def test_a_script_that_a_signal_ends_leaves_no_faults(
     tmp_path: Path, played_on: Daemon, ending: signal.Signals, read: bool
 ) -> None:

@@ -23,6 +23,7 @@ def environment(daemon: Daemon) -> dict[str, str]:
     return {"HELIOSD_URL": daemon.url, "HELIOSD_TOKEN": daemon.token(), "TZ": "UTC"}
 
 
+@pytest.mark.extended
 def test_watch_and_top_survive_a_restart_and_show_what_was_missed(tmp_path: Path) -> None:
     config = write_config(tmp_path, listen=f"127.0.0.1:{free_port()}")
     with running(tmp_path, config) as first:

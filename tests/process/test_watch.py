@@ -387,6 +387,7 @@ def test_a_reader_that_pauses_learns_precisely_what_it_missed(tmp_path: Path) ->
         assert covered == list(range(covered[0], covered[0] + len(covered)))
 
 
+@pytest.mark.extended
 def test_ctrl_c_ends_it_even_while_its_output_is_not_read(tmp_path: Path) -> None:
     fast = "status_interval = 0.01\nlatency_interval = 0.01\nuptime_interval = 0.01"
     with running(tmp_path, websocket=fast) as daemon, watching("--json", env=environment(daemon)) as watch:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tracemalloc
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -31,6 +32,7 @@ def test_the_last_results_are_kept_as_many_as_there_is_room_for_and_one_at_least
             kept.pop(0)
 
 
+@pytest.mark.extended
 def test_long_messages_that_were_filtered_and_merged_do_not_stay_in_memory() -> None:
     wanted = Subscription.parse({"custom_metrics": {"names": ["a*"]}})
 
