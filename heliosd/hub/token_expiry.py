@@ -41,8 +41,8 @@ class TokenExpiry:
         self._connections = connections
         self._now = connections.now
         self._deadlines: Schedule[HubClient] = Schedule()
-        self._next_look = 0.0
-        """When `run` looks again by itself."""
+        self._next_due_seen = 0.0
+        """The earliest deadline when `run` looked last: for one before it, it has to wake sooner."""
         self._sooner = trio.Event()
         self._offset = self._clock_offset()
         """Of the wall clock from the monotonic one, when it was last seen to have been set."""
@@ -108,7 +108,7 @@ class TokenExpiry:
         """Warn, hold and close on time, until cancelled."""
         while True:
             self._sooner = trio.Event()
-            self._next_look = due = self._deadlines.next_due
+            self._next_due_seen = due = self._deadlines.next_due
             with trio.move_on_at(due if due == inf else min(due, trio.current_time() + CLOCK_SECONDS)):
                 await self._sooner.wait()
             self._follow_wall_clock()
@@ -156,7 +156,7 @@ class TokenExpiry:
 
     def _schedule(self, due: float, client: HubClient) -> None:
         self.forget(client)
-        if due < self._next_look:
+        if due < self._next_due_seen:
             self._sooner.set()
         client.next_due = self._deadlines.schedule(due, client)
 

@@ -99,7 +99,7 @@ class Authenticator:
             raise Invalid(TWO_TOKENS)
         found: list[Identity] = []
         for token in tokens:
-            if self._access.is_outside(token):
+            if self._access.is_outside(token):  # thousands of ours at once need no coroutine each
                 await self.prepare(token)
             found.append(self._access.identify(token, self._now().wall))
         for identity in redeemed:

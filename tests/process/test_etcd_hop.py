@@ -164,7 +164,6 @@ def hop(folder: Path, cluster: EtcdCluster, seconds: float, pause: float) -> Non
                 assert all(found[name]["value"] >= value for name, value in each.values.items())
 
 
-@pytest.mark.extended
 def test_a_client_that_hops_between_nodes_receives_everything_once(
     tmp_path: Path, cluster: EtcdCluster
 ) -> None:

@@ -21,7 +21,7 @@ PATIENCE_SECONDS = 30.0
     [
         pytest.param(1, False, marks=pytest.mark.slow),
         pytest.param(1, True, marks=pytest.mark.slow),
-        pytest.param(3, False, marks=pytest.mark.extended),
+        (3, False),
     ],
 )
 def test_a_cluster_that_is_set_back_gets_a_new_epoch_and_its_leaders_from_there_on(
