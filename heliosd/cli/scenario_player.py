@@ -152,18 +152,18 @@ class ScenarioPlayer:
 
     async def _put_faults(self, faults: ScriptedFaults, ids: list[str]) -> list[str]:
         """Returns the ids that the names in it were taken to mean."""
-        body = faults_now(faults, ids, self._leader, self._this, self._rng)
-        self._say(f"faults: {', '.join(f'{name} {value}' for name, value in body.items())}")
-        try:
-            await self._rest.put(SIMULATION, body)
-        except ErrorAnswer as error:
-            now = await self._look()
-            if error.status != 400 or now == ids:
-                raise
-            # A member was removed since it was looked at.
-            await self._rest.put(SIMULATION, faults_now(faults, now, self._leader, self._this, self._rng))
-            return now
-        return ids
+        while True:
+            body = faults_now(faults, ids, self._leader, self._this, self._rng)
+            self._say(f"faults: {', '.join(f'{name} {value}' for name, value in body.items())}")
+            try:
+                await self._rest.put(SIMULATION, body)
+            except ErrorAnswer as error:
+                last, ids = ids, await self._look()
+                # Else a member was removed since it was looked at: the faults are chosen among those that are left.
+                if error.status != 400 or ids == last:
+                    raise
+            else:
+                return ids
 
     async def _look(self) -> list[str]:
         nodes = (await self._rest.get(SIMULATION))["nodes"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import ssl
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[Con
 
 def _unreadable(key: str, path: Path) -> Iterator[ConfigProblem]:
     try:
+        # It is read again and again, and opening a pipe would wait for a writer.
+        if not stat.S_ISREG(path.stat().st_mode):
+            yield ConfigProblem(key, f"{path} is not a regular file")
+            return
         with path.open("rb") as file:
             file.read(1)
     except OSError as error:

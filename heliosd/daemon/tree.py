@@ -308,7 +308,7 @@ class Daemon(Struct, frozen=True):
                 notifier.reloading()
             await reload(self.config_path, self.settings, self.access)
             if self.certificate is not None:
-                self.certificate.refresh()
+                await self.certificate.refresh()
             if not stop.is_set():
                 notifier.ready()
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import errno
+import os
 import ssl
+import threading
 from pathlib import Path
 
 import pytest
 import structlog
 import trio
+import trio.testing
 from cryptography import x509
-from trio.testing import MockClock
 
 from heliosd.daemon.certificate import ServerCertificate
+from heliosd.websocket.tls import server_context
 from tests.support.certificates import self_signed
 from tests.support.deadlines import SECONDS
 from tests.support.front_server import open_front
@@ -45,7 +48,7 @@ async def test_fifty_new_certificates_are_served_and_no_handshake_is_refused(tmp
             for _ in range(50):
                 self_signed(tmp_path)
                 assert await served(server.port) == before
-                certificate.refresh()
+                await certificate.refresh()
                 before = serial(cert)
                 assert await served(server.port) == before
     assert [line["event"] for line in logged] == ["certificate renewed"] * 50
@@ -71,12 +74,12 @@ async def test_fifty_broken_pairs_leave_the_old_one_in_use_with_one_line_each(tm
                         self_signed(tmp_path)
                         cert.write_bytes(good[1])
                 for _ in range(4):
-                    certificate.refresh()
+                    await certificate.refresh()
                 assert await served(server.port) == good[0]
             assert [line["log_level"] for line in logged] == ["error"] * 50
             cert.write_bytes(good[1])
             key.write_bytes(good[2])
-            certificate.refresh()
+            await certificate.refresh()
             assert await served(server.port) == good[0]
     assert logged[-1]["event"] == "certificate renewed"
 
@@ -88,9 +91,9 @@ async def test_files_that_change_one_after_the_other_are_no_error(tmp_path: Path
     next_cert, next_key = self_signed(tmp_path / "next")
     with structlog.testing.capture_logs() as logged:
         next_cert.replace(cert)
-        certificate.refresh()
+        await certificate.refresh()
         next_key.replace(key)
-        certificate.refresh()
+        await certificate.refresh()
     assert [line["event"] for line in logged] == ["certificate renewed"]
 
 
@@ -108,24 +111,71 @@ async def test_a_key_that_becomes_readable_later_is_taken_with_one_line_for_the_
         with monkeypatch.context() as before_the_change_of_mode:  # root reads a file of any mode
             before_the_change_of_mode.setattr("heliosd.daemon.certificate.server_context", unreadable)
             for _ in range(4):
-                certificate.refresh()
+                await certificate.refresh()
         assert certificate.context is old
-        certificate.refresh()
+        await certificate.refresh()
     assert certificate.context is not old
     assert [line["log_level"] for line in logged] == ["error", "info"]
 
 
-async def test_a_change_is_found_within_a_second(tmp_path: Path, autojump_clock: MockClock) -> None:
+async def test_a_change_is_found_by_looking_again_and_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    certificate = ServerCertificate(*self_signed(tmp_path))
+    renewed = trio.Event()
+
+    def read(cert: Path, key: Path) -> ssl.SSLContext:
+        trio.from_thread.run_sync(renewed.set)
+        return server_context(cert, key)
+
+    monkeypatch.setattr("heliosd.daemon.certificate.CHECK_SECONDS", 0.001)
+    monkeypatch.setattr("heliosd.daemon.certificate.server_context", read)
+    with trio.fail_after(LIMIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(certificate.watch)
+            await trio.testing.wait_all_tasks_blocked()
+            self_signed(tmp_path)
+            await renewed.wait()
+            nursery.cancel_scope.cancel()
+
+
+async def test_files_that_hang_hold_up_nobody_and_no_second_call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     certificate = ServerCertificate(*self_signed(tmp_path))
     old = certificate.context
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(certificate.watch)
-        await trio.sleep(5.5)
-        assert certificate.context is old
-        self_signed(tmp_path)
-        await trio.sleep(1)
-        assert certificate.context is not old
-        nursery.cancel_scope.cancel()
+    reading, over = trio.Event(), threading.Event()
+
+    def hanging(*_: Path) -> ssl.SSLContext:
+        trio.from_thread.run_sync(reading.set)
+        over.wait(LIMIT_SECONDS)
+        return old
+
+    monkeypatch.setattr("heliosd.daemon.certificate.server_context", hanging)
+    self_signed(tmp_path)
+    with trio.fail_after(LIMIT_SECONDS):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(certificate.refresh)
+            await reading.wait()
+            await certificate.refresh()
+            nursery.cancel_scope.cancel()
+    assert certificate.context is old
+    over.set()
+
+
+async def test_a_pipe_in_place_of_a_key_is_not_read(tmp_path: Path) -> None:
+    cert, key = self_signed(tmp_path)
+    certificate = ServerCertificate(cert, key)
+    old = certificate.context
+    key.unlink()
+    os.mkfifo(key)
+    with trio.fail_after(LIMIT_SECONDS), structlog.testing.capture_logs() as logged:
+        await certificate.refresh()
+        await certificate.refresh()
+    assert certificate.context is old
+    assert [line["reason"] for line in logged] == [f"[Errno 22] not a regular file: '{key}'"]
+    with pytest.raises(OSError, match="not a regular file"):
+        ServerCertificate(cert, key)
 
 
 def test_a_pair_that_cannot_be_used_at_the_start_is_an_error(tmp_path: Path) -> None:

@@ -151,6 +151,7 @@ def test_a_file_that_is_not_there_is_a_problem(tmp_path: Path, called: Called) -
 def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path, called: Called) -> None:
     (tmp_path / "short").write_text("short")
     (tmp_path / "cert.pem").write_text("no certificate")
+    os.mkfifo(tmp_path / "pipe")
     file = tmp_path / "bad.toml"
     file.write_text("""
         [server]
@@ -162,6 +163,8 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path, ca
         backend = "etcd"
         [cluster.etcd]
         ca_cert = "absent.pem"
+        username = "helios"
+        password_file = "pipe"
     """)
     done = called("check-config", "--config", file)
     assert done.returncode == 2
@@ -169,7 +172,9 @@ def test_the_files_that_a_configuration_names_are_checked_too(tmp_path: Path, ca
         "server.tls_cert",
         "auth.jwt_secret_file",
         "cluster.etcd.ca_cert",
+        "cluster.etcd.password_file",
     ]
+    assert "pipe is not a regular file" in done.stdout
 
 
 def test_missing_files_are_reported_with_all_other_problems(tmp_path: Path, called: Called) -> None:
