@@ -48,12 +48,13 @@ def write(
     )
     targets = Table(
         "Targets",
-        ("heliosd's", "must be", "is", ""),
+        ("heliosd's", "must be", "is", "of the rounds", ""),
         tuple(
             (
                 verdict.what,
                 verdict.wanted,
                 "–" if isnan(verdict.measured) else f"{verdict.measured:.3f}",
+                verdict.spread,
                 verdict.word,
             )
             for verdict in verdicts
@@ -72,6 +73,8 @@ def write(
         "\n".join(f"- {NAMES[server.name]}: {server.version()}" for server in servers),
         "![CPU-µs a delivery against the number of clients](benchmarks.svg)",
         "## Targets",
+        "Of the rounds: the least and the most of them. What differs more than that from another run may be the "
+        "machine, whose send() is\nmore or less of a delivery.",
         *doubts,
         markdown(targets),
         "## Figures",

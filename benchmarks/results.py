@@ -93,9 +93,27 @@ Results = Mapping[Case, Sequence[Sample]]
 """Of each case one sample a round, in the order of the rounds."""
 
 
+def figures(results: Results, name: str, case: Case) -> list[float]:
+    """One figure of each round that measured it."""
+    return _measured(getattr(sample, name) for sample in results.get(case, ()))
+
+
+def ratios(results: Results, name: str, case: Case, base: Case) -> list[float]:
+    """One figure of `case` over that of `base`, of each round that measured both."""
+    pairs = zip(results.get(case, ()), results.get(base, ()), strict=False)
+    return _measured(quotient(getattr(one, name), getattr(other, name)) for one, other in pairs)
+
+
+def changes(results: Results, case: Case, name: str, base: str) -> list[float]:
+    """One figure of `case` over another of the same case, of each round that measured both."""
+    return _measured(
+        quotient(getattr(sample, name), getattr(sample, base)) for sample in results.get(case, ())
+    )
+
+
 def figure(results: Results, name: str, case: Case) -> float:
     """The median of the rounds that measured it; nan if none did."""
-    return _median(getattr(sample, name) for sample in results.get(case, ()))
+    return median_of(figures(results, name, case))
 
 
 def ratio(results: Results, name: str, case: Case, base: Case) -> float:
@@ -103,18 +121,17 @@ def ratio(results: Results, name: str, case: Case, base: Case) -> float:
 
     What slows the machine down for a minute meets both figures of a round, but not both medians.
     """
-    pairs = zip(results.get(case, ()), results.get(base, ()), strict=False)
-    return _median(quotient(getattr(one, name), getattr(other, name)) for one, other in pairs)
-
-
-def change(results: Results, case: Case, name: str, base: str) -> float:
-    """One figure of `case` over another of the same case; as `ratio`."""
-    return _median(quotient(getattr(sample, name), getattr(sample, base)) for sample in results.get(case, ()))
+    return median_of(ratios(results, name, case, base))
 
 
 def quotient(above: float, below: float) -> float:
     return above / below if below > 0 else nan
 
 
-def _median(values: Iterable[float]) -> float:
-    return median([value for value in values if not isnan(value)] or [nan])
+def median_of(values: Sequence[float]) -> float:
+    """nan of none."""
+    return median(values or [nan])
+
+
+def _measured(values: Iterable[float]) -> list[float]:
+    return [value for value in values if not isnan(value)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from math import inf, isnan, nan
+from math import inf, isnan
 from xml.etree import ElementTree as ET
 
 import pytest
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchmarks import plan, plot, report, scrape, table, targets
-from benchmarks.results import Case, Mode, Sample, change, figure, ratio
+from benchmarks.results import Case, Mode, Sample, changes, figure, ratio
 from benchmarks.servers import SERVERS
 from benchmarks.targets import Verdict
 
@@ -42,7 +42,7 @@ def test_a_ratio_is_of_what_one_round_measured() -> None:
 
 def test_a_change_is_within_one_sample() -> None:
     results = {OURS: [Sample(flood_us=2.0, blocked_us=3.0), Sample(flood_us=4.0, blocked_us=6.0)]}
-    assert change(results, OURS, "blocked_us", "flood_us") == 1.5
+    assert changes(results, OURS, "blocked_us", "flood_us") == [1.5, 1.5]
 
 
 def test_a_ratio_to_what_was_not_measured_is_none() -> None:
@@ -52,11 +52,17 @@ def test_a_ratio_to_what_was_not_measured_is_none() -> None:
 
 
 def test_a_target_holds_at_its_limit_is_missed_beyond_it_and_does_not_hold_unmeasured() -> None:
-    assert str(Verdict("x", 1.25, 1.25)) == "target: x ≤ 1.25: 1.250, holds"
-    assert str(Verdict("x", 1.251, 1.25)) == "target: x ≤ 1.25: 1.251, MISSED"
-    assert str(Verdict("x", 0.79, 0.8, at_least=True)) == "target: x ≥ 0.8: 0.790, MISSED"
-    assert str(Verdict("x", nan, 0.8, at_least=True)) == "target: x ≥ 0.8: not measured"
-    assert not Verdict("x", nan, 1.0).held
+    assert str(Verdict("x", [1.25], 1.25)) == "target: x ≤ 1.25: 1.250, holds"
+    assert str(Verdict("x", [1.251], 1.25)) == "target: x ≤ 1.25: 1.251, MISSED"
+    assert str(Verdict("x", [0.79], 0.8, at_least=True)) == "target: x ≥ 0.8: 0.790, MISSED"
+    assert str(Verdict("x", [], 0.8, at_least=True)) == "target: x ≥ 0.8: not measured"
+    assert not Verdict("x", [], 1.0).held
+
+
+def test_a_target_shows_how_far_its_rounds_lie_apart() -> None:
+    verdict = Verdict("x", [1.1, 0.904, 1.0], 1.0)
+    assert (verdict.measured, verdict.spread, verdict.held) == (1.0, "0.90–1.10", True)
+    assert Verdict("x", [1.0], 1.0).spread == ""
 
 
 def test_each_engine_has_targets_of_its_own() -> None:
