@@ -13,7 +13,7 @@ from .process import HERE
 from .results import Results, figure
 from .servers import Server
 from .table import Table, markdown, tables
-from .targets import Verdict
+from .targets import TargetResult
 
 DOCS = HERE.parent / "docs"
 NAMES = {
@@ -32,7 +32,7 @@ NAMES = {
 
 def write(
     results: Results,
-    verdicts: Sequence[Verdict],
+    verdicts: Sequence[TargetResult],
     doubts: Sequence[str],
     servers: Sequence[Server],
     rounds: int,

@@ -12,7 +12,7 @@ LEAST_ARRIVED = 0.95
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class TargetResult:
     """One target and what was measured of it, round by round."""
 
     what: str
@@ -48,7 +48,7 @@ class Verdict:
         return f"target: {self.what} {self.wanted}: {measured}{self.word}"
 
 
-def judged(results: Results) -> list[Verdict]:
+def judged(results: Results) -> list[TargetResult]:
     """Every target, those about what was not measured included."""
     return [*_fan_out(results), *_latency_and_scale(results), *_clients(results), *_storms(results)]
 
@@ -78,48 +78,48 @@ _LIMITS = {
 """A delivery's CPU, in ratio to others': at most so much."""
 
 
-def _fan_out(results: Results) -> Iterator[Verdict]:
+def _fan_out(results: Results) -> Iterator[TargetResult]:
     for (server, clients, word), limits in _LIMITS.items():
         name = "paced_us" if word == "paced" else "flood_us"
         engine = " by os.write" if server == "heliosd-write" else ""
         for base, limit in limits:
             rounds = ratios(results, name, Case(server, clients), Case(base, clients))
             what = f"CPU a delivery{engine}, {word}, {clients:,} clients, × {base}"
-            yield Verdict(what, rounds, limit)
+            yield TargetResult(what, rounds, limit)
 
 
-def _latency_and_scale(results: Results) -> Iterator[Verdict]:
+def _latency_and_scale(results: Results) -> Iterator[TargetResult]:
     for clients, base, limit in ((1000, "go", 0.5), (5000, "c", 0.9)):
         rounds = ratios(results, "paced_p99_ms", Case("heliosd", clients), Case(base, clients))
-        yield Verdict(f"p99, paced, {clients:,} clients, × {base}", rounds, limit)
+        yield TargetResult(f"p99, paced, {clients:,} clients, × {base}", rounds, limit)
     rounds = ratios(results, "paced_us", Case("heliosd", 10_000), Case("heliosd", 5000))
-    yield Verdict("CPU a delivery, paced, 10,000 clients, × 5,000 clients", rounds, 1.3)
+    yield TargetResult("CPU a delivery, paced, 10,000 clients, × 5,000 clients", rounds, 1.3)
     for clients in (5000, 10_000):
         lag = figures(results, "lag_p99_ms", Case("heliosd", clients, Mode.LAG))
-        yield Verdict(f"p99 of the loop's lag, lockstep, {clients:,} clients, ms", lag, 0.5)
+        yield TargetResult(f"p99 of the loop's lag, lockstep, {clients:,} clients, ms", lag, 0.5)
 
 
-def _clients(results: Results) -> Iterator[Verdict]:
+def _clients(results: Results) -> Iterator[TargetResult]:
     many = Case("heliosd", 5000)
     rss = figures(results, "rss_kib", many)
-    yield Verdict("RSS a connection, 5,000 clients, KiB", rss, 4.0)
+    yield TargetResult("RSS a connection, 5,000 clients, KiB", rss, 4.0)
     for word, case, limit in (
         ("one token", many, 1.3),
         ("a token each", Case("heliosd", 5000, Mode.ACCEPTS), 1.1),
     ):
         rounds = ratios(results, "accepts", case, Case("go", 5000))
-        yield Verdict(f"accepts/s, 5,000 clients with {word}, × go", rounds, limit, at_least=True)
+        yield TargetResult(f"accepts/s, 5,000 clients with {word}, × go", rounds, limit, at_least=True)
     encrypted = Case("heliosd", 1000, Mode.TLS)
     rounds = ratios(results, "paced_us", encrypted, Case("go-prepared", 1000, Mode.TLS))
-    yield Verdict("CPU a delivery, TLS, paced, 1,000 clients, × go-prepared", rounds, 0.85)
+    yield TargetResult("CPU a delivery, TLS, paced, 1,000 clients, × go-prepared", rounds, 0.85)
     rounds = ratios(results, "accepts", encrypted, Case("go", 1000, Mode.TLS))
-    yield Verdict("accepts/s, TLS, 1,000 clients, × go", rounds, 1.0, at_least=True)
+    yield TargetResult("accepts/s, TLS, 1,000 clients, × go", rounds, 1.0, at_least=True)
     rss = figures(results, "rss_kib", encrypted)
-    yield Verdict("RSS a connection, TLS, 1,000 clients, KiB", rss, 20.0)
+    yield TargetResult("RSS a connection, TLS, 1,000 clients, KiB", rss, 20.0)
 
 
-def _storms(results: Results) -> Iterator[Verdict]:
+def _storms(results: Results) -> Iterator[TargetResult]:
     rounds = changes(results, Case("heliosd", 1000, Mode.BLOCKED), "blocked_us", "flood_us")
-    yield Verdict("CPU a delivery with 200 of 1,000 clients blocked, × none blocked", rounds, 1.2)
+    yield TargetResult("CPU a delivery with 200 of 1,000 clients blocked, × none blocked", rounds, 1.2)
     rounds = ratios(results, "burst_us", Case("heliosd", 1000), Case("c", 1000))
-    yield Verdict(f"CPU a delivery, {BURST} messages at once, 1,000 clients, × c", rounds, 0.3)
+    yield TargetResult(f"CPU a delivery, {BURST} messages at once, 1,000 clients, × c", rounds, 0.3)

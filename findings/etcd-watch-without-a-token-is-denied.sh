@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# With authentication on, a read without a token is told to show a user, and a watch is told that it lacks the right.
+# With authentication on, a read without a token is answered that a user must be shown, and a watch that it lacks the right.
 set -euo pipefail
 
 folder=$(mktemp -d)

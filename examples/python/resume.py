@@ -34,7 +34,7 @@ class End(Exception):
     """To connect again is of no use: the program ends."""
 
 
-class Lost(Exception):
+class ConnectionLost(Exception):
     """There is no connection, and another attempt is right."""
 
     def __init__(self, why: str, *, pause: float = 0.0, new_token: bool = False) -> None:
@@ -64,7 +64,7 @@ class Client:
                     finally:
                         lasted = time.monotonic() - opened
                 self.read_history()
-            except Lost as lost:
+            except ConnectionLost as lost:
                 print(lost, file=sys.stderr)
                 if lasted >= 10.0:
                     failures, renewed = 0, False
@@ -97,7 +97,7 @@ class Client:
             why = answer.body.decode(errors="replace")
             raise refused(answer.status_code, why, answer.headers.get("Retry-After")) from None
         except (OSError, WebSocketException) as failure:
-            raise Lost(f"no connection: {failure}") from None
+            raise ConnectionLost(f"no connection: {failure}") from None
 
     def follow(self, socket: ClientConnection) -> None:
         """Take messages until the connection is lost. Returns if events are to be had from the history only."""
@@ -120,7 +120,7 @@ class Client:
                         return  # the connection is closed, and nothing more of it is taken
                     case "gap":
                         # Take nothing more: the cursor is before it, and the next connection brings its events.
-                        raise Lost("the daemon dropped events: this client was too slow")
+                        raise ConnectionLost("the daemon dropped events: this client was too slow")
                     case "token_expiring":
                         renew_at = 0.0
                     case "error" if message.get("id") == "auth":
@@ -128,7 +128,7 @@ class Client:
                 self.take(message)
             now = time.monotonic()
             if now >= ping_at and not heard:
-                raise Lost("nothing was received for 20 s")
+                raise ConnectionLost("nothing was received for 20 s")
             try:
                 if now >= ping_at:
                     socket.send('{"type":"ping"}')
@@ -186,7 +186,7 @@ class Client:
                 self.token = answer["token"]
             else:
                 self.log_in()
-        except Lost as failure:
+        except ConnectionLost as failure:
             return max(3.0, failure.pause)
         socket.send(json.dumps({"type": "auth", "id": "auth", "data": {"token": self.token}}))
         return float("inf")
@@ -203,7 +203,7 @@ class Client:
                 return error.code, None
             raise refused(error.code, str(error.reason), error.headers.get("Retry-After")) from None
         except (OSError, HTTPException, ValueError) as failure:  # none, or one that was cut off
-            raise Lost(f"no answer: {failure}") from None
+            raise ConnectionLost(f"no answer: {failure}") from None
 
     def store(self, epoch: str, seq: int) -> None:
         """Called once the event was handled: a client that is killed in between gets it again."""
@@ -213,22 +213,23 @@ class Client:
         new.replace(CURSOR)
 
 
-def refused(status: int, why: str, retry_after: str | None) -> Lost:
+def refused(status: int, why: str, retry_after: str | None) -> ConnectionLost:
     """What to do after a status other than 200 and 101."""
     if status == 401:
-        return Lost(f"{status} {why}", new_token=True)
+        return ConnectionLost(f"{status} {why}", new_token=True)
     if status in {408, 425, 429} or status >= 500:
         seconds = float(retry_after) if retry_after and retry_after.isdecimal() else 0.0
-        return Lost(f"{status} {why}", pause=seconds)
+        return ConnectionLost(f"{status} {why}", pause=seconds)
     raise End(f"{status} {why}")
 
 
-def after_close(closed: ConnectionClosed) -> Lost:
+def after_close(closed: ConnectionClosed) -> ConnectionLost:
     """What to do after a close code of the daemon; 1006: there was none, or this side began to close."""
     code = closed.rcvd.code if closed.rcvd and closed.rcvd_then_sent else 1006
     if code in {1002, 1003, 1007, 1009, 4403}:
         raise End(f"closed with {closed}")
-    return Lost(f"closed with {closed}", pause={4000: 5.0, 4429: 10.0}.get(code, 0.0), new_token=code == 4401)
+    pause = {4000: 5.0, 4429: 10.0}.get(code, 0.0)
+    return ConnectionLost(f"closed with {closed}", pause=pause, new_token=code == 4401)
 
 
 def show(message: Any) -> None:

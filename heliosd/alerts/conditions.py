@@ -102,7 +102,7 @@ class ConditionState(Struct, kw_only=True):
     leader_ref: str = ""
     """The event that the leader of the log was elected with."""
     losses: int = 0
-    """Since then, those that this node saw before the log told of them."""
+    """Since then, those that this node saw before the log had them."""
     untold: bool = False
     """The log may still tell of the loss that was seen last."""
     open: list[Occurrence] = []

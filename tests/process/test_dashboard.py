@@ -201,7 +201,7 @@ def test_it_goes_on_with_a_newer_token_before_its_own_ends(browser: Browser, tmp
 
 
 class Renewing:
-    """A tab that is live and was told that its token expires. Its requests for a newer one wait."""
+    """A tab that is live and has heard that its token expires. Its requests for a newer one wait."""
 
     def __init__(self, browser: Browser, daemon: Daemon) -> None:
         self.tab = Tab(browser)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from benchmarks import plan, plot, report, scrape, table, targets
 from benchmarks.results import Case, Mode, Sample, changes, figure, ratio
 from benchmarks.servers import SERVERS
-from benchmarks.targets import Verdict
+from benchmarks.targets import TargetResult
 
 OURS, C = Case("heliosd", 1000), Case("c", 1000)
 RESULTS = {OURS: [Sample(paced_us=6.0, arrived=1.0)], C: [Sample(paced_us=5.0, arrived=1.0)]}
@@ -52,17 +52,17 @@ def test_a_ratio_to_what_was_not_measured_is_none() -> None:
 
 
 def test_a_target_holds_at_its_limit_is_missed_beyond_it_and_does_not_hold_unmeasured() -> None:
-    assert str(Verdict("x", [1.25], 1.25)) == "target: x ≤ 1.25: 1.250, holds"
-    assert str(Verdict("x", [1.251], 1.25)) == "target: x ≤ 1.25: 1.251, MISSED"
-    assert str(Verdict("x", [0.79], 0.8, at_least=True)) == "target: x ≥ 0.8: 0.790, MISSED"
-    assert str(Verdict("x", [], 0.8, at_least=True)) == "target: x ≥ 0.8: not measured"
-    assert not Verdict("x", [], 1.0).held
+    assert str(TargetResult("x", [1.25], 1.25)) == "target: x ≤ 1.25: 1.250, holds"
+    assert str(TargetResult("x", [1.251], 1.25)) == "target: x ≤ 1.25: 1.251, MISSED"
+    assert str(TargetResult("x", [0.79], 0.8, at_least=True)) == "target: x ≥ 0.8: 0.790, MISSED"
+    assert str(TargetResult("x", [], 0.8, at_least=True)) == "target: x ≥ 0.8: not measured"
+    assert not TargetResult("x", [], 1.0).held
 
 
 def test_a_target_shows_how_far_its_rounds_lie_apart() -> None:
-    verdict = Verdict("x", [1.1, 0.904, 1.0], 1.0)
+    verdict = TargetResult("x", [1.1, 0.904, 1.0], 1.0)
     assert (verdict.measured, verdict.spread, verdict.held) == (1.0, "0.90–1.10", True)
-    assert Verdict("x", [1.0], 1.0).spread == ""
+    assert TargetResult("x", [1.0], 1.0).spread == ""
 
 
 def test_each_engine_has_targets_of_its_own() -> None:

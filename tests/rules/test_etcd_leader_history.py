@@ -37,7 +37,7 @@ def record(
     seconds: float,
     who: Sequence[str] = (A, B, C),
 ) -> None:
-    """The members say so for so long, those in `who`; the history is told of what changes."""
+    """The members say so for so long, those in `who`; the history hears of what changes."""
     for change in seen.poller(leader, seconds, term, who):
         match change:
             case LeaderLost(lost, lost_term):

@@ -186,8 +186,8 @@ class ClientModel:
 
     def _least(self, name: str) -> int:
         """The least moment that this metric may have; one less than that of the status which did not have it."""
-        told = self._moments.get("status", 0) if self._selected("custom_metrics", {name: None}) else 0
-        return self._moments.get(name, told)
+        shown = self._moments.get("status", 0) if self._selected("custom_metrics", {name: None}) else 0
+        return self._moments.get(name, shown)
 
     def _value(self, kind: str, data: Mapping[str, Any]) -> None:
         """Never older than a value before it, or a status that contains it; none of a metric after its deletion."""

@@ -1,4 +1,4 @@
-"""An HTTP server that gives the answers that it was told to."""
+"""An HTTP server that gives the answers that a test has scripted."""
 
 from __future__ import annotations
 

@@ -251,7 +251,7 @@ async def test_a_leader_whose_answers_take_long_is_not_taken_for_silent(
 async def test_after_an_election_only_a_leader_before_that_may_say_why_is_asked_at_once(
     autojump_clock: MockClock, members: Members, *, killed: bool
 ) -> None:
-    """What is told of an election waits for nothing that says no more of it."""
+    """What is reported of an election waits for nothing that says no more of it."""
     elected: list[float] = []
 
     def changed(changes: Sequence[ViewChange]) -> None:

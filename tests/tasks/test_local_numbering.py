@@ -209,11 +209,11 @@ async def test_an_epoch_whose_mark_failed_but_is_on_disk_gets_no_more_numbers() 
     disk.full, disk.mark_fails = False, True
     await log.number(ADDED)
     assert not await log.stage.retry()
-    told = log.history.epoch
+    before = log.history.epoch
     await log.number(ADDED)
     again = disk.start()
     await again.stage.begin()
-    assert log.history.epoch != told
+    assert log.history.epoch != before
     assert again.history.epoch != log.history.epoch
 
 

@@ -109,9 +109,9 @@ class LogWriter:
     def on_logged(self, item: LoggedEvent | LogReset) -> None:
         """The log has published this to the node's clients."""
         self._published.on_logged(item)
-        told = logged_health(item)
-        if told is not None and told.event_type in ("unhealthy", "removed"):
-            self._outages.told(told.peer_id, self._etcd.now().mono)
+        health = logged_health(item)
+        if health is not None and health.event_type in ("unhealthy", "removed"):
+            self._outages.logged(health.peer_id, self._etcd.now().mono)
 
     @property
     def _log_works(self) -> bool:
@@ -219,11 +219,11 @@ class LogWriter:
         mirror, view, now = self._etcd.mirror, self._etcd.view, self._etcd.now()
         record = mirror.members.record
         unhealthy = () if record is None else record.unhealthy
-        untold = {each.id for each in view.members}.difference(unhealthy)
-        self._outages.retain(untold, mirror.observer, now.mono)
+        unlogged = {each.id for each in view.members}.difference(unhealthy)
+        self._outages.retain(unlogged, mirror.observer, now.mono)
         judged = view.judged(now)
         # A member that is back, and whose outage is not in the log: first that it was unhealthy.
-        outages = self._outages.to_tell(mirror.observer, mirror.observers)
+        outages = self._outages.to_log(mirror.observer, mirror.observers)
         back = {each: False for each in outages if judged.get(each)}
         return health_events(mirror.members, judged | back if mirror.observer == self._etcd.node_id else back)
 

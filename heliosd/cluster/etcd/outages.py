@@ -1,8 +1,8 @@
-"""Outages of members that this node has seen and that the cluster's log has not told. Pure.
+"""Outages of members that this node has seen and that the cluster's log lacks. Pure.
 
-The observer logs the members' health: what it does not tell is no event. But the observer and the member beside it
+The observer logs the members' health: what it does not log is no event. But the observer and the member beside it
 may go down together, as with their machine, and the member be back before the observer's presence has ended: then
-nobody was there to tell it. So the others remember an outage of the member beside the observer, and tell it once
+nobody was there to log it. So the others remember an outage of the member beside the observer, and log it once
 that observer has gone. However many do, the dedupe keys let it be written once.
 """
 
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from .mirror import PresentObserver
 
 KEPT_SECONDS = 15.0
-"""An outage that is another one's to tell is remembered for so long: until the presence of an observer that was
+"""An outage that another node has to log is remembered for so long: until the presence of an observer that was
 killed has ended (10 s), and a little longer."""
 
 
@@ -32,35 +32,35 @@ class Outages:
     def __init__(self, node_id: str) -> None:
         self._node_id = node_id
         self._outages: dict[str, _Outage] = {}
-        self._told: dict[str, float] = {}
-        """Member -> when the log last told an outage of it."""
+        self._logged: dict[str, float] = {}
+        """Member -> when the log last had an outage of it."""
 
     def __bool__(self) -> bool:
-        """Whether there is one that the log has not told."""
+        """Whether there is one that the log lacks."""
         return bool(self._outages)
 
     def noticed(self, member: str, beside: PresentObserver | None, now: float) -> None:
         """This member was seen to be unhealthy, or restarted. `beside`: the observer, if the member is the one
         beside it."""
-        # Nodes notice an outage at different times: the log may have told this one already.
-        told = now - self._told.get(member, float("-inf")) < KEPT_SECONDS
-        if told or (beside is not None and beside.id == self._node_id):
+        # Nodes notice an outage at different times: the log may have this one already.
+        logged = now - self._logged.get(member, float("-inf")) < KEPT_SECONDS
+        if logged or (beside is not None and beside.id == self._node_id):
             beside = None
         before = self._outages.get(member)
         self._outages[member] = _Outage(beside if before is None else before.beside or beside)
 
-    def told(self, member: str, now: float) -> None:
-        """The log has told an outage of this member, or that it was removed."""
-        self._told[member] = now
+    def logged(self, member: str, now: float) -> None:
+        """The log has an outage of this member, or that it was removed."""
+        self._logged[member] = now
         self._outages.pop(member, None)
 
     def clear(self) -> None:
         """Another cluster answers."""
         self._outages.clear()
-        self._told.clear()
+        self._logged.clear()
 
     def retain(self, members: Collection[str], observer: str, now: float) -> None:
-        """Forget outages of others than these members, and what the node `observer` has to tell ("": there is no
+        """Forget outages of others than these members, and what the node `observer` has to log ("": there is no
         observer). Call it whenever an outage could be logged."""
         anothers = observer not in ("", self._node_id)
         self._outages = {
@@ -69,8 +69,8 @@ class Outages:
             if member in members and not (anothers and _is_over(each, now))
         }
 
-    def to_tell(self, observer: str, present: Mapping[str, PresentObserver]) -> set[str]:
-        """The members whose outage this node has to tell once they answer again. `present`: every heliosd that is
+    def to_log(self, observer: str, present: Mapping[str, PresentObserver]) -> set[str]:
+        """The members whose outage this node has to log once they answer again. `present`: every heliosd that is
         present, by its id."""
         if observer == self._node_id:
             return set(self._outages)

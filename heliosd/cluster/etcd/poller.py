@@ -300,7 +300,7 @@ class Poller:
             self._view_changed(changes)
 
     def _ask_about(self, change: ViewChange) -> None:
-        """Poll at once the members that can say more. Each poll delays what is being told on a busy machine."""
+        """Poll at once the members that can say more. On a busy machine each poll delays what is being sent."""
         match change:
             case OwnStateChanged() | HealthChanged():
                 return

@@ -1,7 +1,7 @@
 """The custom metrics as the emitted events have shown them.
 
 A member that crashed starts from its own snapshot, which is older than what was emitted. So what a leader's
-snapshot changes for those who follow the events is told by what was emitted, and not by what the member held.
+snapshot changes for those who follow the events is found from what was emitted, and not from what the member held.
 """
 
 from __future__ import annotations
