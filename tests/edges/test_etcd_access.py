@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import urllib.error
 import urllib.request
@@ -334,6 +335,28 @@ async def test_while_a_certificate_is_being_replaced_the_former_one_is_used(
         with pytest.raises(EtcdUnavailable, match="it refused our certificate"):
             async with client.attached(url(encrypted, 0)):
                 ...
+
+
+async def test_certificate_files_that_hang_hold_up_nobody(
+    encrypted: EtcdCluster,
+    certificates: EtcdCertificates,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
+    for name, file in files.items():
+        file.write_bytes(shown(certificates)[name].read_bytes())
+    async with client_of(encrypted, **files) as client:
+        await client.range(KEY)
+        files["client_key"].unlink()
+        os.mkfifo(files["client_key"])  # reading it waits for a writer
+        monkeypatch.setattr("heliosd.cluster.etcd.client.certificates.READ_SECONDS", 0.1)
+        for _ in range(3):
+            async with client.attached(url(encrypted, 0)) as connection:  # a new one
+                assert b"etcd_server_is_leader" in connection.body
+        assert "cannot read the certificate files within 0.1 s" in caplog.text
+        os.close(os.open(files["client_key"], os.O_RDWR | os.O_NONBLOCK))  # the thread that reads goes on
 
 
 async def test_a_list_is_not_called_the_same_without_certificates(

@@ -52,9 +52,13 @@ class Server:
                 return
 
 
+async def _default_context() -> ssl.SSLContext:
+    return ssl.create_default_context()
+
+
 @asynccontextmanager
 async def asking(*answers: Sequence[bytes]) -> AsyncIterator[tuple[Server, ShortRequests, str]]:
-    server, requests = Server(answers), ShortRequests(ssl.create_default_context)
+    server, requests = Server(answers), ShortRequests(_default_context)
     async with trio.open_nursery() as nursery:
         listeners = await nursery.start(partial(trio.serve_tcp, server.serve, 0, host="127.0.0.1"))
         port = listeners[0].socket.getsockname()[1]

@@ -10,7 +10,7 @@ import errno
 import select
 import socket
 import ssl
-from collections.abc import AsyncGenerator, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from functools import lru_cache
 from urllib.parse import urlsplit
@@ -66,9 +66,10 @@ class HeldConnection:
 
 
 class ShortRequests:
-    """At most `MAX_CONNECTIONS` at a time. `context` gives the one for a new TLS connection. Raises `HttpFault`."""
+    """At most `MAX_CONNECTIONS` at a time. `context` gives the one for a new TLS connection, and what it raises is
+    raised. Raises `HttpFault`."""
 
-    def __init__(self, context: Callable[[], ssl.SSLContext]) -> None:
+    def __init__(self, context: Callable[[], Awaitable[ssl.SSLContext]]) -> None:
         self._context = context
         self._kept: dict[str, list[_Connection]] = {}
         self._limit = trio.Semaphore(MAX_CONNECTIONS)
@@ -189,13 +190,14 @@ class ShortRequests:
         parts = urlsplit(endpoint)
         scheme, host, port = parts.scheme, parts.hostname, parts.port
         tcp: TcpStream | None = None
+        context = await self._context() if scheme == "https" else None
         try:
             with trio.fail_after(CONNECT_SECONDS):
                 opened = await trio.open_tcp_stream(host or "", port or (443 if scheme == "https" else 80))
                 tcp = TcpStream(opened.socket)
-                if scheme != "https":
+                if context is None:
                     return _Connection(tcp, tcp)
-                secure = trio.SSLStream(tcp, self._context(), server_hostname=host, https_compatible=True)
+                secure = trio.SSLStream(tcp, context, server_hostname=host, https_compatible=True)
                 progress.greeted = True
                 await secure.do_handshake()
                 return _Connection(tcp, secure)

@@ -53,8 +53,8 @@ class GatewayReply(Struct, frozen=True):
 class GatewayTransport:
     """A bounded pool of connections to all endpoints. Open it with `async with`.
 
-    Certificates are read when they are first needed, and again when their files change, for the connections made
-    from then on. While they could never be used, each request that needs them raises `NoAnswer`.
+    Certificates are read for a new connection, when their files have changed since the last one. While they could
+    never be used, each request that needs them raises `NoAnswer`.
     """
 
     def __init__(self, config: EtcdConfig) -> None:
@@ -71,7 +71,7 @@ class GatewayTransport:
 
     async def answer(self, ask: GatewayRequest, progress: RequestProgress) -> tuple[int, bytes]:
         """Status and body. Raises `NoAnswer`. No deadline of its own except for connecting."""
-        headers = self._checked_fields(ask)
+        headers = _fields(ask)
         try:
             return await self._short.exchange(
                 ask.endpoint, ask.path, ask.body, headers, progress, MAX_ANSWER_BYTES
@@ -91,7 +91,7 @@ class GatewayTransport:
         self, ask: GatewayRequest, progress: RequestProgress
     ) -> AsyncGenerator[HeldConnection, None]:
         """The answer to a GET, over a connection of its own; see `HeldConnection`. Raises `NoAnswer`."""
-        headers = self._checked_fields(ask)
+        headers = _fields(ask)
         try:
             async with self._short.held(ask.endpoint, ask.path, headers, progress, MAX_ANSWER_BYTES) as held:
                 yield held
@@ -112,7 +112,7 @@ class GatewayTransport:
         self, ask: GatewayRequest, progress: RequestProgress
     ) -> AsyncGenerator[GatewayReply, None]:
         """The answer as it arrives; leaving the block ends the request. Raises `NoAnswer`."""
-        headers = self._checked_fields(ask)
+        headers = _fields(ask)
 
         def translate(error: HttpFault) -> NoAnswer:
             return self._no_answer(error, ask, progress)
@@ -122,12 +122,6 @@ class GatewayTransport:
                 yield GatewayReply(answer.status, _Chunks(answer, translate))
         except HttpFault as error:
             raise translate(error) from None
-
-    def _checked_fields(self, ask: GatewayRequest) -> list[tuple[str, str]]:
-        """The fields of its head. Reads the certificates first where it needs them."""
-        if ask.endpoint.startswith("https:"):
-            self._certificates.context()
-        return _fields(ask)
 
 
 def _fields(ask: GatewayRequest) -> list[tuple[str, str]]:
