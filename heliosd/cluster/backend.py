@@ -79,7 +79,8 @@ class Backend(Protocol):
 
     A write returns once it is committed, durable, and applied here, so a following read shows it. It raises
     `NoLeader` if nothing was written, `OutcomeUnknown` if that is not known, and `Invalid`, `NotFound` or
-    `Conflict` if the cluster refused it. Deadlines are the caller's.
+    `Conflict` if the cluster refused it, `StoreFull` if the disk did. It waits 4.5 s at most, less for a leader; a
+    caller may cancel it before.
     """
 
     @property

@@ -15,10 +15,10 @@ background                       cancelled last: its tasks outlive the server
 ├─ readiness      waits for what clients send, one epoll for all their sockets
 ├─ token expiry   warns before a token ends, and closes after it
 ├─ issuer         fetches the outside issuer's keys
-├─ metric expiry  deletes custom metrics whose ttl has passed
-├─ alerts         reads the event log, sends the alerts of the configuration
 ├─ ticker         status, latency and uptime at their intervals
 ├─ watchdog       only if systemd asked for it, and only while the hub's loop turns
+├─ metric expiry  deletes custom metrics whose ttl has passed
+├─ alerts         reads the event log, sends the alerts of the configuration
 ├─ connection log counts joins and refusals for the log
 └─ server         drains first: one task a connection
 """
@@ -142,10 +142,10 @@ class Daemon(Struct, frozen=True):
                     status_messages=StatusMessages(backend, connections.count, _now),
                     engine=engine,
                 )
-                inbox, outbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
-                await background.start(numbering.run, backend, inbox.clone())
+                to_hub, inbox = trio.open_memory_channel[HubItem](config.websocket.broadcast_buffer)
+                await background.start(numbering.run, backend, to_hub.clone())
                 await background.start(backend.run)
-                await background.start(hub.run, outbox)
+                await background.start(hub.run, inbox)
                 background.start_soon(connections.ping_all)
                 background.start_soon(SilenceWatch(connections).run)
                 background.start_soon(logs.sum_up_regularly)
@@ -158,8 +158,8 @@ class Daemon(Struct, frozen=True):
                 background.start_soon(hub.token_expiry.run)
                 issuer = ExternalIssuer(self.access, self.settings)
                 background.start_soon(issuer.run)
-                background.start_soon(tick_all, self.settings, inbox)
-                background.start_soon(_watch, notifier, inbox, hub)
+                background.start_soon(tick_all, self.settings, to_hub)
+                background.start_soon(_watch, notifier, to_hub, hub)
                 with trio.move_on_after(LOG_SECONDS):
                     await numbering.log.wait_readable()
                     await until(lambda: backend.complete or numbering.log.trouble is not None)
@@ -301,7 +301,7 @@ class Daemon(Struct, frozen=True):
     ) -> None:
         """One after another, beside the signals: a file that cannot be read to its end does not hold up a stop.
 
-        None before the start is finished: to systemd the end of a reload would be that of the start."""
+        Nothing is reloaded before the start is finished: to systemd a reload's end would be that of the start."""
         await ready.wait()
         async for _ in reloads:
             if not stop.is_set():

@@ -1,4 +1,4 @@
-"""What the hub counts for `/metrics`: plain numbers that only grow, added to on the hot path."""
+"""What the hub counts for `/metrics`: plain numbers that only grow, added to on the hot path, and its engine."""
 
 from __future__ import annotations
 

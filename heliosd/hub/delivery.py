@@ -19,10 +19,10 @@ from .client import BATCH_BYTES, HubClient
 from .send_queue import IN_STATUS, DroppedEvents, Question
 
 
-def begin(client: HubClient, greeting: bytes, message: OutgoingMessage) -> None:
-    """Write the first message, and before it what the connection itself has to say first, in one."""
+def begin(client: HubClient, upgrade_answer: bytes, message: OutgoingMessage) -> None:
+    """Write the answer to the upgrade, if it is still to be sent, and the first message in one write."""
     client.count(message)
-    _write(client, greeting + client.frame_of(message))
+    _write(client, upgrade_answer + client.frame_of(message))
 
 
 def deliver(client: HubClient, message: OutgoingMessage, question: Question | UnsetType = UNSET) -> None:
@@ -30,7 +30,7 @@ def deliver(client: HubClient, message: OutgoingMessage, question: Question | Un
     `question` is the one that a status answers."""
     if client.close_reason is not None or client.gone:
         return
-    if message.kind is Kind.SNAPSHOT:
+    if message.kind is Kind.STATUS:
         _forget_held_values(client)
     held_back = client.holds_back(message)
     if not (client.behind or held_back or client.is_dropping or client.waker is not None or client.in_flight):
@@ -39,7 +39,7 @@ def deliver(client: HubClient, message: OutgoingMessage, question: Question | Un
         return
     if client.in_flight and message.kind is Kind.CONTROL and message.payload:
         # Only the flight is in the way, for some milliseconds: answers count against no limit then.
-        client.send_queue.put_final(message)
+        client.send_queue.put_beyond_limits(message)
     elif not client.send_queue.put(message, question):
         drop_stream(client)
         client.send_queue.refuse(message, question)
@@ -151,7 +151,7 @@ def end(client: HubClient, close_reason: CloseReason, *, send_waiting: bool) -> 
     if client.gone:
         return
     if client.behind or client.in_flight:
-        client.send_queue.put_final(OutgoingMessage.of_frame("close frame", frame))
+        client.send_queue.put_beyond_limits(OutgoingMessage.of_frame("close frame", frame))
         client.fall_behind()
     elif _write(client, frame):
         client.linger()

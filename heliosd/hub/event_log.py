@@ -25,7 +25,7 @@ def new_epoch() -> str:
 
 
 class EventLog:
-    """Written by the hub alone. The numbers come from the numbering stage."""
+    """The hub adds the events. The numbering stage gives the numbers, begins the log, and sets `trouble`."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""What the hub takes, already numbered, and how both of its channels are read."""
+"""What the hub's inbox carries, and how that and the queue of a backend are read, some items at a time."""
 
 from __future__ import annotations
 

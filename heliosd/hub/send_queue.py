@@ -48,7 +48,8 @@ class DroppedEvents(Struct, frozen=True):
 
 @dataclass(slots=True, eq=False)
 class SendQueue:
-    """Bounded by `limit` messages and `MAX_QUEUED_BYTES`; a replay is outside of the limits."""
+    """Bounded by `limit` messages and `MAX_QUEUED_BYTES`. Outside of the limits are a replay, a gap with its
+    status, answers while other threads write to the client, and the close frame."""
 
     _limit: int
     # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
@@ -97,7 +98,7 @@ class SendQueue:
     def put(self, message: OutgoingMessage, question: Question | UnsetType = UNSET) -> bool:
         """Queue `message` at the end. False: full, and it is not queued. `question` is the one that a status
         answers."""
-        if self.dropping and message.kind in {Kind.EVENT, Kind.VALUE, Kind.SNAPSHOT} and question is UNSET:
+        if self.dropping and message.kind in {Kind.EVENT, Kind.VALUE, Kind.STATUS} and question is UNSET:
             self._drop(message)  # the status of `resume_stream` says the same as a snapshot, or newer
             return True
         key: int | str = next(self._serial)
@@ -109,7 +110,7 @@ class SendQueue:
             older = self._remove(key)
             if older is not None and key == CUSTOM_METRICS:
                 message = merged(older, message)
-        elif message.kind is Kind.SNAPSHOT:
+        elif message.kind is Kind.STATUS:
             for name in IN_STATUS:
                 self._remove(name)
         elif CUSTOM_METRICS in self._messages and (deleted := deleted_metrics(message)):
@@ -121,8 +122,9 @@ class SendQueue:
             self._questions[key] = question
         return True
 
-    def put_final(self, message: OutgoingMessage) -> None:
-        """Queue `message` whatever the limits say: for the close frame, after which nothing comes."""
+    def put_beyond_limits(self, message: OutgoingMessage) -> None:
+        """Queue `message` whatever the limits say: the close frame, an answer while other threads write to the
+        client, a welcome or a status after `drop_stream`."""
         self._add(next(self._serial), message)
 
     def put_replay(self, messages: Iterable[OutgoingMessage]) -> None:
@@ -243,8 +245,8 @@ class SendQueue:
             self.put_gap(gap, dropped, status(UNSET))
         else:
             if welcome is not None:
-                self.put_final(welcome)
-            self.put_final(status(UNSET))
+                self.put_beyond_limits(welcome)
+            self.put_beyond_limits(status(UNSET))
         for key, message in answers.items():
             if message is STATUS_DUE:
                 self._questions[key] = questions[key]

@@ -63,8 +63,8 @@ class StatusMessages:
         self._moment: _Moment | None = None
 
     def status(self, history: History, subscription: Subscription, *, fresh: bool = False) -> OutgoingMessage:
-        """The snapshot that a client with this subscription starts from, with the effects of every event that was
-        sent so far; `fresh`: as of now, as an answer must be. None is older than one that was given out before."""
+        """The status that a client with this subscription starts from, with the effects of every event that was
+        sent so far; `fresh`: as of now, as an answer must be. No status is older than one given out before."""
         now = trio.current_time()
         moment = self._moment
         if fresh or moment is None or not moment.is_recent(history, now):

@@ -48,7 +48,7 @@ class TokenExpiry:
         """Of the wall clock from the monotonic one, when it was last seen to have been set."""
 
     def __len__(self) -> int:
-        """Schedule in memory."""
+        """Deadlines in memory, those included that do not hold any more."""
         return len(self._deadlines)
 
     def watch(self, client: HubClient) -> None:

@@ -31,8 +31,8 @@ class Kind(Enum):
     """Queued in order, never merged."""
     VALUE = auto()
     """The present state of something; a newer one of its type replaces it."""
-    SNAPSHOT = auto()
-    """The whole state; queued like an event."""
+    STATUS = auto()
+    """The whole state, the message `status`; queued like an event."""
     BOUNDARY = auto()
     """Says what the events around it mean (welcome, gap); keeps its place among them."""
     CONTROL = auto()

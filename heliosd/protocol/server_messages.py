@@ -163,14 +163,14 @@ def of_status(
     if not complete:
         data = structs.replace(data, stale=True, complete=False)
     payload = _encode(_MessageEnvelope("status", rfc3339(at), data=data))
-    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+    return OutgoingMessage("status", Kind.STATUS, NOTHING, payload)
 
 
 def answering(status: OutgoingMessage, client_id: ClientId) -> OutgoingMessage:
     """The same status as the answer to the question with this id."""
     head, data, rest = status.payload.partition(b',"data":')
     payload = b"".join([head, b',"id":', _encode(client_id), data, rest])
-    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+    return OutgoingMessage("status", Kind.STATUS, NOTHING, payload)
 
 
 def of_pong(at: float, data: object = UNSET, client_id: ClientId | UnsetType = UNSET) -> OutgoingMessage:

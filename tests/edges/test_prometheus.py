@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import re
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,9 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from heliosd.cluster.metric_commands import RegisterMetric, UpdateMetric
 from heliosd.hub.counters import HubCounters
+from heliosd.protocol.views.snapshots import SnapshotReport
 from heliosd.protocol.views.status import NodeView
 from heliosd.web.rest.prometheus import CONTENT_TYPE, bound_text
 from tests.support.metric_readings import LATER, START, Readings
+
+OPERATING = Path(__file__).parents[2] / "docs" / "operating.md"
 
 
 def samples_of(text: str) -> list[Sample]:
@@ -86,6 +90,23 @@ def test_every_name_of_the_contract_stands_in_the_text() -> None:
         ("process_open_fds",),
     }
     assert CONTENT_TYPE == "text/plain; version=0.0.4; charset=utf-8"
+
+
+def test_every_family_is_in_the_table_of_the_page_about_operating() -> None:
+    """But those of the process, and `raft_snapshot_FIELD`, which the table has as one row."""
+    documented: set[str] = set()
+    for row in re.findall(r"^\| (`[^|]*) \|", OPERATING.read_text(), re.MULTILINE):
+        names = re.findall(r"`(…?[a-z0-9_]+)`", row)
+        first = names[0].rpartition("_")[0] if names else ""
+        documented |= {f"{first}{name[1:]}" if name.startswith("…") else name for name in names}
+    text = Readings().text(HubCounters())
+    families = {line.split(" ")[2] for line in text.splitlines() if line.startswith("# TYPE ")}
+    fields = {f"raft_snapshot_{name}" for name in SnapshotReport.__struct_fields__}
+    fields |= {f"{name.removesuffix('_ms')}_seconds" for name in fields if name.endswith("_ms")}
+    assert {
+        name for name in families - documented - fields if not name.startswith(("process_", "python_"))
+    } == set()
+    assert len(families & documented) > 50
 
 
 def test_the_figures_are_those_of_the_trackers() -> None:

@@ -111,7 +111,7 @@ def test_a_newer_value_finds_room_in_a_full_queue() -> None:
 
 def test_a_queue_holds_no_more_than_a_mebibyte() -> None:
     box = SendQueue(256)
-    half = OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, bytes(MAX_QUEUED_BYTES // 2))
+    half = OutgoingMessage("status", Kind.STATUS, NOTHING, bytes(MAX_QUEUED_BYTES // 2))
     assert box.put(half)
     assert box.put(half)
     assert not box.put(answer())
@@ -123,7 +123,7 @@ def boundary(name: str = "gap") -> OutgoingMessage:
 
 def status(question: object = UNSET) -> OutgoingMessage:
     payload = json.dumps({"type": "status", "id": None if question is UNSET else question}).encode()
-    return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+    return OutgoingMessage("status", Kind.STATUS, NOTHING, payload)
 
 
 def ids(messages: list[OutgoingMessage]) -> list[object]:

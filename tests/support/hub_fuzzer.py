@@ -165,7 +165,7 @@ class FakeStatus(FixedStatus):
         def compose(selection: Selection) -> OutgoingMessage:
             metrics = values_of(selected(all_metrics, selection))
             payload = msgspec.json.encode({"type": "status", "data": {**data, "metrics": metrics}})
-            return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+            return OutgoingMessage("status", Kind.STATUS, NOTHING, payload)
 
         return compose
 

@@ -200,7 +200,7 @@ class FixedStatus(StatusMessages):
         def compose(selection: Selection) -> OutgoingMessage:
             data = {"as_of_seq": as_of_seq, "custom_metrics": selected(metrics, selection)}
             payload = msgspec.json.encode({"type": "status", "data": data})
-            return OutgoingMessage("status", Kind.SNAPSHOT, NOTHING, payload)
+            return OutgoingMessage("status", Kind.STATUS, NOTHING, payload)
 
         return compose
 

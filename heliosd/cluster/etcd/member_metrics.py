@@ -1,7 +1,8 @@
 """What heliosd reads from a member's own `/metrics`: round trips, snapshots, its start, the size of its database.
 
 Only the samples of Prometheus' text format 0.0.4 are read. Families that this version of etcd does not have, and
-other lines, are ignored: these values are only shown.
+other lines, are ignored. Most values are only shown; `reachability.py` also sees in them that a member was started
+anew, and the quota of its database.
 """
 
 from __future__ import annotations

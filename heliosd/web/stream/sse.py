@@ -109,7 +109,7 @@ class SseTransport:
         self._resumed_after = None if cursor is None else cursor.after
 
     def wake(self) -> None:
-        """The queue is no longer empty. Called first inside of `Hub.join`."""
+        """The queue is no longer empty. Called first inside of `ClientSessions.join`."""
         self._epoch = self._epoch or self._log.history.epoch
         self._news.set()
 

@@ -1,4 +1,8 @@
-"""Holds every endpoint to our cluster before anything is asked of it or sent to it; the rules are in `identity`."""
+"""Which endpoints belong to our cluster; the rules are in `identity`.
+
+No request for keys, members or leases goes to an endpoint before it has shown our cluster's id. A status, by which
+it shows that, a list of members and a plain page (`/metrics`) may be asked of any.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +67,7 @@ class ClusterCheck:
                 raise EtcdForeign("", reason)
 
     async def verify(self, endpoint: str) -> None:
-        """Nothing is asked of an endpoint, and nothing sent to it, before it has shown our cluster's id."""
+        """Return once the endpoint has shown our cluster's id. Raises `EtcdForeign` if it shows another one."""
         if self._identity is None or self._identity.is_verified(endpoint):
             return
         await self._status(endpoint)
@@ -77,6 +81,7 @@ class ClusterCheck:
         return self._identity.logins(endpoint, self._endpoints.urls())
 
     def believed(self, endpoint: str, answer: T) -> T:
+        """The answer. Raises `EtcdForeign` if it has a header, and that is of another cluster."""
         header = getattr(answer, "header", None)
         if self._identity is not None and isinstance(header, ResponseHeader):
             self.seen(endpoint, header.cluster_id)
