@@ -85,7 +85,7 @@ class EventLog:
         """Let it look at all events of `epoch` that are kept, with pauses. Some may go before it has: then
         `History.reason_to_refuse` says why it has not looked at all."""
         time_slice = TimeSlice()
-        while self.history.reason_to_refuse(epoch, excerpt.after) is None:
+        while self.history.reason_to_refuse(epoch, excerpt.looked_at) is None:
             if not excerpt.read(self.history, READ_AT_ONCE):
                 return
             if time_slice.over:

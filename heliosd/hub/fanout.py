@@ -49,20 +49,20 @@ class FanoutEngine(Protocol):
         to do. Waits for no socket. Where it does wait, clients may leave, end, and be sent answers."""
 
 
-def groups(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
+def batches(outgoing: Sequence[OutgoingMessage]) -> Iterator[list[OutgoingMessage]]:
     """The messages in runs of at most `BATCH_BYTES` of frames, so that one write is no more than a pump would
     take at once. A longer message stands alone."""
-    group: list[OutgoingMessage] = []
+    batch: list[OutgoingMessage] = []
     size = 0
     for message in outgoing:
         framed = len(message.payload) + HEAD_BYTES
-        if group and size + framed > BATCH_BYTES:
-            yield group
-            group, size = [], 0
-        group.append(message)
+        if batch and size + framed > BATCH_BYTES:
+            yield batch
+            batch, size = [], 0
+        batch.append(message)
         size += framed
-    if group:
-        yield group
+    if batch:
+        yield batch
 
 
 async def broadcast(

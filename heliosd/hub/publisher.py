@@ -80,14 +80,14 @@ class Publisher:
         between would be newer.
         """
         time_slice = TimeSlice()
-        for group in fanout.groups(outgoing):
+        for batch in fanout.batches(outgoing):
             started = trio.current_time()
-            for message in group:
+            for message in batch:
                 if message.seq is not None:
                     self._log.history.keep(message, self._connections.now().wall)
             self._status_messages.forget_shared()
             self._publishing = True
-            for subscription, mine, recipients in self.groups.split(group):
+            for subscription, mine, recipients in self.groups.split(batch):
                 if time_slice.over:
                     await time_slice.pause()
                 if not mine:

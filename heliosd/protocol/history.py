@@ -47,8 +47,8 @@ class Excerpt:
     one if there is one. It is read a little at a time, since it may take looking at millions."""
 
     def __init__(self, after: int, limit: int, subscription: Subscription) -> None:
-        self.after = after
-        """It has looked at all events up to this one."""
+        self.looked_at = after
+        """It has looked at all events up to this number."""
         self.events: list[OutgoingMessage] = []
         self.size = 0
         """Bytes of the events."""
@@ -59,7 +59,7 @@ class Excerpt:
 
     def read(self, history: History, at_most: int | None = None) -> bool:
         """Look at so many events more, of which `history` must have the first. Returns whether any are left."""
-        for event in islice(history.after(self.after), at_most):
+        for event in islice(history.after(self.looked_at), at_most):
             mine = event.filtered_for(self._subscription)
             if mine is not None:
                 size = self.size + len(mine.payload)
@@ -68,8 +68,8 @@ class Excerpt:
                     return False
                 self.events.append(mine)
                 self.size = size
-            self.after += 1
-        return self.after < history.seq
+            self.looked_at += 1
+        return self.looked_at < history.seq
 
 
 class History:
@@ -153,7 +153,7 @@ class History:
             return Replay()
         if excerpt is None:
             excerpt = missed(cursor.after, subscription)
-        refusal = self.reason_to_refuse(cursor.epoch, excerpt.after)
+        refusal = self.reason_to_refuse(cursor.epoch, excerpt.looked_at)
         if refusal is not None:
             return Replay(refusal=refusal)
         if not excerpt.more:

@@ -86,7 +86,7 @@ def test_a_page_that_is_read_a_little_at_a_time_is_the_same(
     while parts.read(made, at_most):
         pass
     assert parts.events == whole.events == list(made.kept())[:limit]
-    assert (parts.more, parts.after) == (whole.more, whole.after)
+    assert (parts.more, parts.looked_at) == (whole.more, whole.looked_at)
     assert whole.more == (len(made.kept()) > limit)
 
 

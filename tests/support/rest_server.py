@@ -308,7 +308,7 @@ class FakeEvents:
 
     async def read(self, excerpt: Excerpt, epoch: str) -> None:
         await trio.lowlevel.checkpoint()
-        if self.history.reason_to_refuse(epoch, excerpt.after) is None:
+        if self.history.reason_to_refuse(epoch, excerpt.looked_at) is None:
             excerpt.read(self.history)
 
     async def reach(self, cursor: Cursor) -> None:

@@ -85,7 +85,7 @@ async def show_history(call: Call[Span, Nothing]) -> Answer:
     excerpt = Excerpt(after, call.query.limit, subscription)
     await call.services.events.read(excerpt, epoch)
     history = call.services.events.history
-    refusal = history.reason_to_refuse(epoch, excerpt.after)
+    refusal = history.reason_to_refuse(epoch, excerpt.looked_at)
     if refusal is not None:
         gone = HistoryGone(_REFUSALS[refusal], refusal, history.epoch, history.oldest_seq, history.seq)
         return Answer(status=410, body=gone)
