@@ -70,7 +70,7 @@ class ServerCertificate:
                 self._reported = stamp
             self._failed = stamp
         else:
-            self._loaded = stamp
+            self._loaded = self._failed = self._reported = stamp
             log.info("certificate renewed", cert=str(self._files[0]))
 
     async def watch(self) -> None:

@@ -132,14 +132,17 @@ class Connections:
 
     def settle(self, client: HubClient) -> None:
         """See to what a write left to do."""
+        if client.gone:
+            # Nothing may follow what was written last, a close frame neither.
+            client.wants_pump = False
+            client.hang_up()
+            return
         if client.wants_pump and not client.in_flight:
             client.wants_pump = False
             if client.waker is not None:
                 client.waker()
             else:
                 self._pumps.start_soon(write_pump, client, self.settings, self.counters)
-        if client.gone and client.close_reason is None:
-            client.hang_up()
         if client.is_dropping:
             self.on_full(client)
 

@@ -38,7 +38,7 @@ def deliver(client: HubClient, message: OutgoingMessage, question: Question | Un
         _write(client, client.frame_of(message))
         return
     if client.in_flight and message.kind is Kind.CONTROL and message.payload:
-        # Only the flight is in the way, for some milliseconds: answers count against no limit then.
+        # Only the flight is in the way, for a moment: answers count against no limit then.
         client.send_queue.put_beyond_limits(message)
     elif not client.send_queue.put(message, question):
         drop_stream(client)

@@ -1,8 +1,8 @@
 """The engine that lets other threads write, so that the loop serves everyone else meanwhile.
 
 1. A flight is a run of places whose sockets other threads write to. From `take_off` to `land` the clients in it are
-   in flight: nobody else writes to them, what comes for them waits in their queues, and their descriptors are not
-   closed (the sender sees to that).
+   in flight: nobody else writes to them, and what comes for them waits in their queues. While the threads write,
+   their descriptors are not closed (the sender sees to that); who leaves before, while TLS encrypts, is left out.
 2. A client may leave during a flight. What its socket took does not matter then.
 3. A flight that has begun is finished, whatever is cancelled: it waits for no socket.
 """
@@ -23,8 +23,10 @@ from .time_slice import TimeSlice
 
 WORTH_A_FLIGHT = 100
 """To hand fewer clients over to another thread costs as much as to write to them."""
-FLIGHT_BYTES = 4 * 1024 * 1024
-"""Of ciphertext in one flight: over TLS each client's is other bytes, which are kept until it has landed."""
+TLS_FLIGHT = 1024
+"""Clients over TLS in one flight: each of them is seen to when it lands, also if its socket took all."""
+TLS_FLIGHT_BYTES = 4 * 1024 * 1024
+"""Of what is encrypted for one flight: each client's ciphertext is other bytes, kept until it has landed."""
 
 
 class Sender(Protocol):
@@ -70,7 +72,8 @@ class Flights:
     ) -> None:
         start, at_once = 0, self._sender.capacity
         if recipients.encrypted:
-            at_once = max(1, min(at_once, FLIGHT_BYTES // len(encrypted_at_once(frames))))
+            by_bytes = TLS_FLIGHT_BYTES // len(encrypted_at_once(frames))
+            at_once = max(1, min(at_once, TLS_FLIGHT, by_bytes))
         tls_apart = recipients.encrypted and not self._over_tls
         if places >= self._least and not tls_apart:
             # Asked before each flight: one of them may be the last that the sender could fly.

@@ -97,6 +97,19 @@ async def test_files_that_change_one_after_the_other_are_no_error(tmp_path: Path
     assert [line["event"] for line in logged] == ["certificate renewed"]
 
 
+async def test_a_certificate_that_is_gone_for_the_second_time_is_logged_again(tmp_path: Path) -> None:
+    certificate = ServerCertificate(*self_signed(tmp_path))
+    with structlog.testing.capture_logs() as logged:
+        for _ in range(2):
+            for name in ("cert", "key"):
+                (tmp_path / f"{name}.pem").unlink()
+            for _ in range(3):
+                await certificate.refresh()
+            self_signed(tmp_path)
+            await certificate.refresh()
+    assert [line["log_level"] for line in logged] == ["error", "info"] * 2
+
+
 async def test_a_key_that_becomes_readable_later_is_taken_with_one_line_for_the_time_before(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

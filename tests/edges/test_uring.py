@@ -280,3 +280,18 @@ def test_where_io_uring_is_allowed_it_is_taken_with_as_many_threads_as_configure
     with structlog.testing.capture_logs() as lines, fanout_engine(config) as engine:
         assert (engine.name, engine.threads) == ("uring", 3)
     assert lines == []
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_threads_that_cannot_be_started_leave_no_ring_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    before = descriptors()
+    with pytest.raises(UringUnavailable, match="cannot start 3 threads"), open_sender(3):
+        pass
+    assert descriptors() == before

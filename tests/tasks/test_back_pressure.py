@@ -20,6 +20,7 @@ from heliosd.hub.flights import Flights
 from heliosd.hub.inbox import Tick
 from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
 from heliosd.protocol.client_commands import AskStatus, Ping, Subscribe
+from heliosd.protocol.close_codes import EXPIRED
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
@@ -161,9 +162,10 @@ class Meanwhile(FakeSender):
         return [(place, GONE) for place in range(len(fds))]
 
 
+@pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("encrypted", [False, True])
 async def test_nothing_follows_a_message_of_which_it_is_not_known_what_was_taken(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, encrypted: bool
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, *, encrypted: bool, ended: bool
 ) -> None:
     descriptors = Descriptors()
     monkeypatch.setattr(direct_writes, "os", descriptors)
@@ -173,7 +175,11 @@ async def test_nothing_follows_a_message_of_which_it_is_not_known_what_was_taken
         client, _ = house.join(transport=socket)
         before = socket.frames
         sender.lost = True
-        sender.happens = partial(house.hub.connections.pong, client, b"?")
+        connections = house.hub.connections
+        # Ended in the flight it has a close frame in its queue, that must not go either.
+        sender.happens = (
+            partial(connections.end, client, EXPIRED) if ended else partial(connections.pong, client, b"?")
+        )
         await house.publish(ADDED)
         sender.happens = lambda: None
         await house.publish(ADDED)
@@ -182,6 +188,18 @@ async def test_nothing_follows_a_message_of_which_it_is_not_known_what_was_taken
         assert socket.frames == before
         assert isinstance(client.reader, Reader)
         assert client.reader.hung_up
+
+
+async def test_a_lost_client_that_is_ended_before_anybody_has_seen_to_it_is_hung_up(
+    autojump_clock: MockClock, house: House
+) -> None:
+    client, socket = house.join()
+    before = len(socket.written)
+    client.lose()  # as a flight does with thousands, whom it sees to one after the other
+    house.hub.connections.end(client, EXPIRED, send_waiting=True)
+    assert isinstance(client.reader, Reader)
+    assert client.reader.hung_up
+    assert len(socket.written) == before
 
 
 async def test_a_client_that_asks_much_during_a_flight_and_reads_gets_all_answers(

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from heliosd.hub import direct_writes
 from heliosd.hub.client import BATCH_BYTES, HubClient
 from heliosd.hub.direct_writes import DirectWrites
-from heliosd.hub.flights import FLIGHT_BYTES, Flights
+from heliosd.hub.flights import TLS_FLIGHT_BYTES, Flights
 from heliosd.hub.recipients import Recipients
 from heliosd.hub.time_slice import TimeSlice
 from heliosd.protocol.message import Kind
@@ -253,7 +253,7 @@ async def test_over_tls_a_flight_is_bounded_in_bytes(size: int, flights: int) ->
         await Flights(sender).write(recipients, recipients.begin(1)[0], b"x" * size, settle, TimeSlice())
     assert len(sender.flights) == flights
     assert sum(clients for clients, _ in sender.flights) == 500
-    assert max(sent for _, sent in sender.flights) <= FLIGHT_BYTES + 500
+    assert max(sent for _, sent in sender.flights) <= TLS_FLIGHT_BYTES + 500
 
 
 class ShortSlices(TimeSlice):
