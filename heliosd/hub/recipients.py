@@ -154,13 +154,20 @@ class Recipients:
         return self._sending > 0 and self.served <= client.place < self._places
 
     def _compact(self) -> None:
-        ready = [
-            (client, fd) for client, fd in zip(self.clients, self.fds, strict=True) if client is not None
-        ]
-        for place, (client, _) in enumerate(ready):
-            client.place = place
-        self.clients = [client for client, _ in ready]
-        self.fds = [fd for _, fd in ready]
+        """Fill each hole with the last client: of thousands of places only the holes are touched one by one."""
+        place = 0
+        while True:
+            while self.fds and self.fds[-1] == NOBODY:
+                self.fds.pop()
+                self.clients.pop()
+            try:
+                place = self.fds.index(NOBODY, place)
+            except ValueError:
+                break
+            self.fds[place] = self.fds.pop()
+            client = self.clients[place] = self.clients.pop()
+            if client is not None:
+                client.place = place
         self._holes = 0
 
     def _set_ready(self, client: HubClient) -> None:

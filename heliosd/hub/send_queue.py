@@ -49,7 +49,7 @@ class DroppedEvents(Struct, frozen=True):
 @dataclass(slots=True, eq=False)
 class SendQueue:
     """Bounded by `limit` messages and `MAX_QUEUED_BYTES`. Outside of the limits are a replay, a gap with its
-    status, answers while other threads write to the client, and the close frame."""
+    status, pings and pongs, answers while other threads write to the client, and the close frame."""
 
     _limit: int
     # A dict keeps order; a value is keyed by its type, everything else by a number of its own.
@@ -115,7 +115,8 @@ class SendQueue:
                 self._remove(name)
         elif CUSTOM_METRICS in self._messages and (deleted := deleted_metrics(message)):
             self._replace(CUSTOM_METRICS, without_metrics(self._messages[CUSTOM_METRICS], deleted))
-        if len(self._messages) >= self._limit or self.size + len(message.payload) > MAX_QUEUED_BYTES:
+        full = len(self._messages) >= self._limit or self.size + len(message.payload) > MAX_QUEUED_BYTES
+        if full and message.type not in CONFLATED_FRAMES:  # of those at most two wait
             return False
         self._add(key, message)
         if question is not UNSET:

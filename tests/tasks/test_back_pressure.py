@@ -216,6 +216,8 @@ async def test_a_client_that_asks_much_during_a_flight_and_reads_gets_all_answer
         def ask() -> None:
             for number in range(10):
                 house.hub.sessions.execute(client, Ping(number, UNSET))
+            house.hub.connections.pong(client, b"?")
+            house.hub.connections.ping(client)
 
         sender.happens = ask
         await house.publish(ADDED)
