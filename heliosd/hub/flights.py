@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Protocol
 
 import trio
@@ -23,8 +23,8 @@ from .time_slice import TimeSlice
 
 WORTH_A_FLIGHT = 100
 """To hand fewer clients over to another thread costs as much as to write to them."""
-TLS_FLIGHT = 1024
-"""Clients over TLS in one flight: each of them is seen to when it lands, also if its socket took all."""
+LANDED_AT_ONCE = 64
+"""Clients whose sockets did not take all, or that use TLS, between two looks whether the time slice is over."""
 TLS_FLIGHT_BYTES = 4 * 1024 * 1024
 """Of what is encrypted for one flight: each client's ciphertext is other bytes, kept until it has landed."""
 
@@ -52,11 +52,14 @@ class Sender(Protocol):
 class Flights:
     """Implements `FanoutEngine`. Once the sender has failed, all are written to directly."""
 
-    def __init__(self, sender: Sender, *, least: int = 1, over_tls: bool = True) -> None:
+    def __init__(
+        self, sender: Sender, *, least: int = 1, over_tls: bool = True, landed_at_once: int = LANDED_AT_ONCE
+    ) -> None:
         """Groups of fewer than `least` clients are written to directly, and those over TLS unless `over_tls`."""
         self._sender = sender
         self._over_tls = over_tls
         self._least = least
+        self._landed_at_once = landed_at_once
         self._direct = DirectWrites()
 
     @property
@@ -73,13 +76,13 @@ class Flights:
         start, at_once = 0, self._sender.capacity
         if recipients.encrypted:
             by_bytes = TLS_FLIGHT_BYTES // len(encrypted_at_once(frames))
-            at_once = max(1, min(at_once, TLS_FLIGHT, by_bytes))
+            at_once = max(1, min(at_once, by_bytes))
         tls_apart = recipients.encrypted and not self._over_tls
         if places >= self._least and not tls_apart:
             # Asked before each flight: one of them may be the last that the sender could fly.
             while start < places and self._sender.usable:
                 stop = min(start + at_once, places)
-                flight = _Flight(recipients, start, stop, settle, time_slice)
+                flight = _Flight(recipients, start, stop, settle, time_slice, self._landed_at_once)
                 await (flight.fly_encrypted if recipients.encrypted else flight.fly)(self._sender, frames)
                 start = stop
         await self._direct.write(recipients, places, frames, settle, time_slice, start=start)
@@ -89,56 +92,74 @@ class _Flight:
     """One run of places, and what is done with its clients."""
 
     def __init__(
-        self, recipients: Recipients, start: int, stop: int, settle: Settle, time_slice: TimeSlice
+        self,
+        recipients: Recipients,
+        start: int,
+        stop: int,
+        settle: Settle,
+        time_slice: TimeSlice,
+        landed_at_once: int,
     ) -> None:
         self._recipients = recipients
         self._start, self._stop = start, stop
         self._settle = settle
         self._time_slice = time_slice
+        self._landed_at_once = landed_at_once
 
     async def fly(self, sender: Sender, frames: bytes) -> None:
         """Let all of them be sent the same bytes."""
-        short, touched = await self._send(sender, frames)
-        unfinished: list[HubClient] = []
+        self._recipients.take_off(self._start, self._stop)
+        try:
+            with trio.CancelScope(shield=True):  # see 3.
+                short = sorted(await sender.send(self._fds(), frames))
+                # One part at least: none may be short.
+                for first in range(0, len(short) or 1, self._landed_at_once):
+                    part = short[first : first + self._landed_at_once]
+                    last = first + self._landed_at_once >= len(short)
+                    touched = self._recipients.land(None if last else self._start + part[-1][0] + 1)
+                    await self._see_to([*self._keep_rests(part, frames)], touched)
+        finally:
+            self._recipients.land()
+
+    async def fly_encrypted(self, sender: Sender, frames: bytes) -> None:
+        """The same over TLS, where each is sent other bytes."""
+        self._recipients.take_off(self._start, self._stop)
+        try:
+            with trio.CancelScope(shield=True):  # what has been encrypted must be sent; see 3.
+                at_once = encrypted_at_once(frames)
+                clients, ciphertexts = await self._encrypt(at_once)
+                taken = dict(await sender.send(self._fds(), ciphertexts))
+                for first in range(0, len(clients), self._landed_at_once):
+                    unfinished: list[HubClient] = []
+                    stop = min(first + self._landed_at_once, len(clients))
+                    touched = self._recipients.land(self._start + stop)
+                    for index, client in enumerate(clients[first:stop], first):
+                        if client is None:
+                            continue
+                        self._end_flight(
+                            client, ciphertexts[index], taken.get(index, len(ciphertexts[index]))
+                        )
+                        if len(at_once) < len(frames) and client.recipients is self._recipients:
+                            keep_plaintext(client, frames, at_once)
+                        if client.gone or client.wants_pump:
+                            unfinished.append(client)
+                    await self._see_to(unfinished, touched)
+        finally:
+            self._recipients.land()
+
+    def _fds(self) -> list[int]:
+        """Those that have left since are NOBODY here."""
+        return self._recipients.fds[self._start : self._stop]
+
+    def _keep_rests(self, short: Sequence[tuple[int, int]], frames: bytes) -> Iterator[HubClient]:
         for index, taken in short:
             client = self._recipients.clients[self._start + index]
             if client is not None:
                 keep_rest(client, frames, taken)
-                unfinished.append(client)
-        await self._land(unfinished, touched)
-
-    async def fly_encrypted(self, sender: Sender, frames: bytes) -> None:
-        """The same over TLS, where each is sent other bytes."""
-        with trio.CancelScope(shield=True):  # what has been encrypted must be sent; see 3.
-            at_once = encrypted_at_once(frames)
-            clients, ciphertexts = await self._encrypt(at_once)
-            short, touched = await self._send(sender, ciphertexts)
-        taken = dict(short)
-        unfinished: list[HubClient] = []
-        for index, client in enumerate(clients):
-            if client is not None:
-                self._end_flight(client, ciphertexts[index], taken.get(index, len(ciphertexts[index])))
-                if len(at_once) < len(frames) and client.recipients is self._recipients:
-                    keep_plaintext(client, frames, at_once)
-                if client.gone or client.wants_pump:
-                    unfinished.append(client)
-        await self._land(unfinished, touched)
-
-    async def _send(
-        self, sender: Sender, payloads: bytes | Sequence[bytes]
-    ) -> tuple[list[tuple[int, int]], list[HubClient]]:
-        """What did not take all, and the clients for which something has come meanwhile."""
-        self._recipients.take_off(self._start, self._stop)
-        try:
-            # Those that have left since are NOBODY here.
-            short = await sender.send(self._recipients.fds[self._start : self._stop], payloads)
-        finally:
-            touched = self._recipients.land()
-        return short, touched
+                yield client
 
     async def _encrypt(self, frames: bytes) -> tuple[list[HubClient | None], list[bytes]]:
         """Who is to be sent something, and what: b"" where there is nobody any more."""
-        self._recipients.take_off(self._start, self._stop)
         clients: list[HubClient | None] = []
         ciphertexts: list[bytes] = []
         step = at_a_time(frames)
@@ -162,9 +183,9 @@ class _Flight:
         if client.transport.pending:
             client.fall_behind()
 
-    async def _land(self, unfinished: Sequence[HubClient], touched: Sequence[HubClient]) -> None:
-        """For each of them all that is kept has its place before the first pause, so that no frames mix. What is
-        left to do takes longest, as it may start a pump."""
+    async def _see_to(self, unfinished: Sequence[HubClient], touched: Sequence[HubClient]) -> None:
+        """Those that have just landed. For each of them all that is kept has its place before the first pause, so
+        that no frames mix; the others are still in flight. What is left to do takes longest: it may be a pump."""
         for client in touched:
             delivery.landed(client)
         for client in [*unfinished, *touched]:
@@ -172,6 +193,8 @@ class _Flight:
                 self._settle(client)
             if self._time_slice.over:
                 await self._time_slice.pause()
+        if self._time_slice.over:
+            await self._time_slice.pause()
 
 
 def _encrypted(client: HubClient, frames: bytes) -> bytes:

@@ -142,11 +142,16 @@ class Recipients:
         self.served = stop
         self._in_flight = range(start, stop)
 
-    def land(self) -> list[HubClient]:
-        """Nothing is in flight any more. Returns those that something has come for, or changed for, meanwhile; the
-        caller has them reconsidered."""
-        self._in_flight = range(0)
-        touched, self._touched = self._touched, []
+    def land(self, stop: int | None = None) -> list[HubClient]:
+        """The clients in flight up to the place `stop`, or all, are so no longer. Returns those of them that
+        something has come for, or changed for, meanwhile; the caller has them reconsidered."""
+        if stop is None or stop >= self._in_flight.stop:
+            self._in_flight = range(0)
+            touched, self._touched = self._touched, []
+        else:
+            self._in_flight = range(stop, self._in_flight.stop)
+            touched = [client for client in self._touched if client.place not in self._in_flight]
+            self._touched = [client for client in self._touched if client.place in self._in_flight]
         return [client for client in touched if client.recipients is self]
 
     def _awaits(self, client: HubClient) -> bool:

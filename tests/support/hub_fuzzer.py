@@ -249,7 +249,7 @@ class World:
             log=self.numbering.log,
             access=self.access,
             status_messages=self.status,
-            engine=Flights(FakeSender(descriptors)) if plan.flights else DirectWrites(),
+            engine=Flights(FakeSender(descriptors), landed_at_once=2) if plan.flights else DirectWrites(),
         )
         self.followers: list[Follower] = []
         self.everyone: list[Follower] = []

@@ -160,8 +160,8 @@ MUTANTS = (
     Mutant(
         "what came during a flight is left",
         FLIGHTS,
-        "        return short, touched",
-        "        return short, []",
+        "self._see_to([*self._keep_rests(part, frames)], touched)",
+        "self._see_to([*self._keep_rests(part, frames)], [])",
     ),
     Mutant(
         "what a socket did not take in a flight is lost",

@@ -154,7 +154,7 @@ class RecipientsWorld:
         self.flying = capacity is not None or sender is not None
         if sender is None and capacity is not None:
             sender = SteppedSender(self, capacity)
-        self.engine: FanoutEngine = DirectWrites() if sender is None else Flights(sender)
+        self.engine: FanoutEngine = DirectWrites() if sender is None else Flights(sender, landed_at_once=3)
         self.pauses = Pauses(self, [])
         self.here: list[Peer] = []
         self.gone: list[Peer] = []

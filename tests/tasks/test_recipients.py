@@ -325,7 +325,7 @@ async def test_between_those_that_a_flight_leaves_behind_others_run(over_tls: bo
 
     def settle(client: HubClient) -> None:
         at.append(slices.pauses)
-        assert len(at) > 1 or all(each.behind for each in clients)
+        assert all(each.behind or recipients.in_flight(each) for each in clients[:-1])
         house.hub.connections.settle(client)
         if len(at) == 1:
             recipients.remove(clients[-1])
@@ -339,7 +339,8 @@ async def test_between_those_that_a_flight_leaves_behind_others_run(over_tls: bo
             clients.append(client)
         places, _ = recipients.begin(1)
         await Flights(FullSockets()).write(recipients, places, b"x" * 100, settle, slices)
-    assert at == list(range(at[0], at[0] + 99))  # a turn for each but the one that has left
+    assert at == sorted(set(at))  # a turn for each
+    assert len(at) == 99  # but for the one that has left
     assert not any(client.wants_pump for client in clients[:-1])
 
 
