@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import ssl
-import threading
 from pathlib import Path
 
 import trio
@@ -33,24 +32,24 @@ class ClientCertificates:
         self._read: object = None
         self._context: ssl.SSLContext | None = None
         self._warned = ""
-        self._reading = threading.Lock()
+        # A thread behind a file that hangs lasts as long as that, so there is one at most.
+        self._one_thread = trio.CapacityLimiter(1)
 
     async def context(self) -> ssl.SSLContext:
         """For connections made from now on. Raises `NoAnswer` as long as the files could never be used."""
         why: str | None = f"cannot read the certificate files within {READ_SECONDS:g} s"
         with trio.move_on_after(READ_SECONDS):
             # In a thread: a disk or a share that hangs holds up nobody else.
-            why = await trio.to_thread.run_sync(self._refresh, abandon_on_cancel=True)
+            why = await trio.to_thread.run_sync(
+                self._refresh, limiter=self._one_thread, abandon_on_cancel=True
+            )
         if why is not None:
             self._keep(why)
         assert self._context is not None
         return self._context
 
     def _refresh(self) -> str | None:
-        """Why the files cannot be used now; None if they can. Of many calls one reads, and the others wait for it,
-        but no longer than their callers do: no threads gather behind a file that hangs."""
-        if not self._reading.acquire(timeout=READ_SECONDS):
-            return "the certificate files are still being read"
+        """Why the files cannot be used now; None if they can."""
         try:
             stamp = tuple((path, path.stat().st_mtime_ns) for path in self._files if path is not None)
             if self._context is None or stamp != self._read:
@@ -60,8 +59,6 @@ class ClientCertificates:
             return f"the certificate files cannot be used: {error.reason or error}"
         except OSError as error:
             return f"cannot read {error.filename}: {error.strerror}"
-        finally:
-            self._reading.release()
         return None
 
     def _keep(self, why: str) -> None:
