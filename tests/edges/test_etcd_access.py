@@ -240,6 +240,14 @@ async def reason_refused(cluster: EtcdCluster, **changes: Any) -> str:
         return reasons.pop()
 
 
+def copied(certificates: EtcdCertificates, folder: Path) -> dict[str, Path]:
+    """What is `shown`, in files of that folder."""
+    files = {name: folder / name for name in shown(certificates)}
+    for name, file in files.items():
+        file.write_bytes(shown(certificates)[name].read_bytes())
+    return files
+
+
 async def test_a_client_certificate_opens_everything(
     encrypted: EtcdCluster, certificates: EtcdCertificates
 ) -> None:
@@ -314,9 +322,7 @@ async def test_while_a_certificate_is_being_replaced_the_former_one_is_used(
     step: str,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
-    for name, file in files.items():
-        file.write_bytes(shown(certificates)[name].read_bytes())
+    files = copied(certificates, tmp_path)
     async with client_of(encrypted, **files) as client:
         await client.range(KEY)
         if step == "a key of another pair":
@@ -344,9 +350,7 @@ async def test_certificate_files_that_hang_hold_up_nobody(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    files = {name: tmp_path / name for name in ("ca_cert", "client_cert", "client_key")}
-    for name, file in files.items():
-        file.write_bytes(shown(certificates)[name].read_bytes())
+    files = copied(certificates, tmp_path)
     async with client_of(encrypted, **files) as client:
         await client.range(KEY)
         files["client_key"].unlink()
