@@ -100,12 +100,12 @@ async def _measure(clients: int, rounds: int, threads: list[int]) -> None:
         )
 
 
-def _in_c(fds: list[int]) -> dict[str, Way]:
+def _in_c(fds: array[int]) -> dict[str, Way]:
     """The floors. They hold the loop for the whole of a broadcast."""
     library = ctypes.CDLL(str(BUILD / "broadcast.so"), use_errno=True)
-    numbers, taken = array("i", fds), array("i", [0]) * len(fds)
+    taken = array("i", [0]) * len(fds)
     frame = status_message(PAYLOAD).frame
-    arguments = (numbers.buffer_info()[0], len(fds), frame, len(frame))
+    arguments = (fds.buffer_info()[0], len(fds), frame, len(frame))
     library.send_loop.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_char_p, ctypes.c_size_t]
     library.send_by_ring.argtypes = [*library.send_loop.argtypes, ctypes.c_void_p]
     if library.open_ring():
@@ -113,7 +113,6 @@ def _in_c(fds: list[int]) -> dict[str, Way]:
 
     async def send_loop() -> None:
         assert library.send_loop(*arguments) == 0
-        assert numbers
 
     async def send_by_ring() -> None:
         assert library.send_by_ring(*arguments, taken.buffer_info()[0]) == 0

@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -43,7 +44,7 @@ class Sender(Protocol):
     def usable(self) -> bool:
         """False: it cannot send any more."""
 
-    async def send(self, fds: Sequence[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
+    async def send(self, fds: array[int], payloads: bytes | Sequence[bytes]) -> list[tuple[int, int]]:
         """Offer each of these sockets the bytes, or each its own. Returns those that did not take all: place among
         `fds`, and the bytes taken or GONE. None of `fds` is closed before it returns, and cancellation does not end
         it."""
@@ -147,7 +148,7 @@ class _Flight:
         finally:
             self._recipients.land()
 
-    def _fds(self) -> list[int]:
+    def _fds(self) -> array[int]:
         """Those that have left since are NOBODY here."""
         return self._recipients.fds[self._start : self._stop]
 

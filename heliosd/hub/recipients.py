@@ -11,6 +11,8 @@ unless they leave, and whatever comes for them waits until the flight has landed
 
 from __future__ import annotations
 
+from array import array
+
 from .client import NOT_READY, HubClient
 
 NOBODY = -1
@@ -46,8 +48,9 @@ class Recipients:
         """What is written to them goes through `Transport.encrypt`: TLS."""
         self.clients: list[HubClient | None] = []
         """The ready ones; None where one has left since the last broadcast began."""
-        self.fds: list[int] = []
-        """Their descriptors, in the same places."""
+        self.fds: array[int] = array("i")
+        """Their descriptors, in the same places; NOBODY where one has left. No list of objects: between two
+        broadcasts all of these would fall out of the caches."""
         self._holes = 0
         self._not_ready: dict[str, HubClient] = {}
         self._sent = 0

@@ -1,7 +1,8 @@
 """One io_uring that sends to many sockets with one system call and waits for none of them.
 
 The entries lie in memory that is shared with the kernel. All but three fields of them are always the same, so they
-are written once; descriptors, addresses and lengths are patched by one strided assignment each.
+are written once; descriptors, addresses and lengths are patched by one strided assignment each. Where all are sent
+the same bytes, a system call needs the descriptors only.
 
 Memory order. The kernel's rule (the note at the head of io_uring/io_uring.c, and io_uring(7)): the writer of a ring
 stores its tail with release semantics after the entries, the reader loads the tail with acquire semantics before
@@ -10,7 +11,7 @@ them. Python has neither, and arm64 reorders plain accesses. It is right here al
 1. There is no IORING_SETUP_SQPOLL, so the kernel reads the submission queue inside of io_uring_enter only, on the
    thread that called it: one thread sees its own stores in program order, also across a system call.
 2. Sends with MSG_DONTWAIT complete inside of io_uring_enter, on the same thread, so the same holds for the
-   completion queue. Should one complete elsewhere, `_complete` waits in io_uring_enter: there the kernel itself
+   completion queue. Should one complete elsewhere, `_submit` waits in io_uring_enter: there the kernel itself
    loads the tail on this thread, and orders the loads that follow behind that.
 3. One thread at a time uses a ring. A ring goes from the thread that made it to its worker by starting the thread,
    which is an acquire and a release of locks, as is every taking of the GIL (pthread_mutex_lock and _unlock
@@ -29,13 +30,15 @@ from collections.abc import Sequence
 from . import syscalls
 
 ENTRY_BYTES = 64
-_ENTRY = struct.Struct("<BBHiQQIIQ24x")
+_ENTRY = struct.Struct("=BBHiQQIIQ24x")
 """`struct io_uring_sqe`: opcode, flags, ioprio, fd, off, addr, len, msg_flags, user_data."""
 _FD, _ADDRESS, _LENGTH = 1, 2, 6
 """Where these stand in an entry, in units of their own size."""
 _WORDS_AN_ENTRY, _LONGS_AN_ENTRY = ENTRY_BYTES // 4, ENTRY_BYTES // 8
-_WORDS_A_COMPLETION = 4
-_RESULT, _USER_DATA = 2, 0
+_COMPLETION_BYTES = 16
+_COMPLETION = struct.Struct("=QiI")
+"""`struct io_uring_cqe`: user_data, res, flags."""
+_RESULT, _WORDS_A_COMPLETION = 2, _COMPLETION_BYTES // 4
 
 GONE = -1
 """In place of the number of bytes that a socket took: its connection is over."""
@@ -66,28 +69,31 @@ class Ring:
         sq_entries, cq_entries = parameters[0], parameters[1]
         sq, cq = parameters[10:20], parameters[20:30]
         how = {"flags": mmap.MAP_SHARED, "prot": mmap.PROT_READ | mmap.PROT_WRITE}
-        size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * 16)
+        self._completions_at = cq[5]
+        size = max(sq[6] + sq_entries * 4, cq[5] + cq_entries * _COMPLETION_BYTES)
         self._rings = mmap.mmap(self._ring, size, offset=syscalls.OFFSET_RINGS, **how)
         self._entries = mmap.mmap(self._ring, sq_entries * ENTRY_BYTES, offset=syscalls.OFFSET_ENTRIES, **how)
-        rings, entries = memoryview(self._rings), memoryview(self._entries)
-        self._words = rings[: size // 4 * 4].cast("I")
-        self._completions = rings[cq[5] : cq[5] + cq_entries * 16].cast("i")
-        self._fds, self._lengths = entries.cast("i"), entries.cast("I")
-        self._addresses = entries.cast("Q")
+        self._words = memoryview(self._rings)[: size // 4 * 4].cast("I")
+        self._entry_words = memoryview(self._entries).cast("i")
+        self._entry_longs = memoryview(self._entries).cast("Q")
         self._sq_head, self._sq_tail = sq[0] // 4, sq[1] // 4
         self._cq_head, self._cq_tail = cq[0] // 4, cq[1] // 4
         self.entries, self._cq_entries = sq_entries, cq_entries
-        self._tail = self._seen = 0
+        self._tail = 0
+        """Entries given to the kernel so far. Between two sends so many completions have been seen."""
         # Place in the queue = place among the entries, for good.
         self._words[sq[6] // 4 : sq[6] // 4 + sq_entries] = memoryview(array("I", range(sq_entries)))
         flags = syscalls.MSG_DONTWAIT | syscalls.MSG_NOSIGNAL
         for place in range(sq_entries):
             entry = _ENTRY.pack(syscalls.OP_SEND, 0, 0, -1, 0, 0, 0, flags, place)
             self._entries[place * ENTRY_BYTES : (place + 1) * ENTRY_BYTES] = entry
+        self._all_taken = bytearray().join(_COMPLETION.pack(place, 0, 0) for place in range(sq_entries))
+        """The completions of all entries, in order, if each socket takes all that it is given."""
+        self._all_taken_words = memoryview(self._all_taken).cast("i")
 
     def close(self) -> None:
         """Give it back to the kernel. Nothing is in flight."""
-        for view in (self._words, self._completions, self._fds, self._lengths, self._addresses):
+        for view in (self._words, self._entry_words, self._entry_longs):
             view.release()
         self._rings.close()
         self._entries.close()
@@ -97,57 +103,78 @@ class Ring:
         """Whether the kernel can send by it. Raises OSError."""
         return syscalls.supports(self._ring, syscalls.OP_SEND)
 
-    def send(self, fds: Sequence[int], addresses: array[int], lengths: array[int]) -> list[Short]:
-        """Offer each of these sockets the bytes of the same place in `addresses` ("Q") and `lengths` ("I"). Returns
-        those that did not take all.
+    def send_same(self, fds: array[int], address: int, length: int) -> list[Short]:
+        """Offer each of these sockets ("i") the same bytes. Returns those that did not take all.
 
         The memory and the descriptors must stay what they are until it returns. Once `broken` is set the kernel
         takes no entries any more: then the sockets that are left have taken nothing.
         """
+        self._describe(0, array("Q", [address]) * self.entries, array("i", [length]) * self.entries)
+        return self._send(fds, None)
+
+    def send_each(self, fds: array[int], addresses: array[int], lengths: array[int]) -> list[Short]:
+        """The same, where each is offered the bytes of the same place in `addresses` ("Q") and `lengths` ("i")."""
+        return self._send(fds, (addresses, lengths))
+
+    def _send(self, fds: array[int], each: tuple[array[int], array[int]] | None) -> list[Short]:
+        # Between two system calls this finds cold caches, so that every step counts: what is the same for all is
+        # not touched, and results are compared as bytes.
         short: list[Short] = []
-        for start in range(0, len(fds), self.entries):
-            stop = min(start + self.entries, len(fds))
+        numbers, start = memoryview(fds), 0
+        while start < len(fds):
             if self.broken:
                 return short + [(place, 0) for place in range(start, len(fds))]
-            block = self._send(fds[start:stop], addresses[start:stop], lengths[start:stop])
-            short += [(start + place, taken) for place, taken in block]
+            first = self._tail % self.entries
+            # Up to the end of the queue: so none of what is patched or compared is in two parts.
+            count = min(self.entries - first, len(fds) - start)
+            if each is not None:
+                addresses, lengths = each
+                self._describe(first, addresses[start : start + count], lengths[start : start + count])
+            words = slice(first * _WORDS_AN_ENTRY + _FD, (first + count) * _WORDS_AN_ENTRY, _WORDS_AN_ENTRY)
+            self._entry_words[words] = numbers[start : start + count]
+            if short_ones := self._submit(first, count):
+                short += [(start + place, taken) for place, taken in short_ones]
+            start += count
         return short
 
-    def _send(self, fds: Sequence[int], addresses: array[int], lengths: array[int]) -> list[Short]:
-        """At most as many as there are entries."""
-        count, first = len(fds), self._tail % self.entries
-        at_end = min(count, self.entries - first)
-        self._patch(first, fds[:at_end], addresses[:at_end], lengths[:at_end])
-        if at_end < count:
-            self._patch(0, fds[at_end:], addresses[at_end:], lengths[at_end:])
-        submitted = self._submit(count)
-        completed = self._complete(submitted)
-        results = self._column(_RESULT, completed)
-        # No socket takes more than it is given, so the sums are equal only if all of them are.
-        if submitted == count and sum(results) == sum(lengths):
-            self._forget(submitted)
-            return []
-        places = self._column(_USER_DATA, completed)
-        self._forget(submitted)
-        short = [(index, 0) for index in range(submitted, count)]
-        for result, place in zip(results, places, strict=True):
-            index = (place - first) % self.entries
-            if result != lengths[index]:
-                short.append((index, _bytes_taken(result)))
-        return short
+    def _describe(self, first: int, addresses: array[int], lengths: array[int]) -> None:
+        """What the entries from `first` on are to send."""
+        stop = first + len(lengths)
+        longs = slice(first * _LONGS_AN_ENTRY + _ADDRESS, stop * _LONGS_AN_ENTRY, _LONGS_AN_ENTRY)
+        self._entry_longs[longs] = memoryview(addresses)
+        words = slice(first * _WORDS_AN_ENTRY + _LENGTH, stop * _WORDS_AN_ENTRY, _WORDS_AN_ENTRY)
+        self._entry_words[words] = memoryview(lengths)
+        results = slice(
+            first * _WORDS_A_COMPLETION + _RESULT, stop * _WORDS_A_COMPLETION, _WORDS_A_COMPLETION
+        )
+        self._all_taken_words[results] = memoryview(lengths)
 
-    def _patch(self, first: int, fds: Sequence[int], addresses: array[int], lengths: array[int]) -> None:
-        """Write the three fields that differ into the entries from `first` on."""
-        words = slice(first * _WORDS_AN_ENTRY, (first + len(fds)) * _WORDS_AN_ENTRY)
-        longs = slice(first * _LONGS_AN_ENTRY, (first + len(fds)) * _LONGS_AN_ENTRY)
-        self._fds[words.start + _FD : words.stop : _WORDS_AN_ENTRY] = memoryview(array("i", fds))
-        self._addresses[longs.start + _ADDRESS : longs.stop : _LONGS_AN_ENTRY] = memoryview(addresses)
-        self._lengths[words.start + _LENGTH : words.stop : _WORDS_AN_ENTRY] = memoryview(lengths)
-
-    def _submit(self, count: int) -> int:
-        """How many of the next `count` entries the kernel took: fewer only if it takes no more, then `broken`."""
+    def _submit(self, first: int, count: int) -> list[Short]:
+        """Let the kernel send these entries, which are the next ones. Returns those that were not sent whole."""
         begin = self._tail
-        self._set_tail(begin + count)
+        submitted = self._enter(begin, count)
+        self._tail = (begin + submitted) & _WORD
+        while (missing := (self._tail - self._words[self._cq_tail]) & _WORD) > 0:
+            try:
+                syscalls.enter(self._ring, 0, wait_for=missing)
+            except InterruptedError:
+                continue
+        start = self._completions_at + begin % self._cq_entries * _COMPLETION_BYTES
+        completions = self._rings[start : start + submitted * _COMPLETION_BYTES]
+        self._words[self._cq_head] = self._tail  # the kernel may use their places again
+        expected = self._all_taken[first * _COMPLETION_BYTES : (first + count) * _COMPLETION_BYTES]
+        if completions == expected:
+            return []
+        short = [(index, 0) for index in range(submitted, count)]
+        for place, result, _ in _COMPLETION.iter_unpack(completions):
+            length = self._entry_words[place * _WORDS_AN_ENTRY + _LENGTH]
+            if result != length:
+                short.append((place - first, _bytes_taken(result)))
+        return short
+
+    def _enter(self, begin: int, count: int) -> int:
+        """How many of the next `count` entries the kernel took: fewer only if it takes no more, then `broken`."""
+        self._words[self._sq_tail] = (begin + count) & _WORD
         submitted = 0
         while submitted < count:
             try:
@@ -159,38 +186,9 @@ class Ring:
                 self.broken = str(error)
                 submitted = (self._words[self._sq_head] - begin) & _WORD
                 # The kernel reads the queue in io_uring_enter only, so what it did not take can be taken back.
-                self._set_tail(begin + submitted)
+                self._words[self._sq_tail] = (begin + submitted) & _WORD
                 break
         return submitted
-
-    def _set_tail(self, tail: int) -> None:
-        self._tail = tail & _WORD
-        self._words[self._sq_tail] = self._tail
-
-    def _complete(self, count: int) -> tuple[slice, slice]:
-        """Where the completions of so many entries are, once all are there: up to the queue's end, and from its
-        beginning on."""
-        while (missing := count - ((self._words[self._cq_tail] - self._seen) & _WORD)) > 0:
-            try:
-                syscalls.enter(self._ring, 0, wait_for=missing)
-            except InterruptedError:
-                continue
-        first = self._seen % self._cq_entries
-        at_end = min(count, self._cq_entries - first)
-        return slice(first, first + at_end), slice(0, count - at_end)
-
-    def _column(self, field: int, completed: tuple[slice, slice]) -> list[int]:
-        """One field of these completions."""
-        column: list[int] = []
-        for part in completed:
-            start, stop = part.start * _WORDS_A_COMPLETION + field, part.stop * _WORDS_A_COMPLETION
-            column += self._completions[start:stop:_WORDS_A_COMPLETION].tolist()
-        return column
-
-    def _forget(self, count: int) -> None:
-        """The kernel may use the places of so many completions again."""
-        self._seen = (self._seen + count) & _WORD
-        self._words[self._cq_head] = self._seen
 
 
 def _bytes_taken(result: int) -> int:

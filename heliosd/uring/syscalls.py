@@ -33,8 +33,8 @@ _syscall.restype = ctypes.c_long
 _syscall.argtypes = [ctypes.c_long] * 7
 
 
-def _call(number: int, *arguments: int) -> int:
-    result: int = _syscall(number, *arguments, *[0] * (6 - len(arguments)))
+def _call(number: int, a: int, b: int, c: int = 0, d: int = 0) -> int:
+    result: int = _syscall(number, a, b, c, d, 0, 0)
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))

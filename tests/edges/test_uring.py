@@ -125,8 +125,11 @@ def _offer(made: ring.Ring, lines: list[Line], absent: set[int], number: int, *,
     joined = b"".join(payloads)
     start = sender.address_of(joined)
     addresses = array("Q", [start + sum(sizes[:place]) for place in range(len(lines))])
-    fds = [-1 if place in absent else line.near.fileno() for place, line in enumerate(lines)]
-    short = dict(made.send(fds, addresses, array("I", sizes)))
+    fds = array("i", [-1 if place in absent else line.near.fileno() for place, line in enumerate(lines)])
+    if alike:
+        short = dict(made.send_same(fds, start, sizes[0]))
+    else:
+        short = dict(made.send_each(fds, addresses, array("i", sizes)))
     assert not made.broken
     for place, (line, payload) in enumerate(zip(lines, payloads, strict=True)):
         taken = short.get(place, len(payload))
@@ -142,7 +145,7 @@ async def test_a_sender_reports_the_places_of_those_that_did_not_take_all(thread
         lines = [Line(65_536) for _ in range(3 * ENTRIES * threads + 1)]
         for line in lines:
             stack.callback(line.close)
-        fds = [line.near.fileno() for line in lines]
+        fds = array("i", [line.near.fileno() for line in lines])
         assert await uring.send(fds, b"x" * 100) == []
         assert await uring.send(fds, [b"%d," % place for place in range(len(fds))]) == []
         lines[2].close_far()
@@ -171,7 +174,7 @@ class Payloads(list[bytes]):
 async def test_what_was_sent_over_tls_is_kept_by_nobody() -> None:
     line = Line(65_536)
     with trio.fail_after(60), open_sender(1) as uring:
-        assert await uring.send([line.near.fileno()], Payloads([b"x" * 100])) == []
+        assert await uring.send(array("i", [line.near.fileno()]), Payloads([b"x" * 100])) == []
         assert [part() for part in Payloads.parts] == [None]
     line.close()
 
