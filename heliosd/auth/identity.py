@@ -48,9 +48,10 @@ class Identity(Struct, frozen=True, kw_only=True):
         issuer = self.token_origin.issuer if self.token_origin.jwks_url else ""
         return f"{issuer}\n{self.user_id}" if issuer else self.user_id
 
-    def is_same_user(self, other: Identity) -> bool:
-        """Whether both are one user. The same name from two issuers is two."""
-        return (self.user_id, self.token_origin.issuer) == (other.user_id, other.token_origin.issuer)
+    @property
+    def user(self) -> tuple[str, str]:
+        """The name and its issuer: the same name from two issuers is two users."""
+        return self.user_id, self.token_origin.issuer
 
 
 class Issued(Struct, frozen=True):

@@ -72,7 +72,7 @@ class TokenExpiry:
             )
             self._connections.send(client, error)
             return
-        if not identity.is_same_user(client.identity) or not identity.may(permissions.WATCH):
+        if identity.user != client.identity.user or not identity.may(permissions.WATCH):
             self._connections.end(client, NOT_ALLOWED)
             return
         client.identity = identity

@@ -367,7 +367,7 @@ async def test_a_reader_that_leaves_leaves_the_hub(autojump_clock: MockClock, st
     busy.scope.cancel()
     await wait_all_tasks_blocked()
     assert streaming.house.hub.connections.count() == streaming.house.hub.connections.count("sse") == 0
-    assert streaming.house.hub.connections.queue_depth() == 0
+    assert await streaming.house.hub.connections.queue_depth() == 0
     await streaming.house.publish(ADDED)
 
 

@@ -409,7 +409,7 @@ def test_an_outside_user_is_never_a_user_of_ours(open_house: House) -> None:
     outsider = access.identify(outside_token(sub="adam", roles=["viewer"]), NOW)
     own = access.issue("adam", NOW).identity
     assert not outsider.may("cluster:admin")
-    assert not outsider.is_same_user(own)
+    assert outsider.user != own.user
     assert own.account == "adam" != outsider.account
     with pytest.raises(Invalid):
         access.renew(outsider, NOW)

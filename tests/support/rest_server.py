@@ -284,7 +284,7 @@ class FakeRoster:
     def ids(self, stream_kind: StreamKind, at_most: int) -> list[str]:
         return [client.id for client in self.clients.values() if client.transport == stream_kind][:at_most]
 
-    def queue_depth(self) -> int:
+    async def queue_depth(self) -> int:
         return 0
 
     def disconnect(self, client_id: str) -> bool:

@@ -93,3 +93,28 @@ async def test_somebody_elses_turn_does_not_shorten_the_time_to_answer(
     assert (one.close_code(), other.pings) == (None, 1)
     await passed(mock_clock, ANSWER_SECONDS / 2)
     assert (one.close_code(), other.close_code()) == (1001, None)
+
+
+class Turns(trio.abc.Instrument):
+    """How often a task had its turn."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.count = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += self.name in task.name
+
+
+async def test_a_look_at_many_clients_who_are_all_well_is_more_than_one_turn(
+    mock_clock: MockClock, house: House
+) -> None:
+    """In the house a time slice ends at once."""
+    await wait_all_tasks_blocked()
+    for client in [house.join()[0] for _ in range(100)]:
+        answered(client)
+    turns = Turns("SilenceWatch.run")
+    trio.lowlevel.add_instrument(turns)
+    house.nursery.start_soon(SilenceWatch(house.hub.connections).run)
+    await wait_all_tasks_blocked()
+    assert turns.count > 100

@@ -18,13 +18,14 @@ async def scrape(services: Services, now: Instant, accept: str) -> Answer:
     long as a turn of anybody else's work."""
     roster = services.roster
     form = wanted_format(accept)
+    queue_depth = await roster.queue_depth()
     time_slice, text = TimeSlice(), []
     parts = prometheus.parts(
         backend=services.backend,
         hub_counters=roster.counters,
         ws_clients=roster.count("websocket"),
         sse_clients=roster.count("sse"),
-        queue_depth=roster.queue_depth(),
+        queue_depth=queue_depth,
         alerts=services.alert_counters,
         events_stored=services.events.trouble is None,
         tasks=trio.lowlevel.current_statistics().tasks_living,

@@ -41,7 +41,7 @@ class Roster(Protocol):
         """The ids of those who have been connected longest."""
         ...
 
-    def queue_depth(self) -> int:
+    async def queue_depth(self) -> int:
         """Messages that wait for the sockets of all clients together."""
         ...
 
