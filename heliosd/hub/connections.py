@@ -6,7 +6,7 @@ Everything here is synchronous but the pings and `wait_empty`; nothing waits for
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from itertools import cycle, islice
 from weakref import WeakSet
 
@@ -70,6 +70,15 @@ class Connections:
     def all(self) -> list[HubClient]:
         """Every client as of now."""
         return list(self._clients.values())
+
+    async def in_turns(self) -> AsyncGenerator[HubClient, None]:
+        """The same one after the other, with pauses: so many take longer than a turn of the loop may. One that has
+        left in a pause comes all the same."""
+        time_slice = TimeSlice()
+        for client in self.all():
+            yield client
+            if time_slice.over:
+                await time_slice.pause()
 
     def admit(self, client: HubClient) -> None:
         """It will join. From now until it ends it has a place."""
@@ -239,8 +248,10 @@ class Connections:
         streams = sum(client.identity.user == user.user for client in self._admitted_streams)
         return self._by_user[user.user] + streams
 
-    def views(self) -> list[ClientView]:
-        return [client.view() for client in self._clients.values()]
+    async def views(self) -> list[ClientView]:
+        """All that are connected."""
+        views = [client.view() async for client in self.in_turns()]
+        return [view for view in views if view.id in self._clients]
 
     def ids(self, stream_kind: StreamKind, at_most: int) -> list[str]:
         """The ids of those who have been connected longest."""
@@ -249,12 +260,7 @@ class Connections:
 
     async def queue_depth(self) -> int:
         """Messages that wait for all clients together."""
-        time_slice, waiting = TimeSlice(), 0
-        for client in self.all():
-            waiting += client.waiting
-            if time_slice.over:
-                await time_slice.pause()
-        return waiting
+        return sum([client.waiting async for client in self.in_turns()])
 
     def disconnect(self, client_id: str) -> bool:
         """Close a client with 4000. False: there is none with this id."""

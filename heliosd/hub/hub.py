@@ -47,7 +47,7 @@ class Hub:
         self.publisher = Publisher(connections, log, status_messages, self.engine)
         self.token_expiry = TokenExpiry(access, connections)
         self.sessions = ClientSessions(connections, log, self.publisher, status_messages, self.token_expiry)
-        connections.settings.on_change(lambda: self.token_expiry.recheck(connections.all()))
+        connections.settings.on_change(self.token_expiry.recheck_all)
         self.turns = 0
         """Turns of the loop so far: the watchdog looks whether it still turns."""
         self._status_messages = status_messages

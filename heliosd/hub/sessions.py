@@ -82,7 +82,7 @@ class ClientSessions:
         self._connections.settle(client)
         self._watch(client)
         # Its token may have been revoked, or its user removed, since it was admitted.
-        self._token_expiry.recheck([client])
+        self._token_expiry.recheck(client)
 
     def _register(self, client: HubClient) -> None:
         self._connections.add(client)

@@ -7,7 +7,6 @@ import trio
 from heliosd.protocol.close_codes import SILENT
 
 from .connections import Connections
-from .time_slice import TimeSlice
 
 ANSWER_SECONDS = 0.5
 """A client's time to answer the last ping, or a quarter of `read_timeout` if that is less."""
@@ -49,11 +48,7 @@ class SilenceWatch:
         silent_since = now - timeout + answer_seconds
         waiting: dict[str, float] = {}
         due = now + timeout - answer_seconds
-        time_slice = TimeSlice()
-        for client in self._connections.all():
-            # Also where all are well: looking at ten thousand takes milliseconds.
-            if time_slice.over:
-                await time_slice.pause()
+        async for client in self._connections.in_turns():
             if client.stream_kind != "websocket" or client.close_reason is not None:
                 continue
             if client.heard > silent_since:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import inf
 
 import trio
@@ -20,6 +19,7 @@ from . import delivery
 from .client import HubClient
 from .connections import Connections
 from .schedule import Schedule
+from .time_slice import TimeSlice
 
 WARNING_SECONDS = 60.0
 """So long before its token's end a client is warned, or after half of the token's life where that is later."""
@@ -44,6 +44,8 @@ class TokenExpiry:
         self._next_due_seen = 0.0
         """The earliest deadline when `run` looked last: for one before it, it has to wake sooner."""
         self._sooner = trio.Event()
+        self._reloaded = False
+        """All are to be looked at again."""
         self._offset = self._clock_offset()
         """Of the wall clock from the monotonic one, when it was last seen to have been set."""
 
@@ -84,17 +86,19 @@ class TokenExpiry:
             delivery.release(client)
             self._connections.settle(client)
 
-    def recheck(self, clients: Iterable[HubClient]) -> None:
-        """The configuration has changed: close clients that are no longer allowed, and renew the rights of the
-        others."""
-        now = self._now().wall
-        for client in list(clients):
-            try:
-                client.identity = self._refreshed(client, now)
-            except Forbidden:
-                self._connections.end(client, NOT_ALLOWED)
-            except AuthError:
-                self._connections.end(client, REVOKED)
+    def recheck(self, client: HubClient) -> None:
+        """The configuration may have changed: close a client that is no longer allowed, or renew its rights."""
+        try:
+            client.identity = self._refreshed(client, self._now().wall)
+        except Forbidden:
+            self._connections.end(client, NOT_ALLOWED)
+        except AuthError:
+            self._connections.end(client, REVOKED)
+
+    def recheck_all(self) -> None:
+        """The configuration has changed: have `run` do that to all."""
+        self._reloaded = True
+        self._sooner.set()
 
     def _refreshed(self, client: HubClient, now: float) -> Identity:
         if not client.held:
@@ -107,14 +111,27 @@ class TokenExpiry:
     async def run(self) -> None:
         """Warn, hold and close on time, until cancelled."""
         while True:
-            self._sooner = trio.Event()
-            self._next_due_seen = due = self._deadlines.next_due
-            with trio.move_on_at(due if due == inf else min(due, trio.current_time() + CLOCK_SECONDS)):
-                await self._sooner.wait()
+            if not self._reloaded:
+                self._sooner = trio.Event()
+                self._next_due_seen = due = self._deadlines.next_due
+                with trio.move_on_at(due if due == inf else min(due, trio.current_time() + CLOCK_SECONDS)):
+                    await self._sooner.wait()
+            if self._reloaded:
+                self._reloaded = False
+                async for client in self._connections.in_turns():
+                    if client.close_reason is None:
+                        self.recheck(client)
             self._follow_wall_clock()
-            while (client := self._deadlines.pop(trio.current_time())) is not None:
-                if client.close_reason is None:
-                    self._come_due(client)
+            await self._see_to_due()
+
+    async def _see_to_due(self) -> None:
+        """With pauses: thousands may have the same token."""
+        time_slice = TimeSlice()
+        while (due := self._deadlines.pop(trio.current_time())) is not None:
+            if due.close_reason is None:
+                self._come_due(due)
+            if time_slice.over:
+                await time_slice.pause()
 
     def _come_due(self, client: HubClient) -> None:
         now = self._now()

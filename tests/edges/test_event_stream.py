@@ -97,8 +97,8 @@ class Streaming:
         return self.house.hub.log.history.epoch
 
     def client_id(self) -> str:
-        (view,) = self.house.hub.connections.views()
-        return view.id
+        (client,) = self.house.hub.connections.all()
+        return client.id
 
 
 @pytest.fixture
@@ -250,7 +250,7 @@ async def test_a_reader_that_is_too_slow_gets_a_gap_that_says_what_it_missed(
     for _ in range(300):
         await streaming.house.inbox.send(ADDED)
     await wait_all_tasks_blocked()
-    (view,) = streaming.house.hub.connections.views()
+    (view,) = await streaming.house.hub.connections.views()
     assert view.dropped > 200
     reader.reading.set()
     await wait_all_tasks_blocked()

@@ -318,6 +318,19 @@ class House:
         )
 
 
+class Turns(trio.abc.Instrument):
+    """How often a task had its turn from now on."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is part of the task's name."""
+        self.name = name
+        self.count = 0
+        trio.lowlevel.add_instrument(self)
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.count += self.name in task.name
+
+
 def now() -> Instant:
     return Instant(1_700_000_000 + trio.current_time(), trio.current_time())
 

@@ -275,7 +275,7 @@ class FakeRoster:
             dropped=0,
         )
 
-    def views(self) -> list[ClientView]:
+    async def views(self) -> list[ClientView]:
         return list(self.clients.values())
 
     def count(self, transport: StreamKind | None = None) -> int:

@@ -102,7 +102,7 @@ async def test_what_is_counted_as_sent_is_what_came_and_what_waits_is_counted_wh
     slow.room = 10
     for _ in range(100):
         await house.publish(ADDED, Tick.LATENCY)
-    waiting = sum(view.queue for view in connections.views())
+    waiting = sum(view.queue for view in await connections.views())
     assert await connections.queue_depth() == waiting > 0
     sent = connections.counters.messages["peer_change"]
     assert sent in {100, 101}  # one is half written

@@ -36,7 +36,7 @@ async def test_a_client_that_joins_is_counted_and_gets_status_first(
 ) -> None:
     client, socket = house.join()
     assert house.hub.connections.count() == 1
-    assert [view.id for view in house.hub.connections.views()] == [client.id]
+    assert [view.id for view in await house.hub.connections.views()] == [client.id]
     assert socket.types() == ["status"]
 
 
@@ -187,7 +187,7 @@ async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registe
     house.hub.sessions.leave(client)
     await wait_all_tasks_blocked()
     assert socket.types() == []
-    assert client.id not in {view.id for view in house.hub.connections.views()}
+    assert client.id not in {view.id for view in await house.hub.connections.views()}
 
 
 # -- broadcasting -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.hub.client import HubClient
 from heliosd.hub.silence import ANSWER_SECONDS, SilenceWatch
-from tests.support.hub_harness import House, open_house
+from tests.support.hub_harness import House, Turns, open_house
 
 READ_TIMEOUT = 60.0
 
@@ -95,17 +95,6 @@ async def test_somebody_elses_turn_does_not_shorten_the_time_to_answer(
     assert (one.close_code(), other.close_code()) == (1001, None)
 
 
-class Turns(trio.abc.Instrument):
-    """How often a task had its turn."""
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-        self.count = 0
-
-    def before_task_step(self, task: trio.lowlevel.Task) -> None:
-        self.count += self.name in task.name
-
-
 async def test_a_look_at_many_clients_who_are_all_well_is_more_than_one_turn(
     mock_clock: MockClock, house: House
 ) -> None:
@@ -114,7 +103,6 @@ async def test_a_look_at_many_clients_who_are_all_well_is_more_than_one_turn(
     for client in [house.join()[0] for _ in range(100)]:
         answered(client)
     turns = Turns("SilenceWatch.run")
-    trio.lowlevel.add_instrument(turns)
     house.nursery.start_soon(SilenceWatch(house.hub.connections).run)
     await wait_all_tasks_blocked()
     assert turns.count > 100

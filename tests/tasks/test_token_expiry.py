@@ -17,7 +17,7 @@ from heliosd.hub.client import HubClient
 from heliosd.hub.inbox import Tick
 from heliosd.protocol.client_commands import Authenticate
 from heliosd.protocol.close_codes import CloseReason
-from tests.support.hub_harness import ADDED, ELECTED, House, Socket, now, open_house
+from tests.support.hub_harness import ADDED, ELECTED, House, Socket, Turns, now, open_house
 from tests.support.passwords import cheap_hash
 
 OTHER = UserConfig(name="other", password_hash=cheap_hash("pear"), roles=("viewer",))
@@ -45,13 +45,29 @@ def newer(house: House, ttl: float = 3600, user: str = "admin") -> str:
     return house.access.issue(user, now().wall, ttl).token
 
 
-def reload(house: House, **auth: Any) -> None:
+async def reload(house: House, **auth: Any) -> None:
     current = house.settings.current
     house.settings.replace(replace(current, auth=replace(current.auth, **auth)))
+    await wait_all_tasks_blocked()
 
 
 def seqs(socket: Socket) -> list[int]:
     return [message["seq"] for message in socket.messages() if "seq" in message]
+
+
+async def test_many_tokens_that_end_together_are_more_than_one_turn_and_so_is_a_reload(
+    autojump_clock: MockClock, house: House
+) -> None:
+    """In the house a time slice ends at once."""
+    sockets = [(await come(house, 300))[1] for _ in range(50)]
+    turns = Turns("TokenExpiry.run")
+    await trio.sleep(241)
+    assert [socket.types()[-1] for socket in sockets] == ["token_expiring"] * 50
+    assert turns.count > 50
+    before = turns.count
+    await reload(house, users=(OTHER,))
+    assert [socket.close_code() for socket in sockets] == [4403] * 50
+    assert turns.count > before + 50
 
 
 # -- the end of a token ----------------------------------------------------------------------------------------
@@ -238,7 +254,7 @@ async def test_a_token_that_does_not_hold_is_an_error_and_changes_nothing(
 
 
 async def test_another_users_token_ends_the_connection(autojump_clock: MockClock, house: House) -> None:
-    reload(house, users=(*house.settings.current.auth.users, OTHER))
+    await reload(house, users=(*house.settings.current.auth.users, OTHER))
     client, socket = await come(house, 3600)
     present(house, client, newer(house, user="other"))
     assert socket.close_code() == 4403
@@ -300,7 +316,7 @@ async def test_a_reload_that_takes_nothing_away_leaves_connections_alone(
     autojump_clock: MockClock, house: House
 ) -> None:
     _, socket = await come(house, 3600)
-    reload(house)
+    await reload(house)
     await house.publish(ELECTED)
     assert seqs(socket) == [1]
 
@@ -310,7 +326,7 @@ async def test_a_user_with_fewer_rights_who_may_still_watch_stays(
 ) -> None:
     client, socket = await come(house, 3600)
     (admin,) = house.settings.current.auth.users
-    reload(house, users=(replace(admin, roles=("viewer",)),))
+    await reload(house, users=(replace(admin, roles=("viewer",)),))
     assert client.identity.permissions == {"cluster:watch", "cluster:read"}
     await house.publish(ELECTED)
     assert seqs(socket) == [1]
@@ -321,9 +337,9 @@ async def test_a_role_or_a_user_that_is_gone_ends_the_connection_at_once(
 ) -> None:
     (admin,) = house.settings.current.auth.users
     for users in ((replace(admin, roles=()),), (OTHER,)):
-        reload(house, users=(admin,))
+        await reload(house, users=(admin,))
         _, socket = await come(house, 3600)
-        reload(house, users=users)
+        await reload(house, users=users)
         assert socket.close_code() == 4403
 
 
@@ -332,7 +348,7 @@ async def test_a_changed_password_ends_the_connections_of_its_user_at_once(
 ) -> None:
     (admin,) = house.settings.current.auth.users
     _, socket = await come(house, 3600)
-    reload(house, users=(replace(admin, password_hash=cheap_hash("plum")),))
+    await reload(house, users=(replace(admin, password_hash=cheap_hash("plum")),))
     assert socket.close_code() == 4401
 
 
@@ -342,10 +358,10 @@ async def test_a_key_that_was_taken_away_ends_the_connections_that_came_with_it(
     old, new = house.access.keys.signer, SigningKey(bytes(range(1, 33)))
     _, first = await come(house, 3600)
     house.access.keys = KeyRing(new, old)
-    reload(house)
+    await reload(house)
     _, second = await come(house, 3600)
     house.access.keys = KeyRing(new)
-    reload(house)
+    await reload(house)
     assert (first.close_code(), second.close_code()) == (4401, None)
 
 
@@ -355,13 +371,13 @@ async def test_an_expired_client_is_asked_again_on_a_reload_and_keeps_its_grace(
     (admin,) = house.settings.current.auth.users
     client, socket = await come(house, 3)
     await trio.sleep(10)
-    reload(house)
+    await reload(house)
     assert socket.close_code() is None
     present(house, client, newer(house))
     assert socket.types()[-1] == "authenticated"
     _, late = await come(house, 3)
     await trio.sleep(10)
-    reload(house, users=(replace(admin, roles=()),))
+    await reload(house, users=(replace(admin, roles=()),))
     assert late.close_code() == 4403
 
 

@@ -29,7 +29,7 @@ class Roster(Protocol):
     @property
     def counters(self) -> HubCounters: ...
 
-    def views(self) -> list[ClientView]:
+    async def views(self) -> list[ClientView]:
         """Every connected client."""
         ...
 

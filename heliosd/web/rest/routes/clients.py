@@ -23,7 +23,7 @@ class ClientGone(Struct, frozen=True):
 
 
 async def list_clients(call: Call[Nothing, Nothing]) -> Answer:
-    clients = call.services.roster.views()
+    clients = await call.services.roster.views()
     return Answer(body=ClientList(clients, len(clients)))
 
 
