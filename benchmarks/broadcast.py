@@ -50,7 +50,7 @@ def main() -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
     try:
         compile_c(HERE / "peers" / "broadcast.c", BUILD / "broadcast.so", "-shared", "-fPIC")
-        trio.run(_measure, options.clients, options.rounds, options.threads)
+        trio.run(_measure, options.clients, options.rounds, options.threads, options.pause)
     except (ServerFailed, UringUnavailable) as failure:
         print(failure, file=sys.stderr)
         return 1
@@ -58,7 +58,7 @@ def main() -> int:
     return 0
 
 
-async def _measure(clients: int, rounds: int, threads: list[int]) -> None:
+async def _measure(clients: int, rounds: int, threads: list[int], pause: float) -> None:
     with ExitStack() as stack:
         recipients, readers = Recipients(), []
         listener = stack.enter_context(socket.create_server(("127.0.0.1", 0), backlog=64))
@@ -80,7 +80,7 @@ async def _measure(clients: int, rounds: int, threads: list[int]) -> None:
             for name, way in ways.items():
                 async with trio.open_nursery() as nursery:
                     nursery.start_soon(_look_at_lag, lags[name])
-                    await trio.sleep(2 * SLEEP_SECONDS)
+                    await trio.sleep(max(pause, 2 * SLEEP_SECONDS))
                     cpu_ns, wall_ns = time.process_time_ns(), time.perf_counter_ns()
                     await way()
                     walls[name].append((time.perf_counter_ns() - wall_ns) / 1e6)
@@ -140,6 +140,9 @@ def _options() -> argparse.Namespace:
         prog="python -m benchmarks.broadcast", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--clients", type=int, default=8000)
+    parser.add_argument(
+        "--pause", type=float, default=0.0, help="seconds before each broadcast, in which caches grow cold"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument(
         "--threads", type=int, nargs="+", default=[1, 2], help="of io_uring (default 1 and 2)"

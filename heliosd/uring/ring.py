@@ -11,7 +11,7 @@ them. Python has neither, and arm64 reorders plain accesses. It is right here al
 1. There is no IORING_SETUP_SQPOLL, so the kernel reads the submission queue inside of io_uring_enter only, on the
    thread that called it: one thread sees its own stores in program order, also across a system call.
 2. Sends with MSG_DONTWAIT complete inside of io_uring_enter, on the same thread, so the same holds for the
-   completion queue. Should one complete elsewhere, `_submit` waits in io_uring_enter: there the kernel itself
+   completion queue. Should one complete elsewhere, `_see_through` waits in io_uring_enter: there the kernel itself
    loads the tail on this thread, and orders the loads that follow behind that.
 3. One thread at a time uses a ring. A ring goes from the thread that made it to its worker by starting the thread,
    which is an acquire and a release of locks, as is every taking of the GIL (pthread_mutex_lock and _unlock
@@ -25,7 +25,7 @@ import mmap
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from . import syscalls
 
@@ -117,23 +117,37 @@ class Ring:
         return self._send(fds, (addresses, lengths))
 
     def _send(self, fds: array[int], each: tuple[array[int], array[int]] | None) -> list[Short]:
-        # Between two system calls this finds cold caches, so that every step counts: what is the same for all is
-        # not touched, and results are compared as bytes.
+        # After a system call this finds cold caches, and each step of the loop costs: there are few calls, what is
+        # the same for all is not touched, and results are compared as bytes.
         short: list[Short] = []
         numbers, start = memoryview(fds), 0
+        entries, words, cq_head, cq_tail = self.entries, self._words, self._cq_head, self._cq_tail
         while start < len(fds):
             if self.broken:
                 return short + [(place, 0) for place in range(start, len(fds))]
-            first = self._tail % self.entries
+            begin = self._tail
+            first = begin % entries
             # Up to the end of the queue: so none of what is patched or compared is in two parts.
-            count = min(self.entries - first, len(fds) - start)
+            count = submitted = min(entries - first, len(fds) - start)
             if each is not None:
                 addresses, lengths = each
                 self._describe(first, addresses[start : start + count], lengths[start : start + count])
-            words = slice(first * _WORDS_AN_ENTRY + _FD, (first + count) * _WORDS_AN_ENTRY, _WORDS_AN_ENTRY)
-            self._entry_words[words] = numbers[start : start + count]
-            if short_ones := self._submit(first, count):
-                short += [(start + place, taken) for place, taken in short_ones]
+            at, stop = first * _WORDS_AN_ENTRY + _FD, (first + count) * _WORDS_AN_ENTRY
+            self._entry_words[at:stop:_WORDS_AN_ENTRY] = numbers[start : start + count]
+            self._tail = words[self._sq_tail] = (begin + count) & _WORD
+            try:
+                taken = syscalls.enter(self._ring, count)
+            except OSError:
+                taken = 0
+            if taken != count or words[cq_tail] != self._tail:
+                submitted = self._see_through(begin, count, taken)
+            at = self._completions_at + begin % self._cq_entries * _COMPLETION_BYTES
+            completions = self._rings[at : at + submitted * _COMPLETION_BYTES]
+            words[cq_head] = self._tail  # the kernel may use their places again
+            at = first * _COMPLETION_BYTES
+            if completions != self._all_taken[at : at + count * _COMPLETION_BYTES]:
+                short += [(start - first + place, taken) for place, taken in self._not_whole(completions)]
+                short += [(start + index, 0) for index in range(submitted, count)]
             start += count
         return short
 
@@ -149,33 +163,9 @@ class Ring:
         )
         self._all_taken_words[results] = memoryview(lengths)
 
-    def _submit(self, first: int, count: int) -> list[Short]:
-        """Let the kernel send these entries, which are the next ones. Returns those that were not sent whole."""
-        begin = self._tail
-        submitted = self._enter(begin, count)
-        self._tail = (begin + submitted) & _WORD
-        while (missing := (self._tail - self._words[self._cq_tail]) & _WORD) > 0:
-            try:
-                syscalls.enter(self._ring, 0, wait_for=missing)
-            except InterruptedError:
-                continue
-        start = self._completions_at + begin % self._cq_entries * _COMPLETION_BYTES
-        completions = self._rings[start : start + submitted * _COMPLETION_BYTES]
-        self._words[self._cq_head] = self._tail  # the kernel may use their places again
-        expected = self._all_taken[first * _COMPLETION_BYTES : (first + count) * _COMPLETION_BYTES]
-        if completions == expected:
-            return []
-        short = [(index, 0) for index in range(submitted, count)]
-        for place, result, _ in _COMPLETION.iter_unpack(completions):
-            length = self._entry_words[place * _WORDS_AN_ENTRY + _LENGTH]
-            if result != length:
-                short.append((place - first, _bytes_taken(result)))
-        return short
-
-    def _enter(self, begin: int, count: int) -> int:
-        """How many of the next `count` entries the kernel took: fewer only if it takes no more, then `broken`."""
-        self._words[self._sq_tail] = (begin + count) & _WORD
-        submitted = 0
+    def _see_through(self, begin: int, count: int, submitted: int) -> int:
+        """The kernel has taken `submitted` of `count` entries: how many it took in the end, once these are completed.
+        Fewer only if it takes no more, then `broken`."""
         while submitted < count:
             try:
                 # It stops early at an entry that it finds wrong; the rest is for the next call.
@@ -186,9 +176,20 @@ class Ring:
                 self.broken = str(error)
                 submitted = (self._words[self._sq_head] - begin) & _WORD
                 # The kernel reads the queue in io_uring_enter only, so what it did not take can be taken back.
-                self._words[self._sq_tail] = (begin + submitted) & _WORD
+                self._tail = self._words[self._sq_tail] = (begin + submitted) & _WORD
                 break
+        while (missing := (self._tail - self._words[self._cq_tail]) & _WORD) > 0:
+            try:
+                syscalls.enter(self._ring, 0, wait_for=missing)
+            except InterruptedError:
+                continue
         return submitted
+
+    def _not_whole(self, completions: bytes) -> Iterator[tuple[int, int]]:
+        """Which entries were not sent whole, and what their sockets took."""
+        for place, result, _ in _COMPLETION.iter_unpack(completions):
+            if result != self._entry_words[place * _WORDS_AN_ENTRY + _LENGTH]:
+                yield place, _bytes_taken(result)
 
 
 def _bytes_taken(result: int) -> int:

@@ -27,8 +27,8 @@ ENTRIES = 128
 """Sockets that one system call sends to: in some 0.6 ms, in which nothing else runs on that CPU. With 64 the loop
 waits no less, and a thread needs the GIL twice as often."""
 FLIGHT = 8192
-"""Sockets that a thread is given at once: some 20 ms of work. Handing them over and landing them costs 0.3 ms in a
-flood, and 0.6 ms after a pause; with 1,024 the last of 5,000 clients has its message 10 % later."""
+"""Sockets that a thread is given at once: some 40 ms of work. Handing them over and landing them costs 0.3 ms in a
+flood, and more than 0.6 ms after a pause; with 1,024 the last of 5,000 clients has its message 10 % later."""
 SWITCH_SECONDS = 0.0005
 """How long Trio's thread keeps the GIL while a worker wants it (Python's default is 5 ms): between two system calls
 a worker needs it for some 20 µs."""
