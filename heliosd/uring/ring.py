@@ -164,8 +164,8 @@ class Ring:
         self._all_taken_words[results] = memoryview(lengths)
 
     def _see_through(self, begin: int, count: int, submitted: int) -> int:
-        """The kernel has taken `submitted` of `count` entries: how many it took in the end, once these are completed.
-        Fewer only if it takes no more, then `broken`."""
+        """The kernel has taken `submitted` of `count` entries. Returns how many it took in the end, once those are
+        completed: fewer than `count` only if it takes no more, then `broken`."""
         while submitted < count:
             try:
                 # It stops early at an entry that it finds wrong; the rest is for the next call.
