@@ -369,6 +369,21 @@ def test_logging_out_ends_the_token_and_leaves_nothing_to_read(
         wait_until(lambda: http.get("/api/cluster/clients").json()["total"] == 0)
 
 
+def test_logging_out_ends_what_is_still_being_asked_for(browser: Browser, daemon: Daemon) -> None:
+    """Else it would be refused, which the console reports as a fault."""
+    with ExitStack() as until_closed:
+        tab = Tab(browser)
+        until_closed.callback(tab.page.close)
+        tab.page.route("**/api/cluster/uptime/history*", lambda _: None)  # no answer
+        with tab.page.expect_request("**/api/cluster/uptime/history*"):
+            log_in(tab, daemon)
+        with tab.page.expect_event("requestfailed") as ended:
+            tab.page.click("#logout")
+        assert "uptime/history" in ended.value.url
+        expect(tab.page.locator("#login")).to_be_visible()
+        assert tab.complaints == []
+
+
 @pytest.mark.extended
 def test_it_reconnects_by_itself_when_the_daemon_comes_back(browser: Browser, tmp_path: Path) -> None:
     with ExitStack() as until_closed:

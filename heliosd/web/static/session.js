@@ -21,17 +21,22 @@ export class Refused extends Error {
 /** No answer came: the daemon is down, out of reach, or too slow. */
 export class Unreachable extends Error {}
 
+/** An answer that nobody waits for any more. */
+const overtaken = () => new Refused(401, "That session has ended.");
+
 /**
  * @param {string} path
  * @param {RequestInit} options
+ * @param {AbortSignal} [ended] once it is aborted no answer is wanted
  * @returns {Promise<Response>}
  */
-async function ask(path, options) {
+async function ask(path, options, ended) {
   try {
-    const signal = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    const late = AbortSignal.timeout(ANSWER_SECONDS * 1000);
+    const signal = ended ? AbortSignal.any([late, ended]) : late;
     return await fetch(path, { credentials: "omit", cache: "no-store", signal, ...options });
   } catch {
-    throw new Unreachable("The daemon does not answer.");
+    throw ended?.aborted ? overtaken() : new Unreachable("The daemon does not answer.");
   }
 }
 
@@ -72,6 +77,8 @@ export class Session {
   #token = "";
   /** Counts the sessions that began or ended here: what was asked for in an earlier one is not taken. */
   #count = 0;
+  /** Aborted when this session ends: what it is still asking for would be refused, which browsers report as a fault. */
+  #ended = new AbortController();
   /** The signed-in user's name, "" for nobody. */
   user = "";
   /** What the session may do; see `learnPermissions`. @type {string[]} */
@@ -148,7 +155,7 @@ export class Session {
       throw new Refused(answer.status, "The daemon's answer makes no sense.");
     if (count !== this.#count) {
       await this.#revokeLate(token);
-      throw new Refused(401, "That session has ended.");
+      throw overtaken();
     }
     this.#token = token;
     this.user = String(user_id);
@@ -187,6 +194,8 @@ export class Session {
   /** Forget the session here, without a request. */
   forget() {
     mark(false);
+    this.#ended.abort();
+    this.#ended = new AbortController();
     this.#count += 1;
     this.#token = "";
     this.user = "";
@@ -201,7 +210,7 @@ export class Session {
    */
   async standing() {
     try {
-      const answer = await ask("api/auth/me", { headers: this.#headers() });
+      const answer = await ask("api/auth/me", { headers: this.#headers() }, this.#ended.signal);
       if (answer.status === 401) return "expired";
       if (answer.status === 403) return "forbidden";
       if (!answer.ok) return "unreachable";
@@ -223,7 +232,7 @@ export class Session {
    * @throws {Refused | Unreachable}
    */
   async socketUrl(cursor) {
-    const answer = await ask("api/auth/ticket", { method: "POST", headers: this.#headers() });
+    const answer = await ask("api/auth/ticket", { method: "POST", headers: this.#headers() }, this.#ended.signal);
     if (!answer.ok) throw new Refused(answer.status, explain(answer));
     const { ticket } = await answer.json().catch(() => ({}));
     const url = new URL("ws/cluster", location.href);
@@ -255,8 +264,11 @@ export class Session {
   async request(method, path, body) {
     const json = body === undefined ? {} : { "Content-Type": "application/json" };
     const options = { method, headers: { ...this.#headers(), ...json }, body: JSON.stringify(body) };
-    const answer = await ask(path, options);
+    // What changes something goes on: nobody could say whether it was done.
+    const ended = method === "GET" ? this.#ended.signal : undefined;
+    const answer = await ask(path, options, ended);
     const said = await answer.json().catch(() => ({}));
+    if (ended?.aborted) throw overtaken();
     if (answer.ok) return said;
     const field = said.field ? ` (${said.field})` : "";
     throw new Refused(answer.status, said.error ? `${said.error}${field}` : `The daemon answered with status ${answer.status}.`);
