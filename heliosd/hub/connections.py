@@ -1,6 +1,7 @@
 """Who is connected, and how one client is sent something, pinged, or closed.
 
-Everything here is synchronous but the pings and `wait_empty`; nothing waits for a single client.
+Everything here is synchronous but the pings, what goes through all clients (`in_turns`), and `wait_empty`; nothing
+waits for a single client.
 """
 
 from __future__ import annotations
