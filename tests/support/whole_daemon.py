@@ -30,6 +30,7 @@ from heliosd.daemon.main import prepare
 from heliosd.protocol.events import Happened, PeerChanged
 
 from .engines import FANOUT
+from .ports import free_port
 from .rest_server import PASSWORD_HASH, LoneBackend
 from .wire import TEXT, Frame, Frames, upgrade
 
@@ -164,8 +165,7 @@ async def whole_daemon(
     it speaks TLS."""
     source = Source()
     monkeypatch.setattr(tree, "backend_of", lambda *_: source)
-    with stdlib.create_server(("127.0.0.1", 0)) as free:
-        port = int(free.getsockname()[1])
+    port = free_port()
     quiet = {"status_interval": 60.0, "latency_interval": 60.0, "uptime_interval": 60.0}
     tls_cert, tls_key = certificate or (None, None)
     config = Config(
