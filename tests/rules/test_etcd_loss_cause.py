@@ -53,6 +53,10 @@ def loss(
         (loss(ALONE, MemberTrace(ended=10.05)), "stopped", True),
         # It handed over before it ended.
         (loss(FOLLOWS, MemberTrace(ended=10.25)), "transfer", True),
+        # Its process had ended before it was elected: it was another one.
+        (replace(loss(FOLLOWS, MemberTrace(ended=8.0)), elected=9.0), "transfer", True),
+        (replace(loss(CLAIMS, MemberTrace(ended=8.0)), elected=9.0, leads_again=True), "stepped_down", True),
+        (replace(loss(FOLLOWS, MemberTrace(ended=10.05)), elected=9.0), "stopped", True),
         (loss(SILENT, MemberTrace(reach="refused")), "stopped", True),
         (loss(SILENT, MemberTrace(reach="accepted")), "stopped", True),
         (loss(SILENT, MemberTrace(reach="silent")), "unreachable", True),

@@ -20,6 +20,8 @@ KEPT = 50
 @dataclass(slots=True)
 class _SeenLoss:
     at: Instant
+    elected: float
+    """When the lost leader was elected."""
     next_at: float | None = None
     next_leader: str = ""
     found: LossCause = NOT_KNOWN
@@ -39,6 +41,8 @@ class LeaderHistory:
         """Term -> leader, Unix seconds."""
         self._term = 0
         """Of the leader that was elected last."""
+        self._since = float("-inf")
+        """When it was elected first in this term; monotonic."""
 
     def clear(self) -> None:
         """Terms begin again, or another cluster answers."""
@@ -60,6 +64,8 @@ class LeaderHistory:
             last = next(reversed(self._losses.values()))
             if last.next_at is None:
                 last.next_at, last.next_leader = now.mono, leader
+        if term != self._term:  # else it leads again, and its process may have ended in between
+            self._since = now.mono
         self._elections[term] = (leader, now.wall)
         self._term = term
         self._trim()
@@ -76,6 +82,7 @@ class LeaderHistory:
                 at=seen.at.mono,
                 answer=self._view.last_answer(leader),
                 trace=self._view.traces.of(leader),
+                elected=seen.elected,
                 removed=self._view.removed(leader),
                 next_at=seen.next_at,
                 leads_again=seen.next_leader == leader,
@@ -108,7 +115,7 @@ class LeaderHistory:
     def _note_loss(self, leader: str, term: int, now: Instant) -> None:
         """It is lost. It may have been lost and held again before, which was another loss."""
         self._losses.pop((leader, term), None)  # the last loss is the last entry
-        self._losses[leader, term] = _SeenLoss(now)
+        self._losses[leader, term] = _SeenLoss(now, self._since)
 
     def _trim(self) -> None:
         while len(self._losses) > KEPT:

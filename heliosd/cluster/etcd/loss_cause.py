@@ -39,12 +39,20 @@ class Loss(Struct, frozen=True, kw_only=True):
     answer: MemberAnswer | None
     """Its last answer."""
     trace: MemberTrace
+    elected: float = float("-inf")
+    """When it was seen to be elected."""
     removed: bool | None = None
     """Whether a list of members from after its last answer has it no longer; None: there is no such list."""
     next_at: float | None = None
     """When the next leader was seen; None: none has been."""
     leads_again: bool = False
     """The next leader is the same one."""
+
+    @property
+    def ended(self) -> float | None:
+        """When the process that led was seen to have ended. One that had ended before the election did not lead."""
+        ended = self.trace.ended
+        return None if ended is None or ended < self.elected else ended
 
 
 def loss_cause(loss: Loss, now: float) -> LossCause:
@@ -54,10 +62,10 @@ def loss_cause(loss: Loss, now: float) -> LossCause:
         return LossCause("removed", evidence, certain=True)
     answer, trace = loss.answer, loss.trace
     if loss.leads_again:
-        return LossCause("stopped" if trace.ended is not None else "stepped_down", evidence, certain=True)
+        return LossCause("stopped" if loss.ended is not None else "stepped_down", evidence, certain=True)
     listed = loss.removed is False
-    if trace.ended is not None and (
-        answer is None or answer.leader in ("", loss.leader) or answer.asked > trace.ended
+    if loss.ended is not None and (
+        answer is None or answer.leader in ("", loss.leader) or answer.asked > loss.ended
     ):
         return LossCause("stopped", evidence, listed)
     if answer is None:
@@ -93,8 +101,8 @@ def _evidence(loss: Loss, now: float) -> Evidence:
         found["last_answer_ms"] = round((now - loss.answer.at) * 1000, 1)
         found["answer_took_ms"] = round((loss.answer.at - loss.answer.asked) * 1000, 1)
         found["answered_leader"] = loss.answer.leader
-    if loss.trace.ended is not None:
-        found["process_ended_ms"] = round((now - loss.trace.ended) * 1000, 1)
+    if loss.ended is not None:
+        found["process_ended_ms"] = round((now - loss.ended) * 1000, 1)
     if loss.trace.reach is not None:
         found["connection"] = loss.trace.reach
     late = loss.trace.late_answers(now)
