@@ -111,6 +111,11 @@ SHOW_WARNINGS = """async () => {
 }"""
 """Draws a status that a simulated cluster does not send. Nothing that is sent meanwhile is drawn in between."""
 
+HEALTHS = """async (peers) => {
+  const { health } = await import("./static/peer_health.js");
+  return peers.map((latency) => health({ latency })).map(({ level, word }) => `${level}: ${word}`);
+}"""
+
 
 def test_after_the_login_the_cluster_is_shown_and_live(
     browser: Browser, daemon: Daemon, http: httpx.Client
@@ -133,6 +138,17 @@ def test_after_the_login_the_cluster_is_shown_and_live(
         )
         expect(tab.page.locator("#warnings")).to_be_hidden()
         assert tab.page.evaluate(SHOW_WARNINGS) == ["a right is <b>missing</b>", "another"]
+        # Nobody has called it yet; one call has failed, and so many that there was an event; and it answers.
+        peers = [(False, True, 0), (False, True, 1), (False, True, 2), (False, False, 3), (True, True, 0)]
+        keys = ("reachable", "connection_healthy", "consecutive_errors")
+        words = tab.page.evaluate(HEALTHS, [dict(zip(keys, peer, strict=True)) for peer in peers])
+        assert words == [
+            "unknown: Unknown",
+            "warn: 1 error",
+            "warn: 2 errors",
+            "bad: Unreachable",
+            "ok: Healthy",
+        ]
 
 
 @pytest.mark.extended

@@ -69,6 +69,8 @@ def refused(daemon: Daemon) -> bool:
         stdlib.create_connection((host, int(port)), SECONDS).close()
     except ConnectionRefusedError:
         return True
+    except ConnectionResetError:
+        return False  # it was waiting to be accepted when the listening socket was closed
     return False
 
 

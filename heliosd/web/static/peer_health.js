@@ -12,9 +12,10 @@ export const NOT_KNOWN = { level: "unknown", word: "Not known" };
 export function health(peer) {
   const latency = peer.latency ?? {};
   const errors = latency.consecutive_errors ?? 0;
-  if (latency.reachable === false) return { level: "bad", word: "Unreachable" };
-  if (latency.connection_healthy === false) return { level: "bad", word: "Unhealthy" };
-  if (latency.reachable === undefined) return { level: "unknown", word: "Unknown" };
+  // Of that there are events, so it does not get old; of a single call without an answer there are none.
+  if (latency.connection_healthy === false) return { level: "bad", word: "Unreachable" };
   if (errors > 0) return { level: "warn", word: errors === 1 ? "1 error" : `${errors} errors` };
+  // Nobody has called it yet, or nothing of the kind is known.
+  if (!latency.reachable) return { level: "unknown", word: "Unknown" };
   return { level: "ok", word: "Healthy" };
 }
