@@ -1,7 +1,8 @@
 """Which endpoints belong to our cluster; the rules are in `identity`.
 
 No request for keys, members or leases goes to an endpoint before it has shown our cluster's id. A status, by which
-it shows that, a list of members and a plain page (`/metrics`) may be asked of any.
+it shows that, and a plain page (`/metrics`) may be asked of any; so may a list of members that is only compared
+with the one before it (`EtcdClient.lists_the_same`).
 """
 
 from __future__ import annotations
