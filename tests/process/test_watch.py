@@ -155,8 +155,8 @@ def test_events_are_printed_in_words(daemon: Daemon) -> None:
         watch.wait("peer in_words at 127.0.0.1:7099 added")
         register(http, "in_words")
         watch.wait("metric in_words registered (gauge)")
-        http.put(METRICS, json={"name": "in_words", "value": 41.5})
-        wait_until(lambda: "41.5" in http.get(METRICS, params={"name": "in_words"}).text)
+        http.put(METRICS, json={"name": "in_words", "value": 123456789.5})
+        wait_until(lambda: "123456789.5" in http.get(METRICS, params={"name": "in_words"}).text)
         http.delete(METRICS, params={"name": "in_words"})
         watch.wait("metric in_words deleted")
         http.request("DELETE", "/api/cluster/peers", json={"id": "in_words"})
@@ -164,7 +164,7 @@ def test_events_are_printed_in_words(daemon: Daemon) -> None:
         assert watch.interrupt() == 130
         watch.join()
         assert "\x1b" not in "".join(watch.lines)
-        assert "41.5" not in "".join(watch.lines)
+        assert "123456789.5" not in "".join(watch.lines)
         assert "--since" in watch.complaints[-1]
         assert not any("Traceback" in line for line in watch.complaints)
 
