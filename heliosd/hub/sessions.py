@@ -105,7 +105,16 @@ class ClientSessions:
     # -- commands ----------------------------------------------------------------------------------------------
 
     def execute(self, client: HubClient, command: Command | BadCommand) -> None:
-        """Execute a client's command and answer it, in the order of the commands."""
+        """Execute a client's command and answer it, in the order of the commands. Those beyond the rate are refused,
+        and its connection is ended if they are too many; both are found when a command comes, not when its turn
+        comes, so that what waits for the boundary is bounded for each client."""
+        limits = self._connections.settings.current.websocket
+        if not client.takes(trio.current_time(), limits.messages_per_second, limits.messages_burst):
+            if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
+                self._connections.end(client, TOO_MANY_MESSAGES)
+                return
+            client_id = command.client_id if isinstance(command, BadCommand) else command.id
+            command = BadCommand("too many messages", "rate_limited", client_id=client_id)
         waits = client.id in self._deferred or client not in self._connections
         at_boundary = waits or isinstance(command, AskStatus | Subscribe)
         if at_boundary and self._publisher.publishing:
@@ -118,20 +127,13 @@ class ClientSessions:
         self._deferred[client.id] -= 1
         if not self._deferred[client.id]:
             del self._deferred[client.id]
-        if client in self._connections:
+        if client in self._connections and client.close_reason is None:
             self._execute(client, command)
 
     def _execute(self, client: HubClient, command: Command | BadCommand) -> None:
         at = self._connections.now().wall
-        limits = self._connections.settings.current.websocket
         client_id = command.client_id if isinstance(command, BadCommand) else command.id
         send = partial(self._connections.send, client)
-        if not client.takes(trio.current_time(), limits.messages_per_second, limits.messages_burst):
-            if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
-                self._connections.end(client, TOO_MANY_MESSAGES)
-            else:
-                send(server_messages.of_error("too many messages", "rate_limited", at, client_id=client_id))
-            return
         match command:
             case Ping():
                 send(server_messages.of_pong(at, command.data, client_id))

@@ -20,7 +20,7 @@ from heliosd.hub.flights import Flights
 from heliosd.hub.inbox import Tick
 from heliosd.hub.token_bucket import MAX_REFUSED_IN_A_ROW
 from heliosd.protocol.client_commands import AskStatus, Ping, Subscribe
-from heliosd.protocol.close_codes import EXPIRED
+from heliosd.protocol.close_codes import EXPIRED, TOO_MANY_MESSAGES
 from heliosd.protocol.events import Happened, MetricsDefined, MetricValuesChanged
 from heliosd.protocol.message import Kind, OutgoingMessage
 from heliosd.protocol.subscription import NOTHING, TO_EVERYTHING, Subscription, Topic
@@ -332,6 +332,40 @@ async def test_a_client_that_asks_too_often_gets_errors_and_is_then_closed(
     for _ in range(MAX_REFUSED_IN_A_ROW):
         house.hub.sessions.execute(client, Ping(UNSET, UNSET))
     assert socket.close_code() == 4429
+
+
+async def test_a_client_that_floods_while_an_event_is_sent_is_closed_before_its_commands_pile_up(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (client, socket), *_ = [house.join() for _ in range(200)]
+    await house.inbox.send(ADDED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    everything = Subscribe(UNSET, TO_EVERYTHING)
+    allowed_and_refused = house.settings.current.websocket.messages_burst + MAX_REFUSED_IN_A_ROW
+    for _ in range(allowed_and_refused - 1):
+        house.hub.sessions.execute(client, everything)
+    assert client.close_reason is None
+    house.hub.sessions.execute(client, everything)
+    assert house.hub.publisher.publishing
+    assert client.close_reason is TOO_MANY_MESSAGES
+    await wait_all_tasks_blocked()
+    assert socket.close_code() == 4429
+
+
+async def test_a_refusal_keeps_its_place_behind_commands_that_wait_for_the_end_of_an_event(
+    autojump_clock: MockClock, house: House
+) -> None:
+    (client, socket), *_ = [house.join() for _ in range(200)]
+    await house.inbox.send(ADDED)
+    while not house.hub.publisher.publishing:
+        await trio.lowlevel.checkpoint()
+    for number in range(41):
+        house.hub.sessions.execute(client, AskStatus(number))
+    assert house.hub.publisher.publishing
+    await wait_all_tasks_blocked()
+    answers = [(m["type"], m["id"]) for m in socket.messages() if "id" in m]
+    assert answers == [*(("status", number) for number in range(40)), ("error", 40)]
 
 
 async def test_the_memory_of_a_client_that_never_reads_is_bounded(
