@@ -105,9 +105,11 @@ class ClientSessions:
     # -- commands ----------------------------------------------------------------------------------------------
 
     def execute(self, client: HubClient, command: Command | BadCommand) -> None:
-        """Execute a client's command and answer it, in the order of the commands. Those beyond the rate are refused,
-        and its connection is ended if they are too many; both are found when a command comes, not when its turn
-        comes, so that what waits for the boundary is bounded for each client."""
+        """Execute a client's command and answer it, in the order of the commands.
+
+        Those beyond the rate are refused, and its connection is ended if they are too many. Both are decided when a
+        command comes, not when its turn comes: so what waits for the boundary is bounded for each client.
+        """
         limits = self._connections.settings.current.websocket
         if not client.takes(trio.current_time(), limits.messages_per_second, limits.messages_burst):
             if client.bucket is not None and client.bucket.refused >= MAX_REFUSED_IN_A_ROW:
