@@ -34,7 +34,7 @@ def _nothing(_: Parser) -> None:
 
 def _add_arguments(parser: Parser) -> None:
     parser.add_argument("id", metavar="ID", help="its id; with etcd its name, since etcd gives the id")
-    parser.add_argument("address", metavar="ADDRESS", help="its HOST:PORT; with etcd its peer URL")
+    parser.add_argument("address", metavar="ADDRESS", help="its HOST:PORT; with etcd its peer address")
 
 
 def _remove_arguments(parser: Parser) -> None:

@@ -53,8 +53,8 @@ def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[Con
         try:
             # With an empty password OpenSSL does not ask on the terminal for that of an encrypted key.
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(cert, key, password="")
-        except (ssl.SSLError, ValueError) as error:
-            reason = getattr(error, "reason", None) or str(error)
+        except (OSError, ValueError) as error:  # `ssl.SSLError`, or one of the files has gone meanwhile
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or str(error)
             yield ConfigProblem(
                 f"{section}.{name}_cert", f"{cert} and {key} are no pair of PEM files: {reason}"
             )

@@ -14,7 +14,9 @@ import trio
 import trio.testing
 from cryptography import x509
 
+from heliosd.config.model import Config, ServerConfig
 from heliosd.daemon.certificate import ServerCertificate
+from heliosd.daemon.referenced_files import problems_with_files
 from tests.support.certificates import self_signed
 from tests.support.deadlines import SECONDS
 from tests.support.front_server import open_front
@@ -201,3 +203,18 @@ def test_a_pair_that_cannot_be_used_at_the_start_is_an_error(tmp_path: Path) -> 
     cert, _ = self_signed(tmp_path)
     with pytest.raises(OSError, match=r"\S"):
         ServerCertificate(cert, cert)
+
+
+def test_a_key_that_goes_while_a_configuration_is_checked_is_a_mistake_in_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cert, key = self_signed(tmp_path)
+
+    class Replaced(ssl.SSLContext):
+        def load_cert_chain(self, *_: object, **__: object) -> None:
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+
+    monkeypatch.setattr(ssl, "SSLContext", Replaced)
+    (problem,) = problems_with_files(Config(server=ServerConfig(tls_cert=cert, tls_key=key)))
+    assert problem.key == "server.tls_cert"
+    assert problem.message.endswith("are no pair of PEM files: No such file or directory")

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from heliosd.cluster.etcd.member_metrics import Measured, Sums, mean_since, measured
+from heliosd.cluster.etcd.member_metrics import Measured, RoundTrips, Sums, mean_since, measured
 
 BODIES = Path(__file__).parent / "etcd"
 LEADER = (BODIES / "metrics-leader-3.4.23.txt").read_text(encoding="utf-8")
@@ -81,3 +81,13 @@ def test_the_mean_is_of_what_was_counted_between_two_readings() -> None:
 
 def test_a_member_that_was_started_anew_is_counted_from_its_start() -> None:
     assert mean_since(Sums(100.0, 50), Sums(1.0, 2)) == 0.5
+
+
+def test_round_trips_of_two_members_are_never_subtracted_from_each_other() -> None:
+    round_trips = RoundTrips()
+    assert round_trips.since_last("a", Measured(round_trips={"c": Sums(1.0, 1000)})) == {"c": 0.001}
+    assert round_trips.since_last("b", Measured(round_trips={"c": Sums(3.003, 1001)})) == {"c": 0.003}
+    assert round_trips.since_last("b", Measured(round_trips={"c": Sums(3.013, 1002)})) == {
+        "c": pytest.approx(0.01)
+    }
+    assert round_trips.since_last("b", Measured(round_trips={"c": Sums(3.013, 1002)})) == {"c": None}

@@ -211,7 +211,7 @@ def poller_of(
         poll_interval=poll_interval,
         view_changed=changed,
         looked=lambda: looks.append(trio.current_time()),
-        read=lambda _: None,
+        read=lambda *_: None,
     )
 
 

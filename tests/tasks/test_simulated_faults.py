@@ -12,12 +12,12 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.clock import Instant
-from heliosd.cluster.backend import Committed
+from heliosd.cluster.backend import Committed, Peer
 from heliosd.cluster.metric_commands import DeleteMetric, MetricCommand, encode_command
 from heliosd.cluster.simulated.backend import SimulatedBackend
 from heliosd.cluster.simulated.requests import ClientRequest
 from heliosd.cluster.simulated.snapshotting import SnapshotRequest
-from heliosd.errors import NoLeader, OutcomeUnknown, StoreFull
+from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreFull
 from heliosd.protocol.events import (
     Event,
     MetricsDefined,
@@ -379,6 +379,21 @@ async def test_a_caller_that_gives_up_leaves_nothing_behind(autojump_clock: Mock
                 await backend.take_snapshot()
         await trio.sleep(6)
     assert open_requests() <= before
+
+
+async def test_a_learner_that_does_not_catch_up_is_refused_as_leader(autojump_clock: MockClock) -> None:
+    async with running() as backend:
+        await ready(backend)
+        await backend.add_peer(Peer("node-4", "127.0.0.1:7004"))
+        isolate(backend, "node-4")
+        with pytest.raises(Conflict, match="A learner cannot lead") as raised:
+            await backend.transfer_leadership("node-4")
+        assert raised.value.field == "target"
+        assert backend.status().leader.id
+        isolate(backend)
+        while "node-4" in backend.cluster.members["node-1"].raft.log.members.learners:  # noqa: ASYNC110 (no event for it)
+            await trio.sleep(0.1)
+        assert await backend.transfer_leadership("node-4") == "node-4"
 
 
 async def lose(backend: SimulatedBackend, how: str) -> None:

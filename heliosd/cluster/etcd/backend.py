@@ -51,7 +51,7 @@ from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
 from .log_lease import LogLease
 from .log_writer import LogWriter
-from .member_metrics import Measured, mean_since
+from .member_metrics import Measured, RoundTrips
 from .metric_writer import MetricWriter
 from .mirror import Mirror
 from .pause_clock import PauseClock
@@ -102,8 +102,7 @@ class EtcdBackend:
         self._remembered = ""
         """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
-        self.measured: Measured | None = None
-        """The values last read from a member's `/metrics`."""
+        self._round_trips = RoundTrips()
         self.faults = Faults()
         self._denials = self.faults.denials()
         layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
@@ -313,12 +312,10 @@ class EtcdBackend:
             )
         self._namesakes = namesakes
 
-    def _measured(self, measured: Measured) -> None:
-        before = {} if self.measured is None else self.measured.round_trips
-        self.measured = measured
-        own, now = self._etcd.view.own, self._etcd.now()
-        for peer, sums in measured.round_trips.items():
-            self.latency.round_trip(own.id if own else "", peer, mean_since(before.get(peer), sums), now)
+    def _measured(self, member: str, measured: Measured) -> None:
+        now = self._etcd.now()
+        for peer, mean in self._round_trips.since_last(member, measured).items():
+            self.latency.round_trip(member, peer, mean, now)
 
     def _check_watch(self) -> None:
         """Leave a member that is silent or behind; show which rights are missing; read everything again after the

@@ -125,3 +125,21 @@ def mean_since(before: Sums | None, after: Sums) -> float | None:
         before = Sums()
     counted = after.times - before.times
     return (after.seconds - before.seconds) / counted if counted else None
+
+
+class RoundTrips:
+    """The mean round trips between two readings of one member."""
+
+    def __init__(self) -> None:
+        self._member = ""
+        self._before: Mapping[str, Sums] = {}
+
+    def since_last(self, member: str, measured: Measured) -> dict[str, float | None]:
+        """Mean seconds by peer id since the last call; None: nothing was counted.
+
+        The mean of all where the last call was of another member, which has counted by itself: a heliosd without a
+        member of its own reads the leader's.
+        """
+        before = self._before if member == self._member else {}
+        self._member, self._before = member, measured.round_trips
+        return {peer: mean_since(before.get(peer), sums) for peer, sums in measured.round_trips.items()}

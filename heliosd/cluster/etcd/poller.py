@@ -48,7 +48,7 @@ class Poller:
         poll_interval: float,
         view_changed: Callable[[Sequence[ViewChange]], None],
         looked: Callable[[], None],
-        read: Callable[[Measured], None],
+        read: Callable[[str, Measured], None],
     ) -> None:
         self._etcd = context
         self._poll_interval = poll_interval

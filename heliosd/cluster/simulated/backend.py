@@ -24,7 +24,7 @@ from heliosd.cluster.snapshots import SnapshotTracker
 from heliosd.cluster.subscribers import ItemQueue, Subscribers
 from heliosd.cluster.uptime import UptimeTracker
 from heliosd.config.model import SimulatedConfig
-from heliosd.errors import Conflict, NoLeader, OutcomeUnknown, StoreFull
+from heliosd.errors import Conflict, StoreFull
 from heliosd.protocol.events import StateComplete
 from heliosd.protocol.views.snapshots import SnapshotRecord
 from heliosd.protocol.views.status import ClusterStatus
@@ -193,11 +193,11 @@ class SimulatedBackend:
             with trio.move_on_after(LEADER_PATIENCE):
                 await answered.wait()
             if request.outcome is None and self._requests.is_waiting(request):
-                raise NoLeader
+                raise self._requests.unanswered(request)
             with trio.move_on_after(PATIENCE - LEADER_PATIENCE):
                 await answered.wait()
             if request.outcome is None:
-                raise NoLeader if self._requests.is_waiting(request) else OutcomeUnknown
+                raise self._requests.unanswered(request)
         finally:
             self._requests.withdraw(request)
         outcome, request.outcome = request.outcome, None

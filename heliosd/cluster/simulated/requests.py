@@ -98,6 +98,16 @@ class Requests:
         """Whether a request was never proposed, or was declined, so that it has changed nothing."""
         return request in self._waiting
 
+    def unanswered(self, request: ClientRequest) -> Exception:
+        """The error of a request that has waited too long."""
+        if not self.is_waiting(request):
+            return OutcomeUnknown()
+        proposal = request.proposal
+        learners = self.cluster.members[self.node].raft.log.members.learners
+        if isinstance(proposal, TransferLeadership) and proposal.target in learners:
+            return Conflict("A learner cannot lead", field="target")
+        return NoLeader()
+
     def withdraw(self, request: ClientRequest) -> None:
         """The client has gone: the request is not proposed any more."""
         request.outcome = request.outcome or OutcomeUnknown()
