@@ -468,3 +468,22 @@ def test_a_head_knows_more_than_a_node_that_has_not_seen_its_leader(
 def test_a_head_whose_leader_is_lost_knows_more_than_a_node_that_still_sees_it() -> None:
     assert LogHead(birth="x", cluster=CLUSTER, term=5).knows_more(5, "a1")
     assert not LogHead(birth="x", cluster=CLUSTER, term=5).knows_more(5, "")
+
+
+@pytest.mark.parametrize(
+    ("logged", "term", "leader", "ahead"),
+    [
+        ("a1", 4, "b1", True),
+        ("a1", 4, "", True),
+        ("a1", 5, "a1", False),
+        ("a1", 5, "", False),
+        ("a1", 6, "b1", False),
+        ("", 5, "a1", True),
+        ("", 5, "", False),
+        ("", 6, "a1", False),
+    ],
+)
+def test_a_head_is_ahead_of_a_node_unless_that_has_seen_the_loss_of_its_leader(
+    logged: str, term: int, leader: str, *, ahead: bool
+) -> None:
+    assert LogHead(birth="x", cluster=CLUSTER, term=5, leader=logged).ahead_of(term, leader) is ahead

@@ -16,6 +16,7 @@ from heliosd.cli.members_view import cluster_of
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.responses import EtcdMember, MemberStatus, ResponseHeader
 from heliosd.cluster.etcd.election import RESTORED_SECONDS, LeaderElected, LeaderLost
+from heliosd.cluster.etcd.event_log import LogHead
 from heliosd.cluster.etcd.member_lag import LAGGING_SECONDS, MemberLag
 from heliosd.cluster.etcd.pause_clock import PauseClock
 from heliosd.cluster.etcd.status import build_status, why_not_ready
@@ -169,6 +170,29 @@ def test_the_status_shows_this_nodes_member_and_the_others_as_peers() -> None:
     assert (json["observed_by"], json["observed_at"], json["stale"]) == ("etcd-1", seen.now.wall, False)
     assert [each["id"] for each in json["observers"]] == ["etcd-1"]
     assert json["cluster_health"]["total_peers"] == 2
+
+
+@pytest.mark.parametrize(("leader", "states"), [(C, ["Follower", "Leader"]), ("", ["Unknown", "Follower"])])
+def test_a_status_shows_the_leader_of_a_log_that_is_ahead(leader: str, states: list[str]) -> None:
+    seen = led_by_b()
+    logged = LogHead(birth="x", cluster="c", term=6, leader=leader)
+    shown = build_status(seen.view, (), seen.now, logged)
+    assert (shown.leader.id, shown.leader.name or "") == (leader, "etcd-3" if leader else "")
+    assert [each.state for each in shown.peers] == [each.state for each in shown.peer_states] == states
+    assert (shown.node.state, shown.stale) == ("Follower", not leader)
+
+
+def test_a_status_shows_this_node_as_leader_where_the_log_says_so() -> None:
+    seen = led_by_b()
+    shown = build_status(seen.view, (), seen.now, LogHead(birth="x", cluster="c", term=6, leader=A))
+    assert (shown.leader.id, shown.leader.is_leader, shown.node.state) == (A, True, "Leader")
+    assert [each.state for each in shown.peers] == ["Follower", "Follower"]
+
+
+def test_a_leader_that_only_the_log_knows_is_shown_as_stale() -> None:
+    seen = Seen("etcd-1")
+    shown = build_status(seen.view, (), seen.now, LogHead(birth="x", cluster="c", term=6, leader=B))
+    assert (shown.leader.id, shown.stale) == (B, True)
 
 
 def test_a_member_reports_its_alarms_and_quota_and_nothing_while_it_does_not_answer() -> None:

@@ -46,6 +46,7 @@ from .admin import MemberAdmin
 from .backup import RETAINED, Backup
 from .context import EtcdContext
 from .election import LeaderElected
+from .event_log import LogHead
 from .faults import OPTIONAL, Concern, Faults
 from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
@@ -59,7 +60,7 @@ from .permits import EtcdPermits
 from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
-from .status import build_status, why_not_ready
+from .status import LOG_AHEAD_SECONDS, build_status, why_not_ready
 from .updates import MirrorUpdate as Heard
 from .view import ClusterView
 from .view_changes import OtherCluster, OwnStateChanged, ViewChange
@@ -103,6 +104,7 @@ class EtcdBackend:
         """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
         self._round_trips = RoundTrips()
+        self._head_counts_until = 0.0
         self.faults = Faults()
         self._denials = self.faults.denials()
         layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
@@ -151,13 +153,19 @@ class EtcdBackend:
             ObserverView(each.id, each.version, each.since, each.url or msgspec.UNSET)
             for _, each in sorted(self._etcd.mirror.observers.items())
         )
-        status = build_status(self._etcd.view, observers, self._etcd.now())
+        status = build_status(self._etcd.view, observers, self._etcd.now(), self._head_ahead())
         lacking = (_lacking(*each) for each in self.faults.denials().items() if each[0] not in OPTIONAL)
         return msgspec.structs.replace(
             status,
             stale=status.stale or self._unread() is not None,
             warnings=(*lacking, *self.warnings()) or msgspec.UNSET,
         )
+
+    def _head_ahead(self) -> LogHead | None:
+        """The log's head while it is newer than what this node has seen, for a moment."""
+        head, view = self._etcd.mirror.head.head, self._etcd.view
+        ahead = head is not None and head.ahead_of(view.term, view.leader)
+        return head if ahead and self._etcd.now().mono < self._head_counts_until else None
 
     @property
     def complete(self) -> bool:
@@ -258,6 +266,7 @@ class EtcdBackend:
             self._etcd.subscribers.emit(item)
         head, view = self._etcd.mirror.head.head, self._etcd.view
         if "head" in heard.changed and head is not None and head.knows_more(view.term, view.leader):
+            self._head_counts_until = self._etcd.now().mono + LOG_AHEAD_SECONDS
             self._poller.poll_all_now()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)

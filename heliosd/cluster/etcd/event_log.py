@@ -50,6 +50,10 @@ class LogHead(Struct, frozen=True, kw_only=True):
         """Its writer has seen a loss or an election after that of `leader` in `term`."""
         return self.term > term or (self.term == term and self.leader != leader)
 
+    def ahead_of(self, term: int, leader: str) -> bool:
+        """The same, but not where the log only lacks the loss of its leader, which this node has seen."""
+        return self.knows_more(term, leader) and (self.term > term or bool(leader))
+
 
 class MembersRecord(Struct, frozen=True, kw_only=True):
     """The members as of the newest logged event about them, by id."""

@@ -17,27 +17,37 @@ from heliosd.protocol.views.status import (
     PeerState,
     PeerView,
 )
+from heliosd.raft.roles import Role
 
 from .alarms import alarms_in
+from .event_log import LogHead
 from .members import address_of, kind_of
 from .view import ClusterView
 
+LOG_AHEAD_SECONDS = 2.5
+"""So long the log's leader is shown where it is newer than what this node has seen by itself: clients may have got
+that event already. A node that still sees otherwise then has been asking all that time, and says what it sees."""
 
-def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: Instant) -> ClusterStatus:
-    """The whole status. Where no member bears this node's id, the indices are the leader's."""
+
+def build_status(
+    view: ClusterView, observers: tuple[ObserverView, ...], now: Instant, logged: LogHead | None = None
+) -> ClusterStatus:
+    """The whole status. Where no member bears this node's id, the indices are the leader's. `logged`: the leader of
+    this head is shown, not that of the view."""
     own = view.own
+    leader = view.leader if logged is None else logged.leader
     peers = [each for each in view.members if own is None or each.id != own.id]
     return ClusterStatus(
         node=NodeView(
             id=own.id if own else view.node_id,
-            state=view.own_role(now),
+            state=_role(view, leader, own.id, now) if own else view.own_role(now),
             term=view.own_term,
             name=own.name if own else UNSET,
             voter=not own.is_learner if own else UNSET,
             healthy=view.health.own_healthy(now) if own else UNSET,
             **_reported(view, own.id if own else ""),
         ),
-        leader=_leader(view),
+        leader=_leader(view, leader),
         indices=_indices(view, own.id if own else view.leader),
         peers=tuple(
             PeerView(
@@ -48,19 +58,19 @@ def build_status(view: ClusterView, observers: tuple[ObserverView, ...], now: In
                 applied_index=_applied(view, peer.id),
                 latency=view.latency.peer_latency(peer.id, now),
                 **_reported(view, peer.id),
-                state=view.role(peer.id, now),
+                state=_role(view, leader, peer.id, now),
                 voter=not peer.is_learner,
             )
             for peer in peers
         ),
         peer_states=tuple(
-            PeerState(peer.id, address_of(peer), view.role(peer.id, now), peer.name, kind_of(peer))
+            PeerState(peer.id, address_of(peer), _role(view, leader, peer.id, now), peer.name, kind_of(peer))
             for peer in peers
         ),
         cluster_health=view.latency.cluster_health(now),
         observed_by=view.node_id,
         observed_at=now.wall,
-        stale=not view.leader or view.suspect or not view.quorum_answers(now),
+        stale=not (leader and view.leader) or view.suspect or not view.quorum_answers(now),
         observers=observers,
     )
 
@@ -122,10 +132,18 @@ def _errors(view: ClusterView) -> Iterator[str]:
             yield from status.errors
 
 
-def _leader(view: ClusterView) -> LeaderView:
+def _role(view: ClusterView, leader: str, member: str, now: Instant) -> Role:
+    """As the view has it, with another leader."""
+    role = view.role(member, now)
+    if member == leader:
+        return "Leader"
+    return role if role != "Leader" else "Follower" if leader else "Unknown"
+
+
+def _leader(view: ClusterView, leader: str) -> LeaderView:
     own = view.own
     for each in view.members:
-        if each.id == view.leader:
+        if each.id == leader:
             is_leader = own is not None and own.id == each.id
             return LeaderView(each.id, address_of(each), is_leader, each.name, kind_of(each))
     return LeaderView()
