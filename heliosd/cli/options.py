@@ -33,7 +33,7 @@ def add_target(parser: Parser) -> None:
 
 
 def add_output(parser: Parser, *, repeats: bool = False) -> None:
-    """`-o`, and for what can be shown again and again `-w`. `reports.run_report` reads them."""
+    """`-o`, and for what can be shown again and again `-w`. `requests.run_report` reads them."""
     group = parser.add_argument_group("output")
     group.add_argument("-o", "--output", choices=FORMATS, default="table", help="default: table")
     if repeats:

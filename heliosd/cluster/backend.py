@@ -140,7 +140,7 @@ class Backend(Protocol):
         ...
 
     async def transfer_leadership(self, target: str | None) -> str:
-        """Transfer leadership to `target` (None: the most advanced other member); returns the new leader's id."""
+        """Transfer leadership to `target` (None: the most advanced other voter); returns the new leader's id."""
         ...
 
     async def take_snapshot(self) -> SnapshotRecord:

@@ -12,7 +12,7 @@ from msgspec import Struct
 
 from heliosd.config import model
 from heliosd.config.permissions import PERMISSIONS
-from heliosd.config.values import InvalidValue
+from heliosd.config.values import MAX_ALERTS, InvalidValue
 from heliosd.daemon.reload import NEEDS_RESTART
 
 EXAMPLE = Path(__file__).parents[2] / "config.example.toml"
@@ -74,7 +74,8 @@ def _parts() -> Iterator[str]:
         if section == "auth":
             yield from _roles(defaults["auth"]["roles"])
     for section, (shown, struct) in TABLES.items():
-        yield f"## {shown}\n\nAny number of them; they take effect at a reload.\n"
+        most = f"At most {MAX_ALERTS}" if section == "alert" else "Any number"
+        yield f"## {shown}\n\n{most} of them; they take effect at a reload.\n"
         yield "| key | value | |\n| --- | --- | --- |"
         for name, hint in get_type_hints(struct, include_extras=True).items():
             key = {"hold": "for", "place": ""}.get(name, name)

@@ -89,7 +89,7 @@ class KeyLayout:
         return self.folder("answers") + _bytes(key_id)
 
     def meaning(self, key: bytes) -> KeyMeaning | None:
-        """Where a key belongs; None: it is not one of heliosd's."""
+        """Where a key belongs; None: it is not one that the mirror holds (`EtcdPermits` reads those of permits)."""
         if not key.startswith(self.prefix):
             return None
         first, slash, name = key[len(self.prefix) :].partition(b"/")

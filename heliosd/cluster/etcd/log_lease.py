@@ -12,7 +12,8 @@ RENEW_SECONDS = 3600.0
 
 
 class LogLease:
-    """A new lease each hour, so that events end `max_age` to `max_age` + 1 h after they were written."""
+    """A new lease each hour, so that events end `max_age` to `max_age` + 1 h after they were written, or
+    after the last election: a new leader of etcd gives every lease its whole time again."""
 
     def __init__(self, client: EtcdClient, max_age: float) -> None:
         self._client = client

@@ -1,8 +1,8 @@
 """Appends to the cluster's log what this node sees and the log does not say yet.
 
-There is no queue of changes that could be lost: after every change, the view is compared with the log
-(`pending_events.py`), and the difference is appended. While there is no writable log, the events go to this node's
-own clients at once, as provisional (`published.py`).
+Of what the view shows there is no queue that could be lost: after every change, it is compared with the log
+(`pending_events.py`), and the difference is appended. Events of this node alone (`snapshot`) wait in memory.
+While there is no writable log, the events go to this node's own clients at once, as provisional (`published.py`).
 """
 
 from __future__ import annotations

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 LOOK_SECONDS = 0.25
-"""The view is evaluated so often at least, also when no member answers."""
+"""The view is evaluated so often at least, also when no member answers; less often while nothing is under way
+(`Poller.look_along`)."""
 LEAST_PAUSE_SECONDS = 0.001
 """So that time goes on: added to a clock's time, a pause of a rounding error is none."""
 FAST_POLL_SECONDS = 0.05

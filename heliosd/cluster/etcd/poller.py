@@ -1,8 +1,9 @@
 """Polls of the members' statuses; `list_polls.py` asks for the list of members, `metrics_reader.py` for `/metrics`.
 
 Each member is polled by a task of its own, so that a silent one delays no other. `view.py` evaluates the answers.
-`view_changed` gets the changes, and an empty sequence after each list of members. `looked` is called after them,
-and every 250 ms at least; while nothing is under way and the leader lists the same members, every 690 ms at least.
+`view_changed` gets the changes, and an empty sequence after a list of members that the log may not have yet.
+`looked` is called after them, and every 250 ms at least; while nothing is under way and the leader lists the same
+members, every 690 ms at least.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """This heliosd's presence in etcd, under a lease, and the duties of the observer.
 
-A presence ends ten seconds after its heliosd did. A heliosd that is present and finds no observer becomes the
-observer, under the same lease. Only the observer logs the members' health, which each heliosd sees differently, and
-promotes learners.
+A presence ends with an orderly stop of its heliosd, ten seconds after a kill (later if etcd's leader changes). A
+heliosd that is present and finds no observer becomes the observer, under the same lease. Only the observer logs
+the members' health, which each heliosd sees differently, and promotes learners.
 """
 
 from __future__ import annotations

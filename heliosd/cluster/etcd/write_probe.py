@@ -1,9 +1,9 @@
 """Whether this node may still write: a right can be taken away while it runs, and space can run out.
 
 etcd lets an open watch go on without the right, so a node that has nothing to write would not notice. Therefore a
-transaction with a write of each kind is sent, under conditions that contradict each other: etcd checks the right to
-each write and whether there is space, and stores nothing.
-Source: etcd's `checkTxnAuth` and `applierV3Capped.Txn` (3.4), which check both branches.
+transaction with a write of most kinds is sent, under conditions that contradict each other: etcd checks the right
+to each write and whether there is space, and stores nothing. Source: etcd's `checkTxnAuth` and
+`applierV3Capped.Txn` (3.4), which check both branches.
 
 The user's roles are asked for, too: without the role root, members cannot be changed, which would otherwise show
 only when it is tried. A user who never had it is taken to be meant so.
@@ -89,7 +89,7 @@ def lost_root(username: str) -> EtcdDenied:
 
 
 def rehearsal(layout: KeyLayout) -> tuple[tuple[Compare, ...], tuple[Op, ...]]:
-    """A transaction that is never carried out: contradicting conditions, and a write of each kind."""
+    """A transaction that is never carried out: contradicting conditions, and a write of most kinds."""
     name = "rehearsal"
     written = (
         *(layout.head, layout.members, layout.observer, layout.event(0), layout.dedupe(name)),

@@ -32,7 +32,7 @@ class RemoveMember(Struct, frozen=True):
 
 
 class TransferLeadership(Struct, frozen=True):
-    """`target` "" = the most advanced other member."""
+    """`target` "" = the most advanced other voter."""
 
     target: str
 

@@ -68,10 +68,10 @@ class EtcdClient:
     """One cluster, reached through any of its members. Open it with `async with`; many tasks may use it at once.
 
     A read goes to the next endpoint when one does not answer. A write goes to the next one only if it cannot have
-    been done; if it was sent and not answered, `EtcdOutcomeUnknown` is raised and it is not repeated.
-    All methods raise `EtcdUnavailable` and `EtcdRefused` with its subclasses, writes also `EtcdOutcomeUnknown`.
-    Each method has a deadline of its own. The outcome of a write that the caller cancels is unknown. Member ids are
-    hexadecimal text (else `ValueError`), lease ids decimal.
+    been done; if it was sent and not answered, `EtcdOutcomeUnknown` is raised and it is not repeated. All methods
+    raise `EtcdUnavailable` and `EtcdRefused` with its subclasses, writes also `EtcdOutcomeUnknown`. Each method
+    but `lists_the_same` has a deadline of its own, an open stream only at its beginning. The outcome of a write
+    that the caller cancels is unknown. Member ids are hexadecimal text (else `ValueError`), lease ids decimal.
     """
 
     def __init__(
@@ -313,7 +313,7 @@ class EtcdClient:
         return content
 
     async def _at(self, endpoint: str, path: str, body: bytes, read: Callable[[bytes], T]) -> T:
-        """Ask that member for something that needs no login in every version of etcd."""
+        """Ask that member without a login first: not every version of etcd wants one for it."""
         known = self._known(endpoint)
 
         async def ask(progress: RequestProgress) -> T:

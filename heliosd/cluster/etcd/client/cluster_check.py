@@ -2,7 +2,7 @@
 
 No request for keys, members or leases goes to an endpoint before it has shown our cluster's id. A status, by which
 it shows that, and a plain page (`/metrics`) may be asked of any; so may a list of members that is only compared
-with the one before it (`EtcdClient.lists_the_same`).
+with the one before it (`EtcdClient.lists_the_same`), and one read or list where a status is refused.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Requests to etcd's endpoints: HTTP/1.1 over TCP or TLS, written and read by h11.
+"""Requests to etcd's endpoints: HTTP/1.1 over TCP or TLS, written by h11.
 
 Short ones go over connections that are kept. They are most of what an idle heliosd does: over httpx they cost three
 times as much, and httpx takes 5 MiB.
@@ -66,8 +66,8 @@ class HeldConnection:
 
 
 class ShortRequests:
-    """At most `MAX_CONNECTIONS` at a time. `context` gives the one for a new TLS connection, and what it raises is
-    raised. Raises `HttpFault`."""
+    """At most `MAX_CONNECTIONS` exchanges at a time; streams and held connections are not counted. `context`
+    gives the one for a new TLS connection, and what it raises is raised. Raises `HttpFault`."""
 
     def __init__(self, context: Callable[[], Awaitable[ssl.SSLContext]]) -> None:
         self._context = context
