@@ -84,6 +84,8 @@ class AlertBook:
         self._alerts: Sequence[AlertConfig] = ()
         self._due: dict[tuple[str, str], float] = {}
         """Alert and ref -> when it is due, on the monotonic clock."""
+        self._other_epoch, self._known_until = "", -inf
+        """The numbering that is read and not followed yet, and the time of the cursor when that began."""
         self._silent_until = -inf
         """Until then only the log says what was due; on the monotonic clock."""
 
@@ -120,7 +122,9 @@ class AlertBook:
         assert message.seq is not None
         if message.type in EVENT_TYPES:
             # What another log has from before this cursor's last event happened before.
-            known = epoch != self.state.epoch and message.at <= self.state.at
+            if epoch not in (self.state.epoch, self._other_epoch):
+                self._other_epoch, self._known_until = epoch, self.state.at
+            known = epoch != self.state.epoch and message.at <= self._known_until
             past = {name for name, alert in self.state.alerts.items() if known or message.at <= alert.since}
             self._judge(self.conditions.apply(message, epoch), now, past)
             self._fire_at_once(now, past)

@@ -45,6 +45,8 @@ class Deliveries:
         self._queues: dict[str, deque[Waiting]] = {}
         self._news = trio.Event()
         self._unsaved: dict[str, ValueSet] = {}
+        # Of two calls at once the disk may take what is newer and refuse what is older.
+        self._order = trio.Lock()
         self._number = 0
         for key in sorted(key for key in saved.values if key.startswith(WAITING)):
             self._number = int(key.removeprefix(WAITING))
@@ -122,8 +124,9 @@ class Deliveries:
         await self._store()
 
     async def _store(self) -> None:
-        changes, self._unsaved = self._unsaved, {}
-        try:
-            await self._save(list(changes.values()))
-        except StoreFull:
-            self._unsaved = {**changes, **self._unsaved}
+        async with self._order:
+            changes, self._unsaved = self._unsaved, {}
+            try:
+                await self._save(list(changes.values()))
+            except StoreFull:
+                self._unsaved = {**changes, **self._unsaved}

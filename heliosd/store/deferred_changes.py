@@ -2,11 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
-from .changes import Change, Save
+from .changes import Change, RecordAdded, RecordsCleared, Save, ValueSet
+
+
+def merged(changes: Sequence[Change]) -> list[Change]:
+    """Changes of one transaction without those that have no effect: of each value and each row the last one, of a
+    history the rows that are kept. So a disk that refuses for days makes no more of them wait."""
+    kept: dict[object, Change] = {}
+    for place, change in enumerate(changes):
+        name: object = place
+        match change:
+            case ValueSet():
+                name = change.name
+            case RecordAdded():
+                name = change.kind, change.key
+            case RecordsCleared():
+                kept = {each_name: each for each_name, each in kept.items() if _kind(each) != change.kind}
+                name = change.kind, None
+        kept.pop(name, None)
+        kept[name] = change
+    keys: dict[str, list[int]] = {}
+    for each in kept.values():
+        if isinstance(each, RecordAdded):
+            keys.setdefault(each.kind, []).append(each.key)
+    for rows in keys.values():
+        rows.sort(reverse=True)
+    return [
+        each for each in kept.values() if not isinstance(each, RecordAdded) or each.key >= _oldest(each, keys)
+    ]
 
 
 class DeferredChanges:
@@ -43,7 +70,7 @@ class DeferredChanges:
             try:
                 await self._save([*first, *waiting, *last])
             except BaseException:
-                self._waiting = waiting + self._waiting
+                self._waiting = merged(waiting + self._waiting)
                 raise
 
     async def reset(self, changes: Sequence[Change], reset: Callable[[], Sequence[Change]]) -> None:
@@ -59,3 +86,14 @@ class DeferredChanges:
             self.add(reset())
             raise
         self.add(reset())
+
+
+def _oldest(row: RecordAdded, keys: Mapping[str, Sequence[int]]) -> int:
+    """The key of the oldest row of its history that is kept. `keys`: per history, the newest first."""
+    found = keys[row.kind]
+    return found[min(row.keep, len(found)) - 1]
+
+
+def _kind(change: Change) -> str | None:
+    """The history that a row belongs to."""
+    return change.kind if isinstance(change, RecordAdded) else None

@@ -9,6 +9,7 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from heliosd.alerts.deliveries import WAITING
 from heliosd.cluster.metric_commands import DeleteMetric, RegisterMetric, UpdateMetric
 from heliosd.config.loader import parse
 from tests.support.alert_harness import AlertHarness, lost
@@ -438,6 +439,40 @@ async def test_a_full_disk_does_not_silence_alerts(
     async with house.running():
         await trio.sleep(60)
         assert len(house.ids) == 1
+
+
+async def test_an_alert_that_is_sent_while_a_full_slow_disk_is_tried_again_is_not_stored_later(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = "".join(alert(f"no-leader-{number}", "leader_lost", "10s") for number in range(8))
+    async with house.running():
+        house.elect()
+        await trio.sleep(10)
+        house.disk_full, house.disk_seconds, house.down = True, 2.0, True
+        house.lose()
+        await trio.sleep(20)
+        house.down = False  # each is tried at a time of its own, while the disk refuses what is older
+        await trio.sleep(60)
+        assert len(house.ids) == 8
+        house.disk_full = False
+        await trio.sleep(10)
+        assert [name for name in house.disk if name.startswith(WAITING)] == []
+
+
+async def test_events_of_one_moment_in_a_new_numbering_are_all_news(
+    autojump_clock: MockClock, house: AlertHarness
+) -> None:
+    house.config = alert("gone", "peer_removed") + alert("elected", "leader_elected")
+    async with house.running():
+        house.elect()
+        await trio.sleep(20)
+    house.epoch, house.events = "e2", []
+    before = set(house.ids)
+    elected = house.elect("node-3")
+    gone = house.peer("removed", "node-1")
+    async with house.running():
+        await trio.sleep(20)
+    assert set(house.ids) - before == {f"elected/leader_elected/{elected}", f"gone/peer_removed/{gone}"}
 
 
 async def test_events_that_are_kept_no_more_are_counted(

@@ -6,11 +6,14 @@ from collections.abc import Sequence
 
 import pytest
 import trio
+from hypothesis import given
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.errors import StoreFull
-from heliosd.store.changes import Change, RecordsCleared
-from heliosd.store.deferred_changes import DeferredChanges
+from heliosd.store.changes import Change, RecordAdded, RecordsCleared, ValueSet
+from heliosd.store.deferred_changes import DeferredChanges, merged
+from tests.support.simulated_harness import MemoryStore
 
 
 class Disk:
@@ -122,3 +125,37 @@ async def test_a_reset_whose_caller_has_left_is_done_as_the_disk_may_have_it(
     disk.answers.set()
     await deferred.store()
     assert disk.saved == [THREE]
+
+
+CHANGES = st.lists(
+    st.builds(ValueSet, st.sampled_from("ab"), st.none() | st.sampled_from([b"1", b"2"]))
+    | st.builds(
+        RecordAdded, st.sampled_from("xy"), st.integers(1, 9), st.sampled_from([b"1", b"2"]), st.just(3)
+    )
+    | st.builds(RecordsCleared, st.sampled_from("xy"))
+)
+
+
+@given(before=CHANGES, changes=CHANGES)
+def test_merged_changes_have_the_same_effect_and_are_few(before: list[Change], changes: list[Change]) -> None:
+    def stored(*batches: list[Change]) -> object:
+        store = MemoryStore(seconds=0.0)
+        for batch in batches:
+            trio.run(store.save, batch)
+        return store.load()
+
+    assert stored(before, merged(changes)) == stored(before, changes)
+    assert len(merged(changes)) <= 2 + 2 + 2 * 3
+
+
+async def test_a_disk_that_refuses_for_long_makes_no_more_changes_wait(autojump_clock: MockClock) -> None:
+    disk = Disk()
+    deferred = DeferredChanges(disk.save)
+    disk.full = True
+    for key in range(1000):
+        with pytest.raises(StoreFull):
+            await deferred.store([RecordAdded("session", key, b"{}", 20), ValueSet("totals", b"%d" % key)])
+    disk.full = False
+    await deferred.store()
+    assert len(disk.saved) == 21
+    assert disk.saved[-1] == ValueSet("totals", b"999")
