@@ -246,6 +246,12 @@ def name(value: object) -> str:
     """A claim that is a name."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
         refuse()
+    try:
+        value.encode()
+    except (
+        UnicodeEncodeError
+    ):  # half a surrogate pair, which JSON can escape: it could be neither stored nor sent
+        refuse()
     return value
 
 

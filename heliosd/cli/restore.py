@@ -9,7 +9,7 @@ from heliosd.auth.first_start import BACKED_UP
 from heliosd.config.loader import data_directory, ensure_data_directory, load
 from heliosd.store.backup import REPLACED, restore
 
-from .exits import OK
+from .exits import OK, print_error
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -20,7 +20,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     data_dir = data_directory(load(options.config))
     ensure_data_directory(data_dir)
-    manifest = restore(data_dir, options.file, BACKED_UP)
+    manifest = restore(data_dir, options.file, BACKED_UP, print_error)
     made = f"{manifest.created_at:%Y-%m-%d %H:%M:%S} UTC"
     print(f"{data_dir}: the state of {made}; what was there has the suffix {REPLACED}")
     return OK

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from heliosd.errors import ConfigError, ConfigProblem, store_error
+from heliosd.errors import ConfigError, ConfigProblem, StoreError, store_error
 
 from .lines import KeyLines
 from .model import Config
@@ -60,7 +60,9 @@ def parse(text: str, *, folder: Path = Path(), also: Also = lambda _: ()) -> Con
 
 
 def data_directory(config: Config) -> Path:
-    """`node.data_dir`, else systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/heliosd or ~/.local/state/heliosd."""
+    """`node.data_dir`, else systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/heliosd or ~/.local/state/heliosd.
+
+    Raises `StoreError` if there is no home directory."""
     if config.node.data_dir is not None:
         return config.node.data_dir
     if given := os.environ.get("STATE_DIRECTORY"):
@@ -68,8 +70,12 @@ def data_directory(config: Config) -> Path:
         return Path(given.partition(":")[0])
     state_home = os.environ.get("XDG_STATE_HOME", "")
     # The XDG specification: a relative path there is ignored.
-    home = Path(state_home) if state_home.startswith("/") else Path.home() / ".local" / "state"
-    return home / "heliosd"
+    if state_home.startswith("/"):
+        return Path(state_home) / "heliosd"
+    try:
+        return Path.home() / ".local" / "state" / "heliosd"
+    except RuntimeError:
+        raise StoreError("this user has no home directory: set node.data_dir") from None
 
 
 def ensure_data_directory(directory: Path) -> None:

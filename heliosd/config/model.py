@@ -151,7 +151,7 @@ class AlertConfig:
     hold: Annotated[float, value.seconds(low=0)] = 0.0
     """The key `for`: how long the condition must hold before the alert is sent."""
     url: Annotated[str, value.url_or_nothing] = ""
-    command: Annotated[tuple[str, ...], value.some_text] = ()
+    command: Annotated[tuple[str, ...], value.for_system] = ()
     secret_file: Path | None = None
     place: int = dataclasses.field(default=0, compare=False)
     """Its number in the file, from 0."""

@@ -12,7 +12,7 @@ from msgspec import Struct, field
 from heliosd.errors import ConfigProblem
 
 from .lines import shown
-from .values import InvalidValue, text
+from .values import InvalidValue, for_system, text
 
 Read = Callable[["ConfigReader"], Any]
 
@@ -94,9 +94,9 @@ def plain(read_value: Callable[[object], Any]) -> Read:
 
 def path(here: ConfigReader) -> Path | None:
     """A file's path, "" for none. A relative one starts at the folder of the configuration file."""
-    given = text(here.value)
-    if not given:
+    if not text(here.value):
         return None
+    given = for_system(here.value)
     try:
         return here.folder / Path(given).expanduser()
     except RuntimeError:

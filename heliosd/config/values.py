@@ -6,6 +6,7 @@ A reader raises `InvalidValue`, whose text completes the sentence "KEY: …". It
 from __future__ import annotations
 
 import math
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Collection
@@ -108,6 +109,17 @@ def text(value: object) -> str:
     if len(value) > 4096:
         raise InvalidValue("must be at most 4096 characters")
     return value
+
+
+def for_system(value: object) -> str:
+    """Some text that the system takes as a file's name or a program's argument: not every locale has every
+    character."""
+    given = some_text(value)
+    try:
+        os.fsencode(given)
+    except UnicodeEncodeError:
+        raise InvalidValue("has characters that the locale's encoding does not have") from None
+    return given
 
 
 def some_text(value: object) -> str:

@@ -22,4 +22,6 @@ def log_ready(listeners: Sequence[trio.SocketListener], config: Config) -> None:
 
 def _bound_address(listener: trio.SocketListener) -> str:
     address = listener.socket.getsockname()
+    if isinstance(address, bytes):  # in the abstract namespace; systemd writes it with "@"
+        address = address.replace(b"\0", b"@").decode(errors="replace")
     return f"unix:{address}" if isinstance(address, str) else joined(*address[:2])

@@ -13,8 +13,6 @@ from heliosd.protocol.subscription import Subscription
 
 from .time_slice import TimeSlice
 
-LOOK_SECONDS = 0.01
-"""Between two checks whether the events up to a cursor have come."""
 READ_AT_ONCE = 16
 """Events that are looked at between two checks whether the time slice is over."""
 
@@ -39,6 +37,8 @@ class EventLog:
         self._max_age = max_age
         self._patience_seconds = patience_seconds
         self._begun = trio.Event()
+        self._grown: trio.Event | None = None
+        """Set with the next event, if anybody waits for one."""
         self.history = History(first_epoch(), max_events, max_age)
         """Another object after each `begin` and `skip`."""
         self.trouble: str | None = None
@@ -58,10 +58,17 @@ class EventLog:
         """Take up a numbering. `kept` must end with `seq` (or be empty), else ValueError."""
         self.history = History(epoch, self._max_events, self._max_age, seq=seq, kept=kept)
         self._begun.set()
+        self._report_growth()
+
+    def keep(self, event: OutgoingMessage, wall: float) -> None:
+        """An event is being sent at `wall` (Unix seconds)."""
+        self.history.keep(event, wall)
+        self._report_growth()
 
     def skip(self, last: int) -> None:
         """No event up to `last` can be sent any more; the next one bears `last + 1`."""
         self.history = History(self.history.epoch, self._max_events, self._max_age, seq=last)
+        self._report_growth()
 
     def behind(self, cursor: Cursor | None) -> bool:
         """Whether `cursor` may be ahead of the history only because another daemon of the cluster has sent more
@@ -94,5 +101,11 @@ class EventLog:
     async def reach(self, cursor: Cursor) -> None:
         """Wait until the events up to `cursor` have been sent here, a few seconds at most."""
         with trio.move_on_after(self._patience_seconds):
-            while self.behind(cursor):  # noqa: ASYNC110 (the history does not report that it grows)
-                await trio.sleep(LOOK_SECONDS)
+            while self.behind(cursor):
+                self._grown = self._grown or trio.Event()
+                await self._grown.wait()
+
+    def _report_growth(self) -> None:
+        if self._grown is not None:
+            self._grown.set()
+            self._grown = None

@@ -84,7 +84,7 @@ class Publisher:
             started = trio.current_time()
             for message in batch:
                 if message.seq is not None:
-                    self._log.history.keep(message, self._connections.now().wall)
+                    self._log.keep(message, self._connections.now().wall)
             self._status_messages.forget_shared()
             self._publishing = True
             for subscription, mine, recipients in self.groups.split(batch):

@@ -101,9 +101,10 @@ class TokenExpiry:
         self._sooner.set()
 
     def _refreshed(self, client: HubClient, now: float) -> Identity:
-        if not client.held:
+        if not client.held and client.identity.expires_at > now:
             return self._access.refreshed(client.identity, now)
-        # It has expired and may yet be renewed; what counts here is whether the user may still watch.
+        # It has expired (it is held, or will be in a moment) and may yet be renewed; what counts here is whether
+        # the user may still watch.
         lasting = replace(client.identity, expires_at=now + 1)
         renewed = self._access.refreshed(lasting, now)
         return replace(renewed, expires_at=client.identity.expires_at)

@@ -153,8 +153,9 @@ def deleted_metrics(event: OutgoingMessage) -> frozenset[str]:
 
 
 def replayed(*, seq: int, at: float, name: str, payload: bytes) -> OutgoingMessage:
-    """An event as it was stored: the same bytes that were sent live."""
-    return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS[name], payload, seq, at)
+    """An event as it was stored: the same bytes that were sent live. One of a type that only a newer heliosd
+    knows is sent to every client."""
+    return OutgoingMessage(name, Kind.EVENT, EVENT_TOPICS.get(name, NOTHING), payload, seq, at)
 
 
 EVENT_TOPICS = {

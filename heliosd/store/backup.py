@@ -20,7 +20,8 @@ import sqlite3
 import tarfile
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -85,8 +86,9 @@ def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupMan
     return manifest
 
 
-def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest:
+def restore(data_dir: Path, source: Path, also: Sequence[str], warn: Callable[[str], None]) -> BackupManifest:
     """Replace the database in `data_dir` by that of the backup `source`; add those files `also` that are missing.
+    `warn` is called if tokens that were revoked since the backup are not known any more.
 
     No heliosd may run there. The replaced database stays beside it, as `heliosd.db.before-restore`. If this is
     interrupted, no start uses what is there until it is run again. Raises `StoreBusy`, `StoreDamaged` if the backup
@@ -103,9 +105,9 @@ def restore(data_dir: Path, source: Path, also: Sequence[str]) -> BackupManifest
             replaced = data_dir / f"{DATABASE}{REPLACED}"
             if (data_dir / UNFINISHED_RESTORE).exists() and replaced.exists():
                 _set_aside(data_dir)
-                _keep_revocations(replaced, draft)
+                _keep_revocations(replaced, draft, warn)
             else:
-                _keep_revocations(data_dir / DATABASE, draft)
+                _keep_revocations(data_dir / DATABASE, draft, warn)
                 for earlier in (replaced, _log_of(replaced)):
                     earlier.unlink(missing_ok=True)
                 atomic_file.write(data_dir / UNFINISHED_RESTORE, b"")
@@ -234,7 +236,7 @@ def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]
         manifest = msgspec.json.decode(files[MANIFEST], type=BackupManifest)
     except OSError as error:
         raise store_error(f"cannot read the backup {source}", error) from error
-    except (tarfile.TarError, EOFError, KeyError, msgspec.MsgspecError) as error:
+    except (tarfile.TarError, zlib.error, EOFError, KeyError, msgspec.MsgspecError) as error:
         raise StoreDamaged(f"{source} is no whole backup of heliosd: {error}") from error
     if not (into / DATABASE).exists():
         raise StoreDamaged(f"{source} is no whole backup of heliosd: {DATABASE} is not in it")
@@ -243,11 +245,14 @@ def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]
     return manifest, files
 
 
-def _keep_revocations(old: Path, new: Path) -> None:
+def _keep_revocations(old: Path, new: Path, warn: Callable[[str], None]) -> None:
     """Revoke in `new` what is revoked in `old`, if that can be read."""
+    if not old.exists():
+        return
     try:
         revoked = read_checked(old, read_revoked)
-    except (StoreError, OSError):
+    except (StoreError, OSError) as error:
+        warn(f"tokens that were revoked since the backup hold again: what was there is not readable: {error}")
         return
     known = read_checked(new, read_revoked)
     try:
@@ -259,6 +264,9 @@ def _keep_revocations(old: Path, new: Path) -> None:
             for jti, expires_at in sorted(revoked.items()):
                 apply(database, TokenRevoked(jti, max(expires_at, known.get(jti, 0.0))))
             database.execute("COMMIT")
+            # Only the main file is moved into place.
+            busy, *_ = database.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            assert not busy, "nobody else has it open"
         finally:
             database.close()
     except sqlite3.Error as error:

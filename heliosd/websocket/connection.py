@@ -83,7 +83,7 @@ class Inbound:
     and may continue with another client's. Without `binary` a binary message is a violation (1003).
     """
 
-    __slots__ = ("_binary", "_bounds", "_data", "_parts", "_wire", "ended")
+    __slots__ = ("_binary", "_bounds", "_partial", "_wire", "ended")
 
     def __init__(
         self,
@@ -97,9 +97,9 @@ class Inbound:
             max_message_size, deflate_agreed=deflate_agreed, max_fragments=max_fragments
         )
         self._wire = Connection(ConnectionType.SERVER, [self._bounds])
-        self._parts: list[str] = []
         self._binary = binary
-        self._data: list[bytes] = []
+        self._partial = bytearray()
+        """What came of an unfinished message: wsproto gives a frame in as many pieces as it was received."""
         self.ended = False
         """Further bytes are discarded."""
 
@@ -124,22 +124,24 @@ class Inbound:
         self._wire.receive_data(_ENDS_ANY_FRAME)
         deque(self._wire.events(), maxlen=0)
 
+    def _joined(self, piece: bytes | bytearray, *, finished: bool) -> bytes | None:
+        """The message that ends with this piece; None: it does not end yet."""
+        self._partial += piece
+        if not finished:
+            return None
+        whole, self._partial = bytes(self._partial), bytearray()
+        return whole
+
     def _received(self, event: object) -> Received | None:
         match event:
             case TextMessage():
-                self._parts.append(event.data)
-                if not event.message_finished:
-                    return None
-                text = "".join(self._parts)
-                self._parts.clear()
-                return TextReceived(text)
+                if event.message_finished and not self._partial:
+                    return TextReceived(event.data)
+                whole = self._joined(event.data.encode(), finished=event.message_finished)
+                return None if whole is None else TextReceived(whole.decode())
             case BytesMessage() if self._binary:
-                self._data.append(bytes(event.data))
-                if not event.message_finished:
-                    return None
-                data = b"".join(self._data)
-                self._data.clear()
-                return BinaryReceived(data)
+                whole = self._joined(event.data, finished=event.message_finished)
+                return None if whole is None else BinaryReceived(whole)
             case Ping():
                 return PingReceived(bytes(event.payload))
             case Pong():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import sqlite3
 import subprocess
 import sys
@@ -97,7 +98,7 @@ def test_each_backup_during_writes_and_kills_is_a_state_that_was(tmp_path: Path)
 
 
 def restored_from(backup: Path, data_dir: Path) -> Saved:
-    restore(data_dir, backup, ())
+    restore(data_dir, backup, (), pytest.fail)
     return saved_in(data_dir)
 
 
@@ -131,7 +132,7 @@ def test_a_backup_beside_a_daemon_that_comes_and_goes_is_whole(tmp_path: Path) -
         daemon.join()
     restored = tmp_path / "restored"
     restored.mkdir(mode=0o700)
-    restore(restored, tmp_path / "backup", ())
+    restore(restored, tmp_path / "backup", (), pytest.fail)
     assert saved_in(restored).values == {"value": b"1"}
 
 
@@ -163,7 +164,7 @@ def test_after_a_restore_no_epoch_goes_on(tmp_path: Path) -> None:
     data_dir = store_with(tmp_path / "data", [ValueSet("a", b"1")])
     trio.run(EpochFile(data_dir).mark_complete, "E1")
     write_backup(data_dir, tmp_path / "backup.tar", ())
-    restore(data_dir, tmp_path / "backup.tar", ())
+    restore(data_dir, tmp_path / "backup.tar", (), pytest.fail)
     assert EpochFile(data_dir).complete_epoch() == ""
 
 
@@ -171,8 +172,20 @@ def test_what_was_revoked_since_the_backup_stays_revoked(tmp_path: Path) -> None
     data_dir = store_with(tmp_path / "data", [TokenRevoked("old", 5e9), TokenRevoked("", 2e9)])
     write_backup(data_dir, tmp_path / "backup.tar", ())
     store_with(data_dir, [TokenRevoked("new", 6e9), TokenRevoked("", 3e9)])
-    restore(data_dir, tmp_path / "backup.tar", ())
+    restore(data_dir, tmp_path / "backup.tar", (), pytest.fail)
     assert saved_in(data_dir).revoked == {"old": 5e9, "new": 6e9, "": 3e9}
+
+
+def test_a_restore_over_a_damaged_database_says_that_revocations_are_gone(tmp_path: Path) -> None:
+    data_dir = store_with(tmp_path / "data", [ValueSet("a", b"1"), TokenRevoked("old", 5e9)])
+    write_backup(data_dir, tmp_path / "backup.tar", ())
+    (data_dir / "heliosd.db").write_bytes(bytes(8192))
+    said: list[str] = []
+    restore(data_dir, tmp_path / "backup.tar", (), said.append)
+    assert [text.partition(":")[0] for text in said] == [
+        "tokens that were revoked since the backup hold again"
+    ]
+    assert saved_in(data_dir).revoked == {"old": 5e9}
 
 
 def test_a_key_that_is_there_stays_and_one_that_is_missing_is_restored(tmp_path: Path) -> None:
@@ -181,10 +194,10 @@ def test_a_key_that_is_there_stays_and_one_that_is_missing_is_restored(tmp_path:
     key.write_text("old")
     write_backup(data_dir, tmp_path / "backup.tar", ("jwt_secret",))
     key.write_text("new")
-    restore(data_dir, tmp_path / "backup.tar", ("jwt_secret",))
+    restore(data_dir, tmp_path / "backup.tar", ("jwt_secret",), pytest.fail)
     assert key.read_text() == "new"
     key.unlink()
-    restore(data_dir, tmp_path / "backup.tar", ("jwt_secret",))
+    restore(data_dir, tmp_path / "backup.tar", ("jwt_secret",), pytest.fail)
     assert (key.read_text(), key.stat().st_mode & 0o777) == ("old", 0o600)
 
 
@@ -194,7 +207,7 @@ def test_a_restore_beside_a_running_daemon_changes_nothing(tmp_path: Path) -> No
     with closing(Store.open(data_dir)) as store:
         trio.run(store.save, [ValueSet("a", b"2")])
         with pytest.raises(StoreBusy):
-            restore(data_dir, tmp_path / "backup.tar", ())
+            restore(data_dir, tmp_path / "backup.tar", (), pytest.fail)
     assert saved_in(data_dir).values == {"a": b"2"}
 
 
@@ -202,12 +215,14 @@ def test_what_is_no_whole_backup_changes_nothing(tmp_path: Path) -> None:
     data_dir = store_with(tmp_path / "data", [ValueSet("a", b"1")])
     write_backup(data_dir, tmp_path / "backup.tar", ())
     whole = (tmp_path / "backup.tar").read_bytes()
-    for content in (b"", b"text", whole[:700], whole[: len(whole) // 2]):
+    packed = bytearray(gzip.compress(whole))
+    packed[len(packed) // 2] ^= 0xFF
+    for content in (b"", b"text", whole[:700], whole[: len(whole) // 2], bytes(packed)):
         (tmp_path / "bad.tar").write_bytes(content)
         with pytest.raises(StoreDamaged):
-            restore(data_dir, tmp_path / "bad.tar", ())
+            restore(data_dir, tmp_path / "bad.tar", (), pytest.fail)
     with pytest.raises(StoreError, match="No such file"):
-        restore(data_dir, tmp_path / "absent.tar", ())
+        restore(data_dir, tmp_path / "absent.tar", (), pytest.fail)
     assert saved_in(data_dir).values == {"a": b"1"}
 
 
@@ -226,7 +241,7 @@ def test_a_start_refuses_what_an_interrupted_restore_left_until_it_is_run_again(
     (data_dir / "heliosd.db").unlink()
     with pytest.raises(StoreDamaged, match="heliosd restore"):
         Store.open(data_dir)
-    restore(data_dir, tmp_path / "backup.tar", ())
+    restore(data_dir, tmp_path / "backup.tar", (), pytest.fail)
     assert saved_in(data_dir).values == {"a": b"1"}
 
 
@@ -242,7 +257,7 @@ def test_a_restore_that_is_run_again_keeps_the_replaced_database_and_its_revocat
     (data_dir / "heliosd.db").rename(data_dir / "heliosd.db.before-restore")
     if restored:
         (data_dir / "heliosd.db").write_bytes(before)
-    restore(data_dir, tmp_path / "backup.tar", ())
+    restore(data_dir, tmp_path / "backup.tar", (), pytest.fail)
     saved = saved_in(data_dir)
     assert (saved.values, saved.revoked) == ({"a": b"1"}, {"new": 6e9})
     assert read_checked(data_dir / "heliosd.db.before-restore", read).values == {"a": b"2"}

@@ -114,6 +114,19 @@ def test_nothing_is_allocated_by_a_declared_length() -> None:
     assert peak < 1_000_000
 
 
+def test_a_message_in_the_smallest_pieces_takes_no_more_memory_than_its_bytes() -> None:
+    inbound, size = Inbound(60_000), 60_000
+    wire = masked(TEXT, b"x" * size)
+    pieces = [wire[at : at + 2] for at in range(0, len(wire), 2)]
+    tracemalloc.start()
+    received = [each for piece in pieces[:-1] for each in inbound.receive(piece)]
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert received == []
+    assert held < 4 * size
+    assert list(inbound.receive(pieces[-1])) == [TextReceived("x" * size)]
+
+
 def test_a_close_is_answered_with_its_own_code_and_one_without_a_code_with_1000() -> None:
     assert receive(masked(CLOSE, struct.pack("!H", 4000) + b"bye")) == [CloseReceived(4000, "bye")]
     assert receive(masked(CLOSE, b"")) == [CloseReceived(1000, "")]

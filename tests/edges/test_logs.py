@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +20,10 @@ from trio.testing import MockClock
 
 from heliosd.auth import tokens
 from heliosd.auth.signing_keys import KeyRing, SigningKey
+from heliosd.config.model import Config
 from heliosd.daemon import logs
 from heliosd.daemon.log_cap import BURST, LINES_A_SECOND, LogCap
+from heliosd.daemon.ready_line import log_ready
 
 TOKEN, _ = tokens.issue(
     KeyRing(SigningKey(bytes(range(32)))), issuer="heliosd", subject="eva", roles=(), now=0, ttl=9
@@ -324,3 +327,12 @@ async def test_the_daemon_sums_up_what_it_left_out(autojump_clock: MockClock) ->
     *_, sum_of_it = lines(stream)
     assert sum_of_it["event"] == "log lines left out"
     assert 40 <= sum_of_it["lines"]["again"] <= 50
+
+
+async def test_the_ready_line_names_a_socket_in_the_abstract_namespace(tmp_path: Path) -> None:
+    with trio.socket.socket(socket.AF_UNIX) as bound:
+        await bound.bind(f"\0{tmp_path}")
+        bound.listen()
+        with structlog.testing.capture_logs() as logged:
+            log_ready([trio.SocketListener(bound)], Config())
+    assert [line["address"] for line in logged] == [f"unix:@{tmp_path}"]

@@ -407,6 +407,24 @@ def test_relative_paths_start_at_the_folder_of_the_file(
     assert config.cluster.etcd.ca_cert == Path("/home/eva/ca")
 
 
+def test_a_name_that_the_locale_cannot_encode_is_a_mistake_in_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("os.fsencode", lambda text: str(text).encode("latin-1"))
+    alert = '[[alert]]\nname = "a"\nwhen = "leader_lost"\ncommand = ["/bin/page", "żółw"]'
+    found = problems(f'[auth]\njwt_secret_file = "/etc/żółw"\n{alert}')
+    assert set(found) == {"auth.jwt_secret_file", "alert[0].command[1]"}
+    assert set(found.values()) == {"has characters that the locale's encoding does not have"}
+
+
+def test_without_a_home_directory_the_data_directory_must_be_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HOME", "STATE_DIRECTORY", "XDG_STATE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("os.getuid", lambda: 2**31 - 9)
+    with pytest.raises(StoreError, match=r"set node\.data_dir"):
+        data_directory(Config())
+
+
 @pytest.mark.parametrize(
     ("text", "seconds"),
     [("15m", 900), ("1h30m", 5400), ("250ms", 0.25), ("24h", 86_400), ("365d", 31_536_000), ("1.5s", 1.5)],

@@ -191,7 +191,7 @@ def test_an_issued_token_names_the_configured_audience() -> None:
 
 
 @pytest.mark.parametrize("name", ["sub", "jti"])
-@pytest.mark.parametrize("value", ["", 1, True, ["eva"], {"eva": 1}, "x" * 257])
+@pytest.mark.parametrize("value", ["", 1, True, ["eva"], {"eva": 1}, "x" * 257, "eva\ud800"])
 def test_a_name_in_a_token_is_text(name: str, value: object) -> None:
     assert_refused(signed(**{name: value}))
 

@@ -21,6 +21,7 @@ from heliosd.protocol.events import (
     StatusChanged,
 )
 from heliosd.protocol.history import Cursor
+from heliosd.protocol.subscription import Subscription
 from heliosd.store.changes import LoggedEvent
 from tests.support.hub_harness import House, open_house
 from tests.support.logged_events import logged
@@ -60,6 +61,18 @@ async def test_events_of_the_cluster_are_sent_with_its_numbers_and_its_very_byte
         assert heard(socket.messages()) == ["status", 8, 9]
         assert event.payload in bytes(socket.written)
         assert house.disk.transactions == 0
+
+
+async def test_an_event_of_a_type_that_only_a_newer_daemon_knows_reaches_every_client(
+    autojump_clock: MockClock,
+) -> None:
+    new = "quorum_change"
+    async with open_shared(LogReset(epoch="E", seq=7, kept=(logged(7, new),))) as house:
+        _, resumed = house.join(cursor=Cursor("E", 6), subscription=Subscription.parse({"latency": True}))
+        _, socket = house.join()
+        await house.publish(logged(8, new), logged(9))
+        assert heard(resumed.messages()) == ["welcome", 7, "status", 8]
+        assert heard(socket.messages()) == ["status", 8, 9]
 
 
 async def test_a_client_of_another_daemon_resumes_from_what_the_cluster_keeps(

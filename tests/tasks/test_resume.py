@@ -83,9 +83,9 @@ async def test_a_long_history_is_read_with_pauses_and_what_comes_meanwhile_at_th
                 await trio.lowlevel.checkpoint()
                 turns += 1
                 if turns == 10:
-                    log.history.keep(added(4001, "other"), 0.0)
+                    log.keep(added(4001, "other"), 0.0)
     assert turns > 4000 / READ_AT_ONCE / 2
-    log.history.keep(added(4002, "other"), 0.0)
+    log.keep(added(4002, "other"), 0.0)
     replay = log.history.since(Cursor("E", 0), wanted, excerpts[0])
     assert [message.seq for message in replay.events] == [4001, 4002]
 
@@ -106,7 +106,7 @@ async def test_what_goes_while_it_is_being_read_is_not_said_to_be_recovered(
             nursery.start_soon(read)
             await trio.lowlevel.checkpoint()
             for seq in range(1001, 1901):
-                log.history.keep(added(seq, "one"), 0.0)
+                log.keep(added(seq, "one"), 0.0)
     assert log.history.since(Cursor("E", 0), wanted, excerpts[0]).refusal == "too_old"
 
 

@@ -55,6 +55,21 @@ def seqs(socket: Socket) -> list[int]:
     return [message["seq"] for message in socket.messages() if "seq" in message]
 
 
+async def test_a_token_that_ends_while_its_client_joins_is_held_and_not_taken_for_revoked(
+    autojump_clock: MockClock, house: House
+) -> None:
+    identity = house.access.issue("admin", now().wall, 0.5).identity
+    await trio.sleep(1)
+    client, socket = house.join(identity=identity)
+    await wait_all_tasks_blocked()
+    assert (client.held, client.close_reason) == (True, None)
+    present(house, client, newer(house))
+    await wait_all_tasks_blocked()
+    assert socket.types()[-1] == "authenticated"
+    await trio.sleep(60)
+    assert client.close_reason is None
+
+
 async def test_many_tokens_that_end_together_are_more_than_one_turn_and_so_is_a_reload(
     autojump_clock: MockClock, house: House
 ) -> None:

@@ -174,11 +174,10 @@ class WebSocketEndpoint:
         client.reader = pump
         # Where the hub has time for a new client right now, the first message is sent with the answer.
         at_once = cursor is None and self._hub.sessions.join_now(client, answer)
-        if not at_once:
-            await self._accept(stream, answer)
         self._hub.connections.count_connection("accepted")
         self._admission.joined(client)
         if not at_once:
+            await self._accept(stream, answer)
             excerpt = await self._hub.log.missed(cursor, client.subscription)
             self._hub.sessions.join(client, cursor, excerpt)
 
