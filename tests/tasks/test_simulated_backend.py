@@ -6,6 +6,7 @@ import json
 import time
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 from msgspec.structs import replace
@@ -307,6 +308,14 @@ async def test_latencies_come_from_messages_that_travelled(autojump_clock: MockC
             assert 20 < peer.latency.min_latency_ms < peer.latency.avg_latency_ms < 100
             assert peer.latency.sample_count > 20
         assert backend.status().cluster_health.healthy_peers == 2
+
+
+async def test_a_snapshot_is_answered_once_its_record_is_on_disk(autojump_clock: MockClock) -> None:
+    store = MemoryStore()
+    async with running(store) as backend:
+        await backend.propose(register())
+        record = await backend.take_snapshot()
+        assert [msgspec.json.decode(each)["id"] for each in store.load().records["snapshot"]] == [record.id]
 
 
 async def test_a_snapshot_is_taken_on_demand_and_restored_after_a_restart(autojump_clock: MockClock) -> None:

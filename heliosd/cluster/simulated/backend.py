@@ -82,9 +82,7 @@ class SimulatedBackend:
         now: Callable[[], Instant],
         buffer: int,
     ) -> None:
-        self.latency = latency
-        self.uptime = uptime
-        self.snapshots = snapshots
+        self.latency, self.uptime, self.snapshots = latency, uptime, snapshots
         self._node = node_id
         self._address = config.address
         self._deferred = DeferredChanges(save)
@@ -322,11 +320,11 @@ class SimulatedBackend:
         try:
             await self._deferred.store(first=self._observer.with_markers(batch.changes))
         except StoreFull as full:
-            self._log_store_works(False, full)
+            self._disk_answered(full)
             self.cluster.refused(batch)
             self._snapshotting.refused(full, self._now())
         else:
-            self._log_store_works(True)
+            self._disk_answered(None)
             self.cluster.written(batch)
             self._snapshotting.written(self._now())
         await self._observe(began)
@@ -336,15 +334,16 @@ class SimulatedBackend:
         try:
             await self._deferred.store(first=first)
         except StoreFull as full:
-            self._log_store_works(False, full)
+            self._disk_answered(full)
             self._retry_at = trio.current_time() + RETRY_INTERVAL
             return False
-        self._log_store_works(True)
+        self._disk_answered(None)
         return True
 
-    def _log_store_works(self, works: bool, reason: object = "") -> None:
-        if works and not self._store_works:
+    def _disk_answered(self, failure: StoreFull | None) -> None:
+        self._snapshotting.disk_answered(failure)
+        if failure is None and not self._store_works:
             log.warning("the store takes writes again")
-        elif not works and self._store_works:
-            log.error("the store refuses writes, so the cluster does too: %s", reason)
-        self._store_works = works
+        elif failure is not None and self._store_works:
+            log.error("the store refuses writes, so the cluster does too: %s", failure)
+        self._store_works = failure is None

@@ -42,6 +42,8 @@ class Snapshotting:
     observer: MemberObserver
     requests: list[SnapshotRequest] = field(default_factory=list)
     _made: _Made | None = None
+    _recorded: SnapshotRecord | None = None
+    """It is on disk; its record is not yet, and nobody was answered."""
     _installed: list[tuple[Installed, float]] = field(default_factory=list)
 
     def take_due(self, now: Callable[[], Instant]) -> None:
@@ -51,7 +53,8 @@ class Snapshotting:
                 self.cluster.snapshot(name)
             elif self._made is None:  # each is reported, so one is on its way to the disk at a time
                 self._make(now().mono)
-        if self.requests and self._made is None and not self._make(now().mono):
+        idle = self._made is None and self._recorded is None
+        if self.requests and idle and not self._make(now().mono):
             running = self.cluster.members[self.node].running
             self._answer((self.tracker.latest if running else None) or NoLeader())
 
@@ -85,8 +88,7 @@ class Snapshotting:
             self.observer.snapshot_created(
                 made.snapshot, previous_index=made.previous_index, seconds=now.mono - made.began, now=now
             )
-            assert self.tracker.latest is not None
-            self._answer(self.tracker.latest)
+            self._recorded = self.tracker.latest
         elif made is not None and not self.cluster.unwritten(self.node):
             # A crash lost it, and not what was to be written before it.
             self._made = None
@@ -98,6 +100,12 @@ class Snapshotting:
             else:
                 waiting.append((installed, began))
         self._installed = waiting
+
+    def disk_answered(self, failure: StoreFull | None) -> None:
+        """All that was noted before is on disk, or, after a `failure`, is not."""
+        if self._recorded is not None:
+            outcome, self._recorded = failure or self._recorded, None
+            self._answer(outcome)
 
     def refused(self, failure: StoreFull, now: Instant) -> None:
         """The cluster's last writes are not on disk."""
