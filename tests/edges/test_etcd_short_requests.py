@@ -10,6 +10,7 @@ from functools import partial
 import pytest
 import trio
 
+from heliosd.cluster.etcd.client import short_requests
 from heliosd.cluster.etcd.client.answers import ArrivingAnswer
 from heliosd.cluster.etcd.client.no_answer import HttpFault
 from heliosd.cluster.etcd.client.progress import RequestProgress
@@ -35,8 +36,15 @@ class Server:
         self.last_answer = 0
         """The number of the answer after which it ends; 0: none."""
         self.answered = 0
+        self.closed = 0
 
     async def serve(self, stream: trio.SocketStream) -> None:
+        try:
+            await self._serve(stream)
+        finally:
+            self.closed += 1
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
         self.connections += 1
         async for request in stream:
             self.requests.append(bytes(request))
@@ -225,3 +233,13 @@ async def test_a_field_that_would_end_a_line_is_not_sent_and_is_no_same_answer()
     async with asking([PLAIN]) as (_, requests, url):
         assert await ask(requests, url) == (200, b"hello")
         assert not await requests.answers_the_same(url, "/v3/x", b"{}", [("A", "b\r\nC: d")], b"hello")
+
+
+async def test_a_connection_to_an_endpoint_that_is_asked_no_more_is_closed_in_the_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(short_requests, "IDLE_SECONDS", 0.0)
+    async with asking([PLAIN]) as (server, requests, url), asking(*[[PLAIN]] * 100) as (_, _, another):
+        assert (await ask(requests, url))[0] == 200
+        while not server.closed:
+            assert (await ask(requests, another))[0] == 200

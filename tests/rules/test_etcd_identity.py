@@ -50,6 +50,17 @@ def test_a_foreign_endpoint_is_not_asked_until_it_shows_our_id() -> None:
     assert set(endpoints.order(0.0)) == {A, B, C}
 
 
+def test_a_foreign_endpoint_that_is_no_members_any_more_is_forgotten() -> None:
+    identity = seen(a=OURS)
+    endpoints = Endpoints([A], random.Random(1), identity)
+    endpoints.learn([A, "http://10.0.0.3:2379"])
+    identity.seen("http://10.0.0.3:2379", OTHER, 1.0)
+    assert identity.foreign() == {"http://10.0.0.3:2379": OTHER}
+    endpoints.learn([A])
+    assert identity.foreign() == {}
+    assert identity.is_verified(A)
+
+
 def test_another_cluster_takes_over_only_when_every_endpoint_has_answered_for_it_for_a_while() -> None:
     identity = seen(a=OTHER, b=OTHER)
     assert identity.successor([A, B], TAKEOVER_SECONDS - 0.1) == ""

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from heliosd.cluster.etcd.client.responses import EtcdMember
-from heliosd.cluster.etcd.members import KnownMember, differences, find, known
+from heliosd.cluster.etcd.members import KnownMember, address_of, differences, find, known, peers_at
 from heliosd.errors import Conflict, NotFound
 
 IDS = ["1", "40a19193c2e8daeb", "5b43fdbbeab2ef97", "889e276ab796edad", "ffffffffffffffff"]
@@ -115,3 +115,10 @@ def test_a_name_that_two_bear_names_neither_and_an_id_names_one() -> None:
 def test_an_id_goes_before_a_name_that_is_written_alike() -> None:
     one, other = called("2", "10"), called("10", "m1")
     assert find([one, other], "10") is other
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://[10.0.0.1]:2379"])
+def test_an_advertised_url_that_is_none_is_shown_as_it_stands_or_as_its_host(url: str) -> None:
+    member = EtcdMember("1", "one", (url,), (url,), is_learner=False)
+    assert address_of(member) in {url, "[10.0.0.1]:2379"}
+    assert not peers_at(member, "10.0.0.1:2379")

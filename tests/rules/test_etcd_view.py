@@ -179,7 +179,7 @@ def test_a_status_shows_the_leader_of_a_log_that_is_ahead(leader: str, states: l
     shown = build_status(seen.view, (), seen.now, logged)
     assert (shown.leader.id, shown.leader.name or "") == (leader, "etcd-3" if leader else "")
     assert [each.state for each in shown.peers] == [each.state for each in shown.peer_states] == states
-    assert (shown.node.state, shown.stale) == ("Follower", not leader)
+    assert (shown.node.state, shown.node.term, shown.stale) == ("Follower", 6, not leader)
 
 
 def test_a_status_shows_this_node_as_leader_where_the_log_says_so() -> None:

@@ -107,7 +107,7 @@ class Node(Seen):
             node_id=node_id,
             now=lambda: Instant(1.8e9 + trio.current_time(), trio.current_time()),
             layout=LAYOUT,
-            lease=LogLease(client, 60.0),
+            lease=LogLease(client, 60.0, lambda: Instant(1.8e9 + trio.current_time(), trio.current_time())),
             mirror=Mirror(LAYOUT, 100, None),
             view=self.view,
         )

@@ -12,8 +12,8 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from heliosd.clock import Instant
+from heliosd.cluster.etcd import admin, presence
 from heliosd.cluster.etcd import backend as etcd_backend
-from heliosd.cluster.etcd import presence
 from heliosd.cluster.etcd.admin import as_request_refused
 from heliosd.cluster.etcd.client.errors import (
     EtcdDenied,
@@ -54,6 +54,7 @@ class Members(ModelClient):
         self.listed = [MEMBER, OTHER]
         self.full = self.lost = False
         self.in_sync = True
+        self.revoked: list[str] = []
 
     async def member_list(self, endpoint: str = "") -> MemberList:
         await trio.lowlevel.checkpoint()
@@ -76,6 +77,10 @@ class Members(ModelClient):
 
     def change(self, member_id: str, **fields: Any) -> None:
         self.listed = [replace(each, **fields) if each.id == member_id else each for each in self.listed]
+
+    async def lease_revoke(self, lease: str) -> None:
+        await super().lease_revoke(lease)
+        self.revoked.append(lease)
 
     async def member_remove(self, member_id: str) -> None:
         await trio.lowlevel.checkpoint()
@@ -183,6 +188,17 @@ async def test_a_member_is_not_added_where_it_could_not_be_promoted_later(
     cluster.client.full = False
     assert (await cluster.write("POST", NEW))[0] == 201
     await cluster.until(lambda: cluster.is_voter(ADDED))
+
+
+async def test_a_removal_that_is_given_up_takes_its_announcement_back(
+    autojump_clock: MockClock, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(admin, "SHOWN_SECONDS", 60.0)
+    monkeypatch.setattr(admin, "SILENCE_SECONDS", 60.0)
+    with trio.move_on_after(1):
+        await cluster.write("DELETE", {"id": "etcd-2"})
+    assert cluster.client.listed == [MEMBER, OTHER]
+    assert len(cluster.client.revoked) == 1
 
 
 async def test_a_learner_that_is_removed_is_forgotten_and_not_promoted_when_it_comes_again(

@@ -185,7 +185,7 @@ def context_of(client: object) -> EtcdContext:
         client=asked,
         identity=ClusterIdentity("c"),
         layout=layout,
-        lease=LogLease(asked, 60.0),
+        lease=LogLease(asked, 60.0, lambda: Instant(1.8e9 + trio.current_time(), trio.current_time())),
         mirror=Mirror(layout, 100, None),
         view=ClusterView("node-1", LatencyTracker()),
         faults=Faults(),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from types import SimpleNamespace
 from typing import cast
@@ -11,9 +11,10 @@ import trio
 from trio.testing import MockClock
 
 from heliosd.clock import Instant
-from heliosd.cluster.etcd.client.errors import EtcdNoLeader
+from heliosd.cluster.etcd.client.errors import EtcdDenied, EtcdNoLeader
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
-from heliosd.cluster.etcd.client.responses import Lease, RangeResult
+from heliosd.cluster.etcd.client.requests import Compare, Op
+from heliosd.cluster.etcd.client.responses import Lease, RangeResult, TxnResult
 from heliosd.cluster.etcd.context import EtcdContext
 from heliosd.cluster.etcd.faults import Faults
 from heliosd.cluster.etcd.mirror import Mirror
@@ -33,7 +34,8 @@ class Node(ModelClient):
 
     def __init__(self, etcd: Etcd, stored: dict[str, float]) -> None:
         super().__init__(etcd, ClusterIdentity())
-        self.cut_off = False
+        self.cut_off = self.denied = False
+        self.leases_out: set[str] = set()
         self.mirror = Mirror(LAYOUT, 100)
         context = SimpleNamespace(
             client=self,
@@ -56,7 +58,20 @@ class Node(ModelClient):
 
     async def lease_grant(self, seconds: int) -> Lease:
         self._reach()
-        return await super().lease_grant(seconds)
+        lease = await super().lease_grant(seconds)
+        self.leases_out.add(lease.id)
+        return lease
+
+    async def lease_revoke(self, lease: str) -> None:
+        await super().lease_revoke(lease)
+        self.leases_out.discard(lease)
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        if self.denied:
+            raise EtcdDenied(URL, "permission denied", 7)
+        return await super().txn(compares, then, otherwise)
 
 
 @asynccontextmanager
@@ -101,3 +116,15 @@ async def test_a_cluster_that_was_restored_from_a_backup_hears_again_what_is_rev
             each.watcher.reload()
         with trio.fail_after(10):
             await other.watcher.changed(lambda: other.mirror.readings == 2 and other.mirror.revoked == stored)
+
+
+async def test_a_logout_that_etcd_denies_for_long_leaves_no_leases_behind(autojump_clock: MockClock) -> None:
+    etcd = Etcd()
+    async with running(etcd, {}) as node:
+        node.denied = True
+        await node.revocations.share("gone", ENDS)
+        await trio.sleep(60)
+        assert len(node.leases_out) <= 1
+        node.denied = False
+        with trio.fail_after(10):
+            await node.watcher.changed(lambda: "gone" in node.mirror.revoked)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -40,6 +39,8 @@ LEAVING_SECONDS = 15
 """How long a member that is about to be removed is announced."""
 SILENCE_SECONDS = 0.3
 """For the other heliosd to hear the announcement and to end their polls of the member."""
+CLEANUP_SECONDS = 1.0
+"""To take the announcement back when nobody waits for the removal any more."""
 
 
 class MemberAdmin:
@@ -64,7 +65,7 @@ class MemberAdmin:
             raise Conflict(f"Peer already exists: {peer.id}", field="id")
         if standing is not None:
             raise Conflict("A member with this address exists", field="address")
-        scheme = next((urlsplit(url).scheme for each in members for url in each.peer_urls), "http")
+        scheme = next((url.partition("://")[0] for each in members for url in each.peer_urls), "http")
         key = self._etcd.layout.learner(peer.address)
         learner = msgspec.json.encode(PendingLearner(address=peer.address))
         try:
@@ -106,15 +107,22 @@ class MemberAdmin:
 
         Returns the lease of the announcement, which outlasts the removal.
         """
+        lease = ""
         try:
             lease = (await self._etcd.client.lease_grant(LEAVING_SECONDS)).id
             await self._etcd.client.txn([], [put(self._etcd.layout.leaving(member.id), b"", lease)], [])
+            with trio.move_on_after(SHOWN_SECONDS):
+                await self._watcher.changed(lambda: member.id in self._etcd.mirror.leaving)
+                await self._poller.silence(member.id)
+                await trio.sleep(SILENCE_SECONDS)
         except EtcdError as error:
             raise as_request_refused(error) from error
-        with trio.move_on_after(SHOWN_SECONDS):
-            await self._watcher.changed(lambda: member.id in self._etcd.mirror.leaving)
-            await self._poller.silence(member.id)
-            await trio.sleep(SILENCE_SECONDS)
+        except trio.Cancelled:
+            # It is not removed, so nobody is to leave it alone.
+            if lease:
+                with trio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(EtcdError):
+                    await self._etcd.client.lease_revoke(lease)
+            raise
         return lease
 
     async def _withdraw(self, lease: str, member: EtcdMember) -> None:

@@ -100,11 +100,12 @@ class EtcdBackend:
         self.snapshots = SnapshotTracker(node_id, saved, interval=0.0, threshold=0, retained=RETAINED)
         self._revoked = revoked
         self._namesakes: tuple[str, ...] = ()
+        self._readings = 0
         self._remembered = ""
         """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
         self._round_trips = RoundTrips()
-        self._head_counts_until = 0.0
+        self._head_counted, self._head_counts_until = (0, ""), 0.0
         self.faults = Faults()
         self._denials = self.faults.denials()
         layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
@@ -118,7 +119,7 @@ class EtcdBackend:
             client=client,
             identity=identity,
             layout=layout,
-            lease=LogLease(client, history.max_age),
+            lease=LogLease(client, history.max_age, now),
             mirror=Mirror(layout, history.max_events, before),
             view=view,
             faults=self.faults,
@@ -164,8 +165,9 @@ class EtcdBackend:
     def _head_ahead(self) -> LogHead | None:
         """The log's head while it is newer than what this node has seen, for a moment."""
         head, view = self._etcd.mirror.head.head, self._etcd.view
-        ahead = head is not None and head.ahead_of(view.term, view.leader)
-        return head if ahead and self._etcd.now().mono < self._head_counts_until else None
+        if head is None or self._etcd.mirror.needs_birth or self._etcd.now().mono >= self._head_counts_until:
+            return None
+        return head if head.ahead_of(view.term, view.leader) else None
 
     @property
     def complete(self) -> bool:
@@ -257,6 +259,11 @@ class EtcdBackend:
 
     def _heard(self, heard: Heard) -> None:
         """Handle what the mirror has applied. Synchronous: no task may read a state that is not published yet."""
+        if self._etcd.mirror.readings != self._readings:
+            self._readings = self._etcd.mirror.readings
+            if self._etcd.mirror.revision < self._etcd.view.members_as_of:
+                # Everything was read anew after the cluster was set back: so was the list of members.
+                self._etcd.view.members_as_of = 0
         if self._etcd.mirror.cluster_id != self._remembered:
             self._remembered = self._etcd.mirror.cluster_id
             self._records.remember()
@@ -266,7 +273,10 @@ class EtcdBackend:
             self._etcd.subscribers.emit(item)
         head, view = self._etcd.mirror.head.head, self._etcd.view
         if "head" in heard.changed and head is not None and head.knows_more(view.term, view.leader):
-            self._head_counts_until = self._etcd.now().mono + LOG_AHEAD_SECONDS
+            # Not anew with each event: a node that goes on seeing otherwise would change its mind with every one.
+            if (head.term, head.leader) != self._head_counted:
+                self._head_counted = head.term, head.leader
+                self._head_counts_until = self._etcd.now().mono + LOG_AHEAD_SECONDS
             self._poller.poll_all_now()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import trio
+from collections.abc import Callable
 
+from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
 from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS
 
@@ -15,19 +16,22 @@ class LogLease:
     """A new lease each hour, so that events end `max_age` to `max_age` + 1 h after they were written, or
     after the last election: a new leader of etcd gives every lease its whole time again."""
 
-    def __init__(self, client: EtcdClient, max_age: float) -> None:
+    def __init__(self, client: EtcdClient, max_age: float, now: Callable[[], Instant]) -> None:
         self._client = client
+        self._now = now
         self._seconds = min(MAX_LEASE_SECONDS, int(max_age + RENEW_SECONDS) + 1)
         self._lease = ""
-        self._until = 0.0
+        self._granted: Instant | None = None
 
     async def current(self) -> str:
         """A lease that lasts at least as long as an event written now is kept. Raises `EtcdError`."""
-        if not self._lease or trio.current_time() >= self._until:
+        now, granted = self._now(), self._granted
+        # By both clocks: the monotonic one stands still while the machine is suspended, and etcd's does not.
+        if granted is None or max(now.mono - granted.mono, now.wall - granted.wall) >= RENEW_SECONDS:
             lease = await self._client.lease_grant(self._seconds)
-            self._lease, self._until = lease.id, trio.current_time() + RENEW_SECONDS
+            self._lease, self._granted = lease.id, now
         return self._lease
 
     def gone(self) -> None:
         """etcd does not know the lease any more: grant a new one next time."""
-        self._lease = ""
+        self._granted = None

@@ -83,6 +83,7 @@ class LogWriter:
                 if restored:
                     self._history.clear()
                 self._history.elected(leader, term, before)
+                self._outages.leader_elected()
                 self._unexplained = True
                 # A request sent to the leader before may hang. Sending it again is safe: the dedupe keys prevent a
                 # second write.
@@ -235,15 +236,16 @@ class LogWriter:
         self._outages.noticed(member, observer, now.mono)
 
     async def _append(self, append: Append) -> None:
+        head, members = self._etcd.mirror.head, self._etcd.mirror.members
         draft = compose(
             self._etcd.layout,
             append,
-            self._etcd.mirror.head,
+            head,
             lease=await self._etcd.lease.current(),
             now_wall=self._etcd.now().wall,
             max_events=self._etcd.max_events,
         )
-        before = self._etcd.mirror.head.mod_revision
+        before = head.mod_revision, members.mod_revision
         result = await self._etcd.client.txn(draft.compares, draft.then, draft.otherwise)
         # What is missing next depends on what is in the log now: wait until that is applied here.
         with trio.move_on_after(APPLIED_SECONDS):
@@ -254,15 +256,21 @@ class LogWriter:
                 case AlreadyLogged():
                     self._forget(item.key for item in append.items)
                     with trio.move_on_after(ALREADY_SECONDS):
-                        await self._watcher.changed(lambda: self._etcd.mirror.head.mod_revision != before)
+                        await self._watcher.changed(lambda: self._at() != before)
                 case HeadMoved(head=head, members=members, logged=logged):
                     self._forget(logged)
+                    # "Not as before": in a cluster that was set back the head has moved to an older revision.
                     await self._watcher.changed(
                         lambda: (
-                            self._etcd.mirror.head.mod_revision >= head.mod_revision
+                            self._at() != before
+                            and self._etcd.mirror.head.mod_revision >= head.mod_revision
                             and self._etcd.mirror.members.mod_revision >= members.mod_revision
                         )
                     )
+
+    def _at(self) -> tuple[int, int]:
+        """The revisions of the head and of the members that are applied here."""
+        return self._etcd.mirror.head.mod_revision, self._etcd.mirror.members.mod_revision
 
     async def _begin(self) -> bool | None:
         """Begin the log with the present leader and members, which are no events."""

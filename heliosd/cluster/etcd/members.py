@@ -75,12 +75,20 @@ def find(members: Iterable[EtcdMember], text: str, *, field: str = "id") -> Etcd
 def address_of(member: EtcdMember) -> str:
     """`HOST:PORT` for its clients (see `KnownMember`), "" if it has no URL at all."""
     urls = member.client_urls or member.peer_urls
-    return urlsplit(min(urls)).netloc if urls else ""
+    return _netloc(min(urls)) if urls else ""
 
 
 def peers_at(member: EtcdMember, address: str) -> bool:
     """Whether other members reach this one at `HOST:PORT`."""
-    return any(urlsplit(url).netloc == address for url in member.peer_urls)
+    return any(_netloc(url) == address for url in member.peer_urls)
+
+
+def _netloc(url: str) -> str:
+    """`HOST:PORT`; as it stands where it is no URL (a member lists what its configuration has)."""
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return url
 
 
 def kind_of(member: EtcdMember) -> AddressKind:

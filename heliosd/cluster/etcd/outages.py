@@ -54,6 +54,11 @@ class Outages:
         self._logged[member] = now
         self._outages.pop(member, None)
 
+    def leader_elected(self) -> None:
+        """A new leader of etcd gives every lease its whole time again, so every presence lasts longer."""
+        for each in self._outages.values():
+            each.until = None
+
     def clear(self) -> None:
         """Another cluster answers."""
         self._outages.clear()

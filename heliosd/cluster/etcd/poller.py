@@ -226,8 +226,10 @@ class Poller:
             if url:
                 await self.ask_at(url, member.id if self._urls.is_listed(url) else "")
             else:
+                self._has_applied.discard(member.id)
                 self._etcd.view.failed(member.id, "none of its URLs can be used from here", began)
         except EtcdError as error:
+            self._has_applied.discard(member.id)
             self._etcd.view.failed(member.id, error.reason, self._etcd.now())
         else:
             self._reachability.answered(member.id)

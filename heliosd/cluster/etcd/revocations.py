@@ -7,6 +7,7 @@ not: etcd may have been away until a restart, or been restored from a backup.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from math import ceil
 from random import SystemRandom
 
@@ -91,4 +92,10 @@ class Revocations:
             return
         lease = await self._etcd.client.lease_grant(min(left, MAX_LEASE_SECONDS))
         revoked = msgspec.json.encode(Revoked(expires_at=expires_at))
-        await self._etcd.client.txn([], [put(self._etcd.layout.revoked(jti), revoked, lease.id)], [])
+        try:
+            await self._etcd.client.txn([], [put(self._etcd.layout.revoked(jti), revoked, lease.id)], [])
+        except EtcdError:
+            # Another one is granted with the next attempt; this one would last as long as the token.
+            with trio.move_on_after(RETRY_SECONDS), suppress(EtcdError):
+                await self._etcd.client.lease_revoke(lease.id)
+            raise

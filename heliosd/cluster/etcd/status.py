@@ -41,13 +41,13 @@ def build_status(
         node=NodeView(
             id=own.id if own else view.node_id,
             state=_role(view, leader, own.id, now) if own else view.own_role(now),
-            term=view.own_term,
+            term=view.own_term if logged is None else max(view.own_term, logged.term),
             name=own.name if own else UNSET,
             voter=not own.is_learner if own else UNSET,
             healthy=view.health.own_healthy(now) if own else UNSET,
             **_reported(view, own.id if own else ""),
         ),
-        leader=_leader(view, leader),
+        leader=_leader(view, leader) or LeaderView(leader if logged is not None else ""),
         indices=_indices(view, own.id if own else view.leader),
         peers=tuple(
             PeerView(
@@ -140,13 +140,13 @@ def _role(view: ClusterView, leader: str, member: str, now: Instant) -> Role:
     return role if role != "Leader" else "Follower" if leader else "Unknown"
 
 
-def _leader(view: ClusterView, leader: str) -> LeaderView:
+def _leader(view: ClusterView, leader: str) -> LeaderView | None:
     own = view.own
     for each in view.members:
         if each.id == leader:
             is_leader = own is not None and own.id == each.id
             return LeaderView(each.id, address_of(each), is_leader, each.name, kind_of(each))
-    return LeaderView()
+    return None
 
 
 def _indices(view: ClusterView, member: str) -> Indices:

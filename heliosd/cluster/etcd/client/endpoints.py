@@ -62,6 +62,8 @@ class Endpoints:
         """
         fit = [url for url in dict.fromkeys(map(normal, urls)) if url and self._usable(url)]
         keep = [*self._configured, *[url for url in fit if url not in self._configured][:MAX_LEARNED]]
+        for url in self._known.keys() - set(keep):
+            self._identity.lost(url)
         self._known = {url: self._known.get(url) or self._new() for url in keep}
         if self._current not in self._known:
             self._current = ""

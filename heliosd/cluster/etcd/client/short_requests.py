@@ -73,6 +73,7 @@ class ShortRequests:
         self._context = context
         self._kept: dict[str, list[_Connection]] = {}
         self._limit = trio.Semaphore(MAX_CONNECTIONS)
+        self._sweep_at = 0.0
 
     def close(self) -> None:
         """Close the connections that are kept."""
@@ -185,6 +186,18 @@ class ShortRequests:
             self._kept.setdefault(endpoint, []).append(connection)
         else:
             connection.close()
+        if trio.current_time() >= self._sweep_at:
+            self._sweep_at = trio.current_time() + IDLE_SECONDS
+            self._sweep()
+
+    def _sweep(self) -> None:
+        """Close what nobody will take any more: also of endpoints that are asked no more."""
+        for endpoint, kept in list(self._kept.items()):
+            for connection in [each for each in kept if not each.usable()]:
+                kept.remove(connection)
+                connection.close()
+            if not kept:
+                del self._kept[endpoint]
 
     async def _connect(self, endpoint: str, progress: RequestProgress) -> _Connection:
         parts = urlsplit(endpoint)
