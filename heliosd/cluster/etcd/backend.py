@@ -46,10 +46,10 @@ from .admin import MemberAdmin
 from .backup import RETAINED, Backup
 from .context import EtcdContext
 from .election import LeaderElected
-from .event_log import LogHead
 from .faults import OPTIONAL, Concern, Faults
 from .keys import KeyLayout
 from .local_records import LocalRecords, known_before
+from .log_ahead import LogAhead
 from .log_lease import LogLease
 from .log_writer import LogWriter
 from .member_metrics import Measured, RoundTrips
@@ -60,7 +60,7 @@ from .permits import EtcdPermits
 from .poller import Poller
 from .presence import Presence
 from .revocations import Revocations
-from .status import LOG_AHEAD_SECONDS, build_status, why_not_ready
+from .status import build_status, why_not_ready
 from .updates import MirrorUpdate as Heard
 from .view import ClusterView
 from .view_changes import OtherCluster, OwnStateChanged, ViewChange
@@ -105,7 +105,7 @@ class EtcdBackend:
         """The cluster whose id is on disk, or soon will be."""
         self._set_back_since: float | None = None
         self._round_trips = RoundTrips()
-        self._head_counted, self._head_counts_until = (0, ""), 0.0
+        self._log_ahead = LogAhead()
         self.faults = Faults()
         self._denials = self.faults.denials()
         layout, view = KeyLayout(config.prefix), ClusterView(node_id, self.latency)
@@ -154,20 +154,16 @@ class EtcdBackend:
             ObserverView(each.id, each.version, each.since, each.url or msgspec.UNSET)
             for _, each in sorted(self._etcd.mirror.observers.items())
         )
-        status = build_status(self._etcd.view, observers, self._etcd.now(), self._head_ahead())
+        mirror, view, now = self._etcd.mirror, self._etcd.view, self._etcd.now()
+        head = None if mirror.needs_birth else mirror.head.head
+        logged = self._log_ahead.shown(head, view.term, view.leader, now.mono)
+        status = build_status(view, observers, now, logged)
         lacking = (_lacking(*each) for each in self.faults.denials().items() if each[0] not in OPTIONAL)
         return msgspec.structs.replace(
             status,
             stale=status.stale or self._unread() is not None,
             warnings=(*lacking, *self.warnings()) or msgspec.UNSET,
         )
-
-    def _head_ahead(self) -> LogHead | None:
-        """The log's head while it is newer than what this node has seen, for a moment."""
-        head, view = self._etcd.mirror.head.head, self._etcd.view
-        if head is None or self._etcd.mirror.needs_birth or self._etcd.now().mono >= self._head_counts_until:
-            return None
-        return head if head.ahead_of(view.term, view.leader) else None
 
     @property
     def complete(self) -> bool:
@@ -273,10 +269,7 @@ class EtcdBackend:
             self._etcd.subscribers.emit(item)
         head, view = self._etcd.mirror.head.head, self._etcd.view
         if "head" in heard.changed and head is not None and head.knows_more(view.term, view.leader):
-            # Not anew with each event: a node that goes on seeing otherwise would change its mind with every one.
-            if (head.term, head.leader) != self._head_counted:
-                self._head_counted = head.term, head.leader
-                self._head_counts_until = self._etcd.now().mono + LOG_AHEAD_SECONDS
+            self._log_ahead.heard(head, self._etcd.now().mono)
             self._poller.poll_all_now()
         for jti, expires_at in heard.revoked.items():
             self._revoked(jti, expires_at)

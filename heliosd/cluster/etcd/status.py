@@ -24,10 +24,6 @@ from .event_log import LogHead
 from .members import address_of, kind_of
 from .view import ClusterView
 
-LOG_AHEAD_SECONDS = 2.5
-"""So long the log's leader is shown where it is newer than what this node has seen by itself: clients may have got
-that event already. A node that still sees otherwise then has been asking all that time, and says what it sees."""
-
 
 def build_status(
     view: ClusterView, observers: tuple[ObserverView, ...], now: Instant, logged: LogHead | None = None
