@@ -9,7 +9,7 @@ from __future__ import annotations
 from .event_log import LogHead
 
 LOG_AHEAD_SECONDS = 2.5
-"""For so long at most: a node that still sees otherwise then has been asking all the time, and says what it sees."""
+"""For so long at most: a node that still sees otherwise then has asked all the time, and says what it sees."""
 
 
 class LogAhead:
