@@ -66,8 +66,6 @@ def load_signing_keys(config: Config, data_dir: Path, *, make: bool) -> KeyRing:
 def read_keys(path: Path) -> KeyRing:
     """The keys in that file, of which the first signs: one a line without the white space around it, or one that is
     not text. Raises `KeyUnusable` if there is none, or any of them cannot be used."""
-    if not stat.S_ISREG(_mode(path)):
-        raise KeyUnusable(f"{path} is not a regular file")  # reading a pipe would wait for a writer
     try:
         content = _read(path)
     except OSError as error:

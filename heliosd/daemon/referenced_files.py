@@ -29,10 +29,7 @@ def _problems(config: Config) -> Iterator[ConfigProblem]:
     if server.tls_cert is not None and server.tls_key is not None:
         yield from _certificate("server", "tls", server.tls_cert, server.tls_key)
     if config.auth.jwt_secret_file is not None:
-        try:
-            read_keys(config.auth.jwt_secret_file)
-        except KeyUnusable as error:
-            yield ConfigProblem("auth.jwt_secret_file", str(error))
+        yield from _keys(config.auth.jwt_secret_file)
     if config.cluster.backend == "etcd":
         if etcd.client_cert is not None and etcd.client_key is not None:
             yield from _certificate("cluster.etcd", "client", etcd.client_cert, etcd.client_key)
@@ -44,6 +41,17 @@ def _problems(config: Config) -> Iterator[ConfigProblem]:
             yield from _unreadable(f"alert[{alert.place}].secret_file", alert.secret_file)
         if alert.command and shutil.which(alert.command[0]) is None:
             yield ConfigProblem(f"alert[{alert.place}].command", f"there is no program {alert.command[0]}")
+
+
+def _keys(path: Path) -> Iterator[ConfigProblem]:
+    name = "auth.jwt_secret_file"
+    if path.exists() and not path.is_file():
+        yield from _unreadable(name, path)
+        return
+    try:
+        read_keys(path)
+    except KeyUnusable as error:
+        yield ConfigProblem(name, str(error))
 
 
 def _certificate(section: str, name: str, cert: Path, key: Path) -> Iterator[ConfigProblem]:

@@ -102,7 +102,8 @@ class EventLog:
         """Wait until the events up to `cursor` have been sent here, a few seconds at most."""
         with trio.move_on_after(self._patience_seconds):
             while self.behind(cursor):
-                self._grown = self._grown or trio.Event()
+                if self._grown is None:
+                    self._grown = trio.Event()
                 await self._grown.wait()
 
     def _report_growth(self) -> None:

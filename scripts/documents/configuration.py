@@ -137,6 +137,7 @@ def _range(read: Any, kind: Any) -> str:
         "base_path": '`""` or `/PREFIX`',
         "identifier": "1 to 64 of A-Z a-z 0-9 . _ -",
         "some_text": "text, not empty",
+        "for_system": "text, not empty",
     }
     return words.get(read.__name__, "text")
 

@@ -13,10 +13,11 @@ from pathlib import Path
 import pytest
 
 from heliosd.auth import tokens
-from heliosd.auth.first_start import ensure_admin, hand_over, kept_admin, load_signing_keys, read_keys
+from heliosd.auth.first_start import ensure_admin, hand_over, kept_admin, load_signing_keys
 from heliosd.auth.passwords import DECOY, verify
 from heliosd.auth.signing_keys import MAX_KEYS, KeyRing, SigningKey
 from heliosd.config.model import AuthConfig, Config, UserConfig
+from heliosd.daemon.referenced_files import problems_with_files
 from heliosd.errors import KeyUnusable, StoreDamaged, StoreError, Unauthenticated
 
 
@@ -46,10 +47,11 @@ def test_the_first_start_makes_a_key_that_later_ones_find(tmp_path: Path) -> Non
     assert same(first, load_signing_keys(Config(), tmp_path, make=False))
 
 
-def test_a_pipe_in_place_of_a_key_is_refused_and_not_waited_for(tmp_path: Path) -> None:
+def test_a_pipe_in_place_of_a_configured_key_is_refused_and_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "key")
-    with pytest.raises(KeyUnusable, match="key is not a regular file"):
-        read_keys(tmp_path / "key")
+    (problem,) = problems_with_files(with_key(tmp_path / "key"))
+    assert problem.key == "auth.jwt_secret_file"
+    assert problem.message.endswith("is not a regular file")
 
 
 def test_two_first_starts_make_different_keys(tmp_path: Path) -> None:
