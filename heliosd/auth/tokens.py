@@ -246,11 +246,10 @@ def name(value: object) -> str:
     """A claim that is a name."""
     if not isinstance(value, str) or not 0 < len(value) <= _MAX_NAME:
         refuse()
+    # Half a surrogate pair, which JSON can escape, could be neither stored nor sent.
     try:
         value.encode()
-    except (
-        UnicodeEncodeError
-    ):  # half a surrogate pair, which JSON can escape: it could be neither stored nor sent
+    except UnicodeEncodeError:
         refuse()
     return value
 

@@ -62,7 +62,8 @@ def parse(text: str, *, folder: Path = Path(), also: Also = lambda _: ()) -> Con
 def data_directory(config: Config) -> Path:
     """`node.data_dir`, else systemd's $STATE_DIRECTORY, else $XDG_STATE_HOME/heliosd or ~/.local/state/heliosd.
 
-    Raises `StoreError` if there is no home directory."""
+    Raises `StoreError` if there is no home directory.
+    """
     if config.node.data_dir is not None:
         return config.node.data_dir
     if given := os.environ.get("STATE_DIRECTORY"):

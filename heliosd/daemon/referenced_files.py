@@ -6,6 +6,7 @@ import shutil
 import ssl
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from heliosd.auth.first_start import read_keys
@@ -45,9 +46,10 @@ def _problems(config: Config) -> Iterator[ConfigProblem]:
 
 def _keys(path: Path) -> Iterator[ConfigProblem]:
     name = "auth.jwt_secret_file"
-    if path.exists() and not path.is_file():
-        yield from _unreadable(name, path)
-        return
+    with suppress(OSError):  # `read_keys` says what it is
+        if not stat.S_ISREG(path.stat().st_mode):
+            yield ConfigProblem(name, f"{path} is not a regular file")
+            return
     try:
         read_keys(path)
     except KeyUnusable as error:

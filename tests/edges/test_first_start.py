@@ -54,6 +54,13 @@ def test_a_pipe_in_place_of_a_configured_key_is_refused_and_not_waited_for(tmp_p
     assert problem.message.endswith("is not a regular file")
 
 
+def test_a_configured_key_that_cannot_be_looked_at_is_a_mistake_in_the_file(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    (problem,) = problems_with_files(with_key(tmp_path / "loop"))
+    assert problem.key == "auth.jwt_secret_file"
+    assert "cannot read the signing key" in problem.message
+
+
 def test_two_first_starts_make_different_keys(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
