@@ -166,9 +166,7 @@ async def test_who_is_admitted_during_a_fan_out_has_a_place_before_it_joins(
     websocket = replace(house.settings.current.websocket, max_clients=3)
     house.settings.current = replace(house.settings.current, websocket=websocket)
     house.join()
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     async with trio.open_nursery() as nursery:
         for _ in range(2):
             nursery.start_soon(partial(daemon.ask, {"token": daemon.token}, stay=over))

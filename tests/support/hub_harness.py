@@ -312,6 +312,12 @@ class House:
             await self.inbox.send(item)
         await wait_all_tasks_blocked()
 
+    async def begin_to_publish(self, item: BackendItem | Tick) -> None:
+        """Returns in the middle of the broadcast, which needs clients enough for more than one turn (200 do)."""
+        await self.inbox.send(item)
+        while not self.hub.publisher.publishing:
+            await trio.lowlevel.checkpoint()
+
     def metric(self, name: str, value: float) -> MetricView:
         return MetricView(
             name=name, type="gauge", help="", labels={}, value=value, created_at="", updated_at=""

@@ -338,9 +338,7 @@ async def test_a_client_that_floods_while_an_event_is_sent_is_closed_before_its_
     autojump_clock: MockClock, house: House
 ) -> None:
     (client, socket), *_ = [house.join() for _ in range(200)]
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     everything = Subscribe(UNSET, TO_EVERYTHING)
     allowed_and_refused = house.settings.current.websocket.messages_burst + MAX_REFUSED_IN_A_ROW
     for _ in range(allowed_and_refused - 1):
@@ -357,9 +355,7 @@ async def test_a_refusal_keeps_its_place_behind_commands_that_wait_for_the_end_o
     autojump_clock: MockClock, house: House
 ) -> None:
     (client, socket), *_ = [house.join() for _ in range(200)]
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     for number in range(41):
         house.hub.sessions.execute(client, AskStatus(number))
     assert house.hub.publisher.publishing
@@ -438,9 +434,7 @@ async def test_a_subscription_that_changes_during_a_fan_out_neither_misses_nor_d
 ) -> None:
     everything, narrowed = Subscription(), Subscription.parse({"peer_changes": {"peers": ["node-*"]}})
     crowd = [house.join(subscription=(everything, narrowed)[number % 2]) for number in range(300)]
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     for number, (client, _) in enumerate(crowd):
         house.hub.sessions.execute(client, Subscribe(UNSET, (narrowed, everything)[number % 2]))
     await wait_all_tasks_blocked()

@@ -108,9 +108,7 @@ async def test_a_status_never_contains_events_that_a_paused_broadcast_has_still_
     await house.publish(Tick.LATENCY)
     while len(client.send_queue) < 4:
         await house.publish(ADDED)
-    await house.inbox.send(ELECTED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ELECTED)
     house.hub.sessions.execute(client, Ping("p", UNSET))
     await wait_all_tasks_blocked()
     socket.open()
@@ -271,9 +269,7 @@ async def test_answers_keep_the_order_of_their_questions_during_a_broadcast(
     autojump_clock: MockClock, house: House
 ) -> None:
     (client, socket), *_ = [house.join() for _ in range(200)]
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     house.hub.sessions.execute(client, AskStatus(1))
     house.hub.sessions.execute(client, Ping(2, UNSET))
     house.hub.sessions.execute(client, Subscribe(3, ONLY_A))

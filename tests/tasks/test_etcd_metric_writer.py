@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import pytest
@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
-from heliosd.cluster.etcd.client.responses import Lease
+from heliosd.cluster.etcd.client.requests import Compare, Op
+from heliosd.cluster.etcd.client.responses import Lease, TxnResult
 from heliosd.cluster.etcd.context import EtcdContext
 from heliosd.cluster.etcd.event_log import SeenHead, begin, read_head
-from heliosd.cluster.etcd.metric_writer import PATIENCE, SEEN_SECONDS, MetricWriter
+from heliosd.cluster.etcd.metric_writer import LOOK_SECONDS, PATIENCE, SEEN_SECONDS, MetricWriter
 from heliosd.cluster.etcd.watcher import Watcher
 from heliosd.cluster.idempotency import WriteKey
 from heliosd.cluster.metric_commands import RegisterMetric, ResetMetrics
@@ -26,14 +27,24 @@ from tests.support.etcd_model_client import ModelClient
 from .test_etcd_polls import context_of
 
 HITS = RegisterMetric(name="hits", type="counter", at=1.0)
+MISSES = replace(HITS, name="misses")
+MANY_TRANSACTIONS = 1000
 
 
 class SlowLeases(ModelClient):
-    """The first lease is granted once `meanwhile` has happened."""
+    """The first lease is granted once `meanwhile` has happened, and the transactions are counted."""
 
     def __init__(self, etcd: Etcd) -> None:
         super().__init__(etcd, ClusterIdentity(CLUSTER))
         self.meanwhile: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
+        self.transactions = 0
+
+    async def txn(
+        self, compares: Sequence[Compare], then: Sequence[Op], otherwise: Sequence[Op] = ()
+    ) -> TxnResult:
+        self.transactions += 1
+        assert self.transactions < MANY_TRANSACTIONS  # no time passes while one follows the other
+        return await super().txn(compares, then, otherwise)
 
     async def lease_grant(self, seconds: int) -> Lease:
         meanwhile, self.meanwhile = self.meanwhile, trio.lowlevel.checkpoint
@@ -136,6 +147,18 @@ async def test_after_a_set_back_a_repeated_key_is_carried_out_again(
     await node.watcher.changed(lambda: not node.context.mirror.needs_birth)
     await node.writer.propose(HITS, key)
     assert LAYOUT.metric("hits") in node.etcd.kvs
+
+
+async def test_a_cluster_that_was_set_back_is_not_flooded_before_that_is_noticed(
+    autojump_clock: MockClock, node: Node
+) -> None:
+    backup = node.etcd.backup()
+    await node.writer.propose(HITS)
+    node.client.etcd = backup  # the watch goes on where it was
+    before = node.client.transactions
+    with pytest.raises(NoLeader):
+        await node.writer.propose(MISSES)
+    assert node.client.transactions - before <= PATIENCE / LOOK_SECONDS + 1
 
 
 async def test_a_reset_of_nothing_does_not_wait_for_a_revision_of_other_programs(

@@ -114,9 +114,7 @@ async def test_a_client_that_joins_during_a_fan_out_gets_each_event_once(
 ) -> None:
     for _ in range(200):
         house.join()
-    await house.inbox.send(ELECTED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ELECTED)
     _, socket = house.join()
     assert socket.types() == []  # not in the middle of a message
     await wait_all_tasks_blocked()
@@ -132,9 +130,7 @@ async def test_a_client_that_fills_its_socket_before_it_has_joined_gets_its_stat
 ) -> None:
     for _ in range(200):
         house.join()
-    await house.inbox.send(ELECTED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ELECTED)
     client, socket = house.join()
     socket.room = 0
     house.hub.connections.pong(client, b"early")
@@ -151,9 +147,7 @@ async def test_an_event_does_not_wait_until_nobody_joins_or_asks_any_more(
 ) -> None:
     monkeypatch.setattr(publisher, "BOUNDARY_SECONDS", 0.0)
     sockets = [house.join()[1] for _ in range(200)]
-    await house.inbox.send(ELECTED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ELECTED)
     asked = 0
 
     def ask() -> None:
@@ -180,9 +174,7 @@ async def test_a_client_that_leaves_before_its_deferred_joining_is_never_registe
 ) -> None:
     for _ in range(200):
         house.join()
-    await house.inbox.send(ELECTED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ELECTED)
     client, socket = house.join()
     house.hub.sessions.leave(client)
     await wait_all_tasks_blocked()
@@ -277,9 +269,7 @@ async def test_however_many_globs_are_in_force_none_is_compiled_twice_and_others
     sockets = [house.join(subscription=subscription)[1] for subscription in wanted]
     await house.publish(ADDED)
     monkeypatch.delattr(filters, "translate")
-    await house.inbox.send(ADDED)
-    while not house.hub.publisher.publishing:
-        await trio.lowlevel.checkpoint()
+    await house.begin_to_publish(ADDED)
     turns = 0
     while house.hub.publisher.publishing:
         await trio.lowlevel.checkpoint()

@@ -39,8 +39,6 @@ LEAVING_SECONDS = 15
 """How long a member that is about to be removed is announced."""
 SILENCE_SECONDS = 0.3
 """For the other heliosd to hear the announcement and to end their polls of the member."""
-CLEANUP_SECONDS = 1.0
-"""To take the announcement back when nobody waits for the removal any more."""
 
 
 class MemberAdmin:
@@ -116,12 +114,11 @@ class MemberAdmin:
                 await self._poller.silence(member.id)
                 await trio.sleep(SILENCE_SECONDS)
         except EtcdError as error:
+            await self._etcd.take_back(lease)
             raise as_request_refused(error) from error
         except trio.Cancelled:
             # It is not removed, so nobody is to leave it alone.
-            if lease:
-                with trio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(EtcdError):
-                    await self._etcd.client.lease_revoke(lease)
+            await self._etcd.take_back(lease)
             raise
         return lease
 

@@ -143,6 +143,9 @@ class MetricWriter:
         else:
             self._etcd.faults.clear("writing metrics")
             self._settle(taken, batch, result, nursery)
+            if result.header.revision < batch.seen.revision:
+                # The cluster was set back, and what was read here is not in it. The watch reads all anew soon.
+                await trio.sleep(LOOK_SECONDS)
 
     def _best_guess(self) -> SeenMetrics:
         """The metrics as the last transaction left them, unless the watch has brought newer ones, or all was read

@@ -28,7 +28,6 @@ from .context import EtcdContext
 from .members import find
 from .poller import Poller
 
-CLEANUP_SECONDS = 1.0
 _decode = msgspec.json.Decoder(Permit).decode
 
 
@@ -71,13 +70,13 @@ class EtcdPermits:
                 ],
             )
         except EtcdError as error:
-            await self._revoke(lease)
+            await self._etcd.take_back(lease)
             raise as_request_refused(error) from error
         except trio.Cancelled:
-            await self._revoke(lease)
+            await self._etcd.take_back(lease)
             raise
         if not done.succeeded:
-            await self._revoke(lease)
+            await self._etcd.take_back(lease)
             raise Conflict(MEANWHILE)
         return permit
 
@@ -96,13 +95,13 @@ class EtcdPermits:
         except EtcdOutcomeUnknown:
             raise OutcomeUnknown from None
         except EtcdError as error:
-            await self._revoke(lease)
+            await self._etcd.take_back(lease)
             raise as_request_refused(error) from error
         if not done.succeeded:
-            await self._revoke(lease)
+            await self._etcd.take_back(lease)
             raise NotFound("There is no such permit, or it has ended", field="id")
         # The key belongs to the new lease now.
-        await self._revoke(permit.lease)
+        await self._etcd.take_back(permit.lease)
         return renewed
 
     async def end(self, permit_id: str) -> Permit:
@@ -115,7 +114,7 @@ class EtcdPermits:
             raise as_request_refused(error) from error
         if not done.succeeded:
             raise Conflict(MEANWHILE)
-        await self._revoke(permit.lease)
+        await self._etcd.take_back(permit.lease)
         return permit
 
     async def _read(self) -> tuple[Permit | None, int, int]:
@@ -169,9 +168,3 @@ class EtcdPermits:
             return at, (await self._etcd.client.lease_grant(max(1, ceil(seconds)))).id
         except EtcdError as error:
             raise as_request_refused(error) from error
-
-    async def _revoke(self, lease: str) -> None:
-        """End a lease, and with it a permit under it whose asker got no answer."""
-        if lease:
-            with trio.move_on_after(CLEANUP_SECONDS, shield=True), suppress(EtcdError):
-                await self._etcd.client.lease_revoke(lease)

@@ -32,7 +32,6 @@ PROMOTE_SECONDS = 1.0
 MISSING_LOOKS = 15
 """A learner that is no member at so many looks in a row was not added, or was removed: a request to add it has been
 done or refused by then, and while this process does not run it does not look."""
-CLEANUP_SECONDS = 1.0
 _NO_LEARNER = ("not a learner", "can only promote a learner member")
 
 
@@ -78,8 +77,7 @@ class Presence:
                     with trio.move_on_after(ALIVE_SECONDS):
                         await self._sooner.wait()
         finally:
-            with trio.move_on_after(CLEANUP_SECONDS, shield=True):
-                await self._leave()
+            await self._etcd.take_back(self._lease)
 
     def _check_double(self) -> None:
         """Warn of another heliosd with this `node.id`: it overwrites this one's key."""
@@ -118,13 +116,6 @@ class Presence:
         except EtcdLeaseGone:
             self._lease = ""
             raise
-
-    async def _leave(self) -> None:
-        if self._lease:
-            try:
-                await self._etcd.client.lease_revoke(self._lease)
-            except EtcdError:
-                return  # the lease ends by itself
 
     async def _promote_learners(self) -> None:
         """Promote each learner that heliosd added once it is in sync with the leader."""

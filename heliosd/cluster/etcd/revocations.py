@@ -7,7 +7,6 @@ not: etcd may have been away until a restart, or been restored from a backup.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 from math import ceil
 from random import SystemRandom
 
@@ -96,6 +95,5 @@ class Revocations:
             await self._etcd.client.txn([], [put(self._etcd.layout.revoked(jti), revoked, lease.id)], [])
         except EtcdError:
             # Another one is granted with the next attempt; this one would last as long as the token.
-            with trio.move_on_after(RETRY_SECONDS), suppress(EtcdError):
-                await self._etcd.client.lease_revoke(lease.id)
+            await self._etcd.take_back(lease.id)
             raise
