@@ -87,7 +87,10 @@ LAYERS = [
     (3, "cluster.etcd.client.* cluster.etcd.backend cluster.etcd.watcher cluster.etcd.poller"),
     (3, "cluster.etcd.context cluster.etcd.log_lease cluster.etcd.permits cluster.etcd.published"),
     (3, "cluster.etcd.reachability cluster.etcd.member_lists cluster.etcd.metrics_reader"),
-    (3, "cluster.etcd.foreign_endpoints cluster.etcd.member_urls cluster.etcd.list_polls"),
+    (
+        3,
+        "cluster.etcd.foreign_endpoints cluster.etcd.member_urls cluster.etcd.list_polls cluster.etcd.leases",
+    ),
     (3, "cluster.etcd.metric_writer cluster.etcd.presence cluster.etcd.backup cluster.etcd.admin"),
     (
         3,

@@ -25,6 +25,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember
 from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown, RequestRefused
 
 from .context import EtcdContext
+from .leases import take_back
 from .members import address_of, find, kind_of, peers_at
 from .mirror import PendingLearner
 from .poller import Poller
@@ -114,11 +115,11 @@ class MemberAdmin:
                 await self._poller.silence(member.id)
                 await trio.sleep(SILENCE_SECONDS)
         except EtcdError as error:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise as_request_refused(error) from error
         except trio.Cancelled:
             # It is not removed, so nobody is to leave it alone.
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise
         return lease
 

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 
-import trio
 from msgspec import Struct
 
 from heliosd.clock import Instant
 from heliosd.cluster.etcd.client.client import EtcdClient
-from heliosd.cluster.etcd.client.errors import EtcdError
 from heliosd.cluster.etcd.client.identity import ClusterIdentity
 from heliosd.cluster.subscribers import Subscribers
 
@@ -19,8 +16,6 @@ from .keys import KeyLayout
 from .log_lease import LogLease
 from .mirror import Mirror
 from .view import ClusterView
-
-TAKE_BACK_SECONDS = 1.0
 
 
 class EtcdContext(Struct, frozen=True, kw_only=True):
@@ -42,12 +37,3 @@ class EtcdContext(Struct, frozen=True, kw_only=True):
     faults: Faults
     subscribers: Subscribers
     """To whom events are emitted. A task that emits waits for `room` before its next step."""
-
-    async def take_back(self, lease: str) -> None:
-        """End a lease, and all keys under it, also for a task that is being cancelled; "" is none.
-
-        Takes a second at most and raises no error: a lease that could not be ended ends by itself.
-        """
-        if lease:
-            with trio.move_on_after(TAKE_BACK_SECONDS, shield=True), suppress(EtcdError):
-                await self.client.lease_revoke(lease)

@@ -25,6 +25,7 @@ from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
 
 from .admin import MemberAdmin, as_request_refused
 from .context import EtcdContext
+from .leases import take_back
 from .members import find
 from .poller import Poller
 
@@ -70,13 +71,13 @@ class EtcdPermits:
                 ],
             )
         except EtcdError as error:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise as_request_refused(error) from error
         except trio.Cancelled:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise
         if not done.succeeded:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise Conflict(MEANWHILE)
         return permit
 
@@ -95,13 +96,13 @@ class EtcdPermits:
         except EtcdOutcomeUnknown:
             raise OutcomeUnknown from None
         except EtcdError as error:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise as_request_refused(error) from error
         if not done.succeeded:
-            await self._etcd.take_back(lease)
+            await take_back(self._etcd.client, lease)
             raise NotFound("There is no such permit, or it has ended", field="id")
         # The key belongs to the new lease now.
-        await self._etcd.take_back(permit.lease)
+        await take_back(self._etcd.client, permit.lease)
         return renewed
 
     async def end(self, permit_id: str) -> Permit:
@@ -114,7 +115,7 @@ class EtcdPermits:
             raise as_request_refused(error) from error
         if not done.succeeded:
             raise Conflict(MEANWHILE)
-        await self._etcd.take_back(permit.lease)
+        await take_back(self._etcd.client, permit.lease)
         return permit
 
     async def _read(self) -> tuple[Permit | None, int, int]:

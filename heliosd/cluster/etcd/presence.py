@@ -21,6 +21,7 @@ from heliosd.cluster.etcd.client.requests import absent, delete, mod_is, put
 from heliosd.cluster.etcd.client.responses import EtcdMember
 
 from .context import EtcdContext
+from .leases import take_back
 from .members import peers_at
 from .mirror import PresentObserver, SeenLearner
 
@@ -77,7 +78,7 @@ class Presence:
                     with trio.move_on_after(ALIVE_SECONDS):
                         await self._sooner.wait()
         finally:
-            await self._etcd.take_back(self._lease)
+            await take_back(self._etcd.client, self._lease)
 
     def _check_double(self) -> None:
         """Warn of another heliosd with this `node.id`: it overwrites this one's key."""

@@ -18,6 +18,7 @@ from heliosd.cluster.etcd.client.errors import EtcdError
 from heliosd.cluster.etcd.client.requests import MAX_LEASE_SECONDS, put
 
 from .context import EtcdContext
+from .leases import take_back
 from .mirror import Revoked
 from .watcher import Watcher
 
@@ -95,5 +96,5 @@ class Revocations:
             await self._etcd.client.txn([], [put(self._etcd.layout.revoked(jti), revoked, lease.id)], [])
         except EtcdError:
             # Another one is granted with the next attempt; this one would last as long as the token.
-            await self._etcd.take_back(lease.id)
+            await take_back(self._etcd.client, lease.id)
             raise
