@@ -89,7 +89,7 @@ def store_error(message: str, cause: OSError) -> StoreError:
     """`message` and the cause's reason: `StoreFull` if the disk is full, read-only or failing, otherwise
     `StoreError`, which an operator must mend."""
     kind = StoreFull if cause.errno in _DISK_TROUBLE else StoreError
-    return kind(f"{message}: {cause.strerror}")
+    return kind(f"{message}: {cause.strerror or cause}")
 
 
 class NotDelivered(HeliosError):

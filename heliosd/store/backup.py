@@ -21,9 +21,11 @@ import tarfile
 import tempfile
 import time
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
+from gzip import BadGzipFile
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import BinaryIO
 
@@ -47,6 +49,9 @@ RETRY_SECONDS = 0.05
 WAL_HEADER_BYTES = 32
 MAX_SMALL_BYTES = 1024 * 1024
 """Of a file in a backup that is not the database."""
+GZIP_MAGIC = b"\x1f\x8b"
+BAD_ARCHIVE = (tarfile.TarError, BadGzipFile, zlib.error, EOFError, KeyError, msgspec.MsgspecError)
+"""`BadGzipFile` is an `OSError`, though the system has refused nothing."""
 
 
 class BackupManifest(msgspec.Struct, frozen=True):
@@ -58,6 +63,8 @@ class BackupManifest(msgspec.Struct, frozen=True):
     layout: int
     """Of the database."""
     created_at: datetime
+    sha256: dict[str, str] = {}
+    """Of each other file, in hexadecimal. Empty in a backup by an older heliosd."""
 
 
 def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupManifest:
@@ -72,14 +79,16 @@ def write_backup(data_dir: Path, target: Path, also: Sequence[str]) -> BackupMan
         with tempfile.TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as scratch:
             copy, draft = Path(scratch) / DATABASE, Path(scratch) / "backup.tar"
             _copy_checked(data_dir / DATABASE, copy)
-            manifest = BackupManifest(FORMAT, __version__, _merge_log(copy), datetime.now(UTC))
+            layout = _merge_log(copy)
+            small = _read_small(data_dir, also)
+            digests = {DATABASE: _digest(copy)} | _digests(small)
+            manifest = BackupManifest(FORMAT, __version__, layout, datetime.now(UTC), digests)
             with _synced(draft) as file, tarfile.open(fileobj=file, mode="w") as archive:
-                text = msgspec.json.encode(manifest)
-                _add(archive, MANIFEST, len(text), io.BytesIO(text))
-                _add_file(archive, copy)
-                for name in also:
-                    with suppress(FileNotFoundError):
-                        _add_file(archive, data_dir / name)
+                _add_small(archive, MANIFEST, msgspec.json.encode(manifest))
+                with copy.open("rb") as database:
+                    _add(archive, DATABASE, copy.stat().st_size, database)
+                for name, content in small.items():
+                    _add_small(archive, name, content)
             atomic_file.move(draft, target)
     except OSError as error:
         raise store_error(f"cannot back up {data_dir} to {target}", error) from error
@@ -207,9 +216,25 @@ def _synced(path: Path) -> Iterator[BinaryIO]:
         os.fsync(file.fileno())
 
 
-def _add_file(archive: tarfile.TarFile, path: Path) -> None:
+def _read_small(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
+    found = {}
+    for name in names:
+        with suppress(FileNotFoundError):
+            found[name] = (folder / name).read_bytes()
+    return found
+
+
+def _digests(files: Mapping[str, bytes]) -> dict[str, str]:
+    return {name: sha256(content).hexdigest() for name, content in files.items()}
+
+
+def _digest(path: Path) -> str:
     with path.open("rb") as file:
-        _add(archive, path.name, path.stat().st_size, file)
+        return file_digest(file, "sha256").hexdigest()
+
+
+def _add_small(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    _add(archive, name, len(content), io.BytesIO(content))
 
 
 def _add(archive: tarfile.TarFile, name: str, size: int, content: BinaryIO) -> None:
@@ -220,10 +245,12 @@ def _add(archive: tarfile.TarFile, name: str, size: int, content: BinaryIO) -> N
 
 def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]:
     """Write the database to `into`; the manifest and the other files. Raises `StoreDamaged` if `source` is no
-    backup."""
+    backup, or if a file in it is not as it was."""
     files: dict[str, bytes] = {}
     try:
-        with tarfile.open(source) as archive:
+        with source.open("rb") as file:
+            compressed = file.read(len(GZIP_MAGIC)) == GZIP_MAGIC
+        with tarfile.open(source, "r:gz" if compressed else "r:") as archive:
             for member in archive:
                 content = archive.extractfile(member) if member.isfile() else None
                 if content is None:
@@ -233,15 +260,19 @@ def _unpack(source: Path, into: Path) -> tuple[BackupManifest, dict[str, bytes]]
                         shutil.copyfileobj(content, database)
                 else:
                     files[member.name] = content.read(MAX_SMALL_BYTES)
-        manifest = msgspec.json.decode(files[MANIFEST], type=BackupManifest)
+        manifest = msgspec.json.decode(files.pop(MANIFEST), type=BackupManifest)
+    except BAD_ARCHIVE as error:
+        raise StoreDamaged(f"{source} is no whole backup of heliosd: {error}") from error
     except OSError as error:
         raise store_error(f"cannot read the backup {source}", error) from error
-    except (tarfile.TarError, zlib.error, EOFError, KeyError, msgspec.MsgspecError) as error:
-        raise StoreDamaged(f"{source} is no whole backup of heliosd: {error}") from error
     if not (into / DATABASE).exists():
         raise StoreDamaged(f"{source} is no whole backup of heliosd: {DATABASE} is not in it")
     if manifest.format > FORMAT or manifest.layout > len(MIGRATIONS):
         raise StoreDamaged(f"{source} was made by a newer heliosd ({manifest.heliosd}). Nothing was changed")
+    found = {DATABASE: _digest(into / DATABASE)} | _digests(files)
+    if manifest.sha256 and found != manifest.sha256:
+        names = ", ".join(sorted({name for name, _ in found.items() ^ manifest.sha256.items()}))
+        raise StoreDamaged(f"{source} is no whole backup of heliosd: not what was backed up: {names}")
     return manifest, files
 
 
