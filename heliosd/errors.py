@@ -34,7 +34,7 @@ from __future__ import annotations
 
 import errno
 
-from msgspec import Struct
+from msgspec import MsgspecError, Struct
 
 
 class HeliosError(Exception):
@@ -82,6 +82,10 @@ class StoreFull(StoreError):
     """The disk does not take writes now; it may do so later. Nothing of the transaction is stored."""
 
 
+BAD_JSON = (MsgspecError, UnicodeError, RecursionError)
+"""What msgspec raises for bytes that are not the JSON that is expected.
+
+Where text in it is not UTF-8, or the nesting is too deep, that is an error of Python itself."""
 _DISK_TROUBLE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG})
 
 

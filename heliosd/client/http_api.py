@@ -12,7 +12,7 @@ import msgspec
 from msgspec import Struct
 
 from heliosd.config.addresses import split_url
-from heliosd.errors import AccessRefused, NotUnderstood
+from heliosd.errors import BAD_JSON, AccessRefused, NotUnderstood
 
 from .reconnect import ConnectionLost, TokenRefused, after_refusal, is_temporary
 
@@ -159,7 +159,7 @@ class TokenManager:
             raise _as_connection_lost(answer)
         try:
             return msgspec.json.decode(answer.content, type=EventsPage)
-        except msgspec.DecodeError as wrong:
+        except BAD_JSON as wrong:
             raise ConnectionLost("a page of the history was not answered as heliosd does") from wrong
 
     async def _obtain(self) -> str:
@@ -218,7 +218,7 @@ def error_of(body: bytes, status: int) -> ErrorBody:
     """The error of an answer, with a text of ours if it has none."""
     try:
         said = msgspec.json.decode(body, type=ErrorBody)
-    except msgspec.DecodeError:
+    except BAD_JSON:
         said = ErrorBody()
     return said if said.error else ErrorBody(f"the daemon answered with HTTP status {status}")
 
@@ -236,7 +236,7 @@ def _as_connection_lost(answer: httpx.Response) -> ConnectionLost:
 def _session(answer: httpx.Response) -> str:
     try:
         token = msgspec.json.decode(answer.content, type=_LoginAnswer).token
-    except msgspec.DecodeError as wrong:
+    except BAD_JSON as wrong:
         raise NotUnderstood(f"{answer.url.path} was not answered as heliosd does") from wrong
     if not _TOKEN.fullmatch(token):
         raise NotUnderstood(f"{answer.url.path} was not answered with a token")

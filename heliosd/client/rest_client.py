@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 import msgspec
 
-from heliosd.errors import AccessRefused, ErrorAnswer, NotUnderstood, Unreachable
+from heliosd.errors import BAD_JSON, AccessRefused, ErrorAnswer, NotUnderstood, Unreachable
 
 from .http_api import Credentials, TokenManager, error_of, open_http, parse_server_url, words_of
 from .reconnect import ConnectionLost
@@ -67,7 +67,7 @@ class RestClient:
             raise ErrorAnswer(answer.status_code, said.error, said.field)
         try:
             return msgspec.json.decode(answer.content)
-        except msgspec.DecodeError as wrong:
+        except BAD_JSON as wrong:
             raise NotUnderstood(f"{path} was not answered as heliosd does") from wrong
 
     async def _token(self) -> str:

@@ -17,7 +17,7 @@ from typing import Any
 
 import msgspec
 
-from heliosd.errors import NotUnderstood
+from heliosd.errors import BAD_JSON, NotUnderstood
 from heliosd.protocol.history import EPOCH_PATTERN, MAX_SEQ, Cursor
 from heliosd.protocol.message_data import WelcomeData
 
@@ -88,7 +88,7 @@ def read(text: str | bytes) -> Message:
     try:
         envelope = _decode(text)
         raw = text if isinstance(text, str) else text.decode()
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as wrong:
+    except BAD_JSON as wrong:
         raise NotUnderstood(f"the daemon sent something that is no message: {wrong}") from wrong
     return Message(envelope.type, envelope.seq, envelope.timestamp, envelope.data, raw)
 

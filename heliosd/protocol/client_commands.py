@@ -11,6 +11,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Raw, Struct, UnsetType
 
+from heliosd.errors import BAD_JSON
+
 from .filters import BadSubscription
 from .message_data import ErrorCode
 from .server_messages import ClientId
@@ -83,7 +85,7 @@ def parse(text: str) -> Command:
         envelope = _decode(text)
     except msgspec.ValidationError as wrong:
         raise BadCommand("a message must be a JSON object", "bad_json") from wrong
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as wrong:
+    except BAD_JSON as wrong:
         raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=_id_in(text)) from wrong
     client_id = _client_id(envelope.id)
     match envelope.type:
@@ -139,7 +141,7 @@ class AuthData(Struct, frozen=True, forbid_unknown_fields=True):
 def _token(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> str:
     try:
         return msgspec.json.decode(b"null" if data is UNSET else data, type=AuthData).token
-    except (msgspec.DecodeError, RecursionError) as wrong:
+    except BAD_JSON as wrong:
         raise BadCommand(
             'auth needs data of the form {"token": "…"}', "bad_field", field="data.token", client_id=client_id
         ) from wrong
@@ -152,7 +154,7 @@ def _subscription(data: Raw | UnsetType, client_id: ClientId | UnsetType) -> Sub
         return Subscription.parse(msgspec.json.decode(data))
     except BadSubscription as wrong:
         raise BadCommand(str(wrong), "bad_field", field=wrong.field, client_id=client_id) from wrong
-    except (msgspec.DecodeError, RecursionError) as wrong:
+    except BAD_JSON as wrong:
         if "out of range" in str(wrong):  # JSON, but a number that fits no float
             raise BadCommand(str(wrong), "bad_field", field="data", client_id=client_id) from wrong
         raise BadCommand(f"not JSON: {wrong}", "bad_json", client_id=client_id) from wrong

@@ -32,7 +32,7 @@ from typing import BinaryIO
 import msgspec
 
 from heliosd import __version__, atomic_file
-from heliosd.errors import StoreDamaged, StoreError, store_error
+from heliosd.errors import BAD_JSON, StoreDamaged, StoreError, store_error
 
 from .changes import TokenRevoked
 from .epoch_file import NAME as EPOCH_FILE
@@ -50,7 +50,7 @@ WAL_HEADER_BYTES = 32
 MAX_SMALL_BYTES = 1024 * 1024
 """Of a file in a backup that is not the database."""
 GZIP_MAGIC = b"\x1f\x8b"
-BAD_ARCHIVE = (tarfile.TarError, BadGzipFile, zlib.error, EOFError, KeyError, msgspec.MsgspecError)
+BAD_ARCHIVE = (tarfile.TarError, BadGzipFile, zlib.error, EOFError, KeyError, *BAD_JSON)
 """`BadGzipFile` is an `OSError`, though the system has refused nothing."""
 
 

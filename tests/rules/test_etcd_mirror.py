@@ -404,6 +404,41 @@ def test_a_metric_that_cannot_be_read_is_none(etcd: Etcd, way: Way) -> None:
     assert "hits" not in mirror.metrics
 
 
+NOT_UTF8 = b'{"type":"\xff","id":"\xff","address":"\xff","birth":"\xff","key":{"id":"\xff"},"members":"\xff"}'
+TOO_DEEP = b'{"type":' + b"[" * 100_000
+
+
+@either_way
+@pytest.mark.parametrize("value", [NOT_UTF8, TOO_DEEP])
+def test_bytes_of_any_kind_below_the_prefix_end_nothing(etcd: Etcd, way: Way, value: bytes) -> None:
+    write(etcd, HITS)
+    log_events(etcd, times=2)
+    mirror = loaded(etcd)
+    keys = {
+        LAYOUT.metric("hits"),
+        LAYOUT.event(2),
+        LAYOUT.present("n"),
+        LAYOUT.learner("a:1"),
+        LAYOUT.answer("k"),
+    }
+    for key in keys | {LAYOUT.revoked("jti")}:
+        etcd.put(key, value)
+    news = way(mirror, etcd)
+    assert keys <= set(news.unreadable)
+    assert "hits" not in mirror.metrics
+    etcd.put(LAYOUT.members, value)
+    etcd.put(LAYOUT.head, value)
+    way(mirror, etcd)
+    assert mirror.needs_birth
+
+
+def test_an_event_with_text_that_is_not_utf8_is_passed_on_to_nobody(etcd: Etcd) -> None:
+    mirror = loaded(etcd)
+    log_events(etcd)
+    etcd.put(LAYOUT.event(1), etcd.value(LAYOUT.event(1)).replace(b"a:1", b"a:\xff"))
+    assert reread(mirror, etcd).unreadable == (LAYOUT.event(1),)
+
+
 # Everything else
 
 

@@ -161,6 +161,16 @@ async def test_a_cluster_that_was_set_back_is_not_flooded_before_that_is_noticed
     assert node.client.transactions - before <= PATIENCE / LOOK_SECONDS + 1
 
 
+async def test_a_metric_whose_value_nobody_can_read_is_overwritten(
+    autojump_clock: MockClock, node: Node
+) -> None:
+    await wait_all_tasks_blocked()
+    node.etcd.put(LAYOUT.metric("hits"), b'{"help":"\xff"}')
+    node.etcd.put(LAYOUT.head, node.etcd.value(LAYOUT.head))  # so that all is read again
+    await node.writer.propose(HITS)
+    assert b"hits" in node.etcd.value(LAYOUT.metric("hits"))
+
+
 async def test_a_reset_of_nothing_does_not_wait_for_a_revision_of_other_programs(
     autojump_clock: MockClock, node: Node
 ) -> None:

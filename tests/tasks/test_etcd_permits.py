@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 from typing import Any, cast
 
+import pytest
 import trio
 from trio.testing import MockClock
 
@@ -17,6 +18,7 @@ from heliosd.cluster.etcd.client.responses import EtcdMember, Lease, TxnResult
 from heliosd.cluster.etcd.context import EtcdContext
 from heliosd.cluster.etcd.permits import EtcdPermits
 from heliosd.cluster.etcd.poller import Poller
+from heliosd.errors import Conflict
 from tests.support.etcd_model import CLUSTER, LAYOUT, Etcd
 from tests.support.etcd_model_client import URL, ModelClient
 
@@ -98,3 +100,11 @@ async def test_the_lease_of_a_permit_does_not_end_before_it(autojump_clock: Mock
     assert permit.expires_at <= client.ends[permit.lease]
     renewed = await permits.renew(permit.id, 4.5)
     assert permit.expires_at < renewed.expires_at <= client.ends[renewed.lease]
+
+
+async def test_a_permit_that_heliosd_did_not_write_is_a_conflict(autojump_clock: MockClock) -> None:
+    etcd = Etcd()
+    for value in (b"{}", b'{"id":"\xff"}'):
+        etcd.put(LAYOUT.permit, value)
+        with pytest.raises(Conflict, match="delete the key"):
+            await permits_of(ModelClient(etcd, ClusterIdentity())).current()

@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from heliosd.cluster.etcd.client.requests import Compare, Op, absent, delete, get, mod_is, put
 from heliosd.cluster.etcd.client.responses import KeyValue, TxnResult
+from heliosd.errors import BAD_JSON
 from heliosd.protocol import server_messages
 from heliosd.protocol.events import Event, Stamped, StateChanged
 from heliosd.store.changes import LoggedEvent
@@ -251,7 +252,7 @@ def read_head(found: Sequence[KeyValue]) -> SeenHead:
         return SeenHead()
     try:
         head = msgspec.json.decode(found[0].value, type=LogHead)
-    except msgspec.MsgspecError:
+    except BAD_JSON:
         head = None
     return SeenHead(head, found[0].mod_revision)
 
@@ -262,7 +263,7 @@ def read_members(found: Sequence[KeyValue]) -> SeenMembers:
         return SeenMembers()
     try:
         record = msgspec.json.decode(found[0].value, type=MembersRecord)
-    except msgspec.MsgspecError:
+    except BAD_JSON:
         record = None
     return SeenMembers(record, found[0].mod_revision)
 

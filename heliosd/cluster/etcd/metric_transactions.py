@@ -26,7 +26,7 @@ from heliosd.cluster.metric_commands import (
     ResetMetrics,
     UpdateMetric,
 )
-from heliosd.errors import RequestRefused
+from heliosd.errors import BAD_JSON, RequestRefused
 from heliosd.protocol.events import MetricsDefined
 
 from .event_log import MAX_OPS, LogHead, LogItem, SeenHead, log_ops, read_head
@@ -182,7 +182,7 @@ def _gained(
 def _answers(responses: Sequence[Sequence[KeyValue]]) -> dict[str, AnswerRecord]:
     found: dict[str, AnswerRecord] = {}
     for kv in (kv for kvs in responses for kv in kvs):
-        with suppress(msgspec.MsgspecError):
+        with suppress(*BAD_JSON):
             answer = msgspec.json.decode(kv.value, type=AnswerRecord)
             found[answer.key.id] = answer
     return found
@@ -271,6 +271,6 @@ def _with(base: SeenMetrics, layout: KeyLayout, kvs: Sequence[KeyValue], revisio
         if meaning is not None:
             revisions[meaning.name] = kv.mod_revision
             # A value that is not readable is no metric; its revision allows it to be overwritten.
-            with suppress(msgspec.MsgspecError):
+            with suppress(*BAD_JSON):
                 metrics.put(meaning.name, kv.value)
     return SeenMetrics(base.head, metrics, revisions, revision, base.answers)

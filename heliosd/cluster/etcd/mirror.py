@@ -16,6 +16,7 @@ from msgspec import Struct
 from heliosd.cluster.custom_metrics import MetricSet
 from heliosd.cluster.etcd.client.responses import KeyValue, RangeResult, ResponseHeader, WatchBatch
 from heliosd.cluster.idempotency import AnswerRecord
+from heliosd.errors import BAD_JSON
 from heliosd.protocol.events import LogReset, MetricValuesChanged
 
 from .event_log import LogHead, SeenHead, SeenMembers, read_head, read_members
@@ -166,7 +167,7 @@ class Mirror:
         ]
         try:
             epochs = {head.epoch for kv in heads if (head := read_head((kv,)).head) is not None}
-        except (msgspec.MsgspecError, ValueError):
+        except (*BAD_JSON, ValueError):
             return False
         return bool(epochs - {self._epoch})
 
@@ -241,7 +242,7 @@ class Mirror:
                     self.revoked[name] = expires_at
                 case _:
                     pass  # a dedupe key
-        except (msgspec.MsgspecError, ValueError):
+        except (*BAD_JSON, ValueError):
             gathered.unreadable.append(kv.key)
 
     def _put_metric(self, name: str, kv: KeyValue, gathered: UpdateBuilder) -> None:
@@ -250,7 +251,7 @@ class Mirror:
         self._metric_revisions[name] = kv.mod_revision
         try:
             self.metrics.put(name, kv.value)
-        except msgspec.MsgspecError:
+        except BAD_JSON:
             self.metrics.remove(name)
             raise
         if moved:

@@ -21,7 +21,7 @@ from heliosd.cluster.etcd.client.errors import EtcdError, EtcdLeaseGone, EtcdOut
 from heliosd.cluster.etcd.client.requests import absent, delete, mod_is, put
 from heliosd.cluster.etcd.client.responses import EtcdMember, KeyValue, MemberStatus
 from heliosd.cluster.permits import MEANWHILE, Permit, check_quorum, held, taken
-from heliosd.errors import Conflict, NoLeader, NotFound, OutcomeUnknown
+from heliosd.errors import BAD_JSON, Conflict, NoLeader, NotFound, OutcomeUnknown
 
 from .admin import MemberAdmin, as_request_refused
 from .context import EtcdContext
@@ -133,7 +133,7 @@ class EtcdPermits:
             return None, 0, given_at
         try:
             return _decode(permit.value), permit.mod_revision, given_at
-        except msgspec.DecodeError:
+        except BAD_JSON:
             name = layout.permit.decode()
             raise Conflict(
                 f"The value of {name} in etcd is not in heliosd's format: delete the key"

@@ -59,7 +59,8 @@ _payload_decoder = msgspec.json.Decoder(_Payload)
 
 
 def logged(payload: bytes) -> LoggedEvent:
-    """The event in these bytes. Raises `msgspec.MsgspecError`."""
+    """The event in these bytes. Raises one of `BAD_JSON`."""
+    payload.decode()  # it is sent as text; the decoder does not look at the text of keys that it passes over
     emitted = _payload_decoder.decode(payload)
     return LoggedEvent(emitted.seq, emitted.timestamp.timestamp(), emitted.type, payload)
 

@@ -11,7 +11,7 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from heliosd.errors import Invalid
+from heliosd.errors import BAD_JSON, Invalid
 from heliosd.protocol.filters import BadSubscription
 from heliosd.protocol.history import EPOCH_PATTERN, MAX_SEQ, Cursor
 from heliosd.protocol.subscription import TO_EVERYTHING, Subscription
@@ -63,7 +63,7 @@ def subscription_of(query: Query) -> Subscription:
         return Subscription.of_types(types) if types is not None else TO_EVERYTHING
     except BadSubscription as wrong:
         raise Invalid(str(wrong), field=wrong.field.replace("data", "filter", 1)) from wrong
-    except (msgspec.DecodeError, RecursionError, UnicodeError) as wrong:
+    except BAD_JSON as wrong:
         raise Invalid(f"filter is not JSON: {wrong}", field="filter") from wrong
 
 

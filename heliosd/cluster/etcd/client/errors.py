@@ -25,7 +25,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from heliosd.errors import HeliosError
+from heliosd.errors import BAD_JSON, HeliosError
 
 INVALID_ARGUMENT, NOT_FOUND, PERMISSION_DENIED = 3, 5, 7
 UNIMPLEMENTED, UNAVAILABLE, UNAUTHENTICATED = 12, 14, 16
@@ -173,7 +173,7 @@ def read_failure(status: int, content: bytes) -> Failure:
     """The error in an answer of any form: etcd 3.4's and 3.6's, of calls and of streams, or plain text."""
     try:
         found = msgspec.json.decode(content)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    except BAD_JSON:
         found = None
     if isinstance(found, dict):
         failure = failure_in(found)

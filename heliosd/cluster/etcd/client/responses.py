@@ -14,6 +14,8 @@ from typing import Any, Literal, TypeVar
 import msgspec
 from msgspec import Struct
 
+from heliosd.errors import BAD_JSON
+
 from . import wire_types as wire
 from .errors import Failure, failure_in, one_line
 
@@ -280,7 +282,7 @@ def read_version(content: bytes) -> EtcdVersion:
 def _decode(content: bytes | msgspec.Raw, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(content, type=kind, strict=False)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+    except BAD_JSON as error:
         raise NotEtcd(one_line(f"not an answer of etcd's: {error}")) from None
 
 
