@@ -198,7 +198,7 @@ class MetricSet:
     def restore(self, data: bytes) -> None:
         """Become the set that `encode` turned into these bytes; b"" is the empty set.
 
-        Raises `msgspec.DecodeError` on other bytes, and then changes nothing.
+        Raises one of `errors.BAD_JSON` on other bytes, and then changes nothing.
         """
         metrics = _metrics_decoder.decode(data) if data else []
         self._metrics = {metric.name: metric for metric in metrics}
@@ -216,7 +216,7 @@ class MetricSet:
     def put(self, name: str, data: bytes) -> None:
         """Replace, or append, the metric of this name by what `encode_one` returned.
 
-        Raises `msgspec.DecodeError` on other bytes, and then changes nothing.
+        Raises one of `errors.BAD_JSON` on other bytes, and then changes nothing.
         """
         metric = _metric_decoder.decode(data)
         if metric.name != name:

@@ -100,7 +100,7 @@ def encode_command(command: MetricCommand, key: WriteKey | None = None) -> bytes
 
 
 def decode_command(data: bytes) -> MetricCommand | KeyedCommand:
-    """The inverse of `encode_command`. Raises `msgspec.DecodeError` on anything else."""
+    """The inverse of `encode_command`. Raises one of `errors.BAD_JSON` on anything else."""
     return _decoder.decode(data)
 
 
